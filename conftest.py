@@ -1,0 +1,66 @@
+"""The cast of the tests: alice owns records, bob is an outsider, staff works in the admin."""
+
+from collections.abc import Callable
+
+import pytest
+from rest_framework.test import APIClient
+
+from accounts.models import LoginSession, User
+from accounts.tokens import pair
+
+PASSWORD = "StrongPass123"
+
+pytest_plugins = ["healthcare.tests.live"]
+
+
+@pytest.fixture
+def make_user(db: None) -> Callable[..., User]:
+    def make(username: str, **fields: object) -> User:
+        defaults = {"name": username.title(), "email": f"{username}@example.org", "password": PASSWORD}
+        return User.objects.create_user(**{"username": username, **defaults, **fields})
+
+    return make
+
+
+@pytest.fixture
+def alice(make_user: Callable[..., User]) -> User:
+    return make_user("alice")
+
+
+@pytest.fixture
+def bob(make_user: Callable[..., User]) -> User:
+    return make_user("bob")
+
+
+@pytest.fixture
+def staff(make_user: Callable[..., User]) -> User:
+    return make_user("staff", is_staff=True, is_superuser=True)
+
+
+def logged_in(user: User) -> APIClient:
+    """A client with an access token of a session of its own; `client.session`, `client.tokens` are these."""
+    client = APIClient()
+    client.login_session = LoginSession.objects.start(user, "tests", "127.0.0.1")
+    client.tokens = pair(client.login_session)
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {client.tokens['access']}")
+    return client
+
+
+@pytest.fixture
+def anonymous(db: None) -> APIClient:
+    return APIClient()
+
+
+@pytest.fixture
+def as_alice(alice: User) -> APIClient:
+    return logged_in(alice)
+
+
+@pytest.fixture
+def as_bob(bob: User) -> APIClient:
+    return logged_in(bob)
+
+
+@pytest.fixture
+def as_staff(staff: User) -> APIClient:
+    return logged_in(staff)
