@@ -1,0 +1,42 @@
+"""What a broken database constraint means to a client: the constraint decides, this only translates."""
+
+from functools import cache
+
+from django.apps import apps
+from django.db import IntegrityError
+from django.db.models import BaseConstraint, F, UniqueConstraint
+from rest_framework.exceptions import APIException, ErrorDetail, ValidationError
+
+UNIQUE, FOREIGN_KEY, NOT_NULL, CHECK = "23505", "23503", "23502", "23514"  # SQLSTATE, class 23
+
+
+def broken_rule(error: IntegrityError) -> APIException | None:
+    """A 400 on the field that the constraint is about; None when no constraint of ours says so."""
+    cause = error.__cause__
+    state, diagnostics = getattr(cause, "pgcode", ""), getattr(cause, "diag", None)
+    if state == FOREIGN_KEY:
+        return ValidationError({"non_field_errors": [ErrorDetail("There is no such record.", "does_not_exist")]})
+    constraint = declared().get(getattr(diagnostics, "constraint_name", None) or "")
+    if constraint is None:
+        return None
+    code = "unique" if isinstance(constraint, UniqueConstraint) else "invalid"
+    message = str(constraint.get_violation_error_message())
+    return ValidationError({subject(constraint): [ErrorDetail(message, code)]})
+
+
+@cache
+def declared() -> dict[str, BaseConstraint]:
+    """Every named constraint of every model."""
+    return {constraint.name: constraint for model in apps.get_models() for constraint in model._meta.constraints}
+
+
+def subject(constraint: BaseConstraint) -> str:
+    """The field an error points to: the last one that a unique constraint names, else the whole body."""
+    if not isinstance(constraint, UniqueConstraint):
+        return "non_field_errors"
+    if constraint.fields:
+        return constraint.fields[-1]
+    columns = [
+        node.name for expression in constraint.expressions for node in expression.flatten() if isinstance(node, F)
+    ]
+    return columns[-1] if columns else "non_field_errors"

@@ -1,0 +1,98 @@
+"""The one exception handler: convert what is not DRF's, let DRF answer, then reshape to a problem (RFC 9457)."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.core.exceptions import RequestDataTooBig, TooManyFieldsSent
+from django.db import DataError, IntegrityError, InterfaceError, OperationalError
+from django.db.models import ProtectedError, RestrictedError
+from django.http import UnreadablePostError
+from rest_framework import exceptions
+from rest_framework.response import Response
+from rest_framework.views import exception_handler as drf_exception_handler
+
+from healthcare.api.constraints import broken_rule
+from healthcare.api.problems import CONTENT_TYPE, problem
+
+# Texts in place of DRF's own, which repeat the value that was sent.
+SAFE_DETAILS = {
+    "invalid_choice": "This is not one of the choices.",
+    "does_not_exist": "There is no such record.",
+    "incorrect_type": "This is not an id.",
+    "not_a_list": "This is not a list.",
+}
+
+
+class Conflict(exceptions.APIException):
+    status_code = 409
+    default_detail = "Something else depends on this."
+    default_code = "conflict"
+
+
+class PayloadTooLarge(exceptions.APIException):
+    status_code = 413
+    default_detail = "The body is too large."
+    default_code = "too_large"
+
+
+class Unavailable(exceptions.APIException):
+    status_code = 503
+    default_detail = "The database is not available at the moment; try again soon."
+    default_code = "unavailable"
+
+
+SAID_HERE = (Conflict, PayloadTooLarge, Unavailable, exceptions.ParseError, exceptions.AuthenticationFailed)
+
+
+def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
+    """Answer an exception of a view as a problem; None for a defect of ours, which becomes a 500."""
+    converted = convert(exc)
+    response = drf_exception_handler(converted, context)
+    if response is None:
+        return None
+    request = context["request"]
+    if isinstance(converted, exceptions.ValidationError):
+        errors = list(flatten(converted.detail))
+        detail = "The request has an error." if len(errors) == 1 else f"The request has {len(errors)} errors."
+        response.data = problem(request, 400, detail, errors)
+    else:
+        # Only texts that were written here; DRF's own name what was sent.
+        said = isinstance(converted, SAID_HERE) and isinstance(converted.detail, str)
+        detail = str(converted.detail) if said else ""
+        response.data = problem(request, response.status_code, detail)
+    if response.status_code == 503:
+        response["Retry-After"] = "5"
+    response.content_type = CONTENT_TYPE
+    return response
+
+
+def convert(exc: Exception) -> Exception:
+    """The API's exception for one of Django's or the database's; itself when there is none."""
+    if isinstance(exc, IntegrityError):
+        return broken_rule(exc) or exc
+    if isinstance(exc, ProtectedError | RestrictedError):
+        return Conflict()
+    if isinstance(exc, OperationalError | InterfaceError):
+        return Unavailable()
+    if isinstance(exc, DataError):
+        return exceptions.ParseError("A value is out of range.")
+    if isinstance(exc, RequestDataTooBig | TooManyFieldsSent):
+        return PayloadTooLarge()
+    if isinstance(exc, UnreadablePostError):
+        return exceptions.ParseError("The body ended before its Content-Length.")
+    return exc
+
+
+def flatten(detail: Any, pointer: str = "") -> Iterator[dict[str, str]]:
+    """Every single error with its JSON pointer (RFC 6901); what concerns the whole body has the pointer ``""``."""
+    if isinstance(detail, dict):
+        for key, value in detail.items():
+            step = "" if key == "non_field_errors" else "/" + str(key).replace("~", "~0").replace("/", "~1")
+            yield from flatten(value, pointer + step)
+    elif isinstance(detail, list):
+        for index, value in enumerate(detail):
+            nested = isinstance(value, dict | list)
+            yield from flatten(value, f"{pointer}/{index}" if nested else pointer)
+    else:
+        code = getattr(detail, "code", "invalid")
+        yield {"pointer": pointer, "code": code, "detail": SAFE_DETAILS.get(code, str(detail))}

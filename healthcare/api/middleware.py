@@ -1,0 +1,114 @@
+"""What happens around every request, in the API, the admin and the pages alike."""
+
+import logging
+import time
+from collections.abc import Callable
+from uuid import uuid4
+
+from django.conf import settings
+from django.db import IntegrityError, InterfaceError, OperationalError
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.urls import Resolver404, resolve
+
+from healthcare.api.problems import CONTENT_TYPE, problem_response
+
+access_log = logging.getLogger("healthcare.access")
+error_log = logging.getLogger("healthcare.errors")
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'"
+)
+
+
+class Middleware:
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+
+class RequestIdMiddleware(Middleware):
+    """Gives every request an id, answers it in X-Request-Id, and logs one line: never a path, which can name a person."""
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        request.request_id = uuid4().hex  # type: ignore[attr-defined]
+        started = time.perf_counter()
+        response = self.get_response(request)
+        response["X-Request-Id"] = request.request_id  # type: ignore[attr-defined]
+        access_log.info(
+            "%s /%s %d %d ms request_id=%s",
+            request.method if (request.method or "").isalpha() else "-",
+            request.resolver_match.route if request.resolver_match else "-",
+            response.status_code,
+            (time.perf_counter() - started) * 1000,
+            request.request_id,  # type: ignore[attr-defined]
+        )
+        return response
+
+
+class ProblemMiddleware(Middleware):
+    """Gives every error from outside DRF the one shape too, with DEBUG on as well. The admin keeps its own pages."""
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self.get_response(request)
+        own_page = request.path_info.startswith("/admin/") and response.status_code < 500
+        if response.status_code < 400 or own_page or response.get("Content-Type") == CONTENT_TYPE:
+            return response
+        detail = missing_slash(request) if response.status_code == 404 else ""
+        kept = {name: response[name] for name in ("Allow", "Retry-After", "WWW-Authenticate") if name in response}
+        return problem_response(request, response.status_code, detail, kept)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponseBase:
+        """Answers 503 when the database is away, 500 for a defect of ours, and logs which it was."""
+        outage = isinstance(error, OperationalError | InterfaceError)
+        if outage:
+            error_log.warning("database away: %s request_id=%s", type(error).__name__, request.request_id)  # type: ignore[attr-defined]
+            return problem_response(request, 503, headers={"Retry-After": "5"})
+        if isinstance(error, IntegrityError):  # a foreign key, checked when the transaction commits
+            return problem_response(request, 409, "Something this refers to has just been removed.")
+        error_log.error("unhandled request_id=%s", request.request_id, exc_info=error)  # type: ignore[attr-defined]
+        return problem_response(request, 500)
+
+
+def missing_slash(request: HttpRequest) -> str:
+    """For a path that only lacks its last slash, a sentence that names the right one. Nothing is redirected."""
+    if request.path_info.endswith("/"):
+        return ""
+    try:
+        resolve(f"{request.path_info}/")
+    except Resolver404:
+        return ""
+    return f"Every path ends in a slash: send this to {request.path_info}/ instead."
+
+
+class HTTPSRequiredMiddleware(Middleware):
+    """Refuses API calls over plain HTTP where HTTPS is required: a redirect would lose the body of a POST."""
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if settings.SECURE_SSL_REDIRECT and request.path_info.startswith("/api/") and not request.is_secure():
+            return problem_response(request, 403, "Use https:// for every call.")
+        return self.get_response(request)
+
+
+class SecurityHeadersMiddleware(Middleware):
+    """A strict Content-Security-Policy everywhere; API answers stay out of every cache unless they say otherwise."""
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self.get_response(request)
+        response.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+        response.setdefault("Cache-Control", "no-store")
+        return response
+
+
+class FramingMiddleware(Middleware):
+    """411 for a body without a length, which WSGI hands over empty; 413 for one that is too large."""
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        length = request.META.get("CONTENT_LENGTH", "")
+        if not length and (request.method in {"PUT", "PATCH"} or "HTTP_TRANSFER_ENCODING" in request.META):
+            return problem_response(request, 411)
+        if length and not (length.isascii() and length.isdigit()):
+            return problem_response(request, 400, "Content-Length is not a number.")
+        if length and int(length[:20]) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+            return problem_response(request, 413)
+        return self.get_response(request)

@@ -1,0 +1,99 @@
+"""Keyset paging: a page costs the same however deep it lies. The pages are linked in the Link header (RFC 8288)."""
+
+import base64
+import binascii
+import re
+from typing import Any
+
+from django.db.models import Model, QuerySet
+from rest_framework.exceptions import ValidationError
+from rest_framework.pagination import BasePagination
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.utils.urls import replace_query_param
+from rest_framework.views import APIView
+
+DEFAULT_LIMIT, MAXIMUM_LIMIT = 100, 500
+CURSOR = re.compile(r"\A([<>])([0-9]{1,18})\Z")
+
+
+class KeysetPagination(BasePagination):
+    """Newest first, by descending id. `?limit=` rows (1 to 500, default 100) from `?cursor=` on.
+
+    A cursor is opaque to clients: ``<id`` for the rows older than that id, ``>id`` for the newer ones, in base64url.
+    `?count=true` adds `X-Total-Count`, the one thing here whose cost grows with the list.
+    """
+
+    def paginate_queryset(self, queryset: QuerySet, request: Request, view: APIView | None = None) -> list[Model]:
+        self.request = request
+        limit = read_limit(request.query_params.get("limit"))
+        direction, key = read_cursor(request.query_params.get("cursor"))
+        self.total = queryset.count() if read_count(request.query_params.get("count")) else None
+        if direction == ">":
+            rows = list(queryset.filter(pk__gt=key).order_by("pk")[: limit + 1])
+            page = rows[:limit][::-1]
+        else:
+            rows = list((queryset.filter(pk__lt=key) if direction else queryset).order_by("-pk")[: limit + 1])
+            page = rows[:limit]
+        more = len(rows) > limit
+        self.links: dict[str, str] = {}
+        if page and (more or direction == ">"):
+            self.links["next"] = self.link("<", page[-1].pk)
+        if page and (direction == "<" or (more and direction == ">")):
+            self.links["prev"] = self.link(">", page[0].pk)
+        return page
+
+    def link(self, direction: str, key: int) -> str:
+        cursor = base64.urlsafe_b64encode(f"{direction}{key}".encode()).decode().rstrip("=")
+        return replace_query_param(self.request.build_absolute_uri(), "cursor", cursor)
+
+    def get_paginated_response(self, data: Any) -> Response:
+        headers = {}
+        if self.links:
+            headers["Link"] = ", ".join(f'<{url}>; rel="{relation}"' for relation, url in self.links.items())
+        if self.total is not None:
+            headers["X-Total-Count"] = str(self.total)
+        return Response(data, headers=headers)
+
+    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        return schema
+
+    def get_schema_operation_parameters(self, view: APIView) -> list[dict[str, Any]]:
+        limit = {"type": "integer", "minimum": 1, "maximum": MAXIMUM_LIMIT, "default": DEFAULT_LIMIT}
+        return [
+            parameter("limit", limit, "The most rows to answer."),
+            parameter("cursor", {"type": "string"}, "Opaque; taken from a `Link` of an earlier page."),
+            parameter("count", {"type": "boolean", "default": False}, "Adds `X-Total-Count`."),
+        ]
+
+
+def parameter(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
+
+
+def read_limit(value: str | None) -> int:
+    if value is None:
+        return DEFAULT_LIMIT
+    if not re.fullmatch(r"[0-9]{1,3}", value, re.ASCII) or not 1 <= int(value) <= MAXIMUM_LIMIT:
+        raise ValidationError({"limit": [f"Enter a whole number from 1 to {MAXIMUM_LIMIT}."]})
+    return int(value)
+
+
+def read_cursor(value: str | None) -> tuple[str, int]:
+    """The direction (empty on the first page) and the id next to the page."""
+    if value is None:
+        return "", 0
+    try:
+        padded = value.encode("ascii") + b"=" * (-len(value) % 4)
+        match = CURSOR.match(base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii"))
+    except (binascii.Error, UnicodeError):
+        match = None
+    if match is None:
+        raise ValidationError({"cursor": ["Take the cursor from a Link header of this list."]})
+    return match[1], int(match[2])
+
+
+def read_count(value: str | None) -> bool:
+    if value not in {None, "true", "false"}:
+        raise ValidationError({"count": ["Write true or false."]})
+    return value == "true"

@@ -1,0 +1,86 @@
+"""JSON in, JSON out (RFC 8259, strictly): what two parsers could read differently is refused."""
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import IO, Any, Never
+
+from rest_framework.exceptions import ParseError
+from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.parsers import BaseParser
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
+
+MAXIMUM_DEPTH = 32
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # PostgreSQL stores neither NUL nor half a surrogate pair
+
+
+class StrictJSONParser(BaseParser):
+    """One JSON object in UTF-8: unique keys, finite numbers, at most 32 levels, no NUL and no lone surrogate.
+
+    Raises ParseError (400) with a fixed text; the input is never repeated.
+    """
+
+    media_type = "application/json"
+
+    def parse(
+        self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        body = stream.read()
+        try:
+            value = json.loads(
+                body.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse_number, parse_float=finite
+            )
+        except UnicodeDecodeError as error:
+            raise ParseError("The body is not UTF-8.") from error
+        except RecursionError as error:
+            raise ParseError(f"The body is nested more than {MAXIMUM_DEPTH} levels deep.") from error
+        except ValueError as error:
+            raise ParseError("The body is not valid JSON.") from error
+        if not isinstance(value, dict):
+            raise ParseError("The body is not a JSON object.")
+        inspect(value, depth=1)
+        return value
+
+
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ParseError("A key stands twice in one object.")
+    return value
+
+
+def refuse_number(_: str) -> Never:
+    raise ParseError("NaN and Infinity are not JSON.")
+
+
+def finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ParseError("A number is too large.")
+    return value
+
+
+def inspect(value: Any, depth: int) -> None:
+    """Refuse what is nested too deep or holds text that cannot be stored."""
+    if isinstance(value, str):
+        if UNSTORABLE.search(value):
+            raise ParseError("A text holds a NUL character or half a surrogate pair.")
+    elif isinstance(value, dict | list):
+        if depth > MAXIMUM_DEPTH:
+            raise ParseError(f"The body is nested more than {MAXIMUM_DEPTH} levels deep.")
+        for item in value:
+            inspect(item, depth + 1)
+        if isinstance(value, dict):
+            for item in value.values():
+                inspect(item, depth + 1)
+
+
+class OnlyJSON(DefaultContentNegotiation):
+    """The parser follows Content-Type; the answer is JSON whatever Accept asks for (RFC 9110 section 12.5.1)."""
+
+    def select_renderer(
+        self, request: Request, renderers: Sequence[BaseRenderer], format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        return renderers[0], renderers[0].media_type

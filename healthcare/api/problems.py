@@ -1,0 +1,50 @@
+"""RFC 9457 problem details: the one shape of every error."""
+
+from http import HTTPStatus
+from typing import Any
+
+from django.http import HttpRequest, JsonResponse
+
+CONTENT_TYPE = "application/problem+json"
+
+DETAILS = {
+    400: "The request cannot be understood.",
+    401: "Log in and send the access token as `Authorization: Bearer <token>`.",
+    403: "This is not allowed.",
+    404: "There is nothing here that you can see.",
+    405: "This method is not allowed here; the Allow header names those that are.",
+    409: "Something else depends on this.",
+    411: "Send the length of the body in a Content-Length header.",
+    413: "The body is too large.",
+    415: "Send the body as application/json.",
+    429: "Too many attempts; try again after the seconds in the Retry-After header.",
+    500: "Something went wrong on our side; quote the request_id when you report it.",
+    503: "The service is not available at the moment; try again soon.",
+}
+
+
+def problem(
+    request: HttpRequest, status: int, detail: str = "", errors: list[dict[str, str]] | None = None
+) -> dict[str, Any]:
+    """The body of a problem: type, title, status, detail, request_id, and `errors` for bad input."""
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail or DETAILS.get(status, HTTPStatus(status).description or HTTPStatus(status).phrase),
+        "request_id": getattr(request, "request_id", ""),
+    }
+    return body if errors is None else body | {"errors": errors}
+
+
+def problem_response(
+    request: HttpRequest, status: int, detail: str = "", headers: dict[str, str] | None = None
+) -> JsonResponse:
+    """A problem as a Django response, for what happens outside a view."""
+    return JsonResponse(
+        problem(request, status, detail),
+        status=status,
+        content_type=CONTENT_TYPE,
+        headers=headers or {},
+        json_dumps_params={"separators": (",", ":")},
+    )

@@ -1,0 +1,37 @@
+"""What the serializers of the records share."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from django.db.models import F, QuerySet
+from django.http import Http404
+from django.utils import timezone
+from rest_framework import serializers
+
+from healthcare.ownership import Record
+
+if TYPE_CHECKING:
+    from accounts.models import User
+
+
+class IdField(serializers.PrimaryKeyRelatedField):
+    """The id of a record within `scope(user)`; any other id reads like one that does not exist."""
+
+    def __init__(self, *, scope: Callable[["User"], QuerySet], **kwargs: Any) -> None:
+        self.scope = scope
+        super().__init__(pk_field=serializers.IntegerField(min_value=1, max_value=2**63 - 1), **kwargs)
+
+    def get_queryset(self) -> QuerySet:
+        return self.scope(self.context["request"].user)
+
+
+class RecordSerializer(serializers.ModelSerializer):
+    """Writes only what was sent: two PATCHes of different fields both survive. Counts the version up."""
+
+    def update(self, instance: Record, validated_data: dict[str, Any]) -> Record:
+        """Raises Http404 when the record was deleted since it was read."""
+        changes = {**validated_data, "updated_at": timezone.now()}
+        manager = type(instance)._default_manager
+        if not manager.active().filter(pk=instance.pk).update(**changes, version=F("version") + 1):  # type: ignore[attr-defined]
+            raise Http404
+        return manager.get(pk=instance.pk)  # type: ignore[return-value]

@@ -1,0 +1,12 @@
+"""The project as an app: its own commands, templates and admin site."""
+
+from django.apps import AppConfig
+from django.contrib.admin.apps import AdminConfig as DjangoAdminConfig
+
+
+class HealthcareConfig(AppConfig):
+    name = "healthcare"
+
+
+class AdminConfig(DjangoAdminConfig):
+    default_site = "accounts.admin_site.BackOffAdminSite"

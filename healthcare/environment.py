@@ -1,0 +1,73 @@
+"""Strict reading of environment variables: a value that cannot be understood stops the start with one sentence."""
+
+import os
+from typing import Any
+
+import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
+
+import healthcare.embedded  # noqa: F401  (registers the scheme `embedded`)
+
+TRUE = {"true", "1", "yes", "on"}
+FALSE = {"false", "0", "no", "off"}
+
+
+def text(name: str, default: str = "") -> str:
+    """The variable without surrounding blanks; an empty one counts as unset."""
+    return os.environ.get(name, "").strip() or default
+
+
+def boolean(name: str, default: bool) -> bool:
+    value = text(name).lower()
+    if not value:
+        return default
+    if value not in TRUE | FALSE:
+        raise ImproperlyConfigured(f"{name} is not a yes or a no; write {name}=True or {name}=False.")
+    return value in TRUE
+
+
+def whole(name: str, default: int, least: int, most: int) -> int:
+    value = text(name)
+    if not value:
+        return default
+    if not (value.isascii() and value.isdigit() and len(value) < 12 and least <= int(value) <= most):
+        raise ImproperlyConfigured(
+            f"{name} is not a whole number from {least} to {most}; write {name}={default}, for example."
+        )
+    return int(value)
+
+
+def names(name: str, default: str = "") -> list[str]:
+    """A comma-separated list."""
+    return [part.strip() for part in text(name, default).split(",") if part.strip()]
+
+
+def origins(name: str) -> list[str]:
+    """Web origins (RFC 6454), comma-separated: scheme, host and port, no path."""
+    found = names(name)
+    for origin in found:
+        scheme, separator, host = origin.partition("://")
+        if scheme not in {"http", "https"} or not separator or not host or set(host) & set("/?#@* "):
+            raise ImproperlyConfigured(
+                f"{name} holds something that is not an origin; write {name}=https://app.example.org, for example."
+            )
+    return found
+
+
+def database(name: str) -> dict[str, Any]:
+    """Django's settings of one PostgreSQL: the embedded one unless the variable holds a URL."""
+    url = text(name, "embedded:")
+    good = f"write {name}=postgres://user:password@host:5432/healthcare, or leave it out for the embedded PostgreSQL"
+    if url.partition(":")[0] not in {"postgres", "postgresql", "embedded"}:
+        raise ImproperlyConfigured(f"{name} is not the URL of a PostgreSQL, the only database supported; {good}.")
+    try:
+        config: dict[str, Any] = {
+            # Cursors on the server do not survive PgBouncer's transaction pooling.
+            **dj_database_url.parse(url, conn_max_age=600, conn_health_checks=True, disable_server_side_cursors=True)
+        }
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name} cannot be read (are special characters %-encoded?); {good}.") from error
+    if not config["NAME"]:
+        raise ImproperlyConfigured(f"{name} names no database; {good}.")
+    config.setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)  # seconds
+    return config | {"ATOMIC_REQUESTS": True}

@@ -1,0 +1,190 @@
+"""Settings of the project. Every variable is documented in .env.example and parsed strictly by `environment`."""
+
+import hashlib
+import hmac
+from datetime import timedelta
+from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
+from dotenv import load_dotenv
+
+from healthcare import environment
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+load_dotenv(BASE_DIR / ".env")
+
+DEBUG = environment.boolean("DEBUG", default=False)
+SECRET_KEY = environment.text("SECRET_KEY")
+ALLOWED_HOSTS = environment.names("ALLOWED_HOSTS")
+THROTTLE_SCALE = environment.whole("THROTTLE_SCALE", 1, least=1, most=1_000_000)
+TRUSTED_PROXIES = environment.whole("TRUSTED_PROXIES", 0, least=0, most=10)
+HTTPS = environment.boolean("HTTPS", default=not DEBUG)
+
+if not SECRET_KEY:
+    raise ImproperlyConfigured("SECRET_KEY is not set; copy .env.example to .env or let `manage.py serve` write one.")
+if not DEBUG and (len(SECRET_KEY) < 50 or len(set(SECRET_KEY)) < 5 or SECRET_KEY.startswith("django-insecure-")):
+    raise ImproperlyConfigured(
+        "SECRET_KEY is too weak for DEBUG=False; give it at least 50 random characters, for example what "
+        "`python3 -c 'import secrets; print(secrets.token_urlsafe(50))'` prints."
+    )
+if not DEBUG and (not ALLOWED_HOSTS or "*" in ALLOWED_HOSTS):
+    raise ImproperlyConfigured(
+        "ALLOWED_HOSTS must name the hosts with DEBUG=False; write ALLOWED_HOSTS=api.example.org, for example."
+    )
+
+INSTALLED_APPS = [
+    "healthcare.apps.AdminConfig",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "corsheaders",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "healthcare.apps.HealthcareConfig",
+    "accounts",
+    "patients",
+    "doctors",
+    "mappings",
+]
+
+MIDDLEWARE = [
+    "healthcare.api.middleware.RequestIdMiddleware",
+    "healthcare.api.middleware.ProblemMiddleware",
+    "healthcare.api.middleware.HTTPSRequiredMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "healthcare.api.middleware.SecurityHeadersMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
+    "healthcare.api.middleware.FramingMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "healthcare.urls"
+WSGI_APPLICATION = "healthcare.wsgi.application"
+# A redirect would turn `curl -L -X POST /api/patients` into a GET and lose the body with a 200.
+APPEND_SLASH = False
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024  # bytes; a patient is under 10 KiB
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "healthcare" / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+DATABASES = {"default": environment.database("DATABASE_URL")}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+AUTH_USER_MODEL = "accounts.User"
+AUTHENTICATION_BACKENDS = ["accounts.backends.UsernameOrEmailBackend"]
+# Usernames are unique on their lower case by a constraint, which the check does not recognise.
+SILENCED_SYSTEM_CHECKS = ["auth.W004"]
+PASSWORD_HASHERS = ["accounts.hashers.Argon2idHasher"]
+AUTH_PASSWORD_VALIDATORS = [
+    {
+        "NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator",
+        "OPTIONS": {"user_attributes": ["username", "name", "email"]},
+    },
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.SessionJWTAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PARSER_CLASSES": ["healthcare.api.parsers.StrictJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "healthcare.api.parsers.OnlyJSON",
+    "DEFAULT_PAGINATION_CLASS": "healthcare.api.pagination.KeysetPagination",
+    "DEFAULT_SCHEMA_CLASS": "healthcare.api.schema.ProblemAutoSchema",
+    "EXCEPTION_HANDLER": "healthcare.api.errors.exception_handler",
+    "NUM_PROXIES": TRUSTED_PROXIES,
+    "URL_FORMAT_OVERRIDE": None,
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+
+SESSION_LIFETIME = timedelta(hours=environment.whole("SESSION_HOURS", 168, least=1, most=24 * 90))
+SIMPLE_JWT = {
+    "ACCESS_TOKEN_LIFETIME": timedelta(minutes=environment.whole("ACCESS_TOKEN_MINUTES", 15, least=1, most=24 * 60)),
+    "REFRESH_TOKEN_LIFETIME": SESSION_LIFETIME,
+    # A key of its own: a leaked token key must not sign admin cookies. Derived when none is given (RFC 2104).
+    "SIGNING_KEY": environment.text("JWT_SIGNING_KEY")
+    or hmac.digest(SECRET_KEY.encode(), b"healthcare.jwt", hashlib.sha256).hex(),
+    "ALGORITHM": "HS256",
+    "ISSUER": "healthcare",
+    "AUDIENCE": "healthcare-api",
+    "UPDATE_LAST_LOGIN": False,
+}
+if len(str(SIMPLE_JWT["SIGNING_KEY"])) < 32:
+    raise ImproperlyConfigured("JWT_SIGNING_KEY is too short; give it at least 32 random characters or leave it out.")
+
+CORS_ALLOWED_ORIGINS = environment.origins("CORS_ALLOWED_ORIGINS")
+CORS_EXPOSE_HEADERS = ["Link", "X-Total-Count", "X-Request-Id", "Retry-After", "ETag"]
+CSRF_TRUSTED_ORIGINS = environment.origins("CSRF_TRUSTED_ORIGINS")
+
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
+SECURE_HSTS_PRELOAD = HTTPS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SESSION_COOKIE_AGE = 8 * 60 * 60  # seconds: a working day in the admin
+X_FRAME_OPTIONS = "DENY"
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+STATIC_URL = "static/"
+# Static files come from the packages, so that no collectstatic is needed before the first start.
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = False
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"safe": {"()": "healthcare.api.logs.SafeFormatter"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "safe"}},
+    "root": {"handlers": ["console"], "level": "INFO"},
+    "loggers": {
+        "django": {"handlers": [], "propagate": True},
+        # These write paths and exceptions; `healthcare.access` writes the route's template instead.
+        "django.request": {"level": "CRITICAL"},
+        "django.security": {"level": "CRITICAL"},
+        "django.server": {"handlers": [], "level": "CRITICAL", "propagate": False},
+    },
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Healthcare API",
+    "VERSION": "1.0.0",
+    "OAS_VERSION": "3.1.1",
+    "SERVE_PUBLIC": True,
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SERVE_AUTHENTICATION": [],
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SCHEMA_PATH_PREFIX": r"/api/",
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SWAGGER_UI_SETTINGS": {"persistAuthorization": False, "deepLinking": True, "validatorUrl": None},
+}

@@ -1,0 +1,19 @@
+"""The settings that tests run under, loaded by pytest before Django reads any: independent of the developer's .env."""
+
+import os
+import secrets
+
+TEST_ENVIRONMENT = {
+    "SECRET_KEY": secrets.token_urlsafe(50),
+    "DEBUG": "False",
+    "HTTPS": "False",
+    "ALLOWED_HOSTS": "testserver,localhost,127.0.0.1",
+    "JWT_SIGNING_KEY": "",
+    "CORS_ALLOWED_ORIGINS": "https://app.example.org",
+    "CSRF_TRUSTED_ORIGINS": "",
+    "TRUSTED_PROXIES": "0",
+    "THROTTLE_SCALE": "1",
+    "ACCESS_TOKEN_MINUTES": "15",
+    "SESSION_HOURS": "168",
+}
+os.environ.update(TEST_ENVIRONMENT)

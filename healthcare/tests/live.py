@@ -1,0 +1,133 @@
+"""A real server for the tests that need one: granian, in processes of its own, on a database of its own."""
+
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import psycopg2
+import pytest
+from django.conf import settings
+from django.db import connection
+
+SERVER = ["--interface", "wsgi", "--runtime-mode", "mt", "--blocking-threads", "4", "--no-ws", "--http", "1"]
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body) if self.body else None
+
+
+@dataclass
+class LiveServer:
+    host: str
+    port: int
+    database_url: str
+    environment: dict[str, str] = field(repr=False)
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+    def call(self, method: str, path: str, body: Any = None, token: str = "", **headers: str) -> Answer:
+        """One request on a connection of its own; a `bytes` body is sent as it is, anything else as JSON."""
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        if token:
+            sent["Authorization"] = f"Bearer {token}"
+        if body is not None:
+            sent.setdefault("Content-Type", "application/json")
+            body = body if isinstance(body, bytes) else json.dumps(body).encode()
+        client = http.client.HTTPConnection(self.host, self.port, timeout=30)
+        try:
+            client.request(method, path, body=body, headers=sent)
+            response = client.getresponse()
+            return Answer(response.status, response.headers, response.read())
+        finally:
+            client.close()
+
+    def register(self, name: str = "") -> tuple[dict[str, Any], dict[str, str]]:
+        """A new user and a pair of tokens."""
+        name = name or f"user{uuid.uuid4().hex[:12]}"
+        account = {"name": name, "username": name, "email": f"{name}@example.org", "password": "StrongPass123"}
+        user = self.call("POST", "/api/auth/register/", account)
+        tokens = self.call("POST", "/api/auth/login/", {"username": name, "password": account["password"]})
+        assert (user.status, tokens.status) == (201, 200), (user.body, tokens.body)
+        return user.json, tokens.json
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def admin_connection() -> Any:
+    parameters = {**connection.get_connection_params(), "dbname": "postgres"}
+    parameters.pop("cursor_factory", None)
+    opened = psycopg2.connect(**parameters)
+    opened.autocommit = True
+    return opened
+
+
+def url_of(database: str) -> str:
+    """The postgres:// URL of another database of the server that the tests use."""
+    parameters = connection.get_connection_params()
+    user = quote(str(parameters.get("user") or ""), safe="")
+    password = quote(str(parameters.get("password") or ""), safe="")
+    query = {name: parameters[name] for name in ("host", "port") if parameters.get(name)}
+    return f"postgres://{user}{':' + password if password else ''}@/{database}?{urlencode(query)}"
+
+
+def wait_until_answering(port: int, process: "subprocess.Popen[bytes]") -> None:
+    for _ in range(600):
+        if process.poll() is not None:
+            raise RuntimeError(f"the server ended with {process.returncode}")
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise RuntimeError("the server does not answer")
+
+
+@pytest.fixture(scope="session")
+def live_server_process(django_db_setup: None, django_db_blocker: Any) -> Iterator[LiveServer]:
+    """A server shared by the tests of one worker. Use `live`, which also lets Django connect."""
+    name = f"live_{uuid.uuid4().hex[:12]}"
+    with django_db_blocker.unblock():
+        database_url, admin = url_of(name), admin_connection()
+    admin.cursor().execute(f"CREATE DATABASE {name}")
+    environment = {**os.environ, "DATABASE_URL": database_url, "THROTTLE_SCALE": "1000000"}
+    port = free_port()
+    manage = [sys.executable, "-m", "django", "migrate", "--verbosity", "0"]
+    subprocess.run(manage, check=True, cwd=settings.BASE_DIR, env=environment)
+    command = [sys.executable, "-m", "granian", *SERVER, "--host", "127.0.0.1", "--port", str(port)]
+    process = subprocess.Popen([*command, "healthcare.wsgi:application"], cwd=settings.BASE_DIR, env=environment)
+    try:
+        wait_until_answering(port, process)
+        yield LiveServer("127.0.0.1", port, database_url, environment)
+    finally:
+        process.terminate()
+        process.wait(30)
+        admin.cursor().execute(f"DROP DATABASE {name} WITH (FORCE)")
+        admin.close()
+
+
+@pytest.fixture
+def live(live_server_process: LiveServer) -> LiveServer:
+    return live_server_process

@@ -1,0 +1,9 @@
+"""The WSGI entry point: `healthcare.wsgi:application`."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "healthcare.settings")
+
+application = get_wsgi_application()
