@@ -1,0 +1,28 @@
+"""Who somebody is, by username or e-mail and password: the one door for the API and the admin."""
+
+from typing import Any
+
+from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.hashers import make_password
+from django.http import HttpRequest
+
+from accounts.limits import LoginAttempt
+from accounts.models import User
+
+
+class UsernameOrEmailBackend(ModelBackend):
+    def authenticate(
+        self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **kwargs: Any
+    ) -> User | None:
+        """The active user, or None after the same work whatever was wrong. Raises Throttled (429) during a back-off."""
+        if request is None or not username or password is None:
+            return None
+        user = User.objects.named(username)
+        attempt = LoginAttempt.begin(request, username, user)
+        if user is None:
+            make_password(password)  # as long as a wrong password takes
+            return None
+        if not user.check_password(password) or not user.is_active:
+            return None
+        attempt.succeed()
+        return user

@@ -1,0 +1,113 @@
+"""What goes in and out of /api/auth/."""
+
+from typing import Any
+
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError as DjangoValidationError
+from rest_framework import serializers
+
+from accounts.models import LoginSession, User
+
+
+class PasswordField(serializers.CharField):
+    """A password exactly as typed: never trimmed, never normalised."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(trim_whitespace=False, write_only=True, style={"input_type": "password"}, **kwargs)
+
+
+def check_password_rules(password: str, user: User, field: str) -> None:
+    """Raises a 400 on the field with every rule of AUTH_PASSWORD_VALIDATORS that the password breaks."""
+    try:
+        validate_password(password, user)
+    except DjangoValidationError as error:
+        details = [serializers.ErrorDetail(text, rule.code or "invalid") for rule in error.error_list for text in rule]
+        raise serializers.ValidationError({field: details}) from error
+
+
+class UserSerializer(serializers.ModelSerializer):
+    """Who one is. The username stays, unless it is the e-mail: then it follows it."""
+
+    class Meta:
+        model = User
+        fields = ["id", "name", "email", "username"]
+        read_only_fields = ["username"]
+
+    def update(self, instance: User, validated_data: dict[str, Any]) -> User:
+        if "email" in validated_data and instance.username == instance.email:
+            validated_data["username"] = validated_data["email"]
+        for field, value in validated_data.items():
+            setattr(instance, field, value)
+        instance.save(update_fields=[*validated_data])
+        return instance
+
+
+class RegistrationSerializer(serializers.ModelSerializer):
+    """A new account; `username` is the e-mail when it is left out."""
+
+    password = PasswordField(max_length=256)
+
+    class Meta:
+        model = User
+        fields = ["id", "name", "email", "username", "password"]
+        extra_kwargs = {"username": {"required": False}}
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        # Names are validated as ASCII, so nothing that looks like another name gets in and there is nothing to fold.
+        values: dict[str, Any] = super().to_internal_value(data)
+        values.setdefault("username", values["email"])
+        return values
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if attrs["username"].lower() == attrs["email"].lower():
+            attrs["username"] = attrs["email"]
+        elif "@" in attrs["username"]:
+            message = "A username with an @ must be the user's own e-mail."
+            raise serializers.ValidationError({"username": [message]})
+        fields = {name: value for name, value in attrs.items() if name != "password"}
+        check_password_rules(attrs["password"], User(**fields), "password")
+        return attrs
+
+    def create(self, validated_data: dict[str, Any]) -> User:
+        return User.objects.create_user(**validated_data)
+
+
+class LoginSerializer(serializers.Serializer):
+    """`username` takes an e-mail too, and may be called `email`."""
+
+    username = serializers.CharField(required=False)
+    email = serializers.CharField(required=False)
+    password = PasswordField()
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if "username" not in attrs and "email" not in attrs:
+            raise serializers.ValidationError(
+                {"username": serializers.ErrorDetail("This field is required.", "required")}
+            )
+        return attrs
+
+
+class RefreshSerializer(serializers.Serializer):
+    refresh = serializers.CharField()
+
+
+class TokenPairSerializer(serializers.Serializer):
+    access = serializers.CharField(read_only=True)
+    refresh = serializers.CharField(read_only=True)
+
+
+class PasswordChangeSerializer(serializers.Serializer):
+    current_password = PasswordField()
+    new_password = PasswordField(max_length=256)
+
+
+class LoginSessionSerializer(serializers.ModelSerializer):
+    current = serializers.SerializerMethodField(help_text="Whether it is the session of this very request.")
+
+    class Meta:
+        model = LoginSession
+        fields = ["id", "current", "user_agent", "address", "created_at", "last_used_at", "expires_at"]
+        read_only_fields = fields
+
+    def get_current(self, session: LoginSession) -> bool:
+        return bool(session == self.context["request"].auth)
