@@ -1,0 +1,31 @@
+"""Doctors: FHIR R4 Practitioner, a public directory."""
+
+from django.core.validators import MaxValueValidator
+from django.db import models
+from django.db.models import Q
+
+from healthcare.ownership import Record, RecordQuerySet
+from healthcare.text import NameField, PhoneField
+
+
+class Doctor(Record):
+    name = NameField()
+    specialization = models.CharField(max_length=200, blank=True)
+    license_number = models.CharField(max_length=100, blank=True)
+    phone = PhoneField(blank=True)
+    email = models.EmailField(blank=True)
+    hospital = models.CharField(max_length=200, blank=True)
+    experience_years = models.PositiveSmallIntegerField(null=True, blank=True, validators=[MaxValueValidator(100)])
+    deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    objects = RecordQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["-id"], condition=Q(deleted_at=None), name="doctor_list")]
+        constraints = [
+            models.CheckConstraint(condition=~Q(name=""), name="doctor_name_given"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,76 @@
+"""Patients: FHIR R4 Patient, seen by nobody but the user who created them."""
+
+import datetime
+
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import ExtractYear
+from django.utils import timezone
+
+from healthcare.ownership import OwnedModel
+from healthcare.text import NameField, PhoneField
+
+OLDEST = 150  # years; nobody has lived longer
+
+
+class Gender(models.TextChoices):
+    """FHIR R4 administrative gender, as one letter."""
+
+    MALE = "M", "male"
+    FEMALE = "F", "female"
+    OTHER = "O", "other"
+    UNKNOWN = "U", "unknown"
+
+
+class Patient(OwnedModel):
+    name = NameField()
+    gender = models.CharField(max_length=1, choices=Gender.choices, default=Gender.UNKNOWN)
+    # An age goes stale, so the birth is kept: the date when it is known, else the year that the stated age gives
+    # (a FHIR partial date). With a date the year repeats it, so that one column finds people by age.
+    birth_date = models.DateField(null=True, blank=True)
+    birth_year = models.PositiveSmallIntegerField(
+        null=True, blank=True, validators=[MinValueValidator(1850), MaxValueValidator(9999)]
+    )
+    deceased = models.BooleanField(default=False)
+    identifier = models.CharField(max_length=100, blank=True, help_text="The clinic's own number for this patient.")
+    phone = PhoneField(blank=True)
+    email = models.EmailField(blank=True)
+    address = models.CharField(max_length=500, blank=True)
+    deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["created_by", "-id"], condition=Q(deleted_at=None), name="patient_list"),
+        ]
+        constraints = [
+            models.CheckConstraint(condition=~Q(name=""), name="patient_name_given"),
+            models.CheckConstraint(condition=Q(gender__in=Gender.values), name="patient_gender_known"),
+            models.CheckConstraint(
+                condition=Q(birth_date=None) | Q(birth_year=ExtractYear("birth_date")),
+                name="patient_birth_agrees",
+                violation_error_message="The birth year is not the year of the birth date.",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def save(self, *args: object, **kwargs: object) -> None:
+        if self.birth_date:
+            self.birth_year = self.birth_date.year
+        super().save(*args, **kwargs)  # type: ignore[arg-type]
+
+    @property
+    def age(self) -> int | None:
+        """Whole years today; exact with a birth date, within one year with a birth year alone."""
+        return age_on(timezone.localdate(), self.birth_date, self.birth_year)
+
+
+def age_on(day: datetime.date, birth_date: datetime.date | None, birth_year: int | None) -> int | None:
+    """Whole years lived on that day, never below 0."""
+    if birth_date:
+        before_birthday = (day.month, day.day) < (birth_date.month, birth_date.day)
+        return max(0, day.year - birth_date.year - before_birthday)
+    return None if birth_year is None else max(0, day.year - birth_year)

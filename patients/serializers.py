@@ -1,0 +1,79 @@
+"""A patient in JSON. `age` is stated or derived: what is kept is the birth."""
+
+import datetime
+from typing import Any
+
+from django.utils import timezone
+from rest_framework import serializers
+
+from healthcare.api.serializers import RecordSerializer
+from patients.models import OLDEST, Gender, Patient, age_on
+
+WORDS = {label: value for value, label in Gender.choices}
+
+
+class GenderField(serializers.ChoiceField):
+    """M, F, O or U; takes FHIR's words male, female, other and unknown too, in any case."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        text = data.strip().lower() if isinstance(data, str) else data
+        return super().to_internal_value(WORDS.get(text, text.upper()) if isinstance(text, str) else data)
+
+
+class PatientSerializer(RecordSerializer):
+    gender = GenderField(choices=Gender.choices, required=False)
+    age = serializers.IntegerField(
+        min_value=0,
+        max_value=OLDEST,
+        allow_null=True,
+        required=False,
+        help_text="Whole years today. Stated without a birth date it gives the birth year.",
+    )
+
+    class Meta:
+        model = Patient
+        fields = [
+            "id", "name", "age", "gender", "birth_date", "birth_year", "deceased", "identifier", "phone", "email",
+            "address", "version", "created_by", "created_at", "updated_at",
+        ]  # fmt: skip
+        read_only_fields = ["version", "created_by"]
+
+    def validate_birth_date(self, day: datetime.date | None) -> datetime.date | None:
+        today = timezone.localdate()
+        if day and not datetime.date(today.year - OLDEST, 1, 1) <= day <= today:
+            raise serializers.ValidationError(f"Enter a day of the last {OLDEST} years.")
+        return day
+
+    def validate_birth_year(self, year: int | None) -> int | None:
+        today = timezone.localdate()
+        if year is not None and not today.year - OLDEST <= year <= today.year:
+            raise serializers.ValidationError(f"Enter a year of the last {OLDEST} years.")
+        return year
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Turn a stated age into a birth year, and refuse an age, a year and a date that contradict each other."""
+        if not attrs.keys() & {"age", "birth_date", "birth_year"}:
+            return attrs
+        today = timezone.localdate()
+        date = attrs.get("birth_date", getattr(self.instance, "birth_date", None))
+        age = attrs.pop("age", None) if "age" not in attrs else attrs["age"]
+        stated_age, stated_year = "age" in attrs, "birth_year" in attrs
+        attrs.pop("age", None)
+        if date:
+            if stated_year and attrs["birth_year"] != date.year:
+                raise contradiction("birth_year")
+            year = date.year
+        elif stated_year:
+            year = attrs["birth_year"]
+        elif stated_age:
+            year = None if age is None else today.year - age
+        else:  # the date was taken back
+            year = None
+        if stated_age and age != age_on(today, date, year):
+            raise contradiction("age")
+        return attrs | {"birth_year": year}
+
+
+def contradiction(field: str) -> serializers.ValidationError:
+    message = "This contradicts the date or the year of birth."
+    return serializers.ValidationError({field: [serializers.ErrorDetail(message, "contradiction")]})

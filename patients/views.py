@@ -1,0 +1,17 @@
+"""/api/patients/: the caller's own patients."""
+
+from django.db.models import QuerySet
+
+from healthcare.api.viewsets import RecordViewSet
+from patients.models import Patient
+from patients.serializers import PatientSerializer
+
+
+class PatientViewSet(RecordViewSet):
+    """Patients are seen by nobody but the user who created them."""
+
+    queryset = Patient.objects.none()
+    serializer_class = PatientSerializer
+
+    def get_queryset(self) -> QuerySet[Patient]:
+        return Patient.objects.owned_by(self.request.user).active()
