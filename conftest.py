@@ -1,6 +1,7 @@
 """The cast of the tests: alice owns records, bob is an outsider, staff works in the admin."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from rest_framework.test import APIClient
@@ -15,9 +16,9 @@ pytest_plugins = ["healthcare.tests.live"]
 
 @pytest.fixture
 def make_user(db: None) -> Callable[..., User]:
-    def make(username: str, **fields: object) -> User:
-        defaults = {"name": username.title(), "email": f"{username}@example.org", "password": PASSWORD}
-        return User.objects.create_user(**{"username": username, **defaults, **fields})
+    def make(username: str, **fields: Any) -> User:
+        defaults: dict[str, Any] = {"name": username.title(), "email": f"{username}@example.org", "password": PASSWORD}
+        return User.objects.create_user(username, **(defaults | fields))
 
     return make
 
@@ -37,13 +38,18 @@ def staff(make_user: Callable[..., User]) -> User:
     return make_user("staff", is_staff=True, is_superuser=True)
 
 
-def logged_in(user: User) -> APIClient:
-    """A client with an access token of a session of its own; `client.session`, `client.tokens` are these."""
-    client = APIClient()
-    client.login_session = LoginSession.objects.start(user, "tests", "127.0.0.1")
-    client.tokens = pair(client.login_session)
-    client.credentials(HTTP_AUTHORIZATION=f"Bearer {client.tokens['access']}")
-    return client
+class LoggedInClient(APIClient):
+    """A client with an access token of a login session of its own."""
+
+    def __init__(self, user: User) -> None:
+        super().__init__()
+        self.login_session = LoginSession.objects.start(user, "tests", "127.0.0.1")
+        self.tokens = pair(self.login_session)
+        self.credentials(HTTP_AUTHORIZATION=f"Bearer {self.tokens['access']}")
+
+
+def logged_in(user: User) -> LoggedInClient:
+    return LoggedInClient(user)
 
 
 @pytest.fixture
@@ -52,15 +58,15 @@ def anonymous(db: None) -> APIClient:
 
 
 @pytest.fixture
-def as_alice(alice: User) -> APIClient:
+def as_alice(alice: User) -> LoggedInClient:
     return logged_in(alice)
 
 
 @pytest.fixture
-def as_bob(bob: User) -> APIClient:
+def as_bob(bob: User) -> LoggedInClient:
     return logged_in(bob)
 
 
 @pytest.fixture
-def as_staff(staff: User) -> APIClient:
+def as_staff(staff: User) -> LoggedInClient:
     return logged_in(staff)

@@ -1,6 +1,5 @@
 """The admin's front door."""
 
-
 from django.contrib.admin import AdminSite
 
 

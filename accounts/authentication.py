@@ -20,14 +20,14 @@ class SessionJWTAuthentication(JWTAuthentication):
         credentials = super().authenticate(request)
         if credentials is None:
             return None
-        user, token = credentials
-        return user, user.session
+        user, _ = credentials
+        return user, self.session
 
     def get_raw_token(self, header: bytes) -> bytes | None:
         scheme, _, rest = header.partition(b" ")
         return super().get_raw_token(b"Bearer " + rest) if scheme.lower() == b"bearer" else None
 
-    def get_user(self, validated_token: Token) -> User:
+    def get_user(self, validated_token: Token) -> User:  # type: ignore[override]
         session_id, user_id = validated_token.get("sid"), validated_token.get("user_id")
         session = None
         if isinstance(session_id, int) and str(user_id).isdecimal():
@@ -39,6 +39,5 @@ class SessionJWTAuthentication(JWTAuthentication):
             )
         if session is None:
             raise AuthenticationFailed("The session has ended; log in again.", code="session_ended")
-        user = session.user
-        user.session = session
-        return user
+        self.session = session
+        return session.user

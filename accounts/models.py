@@ -21,7 +21,7 @@ models.CharField.register_lookup(Lower)
 ASCII_EMAIL = RegexValidator(r"\A[\x21-\x7e]*\Z", "Write the e-mail in ASCII (an international domain as xn--…).")
 
 
-# What the local part of an e-mail may hold (RFC 5321), since an e-mail can be the username, and nothing that looks alike.
+# What the local part of an e-mail may hold (RFC 5321): an e-mail can be the username, and nothing looks alike in ASCII.
 USERNAME = RegexValidator(
     r"\A[A-Za-z0-9@.!#$%&'*+/=?^_`{|}~-]+\Z", "Use letters of A to Z, digits and the marks that an e-mail may hold."
 )
@@ -65,6 +65,7 @@ class User(AbstractBaseUser, PermissionsMixin):
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects: ClassVar[UserManager] = UserManager()
+    _password: str | None
 
     USERNAME_FIELD = "username"
     EMAIL_FIELD = "email"
@@ -100,7 +101,7 @@ class User(AbstractBaseUser, PermissionsMixin):
         ends = self.pk is not None and (self._password is not None or not self.is_active)
         super().save(*args, **kwargs)
         if ends:
-            LoginSession.objects.filter(user=self).exclude(pk=keep and keep.pk).revoke()
+            LoginSession.objects.filter(user=self).exclude(pk=keep.pk if keep else 0).revoke()
 
 
 class LoginSessionQuerySet(models.QuerySet["LoginSession"]):

@@ -21,7 +21,9 @@ def check_password_rules(password: str, user: User, field: str) -> None:
     try:
         validate_password(password, user)
     except DjangoValidationError as error:
-        details = [serializers.ErrorDetail(text, rule.code or "invalid") for rule in error.error_list for text in rule]
+        details = [
+            serializers.ErrorDetail(text, rule.code or "invalid") for rule in error.error_list for text in rule.messages
+        ]
         raise serializers.ValidationError({field: details}) from error
 
 

@@ -79,7 +79,7 @@ class EntryViewSet(GenericViewSet):
 
 
 def start_session(user: User, request: Request) -> LoginSession | None:
-    """A session for a user whose password was just checked; None when it has changed since, or the user was deactivated."""
+    """A session for a user whose password was just checked; None when it changed since, or the user was deactivated."""
     with transaction.atomic():
         unchanged = User.objects.select_for_update(no_key=True).filter(
             pk=user.pk, password=user.password, is_active=True
@@ -158,7 +158,7 @@ class SessionViewSet(mixins.ListModelMixin, mixins.DestroyModelMixin, GenericVie
     lookup_value_converter = "int"
 
     def get_queryset(self) -> QuerySet[LoginSession]:
-        return LoginSession.objects.live().filter(user_id=self.request.user.pk)
+        return LoginSession.objects.live().filter(user_id=self.request.user.pk or 0)
 
     def perform_destroy(self, instance: LoginSession) -> None:
         LoginSession.objects.filter(pk=instance.pk).revoke()

@@ -1,6 +1,6 @@
 """Mappings: who treats whom, FHIR R4 CareTeam.participant. An assignment ends, it is never removed."""
 
-from typing import Self
+from typing import ClassVar, Self
 
 from django.db import models
 from django.db.models import F, Q
@@ -32,7 +32,7 @@ class Mapping(OwnedModel):
     started_at = models.DateTimeField(default=timezone.now)
     ended_at = models.DateTimeField(null=True, blank=True)
 
-    objects = MappingQuerySet.as_manager()
+    objects: ClassVar[models.Manager] = MappingQuerySet.as_manager()
 
     class Meta:
         ordering = ["-id"]

@@ -24,7 +24,7 @@ class MappingSerializer(RecordSerializer):
         ]  # fmt: skip
         read_only_fields = ["started_at", "ended_at", "version", "created_by"]
         # The database decides what is a duplicate: a check before the insert would race.
-        validators = []
+        validators: list[Any] = []
 
 
 class PatientDoctorSerializer(DoctorSerializer):

@@ -36,7 +36,6 @@ def subject(constraint: BaseConstraint) -> str:
         return "non_field_errors"
     if constraint.fields:
         return constraint.fields[-1]
-    columns = [
-        node.name for expression in constraint.expressions for node in expression.flatten() if isinstance(node, F)
-    ]
+    nodes = [node for expression in constraint.expressions for node in expression.flatten()]  # type: ignore[union-attr]
+    columns: list[str] = [node.name for node in nodes if isinstance(node, F)]  # type: ignore[attr-defined]
     return columns[-1] if columns else "non_field_errors"

@@ -41,7 +41,13 @@ class Unavailable(exceptions.APIException):
     default_code = "unavailable"
 
 
-SAID_HERE = (Conflict, PayloadTooLarge, Unavailable, exceptions.ParseError, exceptions.AuthenticationFailed)
+SAID_HERE: tuple[type[exceptions.APIException], ...] = (
+    Conflict,
+    PayloadTooLarge,
+    Unavailable,
+    exceptions.ParseError,
+    exceptions.AuthenticationFailed,
+)
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
@@ -57,9 +63,8 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
         response.data = problem(request, 400, detail, errors)
     else:
         # Only texts that were written here; DRF's own name what was sent.
-        said = isinstance(converted, SAID_HERE) and isinstance(converted.detail, str)
-        detail = str(converted.detail) if said else ""
-        response.data = problem(request, response.status_code, detail)
+        said = converted.detail if isinstance(converted, SAID_HERE) else ""
+        response.data = problem(request, response.status_code, str(said) if isinstance(said, str) else "")
     if response.status_code == 503:
         response["Retry-After"] = "5"
     response.content_type = CONTENT_TYPE

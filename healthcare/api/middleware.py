@@ -28,7 +28,7 @@ class Middleware:
 
 
 class RequestIdMiddleware(Middleware):
-    """Gives every request an id, answers it in X-Request-Id, and logs one line: never a path, which can name a person."""
+    """Gives every request an id and logs one line: the route, never the path, which can name a person."""
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         request.request_id = uuid4().hex  # type: ignore[attr-defined]

@@ -24,7 +24,9 @@ class KeysetPagination(BasePagination):
     `?count=true` adds `X-Total-Count`, the one thing here whose cost grows with the list.
     """
 
-    def paginate_queryset(self, queryset: QuerySet, request: Request, view: APIView | None = None) -> list[Model]:
+    def paginate_queryset(  # type: ignore[override]
+        self, queryset: QuerySet, request: Request, view: APIView | None = None
+    ) -> list[Model]:
         self.request = request
         limit = read_limit(request.query_params.get("limit"))
         direction, key = read_cursor(request.query_params.get("cursor"))

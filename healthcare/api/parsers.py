@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import IO, Any, Never
 
 from rest_framework.exceptions import ParseError
@@ -81,6 +81,7 @@ class OnlyJSON(DefaultContentNegotiation):
     """The parser follows Content-Type; the answer is JSON whatever Accept asks for (RFC 9110 section 12.5.1)."""
 
     def select_renderer(
-        self, request: Request, renderers: Sequence[BaseRenderer], format_suffix: str | None = None
+        self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
     ) -> tuple[BaseRenderer, str]:
-        return renderers[0], renderers[0].media_type
+        renderer = next(iter(renderers))
+        return renderer, renderer.media_type

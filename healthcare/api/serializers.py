@@ -34,4 +34,4 @@ class RecordSerializer(serializers.ModelSerializer):
         manager = type(instance)._default_manager
         if not manager.active().filter(pk=instance.pk).update(**changes, version=F("version") + 1):  # type: ignore[attr-defined]
             raise Http404
-        return manager.get(pk=instance.pk)  # type: ignore[return-value]
+        return manager.get(pk=instance.pk)
