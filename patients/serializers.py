@@ -52,24 +52,23 @@ class PatientSerializer(RecordSerializer):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Turn a stated age into a birth year, and refuse an age, a year and a date that contradict each other."""
-        if not attrs.keys() & {"age", "birth_date", "birth_year"}:
+        stated = attrs.keys() & {"age", "birth_date", "birth_year"}
+        if not stated:
             return attrs
-        today = timezone.localdate()
-        date = attrs.get("birth_date", getattr(self.instance, "birth_date", None))
-        age = attrs.pop("age", None) if "age" not in attrs else attrs["age"]
-        stated_age, stated_year = "age" in attrs, "birth_year" in attrs
-        attrs.pop("age", None)
+        today, age = timezone.localdate(), attrs.pop("age", None)
+        kept_date, kept_year = getattr(self.instance, "birth_date", None), getattr(self.instance, "birth_year", None)
+        date = attrs.get("birth_date", kept_date)
         if date:
-            if stated_year and attrs["birth_year"] != date.year:
-                raise contradiction("birth_year")
             year = date.year
-        elif stated_year:
+        elif "birth_year" in stated:
             year = attrs["birth_year"]
-        elif stated_age:
+        elif "age" in stated:
             year = None if age is None else today.year - age
-        else:  # the date was taken back
-            year = None
-        if stated_age and age != age_on(today, date, year):
+        else:  # with the date its year is taken back too
+            year = None if kept_date else kept_year
+        if attrs.get("birth_year", year) != year:
+            raise contradiction("birth_year")
+        if "age" in stated and age != age_on(today, date, year):
             raise contradiction("age")
         return attrs | {"birth_year": year}
 

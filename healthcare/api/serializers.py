@@ -26,12 +26,15 @@ class IdField(serializers.PrimaryKeyRelatedField):
 
 
 class RecordSerializer(serializers.ModelSerializer):
-    """Writes only what was sent: two PATCHes of different fields both survive. Counts the version up."""
+    """Writes only what changes: two PATCHes of different fields both survive. A change counts the version up."""
 
     def update(self, instance: Record, validated_data: dict[str, Any]) -> Record:
         """Raises Http404 when the record was deleted since it was read."""
-        changes = {**validated_data, "updated_at": timezone.now()}
+        changes = {field: value for field, value in validated_data.items() if getattr(instance, field) != value}
+        if not changes:
+            return instance
         manager = type(instance)._default_manager
-        if not manager.active().filter(pk=instance.pk).update(**changes, version=F("version") + 1):  # type: ignore[attr-defined]
+        changes |= {"updated_at": timezone.now(), "version": F("version") + 1}
+        if not manager.active().filter(pk=instance.pk).update(**changes):  # type: ignore[attr-defined]
             raise Http404
         return manager.get(pk=instance.pk)
