@@ -21,6 +21,8 @@ CONTENT_SECURITY_POLICY = (
     "form-action 'self'; frame-ancestors 'none'"
 )
 
+OF_THE_BODY = {"Content-Type", "Content-Length", "Content-Encoding", "Content-Disposition", "ETag", "Last-Modified"}
+
 
 class Middleware:
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
@@ -55,7 +57,8 @@ class ProblemMiddleware(Middleware):
         if response.status_code < 400 or own_page or response.get("Content-Type") == CONTENT_TYPE:
             return response
         detail = missing_slash(request) if response.status_code == 404 else ""
-        kept = {name: response[name] for name in ("Allow", "Retry-After", "WWW-Authenticate") if name in response}
+        # The other middleware's headers stay: whom CORS lets in, the policies, Allow, Retry-After.
+        kept = {name: value for name, value in response.items() if name not in OF_THE_BODY}
         return problem_response(request, response.status_code, detail, kept)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponseBase:
