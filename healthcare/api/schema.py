@@ -1,11 +1,12 @@
 """The OpenAPI description: what drf-spectacular cannot see, that is how this API answers."""
 
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import ResolvedComponent
-from drf_spectacular.utils import extend_schema, extend_schema_view
+from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_view
 from rest_framework import serializers
 
 from healthcare.api.pagination import KeysetPagination
@@ -66,6 +67,25 @@ LIMITS = {"pattern", "minLength", "maxLength", "minimum", "maximum"}
 HEADERS_OF_STATUS = {"401": ["WWW-Authenticate"], "429": ["Retry-After"], "503": ["Retry-After"]}
 
 
+def example(request: dict[str, Any] | None = None, response: dict[str, Any] | None = None) -> list[OpenApiExample]:
+    """What one sends and what comes back, for `@extend_schema_serializer(examples=...)`."""
+    examples = []
+    if request is not None:
+        examples.append(OpenApiExample("Request", value=request, request_only=True))
+    if response is not None:
+        examples.append(OpenApiExample("Response", value=response, response_only=True))
+    return examples
+
+
+def example_problem(status: int) -> dict[str, Any]:
+    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": DETAILS[status]}
+    body["request_id"] = "0f8fad5bd9cb469fa16570867728950e"
+    if status == 400:
+        error = {"pointer": "/name", "code": "required", "detail": "This field is required."}
+        body |= {"detail": "The request has an error.", "errors": [error]}
+    return body
+
+
 class ProblemAutoSchema(AutoSchema):
     """Adds to every operation its errors as problems, and the headers of its answers."""
 
@@ -96,8 +116,8 @@ class ProblemAutoSchema(AutoSchema):
 
     def problem_response(self, status: int) -> dict[str, Any]:
         self.shared("schemas", "ProblemError", PROBLEM_ERROR)
-        content = {CONTENT_TYPE: {"schema": self.shared("schemas", "Problem", PROBLEM_BODY)}}
-        return {"content": content, "description": DETAILS[status]}
+        body = {"schema": self.shared("schemas", "Problem", PROBLEM_BODY), "example": example_problem(status)}
+        return {"content": {CONTENT_TYPE: body}, "description": DETAILS[status]}
 
     def shared(self, kind: str, name: str, schema: dict[str, Any]) -> dict[str, Any]:
         """A reference to a component that is described once."""
