@@ -31,6 +31,6 @@ class DoctorViewSet(RecordViewSet):
 
     def perform_destroy(self, instance: Record) -> None:
         doctor = Doctor.objects.locked().get(pk=instance.pk)
-        if doctor.mappings.active().exists():
+        if doctor.mappings.current().exists():
             raise Conflict("This doctor treats patients; end those assignments first.")
         super().perform_destroy(doctor)
