@@ -66,8 +66,8 @@ class ProblemMiddleware(Middleware):
         return problem_response(request, response.status_code, detail, kept)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponseBase | None:
-        """Answers 503 when the database is away, 500 for a defect of ours, and logs which it was. What is no defect, such
-        as a 403 or 404 of the admin, is left to Django."""
+        """Answers 503 when the database is away, 500 for a defect of ours, and logs which it was. None for what is
+        neither, such as a 403 or 404 of the admin: Django answers it."""
         if isinstance(error, ANSWERED_BY_DJANGO):
             return None
         outage = isinstance(error, OperationalError | InterfaceError)
