@@ -14,7 +14,7 @@ from django.http import HttpRequest
 from accounts.identifiers import normalize
 from accounts.limits import key, network
 from accounts.models import Attempts, LoginSession, LoginSessionQuerySet, User
-from healthcare.admin import MergingAdmin, MergingForm
+from healthcare.merging import MergingAdmin, MergingForm
 
 
 class UserForm(MergingForm, UserChangeForm):
