@@ -20,7 +20,7 @@ def test_an_account_is_answered_without_its_password(anonymous: APIClient):
     user = User.objects.get()
     assert answer.status_code == 201
     assert answer.json() == {"id": user.pk, "name": "John Doe", "email": "john@example.org", "username": "john"}
-    assert not (user.is_staff or user.is_superuser)
+    assert (user.is_staff, user.is_superuser) == (False, False)
 
 
 def test_a_username_left_out_is_the_email(anonymous: APIClient):
