@@ -61,9 +61,6 @@ class RecordAdmin(MergingAdmin):
         """Why these may not be deleted, one sentence for each that may not."""
         return [f"{self.describe(record)} is already deleted." for record in records if self.is_hidden(record)]
 
-    def get_queryset(self, request: HttpRequest) -> Any:
-        return super().get_queryset(request).select_related(*self.list_select_related)
-
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
         if request.resolver_match and request.resolver_match.url_name == "autocomplete":
             queryset = queryset.active()  # a hidden record is no choice

@@ -6,13 +6,17 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.widgets import AutocompleteMixin, AutocompleteSelect, AutocompleteSelectMultiple
+from django.core.exceptions import BadRequest
 from django.db import IntegrityError, models
 from django.http import HttpRequest
 
 from healthcare.api.constraints import broken_rule
 
 ID = re.compile(r"\A[0-9]{1,18}\Z")
+SAFE_KEY = re.compile(r"\A[^\0]*\Z")
 
 
 class MergingForm(forms.ModelForm):
@@ -65,14 +69,32 @@ class MergingAdmin(admin.ModelAdmin):
     form = MergingForm
     show_full_result_count = False
 
+    def get_queryset(self, request: HttpRequest) -> Any:
+        related = self.list_select_related  # for the form as well
+        found = super().get_queryset(request)
+        return found.select_related(*related) if isinstance(related, list) else found
+
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> models.Model | None:
         found = super().get_object(request, object_id, from_field)
         if found is None or request.method != "POST":
             return found
         return self.get_queryset(request).select_for_update(of=("self",), no_key=True).filter(pk=found.pk).first()
 
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        try:
+            return super().get_changelist_instance(request)
+        except ValueError as error:  # such as a NUL or the year 0 in the query
+            raise IncorrectLookupParameters from error
+
+    def response_action(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Refuses (400) a selection that holds what is no key."""
+        for selected in request.POST.getlist(ACTION_CHECKBOX_NAME):
+            if not (SAFE_KEY if isinstance(self.opts.pk, models.CharField) else ID).match(selected):
+                raise BadRequest
+        return super().response_action(request, *args, **kwargs)
+
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        form: Any = super().get_form(request, obj, change, **kwargs)
+        form: Any = super().get_form(request, obj, change=change, **kwargs)
         form.refusal = getattr(request, "refusal", {})  # the class was made for this request
         return form
 
@@ -81,7 +103,7 @@ class MergingAdmin(admin.ModelAdmin):
             kwargs["widget"] = IdSelect(db_field, self.admin_site)
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
-    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+    def formfield_for_manytomany(self, db_field: Any, request: Any = None, **kwargs: Any) -> Any:
         if db_field.name in self.get_autocomplete_fields(request):
             kwargs["widget"] = IdSelectMultiple(db_field, self.admin_site)
         return super().formfield_for_manytomany(db_field, request, **kwargs)
