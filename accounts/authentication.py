@@ -7,7 +7,8 @@ from rest_framework.request import Request
 from rest_framework_simplejwt.authentication import JWTAuthentication
 from rest_framework_simplejwt.tokens import Token
 
-from accounts.models import LoginSession, User
+from accounts.models import User
+from accounts.tokens import session_named
 
 
 class SessionJWTAuthentication(JWTAuthentication):
@@ -28,15 +29,7 @@ class SessionJWTAuthentication(JWTAuthentication):
         return super().get_raw_token(b"Bearer " + rest) if scheme.lower() == b"bearer" else None
 
     def get_user(self, validated_token: Token) -> User:  # type: ignore[override]
-        session_id, user_id = validated_token.get("sid"), validated_token.get("user_id")
-        session = None
-        if isinstance(session_id, int) and str(user_id).isdecimal():
-            session = (
-                LoginSession.objects.live()
-                .filter(pk=session_id, user_id=user_id, user__is_active=True)
-                .select_related("user")
-                .first()
-            )
+        session = session_named(validated_token)
         if session is None:
             raise AuthenticationFailed("The session has ended; log in again.", code="session_ended")
         self.session = session

@@ -1,6 +1,8 @@
 """The tokens of a login session: SimpleJWT's, with the session's id as `sid`."""
 
-from rest_framework_simplejwt.tokens import AccessToken, RefreshToken
+import re
+
+from rest_framework_simplejwt.tokens import AccessToken, RefreshToken, Token
 
 from accounts.models import LoginSession
 
@@ -14,3 +16,12 @@ def pair(session: LoginSession) -> dict[str, str]:
     access: AccessToken = refresh.access_token
     access["exp"] = min(access["exp"], refresh["exp"])
     return {"access": str(access), "refresh": str(refresh)}
+
+
+def session_named(token: Token) -> LoginSession | None:
+    """The living session that a genuine token names, of the user it names; None when there is none."""
+    session_id, user_id = token.get("sid"), token.get("user_id")
+    if type(session_id) is not int or not re.fullmatch("[0-9]{1,18}", str(user_id), re.ASCII):
+        return None
+    sessions = LoginSession.objects.live().filter(pk=session_id, user_id=user_id, user__is_active=True)
+    return sessions.select_related("user").first()
