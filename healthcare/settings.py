@@ -53,10 +53,10 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "healthcare.api.middleware.RequestIdMiddleware",
+    "healthcare.api.middleware.SecurityHeadersMiddleware",
     "healthcare.api.middleware.ProblemMiddleware",
     "healthcare.api.middleware.HTTPSRequiredMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "healthcare.api.middleware.SecurityHeadersMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     "healthcare.api.middleware.FramingMiddleware",
