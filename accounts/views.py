@@ -30,6 +30,7 @@ from accounts.serializers import (
     check_password_rules,
 )
 from accounts.tokens import pair
+from healthcare.isolation.caller import enter
 
 
 # Not one transaction a request: what a refused login counts, and what a replayed token revokes, must stay.
@@ -145,6 +146,7 @@ class PasswordViewSet(GenericViewSet):
         attempt.succeed()
         check_password_rules(serializer.validated_data["new_password"], user, "new_password")
         with transaction.atomic():
+            enter(user.pk)
             user.set_password(serializer.validated_data["new_password"])
             user.save(update_fields=["password"], keep=request.auth)
         return Response(status=status.HTTP_204_NO_CONTENT)
