@@ -5,6 +5,7 @@ from typing import Any
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError as DjangoValidationError
 from rest_framework import serializers
+from rest_framework.exceptions import AuthenticationFailed
 
 from accounts.models import LoginSession, User
 
@@ -38,9 +39,10 @@ class UserSerializer(serializers.ModelSerializer):
     def update(self, instance: User, validated_data: dict[str, Any]) -> User:
         if "email" in validated_data and instance.username == instance.email:
             validated_data["username"] = validated_data["email"]
+        if validated_data and not User.objects.filter(pk=instance.pk).update(**validated_data):
+            raise AuthenticationFailed("The account is gone.")
         for field, value in validated_data.items():
             setattr(instance, field, value)
-        instance.save(update_fields=[*validated_data])
         return instance
 
 
