@@ -31,7 +31,7 @@ from accounts.serializers import (
 )
 from accounts.tokens import pair
 from healthcare.api.schema import PROBLEM
-from healthcare.isolation.caller import enter
+from healthcare.isolation.caller import enter, leave
 
 
 # Not one transaction a request: what a refused login counts, and what a replayed token revokes, must stay.
@@ -164,6 +164,7 @@ class PasswordViewSet(GenericViewSet):
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         user: Any = request.user
+        leave()
         attempt = LoginAttempt.begin(request, user.username, user)
         if not user.check_password(serializer.validated_data["current_password"]):
             raise serializers.ValidationError({"current_password": ["This is not the current password."]})
