@@ -29,7 +29,7 @@ from accounts.serializers import (
     UserSerializer,
     check_password_rules,
 )
-from accounts.tokens import pair
+from accounts.tokens import pair, session_named
 from healthcare.api.schema import PROBLEM
 from healthcare.isolation.caller import enter, leave
 
@@ -107,13 +107,12 @@ def session_of(refresh: str) -> tuple[LoginSession, str]:
     """The session and the token id of a genuine refresh token. AuthenticationFailed (401) for any other."""
     try:
         token = RefreshToken(refresh)  # type: ignore[arg-type]
-        session_id = int(token["sid"])
-    except (TokenError, KeyError, TypeError, ValueError) as error:
+    except TokenError as error:
         raise AuthenticationFailed("The refresh token is not valid; log in again.") from error
-    session = LoginSession.objects.live().filter(pk=session_id).select_related("user").first()
+    session = session_named(token)
     if session is None:
         raise AuthenticationFailed("The refresh token is not valid; log in again.")
-    return session, str(token["jti"])
+    return session, str(token.get("jti"))
 
 
 class AccountViewSet(GenericViewSet):

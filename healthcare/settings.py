@@ -71,6 +71,7 @@ MIDDLEWARE = [
 
 ROOT_URLCONF = "healthcare.urls"
 WSGI_APPLICATION = "healthcare.wsgi.application"
+TEST_RUNNER = "healthcare.test_runner.PytestRunner"
 # A redirect would turn `curl -L -X POST /api/patients` into a GET and lose the body with a 200.
 APPEND_SLASH = False
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024  # bytes; a patient is under 10 KiB
