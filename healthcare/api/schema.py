@@ -168,8 +168,8 @@ def described(resource: str, one: str, many: str) -> Callable[[type], type]:
         "list": f"List {many}",
         "create": f"Add {one}",
         "retrieve": f"Read {one}",
-        "update": f"Replace {one}",
-        "partial_update": f"Change {one}",
+        "update": f"Change {one}",
+        "partial_update": f"Change some fields of {one}",
         "destroy": f"Delete {one}",
     }
 
