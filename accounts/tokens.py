@@ -18,10 +18,18 @@ def pair(session: LoginSession) -> dict[str, str]:
     return {"access": str(access), "refresh": str(refresh)}
 
 
+def named_in(token: Token) -> tuple[int, int] | None:
+    """The ids of the session and of the user that a genuine token names; None when they are no ids."""
+    session_id, user_id = token.get("sid"), str(token.get("user_id"))
+    if type(session_id) is not int or not -(2**63) <= session_id < 2**63:
+        return None
+    return (session_id, int(user_id)) if re.fullmatch("[0-9]{1,18}", user_id, re.ASCII) else None
+
+
 def session_named(token: Token) -> LoginSession | None:
     """The living session that a genuine token names, of the user it names; None when there is none."""
-    session_id, user_id = token.get("sid"), token.get("user_id")
-    if type(session_id) is not int or not re.fullmatch("[0-9]{1,18}", str(user_id), re.ASCII):
+    ids = named_in(token)
+    if ids is None:
         return None
-    sessions = LoginSession.objects.live().filter(pk=session_id, user_id=user_id, user__is_active=True)
+    sessions = LoginSession.objects.live().filter(pk=ids[0], user_id=ids[1], user__is_active=True)
     return sessions.select_related("user").first()

@@ -31,6 +31,7 @@ from accounts.serializers import (
 )
 from accounts.tokens import pair, session_named
 from healthcare.api.schema import PROBLEM
+from healthcare.isolation.caller import enter, leave
 
 
 # Not one transaction a request: what a refused login counts, and what a replayed token revokes, must stay.
@@ -162,12 +163,14 @@ class PasswordViewSet(GenericViewSet):
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         user: Any = request.user
+        leave()
         attempt = LoginAttempt.begin(request, user.username, user)
         if not user.check_password(serializer.validated_data["current_password"]):
             raise serializers.ValidationError({"current_password": ["This is not the current password."]})
         attempt.succeed()
         check_password_rules(serializer.validated_data["new_password"], user, "new_password")
         with transaction.atomic():
+            enter(user.pk)
             # Of two changes at once the second one knows the old password only, and its session has ended.
             if not User.objects.get_queryset().unchanged(user).exists():
                 raise AuthenticationFailed("The session has ended; log in again.")

@@ -6,10 +6,8 @@ from rest_framework.permissions import IsAuthenticatedOrReadOnly
 
 from doctors.models import Doctor
 from doctors.serializers import DoctorSerializer
-from healthcare.api.errors import Conflict
 from healthcare.api.schema import PROBLEM, described
 from healthcare.api.viewsets import RecordViewSet
-from healthcare.ownership import Record
 
 
 @extend_schema_view(
@@ -28,9 +26,3 @@ class DoctorViewSet(RecordViewSet):
 
     def get_queryset(self) -> QuerySet[Doctor]:
         return Doctor.objects.active()
-
-    def perform_destroy(self, instance: Record) -> None:
-        doctor = Doctor.objects.locked().get(pk=instance.pk)
-        if doctor.mappings.current().exists():
-            raise Conflict("This doctor treats patients; end those assignments first.")
-        super().perform_destroy(doctor)

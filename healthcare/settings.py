@@ -45,6 +45,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "healthcare.apps.HealthcareConfig",
+    "healthcare.isolation.apps.IsolationConfig",
     "accounts",
     "patients",
     "doctors",

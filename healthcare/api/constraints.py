@@ -7,7 +7,10 @@ from django.db import IntegrityError
 from django.db.models import BaseConstraint, F, UniqueConstraint
 from rest_framework.exceptions import APIException, ErrorDetail, ValidationError
 
+from healthcare.api.exceptions import Conflict
+
 UNIQUE, FOREIGN_KEY, NOT_NULL, CHECK = "23505", "23503", "23502", "23514"  # SQLSTATE, class 23
+RESTRICT = "23001"  # raised by our own triggers alone, so the message was written here
 
 
 def broken_rule(error: IntegrityError) -> APIException | None:
@@ -16,6 +19,8 @@ def broken_rule(error: IntegrityError) -> APIException | None:
     state, diagnostics = getattr(cause, "pgcode", ""), getattr(cause, "diag", None)
     if state == FOREIGN_KEY:
         return ValidationError({"non_field_errors": [ErrorDetail("There is no such record.", "does_not_exist")]})
+    if state == RESTRICT:
+        return Conflict(getattr(diagnostics, "message_primary", None))
     constraint = declared().get(getattr(diagnostics, "constraint_name", None) or "")
     if constraint is None:
         return None

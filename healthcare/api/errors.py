@@ -12,6 +12,7 @@ from rest_framework.response import Response
 from rest_framework.views import exception_handler as drf_exception_handler
 
 from healthcare.api.constraints import broken_rule
+from healthcare.api.exceptions import Conflict, PayloadTooLarge, Unavailable
 from healthcare.api.problems import CONTENT_TYPE, problem
 
 # Texts in place of DRF's own, which repeat the value that was sent.
@@ -21,25 +22,6 @@ SAFE_DETAILS = {
     "incorrect_type": "This is not an id.",
     "not_a_list": "This is not a list.",
 }
-
-
-class Conflict(exceptions.APIException):
-    status_code = 409
-    default_detail = "Something else depends on this."
-    default_code = "conflict"
-
-
-class PayloadTooLarge(exceptions.APIException):
-    status_code = 413
-    default_detail = "The body is too large."
-    default_code = "too_large"
-
-
-class Unavailable(exceptions.APIException):
-    status_code = 503
-    default_detail = "The database is not available at the moment; try again soon."
-    default_code = "unavailable"
-
 
 SAID_HERE: tuple[type[exceptions.APIException], ...] = (
     Conflict,

@@ -1,0 +1,9 @@
+from django.db import migrations
+
+from healthcare.isolation.operations import CreateRole
+
+
+class Migration(migrations.Migration):
+    initial = True
+    dependencies = []
+    operations = [CreateRole()]

@@ -1,0 +1,191 @@
+"""The wall holds when the code in front of it forgets."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import DatabaseError, connection, transaction
+from django.db.models import QuerySet
+from django.test import RequestFactory
+from drf_spectacular.generators import EndpointEnumerator
+from rest_framework.generics import ListAPIView
+from rest_framework.permissions import AllowAny
+
+from accounts.authentication import SessionJWTAuthentication
+from accounts.models import LoginSession, User
+from accounts.tokens import pair
+from conftest import LoggedInClient
+from doctors.models import Doctor
+from doctors.tests.factories import make_doctor
+from healthcare.isolation.caller import enter
+from healthcare.isolation.checks import owned_models_have_policies
+from healthcare.ownership import OwnedQuerySet
+from mappings.models import Mapping
+from mappings.tests.factories import make_mapping
+from patients.models import Patient
+from patients.serializers import PatientSerializer
+from patients.tests.factories import make_patient
+
+WALLED = ["patients_patient", "mappings_mapping", "accounts_user", "accounts_loginsession"]
+
+
+@pytest.fixture
+def alices(alice: User) -> tuple[Patient, Doctor, Mapping]:
+    patient, doctor = make_patient(alice), make_doctor(alice)
+    return patient, doctor, make_mapping(patient, doctor)
+
+
+@pytest.fixture
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every scope of the code answers all rows."""
+    monkeypatch.setattr(OwnedQuerySet, "owned_by", lambda queryset, user: queryset)
+
+
+def rows(table: str) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT count(*) FROM {table}")  # noqa: S608  (names from above)
+        return int(cursor.fetchone()[0])
+
+
+@contextmanager
+def entered(user_id: int | None) -> Iterator[None]:
+    """As this caller, and back to before whatever happened inside."""
+    with transaction.atomic():
+        enter(user_id)
+        yield
+        transaction.set_rollback(True)
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_a_forgotten_scope_leaks_nothing(as_bob: LoggedInClient, as_alice: LoggedInClient, alices: Any) -> None:
+    patient, doctor, mapping = alices
+    assert as_bob.get("/api/patients/").json() == []
+    assert as_bob.get("/api/mappings/").json() == []
+    for path in (
+        f"/api/patients/{patient.pk}/",
+        f"/api/mappings/{patient.pk}/",
+        f"/api/patients/{patient.pk}/doctors/",
+    ):
+        assert as_bob.get(path).status_code == 404
+    assert as_bob.patch(f"/api/patients/{patient.pk}/", {"name": "Bob's"}).status_code == 404
+    assert as_bob.delete(f"/api/patients/{patient.pk}/").status_code == 404
+    assert as_bob.delete(f"/api/mappings/{mapping.pk}/").status_code == 404
+    assert as_bob.post("/api/mappings/", {"patient": patient.pk, "doctor": doctor.pk}).status_code == 400
+    assert len(as_alice.get("/api/patients/").json()) == 1
+    assert Patient.objects.get().name == "John Smith"
+
+
+def test_raw_sql_sees_and_changes_the_callers_rows_alone(alice: User, bob: User, alices: Any) -> None:
+    make_patient(bob)
+    LoginSession.objects.start(alice, "", None)
+    for user_id, seen in ((alice.pk, [1, 1, 1, 1]), (bob.pk, [1, 0, 1, 0]), (None, [0, 0, 0, 0])):
+        with entered(user_id):
+            assert [rows(table) for table in WALLED] == seen
+    with entered(bob.pk), connection.cursor() as cursor:
+        cursor.execute("UPDATE patients_patient SET name = 'Bob''s'")
+        assert cursor.rowcount == 1
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO patients_patient (name, gender, deceased, identifier, phone, email, address, version, created_at,"
+        " updated_at, created_by_id) SELECT 'X', 'U', false, '', '', '', '', 1, now(), now(), %(alice)s",
+        "UPDATE patients_patient SET created_by_id = %(alice)s WHERE id = %(bobs)s",
+        "INSERT INTO mappings_mapping (patient_id, doctor_id, role, is_primary, reason, started_at, version,"
+        " created_at, updated_at, created_by_id)"
+        " SELECT %(alices)s, %(doctor)s, '', false, '', now(), 1, now(), now(), %(bob)s",
+        "DELETE FROM patients_patient",
+        "DELETE FROM mappings_mapping",
+        "DELETE FROM doctors_doctor",
+        "TRUNCATE patients_patient CASCADE",
+        "DELETE FROM accounts_user",
+        "UPDATE accounts_user SET is_staff = true",
+        "UPDATE accounts_user SET is_superuser = true",
+        "UPDATE accounts_user SET is_active = true",
+        "INSERT INTO accounts_loginsession (user_id) VALUES (%(bob)s)",
+        "UPDATE accounts_loginsession SET expires_at = now() + interval '9 years'",
+        "UPDATE accounts_loginsession SET user_id = %(alice)s",
+        "SELECT * FROM accounts_attempts",
+        "SELECT * FROM django_session",
+        "SELECT * FROM auth_permission",
+        "ALTER TABLE patients_patient DISABLE ROW LEVEL SECURITY",
+        "CREATE TABLE mine (id int)",
+        "COPY patients_patient TO '/tmp/leak'",
+        "SELECT pg_read_file('/etc/passwd')",
+    ],
+)
+def test_the_role_may_not(bob: User, alice: User, alices: Any, statement: str) -> None:
+    patient, doctor, _ = alices
+    ids = {"alice": alice.pk, "bob": bob.pk, "alices": patient.pk, "doctor": doctor.pk, "bobs": make_patient(bob).pk}
+    with (
+        entered(bob.pk),
+        connection.cursor() as cursor,
+        pytest.raises(DatabaseError, match=r"permission|policy|owner"),
+    ):
+        cursor.execute(statement, ids)
+
+
+def test_an_anonymous_caller_adds_no_doctor_even_in_sql(alices: Any) -> None:
+    with entered(None), connection.cursor() as cursor:
+        assert rows("doctors_doctor") == 1
+        cursor.execute("UPDATE doctors_doctor SET name = 'X'")
+        assert cursor.rowcount == 0
+
+
+def test_a_view_that_forgets_who_may_call_it_shows_nothing(alices: Any, bob: User) -> None:
+    class Forgetful(ListAPIView):
+        permission_classes = [AllowAny]
+        serializer_class = PatientSerializer
+
+        def get_queryset(self) -> QuerySet[Patient]:
+            return Patient.objects.all()
+
+    token = pair(LoginSession.objects.start(bob, "", None))["access"]
+    for headers in ({}, {"Authorization": f"Bearer {token}"}):
+        with transaction.atomic():
+            answer = Forgetful.as_view()(RequestFactory().get("/", headers=headers))
+            assert (answer.status_code, answer.data) == (200, [])
+            transaction.set_rollback(True)
+
+
+# The ways in run before there is a caller; the description of the API reads no row.
+OPEN = {"/api/auth/register/", "/api/auth/login/", "/api/auth/refresh/", "/api/schema/"}
+
+
+def test_every_api_route_enters_the_database_but_the_ways_in() -> None:
+    assert {path for path, view in api_views() if SessionJWTAuthentication not in view.authentication_classes} == OPEN
+
+
+def api_views() -> list[tuple[str, Any]]:
+    endpoints = EndpointEnumerator().get_api_endpoints()
+    return [
+        (path, callback.cls(**callback.initkwargs))
+        for path, _, _, callback in endpoints
+        if path.startswith("/api/") and not callback.cls.__module__.startswith("drf_spectacular")
+    ]
+
+
+def test_the_check_finds_an_owned_model_without_a_policy(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert owned_models_have_policies() == []
+    monkeypatch.setattr("healthcare.isolation.checks.RowSecurity", int)
+    errors = owned_models_have_policies()
+    assert {error.obj for error in errors} >= {Patient, Mapping, Doctor, User, LoginSession}
+    assert {error.id for error in errors} == {"isolation.E001"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_wall_can_be_taken_down_and_put_up_again() -> None:
+    try:
+        for app in ("mappings", "doctors", "patients", "accounts"):
+            call_command("migrate", app, "0001", verbosity=0)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_policies")
+            assert cursor.fetchone() == (0,)
+    finally:
+        call_command("migrate", verbosity=0)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(DISTINCT tablename) FROM pg_policies")
+        assert cursor.fetchone() == (5,)
