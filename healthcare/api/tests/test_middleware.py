@@ -1,5 +1,7 @@
 """What happens around every request: ids, headers, HTTPS, CORS and the way a body is framed."""
 
+from typing import Any
+
 import pytest
 from django.test import Client
 from pytest_django import Settings
@@ -55,7 +57,7 @@ def test_an_allowed_origin_may_read_answers_and_errors_alike(path: str) -> None:
     "origin", ["https://evil.example", f"{ORIGIN}.evil.example", "null", f"{ORIGIN}:444", "http://app.example.org"]
 )
 def test_no_other_origin_may_read_anything(origin: str) -> None:
-    preflight = {"HTTP_ORIGIN": origin, "HTTP_ACCESS_CONTROL_REQUEST_METHOD": "POST"}
+    preflight: dict[str, Any] = {"HTTP_ORIGIN": origin, "HTTP_ACCESS_CONTROL_REQUEST_METHOD": "POST"}
     for answer in (
         APIClient().get("/api/doctors/", HTTP_ORIGIN=origin),
         APIClient().options("/api/doctors/", **preflight),
@@ -79,6 +81,6 @@ def test_a_compressed_body_is_refused(as_alice: LoggedInClient, coding: str) -> 
 
 @pytest.mark.parametrize("size", [1024 * 1024, 1024 * 1024 + 1])
 def test_a_body_of_1_mib_is_read_and_one_more_byte_is_413(as_alice: LoggedInClient, size: int) -> None:
-    body = b'{"name": "X"}'.ljust(size)
+    body = '{"name": "X"}'.ljust(size)
     answer = as_alice.generic("POST", "/api/patients/", body, content_type="application/json")
     assert answer.status_code == (201 if size == 1024 * 1024 else 413)

@@ -56,8 +56,8 @@ def test_the_pages_give_every_row_once_forth_and_back(
 def test_the_first_page_links_only_forth_and_the_last_only_back(as_alice: LoggedInClient, patients: list[int]) -> None:
     first = as_alice.get("/api/patients/?limit=200")
     last = as_alice.get(links(first)["next"])
-    assert (links(first).keys(), links(last).keys()) == ({"next"}, {"prev"})
-    assert links(as_alice.get(links(last)["prev"])).keys() == {"next"}
+    assert ([*links(first)], [*links(last)]) == (["next"], ["prev"])
+    assert [*links(as_alice.get(links(last)["prev"]))] == ["next"]
 
 
 def test_a_list_that_fits_one_page_has_no_link(as_alice: LoggedInClient, patients: list[int]) -> None:
