@@ -1,17 +1,14 @@
 """Who a record belongs to: the scope every owned queryset goes through, and the columns every record carries."""
 
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from django.conf import settings
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import AnonymousUser
 from django.db import models
 from django.db.models import F
 from django.db.models.expressions import Combinable
 from django.utils import timezone
-
-if TYPE_CHECKING:
-    from django.contrib.auth.models import AnonymousUser
-
-    from accounts.models import User
 
 
 class RecordQuerySet(models.QuerySet):
@@ -33,7 +30,7 @@ class RecordQuerySet(models.QuerySet):
 
 
 class OwnedQuerySet(RecordQuerySet):
-    def owned_by(self, user: "User | AnonymousUser") -> Self:
+    def owned_by(self, user: AbstractBaseUser | AnonymousUser) -> Self:
         """The rows this user created; none for an anonymous one."""
         return self.filter(created_by_id=user.pk) if user.pk else self.none()
 

@@ -1,8 +1,10 @@
 """What the serializers of the records share."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import AnonymousUser
 from django.db.models import F, QuerySet
 from django.http import Http404
 from django.utils import timezone
@@ -11,14 +13,11 @@ from rest_framework import serializers
 from healthcare.api.fields import ModelSerializer, WholeNumberField
 from healthcare.ownership import Record
 
-if TYPE_CHECKING:
-    from accounts.models import User
-
 
 class IdField(serializers.PrimaryKeyRelatedField):
     """The id of a record within `scope(user)`; any other id reads like one that does not exist."""
 
-    def __init__(self, *, scope: Callable[["User"], QuerySet], **kwargs: Any) -> None:
+    def __init__(self, *, scope: Callable[[AbstractBaseUser | AnonymousUser], QuerySet], **kwargs: Any) -> None:
         self.scope = scope
         super().__init__(pk_field=WholeNumberField(min_value=1, max_value=2**63 - 1), **kwargs)
 
