@@ -16,6 +16,7 @@ from healthcare.embedded.failure import EmbeddedError, from_os_error
 from healthcare.embedded.home import PROJECT, Home
 
 STOP_SECONDS = 60.0
+LOOKS = 5  # that the supervisor could take in a row, which it does not: it lingers after each
 START_SECONDS = 60.0  # a recovery after a crash included
 SUPERVISOR = "import sys; sys.path.insert(0, sys.argv.pop(1)); from healthcare.embedded.supervisor import main; main()"
 KEPT_VARIABLES = {"PATH", "HOME", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE"}
@@ -62,10 +63,14 @@ def leave(home: Home) -> None:
     os.close(users)
     users = locks.open_lock(home.users_lock, home.account)
     try:
+        shared = 0
         while not locks.try_lock(users, locks.EXCLUSIVE):
-            if locks.try_lock(users, locks.SHARED):
-                return  # somebody else uses it
-            time.sleep(locks.PAUSE)  # the supervisor has the lock: it looks, or it stops the server
+            # The supervisor takes the lock for a moment to look, or for long to stop the server. Only who is refused
+            # alone, again and again, while others may share, has met another user.
+            shared = shared + 1 if locks.try_lock(users, locks.SHARED) else 0
+            if shared > LOOKS:
+                return
+            time.sleep(locks.PAUSE)
         postmaster.stop(home.data)
         wait_until_stopped(home)
     finally:
