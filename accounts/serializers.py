@@ -4,10 +4,14 @@ from typing import Any
 
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError as DjangoValidationError
+from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 from rest_framework.exceptions import AuthenticationFailed
 
 from accounts.models import LoginSession, User
+from healthcare.api.schema import example
+
+ASHA = {"id": 1, "name": "Asha Nair", "email": "asha@example.org", "username": "asha"}
 
 
 class PasswordField(serializers.CharField):
@@ -28,6 +32,7 @@ def check_password_rules(password: str, user: User, field: str) -> None:
         raise serializers.ValidationError({field: details}) from error
 
 
+@extend_schema_serializer(examples=example(request={"name": "Asha Nair"}, response=ASHA))
 class UserSerializer(serializers.ModelSerializer):
     """Who one is. The username stays, unless it is the e-mail: then it follows it."""
 
@@ -46,6 +51,12 @@ class UserSerializer(serializers.ModelSerializer):
         return instance
 
 
+@extend_schema_serializer(
+    examples=example(
+        request={"name": "Asha Nair", "email": "asha@example.org", "username": "asha", "password": "StrongPass123"},
+        response=ASHA,
+    ),
+)
 class RegistrationSerializer(serializers.ModelSerializer):
     """A new account; `username` is the e-mail when it is left out."""
 
@@ -76,6 +87,7 @@ class RegistrationSerializer(serializers.ModelSerializer):
         return User.objects.create_user(**validated_data)
 
 
+@extend_schema_serializer(examples=example(request={"username": "asha", "password": "StrongPass123"}))
 class LoginSerializer(serializers.Serializer):
     """`username` takes an e-mail too, and may be called `email`."""
 
@@ -91,15 +103,22 @@ class LoginSerializer(serializers.Serializer):
         return attrs
 
 
+@extend_schema_serializer(examples=example(request={"refresh": "eyJhbGciOiJIUzI1NiJ9…"}))
 class RefreshSerializer(serializers.Serializer):
     refresh = serializers.CharField()
 
 
+@extend_schema_serializer(
+    examples=example(response={"access": "eyJhbGciOiJIUzI1NiJ9…", "refresh": "eyJhbGciOiJIUzI1NiJ9…"})
+)
 class TokenPairSerializer(serializers.Serializer):
     access = serializers.CharField(read_only=True)
     refresh = serializers.CharField(read_only=True)
 
 
+@extend_schema_serializer(
+    examples=example(request={"current_password": "StrongPass123", "new_password": "EvenStronger456"})
+)
 class PasswordChangeSerializer(serializers.Serializer):
     current_password = PasswordField()
     new_password = PasswordField(max_length=256)
