@@ -1,5 +1,7 @@
 """The tokens of a login session: SimpleJWT's, with the session's id as `sid`."""
 
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework_simplejwt.exceptions import TokenError
 from rest_framework_simplejwt.tokens import AccessToken, RefreshToken
 
 from accounts.models import LoginSession
@@ -14,3 +16,16 @@ def pair(session: LoginSession) -> dict[str, str]:
     access: AccessToken = refresh.access_token
     access["exp"] = min(access["exp"], refresh["exp"])
     return {"access": str(access), "refresh": str(refresh)}
+
+
+def session_of(refresh: str) -> tuple[LoginSession, str]:
+    """The session and the token id of a genuine refresh token. AuthenticationFailed (401) for any other."""
+    try:
+        token = RefreshToken(refresh)  # type: ignore[arg-type]
+        session_id = int(token["sid"])
+    except (TokenError, KeyError, TypeError, ValueError) as error:
+        raise AuthenticationFailed("The refresh token is not valid; log in again.") from error
+    session = LoginSession.objects.live().filter(pk=session_id).select_related("user").first()
+    if session is None:
+        raise AuthenticationFailed("The refresh token is not valid; log in again.")
+    return session, str(token["jti"])

@@ -1,12 +1,13 @@
-"""What the viewsets of the records share."""
+"""What the viewsets share."""
 
 from django.http import Http404
 from rest_framework import serializers, viewsets
 
+from healthcare.api.idempotency import IdempotentMixin
 from healthcare.ownership import Record, RecordQuerySet
 
 
-class RecordViewSet(viewsets.ModelViewSet):
+class RecordViewSet(IdempotentMixin, viewsets.ModelViewSet):
     """CRUD of records: the creator is the caller, and DELETE hides. Paths take ids alone."""
 
     lookup_value_converter = "int"
