@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    # This file must be readable to every Python 3, also to those it refuses: no f-strings, no imports above.
+    # This file must be readable to every Python 3, also to those it refuses: nothing newer than Python 3.0.
     if sys.version_info < (3, 11):  # noqa: UP036
         sys.exit("manage.py: Python 3.11 or newer is needed, and this is %d.%d; try python3.11." % sys.version_info[:2])  # noqa: UP031
     from healthcare import first_run
@@ -36,11 +36,14 @@ def prepare_command() -> None:
 
 
 def run_command() -> None:
+    from django.conf import settings
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
     from django.db import OperationalError
 
     try:
+        if sys.argv[1:2] not in ([], ["help"], ["--help"], ["version"], ["--version"]):
+            settings.INSTALLED_APPS  # noqa: B018 (some commands would go on without settings)
         execute_from_command_line(sys.argv)
     except ImproperlyConfigured as error:
         sys.exit("manage.py: %s" % error)  # noqa: UP031
@@ -59,7 +62,8 @@ def explain(error: Exception) -> str:
     if getattr(error.__cause__, "pgcode", None):
         raise error  # the server answered: this is a fault of ours
     first_line = (str(error).strip().splitlines() or ["no answer"])[0]
-    if password := connection.settings_dict["PASSWORD"]:
+    password = connection.settings_dict["PASSWORD"]
+    if password:
         first_line = first_line.replace(password, "***")
     return "the database that DATABASE_URL names cannot be reached: " + first_line
 

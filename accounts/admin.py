@@ -6,15 +6,18 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.admin.utils import model_ngettext
+from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import AdminUserCreationForm, UserChangeForm
+from django.contrib.auth.models import Group
 from django.db.models import PROTECT, QuerySet
 from django.http import HttpRequest
 
 from accounts.identifiers import normalize
 from accounts.limits import key, network
 from accounts.models import Attempts, LoginSession, LoginSessionQuerySet, User
-from healthcare.admin import MergingAdmin, MergingForm
+from healthcare.merging import MergingAdmin, MergingForm
 
 
 class UserForm(MergingForm, UserChangeForm):
@@ -68,6 +71,23 @@ class UserAdmin(MergingAdmin, DjangoUserAdmin):
         return listed, counts, lacking - {LoginSession._meta.verbose_name}, protected
 
 
+admin.site.unregister(Group)
+
+
+@admin.register(Group)
+class GroupAdmin(MergingAdmin, DjangoGroupAdmin):
+    """Groups give rights, so only a superuser changes them."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return super().has_add_permission(request) and bool(request.user.is_superuser)
+
+    def has_change_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
+        return super().has_change_permission(request, obj) and bool(request.user.is_superuser)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
+        return super().has_delete_permission(request, obj) and bool(request.user.is_superuser)
+
+
 def may_touch(request: HttpRequest, user: User | None) -> bool:
     """Whether this member of staff may change that user; one who has no rights, unless a superuser asks."""
     return user is None or bool(request.user.is_superuser) or not (user.is_staff or user.is_superuser)
@@ -80,13 +100,11 @@ def owned_by(users: list[User]) -> list[str]:
         model: Any = relation.related_model
         if model is LogEntry or getattr(relation, "on_delete", None) is PROTECT:
             rows = model._base_manager.filter(**{f"{relation.field.name}__in": users}).count()  # type: ignore[union-attr]
-            owned += [f"{rows} {model._meta.verbose_name_plural}"] if rows else []
+            owned += [f"{rows} {model_ngettext(model._meta, rows)}"] if rows else []
     return owned
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):
-    show_full_result_count = False
-
+class ReadOnlyAdmin(MergingAdmin):
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 

@@ -30,6 +30,10 @@ class BackOffAuthenticationForm(AdminAuthenticationForm):
 class DescribingAutocomplete(AutocompleteJsonView):
     """Choices that tell two people of the same name apart."""
 
+    def process_request(self, request: HttpRequest) -> tuple[Any, ...]:
+        term, *source = super().process_request(request)
+        return term.replace("\0", ""), *source
+
     def serialize_result(self, obj: Any, to_field_name: str) -> dict[str, str]:
         describe = getattr(self.model_admin, "describe", str)
         return {**super().serialize_result(obj, to_field_name), "text": describe(obj)}

@@ -9,12 +9,13 @@ from rest_framework import serializers
 from rest_framework.exceptions import AuthenticationFailed
 
 from accounts.models import LoginSession, User
+from healthcare.api.fields import ModelSerializer, TextField
 from healthcare.api.schema import example
 
 ASHA = {"id": 1, "name": "Asha Nair", "email": "asha@example.org", "username": "asha"}
 
 
-class PasswordField(serializers.CharField):
+class PasswordField(TextField):
     """A password exactly as typed: never trimmed, never normalised."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -33,7 +34,7 @@ def check_password_rules(password: str, user: User, field: str) -> None:
 
 
 @extend_schema_serializer(examples=example(request={"name": "Asha Nair"}, response=ASHA))
-class UserSerializer(serializers.ModelSerializer):
+class UserSerializer(ModelSerializer):
     """Who one is. The username stays, unless it is the e-mail: then it follows it."""
 
     class Meta:
@@ -57,7 +58,7 @@ class UserSerializer(serializers.ModelSerializer):
         response=ASHA,
     ),
 )
-class RegistrationSerializer(serializers.ModelSerializer):
+class RegistrationSerializer(ModelSerializer):
     """A new account; `username` is the e-mail when it is left out."""
 
     password = PasswordField(max_length=256)
@@ -91,8 +92,8 @@ class RegistrationSerializer(serializers.ModelSerializer):
 class LoginSerializer(serializers.Serializer):
     """`username` takes an e-mail too, and may be called `email`."""
 
-    username = serializers.CharField(required=False)
-    email = serializers.CharField(required=False)
+    username = TextField(required=False)
+    email = TextField(required=False)
     password = PasswordField()
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -105,7 +106,7 @@ class LoginSerializer(serializers.Serializer):
 
 @extend_schema_serializer(examples=example(request={"refresh": "eyJhbGciOiJIUzI1NiJ9…"}))
 class RefreshSerializer(serializers.Serializer):
-    refresh = serializers.CharField()
+    refresh = TextField()
 
 
 @extend_schema_serializer(

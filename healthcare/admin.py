@@ -1,83 +1,17 @@
-"""The base of the admins: nothing is overwritten unseen, nothing is removed. It stands beside `ownership`, whose
-records it shows, because every room's admin.py builds on it."""
+"""The base of the records' admins, beside `ownership`, whose records it shows: nothing is removed, a creator stays."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
-from django import forms
 from django.contrib import admin
-from django.db import IntegrityError, models
+from django.db import models
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from healthcare.api.constraints import broken_rule
+from healthcare.merging import MergingAdmin
 from healthcare.ownership import Record, RecordQuerySet
-
-
-class MergingForm(forms.ModelForm):
-    """Takes over what was changed since the form was shown, so that what the API changed meanwhile elsewhere stays."""
-
-    refusal: ClassVar[Mapping[str, Sequence[str]]] = {}  # what the database said to the first try, by field
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if self.instance.pk:
-            for name in self.columns() & self.fields.keys():
-                self.fields[name].show_hidden_initial = not self.fields[name].disabled
-
-    def columns(self) -> set[str]:
-        return {field.name for field in self.instance._meta.concrete_fields}
-
-    def clean(self) -> dict[str, Any]:
-        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
-        if self.instance.pk:
-            for name in self.columns() & cleaned.keys() - set(self.changed_data):
-                cleaned[name] = getattr(self.instance, name)
-        for name, messages in self.refusal.items():
-            self.add_error(name if name in self.fields else None, list(messages))
-        return cleaned
-
-    def changed_columns(self) -> list[str]:
-        """The columns whose value is another one than the row holds, derived ones too."""
-        values = {name: self.cleaned_data[name] for name in self.columns() & self.cleaned_data.keys()}
-        return [name for name, value in values.items() if getattr(value, "pk", value) != self.initial.get(name)]
-
-
-class MergingAdmin(admin.ModelAdmin):
-    """Locks a row while it is changed, saves changed columns alone, and shows on the form what a constraint says."""
-
-    form = MergingForm
-    show_full_result_count = False
-
-    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> models.Model | None:
-        found = super().get_object(request, object_id, from_field)
-        if found is None or request.method != "POST":
-            return found
-        return self.get_queryset(request).select_for_update(of=("self",), no_key=True).filter(pk=found.pk).first()
-
-    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        form: Any = super().get_form(request, obj, change, **kwargs)
-        form.refusal = getattr(request, "refusal", {})  # the class was made for this request
-        return form
-
-    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """The database decides what is a duplicate; its refusal is shown on the form, in a race as well."""
-        try:
-            return super().changeform_view(request, *args, **kwargs)
-        except IntegrityError as error:
-            rule = broken_rule(error)
-            if rule is None:
-                raise
-            request.refusal = rule.detail  # type: ignore[attr-defined]
-            return super().changeform_view(request, *args, **kwargs)
-
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        if change:
-            obj.save(update_fields=form.changed_columns())
-        else:
-            super().save_model(request, obj, form, change)
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -126,9 +60,6 @@ class RecordAdmin(MergingAdmin):
     def obstacles(self, records: Sequence[Record]) -> list[str]:
         """Why these may not be deleted, one sentence for each that may not."""
         return [f"{self.describe(record)} is already deleted." for record in records if self.is_hidden(record)]
-
-    def get_queryset(self, request: HttpRequest) -> Any:
-        return super().get_queryset(request).select_related(*self.list_select_related)
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
         if request.resolver_match and request.resolver_match.url_name == "autocomplete":

@@ -11,6 +11,7 @@ urlpatterns = [
     path("healthz", pages.healthz, name="healthz"),
     path("readyz", pages.readyz, name="readyz"),
     path("admin/", admin.site.urls),
+    path("api/", pages.landing, name="api"),
     path("api/docs/", pages.docs, name="docs"),
     path("api/schema/", SchemaView.as_view(), name="schema"),
     path("api/", include("accounts.urls")),

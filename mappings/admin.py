@@ -3,10 +3,10 @@
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import ForeignKey
 from django.http import HttpRequest
 
-from healthcare.admin import MergingForm, RecordAdmin, StateFilter
+from healthcare.admin import RecordAdmin, StateFilter
+from healthcare.merging import MergingForm
 from mappings.models import Mapping
 
 
@@ -43,8 +43,7 @@ class MappingAdmin(RecordAdmin):
         chosen = ["patient", "doctor"] if obj else []
         return [*super().get_readonly_fields(request, obj), *chosen]
 
-    def formfield_for_foreignkey(self, db_field: ForeignKey, request: HttpRequest, **kwargs: Any) -> Any:
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name in self.autocomplete_fields:
-            chosen_from: Any = db_field.related_model
-            kwargs["queryset"] = chosen_from.objects.active()
+            kwargs["queryset"] = db_field.related_model.objects.active()
         return super().formfield_for_foreignkey(db_field, request, **kwargs)

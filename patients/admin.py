@@ -7,7 +7,8 @@ from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 
-from healthcare.admin import MergingForm, RecordAdmin, StateFilter
+from healthcare.admin import RecordAdmin, StateFilter
+from healthcare.merging import MergingForm
 from patients.models import OLDEST, Patient
 
 

@@ -7,6 +7,7 @@ from django.utils import timezone
 from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
+from healthcare.api.fields import WholeNumberField
 from healthcare.api.schema import example
 from healthcare.api.serializers import RecordSerializer
 from patients.models import OLDEST, Gender, Patient, age_on
@@ -36,7 +37,7 @@ class PatientSerializer(RecordSerializer):
     """A patient. Only the name is required; what is not known stays empty."""
 
     gender = GenderField(choices=Gender.choices, required=False)
-    age = serializers.IntegerField(
+    age = WholeNumberField(
         min_value=0,
         max_value=OLDEST,
         allow_null=True,

@@ -111,7 +111,7 @@ class SecurityHeadersMiddleware(Middleware):
 
 
 class FramingMiddleware(Middleware):
-    """411 for a body without a length, which WSGI hands over empty; 413 for one that is too large."""
+    """411 for a body without a length, which WSGI hands over empty; 413 for one too large; 415 for a compressed one."""
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         length = request.META.get("CONTENT_LENGTH", "")
@@ -121,4 +121,6 @@ class FramingMiddleware(Middleware):
             return problem_response(request, 400, "Content-Length is not a number.")
         if length and int(length[:20]) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
             return problem_response(request, 413)
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            return problem_response(request, 415, "Send the body without a Content-Encoding.")
         return self.get_response(request)

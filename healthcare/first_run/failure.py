@@ -1,6 +1,7 @@
 """What stops a first run, in one sentence, and its progress."""
 
 import errno
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ SIGNS = {
     errno.EPERM: ("Operation not permitted", "this account may not write in {}; give it that right"),
     errno.EROFS: ("Read-only file system", "{} lies on a read-only file system; copy the project elsewhere"),
 }
+LEAST_SPACE = 32 * 1024 * 1024  # bytes
 
 
 class CannotRunError(Exception):
@@ -27,6 +29,8 @@ def from_output(output: str, folder: Path) -> CannotRunError:
     for sign, reason in SIGNS.values():
         if sign in output:
             return CannotRunError(f"{reason.format(folder)} and try again.")
+    if shutil.disk_usage(folder).free < LEAST_SPACE:  # ensurepip keeps the reason for itself
+        return from_os_error(OSError(errno.ENOSPC, ""), folder)
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     telling = [line for line in lines if line.lower().startswith(("error", "×", "fatal"))]
     last = (telling or lines or ["it said nothing"])[-1].rstrip(".")

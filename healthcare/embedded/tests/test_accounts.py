@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from healthcare.embedded.home import digest
-from healthcare.embedded.tests.conftest import Place
+from healthcare.embedded.tests.place import Place
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="takes root")
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="takes root")
 def as_nobody(folder: Path) -> dict[str, Any]:
     """A Python that the account `nobody` may run, with the packages of this one."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    options = {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []}
+    options: dict[str, Any] = {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []}
     for python in (sys.executable, f"/usr/bin/python{version}", f"/usr/local/bin/python{version}"):
         try:
             environment = {

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from healthcare.embedded.home import PROJECT, Home
-from healthcare.embedded.tests.conftest import Place, eventually
+from healthcare.embedded.tests.place import Place, eventually
 
 SETTING = "ask SELECT current_setting('{}')"
 

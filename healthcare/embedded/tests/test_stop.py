@@ -5,7 +5,7 @@ import signal
 
 import psutil
 
-from healthcare.embedded.tests.conftest import Place, eventually
+from healthcare.embedded.tests.place import Place, eventually
 
 
 def test_the_server_stops_after_the_last_process(place: Place) -> None:
