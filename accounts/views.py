@@ -28,7 +28,7 @@ from accounts.serializers import (
     check_password_rules,
 )
 from accounts.tokens import pair, session_of
-from healthcare.api.idempotency import IdempotentMixin, Key, once
+from healthcare.api.idempotency import PARAMETER, IdempotentMixin, Key, once
 from healthcare.api.schema import PROBLEM
 from healthcare.isolation.caller import enter
 
@@ -49,6 +49,7 @@ class EntryViewSet(GenericViewSet):
         operation_id="auth_register",
         summary="Register",
         description="At most 60 an hour from one address.",
+        parameters=[PARAMETER],
         responses={201: UserSerializer, 429: PROBLEM},
     )
     @action(detail=False, methods=["post"], serializer_class=RegistrationSerializer)
@@ -149,6 +150,7 @@ class PasswordViewSet(GenericViewSet):
         operation_id="auth_password",
         summary="Change your password",
         description="Ends your other login sessions.",
+        parameters=[PARAMETER],
         responses={204: None, 429: PROBLEM},
     )
     @action(detail=False, methods=["post"])

@@ -19,6 +19,7 @@ from typing import Any, Self
 from django.db import connection
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework.exceptions import APIException, ParseError
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
@@ -29,18 +30,16 @@ from healthcare.api.models import KeptAnswer
 
 HEADER = "Idempotency-Key"
 BARE = re.compile(r"[!#-~][!-~]{0,254}", re.ASCII)
-QUOTED = re.compile(r'"((?:[!#-\[\]-~]|\\["\\]){1,510})"', re.ASCII)  # a string of RFC 9651, without blanks
-LONGEST = 255
+QUOTED = re.compile(r'"([!#-\[\]-~]|\\["\\]){1,255}"', re.ASCII)  # a string of RFC 9651, without blanks
 KEPT_HEADERS = ("ETag", "Location")
-PARAMETER = {
-    "name": HEADER,
-    "in": "header",
-    "required": False,
-    "description": "Makes it safe to send this again: for 24 hours the same request with the same key answers what it "
-    "answered first, with `Idempotency-Replayed: true`, and nothing happens twice. Use a fresh UUID for each request. "
+PARAMETER = OpenApiParameter(
+    HEADER,
+    {"type": "string", "pattern": f"^({BARE.pattern}|{QUOTED.pattern})$"},
+    OpenApiParameter.HEADER,
+    description="Makes it safe to send this again: for 24 hours the same request with the same key answers what it "
+    "answered first, with `Idempotency-Replayed: true`, and nothing happens twice. Use a new UUID for each request. "
     "422 when the key came with another request before, 409 while that one is under way.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST, "pattern": "^[!-~]+$"},
-}
+)
 
 
 class Replayed(Exception):  # noqa: N818  (no error: the request was answered before)
@@ -114,11 +113,11 @@ class Key:
 
 def read(header: str) -> str:
     """The key in the header's value, quoted as the draft has it or bare. ParseError (400) with a fixed text."""
-    quoted = QUOTED.fullmatch(header)
-    value = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else header
-    if not 1 <= len(value) <= LONGEST or not (quoted or BARE.fullmatch(header)):
-        raise ParseError(f"{HEADER} must be 1 to {LONGEST} visible ASCII characters, quoted or not.")
-    return value
+    if QUOTED.fullmatch(header):
+        return re.sub(r"\\(.)", r"\1", header[1:-1])
+    if not BARE.fullmatch(header):
+        raise ParseError(f"{HEADER} must be 1 to 255 visible ASCII characters, quoted or not.")
+    return header
 
 
 def hashed(*parts: str) -> str:
