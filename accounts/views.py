@@ -30,7 +30,7 @@ from accounts.serializers import (
 from accounts.tokens import pair, session_of
 from healthcare.api.idempotency import PARAMETER, IdempotentMixin, Key, once
 from healthcare.api.schema import PROBLEM
-from healthcare.isolation.caller import enter
+from healthcare.isolation.caller import entered, leave
 
 
 # Not one transaction a request: what a refused login counts, and what a replayed token revokes, must stay.
@@ -158,11 +158,11 @@ class PasswordViewSet(GenericViewSet):
         user: Any = request.user
         key = Key.of(request)
         if key:  # an answer lost on its way: the password that was current then is not any more
-            with transaction.atomic():
-                enter(user.pk)
+            with entered(user.pk):
                 key.claim()
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
+        leave()
         attempt = LoginAttempt.begin(request, user.username, user)
         if not user.check_password(serializer.validated_data["current_password"]):
             raise serializers.ValidationError({"current_password": ["This is not the current password."]})
@@ -177,8 +177,7 @@ class PasswordViewSet(GenericViewSet):
             user.save(update_fields=["password"], keep=request.auth)
             return Response(status=status.HTTP_204_NO_CONTENT)
 
-        with transaction.atomic():
-            enter(user.pk)
+        with entered(user.pk):
             return once(key, change)
 
 

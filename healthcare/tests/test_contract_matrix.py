@@ -12,7 +12,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from accounts.models import User
+from accounts.authentication import AUTHENTICATE
+from accounts.models import LoginSession, User
+from accounts.views import SessionViewSet
 from healthcare.ownership import OwnedQuerySet
 from healthcare.tests.matrix import LIVING, METHODS, MISSING, ROWS, Row, World, contents, deviations, incomplete, routes
 from healthcare.urls import urlpatterns as real_urlpatterns
@@ -68,8 +70,21 @@ def test_a_method_that_its_row_names_and_nothing_answers_is_found(world: World) 
     assert found == [f"DELETE /api/auth/sessions/ as {name}, -, to be 204: 405" for name in LIVING]
 
 
-def test_a_view_that_forgets_its_scope_is_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code's wall taken down: every scope answers all rows, in the views and in the serializers' relations."""
     monkeypatch.setattr(OwnedQuerySet, "owned_by", lambda queryset, user: queryset)
+    monkeypatch.setattr(SessionViewSet, "get_queryset", lambda view: LoginSession.objects.live())
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_every_cell_answers_the_same_behind_the_databases_wall_alone(world: World) -> None:
+    assert deviations(world) == []
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_with_both_walls_down_the_leak_is_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("accounts.authentication.AUTHENTICATE", AUTHENTICATE.replace("healthcare_api", "none"))
     found = deviations(world, [PATIENT])
     cells = {(method, caller) for method in METHODS for caller in LIVING if method not in {"POST", "OPTIONS"}}
     for method, caller in cells:
