@@ -54,7 +54,8 @@ class Serving:
 
     def worker(self) -> psutil.Process:
         """The oldest one: granian gives up on a worker that ends twice within seconds."""
-        return min(eventually(self._workers), key=lambda worker: worker.create_time())
+        workers: list[psutil.Process] = eventually(self._workers)
+        return min(workers, key=lambda worker: worker.create_time())
 
     def _workers(self) -> list[psutil.Process]:
         found = [child for child in psutil.Process(self.process.pid).children() if child.status() != "zombie"]
@@ -62,7 +63,8 @@ class Serving:
 
     def backend(self) -> psutil.Process:
         """One that works for the API."""
-        return random.choice(eventually(self._backends))
+        backends: list[psutil.Process] = eventually(self._backends)
+        return random.choice(backends)
 
     def _backends(self) -> list[psutil.Process]:
         with suppress(psutil.Error, OSError, ValueError):
