@@ -5,10 +5,10 @@ from rest_framework.permissions import IsAuthenticatedOrReadOnly
 
 from doctors.models import Doctor
 from doctors.serializers import DoctorSerializer
-from healthcare.api.viewsets import RecordViewSet
+from healthcare.api.viewsets import RestorableViewSet
 
 
-class DoctorViewSet(RecordViewSet):
+class DoctorViewSet(RestorableViewSet):
     """Doctors, public to read."""
 
     queryset = Doctor.objects.none()
@@ -16,4 +16,4 @@ class DoctorViewSet(RecordViewSet):
     permission_classes = [IsAuthenticatedOrReadOnly]
 
     def get_queryset(self) -> QuerySet[Doctor]:
-        return Doctor.objects.active()
+        return self.shown(Doctor.objects.all())

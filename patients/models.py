@@ -43,6 +43,9 @@ class Patient(OwnedModel):
         ordering = ["-id"]
         indexes = [
             models.Index(fields=["created_by", "-id"], condition=Q(deleted_at=None), name="patient_list"),
+            models.Index(
+                fields=["created_by", "-id"], condition=Q(deleted_at__isnull=False), name="patient_list_deleted"
+            ),
         ]
         constraints = [
             models.CheckConstraint(condition=~Q(name=""), name="patient_name_given"),

@@ -2,16 +2,16 @@
 
 from django.db.models import QuerySet
 
-from healthcare.api.viewsets import RecordViewSet
+from healthcare.api.viewsets import RestorableViewSet
 from patients.models import Patient
 from patients.serializers import PatientSerializer
 
 
-class PatientViewSet(RecordViewSet):
+class PatientViewSet(RestorableViewSet):
     """Patients are seen by nobody but the user who created them."""
 
     queryset = Patient.objects.none()
     serializer_class = PatientSerializer
 
     def get_queryset(self) -> QuerySet[Patient]:
-        return Patient.objects.owned_by(self.request.user).active()
+        return self.shown(Patient.objects.owned_by(self.request.user))
