@@ -1,8 +1,63 @@
-"""The admin's front door."""
+"""The admin's front door: the same back-off as the API's login."""
 
+from typing import Any
+
+from django import forms
 from django.contrib.admin import AdminSite
+from django.contrib.admin.forms import AdminAuthenticationForm
+from django.contrib.admin.views.autocomplete import AutocompleteJsonView
+from django.contrib.auth.forms import UsernameField
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from rest_framework.exceptions import Throttled
+
+
+class BackOffAuthenticationForm(AdminAuthenticationForm):
+    username = UsernameField(label="Username or e-mail", widget=forms.TextInput(attrs={"autofocus": True}))
+    wait = 0  # seconds until the next attempt counts
+
+    def clean(self) -> dict[str, Any]:
+        try:
+            return super().clean()
+        except Throttled as error:
+            self.wait = int(getattr(error, "wait", None) or 1)
+            message = f"Too many attempts. Try again in {self.wait} seconds."
+            raise ValidationError(message, code="throttled") from error
+
+
+class DescribingAutocomplete(AutocompleteJsonView):
+    """Choices that tell two people of the same name apart."""
+
+    def process_request(self, request: HttpRequest) -> tuple[Any, ...]:
+        term, *source = super().process_request(request)
+        return term.replace("\0", ""), *source
+
+    def serialize_result(self, obj: Any, to_field_name: str) -> dict[str, str]:
+        describe = getattr(self.model_admin, "describe", str)
+        return {**super().serialize_result(obj, to_field_name), "text": describe(obj)}
 
 
 class BackOffAdminSite(AdminSite):
     site_header = "Healthcare"
     site_title = "Healthcare admin"
+    index_title = "Records and accounts"
+    login_form = BackOffAuthenticationForm
+
+    # Not one transaction: an attempt's count must stay, and nobody should wait for it while a password is hashed.
+    @transaction.non_atomic_requests
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """The login page; 429 with Retry-After while the account or the address has to wait."""
+        response = super().login(request, extra_context)
+        context = response.context_data if isinstance(response, TemplateResponse) else None
+        form = (context or {}).get("form")
+        if form and form.wait:
+            response.status_code = 429
+            response["Retry-After"] = str(form.wait)
+        return response
+
+    def autocomplete_view(self, request: HttpRequest) -> HttpResponse:
+        view: Any = DescribingAutocomplete.as_view(admin_site=self)
+        response: HttpResponse = view(request)
+        return response

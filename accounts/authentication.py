@@ -11,9 +11,8 @@ from rest_framework_simplejwt.tokens import Token
 from accounts.models import LoginSession, User
 from healthcare.isolation.caller import ENTER, enter
 
-NEEDED = {"id", "name", "email", "username", "password", "is_active", "is_staff", "is_superuser"}
-# In the model's order: from_db takes the values by their place and the names only to know which ones are there.
-COLUMNS = [field.attname for field in User._meta.concrete_fields if field.attname in NEEDED]
+# In the model's own order, which is how `from_db` reads them.
+COLUMNS = [field.column for field in User._meta.concrete_fields if field.name not in {"last_login", "created_at"}]
 # One statement finds the live session and its active user, and enters the database as that user.
 AUTHENTICATE = f"""
 SELECT {", ".join(f"u.{column}" for column in COLUMNS)}, {ENTER.format(caller="u.id::text")}

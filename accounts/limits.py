@@ -1,20 +1,22 @@
 """Limits counted in PostgreSQL, so that they hold across threads, workers and machines.
 
-Every count is one statement that commits by itself: a request that fails later does not take it back.
+A count commits before the answer is known: a request that fails later does not take it back. Views that count must
+therefore not run in one transaction. A row locks before another in one order, address before account.
 """
 
-import hashlib
 import ipaddress
 from typing import Self
 
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
 from django.http import HttpRequest
+from django.utils.crypto import salted_hmac
 from rest_framework.exceptions import Throttled
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
-from accounts.models import User, normalize
+from accounts.identifiers import normalize
+from accounts.models import User
 
 FREE_BY_ACCOUNT, FREE_BY_ADDRESS = 10, 100  # failures before waiting begins
 LONGEST_WAIT = 900  # seconds; a back-off, never a lock-out
@@ -29,7 +31,7 @@ ON CONFLICT (key) DO UPDATE SET
     until = now() + interval '1 second' * CASE
         WHEN a.until < now() - interval '15 minutes' OR a.count + 1 < %(free)s THEN 0
         ELSE least(2 ^ least(a.count + 1 - %(free)s, 20), %(longest)s) END
-WHERE a.until <= now()
+WHERE a.count < %(free)s OR a.until <= now()
 RETURNING 1
 """
 HOURLY = """
@@ -41,9 +43,13 @@ WHERE a.until <= now() OR a.count < %(free)s
 RETURNING 1
 """
 WAIT = "SELECT greatest(1, ceil(extract(epoch FROM until - now())))::int FROM accounts_attempts WHERE key = %s"
-SUCCEEDED = """
-WITH own AS (DELETE FROM accounts_attempts WHERE key = %(account)s OR until < now() - interval '1 day')
-UPDATE accounts_attempts SET count = greatest(count - 1, 0) WHERE key = %(address)s
+TAKE_BACK = "UPDATE accounts_attempts SET count = greatest(count - 1, 0), until = least(until, now()) WHERE key = %s"
+# Along with the account some rows that count no longer, a bounded number so that no login waits for long.
+FORGET = """
+WITH old AS (
+    SELECT key FROM accounts_attempts WHERE until < now() - interval '1 day' LIMIT 100 FOR UPDATE SKIP LOCKED
+)
+DELETE FROM accounts_attempts WHERE key IN (SELECT key FROM old UNION ALL SELECT %s)
 """
 
 
@@ -59,17 +65,19 @@ class LoginAttempt:
         """Count it; raises Throttled (429) while the account or the address has to wait. An account that does not
         exist waits like one that does."""
         attempt = cls(
-            key("account", str(user.pk) if user else normalize(identifier)),
+            key("account", str(user.pk)) if user else key("unknown", normalize(identifier)),
             key("address", network(address_of(request))),
         )
-        count(BACK_OFF, attempt.address, FREE_BY_ADDRESS)
-        count(BACK_OFF, attempt.account, FREE_BY_ACCOUNT)
+        with transaction.atomic():  # both or neither: what has to wait for the account is no failure of the address
+            count(BACK_OFF, attempt.address, FREE_BY_ADDRESS)
+            count(BACK_OFF, attempt.account, FREE_BY_ACCOUNT)
         return attempt
 
     def succeed(self) -> None:
         """Forget the account's failures, and this attempt at the address."""
         with connection.cursor() as cursor:
-            cursor.execute(SUCCEEDED, {"account": self.account, "address": self.address})
+            cursor.execute(TAKE_BACK, [self.address])
+            cursor.execute(FORGET, [self.account])
 
 
 def count_registration(request: HttpRequest | Request) -> None:
@@ -88,18 +96,19 @@ def count(statement: str, counted: str, free: int) -> None:
 
 
 def key(kind: str, whom: str) -> str:
-    """A hash: what people type into a login may be a password."""
-    return hashlib.sha256(f"{kind}:{whom}".encode()).hexdigest()
+    """A keyed hash: what people type into a login may be a password."""
+    return salted_hmac("accounts.limits", f"{kind}:{whom}", algorithm="sha256").hexdigest()
 
 
 def address_of(request: HttpRequest | Request) -> str:
     """The client's address, by TRUSTED_PROXIES entries of X-Forwarded-For; empty when there is none."""
     claimed = BaseThrottle().get_ident(request)  # type: ignore[arg-type]
-    for address in (claimed, request.META.get("REMOTE_ADDR")):
+    for written in (claimed, request.META.get("REMOTE_ADDR")):
         try:
-            return str(ipaddress.ip_address(address or ""))
+            address = ipaddress.ip_address((written or "").partition("%")[0])  # without the zone (RFC 4007)
         except ValueError:
             continue
+        return str(getattr(address, "ipv4_mapped", None) or address)
     return ""
 
 

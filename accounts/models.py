@@ -1,6 +1,5 @@
 """Users and their login sessions."""
 
-import unicodedata
 from datetime import timedelta
 from typing import Any, ClassVar, Self
 from uuid import uuid4
@@ -8,31 +7,37 @@ from uuid import uuid4
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
-from django.core.validators import RegexValidator
-from django.db import models
+from django.db import models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Lower
 from django.utils import timezone
 
+from accounts.identifiers import ASCII_EMAIL, USERNAME, normalize
 from healthcare.text import NameField
 
 models.CharField.register_lookup(Lower)
 
-ASCII_EMAIL = RegexValidator(r"\A[\x21-\x7e]*\Z", "Write the e-mail in ASCII (an international domain as xn--…).")
 
+class UserQuerySet(models.QuerySet["User"]):
+    def update(self, **values: Any) -> int:
+        """Updates. Setting passwords or deactivating ends the sessions of these users, as `User.save` does."""
+        if "password" not in values and values.get("is_active", True) is True:
+            return super().update(**values)
+        with transaction.atomic():
+            users = User.objects.get_queryset().filter(pk__in=[*self.values_list("pk", flat=True)])
+            changed = models.QuerySet.update(users, **values)
+            LoginSession.objects.filter(user__in=users).revoke()
+        return changed
 
-# What the local part of an e-mail may hold (RFC 5321): an e-mail can be the username, and nothing looks alike in ASCII.
-USERNAME = RegexValidator(
-    r"\A[A-Za-z0-9@.!#$%&'*+/=?^_`{|}~-]+\Z", "Use letters of A to Z, digits and the marks that an e-mail may hold."
-)
-
-
-def normalize(identifier: str) -> str:
-    """A username or an e-mail as it is compared: compatibility forms folded (Unicode NFKC), in lower case."""
-    return unicodedata.normalize("NFKC", identifier).strip().lower()
+    def unchanged(self, user: "User") -> Self:
+        """This user, locked, unless deactivated or given another password since it was read."""
+        return self.select_for_update(no_key=True).filter(pk=user.pk, password=user.password, is_active=True)
 
 
 class UserManager(BaseUserManager["User"]):
+    def get_queryset(self) -> UserQuerySet:
+        return UserQuerySet(self.model, using=self._db)
+
     def named(self, identifier: str) -> "User | None":
         """The user with this username or e-mail. At most one: a username with an @ is its owner's e-mail."""
         name = normalize(identifier)
@@ -74,15 +79,16 @@ class User(AbstractBaseUser, PermissionsMixin):
     class Meta:
         ordering = ["-id"]
         constraints = [
-            models.UniqueConstraint(
-                Lower("username"),
-                name="user_username_unique",
-                violation_error_message="A user with this username already exists.",
-            ),
+            # First, so that of a taken e-mail that is the username too the e-mail is named.
             models.UniqueConstraint(
                 Lower("email"),
                 name="user_email_unique",
                 violation_error_message="A user with this e-mail already exists.",
+            ),
+            models.UniqueConstraint(
+                Lower("username"),
+                name="user_username_unique",
+                violation_error_message="A user with this username already exists.",
             ),
             # Else one could take another's e-mail as a username and stand in the way of their login.
             models.CheckConstraint(
@@ -97,11 +103,12 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     def save(self, *args: Any, keep: "LoginSession | None" = None, **kwargs: Any) -> None:
         """Saves. A new password ends every session but the one to keep, whoever set it: the API, the admin, a command.
-        So does deactivation, for good."""
-        ends = self.pk is not None and (self._password is not None or not self.is_active)
-        super().save(*args, **kwargs)
-        if ends:
-            LoginSession.objects.filter(user=self).exclude(pk=keep.pk if keep else 0).revoke()
+        So does taking the password away, and deactivation, for good."""
+        ends = self.pk and (self._password is not None or not self.has_usable_password() or not self.is_active)
+        with transaction.atomic():
+            super().save(*args, **kwargs)
+            if ends:
+                self.sessions.exclude(pk=keep.pk if keep else 0).revoke()
 
 
 class LoginSessionQuerySet(models.QuerySet["LoginSession"]):
@@ -153,7 +160,8 @@ class LoginSession(models.Model):
         it: the session is revoked, unless it is the previous one within the grace (a client that retried).
         """
         now, new = timezone.now(), uuid4().hex
-        sessions = LoginSession.objects.live().filter(pk=self.pk, user__is_active=True)
+        # No join: that would move every condition into a subquery, which an UPDATE that waited does not check again.
+        sessions = LoginSession.objects.live().filter(pk=self.pk, user__in=User.objects.filter(is_active=True))
         if sessions.filter(token_id=token_id).update(token_id=new, previous_token_id=token_id, last_used_at=now):
             return new
         retried = Q(previous_token_id=token_id, last_used_at__gt=now - self.GRACE)

@@ -4,12 +4,18 @@ from typing import Any
 
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError as DjangoValidationError
+from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
+from rest_framework.exceptions import AuthenticationFailed
 
 from accounts.models import LoginSession, User
+from healthcare.api.fields import ModelSerializer, TextField
+from healthcare.api.schema import example
+
+ASHA = {"id": 1, "name": "Asha Nair", "email": "asha@example.org", "username": "asha"}
 
 
-class PasswordField(serializers.CharField):
+class PasswordField(TextField):
     """A password exactly as typed: never trimmed, never normalised."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -27,7 +33,8 @@ def check_password_rules(password: str, user: User, field: str) -> None:
         raise serializers.ValidationError({field: details}) from error
 
 
-class UserSerializer(serializers.ModelSerializer):
+@extend_schema_serializer(examples=example(request={"name": "Asha Nair"}, response=ASHA))
+class UserSerializer(ModelSerializer):
     """Who one is. The username stays, unless it is the e-mail: then it follows it."""
 
     class Meta:
@@ -38,13 +45,20 @@ class UserSerializer(serializers.ModelSerializer):
     def update(self, instance: User, validated_data: dict[str, Any]) -> User:
         if "email" in validated_data and instance.username == instance.email:
             validated_data["username"] = validated_data["email"]
+        if validated_data and not User.objects.filter(pk=instance.pk).update(**validated_data):
+            raise AuthenticationFailed("The account is gone.")
         for field, value in validated_data.items():
             setattr(instance, field, value)
-        instance.save(update_fields=[*validated_data])
         return instance
 
 
-class RegistrationSerializer(serializers.ModelSerializer):
+@extend_schema_serializer(
+    examples=example(
+        request={"name": "Asha Nair", "email": "asha@example.org", "username": "asha", "password": "StrongPass123"},
+        response=ASHA,
+    ),
+)
+class RegistrationSerializer(ModelSerializer):
     """A new account; `username` is the e-mail when it is left out."""
 
     password = PasswordField(max_length=256)
@@ -74,11 +88,12 @@ class RegistrationSerializer(serializers.ModelSerializer):
         return User.objects.create_user(**validated_data)
 
 
+@extend_schema_serializer(examples=example(request={"username": "asha", "password": "StrongPass123"}))
 class LoginSerializer(serializers.Serializer):
     """`username` takes an e-mail too, and may be called `email`."""
 
-    username = serializers.CharField(required=False)
-    email = serializers.CharField(required=False)
+    username = TextField(required=False)
+    email = TextField(required=False)
     password = PasswordField()
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -89,15 +104,22 @@ class LoginSerializer(serializers.Serializer):
         return attrs
 
 
+@extend_schema_serializer(examples=example(request={"refresh": "eyJhbGciOiJIUzI1NiJ9…"}))
 class RefreshSerializer(serializers.Serializer):
-    refresh = serializers.CharField()
+    refresh = TextField()
 
 
+@extend_schema_serializer(
+    examples=example(response={"access": "eyJhbGciOiJIUzI1NiJ9…", "refresh": "eyJhbGciOiJIUzI1NiJ9…"})
+)
 class TokenPairSerializer(serializers.Serializer):
     access = serializers.CharField(read_only=True)
     refresh = serializers.CharField(read_only=True)
 
 
+@extend_schema_serializer(
+    examples=example(request={"current_password": "StrongPass123", "new_password": "EvenStronger456"})
+)
 class PasswordChangeSerializer(serializers.Serializer):
     current_password = PasswordField()
     new_password = PasswordField(max_length=256)

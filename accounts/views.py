@@ -6,7 +6,7 @@ from django.contrib.auth import authenticate
 from django.db import transaction
 from django.db.models import QuerySet
 from django.utils.decorators import method_decorator
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import mixins, serializers, status
 from rest_framework.decorators import action
 from rest_framework.exceptions import AuthenticationFailed
@@ -31,7 +31,8 @@ from accounts.serializers import (
 )
 from accounts.tokens import pair
 from healthcare.api.concurrency import ConditionalRequests
-from healthcare.isolation.caller import enter
+from healthcare.api.schema import PROBLEM
+from healthcare.isolation.caller import enter, leave
 
 
 # Not one transaction a request: what a refused login counts, and what a replayed token revokes, must stay.
@@ -46,7 +47,12 @@ class EntryViewSet(GenericViewSet):
         # Without an authentication class DRF would answer 403 for a wrong password.
         return 'Bearer realm="api"'
 
-    @extend_schema(operation_id="auth_register", responses={201: RegistrationSerializer})
+    @extend_schema(
+        operation_id="auth_register",
+        summary="Register",
+        description="At most 60 an hour from one address.",
+        responses={201: UserSerializer, 429: PROBLEM},
+    )
     @action(detail=False, methods=["post"], serializer_class=RegistrationSerializer)
     def register(self, request: Request) -> Response:
         serializer = self.get_serializer(data=request.data)
@@ -55,7 +61,12 @@ class EntryViewSet(GenericViewSet):
         serializer.save()
         return Response(serializer.data, status=status.HTTP_201_CREATED)
 
-    @extend_schema(operation_id="auth_login", responses={200: TokenPairSerializer})
+    @extend_schema(
+        operation_id="auth_login",
+        summary="Log in",
+        description="Starts a login session. Repeated failures have to wait, by account and by address.",
+        responses={200: TokenPairSerializer, 401: PROBLEM, 429: PROBLEM},
+    )
     @action(detail=False, methods=["post"], serializer_class=LoginSerializer)
     def login(self, request: Request) -> Response:
         serializer = self.get_serializer(data=request.data)
@@ -68,7 +79,12 @@ class EntryViewSet(GenericViewSet):
             raise AuthenticationFailed("The username or the password is wrong.")
         return Response(pair(session))
 
-    @extend_schema(operation_id="auth_refresh", responses={200: TokenPairSerializer})
+    @extend_schema(
+        operation_id="auth_refresh",
+        summary="Exchange a refresh token for a new pair",
+        description="Each refresh token works once; using one again later ends its session.",
+        responses={200: TokenPairSerializer, 401: PROBLEM},
+    )
     @action(detail=False, methods=["post"], serializer_class=RefreshSerializer)
     def refresh(self, request: Request) -> Response:
         serializer = self.get_serializer(data=request.data)
@@ -83,10 +99,7 @@ class EntryViewSet(GenericViewSet):
 def start_session(user: User, request: Request) -> LoginSession | None:
     """A session for a user whose password was just checked; None when it changed since, or the user was deactivated."""
     with transaction.atomic():
-        unchanged = User.objects.select_for_update(no_key=True).filter(
-            pk=user.pk, password=user.password, is_active=True
-        )
-        if not unchanged.exists():
+        if not User.objects.get_queryset().unchanged(user).exists():
             return None
         return LoginSession.objects.start(user, request.headers.get("User-Agent", ""), address_of(request) or None)
 
@@ -109,12 +122,12 @@ class AccountViewSet(ConditionalRequests, GenericViewSet):
 
     serializer_class = UserSerializer
 
-    @extend_schema(operation_id="auth_me")
+    @extend_schema(operation_id="auth_me", summary="Read your account")
     @action(detail=False, methods=["get"])
     def me(self, request: Request) -> Response:
         return Response(self.get_serializer(request.user).data)
 
-    @extend_schema(operation_id="auth_me_update")
+    @extend_schema(operation_id="auth_me_update", summary="Change your name or e-mail")
     @me.mapping.patch
     def update_me(self, request: Request) -> Response:
         # Locked, since a user has no version that the write could compare.
@@ -125,7 +138,13 @@ class AccountViewSet(ConditionalRequests, GenericViewSet):
         serializer.save()
         return Response(serializer.data)
 
-    @extend_schema(operation_id="auth_logout", request=None, responses={204: None})
+    @extend_schema(
+        operation_id="auth_logout",
+        summary="Log out",
+        description="Ends this login session: its access and refresh tokens stop working at once.",
+        request=None,
+        responses={204: None},
+    )
     @action(detail=False, methods=["post"], serializer_class=serializers.Serializer)
     def logout(self, request: Request) -> Response:
         LoginSession.objects.filter(pk=request.auth.pk).revoke()
@@ -138,12 +157,18 @@ class PasswordViewSet(GenericViewSet):
 
     serializer_class = PasswordChangeSerializer
 
-    @extend_schema(operation_id="auth_password", responses={204: None})
+    @extend_schema(
+        operation_id="auth_password",
+        summary="Change your password",
+        description="Ends your other login sessions.",
+        responses={204: None, 429: PROBLEM},
+    )
     @action(detail=False, methods=["post"])
     def password(self, request: Request) -> Response:
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         user: Any = request.user
+        leave()
         attempt = LoginAttempt.begin(request, user.username, user)
         if not user.check_password(serializer.validated_data["current_password"]):
             raise serializers.ValidationError({"current_password": ["This is not the current password."]})
@@ -151,11 +176,18 @@ class PasswordViewSet(GenericViewSet):
         check_password_rules(serializer.validated_data["new_password"], user, "new_password")
         with transaction.atomic():
             enter(user.pk)
+            # Of two changes at once the second one knows the old password only, and its session has ended.
+            if not User.objects.get_queryset().unchanged(user).exists():
+                raise AuthenticationFailed("The session has ended; log in again.")
             user.set_password(serializer.validated_data["new_password"])
             user.save(update_fields=["password"], keep=request.auth)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
+@extend_schema_view(
+    list=extend_schema(operation_id="auth_sessions_list", summary="List your login sessions"),
+    destroy=extend_schema(operation_id="auth_sessions_destroy", summary="End a login session"),
+)
 class SessionViewSet(mixins.ListModelMixin, mixins.DestroyModelMixin, GenericViewSet):
     """The caller's live logins; deleting one logs that device out."""
 

@@ -1,10 +1,25 @@
 """A doctor in JSON, as everybody sees it."""
 
+from drf_spectacular.utils import extend_schema_serializer
+
 from doctors.models import Doctor
+from healthcare.api.schema import example
 from healthcare.api.serializers import RecordSerializer
 
 
+@extend_schema_serializer(
+    examples=example(
+        request={"name": "Dr. Meera Rao", "specialization": "Cardiology", "hospital": "City Hospital"},
+        response={
+            "id": 1, "name": "Dr. Meera Rao", "specialization": "Cardiology", "license_number": "", "phone": "",
+            "email": "", "hospital": "City Hospital", "experience_years": None, "version": 1,
+            "created_at": "2026-11-22T09:30:00Z", "updated_at": "2026-11-22T09:30:00Z",
+        },
+    )
+)  # fmt: skip
 class DoctorSerializer(RecordSerializer):
+    """A doctor. Only the name is required; what is not known stays empty."""
+
     class Meta:
         model = Doctor
         fields = [

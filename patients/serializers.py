@@ -4,8 +4,11 @@ import datetime
 from typing import Any
 
 from django.utils import timezone
+from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
+from healthcare.api.fields import WholeNumberField
+from healthcare.api.schema import example
 from healthcare.api.serializers import RecordSerializer
 from patients.models import OLDEST, Gender, Patient, age_on
 
@@ -20,9 +23,21 @@ class GenderField(serializers.ChoiceField):
         return super().to_internal_value(WORDS.get(text, text.upper()) if isinstance(text, str) else data)
 
 
+@extend_schema_serializer(
+    examples=example(
+        request={"name": "John Smith", "age": 34, "gender": "M", "address": "Bengaluru"},
+        response={
+            "id": 1, "name": "John Smith", "age": 34, "gender": "M", "birth_date": None, "birth_year": 1992,
+            "deceased": False, "identifier": "", "phone": "", "email": "", "address": "Bengaluru", "version": 1,
+            "created_by": 1, "created_at": "2026-11-22T09:30:00Z", "updated_at": "2026-11-22T09:30:00Z",
+        },
+    )
+)  # fmt: skip
 class PatientSerializer(RecordSerializer):
+    """A patient. Only the name is required; what is not known stays empty."""
+
     gender = GenderField(choices=Gender.choices, required=False)
-    age = serializers.IntegerField(
+    age = WholeNumberField(
         min_value=0,
         max_value=OLDEST,
         allow_null=True,

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from uuid import uuid4
 
 from django.conf import settings
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
 from django.db import IntegrityError, InterfaceError, OperationalError
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest
+from django.http.multipartparser import MultiPartParserError
 from django.http.response import HttpResponseBase
 from django.urls import Resolver404, resolve
 
@@ -20,6 +22,10 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'"
 )
+
+OF_THE_BODY = {"Content-Type", "Content-Length", "Content-Encoding", "Content-Disposition", "ETag", "Last-Modified"}
+
+ANSWERED_BY_DJANGO = (Http404, PermissionDenied, BadRequest, SuspiciousOperation, MultiPartParserError)
 
 
 class Middleware:
@@ -55,11 +61,15 @@ class ProblemMiddleware(Middleware):
         if response.status_code < 400 or own_page or response.get("Content-Type") == CONTENT_TYPE:
             return response
         detail = missing_slash(request) if response.status_code == 404 else ""
-        kept = {name: response[name] for name in ("Allow", "Retry-After", "WWW-Authenticate") if name in response}
+        # The other middleware's headers stay: whom CORS lets in, the policies, Allow, Retry-After.
+        kept = {name: value for name, value in response.items() if name not in OF_THE_BODY}
         return problem_response(request, response.status_code, detail, kept)
 
-    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponseBase:
-        """Answers 503 when the database is away, 500 for a defect of ours, and logs which it was."""
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponseBase | None:
+        """Answers 503 when the database is away, 500 for a defect of ours, and logs which it was. None for what is
+        neither, such as a 403 or 404 of the admin: Django answers it."""
+        if isinstance(error, ANSWERED_BY_DJANGO):
+            return None
         outage = isinstance(error, OperationalError | InterfaceError)
         if outage:
             error_log.warning("database away: %s request_id=%s", type(error).__name__, request.request_id)  # type: ignore[attr-defined]
@@ -101,7 +111,7 @@ class SecurityHeadersMiddleware(Middleware):
 
 
 class FramingMiddleware(Middleware):
-    """411 for a body without a length, which WSGI hands over empty; 413 for one that is too large."""
+    """411 for a body without a length, which WSGI hands over empty; 413 for one too large; 415 for a compressed one."""
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         length = request.META.get("CONTENT_LENGTH", "")
@@ -111,4 +121,6 @@ class FramingMiddleware(Middleware):
             return problem_response(request, 400, "Content-Length is not a number.")
         if length and int(length[:20]) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
             return problem_response(request, 413)
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            return problem_response(request, 415, "Send the body without a Content-Encoding.")
         return self.get_response(request)

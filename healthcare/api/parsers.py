@@ -28,6 +28,8 @@ class StrictJSONParser(BaseParser):
         self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         body = stream.read()
+        if len(body) < announced_length(parser_context):
+            raise ParseError("The body ended before its Content-Length.")
         try:
             value = json.loads(
                 body.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse_number, parse_float=finite
@@ -42,6 +44,12 @@ class StrictJSONParser(BaseParser):
             raise ParseError("The body is not a JSON object.")
         inspect(value, depth=1)
         return value
+
+
+def announced_length(parser_context: Mapping[str, Any] | None) -> int:
+    """The Content-Length in bytes; what is shorter was cut off and must not be read as a whole (RFC 9112 section 8)."""
+    request = (parser_context or {}).get("request")
+    return int(request.META.get("CONTENT_LENGTH") or 0) if request else 0
 
 
 def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -79,6 +87,10 @@ def inspect(value: Any, depth: int) -> None:
 
 class OnlyJSON(DefaultContentNegotiation):
     """The parser follows Content-Type; the answer is JSON whatever Accept asks for (RFC 9110 section 12.5.1)."""
+
+    def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser | None:
+        # DRF takes `*/*` for a match; a body has one type (RFC 9110 section 8.3).
+        return None if "*" in (request.content_type or "") else super().select_parser(request, parsers)
 
     def select_renderer(
         self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None

@@ -1,7 +1,184 @@
-"""The OpenAPI description."""
+"""The OpenAPI description: what drf-spectacular cannot see, that is how this API answers."""
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
 
 from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.plumbing import ResolvedComponent
+from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_view
+from rest_framework import serializers
+
+from healthcare.api.pagination import KeysetPagination
+from healthcare.api.problems import CONTENT_TYPE, DETAILS
+
+# What an operation says of an error of its own: `@extend_schema(responses={409: PROBLEM})`.
+PROBLEM: None = None
+BODY_PROBLEMS = {400, 411, 413, 415}
+
+TEXT = {"type": "string"}
+PROBLEM_ERROR = {
+    "type": "object",
+    "description": "One thing that is wrong with the request.",
+    "properties": {
+        "pointer": {**TEXT, "description": "Where, as a JSON pointer (RFC 6901) into the body; empty for all of it."},
+        "code": {**TEXT, "description": "What, for programs: `required`, `invalid`, `unique` and the like."},
+        "detail": {**TEXT, "description": "What, for people."},
+    },
+    "required": ["pointer", "code", "detail"],
+}
+PROBLEM_BODY = {
+    "type": "object",
+    "description": "An error (RFC 9457).",
+    "properties": {
+        "type": {**TEXT, "format": "uri-reference", "description": "Always `about:blank`: the status says it all."},
+        "title": {**TEXT, "description": "The status in words."},
+        "status": {"type": "integer", "minimum": 400, "maximum": 599},
+        "detail": {**TEXT, "description": "What happened, for people."},
+        "request_id": {**TEXT, "description": "The same as in `X-Request-Id`; quote it when you report a problem."},
+        "errors": {
+            "type": "array",
+            "items": {"$ref": "#/components/schemas/ProblemError"},
+            "description": "With status 400, when single fields are at fault.",
+        },
+    },
+    "required": ["type", "title", "status", "detail", "request_id"],
+}
+HEADERS: dict[str, dict[str, Any]] = {
+    "X-Request-Id": {"description": "Names this request in the server's log.", "required": True, "schema": TEXT},
+    "Link": {"description": 'The pages beside this one (RFC 8288): `rel="next"`, `rel="prev"`.', "schema": TEXT},
+    "X-Total-Count": {
+        "description": "How many there are in all, with `?count=true`.",
+        "schema": {"type": "integer", "minimum": 0},
+    },
+    "Retry-After": {
+        "description": "Seconds to wait before the next attempt.",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    "WWW-Authenticate": {"description": "`Bearer` (RFC 6750).", "required": True, "schema": TEXT},
+}
+# An e-mail that may be left empty, as one string type: a union of two would be a class of its own in many clients.
+NO_OR_ONE_EMAIL = (
+    r"^([A-Za-z0-9!#$%&'*+/=?^_`{}|~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{}|~-]+)*"
+    r"@([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,63})?$"
+)
+LIMITS = {"pattern", "minLength", "maxLength", "minimum", "maximum"}
+HEADERS_OF_STATUS = {"401": ["WWW-Authenticate"], "429": ["Retry-After"], "503": ["Retry-After"]}
+
+
+def example(request: dict[str, Any] | None = None, response: dict[str, Any] | None = None) -> list[OpenApiExample]:
+    """What one sends and what comes back, for `@extend_schema_serializer(examples=...)`."""
+    examples = []
+    if request is not None:
+        examples.append(OpenApiExample("Request", value=request, request_only=True))
+    if response is not None:
+        examples.append(OpenApiExample("Response", value=response, response_only=True))
+    return examples
+
+
+def example_problem(status: int) -> dict[str, Any]:
+    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": DETAILS[status]}
+    body["request_id"] = "0f8fad5bd9cb469fa16570867728950e"
+    if status == 400:
+        error = {"pointer": "/name", "code": "required", "detail": "This field is required."}
+        body |= {"detail": "The request has an error.", "errors": [error]}
+    return body
 
 
 class ProblemAutoSchema(AutoSchema):
-    pass
+    """Adds to every operation its errors as problems, and the headers of its answers."""
+
+    def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
+        operation = super().get_operation(*args, **kwargs)
+        if operation is None:
+            return None
+        operation.setdefault("security", [])  # said aloud: open to anyone
+        responses = operation["responses"]
+        for status in self.problem_statuses(operation) | {int(code) for code in responses if int(code) >= 400}:
+            responses[str(status)] = self.problem_response(status)
+        operation["responses"] = dict(sorted(responses.items()))
+        for code, response in responses.items():
+            names = ["X-Request-Id", *HEADERS_OF_STATUS.get(code, [])]
+            if code == "200" and self._is_list_view():
+                names += ["Link", "X-Total-Count"]
+            response["headers"] = {name: self.shared("headers", name, HEADERS[name]) for name in sorted(names)}
+        return operation
+
+    def problem_statuses(self, operation: dict[str, Any]) -> set[int]:
+        """The errors that follow from what the operation takes."""
+        places = {parameter["in"] for parameter in operation.get("parameters", [])}
+        statuses = {503} | (BODY_PROBLEMS if "requestBody" in operation else set())
+        statuses |= {400} if "query" in places else set()
+        statuses |= {404} if "path" in places else set()
+        # Where logging in is a choice, a token that is sent must be good all the same.
+        return statuses | ({401} if self.view.get_authenticators() else set())
+
+    def problem_response(self, status: int) -> dict[str, Any]:
+        self.shared("schemas", "ProblemError", PROBLEM_ERROR)
+        body = {"schema": self.shared("schemas", "Problem", PROBLEM_BODY), "example": example_problem(status)}
+        return {"content": {CONTENT_TYPE: body}, "description": DETAILS[status]}
+
+    def shared(self, kind: str, name: str, schema: dict[str, Any]) -> dict[str, Any]:
+        """A reference to a component that is described once."""
+        component = ResolvedComponent(name=name, type=kind, schema=schema, object=name)
+        self.registry.register_on_missing(component)
+        return {"$ref": f"#/components/{kind}/{name}"}
+
+    def get_auth(self) -> list[dict[str, Any]]:
+        """Nothing for what is open: a generated client then asks for no token."""
+        requirements: list[dict[str, Any]] = super().get_auth()
+        return [] if {} in requirements else requirements
+
+    def _get_paginator(self) -> None:
+        """Lists are bare arrays: no envelope, and no component for one."""
+
+    def _get_pagination_parameters(self) -> list[dict[str, Any]]:
+        return KeysetPagination().get_schema_operation_parameters(self.view) if self._is_list_view() else []
+
+    def _insert_field_validators(self, field: serializers.Field, schema: dict[str, Any]) -> None:
+        super()._insert_field_validators(field, schema)  # type: ignore[no-untyped-call]
+        if "oneOf" in schema:  # this or an empty string
+            schema |= schema.pop("oneOf")[0]
+            if schema.pop("format", "") == "email":
+                schema["pattern"] = NO_OR_ONE_EMAIL
+
+    def _map_basic_serializer(self, serializer: serializers.Serializer, direction: str) -> dict[str, Any]:
+        schema: dict[str, Any] = super()._map_basic_serializer(serializer, direction)  # type: ignore[no-untyped-call]
+        properties = schema.get("properties", {})
+        if not vars(type(serializer)).get("__doc__"):
+            schema.pop("description", None)  # what a base class says of itself
+        for name, field in serializer.fields.items():
+            if name in properties and (name == "id" or isinstance(field, serializers.PrimaryKeyRelatedField)):
+                properties[name]["format"] = "int64"
+        if direction == "response":  # every field is there, and the limits are for what comes in
+            schema["required"] = sorted(properties)
+            for described_field in properties.values():
+                for limit in LIMITS & described_field.keys():
+                    del described_field[limit]
+        return schema
+
+
+def described(resource: str, one: str, many: str) -> Callable[[type], type]:
+    """Names the operations of a viewset of records for generated clients, and says what each does.
+
+    An action that the viewset defines itself has its own `@extend_schema`.
+    """
+    summaries = {
+        "list": f"List {many}",
+        "create": f"Add {one}",
+        "retrieve": f"Read {one}",
+        "update": f"Replace {one}",
+        "partial_update": f"Change {one}",
+        "destroy": f"Delete {one}",
+    }
+
+    def decorate(viewset: type) -> type:
+        operations = {
+            action: extend_schema(operation_id=f"{resource}_{action}", summary=summary)
+            for action, summary in summaries.items()
+            if action not in vars(viewset)
+        }
+        return extend_schema_view(**operations)(viewset)
+
+    return decorate

@@ -8,6 +8,7 @@ from django.utils import timezone
 from rest_framework import serializers
 
 from healthcare.api.concurrency import lost
+from healthcare.api.fields import ModelSerializer, WholeNumberField
 from healthcare.ownership import Record
 
 if TYPE_CHECKING:
@@ -19,13 +20,13 @@ class IdField(serializers.PrimaryKeyRelatedField):
 
     def __init__(self, *, scope: Callable[["User"], QuerySet], **kwargs: Any) -> None:
         self.scope = scope
-        super().__init__(pk_field=serializers.IntegerField(min_value=1, max_value=2**63 - 1), **kwargs)
+        super().__init__(pk_field=WholeNumberField(min_value=1, max_value=2**63 - 1), **kwargs)
 
     def get_queryset(self) -> QuerySet:
         return self.scope(self.context["request"].user)
 
 
-class RecordSerializer(serializers.ModelSerializer):
+class RecordSerializer(ModelSerializer):
     """Writes only what changes: two PATCHes of different fields both survive. A change counts the version up."""
 
     def update(self, instance: Record, validated_data: dict[str, Any]) -> Record:

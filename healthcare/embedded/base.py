@@ -2,7 +2,6 @@
 
 import sys
 import warnings
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,6 @@ class EmbeddedOperationalError(OperationalError):
     """The embedded server cannot be used; the text is one sentence for a person."""
 
 
-home_of = cache(resolve)
-
-
 class DatabaseWrapper(base.DatabaseWrapper):
     """Connects through the server's socket; the first refused connection starts the server."""
 
@@ -34,7 +30,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     @property
     def home(self) -> Home:
-        return home_of(Path(self.settings_dict["EMBEDDED_HOME"]))
+        return resolve(Path(self.settings_dict["EMBEDDED_HOME"]))
 
     def get_connection_params(self) -> dict[str, Any]:
         place = {"host": str(self.home.socket_folder), "port": str(PORT), "user": SUPERUSER}

@@ -69,7 +69,7 @@ def copy_into(home: Home, binaries: Binaries) -> Binaries:
     install = binaries.folder.parent
     if install.name != "pginstall":
         raise EmbeddedError(
-            f"The account that PostgreSQL runs under cannot reach {binaries.folder}; run as an account that is not root."
+            f"The account that PostgreSQL runs under cannot reach {binaries.folder}; run as another account than root."
         )
     package = install.parent
     status = (binaries.folder / "postgres").stat()

@@ -2,12 +2,15 @@
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from django.db.backends.postgresql.client import DatabaseClient as PostgreSQLClient
 
 from healthcare.embedded import binaries
+from healthcare.embedded.cluster import SUPERUSER
 from healthcare.embedded.failure import EmbeddedError
+from healthcare.embedded.home import PORT, resolve
 
 
 class DatabaseClient(PostgreSQLClient):
@@ -17,7 +20,9 @@ class DatabaseClient(PostgreSQLClient):
     def settings_to_cmd_args_env(
         cls, settings_dict: dict[str, Any], parameters: Iterable[str]
     ) -> tuple[list[str], dict[str, str] | None]:
-        command, environment = super().settings_to_cmd_args_env(settings_dict, list(parameters))
+        home = resolve(Path(settings_dict["EMBEDDED_HOME"]))
+        place = {"HOST": str(home.socket_folder), "PORT": str(PORT), "USER": SUPERUSER}
+        command, environment = super().settings_to_cmd_args_env({**settings_dict, **place}, list(parameters))
         try:
             bundled = binaries.find().program("psql")
         except EmbeddedError:

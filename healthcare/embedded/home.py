@@ -6,6 +6,7 @@ import re
 import stat
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from healthcare.embedded.account import Account, unprivileged
@@ -109,6 +110,7 @@ def digest(path: Path) -> str:
     return hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
 
 
+@cache
 def resolve(asked: Path) -> Home:
     """The home for the folder that DATABASE_URL names.
 

@@ -45,7 +45,7 @@ def clear_stale_file(home: Home) -> None:
         return
     if find(home.data):
         raise EmbeddedError(
-            f"Another PostgreSQL (process {number}) already runs on {home.data}; stop it, or set DATABASE_URL to use it."
+            f"Another PostgreSQL (process {number}) already runs on {home.data}; stop it, or use it with DATABASE_URL."
         )
     if number == 0 or psutil.pid_exists(number):
         (home.data / "postmaster.pid").unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """Using the server: join its users, start it when it does not answer, leave."""
 
+import atexit
 import json
 import os
 import select
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from healthcare.embedded import binaries, cluster, locks, postmaster, probe
@@ -25,19 +27,30 @@ _joining = threading.Lock()
 def join(home: Home) -> None:
     """Count this process, and what it forks, among the users until it ends. Waits for a stop that is under way."""
     with _joining:
-        if home.folder in _joined:
-            return
-        home.make()
-        try:
-            users = locks.open_lock(home.users_lock, home.account)
-        except OSError as error:
-            raise from_os_error(error, home.folder) from error
-        if not locks.wait_for(users, locks.SHARED, STOP_SECONDS):
-            os.close(users)
-            raise EmbeddedError(f"The embedded PostgreSQL in {home.folder} is still stopping; try again in a minute.")
-        _joined[home.folder] = users
-        if locks.is_free(home.supervisor_lock, home.account) and probe.accepts(home.socket):
-            supervise(home)
+        if home.folder not in _joined:
+            home.make()
+            _joined[home.folder] = become_user(home)
+            atexit.register(end_unsupervised, home)
+    if locks.is_free(home.supervisor_lock, home.account) and probe.accepts(home.socket):
+        supervise(home)  # the supervisor has been killed: another one adopts the server
+
+
+def become_user(home: Home) -> int:
+    try:
+        users = locks.open_lock(home.users_lock, home.account)
+    except OSError as error:
+        raise from_os_error(error, home.folder) from error
+    if not locks.wait_for(users, locks.SHARED, STOP_SECONDS):
+        os.close(users)
+        raise EmbeddedError(f"The embedded PostgreSQL in {home.folder} is still stopping; try again in a minute.")
+    return users
+
+
+def end_unsupervised(home: Home) -> None:
+    """At the end of this process: nobody else would stop a server whose supervisor has been killed."""
+    with suppress(OSError):
+        if home.folder in _joined and locks.is_free(home.supervisor_lock, home.account):
+            leave(home)
 
 
 def leave(home: Home) -> None:

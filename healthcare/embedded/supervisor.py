@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -68,7 +69,7 @@ def main() -> None:
         locks.wait_for(own, locks.EXCLUSIVE, PATIENCE)
         server = start(home, Path(order["programs"]), order["server_lock"], order["report"], log)
     if server:
-        supervise(server, users)
+        supervise(home, server, users)
 
 
 def open_log(home: Home) -> int:
@@ -126,16 +127,14 @@ def wait_until_ready(home: Home, server: subprocess.Popen[bytes]) -> bool:
 
 
 def tell(report: int, text: str) -> None:
-    try:
+    with suppress(BrokenPipeError):  # whoever asked has been killed; the server runs for the next one
         os.write(report, os.fsencode(text))
-        os.close(report)
-    except OSError:
-        pass  # whoever asked has been killed; the server runs for the next one
+    os.close(report)
 
 
-def supervise(server: Server, users: int) -> None:
+def supervise(home: Home, server: Server, users: int) -> None:
     """Stop the server when nobody has used it for a while; end with it in any case."""
-    threading.Thread(target=end_with, args=[server], daemon=True).start()
+    threading.Thread(target=end_with, args=[home, server], daemon=True).start()
     signal.signal(signal.SIGTERM, lambda *_: server.send_signal(signal.SIGINT))
     while True:
         fcntl.flock(users, fcntl.LOCK_EX)
@@ -148,6 +147,9 @@ def supervise(server: Server, users: int) -> None:
     threading.Event().wait()
 
 
-def end_with(server: Server) -> None:
+def end_with(home: Home, server: Server) -> None:
     server.wait()
+    if not home.socket_folder.is_relative_to(home.folder):
+        with suppress(OSError):  # not empty after a crash; the next start uses it again
+            home.socket_folder.rmdir()
     os._exit(0)  # the main thread may be waiting for a lock

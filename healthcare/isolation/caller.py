@@ -10,6 +10,12 @@ ENTER = f"""set_config('app.user_id', {{caller}}, true), set_config('role', '{RO
     set_config('statement_timeout', '10s', true), set_config('lock_timeout', '2s', true)"""
 
 
+def leave() -> None:
+    """Work as the database's owner again, for what a caller may cause and not do: counting failed attempts, say."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('role', 'none', true)")
+
+
 def enter(user_id: int | None) -> None:
     """Work as this user until the transaction ends; as nobody, who owns no rows, with None."""
     with connection.cursor() as cursor:

@@ -16,10 +16,11 @@ EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;  -- another datab
 END $$
 """
 STATE = """
-SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %(role)s),
-    (SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user),
-    EXISTS (SELECT FROM pg_roles WHERE rolname = %(role)s AND pg_has_role(current_user, oid, 'MEMBER')),
-    current_user
+SELECT current_user, rolsuper OR rolcreaterole, role.oid IS NOT NULL,
+    rolsuper OR pg_has_role(login.oid, role.oid, 'MEMBER'),
+    rolsuper OR pg_has_role(login.oid, role.oid, 'MEMBER WITH ADMIN OPTION')
+FROM pg_roles login LEFT JOIN (SELECT oid FROM pg_roles WHERE rolname = %s) role ON true
+WHERE rolname = current_user
 """
 
 
@@ -36,12 +37,13 @@ class CreateRole(Operation):
         self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: Any, to_state: Any
     ) -> None:
         with schema_editor.connection.cursor() as cursor:
-            cursor.execute(STATE, {"role": ROLE})
-            exists, may_create, member, login = cursor.fetchone()
-            if not may_create and not (exists and member):
+            cursor.execute(STATE, [ROLE])
+            login, may_create, exists, member, may_grant = cursor.fetchone()
+            if not (member or may_grant or (may_create and not exists)):
+                create = "" if exists else f"CREATE ROLE {ROLE} NOLOGIN; "
                 raise CommandError(
-                    f"The database user {login} may not create roles. Have an administrator of the database run once: "
-                    f'CREATE ROLE {ROLE} NOLOGIN; GRANT {ROLE} TO "{login}"; then migrate again.'
+                    f"The database user {login} may not {'use' if exists else 'create'} the role {ROLE}. Have an "
+                    f'administrator of the database run once: {create}GRANT {ROLE} TO "{login}"; then migrate again.'
                 )
             if not exists:
                 cursor.execute(CREATE_ROLE)

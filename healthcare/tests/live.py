@@ -9,6 +9,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -105,14 +106,10 @@ def wait_until_answering(port: int, process: "subprocess.Popen[bytes]") -> None:
     raise RuntimeError("the server does not answer")
 
 
-@pytest.fixture(scope="session")
-def live_server_process(django_db_setup: None, django_db_blocker: Any) -> Iterator[LiveServer]:
-    """A server shared by the tests of one worker. Use `live`, which also lets Django connect."""
-    name = f"live_{uuid.uuid4().hex[:12]}"
-    with django_db_blocker.unblock():
-        database_url, admin = url_of(name), admin_connection()
-    admin.cursor().execute(f"CREATE DATABASE {name}")
-    environment = {**os.environ, "DATABASE_URL": database_url, "THROTTLE_SCALE": "1000000"}
+@contextmanager
+def serving(database_url: str, **settings_of_it: str) -> Iterator[LiveServer]:
+    """Migrate that database and serve it until the block ends."""
+    environment = {**os.environ, "DATABASE_URL": database_url, "THROTTLE_SCALE": "1000000", **settings_of_it}
     port = free_port()
     manage = [sys.executable, "-m", "django", "migrate", "--verbosity", "0"]
     subprocess.run(manage, check=True, cwd=settings.BASE_DIR, env=environment)
@@ -124,10 +121,29 @@ def live_server_process(django_db_setup: None, django_db_blocker: Any) -> Iterat
     finally:
         process.terminate()
         process.wait(30)
+
+
+@contextmanager
+def own_database(owner: str = "") -> Iterator[str]:
+    """The name of a new, empty database beside the tests' own; dropped at the end."""
+    name, admin = f"live_{uuid.uuid4().hex[:12]}", admin_connection()
+    admin.cursor().execute(f"CREATE DATABASE {name}" + (f" OWNER {owner}" if owner else ""))
+    try:
+        yield name
+    finally:
         admin.cursor().execute(f"DROP DATABASE {name} WITH (FORCE)")
         admin.close()
 
 
+@pytest.fixture(scope="session")
+def live_server_process(django_db_setup: None, django_db_blocker: Any) -> Iterator[LiveServer]:
+    with django_db_blocker.unblock(), own_database() as name, serving(url_of(name)) as server:
+        django_db_blocker.block()
+        yield server
+        django_db_blocker.unblock()
+
+
 @pytest.fixture
 def live(live_server_process: LiveServer) -> LiveServer:
+    """A server shared by the tests of one worker."""
     return live_server_process

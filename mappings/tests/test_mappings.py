@@ -167,3 +167,16 @@ def test_a_list_costs_the_same_queries_however_long(
         assert len(as_alice.get(path.format(patient.pk)).json()) == rows
     statements = [query["sql"] for query in queries if not query["sql"].startswith(("SAVEPOINT", "RELEASE"))]
     assert len(statements) == len(LISTS[path]), statements
+
+
+def test_a_patient_comes_back_without_the_doctors_who_have_left_since(
+    alice: User, patient: Patient, doctor: Doctor
+) -> None:
+    left, stayed = make_mapping(patient, doctor), make_mapping(patient, make_doctor(alice))
+    Patient.objects.filter(pk=patient.pk).end()
+    Doctor.objects.filter(pk=doctor.pk).end()
+    Patient.objects.filter(pk=patient.pk).update(deleted_at=None)
+    assert [mapping.pk for mapping in Mapping.objects.current()] == [stayed.pk]
+    left.refresh_from_db()
+    doctor.refresh_from_db()
+    assert (left.ended_at, left.version) == (doctor.deleted_at, 2)

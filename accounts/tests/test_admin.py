@@ -1,0 +1,245 @@
+"""Users, login sessions and attempts in the admin."""
+
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Group
+from django.test import Client
+from django.utils import timezone
+
+from accounts.limits import key
+from accounts.models import Attempts, LoginSession, User
+from conftest import PASSWORD, LoggedInClient
+from healthcare.tests.admin_pages import LOGGED_IN, AdminClient, allow, errors_of, main, named_queries
+from patients.tests.factories import make_patient
+
+USERS, SESSIONS, ATTEMPTS = "/admin/accounts/user/", "/admin/accounts/loginsession/", "/admin/accounts/attempts/"
+ADD = f"{USERS}add/"
+NEW = {"name": "Eve", "email": "eve@example.org", "username": "eve", "password1": PASSWORD, "password2": PASSWORD}
+
+
+@pytest.fixture
+def admin(staff: User) -> AdminClient:
+    return AdminClient(staff)
+
+
+def change(user: User) -> str:
+    return f"{USERS}{user.pk}/change/"
+
+
+@pytest.mark.parametrize("rows", [10, 60])
+def test_the_lists_take_the_same_queries_however_long_they_are(admin: AdminClient, make_user: Any, rows: int):
+    for number in range(rows - 1):  # the staff user is one too
+        user = make_user(f"user{number}")
+        LoginSession.objects.start(user, "curl", "127.0.0.1")
+        Attempts.objects.create(key=key("account", str(number)), count=1, until=timezone.now())
+    queries, shown = {}, {}
+    for path, column in ((USERS, "username"), (SESSIONS, "id"), (ATTEMPTS, "key")):
+        with named_queries() as queries[path]:
+            shown[path] = admin.page(path).count(f'class="field-{column}')
+    assert shown == {USERS: rows, SESSIONS: rows - 1, ATTEMPTS: rows - 1}
+    assert queries == {
+        USERS: [*LOGGED_IN, "select count accounts_user", "select accounts_user"],
+        SESSIONS: [*LOGGED_IN, "select count accounts_loginsession", "select accounts_loginsession"],
+        ATTEMPTS: [*LOGGED_IN, "select count accounts_attempts", "select accounts_attempts"],
+    }
+
+
+@pytest.mark.parametrize("rows", [10, 60])
+def test_the_forms_take_the_same_queries_however_many_there_are(admin: AdminClient, make_user: Any, rows: int):
+    user = make_user("user")
+    for number in range(rows):
+        user.groups.add(Group.objects.create(name=f"group {number}"))
+        session = LoginSession.objects.start(user, "curl", "127.0.0.1")
+    queries: dict[str, list[str]] = {}
+    for path in (ADD, change(user), f"{SESSIONS}{session.pk}/change/"):
+        with named_queries() as queries[path]:
+            admin.page(path)
+    chosen = ["select auth_group", "select auth_permission", "select auth_group", "select auth_permission"]
+    assert queries == {
+        ADD: LOGGED_IN,
+        change(user): [*LOGGED_IN, "select accounts_user", *chosen],
+        f"{SESSIONS}{session.pk}/change/": [*LOGGED_IN, "select accounts_loginsession"],
+    }
+
+
+def test_a_user_that_was_added_can_log_in(admin: AdminClient, anonymous: LoggedInClient):
+    assert admin.submit(ADD, **NEW).status_code == 302
+    user = User.objects.get(username="eve")
+    assert (user.name, user.email, user.is_staff, user.is_active) == ("Eve", "eve@example.org", False, True)
+    answer = anonymous.post("/api/auth/login/", {"username": "eve@example.org", "password": PASSWORD})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("changes", "errors"),
+    [
+        ({"name": ""}, {"name": ["This field is required."]}),
+        ({"email": "ALICE@example.org"}, {"__all__": ["A user with this e-mail already exists."]}),
+        ({"username": "Alice"}, {"__all__": ["A user with this username already exists."]}),
+        ({"username": "b@x.org"}, {"__all__": ["A username with an @ must be the user's own e-mail."]}),
+        ({"username": "аdmin"}, {"username": None}),
+        ({"password1": "abc", "password2": "abc"}, {"password2": None}),
+        ({"password2": "OtherPass123"}, {"password2": ["The two password fields didn’t match."]}),
+        ({"name": "a\0"}, {"name": ["Null characters are not allowed."]}),
+    ],
+)
+def test_bad_input_is_said_on_the_form(
+    admin: AdminClient, alice: User, changes: dict[str, Any], errors: dict[str, Any]
+):
+    said = errors_of(admin.submit(ADD, admin.form(ADD), **{**NEW, **changes}))
+    assert said.keys() == errors.keys()
+    assert all(messages is None or said[field] == messages for field, messages in errors.items())
+    assert User.objects.count() == 2
+
+
+def test_a_taken_email_is_said_when_an_account_is_changed(admin: AdminClient, alice: User, bob: User):
+    said = errors_of(admin.submit(change(bob), email="Alice@example.org"))
+    assert said == {"__all__": ["A user with this e-mail already exists."]}
+
+
+def test_what_the_user_changed_while_the_form_was_open_stays(admin: AdminClient, alice: User, as_alice: LoggedInClient):
+    form = admin.form(change(alice))
+    as_alice.patch("/api/auth/me/", {"name": "Alice Liddell"})
+    password = {"current_password": PASSWORD, "new_password": "OtherPass456"}
+    assert as_alice.post("/api/auth/password/", password).status_code == 204
+    assert admin.submit(change(alice), form, email="liddell@example.org").status_code == 302
+    alice.refresh_from_db()
+    assert (alice.name, alice.email) == ("Alice Liddell", "liddell@example.org")
+    assert alice.check_password("OtherPass456")
+
+
+def test_deactivating_ends_the_sessions(admin: AdminClient, alice: User, as_alice: LoggedInClient):
+    assert as_alice.get("/api/auth/me/").status_code == 200
+    assert admin.submit(change(alice), is_active=None).status_code == 302
+    assert as_alice.get("/api/auth/me/").status_code == 401
+    assert admin.submit(change(alice), is_active="on").status_code == 302
+    assert as_alice.get("/api/auth/me/").status_code == 401
+
+
+def test_another_change_leaves_the_sessions(admin: AdminClient, alice: User, as_alice: LoggedInClient):
+    assert admin.submit(change(alice), name="Alice Liddell").status_code == 302
+    assert as_alice.get("/api/auth/me/").json()["name"] == "Alice Liddell"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"password1": "OtherPass456", "password2": "OtherPass456", "usable_password": "true"},
+        {"usable_password": "false", "unset-password": "1"},
+    ],
+)
+def test_another_password_or_none_ends_the_sessions(
+    admin: AdminClient, alice: User, as_alice: LoggedInClient, changes: dict[str, Any]
+):
+    path = f"{USERS}{alice.pk}/password/"
+    assert admin.submit(path, admin.form(path), **changes).status_code == 302
+    assert as_alice.get("/api/auth/me/").status_code == 401
+    refreshed = as_alice.post("/api/auth/refresh/", {"refresh": as_alice.tokens["refresh"]})
+    assert refreshed.status_code == 401
+
+
+def test_a_weak_password_is_refused(admin: AdminClient, alice: User):
+    path = f"{USERS}{alice.pk}/password/"
+    answer = admin.submit(path, password1="12345678", password2="12345678")
+    assert "This password is entirely numeric." in answer.content.decode()
+    assert User.objects.get(pk=alice.pk).check_password(PASSWORD)
+
+
+def test_a_user_who_owns_records_cannot_be_deleted(admin: AdminClient, alice: User):
+    make_patient(alice)
+    page = main(admin.page(f"{USERS}{alice.pk}/delete/"))
+    assert "would require deleting the following protected related objects" in page
+    assert "1 patient<" in page
+    assert admin.post(f"{USERS}{alice.pk}/delete/", {"post": "yes"}).status_code == 200
+    assert admin.act(USERS, "delete_selected", [alice], post="yes").status_code == 200
+    assert User.objects.filter(pk=alice.pk).exists()
+
+
+def test_a_user_who_is_in_the_admins_history_cannot_be_deleted(admin: AdminClient, make_user: Any, alice: User):
+    other = make_user("other", is_staff=True, is_superuser=True)
+    AdminClient(other).submit(change(alice), name="Alice Liddell")
+    assert "1 log entry" in main(admin.page(f"{USERS}{other.pk}/delete/"))
+    assert admin.act(USERS, "delete_selected", [other], post="yes").status_code == 200
+    assert LogEntry.objects.filter(user=other).exists()
+
+
+def test_a_user_without_records_is_deleted_along_with_the_sessions(
+    admin: AdminClient, alice: User, as_alice: LoggedInClient
+):
+    assert admin.submit(f"{USERS}{alice.pk}/delete/").status_code == 302
+    assert not User.objects.filter(pk=alice.pk).exists()
+    assert as_alice.get("/api/auth/me/").status_code == 401
+    refreshed = as_alice.post("/api/auth/refresh/", {"refresh": as_alice.tokens["refresh"]})
+    assert refreshed.status_code == 401
+
+
+def test_only_a_superuser_gives_rights_or_touches_staff(make_user: Any, alice: User, staff: User):
+    rights = ["view_user", "add_user", "change_user", "delete_user"]
+    clerk = AdminClient(allow(make_user("clerk", is_staff=True), *rights))
+    own = User.objects.get(username="clerk")
+    for user in (staff, own):
+        assert clerk.post(change(user), {"name": "x", "is_superuser": "on"}).status_code == 403
+        assert clerk.get(f"{USERS}{user.pk}/password/").status_code == 403
+        assert clerk.post(f"{USERS}{user.pk}/delete/", {"post": "yes"}).status_code == 403
+        assert clerk.act(USERS, "delete_selected", [user], post="yes").status_code == 403
+    assert clerk.submit(change(alice), name="Alice Liddell", is_staff="on", is_superuser="on").status_code == 302
+    alice.refresh_from_db()
+    assert (alice.name, alice.is_staff, alice.is_superuser) == ("Alice Liddell", False, False)
+    assert User.objects.filter(is_superuser=True).get() == staff
+
+
+def test_only_a_superuser_changes_groups(make_user: Any, admin: AdminClient):
+    group = Group.objects.create(name="clerks")
+    clerk = AdminClient(allow(make_user("clerk", is_staff=True), "view_group", "add_group", "change_group"))
+    path = f"/admin/auth/group/{group.pk}/change/"
+    assert clerk.post(path, {"name": "rulers"}).status_code == 403
+    assert clerk.post("/admin/auth/group/add/", {"name": "rulers"}).status_code == 403
+    assert admin.submit(path, name="nurses").status_code == 302
+    assert list(Group.objects.values_list("name", flat=True)) == ["nurses"]
+
+
+def test_staff_revoke_sessions(admin: AdminClient, as_alice: LoggedInClient, as_bob: LoggedInClient):
+    assert admin.act(SESSIONS, "revoke", [as_alice.login_session]).status_code == 302
+    assert (as_alice.get("/api/auth/me/").status_code, as_bob.get("/api/auth/me/").status_code) == (401, 200)
+    assert LogEntry.objects.get().change_message == "Revoked."
+
+
+def test_whoever_may_only_view_sessions_revokes_none(make_user: Any, as_alice: LoggedInClient):
+    viewer = AdminClient(allow(make_user("viewer", is_staff=True), "view_loginsession"))
+    assert "alice" in viewer.page(SESSIONS)
+    assert viewer.act(SESSIONS, "revoke", [as_alice.login_session]).status_code == 200  # the list again
+    assert as_alice.get("/api/auth/me/").status_code == 200
+
+
+def test_sessions_are_only_looked_at(admin: AdminClient, as_alice: LoggedInClient):
+    row = f"{SESSIONS}{as_alice.login_session.pk}"
+    page = admin.page(f"{row}/change/")
+    assert as_alice.login_session.token_id not in page
+    assert admin.get(f"{SESSIONS}add/").status_code == 403
+    assert admin.post(f"{row}/change/", {}).status_code == 403
+    assert admin.post(f"{row}/delete/", {"post": "yes"}).status_code == 403
+
+
+@pytest.mark.parametrize(("state", "shown"), [("", 2), ("?state=live", 1), ("?state=ended", 1)])
+def test_sessions_are_filtered_by_state(
+    admin: AdminClient, as_alice: LoggedInClient, as_bob: LoggedInClient, state: str, shown: int
+):
+    LoginSession.objects.filter(pk=as_bob.login_session.pk).revoke()
+    assert admin.page(f"{SESSIONS}{state}").count('class="field-id') == shown
+
+
+@pytest.mark.parametrize("term", ["alice", "Alice@example.org", "127.0.0.1", "2001:db8::5"])
+def test_attempts_are_found_by_whom_they_count_and_deleted(admin: AdminClient, alice: User, term: str):
+    address = "2001:db8::1" if ":" in term else "127.0.0.1"
+    for username in ("alice", "nobody"):
+        body = {"username": username, "password": "WrongPass123"}
+        assert Client().post("/admin/login/", body, REMOTE_ADDR=address).status_code == 200
+    assert Attempts.objects.count() == 3
+    page = admin.page(f"{ATTEMPTS}?q={term}")
+    assert page.count('class="field-key') == 1
+    [found] = [row for row in Attempts.objects.all() if row.key in page]
+    assert admin.post(f"{ATTEMPTS}{found.pk}/change/", {"count": "0"}).status_code == 403
+    assert admin.submit(f"{ATTEMPTS}{found.pk}/delete/").status_code == 302
+    assert Attempts.objects.count() == 2

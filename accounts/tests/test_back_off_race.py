@@ -1,0 +1,59 @@
+"""Wrong logins all at once cannot slip past the limit together."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import psycopg2
+import pytest
+
+from accounts.tests.answers import WRONG_LOGIN
+from conftest import PASSWORD
+from healthcare.tests.live import LiveServer
+from healthcare.tests.simultaneous import at_once, statuses
+
+# Every wait an hour longer, so that no machine is slow enough to sit one out within a test.
+LONGER_WAITS = """
+CREATE FUNCTION wait_longer() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN IF NEW.until > now() THEN NEW.until := NEW.until + interval '1 hour'; END IF; RETURN NEW; END $$;
+CREATE TRIGGER wait_longer BEFORE UPDATE ON accounts_attempts FOR EACH ROW EXECUTE FUNCTION wait_longer();
+DELETE FROM accounts_attempts
+"""
+
+
+@pytest.fixture(autouse=True)
+def attempts(limited: LiveServer) -> Iterator[Any]:
+    """A connection to the table of attempts, empty at the beginning."""
+    connection = psycopg2.connect(limited.database_url)
+    connection.autocommit = True
+    connection.cursor().execute(LONGER_WAITS)
+    yield connection
+    connection.cursor().execute("DROP FUNCTION wait_longer CASCADE; DELETE FROM accounts_attempts")
+    connection.close()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_of_forty_wrong_logins_at_once_ten_are_answered(live: LiveServer, limited: LiveServer, known: bool):
+    username = live.register()[0]["username"] if known else "nobody"
+    body = {"username": username, "password": "WrongPass123"}
+    answers = at_once(*[partial(limited.call, "POST", "/api/auth/login/", body)] * 40)
+    assert statuses(answers) == [401] * 10 + [429] * 30
+    for answer in answers:
+        detail = answer.json["detail"]
+        assert answer.status == 429 or detail == WRONG_LOGIN["detail"]
+        assert answer.status == 401 or int(answer.headers["Retry-After"]) > 3500
+
+
+def test_of_thirty_names_at_once_those_below_the_addresss_hundred_are_answered(limited: LiveServer, attempts: Any):
+    limited.call("POST", "/api/auth/login/", {"username": "nobody", "password": "WrongPass123"})
+    attempts.cursor().execute("UPDATE accounts_attempts SET count = 90")
+    bodies = [{"username": f"nobody{number}", "password": "WrongPass123"} for number in range(30)]
+    answers = at_once(*[partial(limited.call, "POST", "/api/auth/login/", body) for body in bodies])
+    assert statuses(answers) == [401] * 10 + [429] * 20
+
+
+def test_right_logins_at_once_all_succeed(live: LiveServer, limited: LiveServer):
+    username = live.register()[0]["username"]
+    body = {"username": username, "password": PASSWORD}
+    answers = at_once(*[partial(limited.call, "POST", "/api/auth/login/", body)] * 8)
+    assert statuses(answers) == [200] * 8

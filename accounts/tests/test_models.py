@@ -1,0 +1,100 @@
+"""Users and sessions as commands and the shell use them, beside the API."""
+
+import pytest
+from django.contrib.auth import authenticate
+from django.core.exceptions import ValidationError
+from django.core.management import CommandError, call_command
+from django.db import IntegrityError
+from django.test import RequestFactory
+
+from accounts.hashers import Argon2idHasher
+from accounts.models import Attempts, LoginSession, User
+from conftest import PASSWORD
+
+
+@pytest.mark.parametrize("identifier", ["alice", "ALICE", "ａlice", " alice\n", "Alice@Example.ORG"])
+def test_a_user_is_found_by_name_or_email(alice: User, identifier: str):
+    assert User.objects.named(identifier) == alice
+
+
+@pytest.mark.parametrize("identifier", ["", "alic", "alice@", "%", "a_ice", "аlice", "alice@example.org.evil.example"])
+def test_nobody_is_found_by_anything_else(alice: User, identifier: str):
+    assert User.objects.named(identifier) is None
+
+
+@pytest.mark.parametrize(
+    ("constraint", "fields"),
+    [
+        ("user_username_unique", {"username": "ALICE", "email": "other@example.org"}),
+        ("user_email_unique", {"username": "other", "email": "Alice@Example.ORG"}),
+        ("user_username_is_own_email", {"username": "bob@example.org", "email": "other@example.org"}),
+    ],
+)
+def test_the_database_itself_keeps_names_apart(alice: User, constraint: str, fields: dict[str, str]):
+    with pytest.raises(IntegrityError, match=constraint):
+        User.objects.create_user(password=None, name="Other", **fields)
+
+
+def superuser(monkeypatch: pytest.MonkeyPatch, **fields: str) -> None:
+    monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", PASSWORD)
+    call_command("createsuperuser", interactive=False, verbosity=0, name="Root", **fields)
+
+
+def test_createsuperuser_makes_staff(db: None, monkeypatch: pytest.MonkeyPatch):
+    superuser(monkeypatch, username="root", email="root@example.org")
+    root = User.objects.get()
+    assert (root.is_staff, root.is_superuser, root.is_active) == (True, True, True)
+    assert root.check_password(PASSWORD)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"username": "ALICE", "email": "root@example.org"},
+        {"username": "root", "email": "ALICE@example.org"},
+        {"username": "bob@example.org", "email": "root@example.org"},
+        {"username": "rооt", "email": "root@example.org"},
+    ],
+)
+def test_createsuperuser_says_what_is_wrong(alice: User, monkeypatch: pytest.MonkeyPatch, fields: dict[str, str]):
+    with pytest.raises((CommandError, ValidationError)):
+        superuser(monkeypatch, **fields)
+    assert User.objects.get() == alice
+
+
+def test_a_session_is_started_for_the_user_alone(alice: User, bob: User):
+    session = LoginSession.objects.start(alice, "x" * 300, None)
+    assert list(alice.sessions.live()) == [session]
+    assert not bob.sessions.exists()
+    assert (str(session), len(session.user_agent), len(session.token_id)) == (f"session {session.pk}", 200, 32)
+
+
+def test_revoking_counts_only_what_was_live(alice: User):
+    LoginSession.objects.start(alice, "", None)
+    assert [alice.sessions.all().revoke() for _ in range(2)] == [1, 0]
+    assert not alice.sessions.live().exists()
+
+
+class CheaperHasher(Argon2idHasher):
+    memory_cost = 8  # KiB
+
+
+def test_a_password_hashed_anew_ends_no_session(alice: User):
+    """When the parameters have grown, the next login hashes the same password with the new ones."""
+    alice.password = CheaperHasher().encode(PASSWORD, "saltsaltsalt")
+    alice.save(update_fields=["password"])
+    session = LoginSession.objects.start(alice, "", None)
+    assert alice.check_password(PASSWORD)
+    assert "m=19456" in User.objects.get().password
+    assert session in LoginSession.objects.live()
+
+
+@pytest.mark.parametrize("credentials", [{}, {"username": "alice"}, {"username": "", "password": PASSWORD}])
+def test_without_name_or_password_nobody_is_authenticated(alice: User, credentials: dict[str, str]):
+    assert authenticate(RequestFactory().post("/"), **credentials) is None
+    assert not Attempts.objects.exists()
+
+
+def test_without_a_request_nobody_is_authenticated(alice: User):
+    """Whoever has no address could not be made to wait."""
+    assert authenticate(None, username="alice", password=PASSWORD) is None

@@ -1,0 +1,40 @@
+"""Registering the same account many times at once, over real connections."""
+
+from functools import partial
+
+from healthcare.tests.live import Answer, LiveServer
+from healthcare.tests.simultaneous import at_once, statuses
+
+
+def refused_as(answers: list[Answer]) -> set[tuple[str, str]]:
+    return {(error["pointer"], error["code"]) for answer in answers if answer.status == 400 for error in errors(answer)}
+
+
+def errors(answer: Answer) -> list[dict[str, str]]:
+    listed: list[dict[str, str]] = answer.json["errors"]
+    return listed
+
+
+def test_of_sixteen_same_registrations_at_once_one_is_made(live: LiveServer):
+    for turn in range(50):
+        account = {"name": "Eve", "email": f"eve{turn}@example.org", "username": f"eve{turn}", "password": "Kf7-twelve"}
+        answers = at_once(*[partial(live.call, "POST", "/api/auth/register/", account)] * 16)
+        assert statuses(answers) == [201] + [400] * 15
+        assert refused_as(answers) == {("/email", "unique")}
+
+
+def test_of_registrations_of_one_username_in_any_case_at_once_one_is_made(live: LiveServer):
+    for turn in range(5):
+        spellings = [f"{name}{turn}" for name in ("mallory", "Mallory", "MALLORY", "mALLORY")]
+        accounts = [
+            {
+                "name": "Mallory",
+                "email": f"m{number}-{turn}@example.org",
+                "username": spelling,
+                "password": "Kf7-twelve",
+            }
+            for number, spelling in enumerate(spellings)
+        ]
+        answers = at_once(*[partial(live.call, "POST", "/api/auth/register/", account) for account in accounts])
+        assert statuses(answers) == [201, 400, 400, 400]
+        assert refused_as(answers) == {("/username", "unique")}

@@ -1,0 +1,113 @@
+"""The base of the records' admins, beside `ownership`, whose records it shows: nothing is removed, a creator stays."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+from django.contrib import admin
+from django.db import models
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from healthcare.merging import MergingAdmin
+from healthcare.ownership import Record, RecordQuerySet
+
+
+class StateFilter(admin.SimpleListFilter):
+    """Active rows, unless the others are asked for."""
+
+    title = parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("hidden", "Ended" if model_admin.ended_column == "ended_at" else "Deleted"), ("all", "All")]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        if self.value() == "hidden":
+            return queryset.exclude(**{f"{queryset.ended_column}__isnull": True})
+        return queryset if self.value() == "all" else queryset.active()
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        everything, *others = super().choices(changelist)
+        yield {**everything, "display": "Active"}
+        yield from others
+
+
+class RecordAdmin(MergingAdmin):
+    """Records of every creator. Deleting hides; a hidden record can be looked at and no longer changed."""
+
+    delete_confirmation_template = "admin/record_delete_confirmation.html"
+    delete_selected_confirmation_template = "admin/record_delete_selected_confirmation.html"
+    list_select_related: ClassVar[list[str]] = ["created_by"]
+    record_fields: ClassVar[Sequence[str]] = ["created_by", "created_at", "updated_at", "version"]
+
+    @property
+    def ended_column(self) -> str:
+        return self.records().ended_column
+
+    def records(self) -> RecordQuerySet:
+        records: RecordQuerySet = self.model._default_manager.all()
+        return records
+
+    def describe(self, record: Any) -> str:
+        """What tells it from others of the same name, in one line."""
+        return str(record)
+
+    def owner_id(self, request: HttpRequest, record: Any) -> Any:
+        """Who a new record belongs to: whoever adds it."""
+        return request.user.pk
+
+    def obstacles(self, records: Sequence[Record]) -> list[str]:
+        """Why these may not be deleted, one sentence for each that may not."""
+        return [f"{self.describe(record)} is already deleted." for record in records if self.is_hidden(record)]
+
+    def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
+        if request.resolver_match and request.resolver_match.url_name == "autocomplete":
+            queryset = queryset.active()  # a hidden record is no choice
+        return super().get_search_results(request, queryset, search_term)
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        record = [("Record", {"fields": [*self.record_fields, self.ended_column]})] if obj else []
+        return [(None, {"fields": self.fields}), *record]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return [*super().get_readonly_fields(request, obj), *self.record_fields, self.ended_column]
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_change_permission(request, obj) and not self.is_hidden(obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_delete_permission(request, obj) and not self.is_hidden(obj)
+
+    def is_hidden(self, record: Record | None) -> bool:
+        return record is not None and getattr(record, self.ended_column) is not None
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        changed = form.changed_columns()
+        if not change:
+            obj.created_by_id = self.owner_id(request, obj)
+            obj.save()
+        elif changed:
+            obj.version += 1  # the row is locked
+            obj.save(update_fields=[*changed, "version", "updated_at"])
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """What the confirmation lists: the records themselves, for nothing else goes with them."""
+        if request.method == "POST" and isinstance(objs, models.QuerySet):
+            objs = objs.select_for_update(of=("self",), no_key=True)
+        records = list(objs)
+        listed = [self.linked(record) for record in records]
+        allowed = self.has_delete_permission(request)
+        lacking = set() if allowed else {str(self.opts.verbose_name)}
+        return listed, {str(self.opts.verbose_name_plural): len(records)}, lacking, self.obstacles(records)
+
+    def linked(self, record: Record) -> SafeString:
+        route = f"admin:{self.opts.app_label}_{self.opts.model_name}_change"
+        return format_html('<a href="{}">{}</a>', reverse(route, args=[record.pk]), self.describe(record))
+
+    def delete_model(self, request: HttpRequest, obj: Record) -> None:
+        self.records().filter(pk=obj.pk).end()
+
+    def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
+        """Hides the rows that were just logged as deleted; nothing leaves the database."""
+        self.records().filter(pk__in=[record.pk for record in queryset]).end()

@@ -1,0 +1,118 @@
+"""The wall behind what people run: a database user who is no superuser, and PgBouncer in transaction mode."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg2
+import pytest
+from django.conf import settings
+from django.db import connection
+
+from healthcare.tests.live import LiveServer, admin_connection, free_port, own_database, serving, url_of
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@contextmanager
+def login_role() -> Iterator[str]:
+    """A database user of its own; dropped at the end."""
+    name, admin = f"owner_{uuid.uuid4().hex[:12]}", admin_connection()
+    admin.cursor().execute(f"CREATE ROLE {name} LOGIN PASSWORD 'pass'")
+    try:
+        yield name
+    finally:
+        admin.cursor().execute(f"DROP ROLE {name}")
+        admin.close()
+
+
+def url_as(role: str, database: str) -> str:
+    scheme, _, rest = url_of(database).partition("://")
+    return f"{scheme}://{role}:pass@{rest.partition('@')[2]}"
+
+
+def check_that_it_holds(server: LiveServer) -> None:
+    """Two callers at once on the same few connections, and neither ever sees the other's patients."""
+    callers = [server.register()[1]["access"] for _ in range(2)]
+    for number, token in enumerate(callers):
+        created = server.call("POST", "/api/patients/", {"name": f"Patient {number}"}, token)
+        assert created.status == 201, created.body
+
+    def read(turn: int) -> bool:
+        own = server.call("GET", "/api/patients/", token=callers[turn % 2]).json
+        nobody = server.call("GET", "/api/doctors/")
+        return [row["name"] for row in own] == [f"Patient {turn % 2}"] and nobody.status == 200
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(read, range(200)))
+
+
+def test_an_ordinary_owner_is_enough_once_an_administrator_has_run_what_migrate_says() -> None:
+    with login_role() as role, own_database(role) as database:
+        environment = {**os.environ, "DATABASE_URL": url_as(role, database)}
+        migrate = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
+        refused = subprocess.run(migrate, cwd=settings.BASE_DIR, env=environment, capture_output=True, text=True)
+        assert refused.returncode == 1
+        assert f"{role} may not use the role healthcare_api" in refused.stderr
+        assert "Traceback" not in refused.stderr
+        admin = admin_connection()
+        admin.cursor().execute(refused.stderr.partition("run once: ")[2].partition("; then")[0])
+        admin.close()
+        with serving(url_as(role, database)) as server:
+            check_that_it_holds(server)
+
+
+@contextmanager
+def pgbouncer(database: str, folder: Path) -> Iterator[int]:
+    """PgBouncer in transaction mode with two connections to the server; yields its port."""
+    port, place = free_port(), connection.get_connection_params()
+    target = " ".join(f"{name}={place[name]}" for name in ("host", "port", "user", "password") if place.get(name))
+    (folder / "users.txt").write_text(f'"{place.get("user") or "postgres"}" ""\n')
+    (folder / "pgbouncer.ini").write_text(
+        f"[databases]\n{database} = {target} dbname={database}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
+        f"listen_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode = transaction\ndefault_pool_size = 2\n"
+    )
+    account = account_for(str(place.get("host") or ""))
+    if account is not None:
+        for path in (folder, *folder.iterdir()):
+            os.chown(path, account, -1)
+    program = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
+    process = subprocess.Popen([program, "-q", str(folder / "pgbouncer.ini")], user=account)
+    try:
+        for _ in range(200):
+            try:
+                psycopg2.connect(host="127.0.0.1", port=port, dbname=database, user=place["user"]).close()
+                break
+            except psycopg2.OperationalError:
+                time.sleep(0.05)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def account_for(host: str) -> int | None:
+    """PgBouncer refuses root: the account that may reach the server's socket, or nobody."""
+    if os.geteuid() != 0:
+        return None
+    return os.stat(host).st_uid if host.startswith("/") and os.stat(host).st_uid else 65534
+
+
+@pytest.mark.skipif(not (shutil.which("pgbouncer") or Path("/usr/sbin/pgbouncer").exists()), reason="needs pgbouncer")
+def test_pgbouncer_in_transaction_mode_never_mixes_callers_up() -> None:
+    folder = Path(f"/tmp/bouncer-{uuid.uuid4().hex[:8]}")  # noqa: S108  (reachable for the account that runs it)
+    folder.mkdir(mode=0o700)
+    try:
+        with own_database() as database, pgbouncer(database, folder) as port:
+            user = connection.get_connection_params().get("user") or "postgres"
+            with serving(f"postgres://{user}@127.0.0.1:{port}/{database}") as server:
+                check_that_it_holds(server)
+    finally:
+        shutil.rmtree(folder)

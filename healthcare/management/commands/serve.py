@@ -1,0 +1,81 @@
+"""`manage.py serve [ADDRESS:PORT]`: everything from the database to the web server."""
+
+import fcntl
+import os
+from argparse import ArgumentTypeError
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DEFAULT_DB_ALIAS, connection, connections
+from django.db.migrations.executor import MigrationExecutor
+
+from healthcare import web_server
+from healthcare.embedded.base import stop_if_last
+
+MOST_WORKERS = 64
+
+
+def worker_count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 4 and 1 <= int(text) <= MOST_WORKERS):
+        raise ArgumentTypeError(f"{text} is not a number of workers; give one from 1 to {MOST_WORKERS}.")
+    return int(text)
+
+
+def announce(url: str) -> None:
+    print(f"API    {url}/api/\nDocs   {url}/api/docs/\nAdmin  {url}/admin/\nStop with Ctrl-C.", flush=True)
+
+
+class Command(BaseCommand):
+    help = "Start PostgreSQL, bring the database up to date and serve the API."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("address", nargs="?", default="127.0.0.1:8000", help="ADDRESS:PORT or PORT, %(default)s")
+        parser.add_argument("--workers", type=worker_count, default=1, help="processes that answer, 1 to 64")
+
+    def handle(self, *arguments: Any, **options: Any) -> None:
+        try:
+            address = web_server.parse_address(options["address"])
+            reserved = web_server.reserve(address)
+        except web_server.AddressError as error:
+            raise CommandError(str(error)) from error
+        try:
+            self.start_database()
+            with one_at_a_time():
+                self.migrate()
+            connections.close_all()  # the workers must not share this process' connection
+            self.say("Starting the web server…")
+            web_server.serve(address, options["workers"], partial(announce, address.url))
+        finally:
+            reserved.close()
+            stop_if_last()
+
+    def say(self, text: str) -> None:
+        self.stdout.write(text)
+        self.stdout.flush()
+
+    def start_database(self) -> None:
+        embedded = settings.DATABASES[DEFAULT_DB_ALIAS]["ENGINE"] == "healthcare.embedded"
+        self.say("Starting PostgreSQL…" if embedded else "Connecting to PostgreSQL…")
+        connection.ensure_connection()
+
+    def migrate(self) -> None:
+        executor = MigrationExecutor(connection)
+        pending = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        self.say(f"Applying {len(pending)} migrations…" if pending else "The database is up to date.")
+        call_command("migrate", interactive=False, verbosity=0, skip_checks=True)
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Two servers started at once on this machine must not migrate at once."""
+    folder = os.open(settings.BASE_DIR, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)

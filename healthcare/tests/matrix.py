@@ -1,0 +1,309 @@
+"""The contract as a table: every route × method × caller × object, with the status of each cell.
+
+A new route costs one `Row`. `deviations(world)` runs the whole table and returns what differs, as sentences; it is a
+function so that the table can be run again under a patch (one of the two walls taken down, say).
+"""
+
+import base64
+import itertools
+import json
+import re
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import jwt
+from django.apps import apps
+from django.conf import settings
+from django.db import connection, transaction
+from django.http import HttpResponse
+from django.urls import URLPattern, URLResolver, get_resolver
+from rest_framework.test import APIClient
+
+from accounts.models import LoginSession, User
+from accounts.tokens import pair
+from conftest import PASSWORD
+from doctors.models import Doctor
+from doctors.tests.factories import make_doctor
+from mappings.models import Mapping
+from mappings.tests.factories import make_mapping
+from patients.models import Patient
+from patients.tests.factories import make_patient
+
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+SAFE = {"GET", "HEAD", "OPTIONS"}
+# Whose records a caller's own are; the callers without a living login borrow alice's, and must not reach them.
+LIVING = {"owner": "alice", "other": "bob", "staff": "staff"}
+DEAD = ["inactive", "expired", "tampered", "revoked", "refresh token"]
+CALLERS = ["anonymous", *LIVING, *DEAD]
+THINGS = ["own", "other's", "missing", "deleted"]
+MISSING = 2**40
+
+Body = Callable[["World", str], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A route and what each method answers to a caller it is meant for; a method that is not named answers 405.
+
+    `access`: PRIVATE answers only to a living login, and a record only to its owner; SHARED is read by anyone and
+    written by any living login; OPEN asks nobody who they are; a PAGE neither, and it may be cached. `records` names
+    the kind of record that the id in the path means, by method where that differs. HEAD follows GET; OPTIONS answers
+    200 unless it is named.
+    """
+
+    route: str
+    access: str
+    methods: dict[str, int]
+    body: Body = lambda world, owner: {}
+    records: str | dict[str, str] = ""
+
+    def kind(self, method: str) -> str:
+        return self.records if isinstance(self.records, str) else self.records.get(method, self.records["GET"])
+
+    def expected(self, method: str, caller: str, thing: str) -> int:
+        reads = self.access == "SHARED" and method in SAFE
+        if self.access in {"PRIVATE", "SHARED"} and (caller in DEAD or (caller == "anonymous" and not reads)):
+            return 401
+        default = {"HEAD": self.methods.get("GET", 405), "OPTIONS": 200}.get(method, 405)
+        status = self.methods.get(method, default)
+        visible = thing in ({"", "own", "other's"} if self.access == "SHARED" else {"", "own"})
+        return status if visible or status == 405 or method == "OPTIONS" else 404
+
+
+def registration(world: "World", owner: str) -> dict[str, Any]:
+    name = uuid.uuid4().hex
+    return {"name": "New", "email": f"{name}@example.org", "username": name, "password": PASSWORD}
+
+
+def new_assignment(world: "World", owner: str) -> dict[str, Any]:
+    return {"patient": world.ids["patient", owner], "doctor": world.ids["doctor", owner]}
+
+
+PAGE = {"GET": 200, "OPTIONS": 405}
+ONE_RECORD = {"GET": 200, "PUT": 200, "PATCH": 200, "DELETE": 204}
+ROWS = [
+    Row("api/auth/register/", "OPEN", {"POST": 201}, registration),
+    Row("api/auth/login/", "OPEN", {"POST": 200}, lambda world, owner: {"username": owner, "password": PASSWORD}),
+    Row("api/auth/refresh/", "OPEN", {"POST": 200}, lambda world, owner: {"refresh": world.tokens[owner]["refresh"]}),
+    Row("api/auth/logout/", "PRIVATE", {"POST": 204}),
+    Row("api/auth/me/", "PRIVATE", {"GET": 200, "PATCH": 200}, lambda world, owner: {"name": "Renamed"}),
+    Row(
+        "api/auth/password/",
+        "PRIVATE",
+        {"POST": 204},
+        lambda world, owner: {"current_password": PASSWORD, "new_password": "Another-Pass-9"},
+    ),
+    Row("api/auth/sessions/", "PRIVATE", {"GET": 200}),
+    Row("api/auth/sessions/<int:pk>/", "PRIVATE", {"DELETE": 204}, records="session"),
+    Row("api/patients/", "PRIVATE", {"GET": 200, "POST": 201}, lambda world, owner: {"name": "New", "age": 34}),
+    Row("api/patients/<int:pk>/", "PRIVATE", ONE_RECORD, lambda world, owner: {"name": "Changed"}, "patient"),
+    Row("api/patients/<int:pk>/doctors/", "PRIVATE", {"GET": 200}, records="patient"),
+    Row("api/doctors/", "SHARED", {"GET": 200, "POST": 201}, lambda world, owner: {"name": "New"}),
+    Row("api/doctors/<int:pk>/", "SHARED", ONE_RECORD, lambda world, owner: {"name": "Changed"}, "doctor"),
+    Row("api/mappings/", "PRIVATE", {"GET": 200, "POST": 201}, new_assignment),
+    Row(
+        "api/mappings/<int:pk>/",
+        "PRIVATE",
+        {"GET": 200, "DELETE": 204},
+        records={"GET": "patient", "DELETE": "mapping"},
+    ),
+    Row("", "PAGE", PAGE),
+    Row("healthz", "PAGE", PAGE),
+    Row("readyz", "PAGE", PAGE),
+    Row("api/docs/", "PAGE", PAGE),
+    Row("api/schema/", "PAGE", {"GET": 200}),
+]
+
+
+def routes(urlconf: str | None = None) -> dict[str, URLPattern]:
+    """Every route outside the admin, by its template."""
+
+    def walk(patterns: list[Any], prefix: str) -> Iterator[tuple[str, URLPattern]]:
+        for pattern in patterns:
+            template = prefix + str(pattern.pattern)
+            if isinstance(pattern, URLResolver):
+                yield from walk(pattern.url_patterns, template)
+            elif not template.startswith("admin/"):
+                yield template, pattern
+
+    return dict(walk(get_resolver(urlconf).url_patterns, ""))
+
+
+def incomplete(rows: list[Row] = ROWS, urlconf: str | None = None) -> list[str]:
+    """Routes without a row, rows without a route, and rows that stand twice."""
+    known, tested = set(routes(urlconf)), [row.route for row in rows]
+    return [
+        *(f"{route} has no row in the matrix" for route in sorted(known - set(tested))),
+        *(f"{route} has a row and no route" for route in sorted(set(tested) - known)),
+        *(f"{route} has two rows" for route in sorted({route for route in tested if tested.count(route) > 1})),
+    ]
+
+
+@dataclass
+class World:
+    """Alice, bob and a member of staff, each with one record of every kind that is there and one that is gone."""
+
+    users: dict[str, User]
+    ids: dict[tuple[str, str], int] = field(default_factory=dict)
+    gone: dict[tuple[str, str], int] = field(default_factory=dict)
+    tokens: dict[str, dict[str, str]] = field(default_factory=dict)
+    clients: dict[str, APIClient] = field(default_factory=dict)
+
+    @classmethod
+    def build(cls, make_user: Callable[..., User]) -> "World":
+        world = cls({name: make_user(name) for name in ("alice", "bob")})
+        world.users["staff"] = make_user("staff", is_staff=True, is_superuser=True)
+        ids = itertools.count(10_000)  # no two records share an id, of whatever kind they are
+        for name, user in world.users.items():
+            session = LoginSession.objects.start(user, "tests", "127.0.0.1")
+            world.tokens[name] = pair(session)
+            world._give(name, ids)
+        world._let_callers_in(make_user)
+        return world
+
+    def _give(self, name: str, ids: Iterator[int]) -> None:
+        user = self.users[name]
+        for kept in (self.ids, self.gone):
+            patient, doctor = make_patient(user, id=next(ids)), make_doctor(user, id=next(ids))
+            mapping = make_mapping(patient, make_doctor(user, id=next(ids)), id=next(ids))
+            session = LoginSession.objects.start(user, "tests", "127.0.0.1")
+            for kind, record in (("patient", patient), ("doctor", doctor), ("mapping", mapping), ("session", session)):
+                kept[kind, name] = record.pk
+        Mapping.objects.filter(pk=self.gone["mapping", name]).end()
+        Patient.objects.filter(pk=self.gone["patient", name]).end()
+        Doctor.objects.filter(pk=self.gone["doctor", name]).end()
+        LoginSession.objects.filter(pk=self.gone["session", name]).revoke()
+
+    def _let_callers_in(self, make_user: Callable[..., User]) -> None:
+        alice = self.users["alice"]
+        revoked = pair(LoginSession.objects.start(alice, "tests", "127.0.0.1"))["access"]
+        LoginSession.objects.filter(pk=claims(revoked)["sid"]).revoke()
+        ida = make_user("ida")
+        inactive = pair(LoginSession.objects.start(ida, "tests", "127.0.0.1"))["access"]
+        User.objects.filter(pk=ida.pk).update(is_active=False)
+        own = self.tokens["alice"]["access"]
+        tokens = {caller: self.tokens[name]["access"] for caller, name in LIVING.items()} | {
+            "inactive": inactive,
+            "expired": signed(claims(own) | {"exp": claims(own)["iat"] - 1}),
+            "tampered": tampered(own, user_id=str(self.users["bob"].pk)),
+            "revoked": revoked,
+            "refresh token": self.tokens["alice"]["refresh"],
+        }
+        for caller in CALLERS:
+            self.clients[caller] = APIClient(raise_request_exception=False)
+            if caller in tokens:
+                self.clients[caller].credentials(HTTP_AUTHORIZATION=f"Bearer {tokens[caller]}")
+
+    def id_of(self, kind: str, thing: str, owner: str) -> int:
+        other = "bob" if owner == "alice" else "alice"
+        found = {"own": self.ids[kind, owner], "other's": self.ids[kind, other], "deleted": self.gone[kind, owner]}
+        return found.get(thing, MISSING)
+
+
+def claims(token: str) -> dict[str, Any]:
+    return jwt.decode(token, options={"verify_signature": False})
+
+
+def signed(payload: dict[str, Any], key: str = "") -> str:
+    """A token with any payload, signed with our key unless another is given."""
+    return jwt.encode(payload, key or str(settings.SIMPLE_JWT["SIGNING_KEY"]), "HS256")
+
+
+def tampered(token: str, **changes: Any) -> str:
+    """The token with another payload under its old signature."""
+    head, _, signature = token.split(".")
+    payload = base64.urlsafe_b64encode(json.dumps(claims(token) | changes).encode()).decode().rstrip("=")
+    return f"{head}.{payload}.{signature}"
+
+
+def contents(execute: Callable[[str], list[tuple[str, str]]] | None = None, without: str = "") -> dict[str, str]:
+    """What every table of the models holds, as a hash of its rows. `execute` runs it on another connection."""
+    tables = {model._meta.db_table for model in apps.get_models(include_auto_created=True)} - {without}
+    statement = " UNION ALL ".join(
+        f"SELECT '{table}', md5(coalesce(string_agg(t::text, '|' ORDER BY t::text), '')) FROM {table} t"  # noqa: S608
+        for table in sorted(tables)
+    )
+    if execute is not None:
+        return dict(execute(statement))
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        return dict(cursor.fetchall())
+
+
+def faults(status: int, headers: Any, body: bytes, head: bool = False, page: bool = False) -> list[str]:
+    """How an answer breaks what every one promises: its headers and, of an error, the one shape."""
+    found = [] if re.fullmatch("[0-9a-f]{32}", headers.get("X-Request-Id") or "") else ["no X-Request-Id"]
+    if headers.get("Cache-Control") != "no-store" and not (page and status < 400):
+        found.append("no Cache-Control: no-store")
+    if status >= 500:
+        found.append(f"status {status}")
+    if status < 400:
+        return found
+    if headers.get("Content-Type") != "application/problem+json":
+        return [*found, f"an error of type {headers.get('Content-Type')}"]
+    if status == 401 and not str(headers.get("WWW-Authenticate")).startswith("Bearer"):
+        found.append("401 without WWW-Authenticate: Bearer")
+    return found if head else found + misshapen(status, headers, body)
+
+
+def misshapen(status: int, headers: Any, body: bytes) -> list[str]:
+    problem = json.loads(body)
+    found = []
+    if set(problem) - {"errors"} != {"type", "title", "status", "detail", "request_id"}:
+        found.append(f"an error with the members {sorted(problem)}")
+    if (problem.get("status"), problem.get("request_id")) != (status, headers.get("X-Request-Id")):
+        found.append("an error that contradicts its status or its X-Request-Id")
+    errors = problem.get("errors", [{"pointer": "", "code": "", "detail": ""}])
+    if status != 400 and "errors" in problem:
+        found.append("errors beside another status than 400")
+    if not errors or any(set(error) != {"pointer", "code", "detail"} for error in errors):
+        found.append("errors without pointer, code and detail")
+    return found
+
+
+def without_request_id(answer: HttpResponse) -> tuple[Any, ...]:
+    """The whole answer but its request id: status, headers and bytes."""
+    request_id = answer.headers.get("X-Request-Id", "-")
+    headers = sorted((name, value) for name, value in answer.headers.items() if name != "X-Request-Id")
+    return answer.status_code, headers, answer.content.replace(request_id.encode(), b"")
+
+
+def ask(world: World, row: Row, method: str, caller: str, thing: str) -> HttpResponse:
+    """The answer of one cell."""
+    owner = LIVING.get(caller, "alice")
+    path = "/" + row.route
+    if thing:
+        path = re.sub("<int:[a-z_]+>", str(world.id_of(row.kind(method), thing, owner)), path)
+    body = json.dumps(row.body(world, owner)) if method in {"POST", "PUT", "PATCH"} else ""
+    return world.clients[caller].generic(method, path, body, content_type="application/json")
+
+
+def deviations(world: World, rows: list[Row] = ROWS) -> list[str]:
+    """Run every cell, each undone again, and say where an answer is not what the row promises.
+
+    Checked of every cell: the status, the promises of `faults`, that a refused call changed no table, and that what
+    the caller may not see answers the same bytes and headers whether it is another's, deleted or was never there.
+    """
+    found: list[str] = []
+    before = contents()
+    for row, method, caller in itertools.product(rows, METHODS, CALLERS):
+        hidden = set()
+        for thing in THINGS if "<" in row.route else [""]:
+            with transaction.atomic():
+                answer = ask(world, row, method, caller, thing)
+                transaction.set_rollback(False)  # DRF asks for one, of the transaction that is ours here
+                after = contents() if answer.status_code >= 400 else before
+                transaction.set_rollback(True)
+            said = [] if answer.status_code == row.expected(method, caller, thing) else [f"{answer.status_code}"]
+            said += faults(answer.status_code, answer.headers, answer.content, method == "HEAD", row.access == "PAGE")
+            if after != before:
+                said.append(f"refused, and changed {sorted(set(after.items()) ^ set(before.items()))}")
+            if answer.status_code == 404:
+                hidden.add(repr(without_request_id(answer)))
+            cell = f"{method} /{row.route} as {caller}, {thing or '-'}, to be {row.expected(method, caller, thing)}"
+            found += [f"{cell}: {fault}" for fault in said]
+        if len(hidden) > 1:
+            found.append(f"{method} /{row.route} as {caller} tells what is not theirs from what is not there")
+    return found

@@ -1,0 +1,231 @@
+"""The admin's doors and its pages as a whole; what is of one domain is tested in its room."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.contrib import admin
+from django.contrib.auth.models import Group
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import URLPattern, URLResolver, get_resolver
+from django.utils import timezone
+
+from accounts.models import Attempts, LoginSession, User
+from conftest import PASSWORD
+from doctors.tests.factories import make_doctor
+from healthcare.tests.admin_pages import AdminClient, Page, allow
+from healthcare.tests.live import SERVER, LiveServer, free_port, wait_until_answering
+from mappings.tests.factories import make_mapping
+from patients.tests.factories import make_patient
+
+LOGIN = "/admin/login/"
+
+
+def admin_paths() -> list[str]:
+    """Every path of the admin, with 1 for each of its parameters."""
+    [site] = [entry for entry in get_resolver().url_patterns if str(entry.pattern) == "admin/"]
+    assert isinstance(site, URLResolver)
+    return sorted({*walk(site, "/"), "/admin/patients/", "/admin/nothing/here/"})
+
+
+def walk(entry: URLPattern | URLResolver, before: str) -> Iterator[str]:
+    path = before + re.sub(r"<[^>]+>", "1", str(entry.pattern))
+    if isinstance(entry, URLResolver):
+        for inner in entry.url_patterns:
+            yield from walk(inner, path)
+    elif "^" not in path and "(" not in path:
+        yield path
+
+
+def log_in(client: Client, username: str, password: str = PASSWORD) -> Any:
+    return client.post(f"{LOGIN}?next=/admin/", {"username": username, "password": password})
+
+
+@pytest.fixture
+def rows(alice: User) -> dict[str, Any]:
+    patient, doctor = make_patient(alice), make_doctor(alice)
+    return {
+        "patients/patient": patient,
+        "doctors/doctor": doctor,
+        "mappings/mapping": make_mapping(patient, doctor),
+        "accounts/user": alice,
+        "accounts/loginsession": LoginSession.objects.start(alice, "curl", "127.0.0.1"),
+        "auth/group": Group.objects.create(name="nurses"),
+        "accounts/attempts": Attempts.objects.create(key="0" * 64, count=1, until=timezone.now()),
+    }
+
+
+def test_nobody_gets_in_without_logging_in(anonymous: Client):
+    paths = admin_paths()
+    assert len(paths) > 40
+    for path in paths:
+        answer = anonymous.get(path)
+        if path == LOGIN:
+            assert answer.status_code == 200
+        else:
+            assert answer.status_code == 302, path
+            assert answer["Location"] == "/admin/" if path == "/admin/logout/" else f"{LOGIN}?next={path}", path
+
+
+def test_staff_without_permissions_see_nothing(make_user, rows: dict[str, Any]):
+    client = AdminClient(make_user("newcomer", is_staff=True))
+    assert "You don’t have permission to view or edit anything." in client.page("/admin/")
+    for room, row in rows.items():
+        for page in ("", "add/", f"{row.pk}/change/", f"{row.pk}/delete/", f"{row.pk}/history/"):
+            answer = client.get(f"/admin/{room}/{page}")
+            assert (answer.status_code, answer["Content-Type"]) == (403, "text/html; charset=utf-8"), (room, page)
+
+
+def test_the_index_lists_every_model_and_says_whose_admin_it_is(staff: User):
+    answer = AdminClient(staff).get("/admin/")
+    listed = {app["app_label"]: [model["object_name"] for model in app["models"]] for app in answer.context["app_list"]}
+    assert listed == {
+        "accounts": ["Attempts", "LoginSession", "User"],
+        "auth": ["Group"],
+        "doctors": ["Doctor"],
+        "mappings": ["Mapping"],
+        "patients": ["Patient"],
+    }
+    assert "<title>Records and accounts | Healthcare admin</title>" in answer.content.decode()
+
+
+def test_no_page_holds_what_the_content_security_policy_blocks(staff: User, rows: dict[str, Any]):
+    client = AdminClient(staff)
+    general = ["/admin/", "/admin/password_change/", "/admin/auth/group/", "/admin/auth/group/add/", LOGIN]
+    pages = [f"/admin/{room}/{page}" for room, row in rows.items() for page in ("", f"{row.pk}/change/")]
+    for room in ("patients/patient", "doctors/doctor", "mappings/mapping", "accounts/user"):
+        row = rows[room].pk
+        pages += [f"/admin/{room}/add/", f"/admin/{room}/{row}/delete/", f"/admin/{room}/{row}/history/"]
+    for path in [*general, *pages, f"/admin/accounts/user/{rows['accounts/user'].pk}/password/"]:
+        html = Client().get(path).content.decode() if path == LOGIN else client.page(path)
+        assert Page(html).blocked == [], path
+    assert "default-src 'self'" in client.get("/admin/")["Content-Security-Policy"]
+
+
+def test_the_admin_keeps_its_own_pages_for_errors(staff: User):
+    client = AdminClient(staff)
+    for path, status in (("/admin/nothing/", 404), ("/admin/accounts/attempts/add/", 403)):
+        answer = client.get(path)
+        assert (answer.status_code, answer["Content-Type"]) == (status, "text/html; charset=utf-8")
+    strict = Client(enforce_csrf_checks=True)
+    answer = log_in(strict, "staff")
+    assert (answer.status_code, answer["Content-Type"].split(";")[0]) == (403, "text/html")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "?q=%00", "?q=" + "x" * 5000, "?state=%00", "?state=nonsense", "?p=-1", "?p=x", "?p=99999999999999999999",
+        "?o=x", "?o=99.-99", "?all=", "?gender__exact=%00", "?is_active__exact=x", "?created_at__gte=x", "?pk=%00",
+        "?id__in=x", "?id__exact=99999999999999999999", "?created_by__password__startswith=a", "?nothing=1", "?e=1",
+        "?_facets=True", "?_popup=1", "?_to_field=name", "?started_at__year=0",
+    ],
+)  # fmt: skip
+def test_no_query_breaks_a_list(staff: User, rows: dict[str, Any], query: str):
+    client = AdminClient(staff)
+    for room in rows:
+        assert client.get(f"/admin/{room}/{query}").status_code < 500, room
+
+
+@pytest.mark.parametrize("term", ["%00", "x" * 5000, "%ff", "a&page=x", "a&page=99999999999999999999", "a&page=0"])
+def test_no_term_breaks_the_choices(staff: User, rows: dict[str, Any], term: str):
+    path = "/admin/autocomplete/?app_label=mappings&model_name=mapping&field_name=patient&term="
+    assert AdminClient(staff).get(path + term).status_code < 500
+
+
+@pytest.mark.parametrize("key", ["x", "0", "-1", "99999999999999999999", "%00", "1_2F", "é"])
+def test_no_id_breaks_a_form(staff: User, rows: dict[str, Any], key: str):
+    client = AdminClient(staff)
+    for room in rows:
+        for page in ("change", "delete", "history"):
+            assert client.get(f"/admin/{room}/{key}/{page}/").status_code < 500, (room, page)
+        assert client.post(f"/admin/{room}/{key}/change/", {"name": "x"}).status_code < 500, room
+
+
+@pytest.mark.parametrize("key", ["x", "0", "99999999999999999999", "\0"])
+def test_no_selection_breaks_an_action(staff: User, rows: dict[str, Any], key: str):
+    client = AdminClient(staff)
+    for room in rows:
+        action = "revoke" if room.endswith("session") else "delete_selected"
+        sent = {"action": action, "_selected_action": [key], "post": "yes", "index": "0"}
+        assert client.post(f"/admin/{room}/", sent).status_code < 500, room
+
+
+@pytest.mark.parametrize("identifier", ["staff", "STAFF", "staff@example.org", "Staff@Example.org"])
+def test_staff_log_in_by_username_or_email(staff: User, identifier: str):
+    client = Client()
+    answer = log_in(client, identifier)
+    assert (answer.status_code, answer["Location"]) == (302, "/admin/")
+    assert client.get("/admin/").status_code == 200
+
+
+@pytest.mark.parametrize("who", ["alice", "staff", "inactive", "nobody"])
+def test_whoever_may_not_enter_gets_one_message(staff: User, alice: User, make_user, who: str):
+    make_user("inactive", is_staff=True, is_active=False)
+    answer = log_in(Client(), who, "WrongPass123" if who == "staff" else PASSWORD)
+    said = "Please enter the correct username and password for a staff account."
+    assert (answer.status_code, said in answer.content.decode()) == (200, True)
+
+
+def test_too_many_failures_have_to_wait(staff: User):
+    client = Client()
+    answers = [log_in(client, "staff", "WrongPass123") for _ in range(11)]
+    assert [answer.status_code for answer in answers] == [200] * 10 + [429]
+    wait = int(answers[-1]["Retry-After"])
+    assert wait >= 1
+    assert f"Too many attempts. Try again in {wait} seconds." in answers[-1].content.decode()
+    assert answers[-1]["Content-Type"] == "text/html; charset=utf-8"
+    assert log_in(client, "staff@example.org").status_code == 429  # the right password has to wait too
+
+
+def test_the_api_and_the_admin_count_the_same_failures(staff: User, anonymous: Any):
+    for _ in range(10):
+        assert log_in(Client(), "staff", "WrongPass123").status_code == 200
+    answer = anonymous.post("/api/auth/login/", {"username": "staff", "password": PASSWORD})
+    assert answer.status_code == 429
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_failure_is_committed_before_the_password_is_checked(staff: User):
+    with CaptureQueriesContext(connection) as queries:
+        log_in(Client(), "staff", "WrongPass123")
+    statements = [query["sql"].split()[0] for query in queries.captured_queries]
+    assert statements == ["SELECT", "BEGIN", "INSERT", "INSERT", "COMMIT"]
+
+
+def test_an_unknown_page_of_staff_who_may_view_one_model_shows_that_one_alone(make_user, rows: dict[str, Any]):
+    client = AdminClient(allow(make_user("reader", is_staff=True), "view_doctor"))
+    answer = client.get("/admin/")
+    assert [app["app_label"] for app in answer.context["app_list"]] == ["doctors"]
+    assert client.get("/admin/patients/").status_code == 404
+
+
+def test_with_the_database_away_the_admin_answers_503(live: LiveServer):
+    port, nowhere = free_port(), free_port()
+    environment = {**os.environ, "DATABASE_URL": f"postgres://nobody@127.0.0.1:{nowhere}/none"}
+    command = [sys.executable, "-m", "granian", *SERVER, "--host", "127.0.0.1", "--port", str(port)]
+    process = subprocess.Popen([*command, "healthcare.wsgi:application"], cwd=settings.BASE_DIR, env=environment)
+    try:
+        wait_until_answering(port, process)
+        server = LiveServer("127.0.0.1", port, "", environment)
+        for path in ("/admin/", "/admin/patients/patient/", "/admin/patients/patient/1/change/"):
+            answer = server.call("GET", path, Cookie="sessionid=abcdefghijklmnopqrstuvwxyz012345")
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "5"), path
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_every_model_of_the_rooms_is_in_the_admin():
+    registered = {model._meta.label for model in admin.site._registry}
+    assert registered == {
+        "accounts.Attempts", "accounts.LoginSession", "accounts.User", "auth.Group",
+        "doctors.Doctor", "mappings.Mapping", "patients.Patient",
+    }  # fmt: skip

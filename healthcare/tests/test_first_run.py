@@ -1,0 +1,311 @@
+"""The first command on a bare machine: .venv, .env, and one sentence for whatever is missing.
+
+The environments are made for real, from a package that the test brings along, so that no network is needed.
+"""
+
+import hashlib
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from healthcare.embedded.home import PROJECT
+
+NO_UV = "/nowhere"  # a PATH without uv, so that venv and pip are used
+BASE_PYTHON = getattr(sys, "_base_executable", sys.executable)
+MANAGE = """\
+import sys
+from healthcare import first_run
+try:
+    first_run.enter_environment()
+    if sys.argv[1:2] == ["serve"]:
+        first_run.write_settings()
+except first_run.CannotRunError as error:
+    sys.exit("manage.py: %s" % error)
+import greeting
+print("in", sys.prefix, greeting.VERSION, *sys.argv[1:])
+"""
+
+
+def make_wheel(folder: Path, version: str) -> None:
+    """A package `greeting` (PEP 427) of a few lines."""
+    information = f"greeting-{version}.dist-info"
+    with zipfile.ZipFile(folder / f"greeting-{version}-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("greeting.py", f"VERSION = '{version}'\n")
+        wheel.writestr(f"{information}/METADATA", f"Metadata-Version: 2.1\nName: greeting\nVersion: {version}\n")
+        wheel.writestr(f"{information}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{information}/RECORD", "")
+
+
+class Project:
+    """A small copy of the project in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.wheels = folder.parent / "wheels"
+        self.wheels.mkdir()
+        (folder / "healthcare").mkdir(parents=True)
+        (folder / "healthcare" / "__init__.py").touch()
+        shutil.copytree(PROJECT / "healthcare" / "first_run", folder / "healthcare" / "first_run")
+        shutil.copy(PROJECT / ".env.example", folder)
+        (folder / "manage.py").write_text(MANAGE, encoding="utf-8")
+        self.require("1.0")
+
+    @property
+    def venv(self) -> Path:
+        return self.folder / ".venv"
+
+    def require(self, version: str) -> None:
+        make_wheel(self.wheels, version)
+        (self.folder / "requirements.txt").write_text(f"greeting=={version}  # says hello\n", encoding="utf-8")
+
+    def start(
+        self, *arguments: str, python: str | Path = BASE_PYTHON, path: str = os.environ["PATH"]
+    ) -> subprocess.Popen[str]:
+        wheels = {
+            "PIP_NO_INDEX": "1",
+            "PIP_FIND_LINKS": str(self.wheels),
+            "UV_OFFLINE": "1",
+            "UV_FIND_LINKS": str(self.wheels),
+        }
+        return subprocess.Popen(
+            [python, "manage.py", *arguments],
+            cwd=self.folder,
+            env={"PATH": path, "HOME": str(self.folder.parent), "PIP_CONFIG_FILE": os.devnull, **wheels},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(
+        self, *arguments: str, python: str | Path = BASE_PYTHON, path: str = os.environ["PATH"]
+    ) -> subprocess.CompletedProcess[str]:
+        process = self.start(*arguments, python=python, path=path)
+        output, errors = process.communicate()
+        return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+    def make_own_environment(self, folder: Path) -> Path:
+        subprocess.run([BASE_PYTHON, "-m", "venv", "--without-pip", str(folder)], check=True)
+        return folder / "bin" / "python"
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment that pip has made, to be copied."""
+    template = Project(tmp_path_factory.mktemp("template") / "project")
+    done = template.run(path=NO_UV)
+    assert "with venv" in done.stderr
+    assert "with pip" in done.stderr
+    assert done.returncode == 0, done.stderr
+    return template.venv
+
+
+@pytest.fixture
+def made(project: Project, finished: Path) -> Project:
+    """A project whose first run is over."""
+    shutil.copytree(finished, project.venv, symlinks=True)
+    return project
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path / "dé ja")
+
+
+def greeted(project: Project, version: str = "1.0", *arguments: str) -> str:
+    return " ".join(["in", str(project.venv), version, *arguments]) + "\n"
+
+
+def test_a_bare_python_makes_the_environment_and_goes_on_in_it(project: Project) -> None:
+    first = project.run("check", "--deploy", path=NO_UV)
+    assert first.stdout == greeted(project, "1.0", "check", "--deploy"), first.stderr
+    assert "Making .venv with venv" in first.stderr
+    again = project.run("check")
+    assert (again.stdout, again.stderr) == (greeted(project, "1.0", "check"), "")
+
+
+@pytest.mark.skipif(not shutil.which("uv"), reason="no uv on this machine")
+def test_uv_is_used_when_it_is_there(project: Project) -> None:
+    done = project.run(path=os.environ["PATH"])
+    assert done.stdout == greeted(project), done.stderr
+    assert "with uv" in done.stderr
+
+
+@pytest.mark.parametrize("path", [NO_UV, os.environ["PATH"]])
+def test_new_requirements_are_installed(made: Project, path: str) -> None:
+    made.require("2.0")
+    assert made.run(path=path).stdout == greeted(made, "2.0")
+
+
+def test_new_requirements_are_installed_from_inside_the_environment_too(made: Project) -> None:
+    made.require("2.0")
+    assert made.run(python=made.venv / "bin" / "python").stdout == greeted(made, "2.0")
+
+
+def test_an_installation_killed_half_way_is_mended(project: Project) -> None:
+    process = project.start(path=NO_UV)
+    while not (project.venv / "lib").exists():
+        assert process.poll() is None
+    process.kill()
+    process.communicate()
+    assert project.run().stdout == greeted(project)
+
+
+@pytest.mark.parametrize("leftover", ["empty", "no interpreter", "dangling interpreter"])
+def test_a_broken_environment_of_ours_is_made_anew(made: Project, leftover: str) -> None:
+    project = made
+    shutil.rmtree(project.venv if leftover == "empty" else project.venv / "bin")
+    if leftover == "empty":
+        project.venv.mkdir()
+    if leftover == "dangling interpreter":
+        (project.venv / "bin").mkdir()
+        (project.venv / "bin" / "python").symlink_to("/nowhere/python")
+    assert project.run().stdout == greeted(project)
+
+
+def test_two_first_runs_at_once_wait_for_each_other(project: Project) -> None:
+    both = [project.start("check") for _ in range(2)]
+    assert [process.communicate()[0] for process in both] == [greeted(project, "1.0", "check")] * 2
+
+
+def test_an_active_environment_without_the_packages_is_left_alone(project: Project, tmp_path: Path) -> None:
+    python = project.make_own_environment(tmp_path / "own")
+    done = project.run(python=python)
+    sentence = "manage.py: this environment lacks packages; run `pip install -r requirements.txt` in it.\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", sentence)
+    assert not project.venv.exists()
+
+
+def test_somebodys_own_dot_venv_is_used_and_not_changed(project: Project) -> None:
+    project.make_own_environment(project.venv)
+    done = project.run()
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "pip install -r requirements.txt" in done.stderr
+    [packages] = (project.venv / "lib").glob("python*/site-packages")
+    with zipfile.ZipFile(project.wheels / "greeting-1.0-py3-none-any.whl") as wheel:
+        wheel.extractall(packages)
+    assert project.run().stdout == greeted(project)
+    assert not list(project.venv.glob("made-by*"))
+
+
+def test_packages_that_cannot_be_had_are_said_in_one_sentence(project: Project) -> None:
+    shutil.rmtree(project.wheels)
+    done = project.run()
+    assert done.returncode == 1
+    assert "manage.py: the packages could not be installed (" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    project.wheels.mkdir()
+    project.require("1.0")
+    assert project.run().stdout == greeted(project)
+
+
+def test_a_python_without_ensurepip_gets_the_line_that_mends_it(project: Project, tmp_path: Path) -> None:
+    libraries = Path(os.__file__).parent
+    bare = tmp_path / "bare"
+    shutil.copytree(Path(sys.base_prefix) / "bin", bare / "bin", symlinks=True)
+    (bare / "lib").mkdir()
+    skipped = shutil.ignore_patterns(
+        "ensurepip", "site-packages", "test", "__pycache__", "idlelib", "lib2to3", "config-*"
+    )
+    shutil.copytree(libraries, bare / "lib" / libraries.name, ignore=skipped, symlinks=True)
+    done = project.run(path=NO_UV, python=bare / "bin" / Path(BASE_PYTHON).name)
+    assert done.returncode == 1
+    assert done.stderr.startswith("manage.py: this Python")
+    assert done.stderr.count("\n") == 1
+    assert "venv" in done.stderr
+    assert not project.venv.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting takes root")
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [("ro", "lies on a read-only file system"), ("size=2m", "there is no space left on the disk")],
+)
+def test_a_disk_that_takes_nothing_is_said_in_one_sentence(project: Project, options: str, sentence: str) -> None:
+    copy = project.folder.with_name("copy")
+    shutil.copytree(project.folder, copy)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(project.folder)]).returncode:
+        pytest.skip("this machine does not let root mount")
+    try:
+        shutil.copytree(copy, project.folder, dirs_exist_ok=True)
+        subprocess.run(["mount", "-o", f"remount,{options}", str(project.folder)], check=True)
+        done = project.run(path=NO_UV)
+        assert done.returncode == 1
+        assert sentence in done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.stderr
+    finally:
+        subprocess.run(["umount", str(project.folder)], check=True)
+
+
+def test_serve_writes_settings_that_are_safe_and_its_owners_only(made: Project) -> None:
+    project = made
+    project.run("serve")
+    text = (project.folder / ".env").read_text(encoding="utf-8")
+    values = dict(line.split("=", 1) for line in text.splitlines() if line and not line.startswith("#"))
+    key = values.pop("SECRET_KEY")
+    assert len(key) >= 50
+    assert values == {"DEBUG": "False", "ALLOWED_HOSTS": "localhost,127.0.0.1,[::1]", "HTTPS": "False"}
+    assert stat.S_IMODE((project.folder / ".env").stat().st_mode) == 0o600
+    assert "# DATABASE_URL=" in text
+    project.run("serve")
+    assert key in (project.folder / ".env").read_text(encoding="utf-8")
+
+
+def test_only_serve_writes_settings(made: Project) -> None:
+    assert made.run("check").returncode == 0
+    assert not (made.folder / ".env").exists()
+
+
+@pytest.mark.parametrize("version", ["3.6", "3.8", "3.10"])
+def test_an_old_python_is_refused_in_one_sentence(version: str) -> None:
+    found = sorted(Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python")) or [
+        shutil.which(f"python{version}")
+    ]
+    if not found[0]:
+        pytest.skip(f"no Python {version} on this machine")
+    done = subprocess.run([found[0], "manage.py", "check"], cwd=PROJECT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"manage.py: Python 3.11 or newer is needed, and this is {version}; try python3.11.\n",
+    )
+
+
+def test_the_stamp_names_the_requirements(made: Project) -> None:
+    stamp = (made.venv / "made-by-manage.py.txt").read_text(encoding="utf-8")
+    assert stamp.split()[0] == hashlib.sha256((made.folder / "requirements.txt").read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("DEBUG", "perhaps"), ("DATABASE_URL", "mysql://localhost/x"), ("SECRET_KEY", "short")]
+)
+def test_a_bad_setting_stops_every_command_with_one_sentence(name: str, value: str) -> None:
+    for command in (["check"], ["migrate"], ["serve", "1"], ["shell", "-c", "1"]):
+        done = subprocess.run(
+            [sys.executable, "manage.py", *command],
+            cwd=PROJECT,
+            env={**os.environ, name: value},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 1, command
+        assert done.stderr.startswith(f"manage.py: {name} "), done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_a_database_out_of_reach_is_said_in_one_sentence_without_its_password() -> None:
+    done = subprocess.run(
+        [sys.executable, "manage.py", "migrate"],
+        cwd=PROJECT,
+        env={**os.environ, "DATABASE_URL": "postgres://somebody:pa55word@127.0.0.1:1/healthcare"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("manage.py: the database that DATABASE_URL names cannot be reached: ")
+    assert done.stderr.count("\n") == 1
+    assert "pa55word" not in done.stderr

@@ -1,0 +1,206 @@
+"""`manage.py serve` as a person runs it: a process, its signals, its port and its PostgreSQL."""
+
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from healthcare.embedded.home import PROJECT
+from healthcare.embedded.tests.place import PATIENCE, Place, end_all, eventually
+
+ACCOUNT = {"name": "Alice", "username": "alice", "email": "alice@example.org", "password": "StrongPass123"}
+
+
+class Serving:
+    """One `manage.py serve`, on a port of its own unless the arguments say another."""
+
+    def __init__(self, home: Path, *arguments: str) -> None:
+        self.port = free_port()
+        self.process = subprocess.Popen(
+            [sys.executable, "manage.py", "serve", *(arguments or [str(self.port)])],
+            cwd=PROJECT,
+            env={**os.environ, "DATABASE_URL": f"embedded://{home}", "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.said = ""
+
+    def wait_until_ready(self) -> "Serving":
+        assert self.process.stdout
+        while "Ctrl-C" not in self.said:
+            line = self.process.stdout.readline()
+            assert line, self.said
+            self.said += line
+        return self
+
+    def workers(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children()
+
+    def answers(self) -> bool:
+        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        try:
+            client.request("GET", "/api/doctors/")
+            return client.getresponse().status == 200
+        except OSError:
+            return False
+        finally:
+            client.close()
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """The exit status after the signal."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        said, _ = self.process.communicate(timeout=PATIENCE)
+        self.said += said
+        return self.process.returncode
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    folder = Path(tempfile.mkdtemp(prefix="hc-", dir="/tmp"))
+    folder.chmod(0o755)
+    made = Place(folder / "home")
+    yield made
+    end_all(made)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def serve(place: Place) -> Iterator[Callable[..., Serving]]:
+    started: list[Serving] = []
+
+    def start(*arguments: str) -> Serving:
+        started.append(Serving(place.home, *arguments))
+        return started[-1]
+
+    yield start
+    for serving in started:
+        if serving.process.poll() is None:
+            serving.end()
+        assert serving.process.stdout
+        serving.process.stdout.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_says_where_everything_is_and_stops_cleanly(
+    serve: Callable[..., Serving], place: Place, number: int
+) -> None:
+    serving = serve().wait_until_ready()
+    url = f"http://127.0.0.1:{serving.port}"
+    for line in ("Starting PostgreSQL", "migrations", f"{url}/api/", f"{url}/api/docs/", f"{url}/admin/"):
+        assert line in serving.said
+    assert serving.answers()
+    assert serving.end(number) == 0
+    assert place.stopped()
+    assert "Traceback" not in serving.said
+
+
+def test_a_request_in_flight_is_answered_before_the_stop(serve: Callable[..., Serving], place: Place) -> None:
+    serving = serve().wait_until_ready()
+    body = json.dumps(ACCOUNT).encode()
+    client = http.client.HTTPConnection("127.0.0.1", serving.port, timeout=PATIENCE)
+    client.putrequest("POST", "/api/auth/register/")
+    client.putheader("Content-Type", "application/json")
+    client.putheader("Content-Length", str(len(body)))
+    client.endheaders(body[:10])
+    assert serving.answers()  # so the worker has seen the first request too
+    serving.process.send_signal(signal.SIGTERM)
+    eventually(lambda: not serving.answers())
+    client.send(body[10:])
+    response = client.getresponse()
+    assert (response.status, json.loads(response.read())["username"]) == (201, "alice")
+    client.close()
+    assert serving.end() == 0
+    assert place.stopped()
+
+
+def test_a_killed_worker_is_replaced(serve: Callable[..., Serving]) -> None:
+    serving = serve().wait_until_ready()
+    [worker] = serving.workers()
+    worker.kill()
+    eventually(lambda: any(one.pid != worker.pid for one in serving.workers()))
+    assert eventually(serving.answers)
+    assert serving.end() == 0
+
+
+def test_nothing_is_left_when_the_command_itself_is_killed(serve: Callable[..., Serving], place: Place) -> None:
+    serving = serve("--workers", "2", "0.0.0.0:" + str(port := free_port()))
+    serving.port = port
+    serving.wait_until_ready()
+    workers = serving.workers()
+    assert len(workers) == 2
+    assert serving.end(signal.SIGKILL) == -signal.SIGKILL
+    eventually(lambda: not any(worker.is_running() for worker in workers))
+    eventually(place.stopped)
+
+
+def test_two_first_starts_at_once_share_one_database(serve: Callable[..., Serving], place: Place) -> None:
+    both = [serve(), serve()]
+    for serving in both:
+        assert serving.wait_until_ready().answers()
+    assert both[0].end() == 0
+    assert both[1].answers()
+    assert both[1].end() == 0
+    assert place.stopped()
+
+
+def test_a_port_in_use_is_said_in_one_sentence(serve: Callable[..., Serving], place: Place) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        serving = serve(str(other.getsockname()[1]))
+        assert serving.process.wait(PATIENCE) == 1
+        serving.end()
+    assert re.fullmatch(
+        r"CommandError: http://127\.0\.0\.1:\d+ cannot be listened on \(address already in use\); .*\n", serving.said
+    )
+    assert not place.home.exists()
+
+
+def test_a_second_server_does_not_share_the_port(serve: Callable[..., Serving]) -> None:
+    first = serve().wait_until_ready()
+    second = serve(str(first.port))
+    assert second.process.wait(PATIENCE) == 1
+    assert first.answers()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["0"], ["65536"], ["port"], ["127.0.0.1:"], ["::1:8000"], ["[::1:8000"], ["300.1.1.1:8000"], ["203.0.113.7:8000"]],
+)
+def test_a_bad_address_is_said_in_one_sentence(
+    serve: Callable[..., Serving], place: Place, arguments: list[str]
+) -> None:
+    serving = serve(*arguments)
+    assert serving.process.wait(PATIENCE) == 1
+    serving.end()
+    assert serving.said.startswith("CommandError: ")
+    assert serving.said.count("\n") == 1
+    assert not place.home.exists()
+
+
+@pytest.mark.parametrize("workers", ["0", "65", "-1", "two"])
+def test_the_number_of_workers_is_checked(serve: Callable[..., Serving], place: Place, workers: str) -> None:
+    serving = serve("--workers", workers)
+    assert serving.process.wait(PATIENCE) != 0
+    serving.end()
+    assert "Traceback" not in serving.said
+    assert not place.home.exists()

@@ -1,0 +1,200 @@
+"""Patients in the admin."""
+
+import datetime
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.utils import timezone
+
+from accounts.models import User
+from conftest import LoggedInClient
+from doctors.tests.factories import make_doctor
+from healthcare.tests.admin_pages import LOGGED_IN, AdminClient, allow, errors_of, main, named_queries
+from mappings.models import Mapping
+from mappings.tests.factories import make_mapping
+from patients.models import Patient
+from patients.tests.factories import make_patient
+
+LIST, ADD = "/admin/patients/patient/", "/admin/patients/patient/add/"
+
+
+@pytest.fixture
+def admin(staff: User) -> AdminClient:
+    return AdminClient(staff)
+
+
+def change(patient: Patient) -> str:
+    return f"{LIST}{patient.pk}/change/"
+
+
+@pytest.mark.parametrize("rows", [10, 60])
+def test_the_list_takes_the_same_queries_however_long_it_is(admin: AdminClient, alice: User, rows: int):
+    for _ in range(rows):
+        make_patient(alice)
+    with named_queries() as queries:
+        page = admin.page(LIST)
+    assert page.count('class="field-name"') == rows
+    assert queries == [*LOGGED_IN, "select count patients_patient", "select patients_patient"]
+
+
+@pytest.mark.parametrize("rows", [10, 60])
+def test_the_form_takes_the_same_queries_however_many_there_are(admin: AdminClient, alice: User, bob: User, rows: int):
+    for _ in range(rows):
+        make_mapping(make_patient(bob), make_doctor(bob))
+    patient = make_patient(alice)
+    with named_queries() as queries:
+        admin.page(change(patient))
+    assert queries == [*LOGGED_IN, "select patients_patient"]
+
+
+def test_who_adds_a_patient_owns_it(admin: AdminClient, staff: User, as_staff: LoggedInClient, alice: User):
+    answer = admin.submit(ADD, name="Ada", gender="F", created_by=str(alice.pk))
+    assert answer.status_code == 302
+    patient = Patient.objects.get()
+    assert (patient.created_by, patient.version) == (staff, 1)
+    assert [row["name"] for row in as_staff.get("/api/patients/").json()] == ["Ada"]
+
+
+def test_a_change_keeps_the_owner_and_counts_the_version_up(admin: AdminClient, alice: User, as_alice: LoggedInClient):
+    patient = make_patient(alice)
+    answer = admin.submit(change(patient), phone="+91 80 1234", created_by="1", version="9")
+    assert answer.status_code == 302
+    now = Patient.objects.get()
+    assert (now.created_by, now.phone, now.version) == (alice, "+91 80 1234", 2)
+    assert now.updated_at > patient.updated_at
+    assert as_alice.get(f"/api/patients/{patient.pk}/").json()["phone"] == "+91 80 1234"
+
+
+def test_the_owner_is_shown_and_no_field(admin: AdminClient, alice: User):
+    page = admin.page(change(make_patient(alice)))
+    assert f'<a href="/admin/accounts/user/{alice.pk}/change/">alice</a>' in page
+    assert 'name="created_by"' not in page
+
+
+def test_a_form_sent_back_as_it_came_changes_nothing(admin: AdminClient, alice: User):
+    patient = make_patient(alice, birth_date=datetime.date(1990, 5, 1), address="Bengaluru")
+    before = Patient.objects.values().get()
+    with named_queries() as queries:
+        assert admin.submit(change(patient)).status_code == 302
+    assert Patient.objects.values().get() == before
+    assert "update patients_patient" not in queries
+
+
+def test_what_the_api_changed_while_the_form_was_open_stays(admin: AdminClient, alice: User, as_alice: LoggedInClient):
+    patient = make_patient(alice, phone="111", address="Bengaluru")
+    form = admin.form(change(patient))
+    as_alice.patch(f"/api/patients/{patient.pk}/", {"phone": "222", "birth_date": "1990-05-01"})
+    assert admin.submit(change(patient), form, address="Mysuru").status_code == 302
+    now = Patient.objects.get()
+    assert (now.phone, now.address, now.version) == ("222", "Mysuru", 3)
+    assert (now.birth_date, now.birth_year) == (datetime.date(1990, 5, 1), 1990)
+
+
+def test_the_year_of_birth_follows_the_date(admin: AdminClient, alice: User):
+    patient = make_patient(alice, birth_date=datetime.date(1990, 5, 1))
+    assert admin.submit(change(patient), birth_date="1991-05-01").status_code == 302
+    assert Patient.objects.get().birth_year == 1991
+    assert admin.submit(change(patient), birth_date="").status_code == 302
+    assert (Patient.objects.get().birth_date, Patient.objects.get().birth_year) == (None, 1991)
+
+
+@pytest.mark.parametrize(
+    ("changes", "errors"),
+    [
+        ({"name": ""}, {"name": ["This field is required."]}),
+        ({"name": "\u200b"}, {"name": ["Enter one line of visible text."]}),
+        (
+            {"birth_date": "1990-05-01", "birth_year": "1991"},
+            {"__all__": ["The birth year is not the year of the birth date."]},
+        ),
+        ({"birth_date": "yesterday"}, {"birth_date": ["Enter a valid date."]}),
+        ({"birth_date": "1700-01-01"}, {"birth_date": ["Enter a day of the last 150 years."]}),
+        ({"birth_year": "3000"}, {"birth_year": ["Enter a year of the last 150 years."]}),
+        ({"birth_year": "99999999999999999999"}, {"birth_year": None}),
+        ({"gender": "X"}, {"gender": ["Select a valid choice. X is not one of the available choices."]}),
+        ({"phone": "none"}, {"phone": None}),
+        ({"address": "a\0b"}, {"address": ["Null characters are not allowed."]}),
+    ],
+)
+def test_bad_input_is_said_on_the_form(admin: AdminClient, changes: dict[str, str], errors: dict[str, Any]):
+    said = errors_of(admin.submit(ADD, admin.form(ADD), **{"name": "Ada", "gender": "F", **changes}))
+    assert said.keys() == errors.keys()
+    assert all(messages is None or said[field] == messages for field, messages in errors.items())
+    assert not Patient.objects.exists()
+
+
+def test_a_birth_day_in_the_future_is_refused(admin: AdminClient):
+    tomorrow = timezone.localdate() + datetime.timedelta(days=1)
+    said = errors_of(admin.submit(ADD, name="Ada", gender="F", birth_date=tomorrow.isoformat()))
+    assert said == {"birth_date": ["Enter a day of the last 150 years."]}
+
+
+def test_deleting_hides(admin: AdminClient, alice: User, as_alice: LoggedInClient):
+    patient = make_patient(alice)
+    mapping = make_mapping(patient, make_doctor(alice))
+    page = admin.page(f"{LIST}{patient.pk}/delete/")
+    assert "stays in the database" in page
+    assert "/admin/mappings/mapping/" not in main(page)
+    assert admin.submit(f"{LIST}{patient.pk}/delete/").status_code == 302
+    now = Patient.objects.get()
+    assert now.deleted_at is not None
+    assert (now.version, Mapping.objects.get()) == (2, mapping)
+    assert as_alice.get(f"/api/patients/{patient.pk}/").status_code == 404
+
+
+def test_deleting_many_hides_them(admin: AdminClient, alice: User):
+    gone, kept = [make_patient(alice, name=name) for name in ("Ann", "Ben")], make_patient(alice)
+    make_mapping(gone[0], make_doctor(alice))
+    confirmation = admin.act(LIST, "delete_selected", gone).content.decode()
+    assert "stay in the database" in confirmation
+    assert "/admin/mappings/mapping/" not in main(confirmation)
+    with named_queries() as queries:
+        assert admin.act(LIST, "delete_selected", gone, post="yes").status_code == 302
+    assert "delete patients_patient" not in queries
+    assert list(Patient.objects.active()) == [kept]
+    assert (Patient.objects.count(), Mapping.objects.count()) == (3, 1)
+    assert LogEntry.objects.count() == 2
+
+
+def test_the_filter_shows_deleted_ones(admin: AdminClient, alice: User):
+    make_patient(alice, name="Ann")
+    make_patient(alice, name="Ben", deleted_at=timezone.now())
+    shown = {
+        query: [name for name in ("Ann", "Ben") if name in admin.page(f"{LIST}{query}")]
+        for query in ("", "?state=hidden", "?state=all")
+    }
+    assert shown == {"": ["Ann"], "?state=hidden": ["Ben"], "?state=all": ["Ann", "Ben"]}
+
+
+def test_a_deleted_patient_can_be_looked_at_and_not_changed(admin: AdminClient, alice: User):
+    patient = make_patient(alice, deleted_at=timezone.now())
+    page = admin.page(change(patient))
+    assert 'name="phone"' not in page
+    assert "deletelink" not in page
+    assert admin.post(change(patient), {"name": "Eve", "gender": "F"}).status_code == 403
+    assert admin.post(f"{LIST}{patient.pk}/delete/", {"post": "yes"}).status_code == 403
+    again = admin.act(f"{LIST}?state=all", "delete_selected", [patient], post="yes").content.decode()
+    assert "John Smith is already deleted." in again
+    assert Patient.objects.values("name", "version").get() == {"name": "John Smith", "version": 1}
+
+
+@pytest.mark.parametrize("term", ["Smi", "A-17", "555", "john@", "alice"])
+def test_a_patient_is_found_by(admin: AdminClient, alice: User, bob: User, term: str):
+    make_patient(alice, identifier="A-17", phone="555", email="john@example.org")
+    make_patient(bob, name="Other")
+    page = admin.page(f"{LIST}?q={term}")
+    assert "John Smith" in page
+    assert "Other" not in page.replace("Others", "")
+
+
+def test_who_may_only_view_can_neither_add_change_nor_delete(make_user: Any, alice: User):
+    viewer = AdminClient(allow(make_user("viewer", is_staff=True), "view_patient"))
+    patient = make_patient(alice)
+    assert "John Smith" in viewer.page(LIST)
+    assert 'name="name"' not in viewer.page(change(patient))
+    assert viewer.get(ADD).status_code == 403
+    assert viewer.post(change(patient), {"name": "Eve"}).status_code == 403
+    assert viewer.get(f"{LIST}{patient.pk}/delete/").status_code == 403
+    assert viewer.act(LIST, "delete_selected", [patient], post="yes").status_code == 200  # the list again
+    assert Patient.objects.active().count() == 1
