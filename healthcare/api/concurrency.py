@@ -102,7 +102,9 @@ def lost(record: Record) -> APIException | Http404:
 
 
 def parameter(name: str, description: str) -> dict[str, Any]:
-    return {"name": name, "in": "header", "required": False, "description": description, "schema": {"type": "string"}}
+    one = '(W/)?"[!#-~]*"'
+    schema = {"type": "string", "pattern": rf"^(\*|{one}(, ?{one})*)$"}
+    return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
 
 
 IF_MATCH = parameter("If-Match", "ETags, or `*`: the record must still be in one of these states, else 412.")
@@ -119,7 +121,7 @@ def describe(operation: dict[str, Any], method: str, problem: Callable[[int], di
         answer.setdefault("headers", {})["ETag"] = ETAG
     taken = [IF_MATCH] if (one or not answers) and (method != "POST" or in_path) else []
     if taken:
-        operation["responses"]["412"] = problem(412)
+        operation["responses"] |= {"400": problem(400), "412": problem(412)}
     if taken and method == "GET":
         taken.append(IF_NONE_MATCH)
         operation["responses"]["304"] = {"description": "The client has it already.", "headers": {"ETag": ETAG}}

@@ -241,9 +241,9 @@ def test_scripts_of_allowed_origins_may_send_and_read_tags(anonymous: APIClient,
 @pytest.mark.parametrize(
     ("method", "operation", "sent", "answers"),
     [
-        ("GET", {"200": "object"}, ["If-Match", "If-None-Match"], ["200", "304", "412"]),
-        ("PATCH", {"200": "object"}, ["If-Match"], ["200", "412"]),
-        ("DELETE", {"204": ""}, ["If-Match"], ["204", "412"]),
+        ("GET", {"200": "object"}, ["If-Match", "If-None-Match"], ["200", "304", "400", "412"]),
+        ("PATCH", {"200": "object"}, ["If-Match"], ["200", "400", "412"]),
+        ("DELETE", {"204": ""}, ["If-Match"], ["204", "400", "412"]),
         ("POST", {"201": "object"}, [], ["201"]),
         ("GET", {"200": "array"}, [], ["200"]),
     ],
