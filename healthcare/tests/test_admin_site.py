@@ -91,7 +91,7 @@ def test_the_index_lists_every_model_and_says_whose_admin_it_is(staff: User):
         "auth": ["Group"],
         "doctors": ["Doctor"],
         "mappings": ["Mapping"],
-        "patients": ["Patient"],
+        "patients": ["ErasureReceipt", "Patient"],
     }
     assert "<title>Records and accounts | Healthcare admin</title>" in answer.content.decode()
 
