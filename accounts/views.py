@@ -30,6 +30,7 @@ from accounts.serializers import (
     check_password_rules,
 )
 from accounts.tokens import pair, session_named
+from healthcare.api.concurrency import ConditionalRequests
 from healthcare.api.schema import PROBLEM
 from healthcare.isolation.caller import enter, leave
 
@@ -115,7 +116,7 @@ def session_of(refresh: str) -> tuple[LoginSession, str]:
     return session, str(token.get("jti"))
 
 
-class AccountViewSet(GenericViewSet):
+class AccountViewSet(ConditionalRequests, GenericViewSet):
     """The caller's own account."""
 
     serializer_class = UserSerializer
@@ -128,7 +129,10 @@ class AccountViewSet(GenericViewSet):
     @extend_schema(operation_id="auth_me_update", summary="Change your name or e-mail")
     @me.mapping.patch
     def update_me(self, request: Request) -> Response:
-        serializer = self.get_serializer(request.user, data=request.data, partial=True)
+        # Locked, since a user has no version that the write could compare.
+        user = User.objects.select_for_update(no_key=True).get(pk=request.user.pk or 0)
+        self.require(user)
+        serializer = self.get_serializer(user, data=request.data, partial=True)
         serializer.is_valid(raise_exception=True)
         serializer.save()
         return Response(serializer.data)

@@ -9,6 +9,7 @@ from drf_spectacular.plumbing import ResolvedComponent
 from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_view
 from rest_framework import serializers
 
+from healthcare.api.concurrency import ConditionalRequests, describe
 from healthcare.api.pagination import KeysetPagination
 from healthcare.api.problems import CONTENT_TYPE, DETAILS
 
@@ -97,12 +98,15 @@ class ProblemAutoSchema(AutoSchema):
         responses = operation["responses"]
         for status in self.problem_statuses(operation) | {int(code) for code in responses if int(code) >= 400}:
             responses[str(status)] = self.problem_response(status)
+        if isinstance(self.view, ConditionalRequests):
+            describe(operation, self.method, self.problem_response)
         operation["responses"] = dict(sorted(responses.items()))
         for code, response in responses.items():
             names = ["X-Request-Id", *HEADERS_OF_STATUS.get(code, [])]
             if code == "200" and self._is_list_view():
                 names += ["Link", "X-Total-Count"]
-            response["headers"] = {name: self.shared("headers", name, HEADERS[name]) for name in sorted(names)}
+            shared = {name: self.shared("headers", name, HEADERS[name]) for name in names}
+            response["headers"] = dict(sorted((response.get("headers", {}) | shared).items()))
         return operation
 
     def problem_statuses(self, operation: dict[str, Any]) -> set[int]:
@@ -171,13 +175,14 @@ def described(resource: str, one: str, many: str) -> Callable[[type], type]:
         "update": f"Change {one}",
         "partial_update": f"Change some fields of {one}",
         "destroy": f"Delete {one}",
+        "restore": f"Bring back {one}",
     }
 
     def decorate(viewset: type) -> type:
         operations = {
             action: extend_schema(operation_id=f"{resource}_{action}", summary=summary)
             for action, summary in summaries.items()
-            if action not in vars(viewset)
+            if hasattr(viewset, action) and action not in vars(viewset)
         }
         return extend_schema_view(**operations)(viewset)
 
