@@ -18,6 +18,7 @@ DETAILS = {
     412: "The record is not in the state that If-Match or If-None-Match asks for; read it again.",
     413: "The body is too large.",
     415: "Send the body as application/json.",
+    422: "This is not what was sent before.",
     429: "Too many attempts; try again after the seconds in the Retry-After header.",
     500: "Something went wrong on our side; quote the request_id when you report it.",
     503: "The service is not available at the moment; try again soon.",
