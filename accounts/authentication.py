@@ -9,10 +9,11 @@ from rest_framework_simplejwt.authentication import JWTAuthentication
 from rest_framework_simplejwt.tokens import Token
 
 from accounts.models import LoginSession, User
+from accounts.tokens import named_in
 from healthcare.isolation.caller import ENTER, enter
 
 # In the model's own order, which is how `from_db` reads them.
-COLUMNS = [field.column for field in User._meta.concrete_fields if field.name not in {"last_login", "created_at"}]
+COLUMNS = [field.attname for field in User._meta.concrete_fields if field.name not in {"last_login", "created_at"}]
 # One statement finds the live session and its active user, and enters the database as that user.
 AUTHENTICATE = f"""
 SELECT {", ".join(f"u.{column}" for column in COLUMNS)}, {ENTER.format(caller="u.id::text")}
@@ -41,9 +42,12 @@ class SessionJWTAuthentication(JWTAuthentication):
         return super().get_raw_token(b"Bearer " + rest) if scheme.lower() == b"bearer" else None
 
     def get_user(self, validated_token: Token) -> User:  # type: ignore[override]
-        with connection.cursor() as cursor:
-            cursor.execute(AUTHENTICATE, [validated_token.get("sid"), validated_token.get("user_id")])
-            row = cursor.fetchone()
+        ids = named_in(validated_token)
+        row = None
+        if ids is not None:
+            with connection.cursor() as cursor:
+                cursor.execute(AUTHENTICATE, ids)
+                row = cursor.fetchone()
         if row is None:
             raise AuthenticationFailed("The session has ended; log in again.", code="session_ended")
         return User.from_db(connection.alias, COLUMNS, row[: len(COLUMNS)])

@@ -1,8 +1,10 @@
 """The tokens of a login session: SimpleJWT's, with the session's id as `sid`."""
 
+import re
+
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework_simplejwt.exceptions import TokenError
-from rest_framework_simplejwt.tokens import AccessToken, RefreshToken
+from rest_framework_simplejwt.tokens import AccessToken, RefreshToken, Token
 
 from accounts.models import LoginSession
 
@@ -18,14 +20,30 @@ def pair(session: LoginSession) -> dict[str, str]:
     return {"access": str(access), "refresh": str(refresh)}
 
 
+def named_in(token: Token) -> tuple[int, int] | None:
+    """The ids of the session and of the user that a genuine token names; None when they are no ids."""
+    session_id, user_id = token.get("sid"), str(token.get("user_id"))
+    if type(session_id) is not int or not -(2**63) <= session_id < 2**63:
+        return None
+    return (session_id, int(user_id)) if re.fullmatch("[0-9]{1,18}", user_id, re.ASCII) else None
+
+
+def session_named(token: Token) -> LoginSession | None:
+    """The living session that a genuine token names, of the user it names; None when there is none."""
+    ids = named_in(token)
+    if ids is None:
+        return None
+    sessions = LoginSession.objects.live().filter(pk=ids[0], user_id=ids[1], user__is_active=True)
+    return sessions.select_related("user").first()
+
+
 def session_of(refresh: str) -> tuple[LoginSession, str]:
     """The session and the token id of a genuine refresh token. AuthenticationFailed (401) for any other."""
     try:
         token = RefreshToken(refresh)  # type: ignore[arg-type]
-        session_id = int(token["sid"])
-    except (TokenError, KeyError, TypeError, ValueError) as error:
+    except TokenError as error:
         raise AuthenticationFailed("The refresh token is not valid; log in again.") from error
-    session = LoginSession.objects.live().filter(pk=session_id).select_related("user").first()
+    session = session_named(token)
     if session is None:
         raise AuthenticationFailed("The refresh token is not valid; log in again.")
-    return session, str(token["jti"])
+    return session, str(token.get("jti"))

@@ -28,6 +28,7 @@ from accounts.serializers import (
     check_password_rules,
 )
 from accounts.tokens import pair, session_of
+from healthcare.api.concurrency import ConditionalRequests
 from healthcare.api.idempotency import PARAMETER, IdempotentMixin, Key, once
 from healthcare.api.schema import PROBLEM
 from healthcare.isolation.caller import entered, leave
@@ -109,7 +110,7 @@ def start_session(user: User, request: Request) -> LoginSession | None:
         return LoginSession.objects.start(user, request.headers.get("User-Agent", ""), address_of(request) or None)
 
 
-class AccountViewSet(IdempotentMixin, GenericViewSet):
+class AccountViewSet(IdempotentMixin, ConditionalRequests, GenericViewSet):
     """The caller's own account."""
 
     serializer_class = UserSerializer
@@ -122,7 +123,10 @@ class AccountViewSet(IdempotentMixin, GenericViewSet):
     @extend_schema(operation_id="auth_me_update", summary="Change your name or e-mail")
     @me.mapping.patch
     def update_me(self, request: Request) -> Response:
-        serializer = self.get_serializer(request.user, data=request.data, partial=True)
+        # Locked, since a user has no version that the write could compare.
+        user = User.objects.select_for_update(no_key=True).get(pk=request.user.pk or 0)
+        self.require(user)
+        serializer = self.get_serializer(user, data=request.data, partial=True)
         serializer.is_valid(raise_exception=True)
         serializer.save()
         return Response(serializer.data)

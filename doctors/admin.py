@@ -23,7 +23,8 @@ class DoctorAdmin(RecordAdmin):
 
     def obstacles(self, records: Sequence[Record]) -> list[str]:
         """Whoever treats somebody stays."""
-        treated = Count("mappings", filter=Q(mappings__ended_at=None, mappings__patient__deleted_at=None))
+        current = Q(mappings__ended_at=None, mappings__patient__deleted_at=None)  # as the API counts them
+        treated = Count("mappings", filter=current)
         doctors = Doctor.objects.filter(pk__in=[record.pk for record in records]).annotate(treated=treated)
         treating = doctors.filter(treated__gt=0)
         said = [f"{self.describe(doctor)} treats patients; end those assignments first." for doctor in treating]

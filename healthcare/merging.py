@@ -74,7 +74,7 @@ class MergingAdmin(admin.ModelAdmin):
         found = super().get_queryset(request)
         return found.select_related(*related) if isinstance(related, list) else found
 
-    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> models.Model | None:
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
         found = super().get_object(request, object_id, from_field)
         if found is None or request.method != "POST":
             return found

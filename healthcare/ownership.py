@@ -1,17 +1,14 @@
 """Who a record belongs to: the scope every owned queryset goes through, and the columns every record carries."""
 
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from django.conf import settings
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import AnonymousUser
 from django.db import models
 from django.db.models import F
 from django.db.models.expressions import Combinable
 from django.utils import timezone
-
-if TYPE_CHECKING:
-    from django.contrib.auth.models import AnonymousUser
-
-    from accounts.models import User
 
 
 class RecordQuerySet(models.QuerySet):
@@ -22,6 +19,9 @@ class RecordQuerySet(models.QuerySet):
     def active(self) -> Self:
         return self.filter(**{f"{self.ended_column}__isnull": True})
 
+    def hidden(self) -> Self:
+        return self.filter(**{f"{self.ended_column}__isnull": False})
+
     def locked(self) -> Self:
         """Locked until the transaction ends, so that what refers to a row and what hides it wait for each other."""
         return self.select_for_update(of=("self",), no_key=True)
@@ -31,9 +31,14 @@ class RecordQuerySet(models.QuerySet):
         now = timezone.now()
         return self.active().update(**{self.ended_column: at or now, "updated_at": now, "version": F("version") + 1})
 
+    def restore(self) -> int:
+        """Bring the hidden rows among these back and return how many there were."""
+        changes = {self.ended_column: None, "updated_at": timezone.now(), "version": F("version") + 1}
+        return self.hidden().update(**changes)
+
 
 class OwnedQuerySet(RecordQuerySet):
-    def owned_by(self, user: "User | AnonymousUser") -> Self:
+    def owned_by(self, user: AbstractBaseUser | AnonymousUser) -> Self:
         """The rows this user created; none for an anonymous one."""
         return self.filter(created_by_id=user.pk) if user.pk else self.none()
 
@@ -48,8 +53,15 @@ class Record(models.Model):
     updated_at = models.DateTimeField(auto_now=True)
     version = models.PositiveIntegerField(default=1, editable=False)
 
+    pinned = False  # whether it may be written only in the version that was read
+
     class Meta:
         abstract = True
+
+    def row(self) -> RecordQuerySet:
+        """Its row, for the one UPDATE that writes it; none when it is pinned and was changed since it was read."""
+        rows: RecordQuerySet = type(self)._default_manager.filter(pk=self.pk)  # type: ignore[assignment]
+        return rows.filter(version=self.version) if self.pinned else rows
 
 
 class OwnedModel(Record):

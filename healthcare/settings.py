@@ -56,10 +56,10 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "healthcare.api.middleware.RequestIdMiddleware",
+    "healthcare.api.middleware.SecurityHeadersMiddleware",
     "healthcare.api.middleware.ProblemMiddleware",
     "healthcare.api.middleware.HTTPSRequiredMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "healthcare.api.middleware.SecurityHeadersMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     "healthcare.api.middleware.FramingMiddleware",
@@ -73,6 +73,7 @@ MIDDLEWARE = [
 
 ROOT_URLCONF = "healthcare.urls"
 WSGI_APPLICATION = "healthcare.wsgi.application"
+TEST_RUNNER = "healthcare.test_runner.PytestRunner"
 # A redirect would turn `curl -L -X POST /api/patients` into a GET and lose the body with a 200.
 APPEND_SLASH = False
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024  # bytes; a patient is under 10 KiB
@@ -141,7 +142,7 @@ if len(str(SIMPLE_JWT["SIGNING_KEY"])) < 32:
     raise ImproperlyConfigured("JWT_SIGNING_KEY is too short; give it at least 32 random characters or leave it out.")
 
 CORS_ALLOWED_ORIGINS = environment.origins("CORS_ALLOWED_ORIGINS")
-CORS_ALLOW_HEADERS = [*default_headers, "idempotency-key"]
+CORS_ALLOW_HEADERS = [*default_headers, "if-match", "if-none-match", "idempotency-key"]
 CORS_EXPOSE_HEADERS = ["Link", "X-Total-Count", "X-Request-Id", "Retry-After", "ETag", "Idempotency-Replayed"]
 CSRF_TRUSTED_ORIGINS = environment.origins("CSRF_TRUSTED_ORIGINS")
 

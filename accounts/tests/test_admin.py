@@ -65,7 +65,7 @@ def test_the_forms_take_the_same_queries_however_many_there_are(admin: AdminClie
 
 
 def test_a_user_that_was_added_can_log_in(admin: AdminClient, anonymous: LoggedInClient):
-    assert admin.submit(ADD, **NEW).status_code == 302
+    assert admin.submit(ADD, admin.form(ADD), **NEW).status_code == 302
     user = User.objects.get(username="eve")
     assert (user.name, user.email, user.is_staff, user.is_active) == ("Eve", "eve@example.org", False, True)
     answer = anonymous.post("/api/auth/login/", {"username": "eve@example.org", "password": PASSWORD})

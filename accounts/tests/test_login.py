@@ -130,15 +130,16 @@ def test_a_session_remembers_device_and_address(alice: User, anonymous: APIClien
     assert session.expires_at - session.last_used_at == django_settings.SESSION_LIFETIME
 
 
-def test_a_login_has_these_queries(alice: User, anonymous: APIClient, django_assert_num_queries: Any):
+def test_a_login_has_these_queries(alice: User, anonymous: APIClient):
     named = [
         "the user by name",
         "BEGIN", "the address's count", "the account's count", "COMMIT",
         "this attempt taken back from the address", "the account's count and old ones forgotten",
         "BEGIN", "the user locked and unchanged", "the session", "COMMIT",
     ]  # fmt: skip
-    with django_assert_num_queries(len(named)):
+    with CaptureQueriesContext(connection) as queries:
         anonymous.post(LOGIN, {"username": "alice", "password": PASSWORD})
+    assert len(queries) == len(named), queries.captured_queries
 
 
 def secrets_found(secrets: list[str]) -> list[str]:

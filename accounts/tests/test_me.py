@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from accounts.models import User
@@ -76,7 +78,8 @@ def test_a_bad_value_is_refused(as_alice: LoggedInClient, body: dict[str, Any], 
     assert refusals(as_alice.patch(ME, body)) == {refused}
 
 
-def test_a_request_of_somebody_logged_in_has_these_queries(as_alice: LoggedInClient, django_assert_num_queries: Any):
+def test_a_request_of_somebody_logged_in_has_these_queries(as_alice: LoggedInClient):
     named = ["SAVEPOINT of the request", "the session and its user", "RELEASE SAVEPOINT"]
-    with django_assert_num_queries(len(named)):
+    with CaptureQueriesContext(connection) as queries:
         as_alice.get(ME)
+    assert len(queries) == len(named), queries.captured_queries

@@ -6,6 +6,8 @@ from typing import Any
 import jwt
 import pytest
 from django.conf import settings as django_settings
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.tokens import AccessToken, RefreshToken
@@ -157,7 +159,8 @@ def test_a_refresh_without_its_token_is_a_bad_request(anonymous: APIClient, body
     assert refusals(anonymous.post(REFRESH, body)) == {("/refresh", code)}
 
 
-def test_a_refresh_has_these_queries(as_alice: LoggedInClient, anonymous: APIClient, django_assert_num_queries: Any):
+def test_a_refresh_has_these_queries(as_alice: LoggedInClient, anonymous: APIClient):
     named = ["the session and its user", "the rotation"]
-    with django_assert_num_queries(len(named)):
+    with CaptureQueriesContext(connection) as queries:
         refresh(anonymous, as_alice.tokens["refresh"])
+    assert len(queries) == len(named), queries.captured_queries

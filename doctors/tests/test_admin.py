@@ -9,6 +9,7 @@ from doctors.tests.factories import make_doctor
 from healthcare.tests.admin_pages import LOGGED_IN, AdminClient, errors_of, main, named_queries
 from mappings.models import Mapping
 from mappings.tests.factories import make_mapping
+from patients.models import Patient
 from patients.tests.factories import make_patient
 
 LIST, ADD = "/admin/doctors/doctor/", "/admin/doctors/doctor/add/"
@@ -70,6 +71,14 @@ def test_a_doctor_who_treats_somebody_cannot_be_deleted(admin: AdminClient, alic
     assert why in main(admin.page(f"{LIST}{doctor.pk}/delete/"))
     assert why in admin.post(f"{LIST}{doctor.pk}/delete/", {"post": "yes"}).content.decode()
     assert Doctor.objects.get().deleted_at is None
+
+
+def test_assignments_of_deleted_patients_keep_no_doctor(admin: AdminClient, alice: User):
+    doctor = make_doctor(alice)
+    make_mapping(make_patient(alice), doctor)
+    Patient.objects.all().end()
+    assert admin.submit(f"{LIST}{doctor.pk}/delete/").status_code == 302
+    assert Doctor.objects.get().deleted_at is not None
 
 
 def test_among_many_one_who_treats_somebody_keeps_all(admin: AdminClient, alice: User):

@@ -25,7 +25,8 @@ def broken_rule(error: IntegrityError) -> APIException | None:
     if constraint is None:
         return None
     code = "unique" if isinstance(constraint, UniqueConstraint) else "invalid"
-    message = str(constraint.get_violation_error_message())
+    named = constraint.violation_error_message != constraint.default_violation_error_message
+    message = str(constraint.get_violation_error_message()) if named else "This breaks a rule of these records."
     return ValidationError({subject(constraint): [ErrorDetail(message, code)]})
 
 

@@ -15,6 +15,7 @@ DETAILS = {
     405: "This method is not allowed here; the Allow header names those that are.",
     409: "Something else depends on this.",
     411: "Send the length of the body in a Content-Length header.",
+    412: "The record is not in the state that If-Match or If-None-Match asks for; read it again.",
     413: "The body is too large.",
     415: "Send the body as application/json.",
     422: "This is not what was sent before.",

@@ -10,6 +10,7 @@ from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_v
 from rest_framework import serializers
 
 from healthcare.api import idempotency
+from healthcare.api.concurrency import ConditionalRequests, describe
 from healthcare.api.pagination import KeysetPagination
 from healthcare.api.problems import CONTENT_TYPE, DETAILS
 
@@ -106,6 +107,8 @@ class ProblemAutoSchema(AutoSchema):
         responses = operation["responses"]
         for status in self.problem_statuses(operation) | {int(code) for code in responses if int(code) >= 400}:
             responses[str(status)] = self.problem_response(status)
+        if isinstance(self.view, ConditionalRequests):
+            describe(operation, self.method, self.problem_response)
         operation["responses"] = dict(sorted(responses.items()))
         for code, response in responses.items():
             names = ["X-Request-Id", *HEADERS_OF_STATUS.get(code, [])]
@@ -113,7 +116,8 @@ class ProblemAutoSchema(AutoSchema):
                 names += ["Link", "X-Total-Count"]
             if code < "300" and takes_key(operation):
                 names.append("Idempotency-Replayed")
-            response["headers"] = {name: self.shared("headers", name, HEADERS[name]) for name in sorted(names)}
+            shared = {name: self.shared("headers", name, HEADERS[name]) for name in names}
+            response["headers"] = dict(sorted((response.get("headers", {}) | shared).items()))
         return operation
 
     def get_override_parameters(self) -> list[Any]:
@@ -184,16 +188,17 @@ def described(resource: str, one: str, many: str) -> Callable[[type], type]:
         "list": f"List {many}",
         "create": f"Add {one}",
         "retrieve": f"Read {one}",
-        "update": f"Replace {one}",
-        "partial_update": f"Change {one}",
+        "update": f"Change {one}",
+        "partial_update": f"Change some fields of {one}",
         "destroy": f"Delete {one}",
+        "restore": f"Bring back {one}",
     }
 
     def decorate(viewset: type) -> type:
         operations = {
             action: extend_schema(operation_id=f"{resource}_{action}", summary=summary)
             for action, summary in summaries.items()
-            if action not in vars(viewset)
+            if hasattr(viewset, action) and action not in vars(viewset)
         }
         return extend_schema_view(**operations)(viewset)
 

@@ -22,7 +22,7 @@ from healthcare.embedded.cluster import ENVIRONMENT
 from healthcare.embedded.failure import EmbeddedError, from_os_error, from_output
 from healthcare.embedded.home import PORT, Home
 
-LINGER = 2.0  # seconds: the autoreloader and a sequence of commands find the server still there
+LINGER = 5.0  # seconds: the autoreloader and a sequence of commands find the server still there
 LARGEST_LOG = 10 * 1024 * 1024  # bytes
 PATIENCE = 10.0  # seconds for a predecessor, whose server has ended, to go
 

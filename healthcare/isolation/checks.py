@@ -35,14 +35,6 @@ def belongs_to_somebody(model: type[Model]) -> bool:
     """Whether it is a user, or one of this project's own models that refers to one."""
     if model._meta.label == settings.AUTH_USER_MODEL:
         return True
-    ours = not model.__module__.startswith(("django.", "rest_framework"))
-    fields = [field for field in model._meta.get_fields() if isinstance(field, ForeignKey)]
-    return (
-        ours
-        and not model._meta.auto_created
-        and any(
-            field.related_model._meta.label == settings.AUTH_USER_MODEL
-            for field in fields
-            if field.related_model != "self"
-        )
-    )
+    ours = not model.__module__.startswith(("django.", "rest_framework")) and not model._meta.auto_created
+    users = [field.remote_field.model for field in model._meta.get_fields() if isinstance(field, ForeignKey)]
+    return ours and any(user._meta.label == settings.AUTH_USER_MODEL for user in users)

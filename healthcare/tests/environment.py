@@ -4,7 +4,8 @@ import os
 import secrets
 
 TEST_ENVIRONMENT = {
-    "SECRET_KEY": secrets.token_urlsafe(50),
+    # One for a whole run: the workers of pytest-xdist inherit it.
+    "SECRET_KEY": os.environ.setdefault("HEALTHCARE_TEST_KEY", secrets.token_urlsafe(50)),
     "DEBUG": "False",
     "HTTPS": "False",
     "ALLOWED_HOSTS": "testserver,localhost,127.0.0.1",

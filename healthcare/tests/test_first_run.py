@@ -263,12 +263,11 @@ def test_only_serve_writes_settings(made: Project) -> None:
 
 @pytest.mark.parametrize("version", ["3.6", "3.8", "3.10"])
 def test_an_old_python_is_refused_in_one_sentence(version: str) -> None:
-    found = sorted(Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python")) or [
-        shutil.which(f"python{version}")
-    ]
-    if not found[0]:
+    kept = [str(python) for python in Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python")]
+    python = shutil.which(f"python{version}") if not kept else kept[0]
+    if not python:
         pytest.skip(f"no Python {version} on this machine")
-    done = subprocess.run([found[0], "manage.py", "check"], cwd=PROJECT, capture_output=True, text=True)
+    done = subprocess.run([python, "manage.py", "check"], cwd=PROJECT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (
         1,
         f"manage.py: Python 3.11 or newer is needed, and this is {version}; try python3.11.\n",

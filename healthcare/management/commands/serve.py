@@ -15,7 +15,7 @@ from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.migrations.executor import MigrationExecutor
 
 from healthcare import web_server
-from healthcare.embedded.base import stop_if_last
+from healthcare.embedded.base import DatabaseWrapper, stop_if_last
 
 MOST_WORKERS = 64
 
@@ -59,8 +59,11 @@ class Command(BaseCommand):
         self.stdout.flush()
 
     def start_database(self) -> None:
-        embedded = settings.DATABASES[DEFAULT_DB_ALIAS]["ENGINE"] == "healthcare.embedded"
-        self.say("Starting PostgreSQL…" if embedded else "Connecting to PostgreSQL…")
+        database = connections[DEFAULT_DB_ALIAS]
+        if isinstance(database, DatabaseWrapper):
+            self.say(f"Starting PostgreSQL in {database.home.folder}…")
+        else:
+            self.say("Connecting to PostgreSQL…")
         connection.ensure_connection()
 
     def migrate(self) -> None:

@@ -1,0 +1,336 @@
+"""Hostile input as raw bytes, each with the statuses it may be answered with. `test_hostile_input` sends it.
+
+Everything bad carries the CANARY, so that an answer which repeats what was sent is seen.
+"""
+
+import gzip
+import http.client
+import io
+import json
+import socket
+from collections.abc import Set
+from dataclasses import dataclass
+from typing import Any
+
+from healthcare.tests.live import Answer, LiveServer
+
+CANARY = "k4n4ryk4n4ry"
+CLOSED = 0  # in place of a status: the connection is closed without an answer
+TOKEN = b"@TOKEN@"  # stands for alice's access token
+
+
+@dataclass(frozen=True)
+class Case:
+    """`bare`: refused by the HTTP server before any Python runs, so with an empty body and no JSON.
+    `hang_up`: the client closes its side after sending."""
+
+    name: str
+    raw: bytes
+    statuses: Set[int]
+    bare: bool = False
+    hang_up: bool = False
+
+
+def request(method: str, path: str, body: bytes | None = None, *lines: bytes, token: bytes = TOKEN) -> bytes:
+    """A request as bytes, with a true Content-Length if there is a body. `lines` are further header lines."""
+    target = path if isinstance(path, bytes) else path.encode()
+    head = [method.encode() + b" " + target + b" HTTP/1.1", b"Host: localhost", b"Connection: close"]
+    head += [b"Authorization: Bearer " + token] if token else []
+    if body is not None:
+        kinds = [line for line in lines if line.lower().startswith(b"content-type")]
+        head += [] if kinds else [b"Content-Type: application/json"]
+        head.append(b"Content-Length: %d" % len(body))
+    return b"\r\n".join([*head, *(line for line in lines if line != b"Content-Type:"), b"", body or b""])
+
+
+def send(live: LiveServer, case: Case, token: str) -> Answer | None:
+    """The answer on a connection of its own; None when it was closed without one. TimeoutError when it hangs."""
+    with socket.create_connection((live.host, live.port), timeout=20) as connection:
+        received = b""
+        try:
+            connection.sendall(case.raw.replace(TOKEN, token.encode()))
+            if case.hang_up:
+                connection.shutdown(socket.SHUT_WR)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # the server refused before it had read everything
+        try:
+            while block := connection.recv(65536):
+                received += block
+        except ConnectionResetError:
+            pass
+    return parse(received)
+
+
+def parse(received: bytes) -> Answer | None:
+    if not received:
+        return None
+    response = http.client.HTTPResponse(Recorded(received))  # type: ignore[arg-type]
+    response.begin()
+    return Answer(response.status, response.headers, response.read())
+
+
+class Recorded:
+    """What `http.client` reads from in place of a socket."""
+
+    def __init__(self, received: bytes) -> None:
+        self.received = received
+
+    def makefile(self, mode: str) -> io.BytesIO:
+        return io.BytesIO(self.received)
+
+
+NAME = b'"name": "' + CANARY.encode() + b'"'
+
+
+def texts_that_are_no_json() -> dict[str, bytes]:
+    return {
+        "nothing but blanks": b"   ",
+        "no JSON": CANARY.encode(),
+        "half an object": b"{" + NAME,
+        "two objects": b"{" + NAME + b"}{}",
+        "a comment": b"{" + NAME + b"} // comment",
+        "single quotes": b"{'name': '" + CANARY.encode() + b"'}",
+        "a trailing comma": b"{" + NAME + b",}",
+        "a NUL escape": b'{"name": "' + CANARY.encode() + b'\\u0000"}',
+        "a NUL escape in a key": b"{" + NAME + b', "\\u0000": 1}',
+        "a raw NUL": b'{"name": "' + CANARY.encode() + b'\x00"}',
+        "a raw newline in a text": b'{"name": "' + CANARY.encode() + b'\n"}',
+        "a lone high surrogate": b'{"name": "' + CANARY.encode() + b'\\ud800"}',
+        "a lone low surrogate": b'{"name": "' + CANARY.encode() + b'\\udc00"}',
+        "swapped surrogates": b'{"name": "' + CANARY.encode() + b'\\ude00\\ud83d"}',
+        "a surrogate in UTF-8 bytes": b'{"name": "' + CANARY.encode() + b'\xed\xa0\x80"}',
+        "invalid UTF-8": b'{"name": "' + CANARY.encode() + b'\xff"}',
+        "overlong UTF-8": b'{"name": "' + CANARY.encode() + b'\xc0\xaf"}',
+        "latin-1": '{"name": "é'.encode("latin-1") + CANARY.encode() + b'"}',
+        "a UTF-8 byte order mark": b"\xef\xbb\xbf{" + NAME + b"}",
+        "UTF-16": ('{"name": "' + CANARY + '"}').encode("utf-16"),
+        "UTF-16 without a mark": ('{"name": "' + CANARY + '"}').encode("utf-16-le"),
+        "UTF-32": ('{"name": "' + CANARY + '"}').encode("utf-32"),
+        "gzip": gzip.compress(b"{" + NAME + b"}"),
+    }
+
+
+def values_that_are_refused() -> dict[str, bytes]:
+    return {
+        "arrays 100,000 deep": b"[" * 100_000 + b"]" * 100_000,
+        "open arrays 100,000 deep": b"[" * 100_000,
+        "objects 100,000 deep": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+        "33 levels deep": b"{" + NAME + b', "deep": ' + b"[" * 32 + b"]" * 32 + b"}",
+        "500 levels deep": b"{" + NAME + b', "deep": ' + b"[" * 500 + b"]" * 500 + b"}",
+        "NaN": b"{" + NAME + b', "age": NaN}',
+        "Infinity": b"{" + NAME + b', "age": Infinity}',
+        "minus Infinity": b"{" + NAME + b', "age": -Infinity}',
+        "1e999": b"{" + NAME + b', "age": 1e999}',
+        "minus 1e999": b"{" + NAME + b', "x": -1e999}',
+        "5,000 digits": b"{" + NAME + b', "age": ' + b"9" * 5000 + b"}",
+        "a key twice": b"{" + NAME + b", " + NAME + b"}",
+        "a key twice by an escape": b"{" + NAME + b', "n\\u0061me": "x"}',
+        "a key twice inside": b"{" + NAME + b', "x": {"a": 1, "a": 2}}',
+        "a list": b"[{" + NAME + b"}]",
+        "null": b"null",
+        "true": b"true",
+        "a text": b'"' + CANARY.encode() + b'"',
+        "a number": b"4242424242",
+    }
+
+
+def unreadable_bodies() -> list[Case]:
+    texts = [*texts_that_are_no_json().items(), *values_that_are_refused().items()]
+    ways = [("POST", "/api/patients/", TOKEN), ("POST", "/api/auth/register/", b"")]
+    return [
+        Case(f"{name} to {path}", request(method, path, text, token=token), {400})
+        for name, text in texts
+        for method, path, token in ways
+    ]
+
+
+def content_types() -> list[Case]:
+    body = json.dumps({"name": CANARY}).encode()
+    refused = [
+        "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/xml", "",
+        "application/merge-patch+json", "application/jsonx", "json", "*/*", "application/json, text/plain",
+        "text/html; charset=" + CANARY, "a" * 5000, "application/\u00fcson",
+    ]  # fmt: skip
+    cases = [
+        Case(f"type {kind[:40]!r}", request("POST", "/api/patients/", body, b"Content-Type: " + kind.encode()), {415})
+        for kind in refused
+    ]
+    form = f"name={CANARY}&age=34".encode()
+    multipart = b'--x\r\nContent-Disposition: form-data; name="name"\r\n\r\n' + CANARY.encode() + b"\r\n--x--\r\n"
+    return [
+        *cases,
+        Case("no type", request("POST", "/api/patients/", body, b"Content-Type:"), {415}),
+        Case("a form", request("POST", "/api/patients/", form, FORM), {415}),
+        Case("a form to a login", request("POST", "/api/auth/login/", form, FORM, token=b""), {415}),
+        Case("multipart", request("POST", "/api/patients/", multipart, MULTIPART), {415}),
+        Case("broken multipart", request("POST", "/api/patients/", multipart[:30], MULTIPART), {415}),
+        Case("gzip", request("POST", "/api/patients/", gzip.compress(body), b"Content-Encoding: gzip"), {400, 415}),
+        Case("no gzip that says it is", request("POST", "/api/patients/", body, b"Content-Encoding: gzip"), {415}),
+        Case("utf-16 by its type", request("POST", "/api/patients/", body.decode().encode("utf-16"), UTF_16), {400}),
+    ]
+
+
+FORM = b"Content-Type: application/x-www-form-urlencoded"
+MULTIPART = b"Content-Type: multipart/form-data; boundary=x"
+UTF_16 = b"Content-Type: application/json; charset=utf-16"
+JSON = b"Content-Type: application/json"
+BODY = json.dumps({"name": CANARY}).encode()
+CHUNKED = b"5\r\n" + BODY[:5] + b"\r\n%x\r\n" % len(BODY[5:]) + BODY[5:] + b"\r\n0\r\n\r\n"
+
+
+def framed(name: str, statuses: set[int], *lines: bytes, body: bytes = BODY, **how: Any) -> Case:
+    method = how.pop("method", "POST")
+    path = "/api/patients/1/" if method in {"PUT", "PATCH"} else "/api/patients/"
+    raw = request(method, path, None, JSON, *lines) + body
+    return Case(name, raw, statuses, **how)
+
+
+def framing() -> list[Case]:
+    """Where a body ends. The bare ones are hyper's, which refuses them before the application is asked."""
+    length, chunked = b"Content-Length: ", b"Transfer-Encoding: chunked"
+    true = b"%d" % len(BODY)
+    return [
+        framed("2 MiB announced", {413}, length + b"2097152"),
+        framed("2 MiB sent", {413}, length + b"2097152", body=b" " * 2097152),
+        framed("more than announced", {400}, length + b"10"),
+        framed("less than announced", {400, CLOSED}, length + b"1000", hang_up=True),
+        framed("a length of 20 digits", {400, 413}, length + b"9" * 19),
+        framed("a length beyond all", {400}, length + b"9" * 40, bare=True),
+        framed("a negative length", {400}, length + b"-5", bare=True),
+        framed("a length that is no number", {400}, length + b"banana", bare=True),
+        framed("a length with a plus", {400}, length + b"+" + true, bare=True),
+        framed("a hexadecimal length", {400}, length + b"0x10", bare=True),
+        framed("two lengths", {400}, length + true, length + b"3", bare=True),
+        framed("a list of lengths", {400}, length + true + b", " + true, bare=True),
+        *(framed(f"chunked {method}", {411}, chunked, body=CHUNKED, method=method) for method in ("POST", "PUT")),
+        framed("chunked PATCH", {411}, chunked, body=CHUNKED, method="PATCH"),
+        framed("chunked with a length", {411}, chunked, length + true, body=CHUNKED),
+        framed("broken chunks", {411}, chunked, body=b"zz\r\n" + BODY),
+        framed("gzip, chunked", {411}, b"Transfer-Encoding: gzip, chunked", body=CHUNKED),
+        framed("chunked, identity", {400}, b"Transfer-Encoding: chunked, identity", length + true, bare=True),
+        framed("identity", {400}, b"Transfer-Encoding: identity", length + true, bare=True),
+        framed("POST without a length", {400, 411}, body=b""),
+        framed("PUT without a length", {411}, body=b"", method="PUT"),
+        framed("PATCH without a length", {411}, body=b"", method="PATCH"),
+        framed("a length of 0", {400}, length + b"0", body=b""),
+        framed("an unknown expectation", {400, 417}, b"Expect: banana", length + b"2", body=b"[]"),
+    ]
+
+
+def paths() -> list[Case]:
+    """All 404: the ids no record can have, and paths that only look like one."""
+    ids = [
+        "%00", "%ff", "%C3%28", "%D9%A1", "%EF%BC%91", "-1", "+1", "1.0", "1e3", "0x1", "%201", "0", str(2**63), "..",
+        str(2**64), "9" * 5000, "None", "null", "true", "1;a=b", "1,2", "%2e%2e", "1%2f", "%0a1", "1%00", "me", CANARY,
+        "%25", "'%20OR%201=1--", "{}", "$", "(", "1/../1",
+    ]  # fmt: skip
+    kinds = ["patients", "mappings", "doctors"]
+    cases = [
+        Case(f"GET /api/{kind}/{key[:30]}/", request("GET", f"/api/{kind}/{key}/"), {404})
+        for kind in kinds
+        for key in ids
+    ]
+    cases += [
+        Case(f"DELETE /api/{kind}/{key[:30]}/", request("DELETE", f"/api/{kind}/{key}/"), {404})
+        for kind in [*kinds, "auth/sessions"]
+        for key in ids
+    ]
+    odd = [
+        "/api//patients/", "//api/patients/", "/api/patients//", "/API/patients/", "/api/./patients/",
+        "/api/patients/../../etc/passwd", "/api/patients/%2e%2e/doctors/", "/api/patients/.json", "/api/patients.json",
+        "/api/patients/1.json", "/api/patients/1/doctors/x/", "/.env", "/static/../healthcare/settings.py",
+        "/static/%2e%2e/%2e%2e/.env", "/static//etc/passwd", f"/{CANARY}", "/%00", "/%ff", "/\\", "*",
+    ]  # fmt: skip
+    return cases + [Case(f"GET {path}", request("GET", path), {404}) for path in odd]
+
+
+def queries() -> list[Case]:
+    limits = [
+        "0", "-1", "501", "1e3", "abc", "", "%D9%A1", "1.5", "9" * 5000, "%00", "%ff", "true", "+5", "%205", CANARY,
+    ]  # fmt: skip
+    cursors = [
+        "", "garbage", CANARY, "%00", "%ff", "%F0%9F%92%A9", "A" * 5000, "PA", "PDEgT1IgMT0x", "PC0x", "PNmh", "PDEK",
+        "====", "PDE2%20", "PDE%3D%3D%3D%3D", "PDk5OTk5OTk5OTk5OTk5OTk5OTk5",
+    ]  # fmt: skip
+    counts = ["banana", "", "1", "TRUE", "%00", CANARY]
+    fine = [
+        "limit=1&limit=2", "limit=005", "format=api", "format=" + CANARY, "_method=DELETE", "x=" + CANARY, "&&&===",
+        "cursor=PDE", "cursor=PDE=", "count=true&count=false", "x=" + "a" * 20_000, "%00=%ff", "search=';DROP%20TABLE",
+    ]  # fmt: skip
+    bad = [
+        *(f"limit={value}" for value in limits),
+        *(f"cursor={value}" for value in cursors),
+        *(f"count={value}" for value in counts),
+    ]
+    lists = ["/api/patients/", "/api/doctors/"]
+    cases = [Case(f"GET {path}?{q[:40]}", request("GET", f"{path}?{q}"), {400}) for path in lists for q in bad]
+    return cases + [Case(f"GET /api/patients/?{q[:40]}", request("GET", f"/api/patients/?{q}"), {200}) for q in fine]
+
+
+def headers() -> list[Case]:
+    """Authorization that lets nobody in, hosts that are not ours, headers out of bounds."""
+    lets_nobody_in = [
+        "Bearer", "Bearer ", "Bearer a b", "Basic x", "Basic YWxpY2U6eA==", "Token x", CANARY, ",",
+        "Bearer null", "Bearer ..", "Bearer a.b.c", "Bearer " + "a" * 50_000, "Bearer " + "." * 1000, "Bearer=x",
+        "Digest username=x", "Bearer,Bearer", "Bearer \u00fc\u674e", "\u00fc", 'Bearer "x"',
+        "Bearer eyJhbGciOiJub25lIn0.e30.",
+    ]  # fmt: skip
+    cases = [
+        Case(f"Authorization {value[:30]!r}", request("GET", "/api/patients/", None, line(value), token=b""), {401})
+        for value in lets_nobody_in
+    ]
+    hosts = ["evil.example", CANARY, "a b c", "localhost:banana", "localhost@evil", "[::1", "..", "localhost\u00fc", ""]
+    raw = request("GET", "/api/doctors/", token=b"")
+    cases += [
+        Case(f"Host {host!r}", raw.replace(b"Host: localhost", b"Host: " + host.encode()), {400}) for host in hosts
+    ]
+    get = ("GET", "/api/patients/", None)
+    return cases + [
+        Case("no Host", raw.replace(b"Host: localhost\r\n", b""), {400}),
+        Case("another Host by a proxy's header", request(*get, b"X-Forwarded-Host: evil"), {200}),
+        Case("a method by a header", request(*get, b"X-HTTP-Method-Override: DELETE"), {200}),
+        Case("a header of 100 KB", request(*get, b"X-A: " + b"a" * 100_000), {200, 431}),
+        Case("a header of 600 KB", request(*get, b"X-A: " + b"a" * 600_000), {431}, bare=True),
+        Case("300 headers", request(*get, *(b"X-%d: a" % number for number in range(300))), {431}, bare=True),
+        Case("a NUL in a header", request(*get, b"X-A: a\0b"), {400}, bare=True),
+        Case("a folded header", request(*get, b"X-A: a\r\n b"), {400}, bare=True),
+        Case("a space before the colon", request(*get, b"X-A : b"), {400}, bare=True),
+        Case("odd Accept", request(*get, b"Accept: " + CANARY.encode()), {200}),
+        Case("odd cookies", request(*get, b"Cookie: sessionid=\xff; csrftoken=" + b"a" * 5000 + b";;;==="), {200}),
+        Case("an origin that is not allowed", request(*get, b"Origin: https://evil.example"), {200}),
+    ]
+
+
+def line(value: str) -> bytes:
+    return b"Authorization: " + value.encode()
+
+
+def protocols() -> list[Case]:
+    """Methods and versions of HTTP."""
+    close = b"Host: localhost\r\nConnection: close\r\n\r\n"
+    methods = ["TRACE", "FOO", "PROPFIND", "CONNECT", "A" * 200]
+    return [
+        *(Case(f"{method[:20]} a list", request(method, "/api/patients/"), {405}) for method in methods),
+        Case("get in small letters", request("get", "/api/patients/"), {200, 405}),
+        Case("CONNECT an authority", b"CONNECT evil.example:80 HTTP/1.1\r\n" + close, {400, 404, 405}),
+        Case("a method with an @", b"G@T / HTTP/1.1\r\n" + close, {400}, bare=True),
+        Case("HTTP/1.0", b"GET /api/doctors/ HTTP/1.0\r\nHost: localhost\r\n\r\n", {200}),
+        Case("HTTP/1.0 without a Host", b"GET /api/doctors/ HTTP/1.0\r\n\r\n", {200, 400}),
+        Case("HTTP/0.9", b"GET /api/doctors/\r\n\r\n", {400}, bare=True),
+        Case("HTTP/9.9", b"GET /api/doctors/ HTTP/9.9\r\n" + close, {400, 505}, bare=True),
+        Case(
+            "HTTP/2 at once", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0", {CLOSED, 400, 505}, bare=True
+        ),
+        Case("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", {400}, bare=True),
+        Case("a blank in the path", b"GET /api/ doctors/ HTTP/1.1\r\n" + close, {400}, bare=True),
+        Case("a raw byte in the path", b"GET /api/\xff/ HTTP/1.1\r\n" + close, {400, 404}, bare=True),
+        Case("a path of 100 KB", b"GET /" + b"9" * 100_000 + b" HTTP/1.1\r\n" + close, {414}, bare=True),
+        Case("an absolute target", b"GET http://evil.example/api/nothing/ HTTP/1.1\r\n" + close, {404}),
+        Case("half a request", b"GET /api/doc", {CLOSED, 400}, bare=True, hang_up=True),
+        Case("nothing", b"", {CLOSED}, bare=True, hang_up=True),
+        Case("a flood of blank lines", b"\r\n" * 5000, {CLOSED, 400, 431}, bare=True, hang_up=True),
+    ]
+
+
+def corpus() -> list[Case]:
+    return [*unreadable_bodies(), *content_types(), *framing(), *paths(), *queries(), *headers(), *protocols()]

@@ -1,0 +1,372 @@
+"""Hostile input against a real server: a named status in the one shape each, and a refusal changes nothing."""
+
+import json
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jwt
+import psutil
+import psycopg2
+import pytest
+
+from conftest import PASSWORD
+from healthcare.tests.hostile import CANARY, CLOSED, Case, corpus, parse, request, send
+from healthcare.tests.live import Answer, LiveServer
+from healthcare.tests.matrix import claims, contents, faults, signed, tampered
+
+Tables = Callable[[], dict[str, str]]
+
+
+@pytest.fixture(scope="session")
+def alice_live(live_server_process: LiveServer) -> dict[str, Any]:
+    """A user of the live server: her account, her tokens, a patient and a doctor."""
+    account, tokens = live_server_process.register()
+    ids = {
+        kind: live_server_process.call("POST", f"/api/{kind}s/", {"name": "X"}, tokens["access"]).json["id"]
+        for kind in ("patient", "doctor")
+    }
+    return account | tokens | ids
+
+
+@pytest.fixture(scope="session")
+def tables(live_server_process: LiveServer) -> Iterator[Tables]:
+    """What the live server's database holds; the counters of logins apart, which a refused login counts up."""
+    connection = psycopg2.connect(live_server_process.database_url)
+    connection.autocommit = True
+
+    def execute(statement: str) -> list[tuple[str, str]]:
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+            return list(cursor.fetchall())
+
+    yield lambda: contents(execute, without="accounts_attempts")
+    connection.close()
+
+
+def check_refusal(answer: Answer, statuses: set[int], before: dict[str, str], tables: Tables) -> None:
+    assert answer.status in statuses, answer.body
+    assert faults(answer.status, answer.headers, answer.body) == []
+    assert CANARY.encode() not in answer.body
+    assert CANARY not in str(answer.headers)
+    assert tables() == before
+
+
+@pytest.mark.parametrize("case", corpus(), ids=lambda case: case.name)
+def test_hostile_bytes_are_answered_and_change_nothing(
+    case: Case, live: LiveServer, alice_live: dict[str, Any], tables: Tables
+) -> None:
+    before = tables()
+    answer = send(live, case, alice_live["access"])
+    if answer is None or case.bare:
+        assert (answer.status if answer else CLOSED) in case.statuses
+        assert not answer or answer.body == b""
+        assert tables() == before
+    else:
+        check_refusal(answer, set(case.statuses), before, tables)
+
+
+TEXTS: list[Any] = [5000 * CANARY, [CANARY], {"a": CANARY}, True, f"{CANARY}\t{CANARY}"]
+NUMBERS: list[Any] = [
+    CANARY,
+    "",
+    True,
+    [CANARY],
+    {"a": 1},
+    -1,
+    1.5,
+    2**31,
+    2**63,
+    2**70,
+    10**4000,
+    -(2**70),
+    "1e3",
+    1e300,
+]
+DATES: list[Any] = [
+    CANARY, "0000-00-00", "9999-12-31", "1990-02-30", "1990-13-01", "10000-01-01", "1990-01-01T00:00:00Z", "01/02/1990",
+    "-1-01-01", 0, 1990, True, [CANARY], {}, "１９９０-01-01x", "today",
+]  # fmt: skip
+CHOICES: list[Any] = [CANARY, "", None, 0, True, [CANARY], {"M": CANARY}, "M" * 5000, "ＭＭ"]
+IDS: list[Any] = [CANARY, "", None, True, False, 0, -1, 1.5, 1e300, 2**63, 2**70, 10**4000, [1], {}, {"id": 1}, "0x1"]
+BLANKS: list[Any] = [None, "", "  ", "\u200b\u200d", "\u2060", "\ufeff", "\u202e", "\u00ad", "\u3164"[:0], "\u0007"]
+PATIENT: dict[str, list[Any]] = {
+    "name": [*TEXTS, *BLANKS, "x" * 201, "\U0001f600" * 201],
+    "age": [*NUMBERS, 151],
+    "birth_year": [*NUMBERS, 0, 1500, 9999],
+    "birth_date": DATES,
+    "gender": CHOICES,
+    "deceased": [CANARY, None, 2, "", [CANARY], {}],
+    "phone": [*TEXTS, "x", "1" * 41, "\u0661\u0662"],
+    "email": [*TEXTS, CANARY, "a@b", "a b@example.org", "a@example.org\n@", "@", "a@" + "b" * 250 + ".org"],
+    "address": [*TEXTS[:4], "x" * 501],
+    "identifier": [*TEXTS[:4], "x" * 101],
+}
+DOCTOR = {
+    "name": PATIENT["name"],
+    "experience_years": [*NUMBERS, 101, 32768],
+    "specialization": ["x" * 201, [CANARY]],
+    "license_number": ["x" * 101, True],
+    "phone": PATIENT["phone"],
+}
+MAPPING = {"patient": IDS, "doctor": IDS, "is_primary": [CANARY, None, 2], "role": ["x" * 101], "reason": ["x" * 501]}
+ACCOUNT = {
+    "name": PATIENT["name"],
+    "username": [
+        *TEXTS, "", " ", "ａlice", "\u0430lice", "ali\u200bce", "\u202ealice", "ali ce", "a" * 255, "x@example.org",
+        "al\u0131ce",
+    ],
+    "email": [
+        *PATIENT["email"], None, "", "\u212aevin@example.org", "a@ex\u0430mple.org", "a\u200b@example.org", "ａ@x.org"],
+    "password": [
+        None, "", "short", "12345678901", "password", [CANARY], True, {"a": 1}, "x" * 257, CANARY * 100,
+    ],
+}  # fmt: skip
+
+
+def bodies() -> list[Any]:
+    """Every bad value in its field, the other fields being right; a field that nobody knows carries the canary too."""
+    account = {"name": "New", "email": "new@example.org", "username": "new-one", "password": PASSWORD}
+    forms: list[tuple[str, dict[str, Any], dict[str, list[Any]]]] = [
+        ("/api/patients/", {"name": "X"}, PATIENT),
+        ("/api/doctors/", {"name": "X"}, DOCTOR),
+        ("/api/mappings/", {"patient": "@patient", "doctor": "@doctor"}, MAPPING),
+        ("/api/auth/register/", account, ACCOUNT),
+    ]
+    return [
+        pytest.param(path, field, right | {field: value, CANARY: CANARY}, id=f"{path} {field} {ascii(value)[:30]}")
+        for path, right, fields in forms
+        for field, values in fields.items()
+        for value in values
+    ]
+
+
+@pytest.mark.parametrize(("path", "field", "body"), bodies())
+def test_a_bad_value_is_named_by_its_field_and_changes_nothing(
+    path: str, field: str, body: dict[str, Any], live: LiveServer, alice_live: dict[str, Any], tables: Tables
+) -> None:
+    before = tables()
+    body = {name: alice_live[value[1:]] if value in ("@patient", "@doctor") else value for name, value in body.items()}
+    token = "" if "auth" in path else alice_live["access"]
+    answer = live.call("POST", path, body, token)
+    check_refusal(answer, {400}, before, tables)
+    assert {error["pointer"].split("/")[1] for error in answer.json["errors"]} == {field}
+
+
+def test_another_users_name_or_email_is_taken_however_it_is_written(
+    live: LiveServer, alice_live: dict[str, Any], tables: Tables
+) -> None:
+    name, email = alice_live["username"], alice_live["email"]
+    new = {"name": CANARY, "email": "new@example.org", "username": "new-one", "password": PASSWORD}
+    before = tables()
+    for field, value in [
+        ("username", name), ("username", name.upper()), ("username", f" {name} "), ("username", email),
+        ("email", email), ("email", email.upper()), ("email", f"{email} "), ("username", email.upper()),
+    ]:  # fmt: skip
+        answer = live.call("POST", "/api/auth/register/", new | {field: value})
+        check_refusal(answer, {400}, before, tables)
+        assert [error["pointer"] for error in answer.json["errors"]] == [f"/{field}"]
+        assert value.strip().encode() not in answer.body
+
+
+LOGINS: list[Any] = [
+    {}, {"username": CANARY}, {"password": CANARY}, {"username": CANARY, "password": CANARY},
+    {"username": [CANARY], "password": 1}, {"username": CANARY * 5000, "password": "x"},
+    {"username": "x", "password": CANARY * 5000}, {"username": True, "password": True},
+    {"username": None, "password": None}, {"email": CANARY, "username": "", "password": "x"},
+    {"username": "' OR 1=1 --", "password": "x"}, {"username": {"$ne": CANARY}, "password": {"$ne": 1}},
+    {"email": "%", "password": "%"}, {"username": "*", "password": "\uffff"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("body", LOGINS, ids=lambda body: ascii(body)[:50])
+def test_nobody_gets_in_by_a_hostile_login(body: dict[str, Any], live: LiveServer, tables: Tables) -> None:
+    check_refusal(live.call("POST", "/api/auth/login/", body), {400, 401}, tables(), tables)
+
+
+CLAIMS: dict[str, list[Any]] = {
+    "sid": [
+        "@other",
+        "1",
+        "",
+        1.0,
+        1e300,
+        float("inf"),
+        float("nan"),
+        2**63,
+        2**70,
+        10**4000,
+        -1,
+        0,
+        None,
+        True,
+        [1],
+        {},
+    ],
+    "user_id": ["@other", "", "²", "x", "1 OR 1=1", "9" * 5000, str(2**70), -1, None, True, [1], {"a": 1}, 1e300],
+    "exp": [None, "", CANARY, 0, -1, 1.5e9, True, [1], "9" * 5000],
+    "iat": [2**40, CANARY, [1]],
+    "nbf": [2**40, CANARY],
+    "iss": [None, "", CANARY, ["healthcare"], 1],
+    "aud": [None, "", CANARY, ["x"], 1, {"a": 1}],
+    "token_type": [None, "", "refresh", "sliding", CANARY, ["access"], {"a": 1}],
+}
+
+
+OPTIONAL = {"iat", "nbf"}
+
+
+def forged(real: dict[str, Any], other: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Tokens with one claim changed, signed with our own key: what a defect of ours, or a leaked key, could make."""
+    for claim, values in CLAIMS.items():
+        if claim not in OPTIONAL:
+            yield f"without {claim}", signed({name: value for name, value in real.items() if name != claim})
+        for value in values:
+            changed = other[claim] if value == "@other" else value
+            if repr(changed) != repr(real.get(claim)):
+                yield f"{claim} {ascii(changed)[:40]}", signed(real | {claim: changed})
+
+
+def handmade(token: str, other: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What anybody can make of a token of theirs without our key."""
+    real = claims(token)
+    yield "another user's id", tampered(token, user_id=other["user_id"])
+    yield "another session", tampered(token, sid=other["sid"])
+    yield "no end", tampered(token, exp=2**40)
+    yield "another key", signed(real, key="another key that is long enough, too")
+    yield "no algorithm", jwt.encode(real, "", "none")
+    yield "another algorithm", jwt.encode(real, "x" * 64, "HS512")
+    yield (
+        "a key by its name",
+        jwt.encode(real, "x" * 64, "HS256", {"kid": "../../dev/null", "jku": f"https://{CANARY}"}),
+    )
+    yield "no signature", token.rpartition(".")[0] + "."
+    yield "a longer signature", token + "AAAA"
+    yield "a shorter signature", token[:-5]
+
+
+def test_no_forged_token_lets_anybody_in(live: LiveServer, alice_live: dict[str, Any], tables: Tables) -> None:
+    other = claims(live.register()[1]["access"])
+    before = tables()
+    forgeries = [*forged(claims(alice_live["access"]), other), *handmade(alice_live["access"], other)]
+    let_in = []
+    for name, token in [*forgeries, ("the refresh token", alice_live["refresh"])]:
+        answer = live.call("GET", "/api/patients/", None, token)
+        if answer.status != 401 or faults(answer.status, answer.headers, answer.body) or CANARY.encode() in answer.body:
+            let_in.append((name, answer.status, answer.body))
+    assert let_in == [], "\n".join(map(str, let_in))
+    assert tables() == before
+
+
+def test_no_forged_token_is_refreshed(live: LiveServer, tables: Tables) -> None:
+    _, tokens = live.register()
+    other, before = claims(live.register()[1]["refresh"]), tables()
+    texts: list[Any] = [
+        tokens["access"], "", CANARY, "a.b.c", "." * 1000, CANARY * 5000, None, [CANARY], {"a": 1}, True, "\x00",
+    ]  # fmt: skip
+    forgeries = [*forged(claims(tokens["refresh"]), other), *handmade(tokens["refresh"], other)]
+    refreshed = []
+    for name, token in [*forgeries, *((ascii(text)[:40], text) for text in texts)]:
+        answer = live.call("POST", "/api/auth/refresh/", {"refresh": token})
+        shape = faults(answer.status, answer.headers, answer.body)
+        if answer.status not in {400, 401} or shape or CANARY.encode() in answer.body or tables() != before:
+            refreshed.append((name, answer.status, answer.body))
+            before = tables()
+    assert refreshed == [], "\n".join(map(str, refreshed))
+    assert live.call("POST", "/api/auth/refresh/", {"refresh": tokens["refresh"]}).status == 200
+
+
+NAMES = [
+    "José 李 👩‍⚕️",
+    "مريم العلي",
+    "𠮷田 𝒜",
+    "O'Brien-\u00c5ngstr\u00f6m",
+    "<script>alert(1)</script>",
+    "'; DROP TABLE x",
+    "𐍈" * 200,
+    "{{7*7}}",
+    "%s%n",
+]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_a_name_in_any_script_is_kept_as_it_was_sent(name: str, live: LiveServer, alice_live: dict[str, Any]) -> None:
+    created = live.call("POST", "/api/patients/", {"name": name}, alice_live["access"])
+    assert (created.status, created.json["name"]) == (201, name)
+    assert live.call("GET", f"/api/patients/{created.json['id']}/", None, alice_live["access"]).json["name"] == name
+
+
+GRABBED = {
+    "id": 1, "pk": 1, "created_by": 1, "created_by_id": 1, "version": 99, "deleted_at": "2020-01-01T00:00:00Z",
+    "is_staff": True, "is_superuser": True, "is_active": False, "created_at": "2020-01-01T00:00:00Z", "groups": [1],
+    "ended_at": None, "last_login": None, "__proto__": {"is_staff": True}, "user": 1, "owner": 1,
+    "password": "Taken-Over-1",
+}  # fmt: skip
+
+
+def test_no_body_writes_what_is_not_a_clients_to_write(live: LiveServer) -> None:
+    grabbed = {name: value for name, value in GRABBED.items() if name != "password"}
+    account = {"name": "Mass", "username": "mass", "email": "mass@example.org", "password": PASSWORD}
+    created = live.call("POST", "/api/auth/register/", account | grabbed)
+    assert (created.status, created.json["id"] > 1) == (201, True)
+    login = {"username": "mass", "password": PASSWORD}
+    token = live.call("POST", "/api/auth/login/", login).json["access"]
+    me = live.call("PATCH", "/api/auth/me/", GRABBED | {"username": "other"}, token)
+    assert (me.status, me.json) == (200, created.json)
+    assert live.call("POST", "/api/auth/login/", login).status == 200
+    patient = live.call("POST", "/api/patients/", GRABBED | {"name": "X"}, token).json
+    changed = live.call("PUT", f"/api/patients/{patient['id']}/", GRABBED | {"name": "X"}, token).json
+    assert changed == patient
+    assert (patient["created_by"], patient["version"]) == (created.json["id"], 1)
+    with psycopg2.connect(live.database_url) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT is_staff, is_superuser, is_active FROM accounts_user WHERE username = 'mass'")
+        assert cursor.fetchall() == [(False, False, True)]
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/patients", "/api/doctors", "/api/mappings", "/api/auth/register", "/api/auth/login"]
+)
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
+def test_a_path_without_its_slash_names_the_right_one_and_is_not_redirected(
+    method: str, path: str, live: LiveServer, alice_live: dict[str, Any], tables: Tables
+) -> None:
+    answer = live.call(method, path, {"name": CANARY}, alice_live["access"])
+    check_refusal(answer, {404}, tables(), tables)
+    assert answer.json["detail"] == f"Every path ends in a slash: send this to {path}/ instead."
+    assert "Location" not in answer.headers
+
+
+def test_pipelined_requests_are_answered_each_and_in_order(live: LiveServer, alice_live: dict[str, Any]) -> None:
+    token = alice_live["access"].encode()
+    created = request("POST", "/api/patients/", json.dumps({"name": "Piped"}).encode(), token=token)
+    kept = [part.replace(b"Connection: close\r\n", b"") for part in (created, request("GET", "/api/x/", token=token))]
+    with socket.create_connection((live.host, live.port), timeout=20) as connection:
+        connection.sendall(kept[0] + kept[1] + request("GET", "/api/patients/?limit=1", token=token))
+        received = b""
+        while block := connection.recv(65536):
+            received += block
+    answers = [parse(b"HTTP/1.1 " + part) for part in received.split(b"HTTP/1.1 ")[1:]]
+    assert [answer.status for answer in answers if answer] == [201, 404, 200]
+    assert answers[-1] is not None
+    assert answers[-1].json[0]["name"] == "Piped"
+
+
+def test_after_all_of_it_the_same_process_answers(live: LiveServer, alice_live: dict[str, Any], tables: Tables) -> None:
+    """Sends the whole corpus once more, at once and without looking, and compares the worker before and after."""
+    before, rows = workers(live), tables()
+    with ThreadPoolExecutor(8) as senders:
+        answers = list(senders.map(lambda case: send(live, case, alice_live["access"]), corpus()))
+    assert [answer.status for answer in answers if answer and answer.status >= 500] == []
+    assert live.call("GET", "/api/patients/", None, alice_live["access"]).status == 200
+    assert workers(live) == before != set()
+    assert tables() == rows
+
+
+def workers(live: LiveServer) -> set[tuple[int, float]]:
+    """The processes that listen on the server's port and their children, each with the time it began."""
+    found: set[tuple[int, float]] = set()
+    for process in psutil.Process().children(recursive=True):
+        if str(live.port) in process.cmdline():
+            found |= {(one.pid, one.create_time()) for one in [process, *process.children(recursive=True)]}
+    return found
