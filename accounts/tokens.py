@@ -2,6 +2,8 @@
 
 import re
 
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework_simplejwt.exceptions import TokenError
 from rest_framework_simplejwt.tokens import AccessToken, RefreshToken, Token
 
 from accounts.models import LoginSession
@@ -33,3 +35,15 @@ def session_named(token: Token) -> LoginSession | None:
         return None
     sessions = LoginSession.objects.live().filter(pk=ids[0], user_id=ids[1], user__is_active=True)
     return sessions.select_related("user").first()
+
+
+def session_of(refresh: str) -> tuple[LoginSession, str]:
+    """The session and the token id of a genuine refresh token. AuthenticationFailed (401) for any other."""
+    try:
+        token = RefreshToken(refresh)  # type: ignore[arg-type]
+    except TokenError as error:
+        raise AuthenticationFailed("The refresh token is not valid; log in again.") from error
+    session = session_named(token)
+    if session is None:
+        raise AuthenticationFailed("The refresh token is not valid; log in again.")
+    return session, str(token.get("jti"))

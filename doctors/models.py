@@ -22,7 +22,10 @@ class Doctor(Record):
 
     class Meta:
         ordering = ["-id"]
-        indexes = [models.Index(fields=["-id"], condition=Q(deleted_at=None), name="doctor_list")]
+        indexes = [
+            models.Index(fields=["-id"], condition=Q(deleted_at=None), name="doctor_list"),
+            models.Index(fields=["-id"], condition=Q(deleted_at__isnull=False), name="doctor_list_deleted"),
+        ]
         constraints = [
             models.CheckConstraint(condition=~Q(name=""), name="doctor_name_given"),
         ]

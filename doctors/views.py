@@ -7,7 +7,7 @@ from rest_framework.permissions import IsAuthenticatedOrReadOnly
 from doctors.models import Doctor
 from doctors.serializers import DoctorSerializer
 from healthcare.api.schema import PROBLEM, described
-from healthcare.api.viewsets import RecordViewSet
+from healthcare.api.viewsets import RestorableViewSet
 
 
 @extend_schema_view(
@@ -17,7 +17,7 @@ from healthcare.api.viewsets import RecordViewSet
     )
 )
 @described("doctors", one="a doctor", many="the doctors")
-class DoctorViewSet(RecordViewSet):
+class DoctorViewSet(RestorableViewSet):
     """Doctors, public to read."""
 
     queryset = Doctor.objects.none()
@@ -25,4 +25,4 @@ class DoctorViewSet(RecordViewSet):
     permission_classes = [IsAuthenticatedOrReadOnly]
 
     def get_queryset(self) -> QuerySet[Doctor]:
-        return Doctor.objects.active()
+        return self.shown(Doctor.objects.all())

@@ -5,6 +5,7 @@ import hmac
 from datetime import timedelta
 from pathlib import Path
 
+from corsheaders.defaults import default_headers
 from django.core.exceptions import ImproperlyConfigured
 from dotenv import load_dotenv
 
@@ -46,6 +47,7 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "healthcare.apps.HealthcareConfig",
     "healthcare.isolation.apps.IsolationConfig",
+    "healthcare.api.apps.APIConfig",
     "accounts",
     "patients",
     "doctors",
@@ -140,7 +142,8 @@ if len(str(SIMPLE_JWT["SIGNING_KEY"])) < 32:
     raise ImproperlyConfigured("JWT_SIGNING_KEY is too short; give it at least 32 random characters or leave it out.")
 
 CORS_ALLOWED_ORIGINS = environment.origins("CORS_ALLOWED_ORIGINS")
-CORS_EXPOSE_HEADERS = ["Link", "X-Total-Count", "X-Request-Id", "Retry-After", "ETag"]
+CORS_ALLOW_HEADERS = [*default_headers, "if-match", "if-none-match", "idempotency-key"]
+CORS_EXPOSE_HEADERS = ["Link", "X-Total-Count", "X-Request-Id", "Retry-After", "ETag", "Idempotency-Replayed"]
 CSRF_TRUSTED_ORIGINS = environment.origins("CSRF_TRUSTED_ORIGINS")
 
 SECURE_SSL_REDIRECT = HTTPS

@@ -3,17 +3,17 @@
 from django.db.models import QuerySet
 
 from healthcare.api.schema import described
-from healthcare.api.viewsets import RecordViewSet
+from healthcare.api.viewsets import RestorableViewSet
 from patients.models import Patient
 from patients.serializers import PatientSerializer
 
 
 @described("patients", one="a patient", many="your patients")
-class PatientViewSet(RecordViewSet):
+class PatientViewSet(RestorableViewSet):
     """Patients are seen by nobody but the user who created them."""
 
     queryset = Patient.objects.none()
     serializer_class = PatientSerializer
 
     def get_queryset(self) -> QuerySet[Patient]:
-        return Patient.objects.owned_by(self.request.user).active()
+        return self.shown(Patient.objects.owned_by(self.request.user))

@@ -30,7 +30,7 @@ class KeysetPagination(BasePagination):
         self.request = request
         limit = read_limit(request.query_params.get("limit"))
         direction, key = read_cursor(request.query_params.get("cursor"))
-        self.total = queryset.count() if read_count(request.query_params.get("count")) else None
+        self.total = queryset.count() if read_flag(request, "count") else None
         if direction == ">":
             rows = list(queryset.filter(pk__gt=key).order_by("pk")[: limit + 1])
             page = rows[:limit][::-1]
@@ -95,7 +95,9 @@ def read_cursor(value: str | None) -> tuple[str, int]:
     return match[1], int(match[2])
 
 
-def read_count(value: str | None) -> bool:
+def read_flag(request: Request, name: str) -> bool:
+    """A query parameter that is `true` or `false`, the default."""
+    value = request.query_params.get(name)
     if value not in {None, "true", "false"}:
-        raise ValidationError({"count": ["Write true or false."]})
+        raise ValidationError({name: ["Write true or false."]})
     return value == "true"

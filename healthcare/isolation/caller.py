@@ -1,6 +1,9 @@
 """Entering the database as a caller: for the rest of the transaction, as the restricted role."""
 
-from django.db import connection
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import connection, transaction
 
 from healthcare.isolation import ROLE
 
@@ -20,3 +23,11 @@ def enter(user_id: int | None) -> None:
     """Work as this user until the transaction ends; as nobody, who owns no rows, with None."""
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {ENTER.format(caller='%s')}", ["" if user_id is None else str(user_id)])
+
+
+@contextmanager
+def entered(user_id: int | None) -> Iterator[None]:
+    """A transaction as this user, in a view that has none around it."""
+    with transaction.atomic():
+        enter(user_id)
+        yield

@@ -50,7 +50,7 @@ class Row:
     `access`: PRIVATE answers only to a living login, and a record only to its owner; SHARED is read by anyone and
     written by any living login; OPEN asks nobody who they are; a PAGE neither, and it may be cached. `records` names
     the kind of record that the id in the path means, by method where that differs. HEAD follows GET; OPTIONS answers
-    200 unless it is named.
+    200 unless it is named. `finds_deleted` is for what brings a deleted record back.
     """
 
     route: str
@@ -58,6 +58,7 @@ class Row:
     methods: dict[str, int]
     body: Body = lambda world, owner: {}
     records: str | dict[str, str] = ""
+    finds_deleted: bool = False
 
     def kind(self, method: str) -> str:
         return self.records if isinstance(self.records, str) else self.records.get(method, self.records["GET"])
@@ -68,6 +69,8 @@ class Row:
             return 401
         default = {"HEAD": self.methods.get("GET", 405), "OPTIONS": 200}.get(method, 405)
         status = self.methods.get(method, default)
+        if thing == "deleted" and self.finds_deleted:
+            return status
         visible = thing in ({"", "own", "other's"} if self.access == "SHARED" else {"", "own"})
         return status if visible or status == 405 or method == "OPTIONS" else 404
 
@@ -99,9 +102,11 @@ ROWS = [
     Row("api/auth/sessions/<int:pk>/", "PRIVATE", {"DELETE": 204}, records="session"),
     Row("api/patients/", "PRIVATE", {"GET": 200, "POST": 201}, lambda world, owner: {"name": "New", "age": 34}),
     Row("api/patients/<int:pk>/", "PRIVATE", ONE_RECORD, lambda world, owner: {"name": "Changed"}, "patient"),
+    Row("api/patients/<int:pk>/restore/", "PRIVATE", {"POST": 200}, records="patient", finds_deleted=True),
     Row("api/patients/<int:pk>/doctors/", "PRIVATE", {"GET": 200}, records="patient"),
     Row("api/doctors/", "SHARED", {"GET": 200, "POST": 201}, lambda world, owner: {"name": "New"}),
     Row("api/doctors/<int:pk>/", "SHARED", ONE_RECORD, lambda world, owner: {"name": "Changed"}, "doctor"),
+    Row("api/doctors/<int:pk>/restore/", "SHARED", {"POST": 200}, records="doctor", finds_deleted=True),
     Row("api/mappings/", "PRIVATE", {"GET": 200, "POST": 201}, new_assignment),
     Row(
         "api/mappings/<int:pk>/",

@@ -91,7 +91,7 @@ def test_the_index_lists_every_model_and_says_whose_admin_it_is(staff: User):
         "auth": ["Group"],
         "doctors": ["Doctor"],
         "mappings": ["Mapping"],
-        "patients": ["Patient"],
+        "patients": ["ErasureReceipt", "Patient"],
     }
     assert "<title>Records and accounts | Healthcare admin</title>" in answer.content.decode()
 
@@ -227,5 +227,5 @@ def test_every_model_of_the_rooms_is_in_the_admin():
     registered = {model._meta.label for model in admin.site._registry}
     assert registered == {
         "accounts.Attempts", "accounts.LoginSession", "accounts.User", "auth.Group",
-        "doctors.Doctor", "mappings.Mapping", "patients.Patient",
+        "doctors.Doctor", "mappings.Mapping", "patients.ErasureReceipt", "patients.Patient",
     }  # fmt: skip
