@@ -21,7 +21,9 @@ def leave_the_wall() -> Iterator[None]:
     def leave(**_: object) -> None:
         if connection.in_atomic_block and not connection.needs_rollback:
             with connection.connection.cursor() as cursor:  # the driver's own, which no query count sees
-                cursor.execute("SET LOCAL role TO none; SET LOCAL app.user_id TO ''")
+                cursor.execute(
+                    "SET LOCAL role TO none; SET LOCAL app.user_id TO ''; SET LOCAL pghistory.context_metadata TO ''"
+                )
 
     request_finished.connect(leave)
     yield

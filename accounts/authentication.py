@@ -9,12 +9,13 @@ from rest_framework_simplejwt.authentication import JWTAuthentication
 from rest_framework_simplejwt.tokens import Token
 
 from accounts.models import LoginSession, User
-from healthcare.isolation.caller import ENTER, enter
+from healthcare.isolation.caller import ENTER, enter, metadata
 
 COLUMNS = ["id", "name", "email", "username", "password", "is_active", "is_staff", "is_superuser"]
+METADATA = "(%s::jsonb || jsonb_build_object('actor', u.id))::text"
 # One statement finds the live session and its active user, and enters the database as that user.
 AUTHENTICATE = f"""
-SELECT {", ".join(f"u.{column}" for column in COLUMNS)}, {ENTER.format(caller="u.id::text")}
+SELECT {", ".join(f"u.{column}" for column in COLUMNS)}, {ENTER.format(caller="u.id::text", metadata=METADATA)}
 FROM accounts_loginsession s JOIN accounts_user u ON u.id = s.user_id
 WHERE s.id = %s AND u.id = %s AND s.revoked_at IS NULL AND s.expires_at > now() AND u.is_active
 """  # noqa: S608  (constants alone)
@@ -28,9 +29,10 @@ class SessionJWTAuthentication(JWTAuthentication):
     """
 
     def authenticate(self, request: Request) -> Any:
+        self.request = request
         credentials = super().authenticate(request)
         if credentials is None:
-            enter(None)
+            enter(None, request)
             return None
         user, token = credentials
         return user, LoginSession(pk=token["sid"], user_id=user.pk)
@@ -40,8 +42,9 @@ class SessionJWTAuthentication(JWTAuthentication):
         return super().get_raw_token(b"Bearer " + rest) if scheme.lower() == b"bearer" else None
 
     def get_user(self, validated_token: Token) -> User:  # type: ignore[override]
+        session_id, user_id = validated_token.get("sid"), validated_token.get("user_id")
         with connection.cursor() as cursor:
-            cursor.execute(AUTHENTICATE, [validated_token.get("sid"), validated_token.get("user_id")])
+            cursor.execute(AUTHENTICATE, [metadata(None, self.request), session_id, user_id])
             row = cursor.fetchone()
         if row is None:
             raise AuthenticationFailed("The session has ended; log in again.", code="session_ended")

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pghistory
 from django.contrib.auth import authenticate
 from django.db import transaction
 from django.db.models import QuerySet
@@ -51,7 +52,8 @@ class EntryViewSet(GenericViewSet):
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         count_registration(request)
-        serializer.save()
+        with pghistory.context(actor=None, request_id=request._request.request_id):  # type: ignore[attr-defined]
+            serializer.save()
         return Response(serializer.data, status=status.HTTP_201_CREATED)
 
     @extend_schema(operation_id="auth_login", responses={200: TokenPairSerializer})
@@ -146,7 +148,7 @@ class PasswordViewSet(GenericViewSet):
         attempt.succeed()
         check_password_rules(serializer.validated_data["new_password"], user, "new_password")
         with transaction.atomic():
-            enter(user.pk)
+            enter(user.pk, request)
             user.set_password(serializer.validated_data["new_password"])
             user.save(update_fields=["password"], keep=request.auth)
         return Response(status=status.HTTP_204_NO_CONTENT)

@@ -1,20 +1,23 @@
 """/api/mappings/: who treats whom."""
 
+from collections.abc import Callable
 from typing import Any
 
 from django.db.models import QuerySet
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework.generics import get_object_or_404
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from healthcare.api.viewsets import RecordViewSet
-from mappings.models import Mapping
+from audit.views import AS_OF, ReadsRecordedViewSet
+from doctors.models import DoctorEvent
+from mappings.models import Mapping, MappingEvent
 from mappings.serializers import MappingSerializer, PatientDoctorSerializer
-from patients.models import Patient
+from patients.models import Patient, PatientEvent
 
 
-class MappingViewSet(RecordViewSet):
+@extend_schema_view(list=extend_schema(parameters=[AS_OF]))
+class MappingViewSet(ReadsRecordedViewSet):
     """The caller's assignments.
 
     `GET /api/mappings/<patient_id>/` lists a patient's doctors while `DELETE /api/mappings/<id>/` takes an assignment's
@@ -22,20 +25,44 @@ class MappingViewSet(RecordViewSet):
     """
 
     queryset = Mapping.objects.none()
+    event_model = MappingEvent
     serializer_class = MappingSerializer
     http_method_names = ["get", "head", "post", "delete"]
 
-    def get_queryset(self) -> QuerySet[Mapping]:
+    def get_queryset(self) -> QuerySet:
+        if self.as_of:
+            then: QuerySet = MappingEvent.objects.owned_by(self.request.user).as_of(self.as_of)
+            return then.filter(patient__in=self.patients().values("id"))
         return Mapping.objects.owned_by(self.request.user).current()
 
-    @extend_schema(operation_id="mappings_doctors", responses=PatientDoctorSerializer(many=True))
+    def patients(self) -> QuerySet:
+        if self.as_of:
+            then: QuerySet = PatientEvent.objects.owned_by(self.request.user).as_of(self.as_of)
+            return then
+        return Patient.objects.owned_by(self.request.user).active()
+
+    def asked_for(self) -> list[int]:
+        return super().asked_for() if self.action in {"retrieve", "doctors"} else []
+
+    @extend_schema(operation_id="mappings_doctors", responses=PatientDoctorSerializer(many=True), parameters=[AS_OF])
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         return self.doctors(request, **kwargs)
 
-    @extend_schema(operation_id="patients_doctors", responses=PatientDoctorSerializer(many=True))
+    @extend_schema(operation_id="patients_doctors", responses=PatientDoctorSerializer(many=True), parameters=[AS_OF])
     def doctors(self, request: Request, pk: str) -> Response:
         """The doctors who treat a patient of the caller, the latest assignment first."""
-        patient = get_object_or_404(Patient.objects.owned_by(request.user).active(), pk=pk)
-        mappings = self.get_queryset().filter(patient=patient).select_related("doctor")
-        doctors = PatientDoctorSerializer(self.paginate_queryset(mappings), many=True)
-        return self.get_paginated_response(doctors.data)
+        mappings = self.get_queryset().filter(patient=get_object_or_404(self.patients(), id=pk).id)
+        if self.as_of:
+            page = with_past_doctors(self.paginate_queryset, mappings, DoctorEvent.objects.as_of(self.as_of))
+        else:
+            page = self.paginate_queryset(mappings.select_related("doctor"))
+        return self.get_paginated_response(PatientDoctorSerializer(page, many=True).data)
+
+
+def with_past_doctors(paginate: Callable[[QuerySet], list], mappings: QuerySet, doctors: QuerySet) -> list:
+    """A page of past assignments, each with its doctor as of the same time."""
+    page = paginate(mappings.filter(doctor__in=doctors.values("id")))
+    then = {event.id: event.record() for event in doctors.filter(pgh_obj_id__in=[row.doctor_id for row in page])}
+    for row in page:
+        row.doctor = then[row.doctor_id]
+    return page

@@ -39,6 +39,7 @@ def belongs_to_somebody(model: type[Model]) -> bool:
     fields = [field for field in model._meta.get_fields() if isinstance(field, ForeignKey)]
     return (
         ours
+        and not model._meta.proxy  # which has no table of its own
         and not model._meta.auto_created
         and any(
             field.related_model._meta.label == settings.AUTH_USER_MODEL
