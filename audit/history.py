@@ -46,8 +46,8 @@ class Recorder(EventTrigger):
         values = ", ".join(f'{self.row}."{column}"' for column in columns)
         return self.format_sql(f"""
             INSERT INTO "{self.event_model._meta.db_table}"
-                ({names}, pgh_created_at, pgh_label, pgh_obj_id, pgh_context)
-            VALUES ({values}, clock_timestamp(), '{self.label}', {self.row}."id", {CONTEXT});
+                ({names}, pgh_created_at, pgh_label, pgh_context)
+            VALUES ({values}, clock_timestamp(), '{self.label}', {CONTEXT});
             RETURN NULL;
         """)  # noqa: S608  (names of our own models)
 
@@ -87,7 +87,7 @@ class EventQuerySet(OwnedQuerySet):
         record stood, not as it was corrected since."""
         model: Any = self.model
         ended, until = model.ended_column(), model.objects.filter(pgh_created_at__lte=at)
-        later = until.filter(pgh_obj_id=OuterRef("pgh_obj_id"), pgh_id__gt=OuterRef("pgh_id"))
+        later = until.filter(id=OuterRef("id"), pgh_id__gt=OuterRef("pgh_id"))
         return (
             self.filter(~Exists(later), pgh_created_at__lte=at, **{f"{ended}__isnull": True})
             .exclude(pgh_label=Deleted.label)
@@ -130,9 +130,9 @@ def remember(
 
     `listed_by` names the columns that lists of the past are drawn by; `exclude` what is never kept.
     """
-    indexes = [models.Index(fields=["pgh_obj", "-pgh_id"], name=f"{model._meta.model_name}_history")]
+    indexes = [models.Index(fields=["id", "-pgh_id"], name=f"{model._meta.model_name}_history")]
     indexes += [
-        models.Index(fields=[field, "-pgh_obj", "-pgh_id"], name=f"{model._meta.model_name}_then_{field}")
+        models.Index(fields=[field, "-id", "-pgh_id"], name=f"{model._meta.model_name}_then_{field}")
         for field in listed_by
     ]
     events: type[Event] = create_event_model(  # type: ignore[assignment]
@@ -141,7 +141,7 @@ def remember(
         Updated(),
         Deleted(),
         exclude=list(exclude),
-        obj_field=pghistory.ObjForeignKey(related_name="events", db_index=False),
+        obj_field=None,  # type: ignore[arg-type]  # the row's own id says whose event it is
         context_field=pghistory.ContextJSONField(null=False),
         context_id_field=None,  # type: ignore[arg-type]
         append_only=True,

@@ -9,6 +9,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.db import connection, models
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from audit.history import remember
 
@@ -127,7 +128,7 @@ class Forgotten(models.Model):
 class Seal(models.Model):
     """The signature of the rows of one table that came after its last seal, up to `last_id`: see `seals`."""
 
-    at = models.DateTimeField(db_default=ClockTimestamp())
+    at = models.DateTimeField(default=timezone.now)
     table = models.CharField(max_length=63)
     columns = ArrayField(models.CharField(max_length=63))
     row_ids = ArrayField(models.BigIntegerField())

@@ -31,8 +31,8 @@ class RecordExisting(Operation):
         )
         schema_editor.execute(
             f"INSERT INTO {schema_editor.quote_name(events._meta.db_table)} "  # noqa: S608  (names of our own models)
-            f"({columns}, pgh_created_at, pgh_label, pgh_obj_id, pgh_context) "
-            f"SELECT {columns}, {self.since}, 'insert', id, jsonb_build_object('application', 'manage.py migrate') "
+            f"({columns}, pgh_created_at, pgh_label, pgh_context) "
+            f"SELECT {columns}, {self.since}, 'insert', jsonb_build_object('application', 'manage.py migrate') "
             f"FROM {schema_editor.quote_name(table)} ORDER BY id"
         )
 

@@ -42,7 +42,8 @@ def row_code(key: bytes, table: str, row: Row) -> bytes:
 
 def seal_code(key: bytes, seal: Seal, previous: str) -> str:
     """The code of a seal, over everything in it and the code of the one before."""
-    content = [previous, seal.table, seal.columns, seal.row_ids, seal.last_id, seal.latest.timestamp()]
+    times = [seal.at.timestamp(), seal.latest.timestamp()]
+    content = [previous, seal.table, seal.columns, seal.row_ids, seal.last_id, times]
     return hmac.new(key, json.dumps(content).encode() + bytes(seal.codes), hashlib.sha256).hexdigest()
 
 
@@ -85,7 +86,8 @@ class Verifier:
         self.code, self.rows, self.forgotten = "", 0, 0
 
     def verify(self, seal: Seal) -> None:
-        if not hmac.compare_digest(seal.code, seal_code(self.key, seal, self.code)) or seal.table not in self.tables:
+        genuine = hmac.compare_digest(seal.code, seal_code(self.key, seal, self.code))
+        if not genuine or seal.table not in self.tables:
             raise TamperingError(f"audit_seal {seal.pk} was altered, or one before it is missing.")
         table = self.tables[seal.table]
         found = {row.id: row for row in table.rows(self.position[table.name], seal.last_id, tuple(seal.columns))}
@@ -115,11 +117,18 @@ class Verifier:
     def check_date(self, table: Table, row: Row) -> None:
         if table.name in self.latest and row.at < self.latest[table.name] - CLOCK_STEP:
             raise TamperingError(
-                f"{table.name} {row.id} was inserted with a date before rows that were sealed earlier."
+                f"{table.name} {row.id} was inserted with a date before rows sealed earlier."
             )
 
-    def verify_unsealed(self) -> int:
-        """Look through the rows since the last seals, of which only the dates can be checked; returns how many."""
+    def finish(self, missing: str | None) -> int:
+        """Look through the rows since the last seals, of which only the dates can be checked; returns how many.
+
+        `missing` is a seal that was printed once and did not come along.
+        """
+        if not self.code:
+            raise TamperingError("There is no seal: run seal_audit first. If it ran before, all seals were removed.")
+        if missing:
+            raise TamperingError(f"audit_seal {missing.partition(':')[0]} is missing: the chain's end was removed.")
         count = 0
         for table in self.tables.values():
             for row in table.after(self.position[table.name]):

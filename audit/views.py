@@ -43,7 +43,7 @@ class HistoryViewSet(RecordViewSet):
         if self.request.method not in SAFE_METHODS or self.action in {"history", "access_log"}:
             raise ValidationError({"as_of": ["The past can be read only, and its history is one."]})
         try:
-            at = parse_datetime(text.replace(" ", "+") if "T" in text else text)
+            at = parse_datetime(text.replace(" ", "+")) if "T" in text else None  # a + that was not escaped is a space
         except ValueError:
             at = None
         if at is None:
@@ -62,7 +62,7 @@ class HistoryViewSet(RecordViewSet):
     @action(detail=True, permission_classes=[IsAuthenticated])
     def history(self, request: Request, pk: int) -> Response:
         """Every change of the record, the latest first."""
-        events = self.event_model.objects.filter(pgh_obj_id=self.get_object().pk)
+        events = self.event_model.objects.filter(id=self.get_object().pk)
         page = self.paginate_queryset(events)
         before = events.filter(pgh_id__lt=page[-1].pk).order_by("-pgh_id").first() if page else None
         for event, previous in zip(page, [*page[1:], before], strict=False):

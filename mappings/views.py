@@ -62,7 +62,7 @@ class MappingViewSet(ReadsRecordedViewSet):
 def with_past_doctors(paginate: Callable[[QuerySet], list], mappings: QuerySet, doctors: QuerySet) -> list:
     """A page of past assignments, each with its doctor as of the same time."""
     page = paginate(mappings.filter(doctor__in=doctors.values("id")))
-    then = {event.id: event.record() for event in doctors.filter(pgh_obj_id__in=[row.doctor_id for row in page])}
+    then = {event.id: event.record() for event in doctors.filter(id__in=[row.doctor_id for row in page])}
     for row in page:
         row.doctor = then[row.doctor_id]
     return page

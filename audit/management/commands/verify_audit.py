@@ -27,15 +27,7 @@ class Command(BaseCommand):
                 if verifier.rows - reported >= 100_000:
                     reported = verifier.rows
                     self.stderr.write(f"{reported} rows verified so far")
-            if not verifier.code:
-                raise CommandError(
-                    "There is no seal: run seal_audit first. If it has run before, all seals were removed."
-                )
-            if not held:
-                raise TamperingError(
-                    f"audit_seal {expected.partition(':')[0]} is missing: the end of the chain was removed."
-                )
-            unsealed = verifier.verify_unsealed()
+            unsealed = verifier.finish(None if held else expected)
         except TamperingError as finding:
             raise CommandError(str(finding)) from finding
         self.stdout.write(
