@@ -116,9 +116,7 @@ class Verifier:
 
     def check_date(self, table: Table, row: Row) -> None:
         if table.name in self.latest and row.at < self.latest[table.name] - CLOCK_STEP:
-            raise TamperingError(
-                f"{table.name} {row.id} was inserted with a date before rows sealed earlier."
-            )
+            raise TamperingError(f"{table.name} {row.id} was inserted with a date before rows sealed earlier.")
 
     def finish(self, missing: str | None) -> int:
         """Look through the rows since the last seals, of which only the dates can be checked; returns how many.

@@ -115,7 +115,11 @@ def test_a_patient_as_of_a_time_is_what_was_answered_then(as_alice: LoggedInClie
     for absent in (before, now()):
         assert as_alice.get(f"{path}?as_of={absent}").status_code == 404
     assert [row["name"] for row in as_alice.get(f"/api/patients/?as_of={then}").json()] == ["Ana"]
-    assert as_alice.get(f"/api/patients/?as_of={before}").json() == as_alice.get(f"/api/patients/?as_of={now()}").json() == []
+    assert (
+        as_alice.get(f"/api/patients/?as_of={before}").json()
+        == as_alice.get(f"/api/patients/?as_of={now()}").json()
+        == []
+    )
 
 
 def test_the_age_is_that_of_the_day_asked_for(as_alice: LoggedInClient, alice: User) -> None:
