@@ -77,7 +77,7 @@ def seals() -> Iterator[Seal]:
 
 
 class Verifier:
-    """Walks the chain from its beginning. Raises TamperingError at the first row or seal that is not as it was sealed."""
+    """Walks the chain from its beginning. Raises TamperingError at the first row or seal that is not as it was."""
 
     def __init__(self, key: bytes, tables: list[Table]) -> None:
         self.key, self.tables = key, {table.name: table for table in tables}

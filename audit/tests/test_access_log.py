@@ -12,7 +12,7 @@ from accounts.models import User
 from audit.admin import ReadsRecordedAdmin
 from audit.checks import admin_pages_record_reads
 from audit.models import AccessLog, PatientAccess
-from conftest import PASSWORD, LoggedInClient
+from conftest import LoggedInClient
 from doctors.tests.factories import make_doctor
 from healthcare.isolation.caller import enter
 from mappings.models import Mapping

@@ -87,7 +87,7 @@ ALTER = {PatientEvent: "address = 'elsewhere'", AccessLog: "actor = actor + 1"}
 def test_an_altered_row_is_named(patient: Patient, model: Any) -> None:
     table, key = model._meta.db_table, middle(model)
     with superuser() as cursor:
-        cursor.execute(f"UPDATE {table} SET {ALTER[model]} WHERE {model._meta.pk.column} = %s", [key])
+        cursor.execute(f"UPDATE {table} SET {ALTER[model]} WHERE {model._meta.pk.column} = %s", [key])  # noqa: S608
     with pytest.raises(CommandError, match=f"^{table} {key} was altered.$"):
         verify()
 
@@ -96,7 +96,7 @@ def test_an_altered_row_is_named(patient: Patient, model: Any) -> None:
 def test_a_removed_row_is_named(patient: Patient, model: Any) -> None:
     table, key = model._meta.db_table, middle(model)
     with superuser() as cursor:
-        cursor.execute(f"DELETE FROM {table} WHERE {model._meta.pk.column} = %s", [key])
+        cursor.execute(f"DELETE FROM {table} WHERE {model._meta.pk.column} = %s", [key])  # noqa: S608
     with pytest.raises(CommandError, match=f"^{table} {key} is missing.$"):
         verify()
 
@@ -106,7 +106,7 @@ def test_a_row_put_among_the_sealed_ones_is_named(patient: Patient, model: Any) 
     table, key = model._meta.db_table, model._meta.pk.column
     rest = ", ".join(f'"{field.column}"' for field in model._meta.concrete_fields if field.column != key)
     with superuser() as cursor:
-        copy = f"INSERT INTO {table} ({key}, {rest}) SELECT %s, {rest} FROM {table} WHERE {key} = %s"
+        copy = f"INSERT INTO {table} ({key}, {rest}) SELECT %s, {rest} FROM {table} WHERE {key} = %s"  # noqa: S608
         cursor.execute(copy, [-5, middle(model)])
     with pytest.raises(CommandError, match=f"^{table} -5 was inserted after its time was sealed.$"):
         verify()
@@ -210,7 +210,7 @@ def test_many_rows_are_sealed_in_batches(patient: Patient) -> None:
     table, values = Table.of(AccessLog), "clock_timestamp(), 1, 'x', '{}'::bigint[], 'owner', '', 200"
     names = "at, actor, action, patient_ids, basis, request_id, outcome"
     with connection.cursor() as cursor:
-        cursor.execute(f"INSERT INTO audit_accesslog ({names}) SELECT {values} FROM generate_series(1, 2500)")
+        cursor.execute(f"INSERT INTO audit_accesslog ({names}) SELECT {values} FROM generate_series(1, 2500)")  # noqa: S608
     assert [seal_batch(seal_key(), table, table.settled()) for _ in range(4)] == [1000, 1000, 500, 0]
     assert "0 rows are not sealed yet" in verify()
 
