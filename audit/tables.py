@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from django.apps import apps
+from django.core.management.base import CommandError
 from django.db import connection
 from django.db.models import Model
 
@@ -15,6 +16,7 @@ from audit.models import AccessLog, Forgotten
 
 FIRST = -(2**63)  # below every id
 BATCH = 1000  # rows
+PATIENCE = 300  # seconds to wait for transactions under way
 
 
 class Row(NamedTuple):
@@ -51,13 +53,18 @@ class Table:
         """An id up to which no row can appear any more, but by tampering.
 
         Who inserts locks the table before it draws an id, and until it commits. So the ids up to the largest now seen
-        are settled when all who hold that lock now have ended; others go on writing meanwhile.
+        are settled when all who hold that lock now have ended; others go on writing meanwhile. Raises CommandError
+        when one of them does not end in time.
         """
         with connection.cursor() as cursor:
             cursor.execute(f'SELECT coalesce(max("{self.key}"), %s) FROM "{self.name}"', [FIRST])  # noqa: S608
             largest: int = cursor.fetchone()[0]
-            writers = self.writers()
+            writers, give_up = self.writers(), time.monotonic() + PATIENCE
             while writers & self.writers():
+                if time.monotonic() > give_up:
+                    raise CommandError(
+                        f"A transaction that writes to {self.name} does not end; see pg_stat_activity, then try again."
+                    )
                 time.sleep(0.05)
         return largest
 

@@ -15,6 +15,7 @@ from audit.models import AccessLog, PatientAccess
 from conftest import LoggedInClient
 from doctors.tests.factories import make_doctor
 from healthcare.isolation.caller import enter
+from healthcare.tests.live import LiveServer
 from mappings.models import Mapping
 from mappings.tests.factories import make_mapping
 from patients.models import Patient, PatientEvent
@@ -236,3 +237,12 @@ def test_the_access_log_is_drawn_from_its_index(alice: User) -> None:
         transaction.set_rollback(True)
     assert "access_to_patient" in plan, plan
     assert "Seq Scan on audit_accesslog" not in plan, plan
+
+
+def test_a_refused_read_is_committed_though_its_request_is_rolled_back(live: LiveServer) -> None:
+    (_, hers), (bob, his) = live.register(), live.register()
+    patient = live.call("POST", "/api/patients/", {"name": "Ana"}, hers["access"]).json["id"]
+    refused = live.call("GET", f"/api/patients/{patient}/", token=his["access"])
+    assert refused.status == 404
+    (row,) = live.call("GET", f"/api/patients/{patient}/access-log/", token=hers["access"]).json
+    assert (row["actor"], row["outcome"], row["request_id"]) == (bob["id"], 404, refused.headers["X-Request-Id"])

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import StringIO
@@ -252,6 +253,42 @@ def test_the_exit_status_tells_cron(live: LiveServer, connect: Any) -> None:
     assert run(live, "verify_audit").returncode == 0
 
 
+def wait_until_waiting(watching: Any) -> None:
+    """Until a seal has looked again whether those who write have ended."""
+    looks = (
+        "SELECT FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
+        "AND state = 'idle' AND query LIKE 'SELECT virtualtransaction%audit_accesslog%'"
+    )
+    for _ in range(1200):
+        with watching, watching.cursor() as cursor:
+            cursor.execute(looks)
+            if cursor.fetchone() is not None:
+                return
+        time.sleep(0.05)
+    raise AssertionError("no seal waits")
+
+
+def test_a_writer_that_never_ends_is_named(monkeypatch: pytest.MonkeyPatch, db: None) -> None:
+    monkeypatch.setattr("audit.tables.PATIENCE", 0.2)
+    writer = psycopg2.connect(**{**connection.get_connection_params(), "cursor_factory": None})
+    with writer.cursor() as cursor:
+        cursor.execute("LOCK TABLE audit_accesslog IN ROW EXCLUSIVE MODE")
+    with pytest.raises(CommandError, match="A transaction that writes to audit_accesslog does not end"):
+        Table.of(AccessLog).settled()
+    writer.close()
+    assert isinstance(Table.of(AccessLog).settled(), int)
+
+
+def test_a_short_key_stops_every_command_with_one_sentence() -> None:
+    command = [sys.executable, "-m", "django", "check"]
+    environment = {**os.environ, "AUDIT_SEAL_KEY": "short", "DJANGO_SETTINGS_MODULE": "healthcare.settings"}
+    ended = subprocess.run(command, cwd=settings.BASE_DIR, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode != 0
+    assert ended.stderr.splitlines()[-1].endswith(
+        "AUDIT_SEAL_KEY is too short; give it at least 32 random characters or leave it out."
+    )
+
+
 def test_a_seal_waits_for_those_who_write_at_the_moment_and_for_nobody_else(live: LiveServer, connect: Any) -> None:
     early, late = connect(), connect()
     row = (
@@ -267,7 +304,7 @@ def test_a_seal_waits_for_those_who_write_at_the_moment_and_for_nobody_else(live
     late.commit()
     sealing = threading.Thread(target=run, args=(live, "seal_audit"))
     sealing.start()
-    sealing.join(timeout=3)
+    wait_until_waiting(connect())
     assert sealing.is_alive()
     with late.cursor() as cursor:
         cursor.execute(row)  # nobody is kept from writing meanwhile
