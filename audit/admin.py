@@ -41,10 +41,15 @@ class ReadsRecordedAdmin(ModelAdmin):
             paginator.page = recording(paginator.page, lambda rows: self.record_read(request, "suggest", rows))  # type: ignore[method-assign]
         return paginator
 
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        record = super().get_object(request, object_id, from_field)
+        request.record_shown = record  # type: ignore[attr-defined]
+        return record
+
     def recorded(self, request: HttpRequest, action: str, key: str | None, response: HttpResponseBase) -> Any:
-        if key is not None and response.status_code == 200:
-            record = self.get_object(request, key)
-            self.record_read(request, action, [record] if record else [])
+        record = getattr(request, "record_shown", None)
+        if key is not None and record is not None and response.status_code == 200:
+            self.record_read(request, action, [record])
         return response
 
     def record_read(self, request: HttpRequest, action: str, records: Iterable[Any]) -> None:
