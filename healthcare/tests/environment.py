@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import signal
 
 TEST_ENVIRONMENT = {
     # One for a whole run: the workers of pytest-xdist inherit it.
@@ -19,3 +20,7 @@ TEST_ENVIRONMENT = {
     "SESSION_HOURS": "168",
 }
 os.environ.update(TEST_ENVIRONMENT)
+
+# A run in a script's background ignores Ctrl-C, and so would the programs that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
