@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pghistory
 from django.contrib.auth import authenticate
 from django.db import transaction
 from django.db.models import QuerySet
@@ -61,7 +62,8 @@ class EntryViewSet(GenericViewSet):
         count_registration(request)
 
         def save() -> Response:
-            serializer.save()
+            with pghistory.context(actor=None, request_id=request._request.request_id):  # type: ignore[attr-defined]
+                serializer.save()
             return Response(serializer.data, status=status.HTTP_201_CREATED)
 
         with transaction.atomic():
@@ -162,7 +164,7 @@ class PasswordViewSet(GenericViewSet):
         user: Any = request.user
         key = Key.of(request)
         if key:  # an answer lost on its way: the password that was current then is not any more
-            with entered(user.pk):
+            with entered(user.pk, request):
                 key.claim()
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
@@ -181,7 +183,7 @@ class PasswordViewSet(GenericViewSet):
             user.save(update_fields=["password"], keep=request.auth)
             return Response(status=status.HTTP_204_NO_CONTENT)
 
-        with entered(user.pk):
+        with entered(user.pk, request):
             return once(key, change)
 
 

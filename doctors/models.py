@@ -1,9 +1,12 @@
 """Doctors: FHIR R4 Practitioner, a public directory."""
 
+from typing import Any
+
 from django.core.validators import MaxValueValidator
 from django.db import models
 from django.db.models import Q
 
+from audit.history import remember
 from healthcare.ownership import Record, RecordQuerySet
 from healthcare.text import NameField, PhoneField
 
@@ -32,3 +35,6 @@ class Doctor(Record):
 
     def __str__(self) -> str:
         return self.name
+
+
+DoctorEvent: Any = remember(Doctor)

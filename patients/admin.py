@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from accounts.admin import ReadOnlyAdmin
+from audit.admin import ReadsRecordedAdmin
 from healthcare.admin import RecordAdmin, StateFilter
 from healthcare.merging import MergingForm
 from patients.models import OLDEST, ErasureReceipt, Patient
@@ -39,7 +40,7 @@ class PatientForm(MergingForm):
 
 
 @admin.register(Patient)
-class PatientAdmin(RecordAdmin):
+class PatientAdmin(ReadsRecordedAdmin, RecordAdmin):
     form = PatientForm
     list_display = ["name", "age", "gender", "identifier", "phone", "created_by", "created_at"]
     list_filter = [StateFilter, "gender", "deceased", "created_at"]

@@ -2,11 +2,16 @@
 
 from collections import Counter
 
+from django.apps import apps
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
 from django.db.models import ForeignObjectRel, Model, QuerySet
 
+from audit.erasure import forget_accesses, forget_events
+from audit.history import Event
+from audit.models import AccessLog
+from healthcare.api.models import KeptAnswer
 from patients.models import ErasureReceipt, Patient
 
 
@@ -18,8 +23,11 @@ def erase(patient_id: int, *, reason: str, account: str, username: str = "") -> 
     """
     patient = Patient.objects.select_for_update().get(pk=patient_id)
     counts = erase_rows(Patient, [patient.pk])
+    counts[AccessLog._meta.db_table] += forget_accesses(patient.pk)
+    # An answer kept for a repeated request may hold the patient; the owner's others only lose that protection.
+    counts[KeptAnswer._meta.db_table] += remove(KeptAnswer.objects.filter(user_id=patient.created_by_id))
     return ErasureReceipt.objects.create(
-        patient_id=patient_id, account=account, username=username, reason=reason, counts=dict(sorted(counts.items()))
+        patient_id=patient_id, account=account, username=username, reason=reason, counts=dict(sorted((+counts).items()))
     )
 
 
@@ -38,6 +46,8 @@ def erase_rows(model: type[Model], keys: list[int]) -> Counter[str]:
     counts[model._meta.db_table] += remove(model._base_manager.filter(pk__in=keys))
     for reference in loose:
         counts += erase_rows(*referring(reference, keys))
+    for events in (events for events in apps.get_models() if getattr(events, "pgh_tracked_model", None) is model):
+        counts[events._meta.db_table] += remove(events._base_manager.filter(id__in=keys))
     kind = ContentType.objects.get_for_model(model)
     entries = LogEntry.objects.filter(content_type=kind, object_id__in=[str(key) for key in keys])
     counts[LogEntry._meta.db_table] += remove(entries)
@@ -46,7 +56,7 @@ def erase_rows(model: type[Model], keys: list[int]) -> Counter[str]:
 
 def remove(rows: QuerySet) -> int:
     """Delete rows that nothing refers to any more. The one place where what is append-only is let go."""
-    return rows.delete()[0]
+    return forget_events(rows) if issubclass(rows.model, Event) else rows.delete()[0]
 
 
 def references(model: type[Model]) -> tuple[list[ForeignObjectRel], list[ForeignObjectRel]]:

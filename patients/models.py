@@ -1,6 +1,7 @@
 """Patients: FHIR R4 Patient, seen by nobody but the user who created them."""
 
 import datetime
+from typing import Any
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
@@ -8,6 +9,7 @@ from django.db.models import Q
 from django.db.models.functions import ExtractYear
 from django.utils import timezone
 
+from audit.history import Event, remember
 from healthcare.ownership import OwnedModel
 from healthcare.text import NameField, PhoneField, one_visible_line
 
@@ -95,3 +97,20 @@ class ErasureReceipt(models.Model):
 
     def __str__(self) -> str:
         return f"patient {self.patient_id}, {self.erased_at:%Y-%m-%d}"
+
+
+class PastPatient(Event):
+    as_of: datetime.datetime
+    birth_date: datetime.date | None
+    birth_year: int | None
+
+    class Meta:
+        abstract = True
+
+    @property
+    def age(self) -> int | None:
+        """Whole years on the day that `as_of` asked for."""
+        return age_on(timezone.localdate(self.as_of), self.birth_date, self.birth_year)
+
+
+PatientEvent: Any = remember(Patient, PastPatient, listed_by=["created_by"])

@@ -227,7 +227,9 @@ def tampered(token: str, **changes: Any) -> str:
 
 def contents(execute: Callable[[str], list[tuple[str, str]]] | None = None, without: str = "") -> dict[str, str]:
     """What every table of the models holds, as a hash of its rows. `execute` runs it on another connection."""
-    tables = {model._meta.db_table for model in apps.get_models(include_auto_created=True)} - {without}
+    tables = {model._meta.db_table for model in apps.get_models(include_auto_created=True) if model._meta.managed} - {
+        without
+    }
     statement = " UNION ALL ".join(
         f"SELECT '{table}', md5(coalesce(string_agg(t::text, '|' ORDER BY t::text), '')) FROM {table} t"  # noqa: S608
         for table in sorted(tables)

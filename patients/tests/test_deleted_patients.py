@@ -131,8 +131,14 @@ def test_a_restore_can_be_held_to_a_state(as_alice: LoggedInClient, alice: User)
     assert as_alice.post(f"{path}restore/", headers={"If-Match": restored["ETag"]}).status_code == 200
 
 
-def test_a_restore_costs_four_queries(as_alice: LoggedInClient, deleted: Patient) -> None:
-    named = ["session and user of the token", "the patient, locked", "the update", "the patient as it is now"]
+def test_a_restore_costs_these_queries(as_alice: LoggedInClient, deleted: Patient) -> None:
+    named = [
+        "session and user of the token",
+        "the patient, locked",
+        "the update",
+        "the patient as it is now",
+        "who read",
+    ]
     with CaptureQueriesContext(connection) as queries:
         assert as_alice.post(f"/api/patients/{deleted.pk}/restore/").status_code == 200
     statements = [query["sql"] for query in queries if not query["sql"].startswith(("SAVEPOINT", "RELEASE"))]

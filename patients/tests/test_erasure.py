@@ -92,7 +92,7 @@ def test_nothing_in_the_database_tells_of_the_person_any_more(
 def test_what_was_erased_is_printed_by_table(canary: Patient) -> None:
     printed = erase(canary.pk)
     receipt = ErasureReceipt.objects.get()
-    counted = [f"  {table} {count}" for table, count in receipt.counts.items()]
+    counted = [f"  {table} {count}" for table, count in sorted(receipt.counts.items())]
     assert printed.splitlines() == ["Erased:", *counted, f"Receipt {receipt.pk}."]
     assert receipt.counts.items() >= {"patients_patient": 1, "mappings_mapping": 2, "django_admin_log": 2}.items()
 
@@ -166,10 +166,8 @@ def test_it_asks_before_it_erases(live: LiveServer) -> None:
     path = f"/api/patients/{number}/"
     for answer, message in (("", "Nobody to ask"), ("yes\n", "Nothing was erased."), ("\n", "Nothing was erased.")):
         refused = run(live, str(number), "--reason", "x", answer=answer)
-        assert (refused.returncode, refused.stdout.splitlines()[:2]) == (
-            1,
-            ["Would be erased:", "  patients_patient 1"],
-        )
+        assert (refused.returncode, refused.stdout.splitlines()[0]) == (1, "Would be erased:")
+        assert "  patients_patient 1" in refused.stdout.splitlines()
         assert message in refused.stderr
         assert live.call("GET", path, None, token).status == 200
     done = run(live, str(number), "--reason", "x", answer=f"{number}\n")
