@@ -1,7 +1,7 @@
 """A random sequence of calls against a model of dicts: after each one the API shows what the model says.
 
 A short run from a fixed seed is part of the tests. The long one, from a new seed each time:
-`STATE_MACHINE_EXAMPLES=1000 python3 manage.py test healthcare/tests/test_state_machine.py`, about twenty minutes.
+`STATE_MACHINE_EXAMPLES=1000 python3 manage.py test healthcare/tests/test_state_machine.py`, about half an hour.
 """
 
 import json
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from conftest import LoggedInClient
+from patients.models import Patient
 
 LONG = os.environ.get("STATE_MACHINE_EXAMPLES")
 PROFILE = settings(
@@ -270,3 +271,4 @@ class Calls(RuleBasedStateMachine):
 def test_every_sequence_of_calls_does_what_the_model_says(as_alice: LoggedInClient) -> None:
     Calls.client = as_alice
     run_state_machine_as_test(Calls, settings=PROFILE)
+    assert not Patient.objects.exists()  # each run was undone
