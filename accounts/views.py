@@ -16,7 +16,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
-from accounts.limits import LoginAttempt, address_of, count_registration
+from accounts.limits import LoginAttempt, count_registration
 from accounts.models import LoginSession, User
 from accounts.serializers import (
     LoginSerializer,
@@ -28,7 +28,7 @@ from accounts.serializers import (
     UserSerializer,
     check_password_rules,
 )
-from accounts.tokens import pair, session_of
+from accounts.tokens import pair, session_of, start_session
 from healthcare.api.concurrency import ConditionalRequests
 from healthcare.api.idempotency import PARAMETER, IdempotentMixin, Key, once
 from healthcare.api.schema import PROBLEM
@@ -102,14 +102,6 @@ class EntryViewSet(GenericViewSet):
         if not session.token_id:
             raise AuthenticationFailed("The refresh token is not valid; log in again.")
         return Response(pair(session))
-
-
-def start_session(user: User, request: Request) -> LoginSession | None:
-    """A session for a user whose password was just checked; None when it changed since, or the user was deactivated."""
-    with transaction.atomic():
-        if not User.objects.get_queryset().unchanged(user).exists():
-            return None
-        return LoginSession.objects.start(user, request.headers.get("User-Agent", ""), address_of(request) or None)
 
 
 class AccountViewSet(IdempotentMixin, ConditionalRequests, GenericViewSet):

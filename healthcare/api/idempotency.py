@@ -40,6 +40,15 @@ PARAMETER = OpenApiParameter(
     "answered first, with `Idempotency-Replayed: true`, and nothing happens twice. Use a new UUID for each request. "
     "422 when the key came with another request before, 409 while that one is under way.",
 )
+REPLAYED = {
+    "description": "`true` when this is the answer of the first time, by its `Idempotency-Key`.",
+    "schema": {"const": "true"},
+}
+
+
+def taken_by(operation: dict[str, Any]) -> bool:
+    """Whether an OpenAPI operation takes the header."""
+    return any(parameter["name"] == HEADER for parameter in operation.get("parameters", []))
 
 
 class Replayed(Exception):  # noqa: N818  (no error: the request was answered before)

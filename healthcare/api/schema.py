@@ -53,10 +53,7 @@ HEADERS: dict[str, dict[str, Any]] = {
         "description": "How many there are in all, with `?count=true`.",
         "schema": {"type": "integer", "minimum": 0},
     },
-    "Idempotency-Replayed": {
-        "description": "`true` when this is the answer of the first time, by its `Idempotency-Key`.",
-        "schema": {"const": "true"},
-    },
+    "Idempotency-Replayed": idempotency.REPLAYED,
     "Retry-After": {
         "description": "Seconds to wait before the next attempt.",
         "required": True,
@@ -92,10 +89,6 @@ def example_problem(status: int) -> dict[str, Any]:
     return body
 
 
-def takes_key(operation: dict[str, Any]) -> bool:
-    return any(parameter["name"] == idempotency.HEADER for parameter in operation.get("parameters", []))
-
-
 class ProblemAutoSchema(AutoSchema):
     """Adds to every operation its errors as problems, and the headers of its answers."""
 
@@ -114,7 +107,7 @@ class ProblemAutoSchema(AutoSchema):
             names = ["X-Request-Id", *HEADERS_OF_STATUS.get(code, [])]
             if code == "200" and self._is_list_view():
                 names += ["Link", "X-Total-Count"]
-            if code < "300" and takes_key(operation):
+            if code < "300" and idempotency.taken_by(operation):
                 names.append("Idempotency-Replayed")
             shared = {name: self.shared("headers", name, HEADERS[name]) for name in names}
             response["headers"] = dict(sorted((response.get("headers", {}) | shared).items()))
@@ -130,7 +123,7 @@ class ProblemAutoSchema(AutoSchema):
         statuses = {503} | (BODY_PROBLEMS if "requestBody" in operation else set())
         statuses |= {400} if "query" in places else set()
         statuses |= {404} if "path" in places else set()
-        statuses |= {400, 409, 422} if takes_key(operation) else set()
+        statuses |= {400, 409, 422} if idempotency.taken_by(operation) else set()
         # Where logging in is a choice, a token that is sent must be good all the same.
         return statuses | ({401} if self.view.get_authenticators() else set())
 
