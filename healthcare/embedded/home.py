@@ -5,6 +5,8 @@ import os
 import re
 import stat
 import sys
+import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -80,12 +82,20 @@ class Home:
             raise from_os_error(error, self.folder) from error
 
     def make_folder(self, folder: Path) -> None:
-        try:
-            folder.mkdir(0o700)
-        except FileExistsError:
+        if not self.account:
+            with suppress(FileExistsError):
+                folder.mkdir(0o700)
             return
-        if self.account:
-            self.account.take(folder)
+        # Never there without its owner: another process of root would take it for one that the account cannot enter,
+        # and would put a second server elsewhere.
+        new = tempfile.mkdtemp(prefix=f"{folder.name[:200]}.new-", dir=folder.parent)
+        try:
+            self.account.take(Path(new))
+            os.rename(new, folder)
+        except OSError:
+            os.rmdir(new)
+            if not folder.is_dir():  # somebody else was faster
+                raise
 
     def make_socket_folder(self) -> None:
         self.make_folder(self.socket_folder)

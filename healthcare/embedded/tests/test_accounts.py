@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from healthcare.embedded.home import digest
+from healthcare.embedded.account import Account
+from healthcare.embedded.home import Home, digest, resolve
 from healthcare.embedded.tests.place import Place
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="takes root")
@@ -42,6 +43,23 @@ def test_root_hands_the_server_to_an_unprivileged_account(place: Place) -> None:
     assert place.postmaster().uids().real != 0
     assert place.supervisor().uids().real == place.postmaster().uids().real
     assert place.data.stat().st_uid == place.postmaster().uids().real
+
+
+def test_root_never_shows_a_folder_that_its_account_cannot_enter(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = resolve(place.home)
+    seen: list[Home] = []
+
+    def take(account: Account, path: Path) -> None:
+        resolve.cache_clear()
+        seen.append(resolve(place.home))  # what another process would find at this moment
+        os.chown(path, account.uid, account.gid)
+
+    monkeypatch.setattr(Account, "take", take)
+    home.make()
+    home.make()
+    assert seen == [home]
+    assert place.home.stat().st_uid == home.owner
+    assert list(place.home.parent.iterdir()) == [place.home]
 
 
 def test_root_leaves_a_folder_that_only_root_may_enter_as_it_is(
