@@ -24,7 +24,9 @@ def leave_the_wall() -> Iterator[None]:
         if connection.in_atomic_block:
             # The driver's own cursor: no query count sees it. A transaction that has failed ends all the same.
             with suppress(InFailedSqlTransaction), connection.connection.cursor() as cursor:
-                cursor.execute("SET LOCAL role TO none; SET LOCAL app.user_id TO ''")
+                cursor.execute(
+                    "SET LOCAL role TO none; SET LOCAL app.user_id TO ''; SET LOCAL pghistory.context_metadata TO ''"
+                )
 
     request_finished.connect(leave)
     yield

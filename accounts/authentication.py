@@ -10,13 +10,14 @@ from rest_framework_simplejwt.tokens import Token
 
 from accounts.models import LoginSession, User
 from accounts.tokens import named_in
-from healthcare.isolation.caller import ENTER, enter
+from healthcare.isolation.caller import ENTER, enter, metadata
 
 # In the model's own order, which is how `from_db` reads them.
 COLUMNS = [field.attname for field in User._meta.concrete_fields if field.name not in {"last_login", "created_at"}]
+METADATA = "(%s::jsonb || jsonb_build_object('actor', u.id))::text"
 # One statement finds the live session and its active user, and enters the database as that user.
 AUTHENTICATE = f"""
-SELECT {", ".join(f"u.{column}" for column in COLUMNS)}, {ENTER.format(caller="u.id::text")}
+SELECT {", ".join(f"u.{column}" for column in COLUMNS)}, {ENTER.format(caller="u.id::text", metadata=METADATA)}
 FROM accounts_loginsession s JOIN accounts_user u ON u.id = s.user_id
 WHERE s.id = %s AND u.id = %s AND s.revoked_at IS NULL AND s.expires_at > now() AND u.is_active
 """  # noqa: S608  (constants alone)
@@ -30,9 +31,10 @@ class SessionJWTAuthentication(JWTAuthentication):
     """
 
     def authenticate(self, request: Request) -> Any:
+        self.request = request
         credentials = super().authenticate(request)
         if credentials is None:
-            enter(None)
+            enter(None, request)
             return None
         user, token = credentials
         return user, LoginSession(pk=token["sid"], user_id=user.pk)
@@ -46,7 +48,7 @@ class SessionJWTAuthentication(JWTAuthentication):
         row = None
         if ids is not None:
             with connection.cursor() as cursor:
-                cursor.execute(AUTHENTICATE, ids)
+                cursor.execute(AUTHENTICATE, [metadata(None, self.request), *ids])
                 row = cursor.fetchone()
         if row is None:
             raise AuthenticationFailed("The session has ended; log in again.", code="session_ended")

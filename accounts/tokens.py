@@ -2,9 +2,14 @@
 
 import re
 
+from django.db import transaction
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+from rest_framework_simplejwt.exceptions import TokenError
 from rest_framework_simplejwt.tokens import AccessToken, RefreshToken, Token
 
-from accounts.models import LoginSession
+from accounts.limits import address_of
+from accounts.models import LoginSession, User
 
 
 def pair(session: LoginSession) -> dict[str, str]:
@@ -33,3 +38,23 @@ def session_named(token: Token) -> LoginSession | None:
         return None
     sessions = LoginSession.objects.live().filter(pk=ids[0], user_id=ids[1], user__is_active=True)
     return sessions.select_related("user").first()
+
+
+def start_session(user: User, request: Request) -> LoginSession | None:
+    """A session for a user whose password was just checked; None when it changed since, or the user was deactivated."""
+    with transaction.atomic():
+        if not User.objects.get_queryset().unchanged(user).exists():
+            return None
+        return LoginSession.objects.start(user, request.headers.get("User-Agent", ""), address_of(request) or None)
+
+
+def session_of(refresh: str) -> tuple[LoginSession, str]:
+    """The session and the token id of a genuine refresh token. AuthenticationFailed (401) for any other."""
+    try:
+        token = RefreshToken(refresh)  # type: ignore[arg-type]
+    except TokenError as error:
+        raise AuthenticationFailed("The refresh token is not valid; log in again.") from error
+    session = session_named(token)
+    if session is None:
+        raise AuthenticationFailed("The refresh token is not valid; log in again.")
+    return session, str(token.get("jti"))

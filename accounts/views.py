@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pghistory
 from django.contrib.auth import authenticate
 from django.db import transaction
 from django.db.models import QuerySet
@@ -14,10 +15,8 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
-from rest_framework_simplejwt.exceptions import TokenError
-from rest_framework_simplejwt.tokens import RefreshToken
 
-from accounts.limits import LoginAttempt, address_of, count_registration
+from accounts.limits import LoginAttempt, count_registration
 from accounts.models import LoginSession, User
 from accounts.serializers import (
     LoginSerializer,
@@ -29,9 +28,11 @@ from accounts.serializers import (
     UserSerializer,
     check_password_rules,
 )
-from accounts.tokens import pair, session_named
+from accounts.tokens import pair, session_of, start_session
+from healthcare.api.concurrency import ConditionalRequests
+from healthcare.api.idempotency import PARAMETER, IdempotentMixin, Key, once
 from healthcare.api.schema import PROBLEM
-from healthcare.isolation.caller import enter, leave
+from healthcare.isolation.caller import entered, leave
 
 
 # Not one transaction a request: what a refused login counts, and what a replayed token revokes, must stay.
@@ -50,15 +51,23 @@ class EntryViewSet(GenericViewSet):
         operation_id="auth_register",
         summary="Register",
         description="At most 60 an hour from one address.",
+        parameters=[PARAMETER],
         responses={201: UserSerializer, 429: PROBLEM},
     )
     @action(detail=False, methods=["post"], serializer_class=RegistrationSerializer)
     def register(self, request: Request) -> Response:
+        key = Key.of(request)
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         count_registration(request)
-        serializer.save()
-        return Response(serializer.data, status=status.HTTP_201_CREATED)
+
+        def save() -> Response:
+            with pghistory.context(actor=None, request_id=request._request.request_id):  # type: ignore[attr-defined]
+                serializer.save()
+            return Response(serializer.data, status=status.HTTP_201_CREATED)
+
+        with transaction.atomic():
+            return once(key, save)
 
     @extend_schema(
         operation_id="auth_login",
@@ -95,27 +104,7 @@ class EntryViewSet(GenericViewSet):
         return Response(pair(session))
 
 
-def start_session(user: User, request: Request) -> LoginSession | None:
-    """A session for a user whose password was just checked; None when it changed since, or the user was deactivated."""
-    with transaction.atomic():
-        if not User.objects.get_queryset().unchanged(user).exists():
-            return None
-        return LoginSession.objects.start(user, request.headers.get("User-Agent", ""), address_of(request) or None)
-
-
-def session_of(refresh: str) -> tuple[LoginSession, str]:
-    """The session and the token id of a genuine refresh token. AuthenticationFailed (401) for any other."""
-    try:
-        token = RefreshToken(refresh)  # type: ignore[arg-type]
-    except TokenError as error:
-        raise AuthenticationFailed("The refresh token is not valid; log in again.") from error
-    session = session_named(token)
-    if session is None:
-        raise AuthenticationFailed("The refresh token is not valid; log in again.")
-    return session, str(token.get("jti"))
-
-
-class AccountViewSet(GenericViewSet):
+class AccountViewSet(IdempotentMixin, ConditionalRequests, GenericViewSet):
     """The caller's own account."""
 
     serializer_class = UserSerializer
@@ -128,7 +117,10 @@ class AccountViewSet(GenericViewSet):
     @extend_schema(operation_id="auth_me_update", summary="Change your name or e-mail")
     @me.mapping.patch
     def update_me(self, request: Request) -> Response:
-        serializer = self.get_serializer(request.user, data=request.data, partial=True)
+        # Locked, since a user has no version that the write could compare.
+        user = User.objects.select_for_update(no_key=True).get(pk=request.user.pk or 0)
+        self.require(user)
+        serializer = self.get_serializer(user, data=request.data, partial=True)
         serializer.is_valid(raise_exception=True)
         serializer.save()
         return Response(serializer.data)
@@ -156,27 +148,35 @@ class PasswordViewSet(GenericViewSet):
         operation_id="auth_password",
         summary="Change your password",
         description="Ends your other login sessions.",
+        parameters=[PARAMETER],
         responses={204: None, 429: PROBLEM},
     )
     @action(detail=False, methods=["post"])
     def password(self, request: Request) -> Response:
+        user: Any = request.user
+        key = Key.of(request)
+        if key:  # an answer lost on its way: the password that was current then is not any more
+            with entered(user.pk, request):
+                key.claim()
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        user: Any = request.user
         leave()
         attempt = LoginAttempt.begin(request, user.username, user)
         if not user.check_password(serializer.validated_data["current_password"]):
             raise serializers.ValidationError({"current_password": ["This is not the current password."]})
         attempt.succeed()
         check_password_rules(serializer.validated_data["new_password"], user, "new_password")
-        with transaction.atomic():
-            enter(user.pk)
+
+        def change() -> Response:
             # Of two changes at once the second one knows the old password only, and its session has ended.
             if not User.objects.get_queryset().unchanged(user).exists():
                 raise AuthenticationFailed("The session has ended; log in again.")
             user.set_password(serializer.validated_data["new_password"])
             user.save(update_fields=["password"], keep=request.auth)
-        return Response(status=status.HTTP_204_NO_CONTENT)
+            return Response(status=status.HTTP_204_NO_CONTENT)
+
+        with entered(user.pk, request):
+            return once(key, change)
 
 
 @extend_schema_view(

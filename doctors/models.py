@@ -1,9 +1,12 @@
 """Doctors: FHIR R4 Practitioner, a public directory."""
 
+from typing import Any
+
 from django.core.validators import MaxValueValidator
 from django.db import models
 from django.db.models import Q
 
+from audit.history import remember
 from healthcare.ownership import Record, RecordQuerySet
 from healthcare.text import NameField, PhoneField
 
@@ -22,10 +25,16 @@ class Doctor(Record):
 
     class Meta:
         ordering = ["-id"]
-        indexes = [models.Index(fields=["-id"], condition=Q(deleted_at=None), name="doctor_list")]
+        indexes = [
+            models.Index(fields=["-id"], condition=Q(deleted_at=None), name="doctor_list"),
+            models.Index(fields=["-id"], condition=Q(deleted_at__isnull=False), name="doctor_list_deleted"),
+        ]
         constraints = [
             models.CheckConstraint(condition=~Q(name=""), name="doctor_name_given"),
         ]
 
     def __str__(self) -> str:
         return self.name
+
+
+DoctorEvent: Any = remember(Doctor)

@@ -4,25 +4,29 @@ from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework.permissions import IsAuthenticatedOrReadOnly
 
-from doctors.models import Doctor
+from audit.views import AS_OF, HistoryViewSet
+from doctors.models import Doctor, DoctorEvent
 from doctors.serializers import DoctorSerializer
 from healthcare.api.schema import PROBLEM, described
-from healthcare.api.viewsets import RecordViewSet
+from healthcare.api.viewsets import DELETED, RestorableViewSet
 
 
 @extend_schema_view(
+    list=extend_schema(parameters=[AS_OF, DELETED]),
+    retrieve=extend_schema(parameters=[AS_OF]),
     destroy=extend_schema(
         description="409 while the doctor treats anybody: end those assignments first.",
         responses={204: None, 409: PROBLEM},
-    )
+    ),
 )
 @described("doctors", one="a doctor", many="the doctors")
-class DoctorViewSet(RecordViewSet):
+class DoctorViewSet(HistoryViewSet, RestorableViewSet):
     """Doctors, public to read."""
 
     queryset = Doctor.objects.none()
+    event_model = DoctorEvent
     serializer_class = DoctorSerializer
     permission_classes = [IsAuthenticatedOrReadOnly]
 
-    def get_queryset(self) -> QuerySet[Doctor]:
-        return Doctor.objects.active()
+    def get_queryset(self) -> QuerySet:
+        return DoctorEvent.objects.as_of(self.as_of) if self.as_of else self.shown(Doctor.objects.all())

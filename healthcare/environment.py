@@ -1,6 +1,8 @@
 """Strict reading of environment variables: a value that cannot be understood stops the start with one sentence."""
 
 import os
+import sys
+from pathlib import Path
 from typing import Any
 
 import dj_database_url
@@ -15,6 +17,14 @@ FALSE = {"false", "0", "no", "off"}
 def text(name: str, default: str = "") -> str:
     """The variable without surrounding blanks; an empty one counts as unset."""
     return os.environ.get(name, "").strip() or default
+
+
+def key(name: str) -> str:
+    """A secret that signs; empty when it is left out."""
+    value = text(name)
+    if value and len(value) < 32:
+        raise ImproperlyConfigured(f"{name} is too short; give it at least 32 random characters or leave it out.")
+    return value
 
 
 def boolean(name: str, default: bool) -> bool:
@@ -54,6 +64,13 @@ def origins(name: str) -> list[str]:
     return found
 
 
+def program() -> str:
+    """What PostgreSQL, and with it the history of a change, calls this process: the command, or `healthcare`."""
+    path = Path(sys.argv[0])
+    command = path.name == "manage.py" or path.stem == "django-admin" or path.parent.name == "django"
+    return f"manage.py {sys.argv[1]}" if command and len(sys.argv) > 1 else "healthcare"
+
+
 def database(name: str) -> dict[str, Any]:
     """Django's settings of one PostgreSQL: the embedded one unless the variable holds a URL."""
     url = text(name, "embedded:")
@@ -69,5 +86,7 @@ def database(name: str) -> dict[str, Any]:
         raise ImproperlyConfigured(f"{name} cannot be read (are special characters %-encoded?); {good}.") from error
     if not config["NAME"]:
         raise ImproperlyConfigured(f"{name} names no database; {good}.")
-    config.setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)  # seconds
+    options: dict[str, Any] = config.setdefault("OPTIONS", {})
+    options.setdefault("connect_timeout", 5)  # seconds
+    options.setdefault("application_name", program())
     return config | {"ATOMIC_REQUESTS": True}

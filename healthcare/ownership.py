@@ -19,6 +19,9 @@ class RecordQuerySet(models.QuerySet):
     def active(self) -> Self:
         return self.filter(**{f"{self.ended_column}__isnull": True})
 
+    def hidden(self) -> Self:
+        return self.filter(**{f"{self.ended_column}__isnull": False})
+
     def locked(self) -> Self:
         """Locked until the transaction ends, so that what refers to a row and what hides it wait for each other."""
         return self.select_for_update(of=("self",), no_key=True)
@@ -27,6 +30,11 @@ class RecordQuerySet(models.QuerySet):
         """Hide the active rows among these and return how many there were."""
         now = timezone.now()
         return self.active().update(**{self.ended_column: at or now, "updated_at": now, "version": F("version") + 1})
+
+    def restore(self) -> int:
+        """Bring the hidden rows among these back and return how many there were."""
+        changes = {self.ended_column: None, "updated_at": timezone.now(), "version": F("version") + 1}
+        return self.hidden().update(**changes)
 
 
 class OwnedQuerySet(RecordQuerySet):
@@ -45,8 +53,15 @@ class Record(models.Model):
     updated_at = models.DateTimeField(auto_now=True)
     version = models.PositiveIntegerField(default=1, editable=False)
 
+    pinned = False  # whether it may be written only in the version that was read
+
     class Meta:
         abstract = True
+
+    def row(self) -> RecordQuerySet:
+        """Its row, for the one UPDATE that writes it; none when it is pinned and was changed since it was read."""
+        rows: RecordQuerySet = type(self)._default_manager.filter(pk=self.pk)  # type: ignore[assignment]
+        return rows.filter(version=self.version) if self.pinned else rows
 
 
 class OwnedModel(Record):

@@ -15,9 +15,13 @@ PHONE = RegexValidator(
 
 def one_visible_line(value: str) -> None:
     """Refuse control characters and a text of which nothing can be seen, such as zero-width spaces alone."""
-    categories = {unicodedata.category(character) for character in value}
-    if "Cc" in categories or not any(category[0] in "LNPS" for category in categories):
+    if not one_line(value):
         raise ValidationError("Enter one line of visible text.", code="invalid")
+
+
+def one_line(value: str) -> bool:
+    categories = {unicodedata.category(character) for character in value}
+    return "Cc" not in categories and any(category[0] in "LNPS" for category in categories)
 
 
 class NameField(models.CharField):

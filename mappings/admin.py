@@ -5,6 +5,7 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 
+from audit.admin import ReadsRecordedAdmin
 from healthcare.admin import RecordAdmin, StateFilter
 from healthcare.merging import MergingForm
 from mappings.models import Mapping
@@ -23,7 +24,7 @@ class MappingForm(MergingForm):
 
 
 @admin.register(Mapping)
-class MappingAdmin(RecordAdmin):
+class MappingAdmin(ReadsRecordedAdmin, RecordAdmin):
     form = MappingForm
     list_display = ["id", "patient", "doctor", "role", "is_primary", "started_at", "ended_at", "created_by"]
     list_filter = [StateFilter, "is_primary", "started_at"]

@@ -1,6 +1,6 @@
 """Mappings: who treats whom, FHIR R4 CareTeam.participant. An assignment ends, it is never removed."""
 
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from django.db import models
 from django.db.models import F, Q
@@ -8,6 +8,7 @@ from django.db.models.expressions import Combinable
 from django.db.models.functions import Greatest, Now
 from django.utils import timezone
 
+from audit.history import remember
 from healthcare.ownership import OwnedModel, OwnedQuerySet
 
 
@@ -62,3 +63,6 @@ class Mapping(OwnedModel):
 
     def __str__(self) -> str:
         return f"{self.patient_id} – {self.doctor_id}"
+
+
+MappingEvent: Any = remember(Mapping, listed_by=["created_by", "patient"])

@@ -59,5 +59,5 @@ class PatientDoctorSerializer(DoctorSerializer):
         fields = [*DoctorSerializer.Meta.fields, "mapping"]
 
     def to_representation(self, instance: Mapping) -> dict[str, Any]:
-        instance.doctor.mapping = instance.pk  # type: ignore[attr-defined]
+        instance.doctor.mapping = instance.id  # type: ignore[attr-defined]
         return super().to_representation(instance.doctor)

@@ -1,5 +1,6 @@
 """/api/mappings/: who treats whom."""
 
+from collections.abc import Callable
 from typing import Any
 
 from django.db.models import QuerySet
@@ -8,11 +9,12 @@ from rest_framework.generics import get_object_or_404
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from audit.views import AS_OF, ReadsRecordedViewSet
+from doctors.models import DoctorEvent
 from healthcare.api.schema import described
-from healthcare.api.viewsets import RecordViewSet
-from mappings.models import Mapping
+from mappings.models import Mapping, MappingEvent
 from mappings.serializers import MappingSerializer, PatientDoctorSerializer
-from patients.models import Patient
+from patients.models import Patient, PatientEvent
 
 
 def path_id(whose: str) -> OpenApiParameter:
@@ -20,21 +22,35 @@ def path_id(whose: str) -> OpenApiParameter:
 
 
 @extend_schema_view(
+    list=extend_schema(parameters=[AS_OF]),
     destroy=extend_schema(
         description="Takes the id of the **assignment**. It ends; its history stays.",
         parameters=[path_id("The id of an assignment.")],
-    )
+    ),
 )
 @described("mappings", one="an assignment", many="your assignments")
-class MappingViewSet(RecordViewSet):
+class MappingViewSet(ReadsRecordedViewSet):
     """Who treats whom: a doctor assigned to a patient of yours."""
 
     queryset = Mapping.objects.none()
+    event_model = MappingEvent
     serializer_class = MappingSerializer
     http_method_names = ["get", "head", "options", "post", "delete"]
 
-    def get_queryset(self) -> QuerySet[Mapping]:
+    def get_queryset(self) -> QuerySet:
+        if self.as_of:
+            then: QuerySet = MappingEvent.objects.owned_by(self.request.user).as_of(self.as_of)
+            return then.filter(patient__in=self.patients().values("id"))
         return Mapping.objects.owned_by(self.request.user).current()
+
+    def patients(self) -> QuerySet:
+        if self.as_of:
+            then: QuerySet = PatientEvent.objects.owned_by(self.request.user).as_of(self.as_of)
+            return then
+        return Patient.objects.owned_by(self.request.user).active()
+
+    def asked_for(self) -> list[int]:
+        return super().asked_for() if self.action in {"retrieve", "doctors"} else []
 
     @extend_schema(
         operation_id="mappings_doctors",
@@ -44,7 +60,7 @@ class MappingViewSet(RecordViewSet):
             "part of this API's contract. `GET /api/patients/{id}/doctors/` answers the same without the ambiguity. "
             "`mapping` in each doctor is the id of the assignment, which `DELETE` takes."
         ),
-        parameters=[path_id("The id of a patient of yours.")],
+        parameters=[path_id("The id of a patient of yours."), AS_OF],
         responses=PatientDoctorSerializer(many=True),
     )
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -57,12 +73,23 @@ class MappingViewSet(RecordViewSet):
             "The doctors who treat a patient of yours, the latest assignment first. `mapping` in each is the id that "
             "`DELETE /api/mappings/{id}/` takes. `GET /api/mappings/{id}/` answers the same."
         ),
-        parameters=[path_id("The id of a patient of yours.")],
+        parameters=[path_id("The id of a patient of yours."), AS_OF],
         responses=PatientDoctorSerializer(many=True),
     )
     def doctors(self, request: Request, pk: str) -> Response:
         """The doctors who treat a patient of the caller, the latest assignment first."""
-        patient = get_object_or_404(Patient.objects.owned_by(request.user).active(), pk=pk)
-        mappings = self.get_queryset().filter(patient=patient).select_related("doctor")
-        doctors = PatientDoctorSerializer(self.paginate_queryset(mappings), many=True)
-        return self.get_paginated_response(doctors.data)
+        mappings = self.get_queryset().filter(patient=get_object_or_404(self.patients(), id=pk).id)
+        if self.as_of:
+            page = with_past_doctors(self.paginate_queryset, mappings, DoctorEvent.objects.as_of(self.as_of))
+        else:
+            page = self.paginate_queryset(mappings.select_related("doctor"))
+        return self.get_paginated_response(PatientDoctorSerializer(page, many=True).data)
+
+
+def with_past_doctors(paginate: Callable[[QuerySet], list], mappings: QuerySet, doctors: QuerySet) -> list:
+    """A page of past assignments, each with its doctor as of the same time."""
+    page = paginate(mappings.filter(doctor__in=doctors.values("id")))
+    then = {event.id: event.record() for event in doctors.filter(id__in=[row.doctor_id for row in page])}
+    for row in page:
+        row.doctor = then[row.doctor_id]
+    return page

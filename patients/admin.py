@@ -5,11 +5,14 @@ from typing import Any
 
 from django.contrib import admin
 from django.core.exceptions import ValidationError
+from django.http import HttpRequest
 from django.utils import timezone
 
+from accounts.admin import ReadOnlyAdmin
+from audit.admin import ReadsRecordedAdmin
 from healthcare.admin import RecordAdmin, StateFilter
 from healthcare.merging import MergingForm
-from patients.models import OLDEST, Patient
+from patients.models import OLDEST, ErasureReceipt, Patient
 
 
 class PatientForm(MergingForm):
@@ -37,7 +40,7 @@ class PatientForm(MergingForm):
 
 
 @admin.register(Patient)
-class PatientAdmin(RecordAdmin):
+class PatientAdmin(ReadsRecordedAdmin, RecordAdmin):
     form = PatientForm
     list_display = ["name", "age", "gender", "identifier", "phone", "created_by", "created_at"]
     list_filter = [StateFilter, "gender", "deceased", "created_at"]
@@ -51,3 +54,15 @@ class PatientAdmin(RecordAdmin):
     def describe(self, record: Patient) -> str:
         known = [record.name, record.birth_date or record.birth_year, record.identifier]
         return ", ".join(str(part) for part in known if part)
+
+
+@admin.register(ErasureReceipt)
+class ErasureReceiptAdmin(ReadOnlyAdmin):
+    """Made by `manage.py erase_patient` alone, and kept."""
+
+    list_display = ["patient_id", "erased_at", "account", "username", "reason"]
+    list_filter = ["erased_at"]
+    search_fields = ["=patient_id", "account", "username", "reason"]
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False

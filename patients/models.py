@@ -1,6 +1,7 @@
 """Patients: FHIR R4 Patient, seen by nobody but the user who created them."""
 
 import datetime
+from typing import Any
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
@@ -8,8 +9,9 @@ from django.db.models import Q
 from django.db.models.functions import ExtractYear
 from django.utils import timezone
 
+from audit.history import Event, remember
 from healthcare.ownership import OwnedModel
-from healthcare.text import NameField, PhoneField
+from healthcare.text import NameField, PhoneField, one_visible_line
 
 OLDEST = 150  # years; nobody has lived longer
 
@@ -43,6 +45,9 @@ class Patient(OwnedModel):
         ordering = ["-id"]
         indexes = [
             models.Index(fields=["created_by", "-id"], condition=Q(deleted_at=None), name="patient_list"),
+            models.Index(
+                fields=["created_by", "-id"], condition=Q(deleted_at__isnull=False), name="patient_list_deleted"
+            ),
         ]
         constraints = [
             models.CheckConstraint(condition=~Q(name=""), name="patient_name_given"),
@@ -74,3 +79,38 @@ def age_on(day: datetime.date, birth_date: datetime.date | None, birth_year: int
         before_birthday = (day.month, day.day) < (birth_date.month, birth_date.day)
         return max(0, day.year - birth_date.year - before_birthday)
     return None if birth_year is None else max(0, day.year - birth_year)
+
+
+class ErasureReceipt(models.Model):
+    """That somebody's records were erased, when, by whom and why; nothing of what they said."""
+
+    patient_id = models.BigIntegerField(help_text="The id that the patient had; ids are never given again.")
+    erased_at = models.DateTimeField(auto_now_add=True)
+    account = models.CharField(max_length=100, help_text="The operating system's account that ran the command.")
+    username = models.CharField(max_length=254, blank=True, help_text="The member of staff who asked for it.")
+    reason = models.CharField(max_length=500, validators=[one_visible_line])
+    counts = models.JSONField(help_text="How many rows were erased, by table.")
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [models.CheckConstraint(condition=~Q(reason=""), name="erasure_reason_given")]
+
+    def __str__(self) -> str:
+        return f"patient {self.patient_id}, {self.erased_at:%Y-%m-%d}"
+
+
+class PastPatient(Event):
+    as_of: datetime.datetime
+    birth_date: datetime.date | None
+    birth_year: int | None
+
+    class Meta:
+        abstract = True
+
+    @property
+    def age(self) -> int | None:
+        """Whole years on the day that `as_of` asked for."""
+        return age_on(timezone.localdate(self.as_of), self.birth_date, self.birth_year)
+
+
+PatientEvent: Any = remember(Patient, PastPatient, listed_by=["created_by"])

@@ -13,6 +13,7 @@ from rest_framework.views import exception_handler as drf_exception_handler
 
 from healthcare.api.constraints import broken_rule
 from healthcare.api.exceptions import Conflict, PayloadTooLarge, Unavailable
+from healthcare.api.idempotency import KeyReused, Replayed, UnderWay
 from healthcare.api.problems import CONTENT_TYPE, problem
 
 # Texts in place of DRF's own, which repeat the value that was sent.
@@ -27,6 +28,8 @@ SAID_HERE: tuple[type[exceptions.APIException], ...] = (
     Conflict,
     PayloadTooLarge,
     Unavailable,
+    KeyReused,
+    UnderWay,
     exceptions.ParseError,
     exceptions.AuthenticationFailed,
 )
@@ -34,6 +37,8 @@ SAID_HERE: tuple[type[exceptions.APIException], ...] = (
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
     """Answer an exception of a view as a problem; None for a defect of ours, which becomes a 500."""
+    if isinstance(exc, Replayed):
+        return exc.response
     converted = convert(exc)
     response = drf_exception_handler(converted, context)
     if response is None:

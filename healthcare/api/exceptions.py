@@ -9,6 +9,12 @@ class Conflict(exceptions.APIException):
     default_code = "conflict"
 
 
+class PreconditionFailed(exceptions.APIException):
+    status_code = 412
+    default_detail = "The record has changed since; read it again."
+    default_code = "precondition_failed"
+
+
 class PayloadTooLarge(exceptions.APIException):
     status_code = 413
     default_detail = "The body is too large."

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from http import HTTPMethod
 from uuid import uuid4
 
 from django.conf import settings
@@ -43,7 +44,7 @@ class RequestIdMiddleware(Middleware):
         response["X-Request-Id"] = request.request_id  # type: ignore[attr-defined]
         access_log.info(
             "%s /%s %d %d ms request_id=%s",
-            request.method if (request.method or "").isalpha() else "-",
+            request.method if request.method in HTTPMethod.__members__ else "-",  # a client may send any word
             request.resolver_match.route if request.resolver_match else "-",
             response.status_code,
             (time.perf_counter() - started) * 1000,

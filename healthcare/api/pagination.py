@@ -18,11 +18,13 @@ CURSOR = re.compile(r"\A([<>])([0-9]{1,18})\Z")
 
 
 class KeysetPagination(BasePagination):
-    """Newest first, by descending id. `?limit=` rows (1 to 500, default 100) from `?cursor=` on.
+    """By descending id (newest first) or another `key`. `?limit=` rows (1 to 500, default 100) from `?cursor=` on.
 
     A cursor is opaque to clients: ``<id`` for the rows older than that id, ``>id`` for the newer ones, in base64url.
     `?count=true` adds `X-Total-Count`, the one thing here whose cost grows with the list.
     """
+
+    key = "pk"
 
     def paginate_queryset(  # type: ignore[override]
         self, queryset: QuerySet, request: Request, view: APIView | None = None
@@ -30,19 +32,20 @@ class KeysetPagination(BasePagination):
         self.request = request
         limit = read_limit(request.query_params.get("limit"))
         direction, key = read_cursor(request.query_params.get("cursor"))
-        self.total = queryset.count() if read_count(request.query_params.get("count")) else None
+        self.total = queryset.count() if read_flag(request, "count") else None
         if direction == ">":
-            rows = list(queryset.filter(pk__gt=key).order_by("pk")[: limit + 1])
+            rows = list(queryset.filter(**{f"{self.key}__gt": key}).order_by(self.key)[: limit + 1])
             page = rows[:limit][::-1]
         else:
-            rows = list((queryset.filter(pk__lt=key) if direction else queryset).order_by("-pk")[: limit + 1])
+            older = queryset.filter(**{f"{self.key}__lt": key}) if direction else queryset
+            rows = list(older.order_by(f"-{self.key}")[: limit + 1])
             page = rows[:limit]
         more = len(rows) > limit
         self.links: dict[str, str] = {}
         if page and (more or direction == ">"):
-            self.links["next"] = self.link("<", page[-1].pk)
+            self.links["next"] = self.link("<", getattr(page[-1], self.key))
         if page and (direction == "<" or (more and direction == ">")):
-            self.links["prev"] = self.link(">", page[0].pk)
+            self.links["prev"] = self.link(">", getattr(page[0], self.key))
         return page
 
     def link(self, direction: str, key: int) -> str:
@@ -95,7 +98,9 @@ def read_cursor(value: str | None) -> tuple[str, int]:
     return match[1], int(match[2])
 
 
-def read_count(value: str | None) -> bool:
+def read_flag(request: Request, name: str) -> bool:
+    """A query parameter that is `true` or `false`, the default."""
+    value = request.query_params.get(name)
     if value not in {None, "true", "false"}:
-        raise ValidationError({"count": ["Write true or false."]})
+        raise ValidationError({name: ["Write true or false."]})
     return value == "true"

@@ -9,6 +9,8 @@ from drf_spectacular.plumbing import ResolvedComponent
 from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_view
 from rest_framework import serializers
 
+from healthcare.api import idempotency
+from healthcare.api.concurrency import ConditionalRequests, describe
 from healthcare.api.pagination import KeysetPagination
 from healthcare.api.problems import CONTENT_TYPE, DETAILS
 
@@ -51,6 +53,7 @@ HEADERS: dict[str, dict[str, Any]] = {
         "description": "How many there are in all, with `?count=true`.",
         "schema": {"type": "integer", "minimum": 0},
     },
+    "Idempotency-Replayed": idempotency.REPLAYED,
     "Retry-After": {
         "description": "Seconds to wait before the next attempt.",
         "required": True,
@@ -97,13 +100,22 @@ class ProblemAutoSchema(AutoSchema):
         responses = operation["responses"]
         for status in self.problem_statuses(operation) | {int(code) for code in responses if int(code) >= 400}:
             responses[str(status)] = self.problem_response(status)
+        if isinstance(self.view, ConditionalRequests):
+            describe(operation, self.method, self.problem_response)
         operation["responses"] = dict(sorted(responses.items()))
         for code, response in responses.items():
             names = ["X-Request-Id", *HEADERS_OF_STATUS.get(code, [])]
             if code == "200" and self._is_list_view():
                 names += ["Link", "X-Total-Count"]
-            response["headers"] = {name: self.shared("headers", name, HEADERS[name]) for name in sorted(names)}
+            if code < "300" and idempotency.taken_by(operation):
+                names.append("Idempotency-Replayed")
+            shared = {name: self.shared("headers", name, HEADERS[name]) for name in names}
+            response["headers"] = dict(sorted((response.get("headers", {}) | shared).items()))
         return operation
+
+    def get_override_parameters(self) -> list[Any]:
+        keyed = self.method == "POST" and isinstance(self.view, idempotency.IdempotentMixin)
+        return [idempotency.PARAMETER] if keyed else []
 
     def problem_statuses(self, operation: dict[str, Any]) -> set[int]:
         """The errors that follow from what the operation takes."""
@@ -111,6 +123,7 @@ class ProblemAutoSchema(AutoSchema):
         statuses = {503} | (BODY_PROBLEMS if "requestBody" in operation else set())
         statuses |= {400} if "query" in places else set()
         statuses |= {404} if "path" in places else set()
+        statuses |= {400, 409, 422} if idempotency.taken_by(operation) else set()
         # Where logging in is a choice, a token that is sent must be good all the same.
         return statuses | ({401} if self.view.get_authenticators() else set())
 
@@ -171,13 +184,14 @@ def described(resource: str, one: str, many: str) -> Callable[[type], type]:
         "update": f"Change {one}",
         "partial_update": f"Change some fields of {one}",
         "destroy": f"Delete {one}",
+        "restore": f"Bring back {one}",
     }
 
     def decorate(viewset: type) -> type:
         operations = {
             action: extend_schema(operation_id=f"{resource}_{action}", summary=summary)
             for action, summary in summaries.items()
-            if action not in vars(viewset)
+            if hasattr(viewset, action) and action not in vars(viewset)
         }
         return extend_schema_view(**operations)(viewset)
 

@@ -6,10 +6,10 @@ from typing import Any
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
 from django.db.models import F, QuerySet
-from django.http import Http404
 from django.utils import timezone
 from rest_framework import serializers
 
+from healthcare.api.concurrency import lost
 from healthcare.api.fields import ModelSerializer, WholeNumberField
 from healthcare.ownership import Record
 
@@ -29,12 +29,12 @@ class RecordSerializer(ModelSerializer):
     """Writes only what changes: two PATCHes of different fields both survive. A change counts the version up."""
 
     def update(self, instance: Record, validated_data: dict[str, Any]) -> Record:
-        """Raises Http404 when the record was deleted since it was read."""
+        """Raises Http404 when the record was deleted since it was read, PreconditionFailed when it is pinned and was
+        changed."""
         changes = {field: value for field, value in validated_data.items() if getattr(instance, field) != value}
         if not changes:
             return instance
-        manager = type(instance)._default_manager
         changes |= {"updated_at": timezone.now(), "version": F("version") + 1}
-        if not manager.active().filter(pk=instance.pk).update(**changes):  # type: ignore[attr-defined]
-            raise Http404
-        return manager.get(pk=instance.pk)
+        if not instance.row().active().update(**changes):
+            raise lost(instance)
+        return type(instance)._default_manager.get(pk=instance.pk)

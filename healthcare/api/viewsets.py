@@ -1,20 +1,72 @@
-"""What the viewsets of the records share."""
+"""What the viewsets share."""
 
-from django.http import Http404
+from typing import Any, TypeVar
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers, viewsets
+from rest_framework.decorators import action
+from rest_framework.exceptions import NotAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
 
+from healthcare.api.concurrency import ConditionalRequests, lost
+from healthcare.api.idempotency import IdempotentMixin
+from healthcare.api.pagination import read_flag
 from healthcare.ownership import Record, RecordQuerySet
 
+Records = TypeVar("Records", bound=RecordQuerySet)
 
-class RecordViewSet(viewsets.ModelViewSet):
+DELETED = OpenApiParameter(
+    "deleted",
+    OpenApiTypes.BOOL,
+    default=False,
+    description="Lists the deleted ones instead; `updated_at` says since when.",
+)
+
+
+class RecordViewSet(IdempotentMixin, ConditionalRequests, viewsets.ModelViewSet):
     """CRUD of records: the creator is the caller, and DELETE hides. Paths take ids alone."""
 
     lookup_value_converter = "int"
+
+    def get_object(self) -> Any:
+        record = super().get_object()
+        self.require(record)
+        return record
 
     def perform_create(self, serializer: serializers.BaseSerializer) -> None:
         serializer.save(created_by=self.request.user)
 
     def perform_destroy(self, instance: Record) -> None:
-        queryset: RecordQuerySet = type(instance)._default_manager.filter(pk=instance.pk)  # type: ignore[assignment]
-        if not queryset.end():  # somebody else was faster
-            raise Http404
+        if not instance.row().end():  # somebody else was faster
+            raise lost(instance)
+
+
+class RestorableViewSet(RecordViewSet):
+    """Records that can be brought back: `get_queryset` answers what `shown` leaves of the caller's."""
+
+    def shown(self, records: Records) -> Records:
+        """The active ones; in a list with `?deleted=true` the deleted ones, for callers who are logged in; both to
+        restore, locked so that nobody deletes or restores in between."""
+        if self.action == "restore":
+            return records.locked()
+        if self.action != "list" or not read_flag(self.request, "deleted"):
+            return records.active()
+        if not self.request.user.is_authenticated:
+            raise NotAuthenticated
+        return records.hidden()
+
+    @extend_schema(parameters=[DELETED])
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().list(request, *args, **kwargs)
+
+    @extend_schema(request=None)
+    @action(detail=True, methods=["post"])
+    def restore(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Bring a deleted record back, with everything that refers to it. One that is not deleted stays as it is, so
+        that a call whose answer was lost can be repeated."""
+        record = self.get_object()
+        if record.row().restore():
+            record.refresh_from_db()
+        return Response(self.get_serializer(record).data)

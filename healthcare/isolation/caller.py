@@ -1,13 +1,24 @@
 """Entering the database as a caller: for the rest of the transaction, as the restricted role."""
 
-from django.db import connection
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import connection, transaction
+from django.http import HttpRequest
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
 
 from healthcare.isolation import ROLE
+from healthcare.text import one_line
+
+LONGEST_REASON = 200  # characters
 
 # Local to the transaction, so that nothing stays on a pooled connection, PgBouncer's transaction pooling included.
-# The timeouts hold here alone: a migration may take its time.
+# The timeouts hold here alone: a migration may take its time. The metadata is what history's triggers keep of a change.
 ENTER = f"""set_config('app.user_id', {{caller}}, true), set_config('role', '{ROLE}', true),
-    set_config('statement_timeout', '10s', true), set_config('lock_timeout', '2s', true)"""
+    set_config('statement_timeout', '10s', true), set_config('lock_timeout', '2s', true),
+    set_config('pghistory.context_metadata', {{metadata}}, true)"""
 
 
 def leave() -> None:
@@ -16,7 +27,39 @@ def leave() -> None:
         cursor.execute("SELECT set_config('role', 'none', true)")
 
 
-def enter(user_id: int | None) -> None:
+def enter(user_id: int | None, request: HttpRequest | Request | None = None) -> None:
     """Work as this user until the transaction ends; as nobody, who owns no rows, with None."""
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {ENTER.format(caller='%s')}", ["" if user_id is None else str(user_id)])
+        cursor.execute(
+            f"SELECT {ENTER.format(caller='%s', metadata='%s')}",
+            ["" if user_id is None else str(user_id), metadata(user_id, request)],
+        )
+
+
+@contextmanager
+def entered(user_id: int | None, request: HttpRequest | Request | None = None) -> Iterator[None]:
+    """A transaction as this user, in a view that has none around it."""
+    with transaction.atomic():
+        enter(user_id, request)
+        yield
+
+
+def metadata(user_id: int | None, request: HttpRequest | Request | None) -> str:
+    """What history keeps of a request, as JSON: `actor`, `request_id`, and `reason` when X-Change-Reason gives one.
+
+    Raises ValidationError (400) for a reason that is not one visible line of at most 200 characters in UTF-8.
+    """
+    said = {"actor": user_id, "request_id": getattr(request, "request_id", "")}
+    reason = request.META.get("HTTP_X_CHANGE_REASON") if request else None
+    return json.dumps(said if reason is None else said | {"reason": read_reason(reason)})
+
+
+def read_reason(header: str) -> str:
+    try:
+        reason = header.encode("latin-1").decode("utf-8")  # WSGI hands bytes over as Latin-1 (PEP 3333)
+    except UnicodeError:
+        reason = ""
+    if not one_line(reason) or len(reason) > LONGEST_REASON:
+        message = f"Write one line of visible text, at most {LONGEST_REASON} characters, in UTF-8."
+        raise ValidationError({"X-Change-Reason": [message]})
+    return reason

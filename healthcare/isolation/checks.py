@@ -35,6 +35,7 @@ def belongs_to_somebody(model: type[Model]) -> bool:
     """Whether it is a user, or one of this project's own models that refers to one."""
     if model._meta.label == settings.AUTH_USER_MODEL:
         return True
-    ours = not model.__module__.startswith(("django.", "rest_framework")) and not model._meta.auto_created
+    ours = not model.__module__.startswith(("django.", "rest_framework"))
+    ours = ours and not model._meta.proxy and not model._meta.auto_created  # a proxy has no table of its own
     users = [field.remote_field.model for field in model._meta.get_fields() if isinstance(field, ForeignKey)]
     return ours and any(user._meta.label == settings.AUTH_USER_MODEL for user in users)

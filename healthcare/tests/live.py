@@ -9,8 +9,9 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -107,14 +108,26 @@ def wait_until_answering(port: int, process: "subprocess.Popen[bytes]") -> None:
 
 
 @contextmanager
-def serving(database_url: str, **settings_of_it: str) -> Iterator[LiveServer]:
-    """Migrate that database and serve it until the block ends."""
+def serving(
+    database_url: str,
+    application: str = "healthcare.wsgi:application",
+    *options: str,
+    output: Path | None = None,
+    **settings_of_it: str,
+) -> Iterator[LiveServer]:
+    """Migrate that database and serve it until the block ends. The options are granian's.
+
+    What the server prints goes to the file `output` when there is one.
+    """
     environment = {**os.environ, "DATABASE_URL": database_url, "THROTTLE_SCALE": "1000000", **settings_of_it}
     port = free_port()
     manage = [sys.executable, "-m", "django", "migrate", "--verbosity", "0"]
     subprocess.run(manage, check=True, cwd=settings.BASE_DIR, env=environment)
-    command = [sys.executable, "-m", "granian", *SERVER, "--host", "127.0.0.1", "--port", str(port)]
-    process = subprocess.Popen([*command, "healthcare.wsgi:application"], cwd=settings.BASE_DIR, env=environment)
+    command = [sys.executable, "-m", "granian", *SERVER, "--host", "127.0.0.1", "--port", str(port), *options]
+    with output.open("wb") if output else nullcontext() as log:
+        process = subprocess.Popen(
+            [*command, application], cwd=settings.BASE_DIR, env=environment, stdout=log, stderr=log
+        )
     try:
         wait_until_answering(port, process)
         yield LiveServer("127.0.0.1", port, database_url, environment)

@@ -48,9 +48,9 @@ class Row:
     """A route and what each method answers to a caller it is meant for; a method that is not named answers 405.
 
     `access`: PRIVATE answers only to a living login, and a record only to its owner; SHARED is read by anyone and
-    written by any living login; OPEN asks nobody who they are; a PAGE neither, and it may be cached. `records` names
+    written by any living login; COMMON asks for a living login, whoever's; OPEN asks nobody who they are; a PAGE neither, and it may be cached. `records` names
     the kind of record that the id in the path means, by method where that differs. HEAD follows GET; OPTIONS answers
-    200 unless it is named.
+    200 unless it is named. `finds_deleted` is for what brings a deleted record back.
     """
 
     route: str
@@ -58,17 +58,20 @@ class Row:
     methods: dict[str, int]
     body: Body = lambda world, owner: {}
     records: str | dict[str, str] = ""
+    finds_deleted: bool = False
 
     def kind(self, method: str) -> str:
         return self.records if isinstance(self.records, str) else self.records.get(method, self.records["GET"])
 
     def expected(self, method: str, caller: str, thing: str) -> int:
         reads = self.access == "SHARED" and method in SAFE
-        if self.access in {"PRIVATE", "SHARED"} and (caller in DEAD or (caller == "anonymous" and not reads)):
+        if self.access in {"PRIVATE", "SHARED", "COMMON"} and (caller in DEAD or (caller == "anonymous" and not reads)):
             return 401
         default = {"HEAD": self.methods.get("GET", 405), "OPTIONS": 200}.get(method, 405)
         status = self.methods.get(method, default)
-        visible = thing in ({"", "own", "other's"} if self.access == "SHARED" else {"", "own"})
+        if thing == "deleted" and self.finds_deleted:
+            return status
+        visible = thing in ({"", "own", "other's"} if self.access in {"SHARED", "COMMON"} else {"", "own"})
         return status if visible or status == 405 or method == "OPTIONS" else 404
 
 
@@ -99,9 +102,15 @@ ROWS = [
     Row("api/auth/sessions/<int:pk>/", "PRIVATE", {"DELETE": 204}, records="session"),
     Row("api/patients/", "PRIVATE", {"GET": 200, "POST": 201}, lambda world, owner: {"name": "New", "age": 34}),
     Row("api/patients/<int:pk>/", "PRIVATE", ONE_RECORD, lambda world, owner: {"name": "Changed"}, "patient"),
+    Row("api/patients/<int:pk>/restore/", "PRIVATE", {"POST": 200}, records="patient", finds_deleted=True),
     Row("api/patients/<int:pk>/doctors/", "PRIVATE", {"GET": 200}, records="patient"),
+    Row("api/patients/<int:pk>/history/", "PRIVATE", {"GET": 200}, records="patient"),
+    Row("api/patients/<int:pk>/access-log/", "PRIVATE", {"GET": 200}, records="patient"),
+    Row("api/doctors/<int:pk>/history/", "COMMON", {"GET": 200}, records="doctor"),
+    Row("api/mappings/<int:pk>/history/", "PRIVATE", {"GET": 200}, records="mapping"),
     Row("api/doctors/", "SHARED", {"GET": 200, "POST": 201}, lambda world, owner: {"name": "New"}),
     Row("api/doctors/<int:pk>/", "SHARED", ONE_RECORD, lambda world, owner: {"name": "Changed"}, "doctor"),
+    Row("api/doctors/<int:pk>/restore/", "SHARED", {"POST": 200}, records="doctor", finds_deleted=True),
     Row("api/mappings/", "PRIVATE", {"GET": 200, "POST": 201}, new_assignment),
     Row(
         "api/mappings/<int:pk>/",
@@ -221,8 +230,12 @@ def tampered(token: str, **changes: Any) -> str:
 
 
 def contents(execute: Callable[[str], list[tuple[str, str]]] | None = None, without: str = "") -> dict[str, str]:
-    """What every table of the models holds, as a hash of its rows. `execute` runs it on another connection."""
-    tables = {model._meta.db_table for model in apps.get_models(include_auto_created=True)} - {without}
+    """What every table of the models holds, as a hash of its rows. `execute` runs it on another connection.
+
+    Not the access log: it grows by every read, and by one that was refused.
+    """
+    stored = [model for model in apps.get_models(include_auto_created=True) if not model._meta.proxy]
+    tables = {model._meta.db_table for model in stored if model._meta.managed} - {without, "audit_accesslog"}
     statement = " UNION ALL ".join(
         f"SELECT '{table}', md5(coalesce(string_agg(t::text, '|' ORDER BY t::text), '')) FROM {table} t"  # noqa: S608
         for table in sorted(tables)

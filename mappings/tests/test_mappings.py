@@ -149,10 +149,11 @@ def test_a_deleted_patients_assignments_are_hidden_and_kept(
     assert mapping.ended_at is None
 
 
+DOCTORS = ["session and user of the token", "the patient", "the page with its doctors", "the row of the access log"]
 LISTS = {
-    "/api/mappings/": ["session and user of the token", "the page"],
-    "/api/mappings/{}/": ["session and user of the token", "the patient", "the page with its doctors"],
-    "/api/patients/{}/doctors/": ["session and user of the token", "the patient", "the page with its doctors"],
+    "/api/mappings/": ["session and user of the token", "the page", "the row of the access log"],
+    "/api/mappings/{}/": DOCTORS,
+    "/api/patients/{}/doctors/": DOCTORS,
 }
 
 

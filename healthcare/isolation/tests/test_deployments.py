@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import psycopg2
@@ -17,6 +18,7 @@ from django.conf import settings
 from django.db import connection
 
 from healthcare.tests.live import LiveServer, admin_connection, free_port, own_database, serving, url_of
+from healthcare.tests.simultaneous import at_once
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -39,7 +41,8 @@ def url_as(role: str, database: str) -> str:
 
 
 def check_that_it_holds(server: LiveServer) -> None:
-    """Two callers at once on the same few connections, and neither ever sees the other's patients."""
+    """Two callers at once on the same few connections, and neither ever sees the other's patients; nor does a request
+    that is sent many times at once happen twice."""
     callers = [server.register()[1]["access"] for _ in range(2)]
     for number, token in enumerate(callers):
         created = server.call("POST", "/api/patients/", {"name": f"Patient {number}"}, token)
@@ -52,6 +55,10 @@ def check_that_it_holds(server: LiveServer) -> None:
 
     with ThreadPoolExecutor(8) as threads:
         assert all(threads.map(read, range(200)))
+    doctor = partial(server.call, "POST", "/api/doctors/", {"name": "Once"}, callers[0], Idempotency_Key="1")
+    assert {answer.status for answer in at_once(*[doctor] * 16)} <= {201, 409}
+    assert doctor().headers["Idempotency-Replayed"] == "true"
+    assert len(server.call("GET", "/api/doctors/").json) == 1
 
 
 def test_an_ordinary_owner_is_enough_once_an_administrator_has_run_what_migrate_says() -> None:

@@ -110,6 +110,7 @@ def test_raw_sql_sees_and_changes_the_callers_rows_alone(alice: User, bob: User,
         "UPDATE accounts_loginsession SET user_id = %(alice)s",
         "SELECT * FROM accounts_attempts",
         "SELECT * FROM django_session",
+        "SELECT * FROM patients_erasurereceipt",
         "SELECT * FROM auth_permission",
         "ALTER TABLE patients_patient DISABLE ROW LEVEL SECURITY",
         "CREATE TABLE mine (id int)",
@@ -126,6 +127,13 @@ def test_the_role_may_not(bob: User, alice: User, alices: Any, statement: str) -
         pytest.raises(DatabaseError, match=r"permission|policy|owner"),
     ):
         cursor.execute(statement, ids)
+
+
+def test_a_temporary_table_does_not_stand_in_for_the_assignments(alice: User, alices: Any) -> None:
+    with entered(alice.pk), connection.cursor() as cursor:
+        cursor.execute("CREATE TEMP TABLE mappings_mapping (doctor_id bigint, ended_at timestamptz) ON COMMIT DROP")
+        with pytest.raises(DatabaseError, match="treats patients"):
+            cursor.execute("UPDATE doctors_doctor SET deleted_at = now()")
 
 
 def test_an_anonymous_caller_adds_no_doctor_even_in_sql(alices: Any) -> None:
@@ -179,6 +187,7 @@ def test_the_check_finds_an_owned_model_without_a_policy(monkeypatch: pytest.Mon
 @pytest.mark.django_db(transaction=True)
 def test_the_wall_can_be_taken_down_and_put_up_again() -> None:
     try:
+        call_command("migrate", "audit", "zero", verbosity=0)
         for app in ("mappings", "doctors", "patients", "accounts"):
             call_command("migrate", app, "0001", verbosity=0)
         with connection.cursor() as cursor:
@@ -188,4 +197,4 @@ def test_the_wall_can_be_taken_down_and_put_up_again() -> None:
         call_command("migrate", verbosity=0)
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(DISTINCT tablename) FROM pg_policies")
-        assert cursor.fetchone() == (5,)
+        assert cursor.fetchone() == (11,)

@@ -1,0 +1,145 @@
+"""Who read or changed what: accesses, the seals over them and over the history, and what was rightly forgotten."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pgtrigger
+from django.contrib.auth import get_user_model
+from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex
+from django.db import connection, models
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from audit.history import remember
+
+APPEND_ONLY = pgtrigger.Protect(name="append_only", operation=pgtrigger.Update | pgtrigger.Delete)
+LARGEST_ID = 2**63 - 1
+
+
+class ClockTimestamp(Now):
+    """The time now; `Now` is that of the transaction's begin."""
+
+    template = "CLOCK_TIMESTAMP()"
+
+    def as_postgresql(self, compiler: Any, connection: Any, **_: Any) -> Any:
+        return self.template, []
+
+
+# Users are remembered here, without a password: accounts and audit stand side by side and do not import each other.
+UserEvent = remember(get_user_model(), exclude=["password", "last_login"], app_label="audit")
+
+
+class Basis(models.TextChoices):
+    """By what right."""
+
+    OWNER = "owner"
+    STAFF = "staff"
+
+
+class AccessLogManager(models.Manager["AccessLog"]):
+    # No RETURNING: who may add a row may not read it.
+    INSERT = """
+        INSERT INTO audit_accesslog (at, actor, action, patient_ids, basis, request_id, outcome)
+        SELECT clock_timestamp(), %s, %s, %s::bigint[], %s, %s, %s FROM (SELECT {}) AS settings"""
+    DURABLE, SOON = INSERT.format("1"), INSERT.format("set_config('synchronous_commit', 'off', true)")
+
+    def record(
+        self,
+        actor: int,
+        action: str,
+        patient_ids: Iterable[int],
+        *,
+        basis: Basis,
+        request_id: str,
+        outcome: int,
+        pure_read: bool,
+    ) -> None:
+        """Add one row, in one statement. `outcome` is the HTTP status.
+
+        A transaction that only reads need not wait for its row to reach the disk: after a crash of the database server
+        (not of the app) the rows of the last moment, at most three times wal_writer_delay (0.6 s), can be missing.
+        """
+        known = sorted({key for key in patient_ids if 0 < key <= LARGEST_ID})
+        with connection.cursor() as cursor:
+            cursor.execute(
+                self.SOON if pure_read else self.DURABLE, [actor, action, known, basis.value, request_id, outcome]
+            )
+
+
+class AccessLog(models.Model):
+    """One request that read patients' data, or was refused it. Ids alone: it outlives users and patients."""
+
+    at = models.DateTimeField(db_default=ClockTimestamp())
+    actor = models.BigIntegerField()
+    action = models.CharField(max_length=100)
+    patient_ids = ArrayField(models.BigIntegerField())
+    basis = models.CharField(max_length=10, choices=Basis.choices)
+    request_id = models.CharField(max_length=32)
+    outcome = models.PositiveSmallIntegerField()
+
+    objects = AccessLogManager()
+
+    class Meta:
+        verbose_name_plural = "access log"
+        # Every read adds a row, few look for one: what is pending is searched too, so it is kept short (KiB).
+        indexes = [GinIndex(fields=["patient_ids"], name="access_to_patient", gin_pending_list_limit=512)]
+        triggers = [APPEND_ONLY]
+
+    def __str__(self) -> str:
+        return f"{self.action} by {self.actor}"
+
+
+class PatientAccess(models.Model):
+    """An access to one patient of the caller, with nothing about the others: a view, see the migration. Its cost grows
+    with the accesses to this patient, not with the log nor with the depth of the page."""
+
+    patient_id = models.BigIntegerField()
+    at = models.DateTimeField()
+    actor = models.BigIntegerField()
+    action = models.CharField(max_length=100)
+    basis = models.CharField(max_length=10, choices=Basis.choices)
+    request_id = models.CharField(max_length=32)
+    outcome = models.PositiveSmallIntegerField()
+
+    class Meta:
+        managed = False
+
+    def __str__(self) -> str:
+        return f"{self.action} by {self.actor}"
+
+
+class Forgotten(models.Model):
+    """A row that was rightly removed, or relieved of one patient's id, when a person was erased: see `erasure`."""
+
+    table = models.CharField(max_length=63)
+    row = models.BigIntegerField()
+    at = models.DateTimeField(db_default=ClockTimestamp())
+
+    class Meta:
+        verbose_name_plural = "forgotten"
+        constraints = [models.UniqueConstraint(fields=["table", "row"], name="forgotten_once")]
+        triggers = [APPEND_ONLY]
+
+    def __str__(self) -> str:
+        return f"{self.table} {self.row}"
+
+
+class Seal(models.Model):
+    """The signature of the rows of one table that came after its last seal, up to `last_id`: see `seals`."""
+
+    at = models.DateTimeField(default=timezone.now)
+    table = models.CharField(max_length=63)
+    columns = ArrayField(models.CharField(max_length=63))
+    row_ids = ArrayField(models.BigIntegerField())
+    last_id = models.BigIntegerField()
+    latest = models.DateTimeField()
+    codes = models.BinaryField()
+    code = models.CharField(max_length=64)
+
+    class Meta:
+        indexes = [models.Index(fields=["table", "-id"], name="seal_of_table")]
+        triggers = [APPEND_ONLY]
+
+    def __str__(self) -> str:
+        return f"{self.pk}:{self.code}"

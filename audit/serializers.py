@@ -1,0 +1,61 @@
+"""An event and an access in JSON."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from audit.history import Deleted, Event, Inserted
+from audit.models import PatientAccess
+
+BOOKKEEPING = {"id", "created_by", "created_at", "updated_at", "version"}
+
+
+class EventSerializer(serializers.Serializer):
+    """A change: what it made of each field, as ``[before, after]``. Of a creation only what was given is told.
+
+    Takes events that carry the one before them as `previous`; None for the first.
+    """
+
+    version = serializers.IntegerField()
+    at = serializers.DateTimeField(source="pgh_created_at")
+    action = serializers.SerializerMethodField()
+    actor = serializers.SerializerMethodField(
+        help_text="The user's id; null for a command or somebody at the database."
+    )
+    request_id = serializers.SerializerMethodField()
+    reason = serializers.SerializerMethodField(help_text="What the request's X-Change-Reason said.")
+    changes = serializers.SerializerMethodField()
+
+    def get_action(self, event: Event) -> str:
+        if event.pgh_label != "update":
+            return {Inserted.label: "create", Deleted.label: "delete"}[event.pgh_label]
+        ended = self.get_changes(event).get(event.ended_column())
+        if ended is None or None not in ended:
+            return "update"
+        return "delete" if ended[0] is None else "restore"
+
+    def get_actor(self, event: Event) -> int | None:
+        return event.pgh_context.get("actor")
+
+    def get_request_id(self, event: Event) -> str | None:
+        return event.pgh_context.get("request_id")
+
+    def get_reason(self, event: Event) -> str | None:
+        return event.pgh_context.get("reason")
+
+    def get_changes(self, event: Event) -> dict[str, list[Any]]:
+        previous = event.previous
+        pairs = {
+            field.name: [getattr(previous, field.attname, None), getattr(event, field.attname)]
+            for field in event._meta.fields
+            if not field.name.startswith("pgh_") and field.name not in BOOKKEEPING
+        }
+        return {
+            name: pair for name, pair in pairs.items() if pair[0] != pair[1] and (previous is not None or pair[1] != "")
+        }
+
+
+class PatientAccessSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = PatientAccess
+        fields = ["at", "actor", "action", "basis", "request_id", "outcome"]

@@ -1,0 +1,120 @@
+"""What the views of the domains share: the history of a record, what was true at a time, and who read it."""
+
+import datetime
+from collections.abc import Iterable
+from typing import Any
+
+from django.db.models import Model, QuerySet
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+from django.utils.functional import cached_property
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.decorators import action
+from rest_framework.exceptions import ValidationError
+from rest_framework.permissions import SAFE_METHODS, IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from audit.models import AccessLog, Basis
+from audit.serializers import EventSerializer
+from healthcare.api.viewsets import RecordViewSet
+
+AS_OF = OpenApiParameter(
+    "as_of",
+    OpenApiTypes.DATETIME,
+    description="Answers what was on record at that time (ISO 8601; UTC when no offset is given).",
+)
+
+
+class HistoryViewSet(RecordViewSet):
+    """Records with their history, and as they were `?as_of=` a time."""
+
+    lookup_field = "id"  # of a record and of the record as it was alike
+    lookup_url_kwarg = "pk"
+    event_model: Any  # the model of the records' events
+
+    @cached_property
+    def as_of(self) -> datetime.datetime | None:
+        """The time asked for; None for now. Raises ValidationError (400) for what is no time or not past."""
+        text = self.request.query_params.get("as_of")
+        if text is None:
+            return None
+        if self.request.method not in SAFE_METHODS or self.action in {"history", "access_log"}:
+            raise ValidationError({"as_of": ["The past can be read only, and its history is one."]})
+        try:
+            at = parse_datetime(text.replace(" ", "+")) if "T" in text else None  # a + that was not escaped is a space
+        except ValueError:
+            at = None
+        if at is None:
+            raise ValidationError({"as_of": ["Write a time as 2026-03-03T10:00:00Z."]})
+        at = at if timezone.is_aware(at) else timezone.make_aware(at)
+        if at > timezone.now():
+            raise ValidationError({"as_of": ["Write a time that is not in the future."]})
+        return at
+
+    def paginate_queryset(self, queryset: QuerySet) -> Any:  # type: ignore[override]
+        if self.as_of and self.paginator:
+            self.paginator.key = "id"  # type: ignore[attr-defined]  # an event's own key says when, not what
+        return super().paginate_queryset(queryset)
+
+    @extend_schema(responses=EventSerializer(many=True))
+    @action(detail=True, permission_classes=[IsAuthenticated])
+    def history(self, request: Request, pk: int) -> Response:
+        """Every change of the record, the latest first."""
+        events = self.event_model.objects.filter(id=self.get_object().pk)
+        page = self.paginate_queryset(events)
+        before = events.filter(pgh_id__lt=page[-1].pk).order_by("-pgh_id").first() if page else None
+        for event, previous in zip(page, [*page[1:], before], strict=False):
+            event.previous = previous
+        return self.get_paginated_response(EventSerializer(page, many=True).data)
+
+
+class ReadsRecordedViewSet(HistoryViewSet):
+    """Records every request that answers patients' data: which patients is seen from what the view draws.
+
+    What was answered is recorded in the request's own transaction, so that without the row there is no answer; what
+    was refused (404) by `AuditMiddleware`, after the roll-back.
+    """
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        self.patients_read: set[int] = set(self.asked_for())
+        super().initial(request, *args, **kwargs)
+
+    def asked_for(self) -> list[int]:
+        """The patient that the path names."""
+        return [int(self.kwargs["pk"])] if "pk" in self.kwargs else []
+
+    def get_object(self) -> Any:
+        record = super().get_object()
+        self.patients_read |= patients_of([record])
+        return record
+
+    def paginate_queryset(self, queryset: QuerySet) -> Any:  # type: ignore[override]
+        page = super().paginate_queryset(queryset)
+        self.patients_read |= patients_of(page or [])
+        return page
+
+    def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
+        final = super().finalize_response(request, response, *args, **kwargs)
+        # A change answers the whole record too.
+        answers = request.method in {"GET", "HEAD", "PUT", "PATCH"} or self.action == "restore"
+        if answers and request.user.pk and (final.status_code < 400 or final.status_code == 404):
+            access: dict[str, Any] = {
+                "actor": request.user.pk,
+                "action": f"{self.event_model.pgh_tracked_model._meta.model_name}.{self.action}",
+                "patient_ids": self.patients_read,
+                "basis": Basis.OWNER,
+                "request_id": getattr(request, "request_id", ""),
+                "outcome": final.status_code,
+            }
+            if final.status_code == 404:
+                request._request.refused_access = access  # type: ignore[attr-defined]
+            else:
+                AccessLog.objects.record(**access, pure_read=request.method in SAFE_METHODS)
+        return final
+
+
+def patients_of(records: Iterable[Model]) -> set[int]:
+    """The patients that these records, now or as they were, are about or are."""
+    return {record.patient_id if hasattr(record, "patient_id") else record.id for record in records}  # type: ignore[attr-defined]

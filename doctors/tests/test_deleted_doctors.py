@@ -1,0 +1,64 @@
+"""A deleted doctor is hidden from the directory; anyone with a token lists the deleted ones and brings them back."""
+
+import pytest
+from django.db import connection
+from rest_framework.test import APIClient
+
+from accounts.models import User
+from conftest import LoggedInClient
+from doctors.models import Doctor
+from doctors.tests.factories import make_doctor
+
+
+@pytest.fixture
+def deleted(alice: User) -> Doctor:
+    """A doctor who is deleted, beside one who is not."""
+    make_doctor(alice, name="Dr. Kept")
+    doctor = make_doctor(alice, name="Dr. Deleted")
+    Doctor.objects.filter(pk=doctor.pk).end()
+    return doctor
+
+
+def test_bob_restores_a_doctor_that_alice_added(as_bob: LoggedInClient, anonymous: APIClient, deleted: Doctor) -> None:
+    (listed,) = as_bob.get("/api/doctors/?deleted=true").json()
+    restored = as_bob.post(f"/api/doctors/{deleted.pk}/restore/")
+    assert restored.status_code == 200
+    assert restored.json() == listed | {"version": 3, "updated_at": restored.json()["updated_at"]}
+    assert anonymous.get(f"/api/doctors/{deleted.pk}/").json() == restored.json()
+    assert as_bob.get("/api/doctors/?deleted=true").json() == []
+    assert as_bob.post(f"/api/doctors/{deleted.pk}/restore/").json() == restored.json()
+
+
+def test_an_anonymous_caller_sees_the_directory_alone(anonymous: APIClient, deleted: Doctor) -> None:
+    refused = anonymous.get("/api/doctors/?deleted=true")
+    assert (refused.status_code, refused["WWW-Authenticate"]) == (401, 'Bearer realm="api"')
+    assert refused.json() == {
+        "type": "about:blank",
+        "title": "Unauthorized",
+        "status": 401,
+        "detail": "Log in and send the access token as `Authorization: Bearer <token>`.",
+        "request_id": refused["X-Request-Id"],
+    }
+    assert anonymous.post(f"/api/doctors/{deleted.pk}/restore/").status_code == 401
+    for query in ("", "?deleted=false"):
+        assert [row["name"] for row in anonymous.get(f"/api/doctors/{query}").json()] == ["Dr. Kept"]
+    assert anonymous.get(f"/api/doctors/{deleted.pk}/?deleted=true").status_code == 404
+
+
+def test_restoring_nobody_is_404(as_alice: LoggedInClient) -> None:
+    assert as_alice.post(f"/api/doctors/{2**40}/restore/").status_code == 404
+
+
+@pytest.mark.parametrize("method", ["get", "put", "patch", "delete"])
+def test_a_restore_is_a_post(as_alice: LoggedInClient, deleted: Doctor, method: str) -> None:
+    answer = getattr(as_alice, method)(f"/api/doctors/{deleted.pk}/restore/", {})
+    assert (answer.status_code, answer["Allow"]) == (405, "POST, OPTIONS")
+
+
+def test_the_deleted_ones_come_from_an_index_of_their_own(alice: User) -> None:
+    Doctor.objects.bulk_create(Doctor(created_by=alice, name="kept") for _ in range(2000))
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE doctors_doctor")
+    plan = Doctor.objects.hidden().order_by("-pk")[:101].explain()
+    assert "doctor_list_deleted" in plan
+    assert "Sort" not in plan

@@ -1,0 +1,32 @@
+"""What the API itself remembers: the answers to keyed requests. They belong to no domain, and all domains give them."""
+
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+
+
+class KeptAnswer(models.Model):
+    """The answer to a POST with an `Idempotency-Key`, for whoever sends it again.
+
+    It may hold health data, so only its caller sees it and it is removed after a day: see `forget_expired_answers` in
+    the migration. Neither the key nor the request is kept, only hashes of them that need SECRET_KEY.
+    """
+
+    LIFETIME = timedelta(hours=24)
+
+    digest = models.CharField(max_length=64, primary_key=True, help_text="Of the caller and the key.")
+    fingerprint = models.CharField(max_length=64, help_text="Of the request: method, path and body.")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, null=True, db_index=False)
+    status = models.PositiveSmallIntegerField()
+    headers = models.JSONField(default=dict)
+    body = models.TextField(blank=True)
+    expires_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return self.digest
+
+    @property
+    def expired(self) -> bool:
+        return self.expires_at <= timezone.now()

@@ -1,0 +1,264 @@
+"""ETag, If-Match and If-None-Match (RFC 9110 section 13) on every answer that is one record."""
+
+import datetime
+import re
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from rest_framework.test import APIClient
+
+from accounts.models import User
+from conftest import LoggedInClient
+from doctors.tests.factories import make_doctor
+from healthcare.api.concurrency import describe
+from mappings.models import Mapping
+from patients.tests.factories import make_patient
+
+RESOURCES = ["patients", "doctors", "me"]
+STALE = {
+    "type": "about:blank",
+    "title": "Precondition Failed",
+    "status": 412,
+    "detail": "The record is not in the state that If-Match or If-None-Match asks for; read it again.",
+}
+MALFORMED = ["", "abc", '"a', 'a"', '"a" "b"', '*, "a"', '"a", *', 'w/"a"', "'a'", '"a\x00"', '"a b"', "W/", ","]
+
+
+@pytest.fixture(params=RESOURCES)
+def path(request: pytest.FixtureRequest, alice: User) -> str:
+    """The path of one record that alice may read and change, of every kind."""
+    paths = {
+        "patients": lambda: f"/api/patients/{make_patient(alice).pk}/",
+        "doctors": lambda: f"/api/doctors/{make_doctor(alice).pk}/",
+        "me": lambda: "/api/auth/me/",
+    }
+    return paths[request.param]()
+
+
+def refused(answer: Any) -> dict[str, Any]:
+    """The body of a 412 without its request id."""
+    assert (answer.status_code, answer["Content-Type"]) == (412, "application/problem+json")
+    body: dict[str, Any] = answer.json()
+    return {name: value for name, value in body.items() if name != "request_id"}
+
+
+def test_a_record_has_one_strong_tag_that_tells_nothing_until_it_changes(as_alice: LoggedInClient, path: str) -> None:
+    tag = as_alice.get(path)["ETag"]
+    assert re.fullmatch('"[0-9a-f]{32}"', tag)
+    assert as_alice.get(path)["ETag"] == as_alice.head(path)["ETag"] == tag
+    assert as_alice.patch(path, {})["ETag"] == tag
+    changed = as_alice.patch(path, {"name": "Changed"})
+    assert changed["ETag"] == as_alice.get(path)["ETag"] != tag
+
+
+@pytest.mark.parametrize("resource", ["patients", "doctors"])
+def test_what_a_post_and_a_put_answer_has_the_tag_of_the_record(as_alice: LoggedInClient, resource: str) -> None:
+    created = as_alice.post(f"/api/{resource}/", {"name": "New", "email": "new@example.org", "phone": " 12 "})
+    path = f"/api/{resource}/{created.json()['id']}/"
+    assert created["ETag"] == as_alice.get(path)["ETag"]
+    replaced = as_alice.put(path, {"name": "Newer"})
+    assert replaced["ETag"] == as_alice.get(path)["ETag"] != created["ETag"]
+
+
+def test_two_records_with_the_same_content_have_different_tags(as_alice: LoggedInClient) -> None:
+    assert len({as_alice.post("/api/doctors/", {"name": "Same"})["ETag"] for _ in range(3)}) == 3
+
+
+def test_lists_and_errors_have_no_tag(as_alice: LoggedInClient, alice: User) -> None:
+    patient = make_patient(alice)
+    for path in ("/api/patients/", f"/api/patients/{patient.pk}/doctors/", "/api/patients/0/", "/api/auth/sessions/"):
+        assert "ETag" not in as_alice.get(path)
+
+
+def test_a_reader_who_has_it_already_is_told_so_in_no_bytes(as_alice: LoggedInClient, path: str) -> None:
+    whole = as_alice.get(path)
+    for sent in (whole["ETag"], f'"x", {whole["ETag"]}', f'W/{whole["ETag"]},, W/"y"', "*", f" {whole['ETag']}\t,"):
+        for read in (as_alice.get, as_alice.head):
+            answer = read(path, headers={"If-None-Match": sent})
+            assert (answer.status_code, answer.content, answer["ETag"]) == (304, b"", whole["ETag"])
+            assert answer["Content-Length"] == str(len(whole.content))
+            assert answer["Cache-Control"] == whole["Cache-Control"]
+            assert "Content-Type" not in answer
+
+
+def test_a_reader_who_has_another_state_gets_the_record(as_alice: LoggedInClient, path: str) -> None:
+    tag = as_alice.get(path)["ETag"]
+    changed = as_alice.patch(path, {"name": "Changed"}).json()
+    answer = as_alice.get(path, headers={"If-None-Match": f'{tag}, "x"'})
+    assert (answer.status_code, answer.json()) == (200, changed)
+
+
+def test_anyone_revalidates_a_public_doctor(anonymous: APIClient, alice: User) -> None:
+    path = f"/api/doctors/{make_doctor(alice).pk}/"
+    tag = anonymous.get(path)["ETag"]
+    assert anonymous.get(path, headers={"If-None-Match": tag}).status_code == 304
+
+
+def test_a_read_can_insist_on_a_state_too(as_alice: LoggedInClient, path: str) -> None:
+    tag = as_alice.get(path)["ETag"]
+    assert as_alice.get(path, headers={"If-Match": tag}).status_code == 200
+    assert refused(as_alice.get(path, headers={"If-Match": '"other"'})) == STALE
+
+
+@pytest.mark.parametrize("method", ["put", "patch", "delete"])
+@pytest.mark.parametrize("resource", ["patients", "doctors"])
+def test_a_write_to_a_state_that_has_passed_is_refused(
+    as_alice: LoggedInClient, alice: User, resource: str, method: str
+) -> None:
+    record = make_patient(alice) if resource == "patients" else make_doctor(alice)
+    path = f"/api/{resource}/{record.pk}/"
+    stale = as_alice.get(path)["ETag"]
+    current = as_alice.patch(path, {"name": "Changed"})
+    write, body = getattr(as_alice, method), {"name": "Overwritten"}
+    for sent in (stale, f"W/{current['ETag']}", f'{stale}, "x"'):
+        assert refused(write(path, body, headers={"If-Match": sent})) == STALE
+    for sent in (current["ETag"], f"W/{current['ETag']}", "*"):
+        assert refused(write(path, body, headers={"If-None-Match": sent})) == STALE
+    assert as_alice.get(path).json() == current.json()
+    done = write(path, body, headers={"If-Match": f'"x", {current["ETag"]}', "If-None-Match": stale})
+    assert done.status_code == (204 if method == "delete" else 200)
+    record.refresh_from_db()
+    assert record.version == 3
+
+
+def test_any_state_will_do_for_an_asterisk(as_alice: LoggedInClient, path: str) -> None:
+    assert as_alice.patch(path, {"name": "Changed"}, headers={"If-Match": " * "}).status_code == 200
+
+
+def test_the_own_account_is_not_overwritten_unseen(as_alice: LoggedInClient, alice: User) -> None:
+    tag = as_alice.get("/api/auth/me/")["ETag"]
+    first = as_alice.patch("/api/auth/me/", {"name": "First"}, headers={"If-Match": tag})
+    assert (first.status_code, first.json()["name"]) == (200, "First")
+    second = as_alice.patch("/api/auth/me/", {"name": "Second"}, headers={"If-Match": tag})
+    assert refused(second) == STALE
+    alice.refresh_from_db()
+    assert alice.name == "First"
+
+
+def test_an_assignment_is_ended_by_the_tag_of_its_creation(as_alice: LoggedInClient, alice: User) -> None:
+    body = {"patient": make_patient(alice).pk, "doctor": make_doctor(alice).pk}
+    created = as_alice.post("/api/mappings/", body)
+    path = f"/api/mappings/{created.json()['id']}/"
+    assert refused(as_alice.delete(path, headers={"If-Match": '"other"'})) == STALE
+    assert Mapping.objects.active().exists()
+    assert as_alice.delete(path, headers={"If-Match": created["ETag"]}).status_code == 204
+    assert not Mapping.objects.active().exists()
+
+
+@pytest.mark.parametrize("header", ["If-Match", "If-None-Match"])
+@pytest.mark.parametrize("sent", MALFORMED)
+def test_what_is_no_tag_is_refused_and_not_repeated(
+    as_alice: LoggedInClient, alice: User, header: str, sent: str
+) -> None:
+    patient = make_patient(alice)
+    for method in ("get", "put", "patch", "delete"):
+        answer = getattr(as_alice, method)(f"/api/patients/{patient.pk}/", {"name": "X"}, headers={header: sent})
+        assert answer.status_code == 400
+        assert answer.json() == {
+            "type": "about:blank",
+            "title": "Bad Request",
+            "status": 400,
+            "detail": f"{header} takes * or entity tags in double quotes, as the ETag header gives them.",
+            "request_id": answer["X-Request-Id"],
+        }
+    patient.refresh_from_db()
+    assert patient.version == 1
+
+
+def test_a_header_of_a_hundred_kibibytes_is_read_in_one_pass(as_alice: LoggedInClient, alice: User) -> None:
+    path = f"/api/patients/{make_patient(alice).pk}/"
+    for hostile in (" ," * 50_000 + "x", '"a" ' + " " * 100_000 + "x", '"a",' * 25_000 + "x", "W/" * 50_000):
+        assert as_alice.get(path, headers={"If-Match": hostile}).status_code == 400
+
+
+@pytest.mark.parametrize("headers", [{"If-Match": "*"}, {"If-Match": '"x"'}, {"If-None-Match": "*"}])
+def test_not_yours_and_not_there_stay_the_same_404(
+    as_bob: LoggedInClient, as_alice: LoggedInClient, alice: User, headers: dict[str, str]
+) -> None:
+    patient = make_patient(alice)
+    tagged = headers if "*" in headers.values() else {"If-Match": as_alice.get(f"/api/patients/{patient.pk}/")["ETag"]}
+    for method in ("get", "put", "patch", "delete"):
+        answers = [
+            getattr(as_bob, method)(f"/api/patients/{number}/", {"name": "X"}, headers=tagged)
+            for number in (patient.pk, 2**40)
+        ]
+        assert [answer.status_code for answer in answers] == [404, 404]
+        assert {**answers[0].json(), "request_id": ""} == {**answers[1].json(), "request_id": ""}
+        assert [answer.has_header("ETag") for answer in answers] == [False, False]
+
+
+def test_on_the_birthday_the_tag_changes_with_the_age(
+    as_alice: LoggedInClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def travel(day: str) -> None:
+        monkeypatch.setattr(timezone, "localdate", lambda *_: datetime.date.fromisoformat(day))
+
+    travel("2026-06-01")
+    created = as_alice.post("/api/patients/", {"name": "X", "birth_date": "1990-06-03"})
+    path, tag = f"/api/patients/{created.json()['id']}/", created["ETag"]
+    travel("2026-06-02")
+    assert as_alice.get(path, headers={"If-None-Match": tag}).status_code == 304
+    travel("2026-06-03")
+    answer = as_alice.get(path, headers={"If-None-Match": tag})
+    assert (answer.status_code, answer.json()["age"], answer.json()["version"]) == (200, 36, 1)
+    assert refused(as_alice.patch(path, {"name": "Y"}, headers={"If-Match": tag})) == STALE
+
+
+def test_a_tag_costs_no_query(as_alice: LoggedInClient, alice: User) -> None:
+    path = f"/api/patients/{make_patient(alice).pk}/"
+    tag = as_alice.get(path)["ETag"]
+
+    def queries(headers: dict[str, str]) -> int:
+        with CaptureQueriesContext(connection) as captured:
+            as_alice.patch(path, {}, headers=headers)
+        return len(captured)
+
+    assert queries({"If-Match": tag}) == queries({})
+
+
+def test_the_update_itself_compares_the_version(as_alice: LoggedInClient, alice: User) -> None:
+    path = f"/api/patients/{make_patient(alice).pk}/"
+    tag = as_alice.get(path)["ETag"]
+    with CaptureQueriesContext(connection) as queries:
+        assert as_alice.patch(path, {"name": "Y"}, headers={"If-Match": tag}).status_code == 200
+    (update,) = [query["sql"] for query in queries if query["sql"].startswith("UPDATE")]
+    assert '"version" = 1' in update.partition(" WHERE ")[2]
+
+
+def test_scripts_of_allowed_origins_may_send_and_read_tags(anonymous: APIClient, alice: User) -> None:
+    path = f"/api/doctors/{make_doctor(alice).pk}/"
+    origin = settings.CORS_ALLOWED_ORIGINS[0]
+    asked = {"Origin": origin, "Access-Control-Request-Method": "PATCH"}
+    allowed = anonymous.options(path, headers=asked)["Access-Control-Allow-Headers"]
+    assert {"if-match", "if-none-match", "authorization", "content-type"} <= set(allowed.split(", "))
+    assert "ETag" in anonymous.get(path, headers={"Origin": origin})["Access-Control-Expose-Headers"].split(", ")
+
+
+@pytest.mark.parametrize(
+    ("method", "operation", "sent", "answers"),
+    [
+        ("GET", {"200": "object"}, ["If-Match", "If-None-Match"], ["200", "304", "400", "412"]),
+        ("PATCH", {"200": "object"}, ["If-Match"], ["200", "400", "412"]),
+        ("DELETE", {"204": ""}, ["If-Match"], ["204", "400", "412"]),
+        ("POST", {"201": "object"}, [], ["201"]),
+        ("GET", {"200": "array"}, [], ["200"]),
+    ],
+)
+def test_the_description_of_an_operation_says_so(
+    method: str, operation: dict[str, str], sent: list[str], answers: list[str]
+) -> None:
+    contents = {
+        code: {"content": {"x": {"schema": {"type": kind}}}} if kind else {} for code, kind in operation.items()
+    }
+    described: dict[str, Any] = {"responses": contents, "parameters": []}
+    describe(described, method, lambda status: {"description": str(status)})
+    assert [parameter["name"] for parameter in described["parameters"]] == sent
+    assert sorted(described["responses"]) == answers
+    tagged = [code for code, answer in described["responses"].items() if "ETag" in answer.get("headers", {})]
+    assert tagged == [
+        code for code in described["responses"] if code in {"200", "201", "304"} and "array" not in str(operation)
+    ]

@@ -1,0 +1,204 @@
+"""`manage.py erase_patient`: staff remove a person for good, and a receipt stays."""
+
+import io
+import os
+import pwd
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.contenttypes.models import ContentType
+from django.core.management import CommandError, call_command
+from django.db import connection
+
+from accounts.models import User
+from conftest import LoggedInClient
+from doctors.tests.factories import make_doctor
+from healthcare.tests.admin_pages import AdminClient
+from healthcare.tests.live import Answer, LiveServer
+from mappings.models import Mapping
+from mappings.tests.factories import make_mapping
+from patients.models import ErasureReceipt, Patient
+from patients.tests.factories import make_patient
+
+CANARY = "Kanarienvogel"
+
+
+def tables_that_say(word: str) -> set[str]:
+    """Every table of the database with the word in any column of any row."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        tables = [name for (name,) in cursor.fetchall()]
+        every = " UNION ALL ".join(
+            f"SELECT '{table}' FROM {table} t WHERE t::text LIKE %(word)s"  # noqa: S608  (names from the catalogue)
+            for table in tables
+        )
+        cursor.execute(every, {"word": f"%{word}%"})
+        return {name for (name,) in cursor.fetchall()}
+
+
+def erase(patient_id: int, *options: str) -> str:
+    """Run the command without asking; what it printed."""
+    printed = io.StringIO()
+    call_command("erase_patient", str(patient_id), "--reason", "Request 17", "--yes", *options, stdout=printed)
+    return printed.getvalue()
+
+
+def log(user: User, record: Any, text: str) -> None:
+    """An entry of the admin's log, which names the record."""
+    LogEntry.objects.create(
+        user=user,
+        content_type=ContentType.objects.get_for_model(record),
+        object_id=str(record.pk),
+        object_repr=text,
+        action_flag=CHANGE,
+    )
+
+
+@pytest.fixture
+def canary(alice: User, staff: User) -> Patient:
+    """A patient whose name stands wherever a name can stand."""
+    fields = ("name", "identifier", "address", "phone")
+    patient = make_patient(alice, **dict.fromkeys(fields, CANARY), email=f"{CANARY}@example.org")
+    make_mapping(patient, make_doctor(alice), reason=CANARY)
+    Mapping.objects.end()
+    mapping = make_mapping(patient, make_doctor(alice), role=CANARY)
+    log(staff, patient, CANARY)
+    log(staff, mapping, CANARY)
+    return patient
+
+
+def test_nothing_in_the_database_tells_of_the_person_any_more(
+    canary: Patient, alice: User, staff: User, as_alice: LoggedInClient
+) -> None:
+    kept = make_mapping(make_patient(alice, name="Kept"), make_doctor(alice))
+    log(staff, kept.patient, "Kept")
+    assert as_alice.patch(f"/api/patients/{canary.pk}/", {"address": f"{CANARY}gasse"}).status_code == 200
+    assert {"patients_patient", "mappings_mapping", "django_admin_log"} <= tables_that_say(CANARY)
+    before = as_alice.get("/api/mappings/").json()[:1]
+    erase(canary.pk)
+    assert tables_that_say(CANARY) == set()
+    assert as_alice.get(f"/api/patients/{canary.pk}/").status_code == 404
+    assert as_alice.post(f"/api/patients/{canary.pk}/restore/").status_code == 404
+    assert as_alice.get("/api/mappings/").json() == before
+    assert [row["name"] for row in as_alice.get("/api/patients/").json()] == ["Kept"]
+    assert LogEntry.objects.get().object_repr == "Kept"
+
+
+def test_what_was_erased_is_printed_by_table(canary: Patient) -> None:
+    printed = erase(canary.pk)
+    receipt = ErasureReceipt.objects.get()
+    counted = [f"  {table} {count}" for table, count in sorted(receipt.counts.items())]
+    assert printed.splitlines() == ["Erased:", *counted, f"Receipt {receipt.pk}."]
+    assert receipt.counts.items() >= {"patients_patient": 1, "mappings_mapping": 2, "django_admin_log": 2}.items()
+
+
+def test_the_receipt_says_when_who_and_why_and_nothing_else(canary: Patient, staff: User) -> None:
+    erase(canary.pk, "--by", "STAFF@example.org")
+    receipt = ErasureReceipt.objects.get()
+    assert (receipt.patient_id, receipt.username, receipt.reason) == (canary.pk, "staff", "Request 17")
+    assert receipt.account == pwd.getpwuid(os.getuid()).pw_name
+    assert receipt.erased_at is not None
+    assert "patients_erasurereceipt" not in tables_that_say(CANARY)
+
+
+def test_a_deleted_patient_can_be_erased(canary: Patient, as_alice: LoggedInClient) -> None:
+    assert as_alice.delete(f"/api/patients/{canary.pk}/").status_code == 204
+    erase(canary.pk)
+    assert as_alice.get("/api/patients/?deleted=true").json() == []
+    assert tables_that_say(CANARY) == set()
+
+
+def test_a_dry_run_counts_and_erases_nothing(canary: Patient) -> None:
+    printed = erase(canary.pk, "--dry-run").splitlines()
+    assert Patient.objects.filter(pk=canary.pk).exists()
+    assert {"patients_patient", "mappings_mapping", "django_admin_log"} <= tables_that_say(CANARY)
+    assert not ErasureReceipt.objects.exists()
+    erased = erase(canary.pk).splitlines()
+    assert (printed[0], erased[0]) == ("Would be erased:", "Erased:")
+    assert printed[1:] == erased[1:-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--reason", "x"], "There is no patient 4242."),
+        (["--reason", "  "], "--reason: This field cannot be blank."),
+        (["--reason", "two\nlines"], "--reason: Enter one line of visible text."),
+        (["--reason", "x" * 501], "--reason: Ensure this value has at most 500 characters (it has 501)."),
+        (["--reason", "x", "--by", "nobody"], "--by: There is no active member of staff with this username."),
+        (["--reason", "x", "--by", "alice"], "--by: There is no active member of staff with this username."),
+        ([], "Error: the following arguments are required: --reason"),
+    ],
+)
+@pytest.mark.usefixtures("alice")
+def test_a_bad_call_says_why_and_erases_nothing(options: list[str], message: str) -> None:
+    with pytest.raises(CommandError, match=f"^{message.replace('(', '.').replace(')', '.')}$"):
+        call_command("erase_patient", "4242", "--yes", *options)
+    assert not ErasureReceipt.objects.exists()
+
+
+def test_staff_look_at_receipts_in_the_admin_and_change_none(canary: Patient, staff: User) -> None:
+    erase(canary.pk)
+    receipt, client = ErasureReceipt.objects.get(), AdminClient(staff)
+    assert "Request 17" in client.page("/admin/patients/erasurereceipt/")
+    assert "Request 17" in client.page(f"/admin/patients/erasurereceipt/{receipt.pk}/change/")
+    for path in ("add/", f"{receipt.pk}/delete/"):
+        assert client.post(f"/admin/patients/erasurereceipt/{path}", {"post": "yes"}).status_code == 403
+    assert ErasureReceipt.objects.exists()
+
+
+def run(live: LiveServer, *arguments: str, answer: str = "") -> "subprocess.CompletedProcess[str]":
+    """The command in a process of its own on the live server's database, with somebody to ask."""
+    command = [sys.executable, "-m", "django", "erase_patient", *arguments]
+    return subprocess.run(
+        command, input=answer, capture_output=True, text=True, env=live.environment, cwd=settings.BASE_DIR, timeout=60
+    )
+
+
+def test_it_asks_before_it_erases(live: LiveServer) -> None:
+    token = live.register()[1]["access"]
+    number = live.call("POST", "/api/patients/", {"name": "X"}, token).json["id"]
+    path = f"/api/patients/{number}/"
+    for answer, message in (("", "Nobody to ask"), ("yes\n", "Nothing was erased."), ("\n", "Nothing was erased.")):
+        refused = run(live, str(number), "--reason", "x", answer=answer)
+        assert (refused.returncode, refused.stdout.splitlines()[0]) == (1, "Would be erased:")
+        assert "  patients_patient 1" in refused.stdout.splitlines()
+        assert message in refused.stderr
+        assert live.call("GET", path, None, token).status == 200
+    done = run(live, str(number), "--reason", "x", answer=f"{number}\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert live.call("GET", path, None, token).status == 404
+    assert run(live, str(number), "--reason", "x", "--yes").returncode == 1
+
+
+def changed_until_gone(live: LiveServer, path: str, token: str) -> Answer:
+    """The first answer that is not 200."""
+    for number in range(5000):
+        answer = live.call("PATCH", path, {"address": f"Number {number}"}, token)
+        if answer.status != 200:
+            break
+    return answer
+
+
+def test_erasing_while_the_record_is_in_use_leaves_nothing_behind(live: LiveServer) -> None:
+    token = live.register()[1]["access"]
+    for _ in range(3):
+        number = live.call("POST", "/api/patients/", {"name": "X"}, token).json["id"]
+        pairs = [
+            {"patient": number, "doctor": live.call("POST", "/api/doctors/", {"name": "D"}, token).json["id"]}
+            for _ in range(4)
+        ]
+        path, arguments = f"/api/patients/{number}/", (str(number), "--reason", "x", "--yes")
+        with ThreadPoolExecutor() as threads:
+            writers = [threads.submit(changed_until_gone, live, path, token) for _ in range(3)]
+            assigned = [threads.submit(live.call, "POST", "/api/mappings/", pair, token) for pair in pairs]
+            erased = run(live, *arguments)
+            assert (erased.returncode, erased.stderr) == (0, "")
+            assert {writer.result().status for writer in writers} == {404}
+            assert {answer.result().status for answer in assigned} <= {201, 400, 409}
+        assert live.call("GET", "/api/mappings/", None, token).json == []
