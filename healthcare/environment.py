@@ -27,6 +27,27 @@ def key(name: str) -> str:
     return value
 
 
+def secret_key(name: str, *, strong: bool) -> str:
+    value = text(name)
+    if not value:
+        raise ImproperlyConfigured(f"{name} is not set; copy .env.example to .env or let `manage.py serve` write one.")
+    if strong and (len(value) < 50 or len(set(value)) < 5 or value.startswith("django-insecure-")):
+        raise ImproperlyConfigured(
+            f"{name} is too weak for DEBUG=False; give it at least 50 random characters, for example what "
+            "`python3 -c 'import secrets; print(secrets.token_urlsafe(50))'` prints."
+        )
+    return value
+
+
+def hosts(name: str, *, named: bool) -> list[str]:
+    found = names(name)
+    if named and (not found or "*" in found):
+        raise ImproperlyConfigured(
+            f"{name} must name the hosts with DEBUG=False; write {name}=api.example.org, for example."
+        )
+    return found
+
+
 def boolean(name: str, default: bool) -> bool:
     value = text(name).lower()
     if not value:

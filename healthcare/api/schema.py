@@ -9,8 +9,7 @@ from drf_spectacular.plumbing import ResolvedComponent
 from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_view
 from rest_framework import serializers
 
-from healthcare.api import idempotency
-from healthcare.api.concurrency import ConditionalRequests, describe
+from healthcare.api import concurrency, idempotency
 from healthcare.api.pagination import KeysetPagination
 from healthcare.api.problems import CONTENT_TYPE, DETAILS
 
@@ -53,6 +52,7 @@ HEADERS: dict[str, dict[str, Any]] = {
         "description": "How many there are in all, with `?count=true`.",
         "schema": {"type": "integer", "minimum": 0},
     },
+    "ETag": concurrency.ETAG,
     "Idempotency-Replayed": idempotency.REPLAYED,
     "Retry-After": {
         "description": "Seconds to wait before the next attempt.",
@@ -100,8 +100,8 @@ class ProblemAutoSchema(AutoSchema):
         responses = operation["responses"]
         for status in self.problem_statuses(operation) | {int(code) for code in responses if int(code) >= 400}:
             responses[str(status)] = self.problem_response(status)
-        if isinstance(self.view, ConditionalRequests):
-            describe(operation, self.method, self.problem_response)
+        if isinstance(self.view, concurrency.ConditionalRequests):
+            concurrency.describe(operation, self.method, self.problem_response)
         operation["responses"] = dict(sorted(responses.items()))
         for code, response in responses.items():
             names = ["X-Request-Id", *HEADERS_OF_STATUS.get(code, [])]
@@ -109,8 +109,8 @@ class ProblemAutoSchema(AutoSchema):
                 names += ["Link", "X-Total-Count"]
             if code < "300" and idempotency.taken_by(operation):
                 names.append("Idempotency-Replayed")
-            shared = {name: self.shared("headers", name, HEADERS[name]) for name in names}
-            response["headers"] = dict(sorted((response.get("headers", {}) | shared).items()))
+            names += response.get("headers", {})
+            response["headers"] = {name: self.shared("headers", name, HEADERS[name]) for name in sorted(names)}
         return operation
 
     def get_override_parameters(self) -> list[Any]:

@@ -48,8 +48,8 @@ class Serving:
     def workers(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children()
 
-    def answers(self) -> bool:
-        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+    def answers(self, timeout: float = PATIENCE) -> bool:
+        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
             client.request("GET", "/api/doctors/")
             return client.getresponse().status == 200
@@ -120,10 +120,13 @@ def test_a_request_in_flight_is_answered_before_the_stop(serve: Callable[..., Se
     client.putrequest("POST", "/api/auth/register/")
     client.putheader("Content-Type", "application/json")
     client.putheader("Content-Length", str(len(body)))
-    client.endheaders(body[:10])
-    assert serving.answers()  # so the worker has seen the first request too
+    client.putheader("Expect", "100-continue")
+    client.endheaders()
+    assert client.sock.recv(100).startswith(b"HTTP/1.1 100 ")  # so the worker reads the body already
+    client.send(body[:10])
     serving.process.send_signal(signal.SIGTERM)
-    eventually(lambda: not serving.answers())
+    # A worker that stops leaves what arrives now in the kernel's queue.
+    eventually(lambda: not serving.answers(timeout=1))
     client.send(body[10:])
     response = client.getresponse()
     assert (response.status, json.loads(response.read())["username"]) == (201, "alice")
