@@ -56,13 +56,14 @@ class ConditionalRequests(GenericAPIView):
     A read that has nothing new answers 304. A write calls `require` with the record that it found.
     """
 
-    if_match: set[str]
-    if_none_match: set[str]
+    if_match: set[str] = set()
+    if_none_match: set[str] = set()
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        self.if_match = read_tags(request, "If-Match")
-        self.if_none_match = read_tags(request, "If-None-Match")
+        if hasattr(self, str(request.method).lower()):  # else it is a 405, whatever the headers say
+            self.if_match = read_tags(request, "If-Match")
+            self.if_none_match = read_tags(request, "If-None-Match")
 
     def require(self, record: Model) -> None:
         """Raises PreconditionFailed (412) for a write that is meant for another state of the record than this one.
