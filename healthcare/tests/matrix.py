@@ -48,9 +48,10 @@ class Row:
     """A route and what each method answers to a caller it is meant for; a method that is not named answers 405.
 
     `access`: PRIVATE answers only to a living login, and a record only to its owner; SHARED is read by anyone and
-    written by any living login; COMMON asks for a living login, whoever's; OPEN asks nobody who they are; a PAGE neither, and it may be cached. `records` names
-    the kind of record that the id in the path means, by method where that differs. HEAD follows GET; OPTIONS answers
-    200 unless it is named. `finds_deleted` is for what brings a deleted record back.
+    written by any living login; COMMON asks for a living login, whoever's; OPEN asks nobody who they are; a PAGE
+    neither, and it may be cached. `records` names the kind of record that the id in the path means, by method where
+    that differs. HEAD follows GET; OPTIONS answers 200 unless it is named. `finds_deleted` is for what brings a deleted
+    record back.
     """
 
     route: str
