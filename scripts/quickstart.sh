@@ -10,10 +10,14 @@ base="${base%/}"
 user="asha-$(date +%s)-$$-$RANDOM"
 access=""
 body=""
+etag=""
+headers="$(mktemp)"
+trap 'rm -f "$headers"' EXIT
 
-# call EXPECTED_STATUS METHOD PATH [JSON]: sends the access token once there is one; leaves the answer in $body.
+# call EXPECTED_STATUS METHOD PATH [JSON [HEADER]...]: sends the access token once there is one; leaves the answer in
+# $body and its entity tag in $etag.
 call() {
-    local expected="$1" method="$2" path="$3" json="${4:-}" shown answer status
+    local expected="$1" method="$2" path="$3" json="${4:-}" header shown answer status
     local -a arguments=(--silent --show-error --max-time 30 --request "$method")
     shown="curl --request $method"
     if [ -n "$access" ]; then
@@ -24,11 +28,16 @@ call() {
         arguments+=(--header "Content-Type: application/json" --data "$json")
         shown+=" --header 'Content-Type: application/json' --data '$json'"
     fi
+    for header in "${@:5}"; do
+        arguments+=(--header "$header")
+        shown+=" --header '$header'"
+    done
     printf "\n$ %s '%s%s'\n" "$shown" "$base" "$path"
-    answer="$(curl "${arguments[@]}" --write-out '\n%{http_code}' "$base$path")" || {
+    answer="$(curl "${arguments[@]}" --dump-header "$headers" --write-out '\n%{http_code}' "$base$path")" || {
         printf '%s does not answer. Is the server running?\n' "$base" >&2
         exit 1
     }
+    etag="$(sed -n 's/^[Ee][Tt]ag: \(".*"\).*/\1/p' "$headers")"
     status="${answer##*$'\n'}"
     body="${answer%$'\n'*}"
     printf '%s %s\n' "$status" "$body"
@@ -64,6 +73,18 @@ call 200 PUT "/api/patients/$patient/" '{"name":"John Smith","birth_date":"1992-
 call 200 PATCH "/api/patients/$patient/" '{"phone":"+91 80 5550 0100"}'
 call 400 POST /api/patients/ '{"name":"","age":-1}'
 
+title "Sent again, and changed meanwhile"
+key="Idempotency-Key: $user"
+call 201 POST /api/patients/ '{"name":"Mary Smith"}' "$key"
+call 201 POST /api/patients/ '{"name":"Mary Smith"}' "$key"
+call 422 POST /api/patients/ '{"name":"Another"}' "$key"
+call 200 GET "/api/patients/$patient/"
+read_etag="$etag"
+call 200 PATCH "/api/patients/$patient/" '{"address":"Hubballi"}' "If-Match: $read_etag" "X-Change-Reason: has moved"
+changed_at="$(field updated_at)"
+call 304 GET "/api/patients/$patient/" "" "If-None-Match: $etag"
+call 412 PATCH "/api/patients/$patient/" '{"address":"Delhi"}' "If-Match: $read_etag"
+
 title "Doctors"
 call 201 POST /api/doctors/ '{"name":"Dr. Meera Rao","specialization":"Cardiology","experience_years":12}'
 doctor="$(field id)"
@@ -80,10 +101,22 @@ call 200 GET /api/mappings/
 call 200 GET "/api/mappings/$patient/"
 call 200 GET "/api/patients/$patient/doctors/"
 call 409 DELETE "/api/doctors/$doctor/"
+
+title "What changed, and who read it"
+call 200 GET "/api/patients/$patient/history/"
+call 200 GET "/api/patients/$patient/access-log/"
+call 200 GET "/api/doctors/$doctor/history/"
+call 200 GET "/api/mappings/$mapping/history/"
+call 200 GET "/api/patients/?as_of=$changed_at"
+
+title "Deleted, and brought back"
 call 204 DELETE "/api/mappings/$mapping/"
 call 204 DELETE "/api/doctors/$doctor/"
 call 204 DELETE "/api/patients/$patient/"
 call 404 GET "/api/patients/$patient/"
+call 200 GET "/api/patients/?deleted=true"
+call 200 POST "/api/patients/$patient/restore/"
+call 200 POST "/api/doctors/$doctor/restore/"
 
 title "Login sessions, and the way out"
 call 200 GET /api/auth/sessions/

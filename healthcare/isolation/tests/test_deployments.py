@@ -69,8 +69,11 @@ def test_an_ordinary_owner_is_enough_once_an_administrator_has_run_what_migrate_
         assert refused.returncode == 1
         assert f"{role} may not use the role healthcare_api" in refused.stderr
         assert "Traceback" not in refused.stderr
+        told = refused.stderr.partition("run once: ")[2].partition("; then")[0]
+        readme = (Path(settings.BASE_DIR) / "README.md").read_text(encoding="utf-8")
+        assert told in readme.replace('"healthcare"', f'"{role}"')
         admin = admin_connection()
-        admin.cursor().execute(refused.stderr.partition("run once: ")[2].partition("; then")[0])
+        admin.cursor().execute(told)
         admin.close()
         with serving(url_as(role, database)) as server:
             check_that_it_holds(server)
