@@ -15,9 +15,9 @@ from healthcare.ownership import OwnedModel, OwnedQuerySet
 class MappingQuerySet(OwnedQuerySet):
     ended_column = "ended_at"
 
-    def current(self) -> Self:
-        """Active assignments of patients who are not deleted."""
-        return self.active().filter(patient__deleted_at__isnull=True)
+    def of_active_patients(self) -> Self:
+        """Those of patients who are not deleted."""
+        return self.filter(patient__deleted_at__isnull=True)
 
     def end(self, at: Combinable | None = None) -> int:
         # Another machine's clock may have started it a little later than this one's now.
@@ -26,7 +26,7 @@ class MappingQuerySet(OwnedQuerySet):
 
 class Mapping(OwnedModel):
     patient = models.ForeignKey("patients.Patient", on_delete=models.PROTECT, related_name="mappings", db_index=False)
-    doctor = models.ForeignKey("doctors.Doctor", on_delete=models.PROTECT, related_name="mappings")
+    doctor = models.ForeignKey("doctors.Doctor", on_delete=models.PROTECT, related_name="mappings", db_index=False)
     role = models.CharField(max_length=100, blank=True, help_text="What the doctor does for this patient.")
     is_primary = models.BooleanField(default=False)
     reason = models.CharField(max_length=500, blank=True)
@@ -39,7 +39,9 @@ class Mapping(OwnedModel):
         ordering = ["-id"]
         indexes = [
             models.Index(fields=["created_by", "-id"], condition=Q(ended_at=None), name="mapping_list"),
+            models.Index(fields=["created_by", "-id"], condition=Q(ended_at__isnull=False), name="mapping_list_ended"),
             models.Index(fields=["patient", "-id"], name="mapping_of_patient"),
+            models.Index(fields=["doctor", "created_by", "-id"], name="mapping_of_doctor"),
         ]
         constraints = [
             models.UniqueConstraint(
