@@ -21,7 +21,8 @@ OPERATIONS = {
     "patients_list", "patients_create", "patients_retrieve", "patients_update", "patients_partial_update",
     "patients_destroy", "patients_doctors",
     "doctors_list", "doctors_create", "doctors_retrieve", "doctors_update", "doctors_partial_update", "doctors_destroy",
-    "mappings_list", "mappings_create", "mappings_doctors", "mappings_destroy",
+    "doctors_patients",
+    "mappings_list", "mappings_create", "mappings_doctors", "mappings_partial_update", "mappings_destroy",
 }  # fmt: skip
 OPEN = {"auth_register", "auth_login", "auth_refresh", "doctors_list", "doctors_retrieve"}
 
@@ -37,7 +38,7 @@ def by_name() -> dict[str, Operation]:
 
 
 def is_list(name: str) -> bool:
-    return name.endswith(("_list", "_doctors"))
+    return name.endswith(("_list", "_doctors", "_patients"))
 
 
 def resolved(reference: dict[str, str]) -> dict[str, Any]:
@@ -164,6 +165,7 @@ def test_both_ways_to_a_patients_doctors_name_each_other():
     doctors, twin = by_name()["mappings_doctors"], by_name()["patients_doctors"]
     assert "/api/patients/{id}/doctors/" in doctors["description"]
     assert "/api/mappings/{id}/" in twin["description"]
+    assert by_name()["mappings_partial_update"]["parameters"][0]["description"] == "The id of an assignment."
     whose = next(parameter for parameter in doctors["parameters"] if parameter["in"] == "path")
     assert whose["description"] == "The id of a patient of yours."
 
