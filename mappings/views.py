@@ -21,6 +21,7 @@ from mappings.serializers import (
     MappingSerializer,
     PatientDoctorSerializer,
 )
+from patients.merges import successor
 from patients.models import Patient, PatientEvent
 
 LISTS = {"list", "retrieve", "doctors", "patients"}
@@ -55,6 +56,7 @@ class MappingViewSet(ReadsRecordedViewSet):
 
     queryset = Mapping.objects.none()
     event_model = MappingEvent
+    succeeded = frozenset({"retrieve", "doctors"})  # those that take the id of a patient
     http_method_names = ["get", "head", "options", "post", "patch", "delete"]
 
     def get_serializer_class(self) -> type[MappingSerializer]:
@@ -81,6 +83,9 @@ class MappingViewSet(ReadsRecordedViewSet):
     def every_doctor(self) -> QuerySet:
         then: QuerySet = DoctorEvent.objects.as_of(self.as_of) if self.as_of else Doctor.objects.active()
         return then
+
+    def successor(self) -> str | None:
+        return successor(self.request.user, self.kwargs["pk"])
 
     def asked_for(self) -> list[int]:
         return super().asked_for() if self.action in {"retrieve", "doctors"} else []

@@ -28,6 +28,7 @@ from doctors.models import Doctor
 from doctors.tests.factories import make_doctor
 from mappings.models import Mapping
 from mappings.tests.factories import make_mapping
+from patients.merges import merge
 from patients.models import Patient
 from patients.tests.factories import make_patient
 
@@ -81,6 +82,14 @@ def registration(world: "World", owner: str) -> dict[str, Any]:
     return {"name": "New", "email": f"{name}@example.org", "username": name, "password": PASSWORD}
 
 
+def duplicate(world: "World", owner: str) -> dict[str, Any]:
+    return {"duplicate": world.ids["duplicate", owner]}
+
+
+def merged(world: "World", owner: str) -> dict[str, Any]:
+    return {"duplicate": world.ids["merged", owner]}
+
+
 def new_assignment(world: "World", owner: str) -> dict[str, Any]:
     return {"patient": world.ids["patient", owner], "doctor": world.ids["doctor", owner]}
 
@@ -104,6 +113,8 @@ ROWS = [
     Row("api/patients/", "PRIVATE", {"GET": 200, "POST": 201}, lambda world, owner: {"name": "New", "age": 34}),
     Row("api/patients/<int:pk>/", "PRIVATE", ONE_RECORD, lambda world, owner: {"name": "Changed"}, "patient"),
     Row("api/patients/<int:pk>/restore/", "PRIVATE", {"POST": 200}, records="patient", finds_deleted={"POST"}),
+    Row("api/patients/<int:pk>/merge/", "PRIVATE", {"POST": 200}, duplicate, "patient"),
+    Row("api/patients/<int:pk>/unmerge/", "PRIVATE", {"POST": 200}, merged, "patient"),
     Row("api/patients/<int:pk>/doctors/", "PRIVATE", {"GET": 200}, records="patient"),
     Row("api/patients/<int:pk>/history/", "PRIVATE", {"GET": 200}, records="patient"),
     Row("api/patients/<int:pk>/access-log/", "PRIVATE", {"GET": 200}, records="patient"),
@@ -186,6 +197,9 @@ class World:
             session = LoginSession.objects.start(user, "tests", "127.0.0.1")
             for kind, record in (("patient", patient), ("doctor", doctor), ("mapping", mapping), ("session", session)):
                 kept[kind, name] = record.pk
+        for kind in ("duplicate", "merged"):
+            self.ids[kind, name] = make_patient(user, id=next(ids)).pk
+        merge(Patient.objects.get(pk=self.ids["patient", name]), Patient.objects.get(pk=self.ids["merged", name]))
         Mapping.objects.filter(pk=self.gone["mapping", name]).end()
         Patient.objects.filter(pk=self.gone["patient", name]).end()
         Doctor.objects.filter(pk=self.gone["doctor", name]).end()
