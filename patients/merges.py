@@ -47,8 +47,8 @@ def merge(survivor: Patient, duplicate: Patient) -> Patient:
         survivor=survivor,
         duplicate=duplicate,
         filled={field: as_json(value) for field, value in filled.items()},
-        first_version=now.version,
         moved=moved,
+        first_version=now.version if filled else None,
     )
     return now
 
@@ -64,7 +64,7 @@ def unmerge(survivor: Patient, duplicate: Patient) -> Patient:
     write(survivor, unchanged(survivor, merge.filled))
     write(duplicate, {"merged_into": None, "deleted_at": None})
     now = Patient.objects.get(pk=survivor.pk)
-    write(merge, {"unmerged_at": timezone.now(), "last_version": now.version})
+    write(merge, {"unmerged_at": timezone.now(), "filled": {}, "moved": {}, "last_version": now.version})
     return now
 
 

@@ -112,11 +112,12 @@ class PatientMerge(OwnedModel):
 
     survivor = models.ForeignKey(Patient, models.PROTECT, related_name="+")
     duplicate = models.ForeignKey(Patient, models.PROTECT, related_name="+", db_index=False)
+    # Both are emptied when it is undone.
     filled = models.JSONField(help_text="What the survivor got from the duplicate, by field.")
-    # The survivor's versions in between hold what is not its own: from the first on, and before the last.
-    first_version = models.PositiveIntegerField()
-    last_version = models.PositiveIntegerField(null=True)
     moved = models.JSONField(help_text="The rows that were the duplicate's, by table and id, and what changed on each.")
+    # The survivor's versions that may hold what is not its own, for an erasure: from the first on, and before the last.
+    first_version = models.PositiveIntegerField(null=True)
+    last_version = models.PositiveIntegerField(null=True)
     unmerged_at = models.DateTimeField(null=True)
 
     objects: ClassVar[models.Manager] = PatientMergeQuerySet.as_manager()
