@@ -1,5 +1,6 @@
 """What was merged is gone, and its owner is told where to."""
 
+import re
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from accounts.models import User
 from conftest import LoggedInClient
 from doctors.tests.factories import make_doctor
+from healthcare.tests.admin_pages import AdminClient
 from mappings.tests.factories import make_mapping
 from patients.models import Patient
 from patients.tests.factories import make_patient
@@ -155,3 +157,10 @@ def test_a_merge_costs_the_same_queries_however_many_assignments(
         assert answer.status_code == 200
         found = [query["sql"] for query in queries if not query["sql"].startswith(("SAVEPOINT", "RELEASE"))]
         assert len(found) == len(named), found
+
+
+def test_the_admin_names_the_survivors_id_alone(staff: User, chain: list[Patient]) -> None:
+    page = AdminClient(staff).page(f"/admin/patients/patient/{chain[0].pk}/change/")
+    shown = re.search(r"Merged into:.*?readonly\">(\d+)<", page, re.DOTALL)
+    assert shown is not None
+    assert (int(shown[1]), "Second" in page) == (chain[1].pk, False)
