@@ -97,8 +97,9 @@ class ReadsRecordedViewSet(HistoryViewSet):
 
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
         final = super().finalize_response(request, response, *args, **kwargs)
-        # A change answers the whole record too.
-        answers = request.method in {"GET", "HEAD", "PUT", "PATCH"} or self.action == "restore"
+        # A change answers the whole record too; of a new one the client knows it.
+        creates = request.method == "POST" and "pk" not in self.kwargs
+        answers = request.method in {"GET", "HEAD", "POST", "PUT", "PATCH"} and not creates
         if answers and request.user.pk and (final.status_code < 400 or final.status_code == 404):
             access: dict[str, Any] = {
                 "actor": request.user.pk,

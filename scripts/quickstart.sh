@@ -100,6 +100,8 @@ call 400 POST /api/mappings/ "{\"patient\":$patient,\"doctor\":$doctor}"
 call 200 GET /api/mappings/
 call 200 GET "/api/mappings/$patient/"
 call 200 GET "/api/patients/$patient/doctors/"
+call 200 GET "/api/doctors/$doctor/patients/"
+call 200 PATCH "/api/mappings/$mapping/" '{"role":"cardiologist","is_primary":true}'
 call 409 DELETE "/api/doctors/$doctor/"
 
 title "What changed, and who read it"
@@ -111,6 +113,7 @@ call 200 GET "/api/patients/?as_of=$changed_at"
 
 title "Deleted, and brought back"
 call 204 DELETE "/api/mappings/$mapping/"
+call 200 GET "/api/mappings/?active=false"
 call 204 DELETE "/api/doctors/$doctor/"
 call 204 DELETE "/api/patients/$patient/"
 call 404 GET "/api/patients/$patient/"

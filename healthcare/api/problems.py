@@ -14,6 +14,7 @@ DETAILS = {
     404: "There is nothing here that you can see.",
     405: "This method is not allowed here; the Allow header names those that are.",
     409: "Something else depends on this.",
+    410: "Another record has taken the place of this one; the Link header names it.",
     411: "Send the length of the body in a Content-Length header.",
     412: "The record is not in the state that If-Match or If-None-Match asks for; read it again.",
     413: "The body is too large.",

@@ -47,7 +47,11 @@ PROBLEM_BODY = {
 }
 HEADERS: dict[str, dict[str, Any]] = {
     "X-Request-Id": {"description": "Names this request in the server's log.", "required": True, "schema": TEXT},
-    "Link": {"description": 'The pages beside this one (RFC 8288): `rel="next"`, `rel="prev"`.', "schema": TEXT},
+    "Link": {
+        "description": 'The pages beside this one (RFC 8288): `rel="next"`, `rel="prev"`. With 410 what has taken its '
+        'place (RFC 5829): `rel="successor-version"`.',
+        "schema": TEXT,
+    },
     "X-Total-Count": {
         "description": "How many there are in all, with `?count=true`.",
         "schema": {"type": "integer", "minimum": 0},
@@ -67,7 +71,7 @@ NO_OR_ONE_EMAIL = (
     r"@([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,63})?$"
 )
 LIMITS = {"pattern", "minLength", "maxLength", "minimum", "maximum"}
-HEADERS_OF_STATUS = {"401": ["WWW-Authenticate"], "429": ["Retry-After"], "503": ["Retry-After"]}
+HEADERS_OF_STATUS = {"401": ["WWW-Authenticate"], "410": ["Link"], "429": ["Retry-After"], "503": ["Retry-After"]}
 
 
 def example(request: dict[str, Any] | None = None, response: dict[str, Any] | None = None) -> list[OpenApiExample]:
@@ -124,6 +128,7 @@ class ProblemAutoSchema(AutoSchema):
         statuses |= {400} if "query" in places else set()
         statuses |= {404} if "path" in places else set()
         statuses |= {400, 409, 422} if idempotency.taken_by(operation) else set()
+        statuses |= {410} if getattr(self.view, "action", None) in getattr(self.view, "succeeded", ()) else set()
         # Where logging in is a choice, a token that is sent must be good all the same.
         return statuses | ({401} if self.view.get_authenticators() else set())
 

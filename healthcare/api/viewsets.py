@@ -1,7 +1,9 @@
 """What the viewsets share."""
 
-from typing import Any, TypeVar
+from collections.abc import Set
+from typing import Any, ClassVar, TypeVar
 
+from django.http import Http404
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers, viewsets
@@ -11,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from healthcare.api.concurrency import ConditionalRequests, lost
+from healthcare.api.exceptions import Gone
 from healthcare.api.idempotency import IdempotentMixin
 from healthcare.api.pagination import read_flag
 from healthcare.ownership import Record, RecordQuerySet
@@ -29,6 +32,17 @@ class RecordViewSet(IdempotentMixin, ConditionalRequests, viewsets.ModelViewSet)
     """CRUD of records: the creator is the caller, and DELETE hides. Paths take ids alone."""
 
     lookup_value_converter = "int"
+    # The actions whose path names a record that another one can take the place of: see `successor`.
+    succeeded: ClassVar[Set[str]] = frozenset()
+
+    def handle_exception(self, exc: Exception) -> Response:
+        if isinstance(exc, Http404) and self.action in self.succeeded and (path := self.successor()):
+            exc = Gone(path)
+        return super().handle_exception(exc)
+
+    def successor(self) -> str | None:
+        """The path of the record that has taken the place of a record of the caller's; None where there is none."""
+        raise NotImplementedError
 
     def get_object(self) -> Any:
         record = super().get_object()

@@ -19,7 +19,7 @@ def by_name() -> dict[str, Operation]:
 
 
 def is_list(name: str) -> bool:
-    return name.endswith(("_list", "_doctors", "_access_log"))
+    return name.endswith(("_list", "_doctors", "_patients", "_access_log"))
 
 
 def parameters(operation: Operation, place: str) -> set[str]:

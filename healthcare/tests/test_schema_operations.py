@@ -10,8 +10,9 @@ OPERATIONS = {
     "patients_list", "patients_create", "patients_retrieve", "patients_update", "patients_partial_update",
     "patients_destroy", "patients_restore", "patients_doctors", "patients_history_list", "patients_access_log",
     "doctors_list", "doctors_create", "doctors_retrieve", "doctors_update", "doctors_partial_update", "doctors_destroy",
-    "doctors_restore", "doctors_history_list",
-    "mappings_list", "mappings_create", "mappings_doctors", "mappings_destroy", "mappings_history_list",
+    "doctors_restore", "doctors_history_list", "doctors_patients",
+    "mappings_list", "mappings_create", "mappings_doctors", "mappings_partial_update", "mappings_destroy",
+    "mappings_history_list",
 }  # fmt: skip
 OPEN = {"auth_register", "auth_login", "auth_refresh", "doctors_list", "doctors_retrieve"}
 # POSTs that ignore an Idempotency-Key: tokens are never kept.
@@ -19,7 +20,7 @@ UNKEYED = {"auth_login", "auth_refresh"}
 # Single records, whose state has a tag: those that are read, and those that are written.
 READ = {"auth_me", "patients_retrieve", "doctors_retrieve"}
 WRITTEN = {
-    "auth_me_update", "mappings_destroy",
+    "auth_me_update", "mappings_partial_update", "mappings_destroy",
     *(f"{of}_{name}" for of in ("patients", "doctors") for name in ("update", "partial_update", "destroy", "restore")),
 }  # fmt: skip
 PAGED = {"limit", "cursor", "count"}
@@ -130,5 +131,6 @@ def test_both_ways_to_a_patients_doctors_name_each_other():
     doctors, twin = by_name()["mappings_doctors"], by_name()["patients_doctors"]
     assert "/api/patients/{id}/doctors/" in doctors["description"]
     assert "/api/mappings/{id}/" in twin["description"]
+    assert by_name()["mappings_partial_update"]["parameters"][0]["description"] == "The id of an assignment."
     whose = next(parameter for parameter in doctors["parameters"] if parameter["in"] == "path")
     assert whose["description"] == "The id of a patient of yours."

@@ -50,6 +50,8 @@ class Assignment:
     id: int
     patient: Thing
     doctor: Thing
+    started_at: str
+    primary: bool = False
     ended: bool = False
 
 
@@ -210,7 +212,8 @@ class Calls(RuleBasedStateMachine):
             assert answer.status_code == 400, answer.content
         else:
             assert answer.status_code == 201, answer.content
-            self.world.assignments.append(Assignment(answer.json()["id"], patient, doctor))
+            row = answer.json()
+            self.world.assignments.append(Assignment(row["id"], patient, doctor, row["started_at"]))
 
     @rule(which=WHICH)
     def end(self, which: int) -> None:
@@ -218,6 +221,17 @@ class Calls(RuleBasedStateMachine):
         there = not assignment.ended and not assignment.patient.deleted
         assert self.call("DELETE", f"/api/mappings/{assignment.id}/").status_code == (204 if there else 404)
         assignment.ended |= there
+
+    @rule(which=WHICH, primary=st.booleans(), end=st.booleans())
+    def change_assignment(self, which: int, primary: bool, end: bool) -> None:
+        one = pick(self.world.assignments, which)
+        body = {"is_primary": primary} | ({"ended_at": one.started_at} if end else {})
+        answer = self.call("PATCH", f"/api/mappings/{one.id}/", body)
+        taken = any(other.primary for other in self.world.assigned(one.patient) if other is not one)
+        refused = primary and taken and not (one.ended or end)
+        assert answer.status_code == (404 if one.patient.deleted else 400 if refused else 200), answer.content
+        if answer.status_code == 200:
+            one.primary, one.ended = primary, one.ended or end
 
     @rule(name=NAMES)
     def create_with_a_key(self, name: str) -> None:
@@ -246,10 +260,12 @@ class Calls(RuleBasedStateMachine):
 
     @invariant()
     def assignments_show_the_world(self) -> None:
-        active = [one for one in self.world.assignments if not one.ended and not one.patient.deleted]
-        rows = self.call("GET", "/api/mappings/?limit=500").json()
-        shown = [(row["id"], row["patient"], row["doctor"]) for row in rows]
-        assert shown == [(one.id, one.patient.id, one.doctor.id) for one in active][::-1]
+        there = [one for one in self.world.assignments if not one.patient.deleted]
+        for query, ended in (("", False), ("&active=false", True)):
+            rows = self.call("GET", f"/api/mappings/?limit=500{query}").json()
+            shown = [(row["id"], row["patient"], row["doctor"], row["is_primary"]) for row in rows]
+            expected = [(one.id, one.patient.id, one.doctor.id, one.primary) for one in there if one.ended == ended]
+            assert shown == expected[::-1]
 
     def lists_show(self, kind: str, things: list[Thing]) -> None:
         for query, deleted in (("", False), ("&deleted=true", True)):
@@ -265,6 +281,11 @@ class Calls(RuleBasedStateMachine):
                 doctors = [(row["id"], row["name"], row["mapping"]) for row in answer.json()]
                 treating = self.world.assigned(patient)[::-1]
                 assert doctors == [(one.doctor.id, one.doctor.name, one.id) for one in treating]
+        for doctor in self.world.doctors:
+            if not doctor.deleted:
+                rows = self.call("GET", f"/api/doctors/{doctor.id}/patients/").json()
+                treated = [(one.patient.id, one.patient.name, one.id) for one in self.world.treating(doctor)]
+                assert [(row["id"], row["name"], row["mapping"]) for row in rows] == treated[::-1]
 
 
 @pytest.mark.django_db
