@@ -11,6 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from healthcare.api.concurrency import ConditionalRequests, lost
+from healthcare.api.direct import DirectReads
 from healthcare.api.idempotency import IdempotentMixin
 from healthcare.api.pagination import read_flag
 from healthcare.ownership import Record, RecordQuerySet
@@ -25,7 +26,7 @@ DELETED = OpenApiParameter(
 )
 
 
-class RecordViewSet(IdempotentMixin, ConditionalRequests, viewsets.ModelViewSet):
+class RecordViewSet(DirectReads, IdempotentMixin, ConditionalRequests, viewsets.ModelViewSet):
     """CRUD of records: the creator is the caller, and DELETE hides. Paths take ids alone."""
 
     lookup_value_converter = "int"
