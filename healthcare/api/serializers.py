@@ -34,7 +34,10 @@ class RecordSerializer(ModelSerializer):
         changes = {field: value for field, value in validated_data.items() if getattr(instance, field) != value}
         if not changes:
             return instance
-        changes |= {"updated_at": timezone.now(), "version": F("version") + 1}
-        if not instance.row().active().update(**changes):
+        changes["updated_at"] = timezone.now()
+        if not instance.row().active().update(**changes, version=F("version") + 1):
             raise lost(instance)
-        return type(instance)._default_manager.get(pk=instance.pk)
+        # What was read for a change is locked, so this is how the row stands now.
+        for field, value in {**changes, "version": instance.version + 1}.items():
+            setattr(instance, field, value)
+        return instance

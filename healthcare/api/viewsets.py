@@ -2,6 +2,7 @@
 
 from typing import Any, TypeVar
 
+from django.db.models import QuerySet
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers, viewsets
@@ -30,6 +31,10 @@ class RecordViewSet(DirectReads, IdempotentMixin, ConditionalRequests, viewsets.
     """CRUD of records: the creator is the caller, and DELETE hides. Paths take ids alone."""
 
     lookup_value_converter = "int"
+
+    def filter_queryset(self, queryset: QuerySet) -> QuerySet:
+        rows = super().filter_queryset(queryset)
+        return rows.locked() if self.request.method in {"PUT", "PATCH"} else rows  # type: ignore[attr-defined]
 
     def get_object(self) -> Any:
         record = super().get_object()
