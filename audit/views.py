@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.db.models import Model, QuerySet
+from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.functional import cached_property
@@ -77,6 +78,19 @@ class ReadsRecordedViewSet(HistoryViewSet):
     was refused (404) by `AuditMiddleware`, after the roll-back.
     """
 
+    @classmethod
+    def recording(cls, action: str, request: HttpRequest, caller: int | None) -> tuple[str, list[Any]] | None:
+        access = [caller, cls.access_action(action), Basis.OWNER.value, getattr(request, "request_id", "")]
+        return AccessLog.objects.OF_SHOWN, access
+
+    @classmethod
+    def noted(cls) -> str:
+        return "patient_id" if hasattr(cls.event_model.pgh_tracked_model, "patient_id") else "pk"
+
+    @classmethod
+    def access_action(cls, action: str) -> str:
+        return f"{cls.event_model.pgh_tracked_model._meta.model_name}.{action}"
+
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         self.patients_read: set[int] = set(self.asked_for())
         super().initial(request, *args, **kwargs)
@@ -103,7 +117,7 @@ class ReadsRecordedViewSet(HistoryViewSet):
         if answers and request.user.pk and (final.status_code < 400 or final.status_code == 404):
             access: dict[str, Any] = {
                 "actor": request.user.pk,
-                "action": f"{self.event_model.pgh_tracked_model._meta.model_name}.{self.action}",
+                "action": self.access_action(self.action),
                 "patient_ids": self.patients_read,
                 "basis": Basis.OWNER,
                 "request_id": getattr(request, "request_id", ""),

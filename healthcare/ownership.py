@@ -1,6 +1,7 @@
 """Who a record belongs to: the scope every owned queryset goes through, and the columns every record carries."""
 
-from typing import Self
+from collections.abc import Callable
+from typing import Any, Self
 
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
@@ -9,6 +10,18 @@ from django.db import models
 from django.db.models import F
 from django.db.models.expressions import Combinable
 from django.utils import timezone
+
+
+class Derived(property):
+    """What a record answers beyond its columns, in Python and in SQL over those columns alike."""
+
+    def __init__(self, getter: Callable[[Any], Any], sql: str = "") -> None:
+        super().__init__(getter)
+        self.sql = sql
+
+
+def derived(sql: str) -> Callable[[Callable[[Any], Any]], Derived]:
+    return lambda getter: Derived(getter, sql)
 
 
 class RecordQuerySet(models.QuerySet):

@@ -10,7 +10,7 @@ from django.db.models.functions import ExtractYear
 from django.utils import timezone
 
 from audit.history import Event, remember
-from healthcare.ownership import OwnedModel, OwnedQuerySet
+from healthcare.ownership import OwnedModel, OwnedQuerySet, derived
 from healthcare.text import NameField, PhoneField, one_visible_line
 
 OLDEST = 150  # years; nobody has lived longer
@@ -89,7 +89,10 @@ class Patient(OwnedModel):
             self.birth_year = self.birth_date.year
         super().save(*args, **kwargs)  # type: ignore[arg-type]
 
-    @property
+    @derived("""(CASE
+        WHEN birth_date IS NOT NULL THEN greatest(0, date_part('year', age(current_date, birth_date)))
+        WHEN birth_year IS NOT NULL THEN greatest(0, date_part('year', current_date) - birth_year)
+    END)::int""")
     def age(self) -> int | None:
         """Whole years today; exact with a birth date, within one year with a birth year alone."""
         return age_on(timezone.localdate(), self.birth_date, self.birth_year)

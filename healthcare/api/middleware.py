@@ -4,15 +4,21 @@ import logging
 import time
 from collections.abc import Callable
 from http import HTTPMethod
+from typing import Any
 from uuid import uuid4
 
 from django.conf import settings
+from django.contrib.auth import middleware as auth
+from django.contrib.messages import middleware as messages
+from django.contrib.sessions import middleware as sessions
 from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
 from django.db import IntegrityError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest
 from django.http.multipartparser import MultiPartParserError
 from django.http.response import HttpResponseBase
+from django.middleware import csrf
 from django.urls import Resolver404, resolve
+from django.utils.deprecation import MiddlewareMixin
 
 from healthcare.api.problems import CONTENT_TYPE, problem_response
 
@@ -99,6 +105,22 @@ class HTTPSRequiredMiddleware(Middleware):
         if settings.SECURE_SSL_REDIRECT and request.path_info.startswith("/api/") and not request.is_secure():
             return problem_response(request, 403, "Use https:// for every call.")
         return self.get_response(request)
+
+
+def for_pages(middleware: type[MiddlewareMixin]) -> type[MiddlewareMixin]:
+    """The middleware for the admin and the pages alone: the API knows its callers by their tokens."""
+
+    def call(self: Any, request: HttpRequest) -> Any:
+        api = request.path_info.startswith("/api/")
+        return self.get_response(request) if api else middleware.__call__(self, request)
+
+    return type(middleware.__name__, (middleware,), {"__call__": call})
+
+
+SessionMiddleware = for_pages(sessions.SessionMiddleware)
+CsrfViewMiddleware = for_pages(csrf.CsrfViewMiddleware)
+AuthenticationMiddleware = for_pages(auth.AuthenticationMiddleware)
+MessageMiddleware = for_pages(messages.MessageMiddleware)
 
 
 class SecurityHeadersMiddleware(Middleware):

@@ -40,25 +40,26 @@ class KeysetPagination(BasePagination):
             older = queryset.filter(**{f"{self.key}__lt": key}) if direction else queryset
             rows = list(older.order_by(f"-{self.key}")[: limit + 1])
             page = rows[:limit]
-        more = len(rows) > limit
-        self.links: dict[str, str] = {}
-        if page and (more or direction == ">"):
-            self.links["next"] = self.link("<", getattr(page[-1], self.key))
-        if page and (direction == "<" or (more and direction == ">")):
-            self.links["prev"] = self.link(">", getattr(page[0], self.key))
+        keys = [getattr(row, self.key) for row in (page[0], page[-1])] if page else []
+        self.headers = self.links(direction, *keys, more=len(rows) > limit) if page else {}
         return page
+
+    def links(self, direction: str, first: int, last: int, *, more: bool) -> dict[str, str]:
+        """The Link header of a page between these keys, if there are pages beside it."""
+        found = []
+        if more or direction == ">":
+            found.append(f'<{self.link("<", last)}>; rel="next"')
+        if direction == "<" or (more and direction == ">"):
+            found.append(f'<{self.link(">", first)}>; rel="prev"')
+        return {"Link": ", ".join(found)} if found else {}
 
     def link(self, direction: str, key: int) -> str:
         cursor = base64.urlsafe_b64encode(f"{direction}{key}".encode()).decode().rstrip("=")
         return replace_query_param(self.request.build_absolute_uri(), "cursor", cursor)
 
     def get_paginated_response(self, data: Any) -> Response:
-        headers = {}
-        if self.links:
-            headers["Link"] = ", ".join(f'<{url}>; rel="{relation}"' for relation, url in self.links.items())
-        if self.total is not None:
-            headers["X-Total-Count"] = str(self.total)
-        return Response(data, headers=headers)
+        total = {} if self.total is None else {"X-Total-Count": str(self.total)}
+        return Response(data, headers=self.headers | total)
 
     def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
         return schema

@@ -34,10 +34,13 @@ class RecordSerializer(ModelSerializer):
         changes = {field: value for field, value in validated_data.items() if getattr(instance, field) != value}
         if not changes:
             return instance
-        changes |= {"updated_at": timezone.now(), "version": F("version") + 1}
-        if not self.changeable(instance.row()).update(**changes):
+        changes["updated_at"] = timezone.now()
+        if not self.changeable(instance.row()).update(**changes, version=F("version") + 1):
             raise lost(instance)
-        return type(instance)._default_manager.get(pk=instance.pk)
+        # What was read for a change is locked, so this is how the row stands now.
+        for field, value in {**changes, "version": instance.version + 1}.items():
+            setattr(instance, field, value)
+        return instance
 
     def changeable(self, rows: RecordQuerySet) -> RecordQuerySet:
         """Which of these may be written: those that are not hidden."""

@@ -3,6 +3,7 @@
 from collections.abc import Set
 from typing import Any, ClassVar, TypeVar
 
+from django.db.models import QuerySet
 from django.http import Http404
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -13,6 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from healthcare.api.concurrency import ConditionalRequests, lost
+from healthcare.api.direct import DirectReads
 from healthcare.api.exceptions import Gone
 from healthcare.api.idempotency import IdempotentMixin
 from healthcare.api.pagination import read_flag
@@ -28,7 +30,7 @@ DELETED = OpenApiParameter(
 )
 
 
-class RecordViewSet(IdempotentMixin, ConditionalRequests, viewsets.ModelViewSet):
+class RecordViewSet(DirectReads, IdempotentMixin, ConditionalRequests, viewsets.ModelViewSet):
     """CRUD of records: the creator is the caller, and DELETE hides. Paths take ids alone."""
 
     lookup_value_converter = "int"
@@ -43,6 +45,10 @@ class RecordViewSet(IdempotentMixin, ConditionalRequests, viewsets.ModelViewSet)
     def successor(self) -> str | None:
         """The path of the record that has taken the place of a record of the caller's; None where there is none."""
         raise NotImplementedError
+
+    def filter_queryset(self, queryset: QuerySet) -> QuerySet:
+        rows = super().filter_queryset(queryset)
+        return rows.locked() if self.request.method in {"PUT", "PATCH"} else rows  # type: ignore[attr-defined]
 
     def get_object(self) -> Any:
         record = super().get_object()

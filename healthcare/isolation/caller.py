@@ -3,6 +3,8 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 from django.db import connection, transaction
 from django.http import HttpRequest
@@ -19,6 +21,15 @@ LONGEST_REASON = 200  # characters
 ENTER = f"""set_config('app.user_id', {{caller}}, true), set_config('role', '{ROLE}', true),
     set_config('statement_timeout', '10s', true), set_config('lock_timeout', '2s', true),
     set_config('pghistory.context_metadata', {{metadata}}, true)"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The statement by which a request enters the database, and as whom; nobody is None."""
+
+    sql: str
+    parameters: list[Any]
+    caller: int | None
 
 
 def leave() -> None:

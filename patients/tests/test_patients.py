@@ -172,7 +172,7 @@ def test_a_list_is_a_bare_array_newest_first(as_alice: LoggedInClient, alice: Us
     assert [row["id"] for row in as_alice.get("/api/patients/").json()] == patients[::-1]
 
 
-QUERIES_OF_A_LIST = ["session and user of the token", "the page", "the row of the access log"]
+QUERIES_OF_A_LIST = ["entering as the caller, the page and the row of the access log"]
 
 
 @pytest.mark.parametrize("rows", [10, 100])

@@ -1,0 +1,202 @@
+"""Direct reads: the usual GET of a record or a page in one round trip, as JSON that PostgreSQL builds.
+
+What a viewset declares (scope, filters, permissions, serializer, paging) is compiled once into a statement for each
+shape of a query. The plain way through Django REST framework stays the truth: whatever is no ordinary 200 (a header or
+a parameter that asks for more, a token that is not good, nothing found, a database that is away) is left to it, and it
+answers as if this were not there.
+
+One simple query holds two statements and is one transaction: the first enters the database as the caller, the second
+reads behind row-level security and records the read. Without a living session the first enters as nobody.
+"""
+
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from inspect import unwrap
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import EmptyResultSet
+from django.db import Error, connection, transaction
+from django.db.models import F, QuerySet
+from django.db.models.expressions import RawSQL
+from django.http import HttpRequest, HttpResponse
+from rest_framework.exceptions import APIException
+from rest_framework.permissions import AllowAny, IsAuthenticated, IsAuthenticatedOrReadOnly
+from rest_framework.request import Request
+
+from healthcare.api.concurrency import entity_tag
+from healthcare.api.json_sql import row_as_json
+from healthcare.api.pagination import KeysetPagination, read_cursor, read_limit
+from healthcare.api.prepared import failed, prepared
+from healthcare.isolation.caller import Entry
+
+# Who overrides one of these elsewhere means something that is not compiled here.
+HOOKS = (
+    "dispatch", "initial", "filter_queryset", "get_object", "get_serializer", "get_serializer_class",
+    "get_serializer_context", "paginate_queryset", "get_paginated_response", "finalize_response",
+)  # fmt: skip
+OURS = ("rest_framework.", "healthcare.api.", "audit.")
+PERMISSIONS = {AllowAny, IsAuthenticated, IsAuthenticatedOrReadOnly}
+PAGED = {"limit", "cursor"}
+PREPARED = {1, 10, 20, 50, 100}  # rows; what clients ask for most, as many plans as a session can keep
+CONTENT_TYPE = "application/json"
+# Headers that ask for more than an ordinary answer, or that may be refused.
+ASKING = {"HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH", "HTTP_X_CHANGE_REASON", "HTTP_PREFER"}
+# These stand for the caller's id and the key in the path or the cursor while a queryset is compiled.
+CALLER, KEY = 2**62 + 57, 2**62 + 59
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A read of one form: its SQL, the parameters in it, and the methods that its answer allows."""
+
+    sql: str
+    parameters: tuple[Any, ...]
+    allow: str
+
+
+class DirectReads:
+    """Gives a viewset its direct reads. Around everything else is one transaction, as ATOMIC_REQUESTS has it."""
+
+    @classmethod
+    def as_view(cls, actions: dict[str, str] | None = None, **initkwargs: Any) -> Any:
+        plain: Any = super().as_view(actions, **initkwargs)  # type: ignore[misc]
+        reading = ordinary(cls, (actions or {}).get("get", ""))
+
+        def view(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+            found = answer(cls, actions, request, kwargs) if reading and request.method == "GET" else None
+            if found is not None:
+                return found
+            with transaction.atomic():
+                return plain(request, *args, **kwargs)
+
+        view.__dict__.update(plain.__dict__)
+        return transaction.non_atomic_requests(view)
+
+    @classmethod
+    def noted(cls) -> str:
+        """The column that `recording` finds as `noted` in each row of `shown`."""
+        return "pk"
+
+    @classmethod
+    def recording(cls, action: str, request: HttpRequest, caller: int | None) -> tuple[str, list[Any]] | None:
+        """A statement that records the read of the rows of the relation `shown`, nothing where there is none, with its
+        parameters; None where reads are not recorded."""
+        return None
+
+
+def ordinary(viewset: Any, action: str) -> bool:
+    return (
+        action in {"list", "retrieve"}
+        and all(unwrap(getattr(viewset, name)).__module__.startswith(OURS) for name in (*HOOKS, action))
+        and PERMISSIONS.issuperset(viewset.permission_classes)
+        and not viewset.throttle_classes
+    )
+
+
+def answer(viewset: Any, actions: dict[str, str], request: HttpRequest, kwargs: dict[str, Any]) -> HttpResponse | None:
+    """The ordinary 200, or None."""
+    if ASKING & request.META.keys() or connection.connection is None:
+        return None
+    entry = viewset.authentication_classes[0]().entry(request)
+    if entry is None:
+        return None
+    asked = request.GET
+    one = actions["get"] == "retrieve"
+    if not (set() if one else PAGED) >= asked.keys() or any(len(values) > 1 for _, values in asked.lists()):
+        return None
+    try:
+        limit, (direction, key) = read_limit(asked.get("limit")), read_cursor(asked.get("cursor"))
+    except APIException:
+        return None
+    if one:
+        limit, direction, key = 1, "=", kwargs["pk"]
+    shape = compiled(viewset, viewset.get_queryset, tuple(actions.items()), direction, entry.caller is None)
+    rows = read(viewset, actions["get"], shape, request, entry, key, limit) if shape else []
+    if not shape or not rows:
+        return None
+    return record(shape, rows) if one else page(shape, rows, request, direction, limit)
+
+
+def read(
+    viewset: Any, action: str, shape: Shape, request: HttpRequest, entry: Entry, key: int, limit: int
+) -> list[tuple[int, str]]:
+    """Key and JSON of the rows within the limit, and of the next one; none where the plain way has to look."""
+    known = {CALLER: entry.caller, KEY: key}
+    parameters = [known.get(value, value) for value in shape.parameters]
+    recording = viewset.recording(action, request, entry.caller)
+    reading = statement(shape.sql, recording and recording[0], limit)
+    connection.health_check_done = True  # when it has died, the plain way finds out and mends it
+    try:
+        with connection.cursor() as cursor:
+            sql = prepared(connection.connection, reading) if limit in PREPARED else reading
+            cursor.execute(
+                f"{entry.sql};\n{sql}", [*entry.parameters, *parameters, *(recording[1] if recording else [])]
+            )
+            rows: list[tuple[int, str]] = cursor.fetchall()
+            return rows
+    except Error as error:
+        failed(error)
+        connection.health_check_done = False
+        return []
+
+
+@lru_cache(maxsize=1024)
+def statement(scope: str, recording: str | None, limit: int) -> str:
+    recorded = ""
+    if recording:
+        recorded = f",\nshown AS (SELECT noted FROM page LIMIT {limit}),\nrecorded AS ({recording})"  # noqa: S608
+    return f"WITH page AS MATERIALIZED ({scope} LIMIT {limit + 1}){recorded}\nSELECT key, content FROM page"  # noqa: S608  (SQL of our own)
+
+
+def record(shape: Shape, rows: list[tuple[int, str]]) -> HttpResponse:
+    content = encoded(rows[0][1])
+    return HttpResponse(content, CONTENT_TYPE, headers={"Allow": shape.allow, "ETag": entity_tag(content)})
+
+
+def page(shape: Shape, rows: list[tuple[int, str]], request: HttpRequest, direction: str, limit: int) -> HttpResponse:
+    shown = rows[:limit][::-1] if direction == ">" else rows[:limit]
+    paginator = KeysetPagination()
+    paginator.request = Request(request)
+    links = paginator.links(direction, shown[0][0], shown[-1][0], more=len(rows) > limit)
+    content = encoded(f"[{','.join(body for _, body in shown)}]")
+    return HttpResponse(content, CONTENT_TYPE, headers={"Allow": shape.allow, **links})
+
+
+def encoded(text: str) -> bytes:
+    """In UTF-8, with the two separators escaped as DRF's renderer does."""
+    return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").encode()
+
+
+@cache
+def compiled(viewset: Any, get_queryset: Any, actions: Any, direction: str, anonymous: bool) -> Shape | None:
+    """What the viewset answers to one form of query, from what it declares; None where that is more than this can."""
+    view = viewset(action_map=dict(actions))
+    for method, name in actions:
+        setattr(view, method, getattr(view, name))
+    view.head, view.action, view.kwargs, view.format_kwarg = view.get, view.get.__name__, {}, None
+    asked = HttpRequest()
+    asked.method = "GET"
+    view.request = Request(asked)
+    view.request.user = AnonymousUser() if anonymous else get_user_model()(pk=CALLER)
+    row = row_as_json(view.get_serializer_class())
+    if row is None:
+        return None
+    try:
+        view.check_permissions(view.request)
+        scope = chosen(view.filter_queryset(view.get_queryset()), direction)
+        if scope.query.annotations or scope.query.select_related:
+            return None
+        rows = scope.values(key=F("pk"), noted=F(viewset.noted()), content=RawSQL(row, []))  # noqa: S611
+        sql, parameters = rows.query.get_compiler(connection=connection).as_sql()
+    except (APIException, EmptyResultSet):
+        return None
+    return Shape(sql, tuple(parameters), ", ".join(view.allowed_methods))
+
+
+def chosen(scope: QuerySet, direction: str) -> QuerySet:
+    if direction == "=":
+        return scope.filter(pk=KEY)
+    compared = {"": scope, "<": scope.filter(pk__lt=KEY), ">": scope.filter(pk__gt=KEY)}
+    return compared[direction].order_by("pk" if direction == ">" else "-pk")

@@ -1,0 +1,48 @@
+"""Statements that PostgreSQL plans once a session (PREPARE), where sessions are a client's own.
+
+Behind a pooler that hands sessions on between transactions a statement is not where it was prepared. Then the first
+failure says so, and this process prepares nothing more.
+"""
+
+import hashlib
+import re
+from functools import lru_cache
+from itertools import count
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from django.db import Error
+from psycopg2.errors import DuplicatePreparedStatement, InvalidSqlStatementName
+
+_known: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
+_pooled = False
+
+
+def prepared(session: Any, sql: str) -> str:
+    """The SQL to run in the place of a statement, with the same parameters; the first time it also prepares it."""
+    if _pooled:
+        return sql
+    name, preparation, execution = forms(sql)
+    known = _known.setdefault(session, set())
+    if name in known:
+        return execution
+    known.add(name)
+    return preparation + execution
+
+
+def failed(error: Error) -> None:
+    """Call it with what a prepared statement raised."""
+    global _pooled
+    if isinstance(error.__cause__, InvalidSqlStatementName | DuplicatePreparedStatement):
+        _pooled = True
+
+
+@lru_cache(maxsize=256)
+def forms(sql: str) -> tuple[str, str, str]:
+    name = f"direct_{hashlib.sha256(sql.encode()).hexdigest()[:16]}"
+    numbers = count(1)
+    numbered = re.sub("%[s%]", lambda match: f"${next(numbers)}" if match[0] == "%s" else "%%", sql)
+    places = ", ".join(["%s"] * (next(numbers) - 1))
+    # What depends on the parameters, how many rows are wanted, stands in the statement: one plan serves all.
+    settings = "SET LOCAL plan_cache_mode = force_generic_plan"
+    return name, f"PREPARE {name} AS {numbered};\n", f"{settings};\nEXECUTE {name}" + (f" ({places})" if places else "")
