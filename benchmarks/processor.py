@@ -1,0 +1,25 @@
+"""CPU time of a program, all its processes together."""
+
+from contextlib import suppress
+
+import psutil
+
+
+def seconds(root: psutil.Process) -> float:
+    """What a process and its descendants have used so far, those that have ended included: of them their parent knows."""
+    total = 0.0
+    for process in [root, *root.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system
+            total += getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
+    return total
+
+
+def memory(root: psutil.Process) -> int:
+    """Bytes that a process and its descendants hold for themselves (USS)."""
+    total = 0
+    for process in [root, *root.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):
+            total += process.memory_full_info().uss
+    return total
