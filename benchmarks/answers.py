@@ -5,14 +5,21 @@ import http.client
 import json
 import re
 from typing import Any
+from urllib.parse import unquote
 
 from benchmarks.data import Caller
-from benchmarks.operations import Request
+from benchmarks.operations import SEARCHES, Request, requests
 from benchmarks.targets import Running
 
+NUMBER = 17  # of the sample that is compared
+LONGEST = 1000  # characters of an answer in an error
 TIME = re.compile(r"\d{4}-\d\d-\d\dT.*")
 # What a write makes anew each time.
-OWN_TO_EACH = {"id", "version", "created_at", "updated_at", "access", "refresh"}
+MADE = {"id", "version", "created_at", "updated_at", "access", "refresh"}
+
+
+class UnequalError(Exception):
+    """A server does not do the same work as the others, or none."""
 
 
 def send(server: Running, request: Request, caller: Caller) -> tuple[int, bytes]:
@@ -28,33 +35,53 @@ def send(server: Running, request: Request, caller: Caller) -> tuple[int, bytes]
         client.close()
 
 
-def check(operation: str, servers: list[Running], requests: dict[str, Request], caller: Caller) -> None:
-    """Raises RuntimeError when a server answers otherwise than the first one, or the first one not as it should."""
-    expected: Any = None
+def is_offered(operation: str, server: Running, caller: Caller) -> bool:
+    """Whether a server can do it: one that cannot search answers 400 to `?search=`, or everybody to any name."""
+    if operation not in SEARCHES:
+        return True
+    stranger = requests(caller, server.target.paging)["search miss"].filled(caller, 0)
+    return send(server, stranger, caller) == (200, b"[]")
+
+
+def check(operation: str, servers: list[Running], caller: Caller) -> None:
+    """Raises UnequalError when a server answers otherwise than the first one, or any of them not as it should."""
+    first = None
     for server in servers:
-        request = requests[server.name].filled(caller, 17)
-        status, body = send(server, request, caller)
-        if status not in {200, 201}:
-            raise RuntimeError(f"{server.name} answers {status} to {operation}: {body[:500]!r}")
-        answer = comparable(json.loads(body), request.method == "GET")
-        if expected is None:
-            expected = answer
-        if answer != expected or not answer:
-            raise RuntimeError(f"{server.name} answers {operation} with {answer}, {servers[0].name} with {expected}.")
+        request = requests(caller, server.target.paging)[operation]
+        rows = answer(operation, server, request.filled(caller, NUMBER), caller)
+        first = rows if first is None else first
+        if operation in SEARCHES:
+            sought = unquote(caller.samples[request.sample][NUMBER])
+            if (operation == "search hit") != (sought in [row["name"] for row in rows]):
+                raise UnequalError(f"{server.name} finds {shown(rows)} in a {operation} for {sought}.")
+        elif not rows or rows != first:
+            raise UnequalError(
+                f"{server.name} answers {operation} with {shown(rows)}, {servers[0].name} with {shown(first)}."
+            )
 
 
-def comparable(answer: Any, reads: bool) -> Any:
+def shown(rows: Any) -> str:
+    text = repr(rows)
+    return text if len(text) < LONGEST else f"{text[:LONGEST]}…"
+
+
+def answer(operation: str, server: Running, request: Request, caller: Caller) -> Any:
+    status, body = send(server, request, caller)
+    if status not in {200, 201}:
+        raise UnequalError(f"{server.name} answers {status} to {operation}: {shown(body)}")
+    return comparable(json.loads(body), made=request.method != "GET")
+
+
+def comparable(value: Any, made: bool) -> Any:
     """Rows without their envelope, times as times, and of a write only what it was told to write."""
-    if isinstance(answer, dict):
-        rows = answer.get("results", answer.get("items"))
+    if isinstance(value, dict):
+        rows = value.get("results", value.get("items"))
         if rows is not None:
-            return comparable(rows, reads)
-        return {
-            name: None if name in OWN_TO_EACH and not reads else comparable(value, reads)
-            for name, value in answer.items()
-        }
-    if isinstance(answer, list):
-        return [comparable(row, reads) for row in answer]
-    if isinstance(answer, str) and TIME.fullmatch(answer):
-        return datetime.datetime.fromisoformat(answer)
-    return answer
+            return comparable(rows, made)
+        return {name: None if made and name in MADE else comparable(inner, made) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [comparable(row, made) for row in value]
+    if isinstance(value, str) and TIME.fullmatch(value):
+        time = datetime.datetime.fromisoformat(value)
+        return time.replace(microsecond=time.microsecond // 1000 * 1000)  # ninja writes milliseconds
+    return value

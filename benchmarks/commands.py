@@ -2,14 +2,14 @@
 
 import argparse
 import os
-from contextlib import ExitStack
-from pathlib import Path
+import sys
 
 import django
 
 from benchmarks.targets import ENVIRONMENT, PROJECT
 
 BUILD = PROJECT / "build" / "benchmarks"
+RESULTS = PROJECT / "benchmarks" / "RESULTS.md"
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -19,6 +19,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, help="length of one slice")
     parser.add_argument("--operations", type=names, default=[], help="some of them, comma-separated")
     parser.add_argument("--servers", type=names, default=[], help="some of them, comma-separated")
+    parser.add_argument("--save", action="store_true", help=f"write the table to {RESULTS.relative_to(PROJECT)}")
     options = parser.parse_args(arguments)
     options.rounds = options.rounds or (2 if options.quick else 5)
     options.seconds = options.seconds or (1 if options.quick else 3)
@@ -37,8 +38,12 @@ def run(arguments: list[str]) -> None:
     os.environ.update(ENVIRONMENT, DJANGO_SETTINGS_MODULE="healthcare.settings")
     django.setup()
     from benchmarks import comparison
+    from benchmarks.answers import UnequalError
 
-    with ExitStack() as stack:
-        table = comparison.run(options, BUILD, stack)
-    print(table)
-    Path(BUILD / "table.md").write_text(table, encoding="utf-8")
+    try:
+        text = comparison.run(options, BUILD)
+    except UnequalError as error:
+        sys.exit(f"benchmarks: {error}")
+    print(text)
+    if options.save:
+        RESULTS.write_text(text, encoding="utf-8")

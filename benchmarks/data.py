@@ -5,6 +5,7 @@ keeps beside a record is there. Every 101st patient is the caller's: a page of t
 """
 
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from django.db import connection, transaction
 
@@ -19,6 +20,7 @@ DOCTORS_EACH = 3  # of every tenth patient of an owner
 PAGE = 20
 DEPTH = OWN - PAGE
 
+LOGINS = 100  # users who only log in, user1 to user100
 USERS = """
 INSERT INTO accounts_user (id, password, is_superuser, name, email, username, is_active, is_staff, created_at)
 VALUES (%s, %s, false, %s, %s, %s, true, false, now())
@@ -37,7 +39,8 @@ PATIENT_ROWS = """
 INSERT INTO patients_patient (id, name, gender, birth_date, birth_year, deceased, identifier, phone, email, address,
     created_by_id, created_at, updated_at, version)
 SELECT i,
-    (ARRAY['A','Be','Chi','Da','E','Fa','Gi','Ha','I','Jo','Ka','Li','Ma','Ne','O','Pri','Ra','Sa','To','Vi'])[1 + g %% 20]
+    (ARRAY['A','Be','Chi','Da','E','Fa','Gi','Ha','I','Jo','Ka','Li','Ma','Ne','O','Pri','Ra','Sa','To','Vi'])
+        [1 + g %% 20]
     || (ARRAY['na','li','ro','mi','sha','vi','de','ku','ran','yo'])[1 + g / 20 %% 10]
     || (ARRAY['','n','ra','th','s'])[1 + g / 200] || ' ' ||
     (ARRAY['Ab','Ban','Cor','Dh','Er','Fer','Gup','Hus','Iy','Jos','Kap','Lak','Men','Nai','Ort','Pat','Red','Sing','Tiw',
@@ -65,12 +68,10 @@ SEQUENCES = ("accounts_user", "doctors_doctor", "patients_patient")
 
 @dataclass(frozen=True)
 class Caller:
-    """Whose requests are measured: a token, and the patients that they ask for."""
+    """Whose requests are measured: a token, and samples of what they ask for, spread over all they have."""
 
-    username: str
     token: str
-    ids: list[int]  # a sample, spread over all
-    treated: list[int]  # a sample of those who have doctors
+    samples: dict[str, list[str]]  # "patients", "treated" and "names" of patients, "strangers" whom nobody knows
     after: int  # the id before which the last page begins
 
 
@@ -80,15 +81,23 @@ def fill() -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         user = User()
         user.set_password(PASSWORD)
-        for key, name in ((1, "caller"), (2, "large")):
+        for key, name in enumerate(["caller", "large", *(f"user{n}" for n in range(1, LOGINS + 1))], 1):
             cursor.execute(USERS, [key, user.password, name.title(), f"{name}@example.org", name])
         cursor.execute("SELECT setseed(0.5)")
         for statement in (DOCTOR_ROWS, PATIENT_ROWS, MAPPING_ROWS):
             cursor.execute(statement, numbers)
         for table in SEQUENCES:
-            cursor.execute(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table}")  # noqa: S608
+            cursor.execute(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table}")
     with connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE")
+
+
+SAMPLE = """
+SELECT id, name FROM (
+    SELECT id, name, row_number() OVER (ORDER BY id) AS n, count(*) OVER () AS total
+    FROM patients_patient WHERE created_by_id = %s AND (%s = 1 OR id / %s %% 10 = 0)
+) AS own WHERE n %% (total / 500) = 0
+"""
 
 
 def log_in(username: str) -> Caller:
@@ -96,7 +105,19 @@ def log_in(username: str) -> Caller:
     user = User.objects.get(username=username)
     token = pair(LoginSession.objects.start(user, "benchmarks", "127.0.0.1"))["access"]
     with connection.cursor() as cursor:
-        cursor.execute("SELECT id FROM patients_patient WHERE created_by_id = %s ORDER BY id", [user.pk])
-        ids = [row[0] for row in cursor.fetchall()]
-    treated = [key for key in ids if key // STRIDE % 10 == 0]
-    return Caller(username, token, ids[:: len(ids) // 1000], treated[:: len(treated) // 500], ids[PAGE])
+        cursor.execute(SAMPLE, [user.pk, 1, STRIDE])
+        patients = cursor.fetchall()
+        cursor.execute(SAMPLE, [user.pk, 10, STRIDE])
+        treated = cursor.fetchall()
+        cursor.execute(
+            "SELECT id FROM patients_patient WHERE created_by_id = %s ORDER BY id OFFSET %s LIMIT 1", [user.pk, PAGE]
+        )
+        after = cursor.fetchone()[0]
+    samples = {
+        "patients": [str(key) for key, _ in patients],
+        "treated": [str(key) for key, _ in treated],
+        "names": [quote(name) for _, name in patients],
+        "strangers": [quote(f"Qwoxulf Zzyxvent{chr(97 + n // 26)}{chr(97 + n % 26)}") for n in range(200)],
+        "logins": [f"user{n}" for n in range(1, LOGINS + 1)],
+    }
+    return Caller(token, samples, after)

@@ -19,12 +19,13 @@ from benchmarks.progress import say
 FILLED = "benchmark"
 # What the references that are no more than an application keep: the tables they use, with their keys and constraints.
 PLAIN_TABLES = ("accounts_user", "patients_patient", "doctors_doctor", "mappings_mapping")
-# A foreign key of Django's or of any careful builder has an index. Ours are the composite ones instead.
-FOREIGN_KEYS = """
+# What Django makes by itself for a foreign key and a unique name.
+PLAIN_INDEXES = """
 CREATE INDEX plain_patient_owner ON patients_patient (created_by_id);
 CREATE INDEX plain_doctor_owner ON doctors_doctor (created_by_id);
 CREATE INDEX plain_mapping_owner ON mappings_mapping (created_by_id);
 CREATE INDEX plain_mapping_patient ON mappings_mapping (patient_id);
+CREATE UNIQUE INDEX plain_username ON accounts_user (username);
 """
 COMPOSITE = "CREATE INDEX composite ON patients_patient (created_by_id, id DESC)"
 EXTRAS = """
@@ -101,20 +102,20 @@ def prepare() -> None:
         cursor.execute(f"COMMENT ON DATABASE {FILLED} IS %s", [fingerprint()])
 
 
-def copy(name: str, *, plain: bool = False, composite: bool = False) -> str:
-    """A copy for one run; returns its URL. A plain one has no history, no access log, no row security."""
+def copy(kind: str) -> str:
+    """A copy for one run; returns its URL. "product" is all of it; "plain" and "indexed" have no history, no access
+    log, no row security, and the indexes of Django's foreign keys; "indexed" has the composite one too."""
+    name = f"{FILLED}_{kind}"
     connection.close()
     with opened("postgres") as cursor:
         cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
         cursor.execute(f"CREATE DATABASE {name} TEMPLATE {FILLED} STRATEGY file_copy")
-    if plain:
+    if kind != "product":
         with opened(name) as cursor:
             cursor.execute(EXTRAS, {"kept": list(PLAIN_TABLES)})
             for (statement,) in cursor.fetchall():
                 cursor.execute(statement)
-            cursor.execute(FOREIGN_KEYS)
-            if composite:
-                cursor.execute(COMPOSITE)
+            cursor.execute(PLAIN_INDEXES + (COMPOSITE if kind == "indexed" else ""))
             cursor.execute("ANALYZE")
     return url_of(name)
 
@@ -123,4 +124,3 @@ def settle() -> None:
     """Write out what loading left behind, so that it does not fall into the first slices."""
     with connection.cursor() as cursor:
         cursor.execute("CHECKPOINT")
-

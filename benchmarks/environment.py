@@ -28,7 +28,7 @@ def enter() -> None:
         print(f"Installing the packages of the references into {VENV}, which takes a minute…", file=sys.stderr)
         venv.create(VENV, clear=True, with_pip=True)
         install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(REQUIREMENTS[0])]
-        subprocess.run([VENV / "bin" / "python", *install], check=True)  # noqa: S603
+        subprocess.run([VENV / "bin" / "python", *install], check=True)
         STAMP.write_text(wanted(), encoding="ascii")
     python = str(VENV / "bin" / "python")
     os.execv(python, [python, *sys.orig_argv[1:]])  # noqa: S606

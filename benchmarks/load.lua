@@ -1,17 +1,19 @@
--- wrk's script: METHOD PATH BODY TOKEN IDS after `--`. In PATH and BODY, @ is an id, # a number that never comes twice.
-local method, path, body, ids, number
+-- wrk's script: METHOD PATH BODY TOKEN SAMPLE after `--`. In PATH and BODY, @ is one of the sample, # a number
+-- that never comes twice.
+local method, path, body, sample, number
 
 function init(args)
    method, path, body = args[1], args[2], args[3]
    wrk.headers["Authorization"] = args[4] ~= "" and "Bearer " .. args[4] or nil
    wrk.headers["Content-Type"] = body ~= "" and "application/json" or nil
-   ids, number = {}, os.time() * 1000
-   for id in args[5]:gmatch("%d+") do ids[#ids + 1] = id end
+   sample, number = {}, os.time() * 1000
+   for one in args[5]:gmatch("[^,]+") do sample[#sample + 1] = one end
    math.randomseed(7)
 end
 
 function filled(text)
-   return (text:gsub("@", ids[math.random(#ids)]):gsub("#", number))
+   local values = {["@"] = sample[math.random(#sample)], ["#"] = string.format("%d", number)}
+   return (text:gsub("[@#]", values))
 end
 
 function request()

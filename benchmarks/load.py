@@ -50,12 +50,11 @@ def wrk(url: str, request: Request, caller: Caller, seconds: int) -> dict[str, f
     program = shutil.which("wrk")
     if program is None:
         raise RuntimeError("wrk is needed: apt-get install wrk, or brew install wrk.")
-    ids = ",".join(map(str, caller.treated if request.treated else caller.ids))
     token = caller.token if request.token else ""
     command = [program, "--threads", "1", "--connections", str(CONNECTIONS), "--duration", f"{seconds}s"]
     command += ["--latency", "--timeout", "30s", "--script", str(SCRIPT), url, "--"]
-    command += [request.method, request.path, request.body, token, ids]
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)  # noqa: S603
+    command += [request.method, request.path, request.body, token, ",".join(caller.samples[request.sample])]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode:
         raise RuntimeError(f"wrk could not run: {done.stderr.strip() or done.stdout.strip()}")
     result: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])

@@ -6,7 +6,7 @@ import psutil
 
 
 def seconds(root: psutil.Process) -> float:
-    """What a process and its descendants have used so far, those that have ended included: of them their parent knows."""
+    """What a process and its descendants have used so far; of those that have ended their parent knows."""
     total = 0.0
     for process in [root, *root.children(recursive=True)]:
         with suppress(psutil.NoSuchProcess):

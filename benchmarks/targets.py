@@ -15,6 +15,8 @@ import psutil
 PROJECT = Path(__file__).resolve().parent.parent
 WORKERS = "2"
 GUNICORN = ("-m", "gunicorn", "--workers", WORKERS, "--log-level", "warning", "--bind", "127.0.0.1:{port}")
+KEPT_ALIVE = ("--worker-class", "gthread", "--threads", "4")
+UVICORN = ("-m", "uvicorn", "--workers", WORKERS, "--log-level", "warning", "--no-access-log", "--port", "{port}")
 GRANIAN = (
     *("-m", "granian", "--interface", "wsgi", "--workers", WORKERS, "--runtime-mode", "mt", "--blocking-threads", "4"),
     *("--no-ws", "--http", "1", "--log-level", "warning", "--host", "127.0.0.1", "--port", "{port}"),
@@ -36,16 +38,20 @@ class Target:
     """`database` is one of "product", "plain" and "indexed"; `paging` as `operations.requests` takes it."""
 
     name: str
-    command: tuple[str, ...]
     database: str
     paging: str
+    command: tuple[str, ...]
 
 
 TARGETS = [
-    Target("ours", ("manage.py", "serve", "127.0.0.1:{port}", "--workers", WORKERS), "product", "cursor"),
-    Target("stock", (*GUNICORN, "benchmarks.references.stock.wsgi"), "plain", "page"),
-    Target("floor", (*GRANIAN, "benchmarks.references.floor.wsgi:application"), "product", "cursor"),
+    Target("ours", "product", "cursor", ("manage.py", "serve", "127.0.0.1:{port}", "--workers", WORKERS)),
+    Target("stock", "plain", "page", (*GUNICORN, "benchmarks.references.stock.wsgi")),
+    Target("stock+index", "indexed", "page", (*GUNICORN, "benchmarks.references.stock.wsgi")),
+    Target("ninja", "indexed", "page", (*GUNICORN, *KEPT_ALIVE, "benchmarks.references.ninja.wsgi")),
+    Target("fastapi", "indexed", "offset", (*UVICORN, "benchmarks.references.fastapi.main:app")),
+    Target("floor", "product", "cursor", (*GRANIAN, "benchmarks.references.floor.wsgi:application")),
 ]
+CANNOT_SEARCH = {"floor"}
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ def serving(target: Target, database_url: str, log: Path) -> Iterator[Running]:
     port = free_port()
     command = [sys.executable, *(part.format(port=port) for part in target.command)]
     with log.open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603
+        process = subprocess.Popen(
             command,
             cwd=PROJECT,
             env={**os.environ, **ENVIRONMENT, "DATABASE_URL": database_url},

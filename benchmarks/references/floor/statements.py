@@ -21,13 +21,14 @@ PATIENT = """id, name,
         ELSE extract(year FROM age(current_date, birth_date))::int END AS age,
     gender, birth_date, birth_year, deceased, identifier, phone, email, address, version,
     created_by_id AS created_by, created_at, updated_at"""
-DOCTOR = """d.id, d.name, d.specialization, d.license_number, d.phone, d.email, d.hospital, d.experience_years, d.version,
-    d.created_at, d.updated_at"""
+DOCTOR = """d.id, d.name, d.specialization, d.license_number, d.phone, d.email, d.hospital, d.experience_years,
+    d.version, d.created_at, d.updated_at"""
 LOG = """
 logged AS (
     INSERT INTO audit_accesslog (at, actor, action, patient_ids, basis, request_id, outcome)
-    SELECT clock_timestamp(), {caller}, '{action}', coalesce((SELECT array_agg({key} ORDER BY {key}) FROM answered), '{{}}'),
-        'owner', %(request)s, CASE WHEN {outcome} THEN 200 ELSE 404 END
+    SELECT clock_timestamp(), {caller}, '{action}',
+        coalesce((SELECT array_agg({key} ORDER BY {key}) FROM answered), '{{}}'), 'owner', %(request)s,
+        CASE WHEN {outcome} THEN 200 ELSE 404 END
     WHERE {caller} IS NOT NULL
 )"""
 

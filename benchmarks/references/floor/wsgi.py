@@ -18,6 +18,7 @@ import jwt
 import psycopg2
 
 from benchmarks.references.floor import statements
+from benchmarks.references.floor.login import log_in
 
 KEY = os.environ["JWT_SIGNING_KEY"]
 OPTIONS: Any = {"algorithms": ["HS256"], "audience": "healthcare-api", "issuer": "healthcare"}
@@ -53,6 +54,9 @@ def answer(environ: dict[str, Any]) -> Answer:
     method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
     if path == "/api/doctors/":
         return "200 OK", ask(statements.DOCTORS, {"limit": limit(environ)})[0].encode()
+    if path == "/api/auth/login/":
+        tokens = log_in(environ, KEY, ask)
+        return ("200 OK", tokens) if tokens else UNAUTHORIZED
     values = claims(environ)
     if not values:
         return UNAUTHORIZED
