@@ -1,7 +1,8 @@
-"""The rows that everybody answers from: a caller with 10,000 patients among 1,000,000 of somebody else.
+"""The rows that everybody answers from: a caller with 10,000 patients among 1,000,000 of one other owner.
 
 They are made by SQL through the product's own tables, triggers and all, so that history and whatever else the database
-keeps beside a record is there. Every 101st patient is the caller's: a page of theirs lies on as many pages of the disk.
+keeps beside a record is there. The caller's patients lie scattered among the others: a page of twenty is on as many
+pages of the disk.
 """
 
 from dataclasses import dataclass
@@ -13,8 +14,8 @@ from accounts.models import LoginSession, User
 from accounts.tokens import pair
 
 PASSWORD = "StrongPass123"  # noqa: S105  (nobody's)
-OWN, OTHERS = 10_000, 1_000_000
-STRIDE = OTHERS // OWN + 1
+OWN = 10_000  # patients of the caller
+MANY, FEW = 1_000_000, 20_000  # patients of the other owner
 DOCTORS = 2000
 DOCTORS_EACH = 3  # of every tenth patient of an owner
 PAGE = 20
@@ -75,9 +76,14 @@ class Caller:
     after: int  # the id before which the last page begins
 
 
-def fill() -> None:
-    """Into an empty database of the product."""
-    numbers = {"doctors": DOCTORS, "stride": STRIDE, "patients": OWN + OTHERS, "each": DOCTORS_EACH}
+def stride(others: int) -> int:
+    """One patient in so many is the caller's."""
+    return others // OWN + 1
+
+
+def fill(others: int) -> None:
+    """Into an empty database of the product: the caller's patients among so many others."""
+    numbers = {"doctors": DOCTORS, "stride": stride(others), "patients": OWN + others, "each": DOCTORS_EACH}
     with transaction.atomic(), connection.cursor() as cursor:
         user = User()
         user.set_password(PASSWORD)
@@ -100,14 +106,14 @@ SELECT id, name FROM (
 """
 
 
-def log_in(username: str) -> Caller:
+def log_in(username: str, others: int) -> Caller:
     """A login session of this owner, and which of their patients to ask for."""
     user = User.objects.get(username=username)
     token = pair(LoginSession.objects.start(user, "benchmarks", "127.0.0.1"))["access"]
     with connection.cursor() as cursor:
-        cursor.execute(SAMPLE, [user.pk, 1, STRIDE])
+        cursor.execute(SAMPLE, [user.pk, 1, 1])
         patients = cursor.fetchall()
-        cursor.execute(SAMPLE, [user.pk, 10, STRIDE])
+        cursor.execute(SAMPLE, [user.pk, 10, stride(others)])
         treated = cursor.fetchall()
         cursor.execute(
             "SELECT id FROM patients_patient WHERE created_by_id = %s ORDER BY id OFFSET %s LIMIT 1", [user.pk, PAGE]

@@ -16,7 +16,6 @@ from django.db.migrations.loader import MigrationLoader
 from benchmarks import data
 from benchmarks.progress import say
 
-FILLED = "benchmark"
 # What the references that are no more than an application keep: the tables they use, with their keys and constraints.
 PLAIN_TABLES = ("accounts_user", "patients_patient", "doctors_doctor", "mappings_mapping")
 # What Django makes by itself for a foreign key and a unique name.
@@ -71,6 +70,16 @@ def server() -> psutil.Process:
     return parent
 
 
+def filled(others: int) -> str:
+    """The name of the database that is kept."""
+    return f"benchmark_{others}"
+
+
+def copied(kind: str, others: int) -> str:
+    """The name of the copy of one run."""
+    return f"{filled(others)}_{kind}"
+
+
 def fingerprint() -> str:
     """Of what the rows were made by."""
     migrations = sorted(str(key) for key in MigrationLoader(connection).disk_migrations)
@@ -83,33 +92,42 @@ def use(database: str) -> None:
     connection.settings_dict["NAME"] = database
 
 
-def prepare() -> None:
-    """The filled database; made anew when the migrations or the data have changed."""
+def prepare(others: int) -> None:
+    """Use the filled database; it is made anew when the migrations or the data have changed."""
     connection.ensure_connection()  # starts the server if need be
+    if not is_filled(filled(others)):
+        fill(filled(others), others)
+    use(filled(others))
+
+
+def is_filled(name: str) -> bool:
     with opened("postgres") as cursor:
-        cursor.execute("SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s", [FILLED])
-        if cursor.fetchone() == (fingerprint(),):
-            return
-        cursor.execute(f"DROP DATABASE IF EXISTS {FILLED} WITH (FORCE)")
-        cursor.execute(f"CREATE DATABASE {FILLED}")
-    use(FILLED)
+        cursor.execute("SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s", [name])
+        return bool(cursor.fetchone() == (fingerprint(),))
+
+
+def fill(name: str, others: int) -> None:
+    with opened("postgres") as cursor:
+        cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        cursor.execute(f"CREATE DATABASE {name}")
+    use(name)
     say("Making the tables…")
     call_command("migrate", verbosity=0)
-    say(f"Filling them with {data.OWN + data.OTHERS:,} patients, which is done once and takes some minutes…")
-    data.fill()
+    say(f"Filling them with {data.OWN + others:,} patients, which is done once and may take a minute…")
+    data.fill(others)
     connection.close()
     with opened("postgres") as cursor:
-        cursor.execute(f"COMMENT ON DATABASE {FILLED} IS %s", [fingerprint()])
+        cursor.execute(f"COMMENT ON DATABASE {name} IS %s", [fingerprint()])
 
 
-def copy(kind: str) -> str:
+def copy(kind: str, others: int) -> str:
     """A copy for one run; returns its URL. "product" is all of it; "plain" and "indexed" have no history, no access
     log, no row security, and the indexes of Django's foreign keys; "indexed" has the composite one too."""
-    name = f"{FILLED}_{kind}"
+    name = copied(kind, others)
     connection.close()
     with opened("postgres") as cursor:
         cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-        cursor.execute(f"CREATE DATABASE {name} TEMPLATE {FILLED} STRATEGY file_copy")
+        cursor.execute(f"CREATE DATABASE {name} TEMPLATE {filled(others)} STRATEGY file_copy")
     if kind != "product":
         with opened(name) as cursor:
             cursor.execute(EXTRAS, {"kept": list(PLAIN_TABLES)})

@@ -1,4 +1,4 @@
-"""CPU time of a program, all its processes together."""
+"""CPU time and memory of a program, all its processes together."""
 
 from contextlib import suppress
 
@@ -16,10 +16,10 @@ def seconds(root: psutil.Process) -> float:
     return total
 
 
-def memory(root: psutil.Process) -> int:
-    """Bytes that a process and its descendants hold for themselves (USS)."""
-    total = 0
+def memory(root: psutil.Process) -> list[int]:
+    """Bytes that a process and its descendants each hold for themselves (USS), the largest first."""
+    sizes = []
     for process in [root, *root.children(recursive=True)]:
         with suppress(psutil.NoSuchProcess):
-            total += process.memory_full_info().uss
-    return total
+            sizes.append(process.memory_full_info().uss)
+    return sorted(sizes, reverse=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks import databases
-from benchmarks.data import Caller, log_in
+from benchmarks.data import MANY, Caller, log_in
 from benchmarks.progress import say
 from benchmarks.targets import TARGETS, Running, serving
 
@@ -21,14 +21,15 @@ class Stage:
 
 
 @contextmanager
-def set_up(folder: Path, names: Sequence[str], callers: Sequence[str] = ("caller",)) -> Iterator[Stage]:
+def set_up(
+    folder: Path, names: Sequence[str], callers: Sequence[str] = ("caller",), others: int = MANY
+) -> Iterator[Stage]:
     """The servers with these names, or all, each on a copy of the filled database of its kind."""
     wanted = [target for target in TARGETS if not names or target.name in names]
-    databases.prepare()
-    databases.use(databases.FILLED)
-    logged_in = {name: log_in(name) for name in callers}
+    databases.prepare(others)
+    logged_in = {name: log_in(name, others) for name in callers}
     say("Copying the database…")
-    urls = {kind: databases.copy(kind) for kind in sorted({target.database for target in wanted})}
+    urls = {kind: databases.copy(kind, others) for kind in sorted({target.database for target in wanted})}
     databases.use("postgres")
     databases.settle()
     with ExitStack() as stack:
