@@ -43,7 +43,6 @@ class Relay:
         buffer, started = b"", False
         with suppress(OSError):
             while received := client.recv(65536):
-                server.sendall(received)
                 buffer += received
                 while len(buffer) >= 5:
                     size = struct.unpack_from("!i", buffer, 1 if started else 0)[0] + (1 if started else 0)
@@ -54,6 +53,7 @@ class Relay:
                         self.note(message)
                     else:
                         started = struct.unpack_from("!i", message, 4)[0] == STARTUP
+                server.sendall(received)  # noted first: the answer may be with whoever counts before we are
         server.close()
 
     def note(self, message: bytes) -> None:
