@@ -14,6 +14,8 @@ from benchmarks.operations import Request
 from benchmarks.targets import Running
 
 CONNECTIONS = 16
+LEAST = 50  # answers in a slice
+LONGEST = 30  # seconds
 SCRIPT = Path(__file__).with_name("load.lua")
 
 
@@ -33,14 +35,19 @@ class Slice:
 
 
 def run(target: Running, request: Request, caller: Caller, database: psutil.Process, seconds: int) -> Slice:
-    """Raises RuntimeError when any answer was an error: an error page is not an answer that was fast."""
+    """At least so many seconds, and more when that is too short to say anything.
+
+    Raises RuntimeError when any answer was an error: an error page is not an answer that was fast.
+    """
     before = processor.seconds(target.process), processor.seconds(database)
     result = wrk(target.url, request, caller, seconds)
     application = processor.seconds(target.process) - before[0]
     postgresql = processor.seconds(database) - before[1]
-    if result["refused"] or result["broken"] or not result["requests"]:
-        raise RuntimeError(f"{target.name} answered {request.path} with errors: {result}")
     count = result["requests"]
+    if result["refused"] or result["broken"] or (not count and seconds > LONGEST):
+        raise RuntimeError(f"{target.name} answered {request.path} with errors: {result}")
+    if count < LEAST and seconds <= LONGEST:
+        return run(target, request, caller, database, seconds * 2)
     return Slice(
         count / result["seconds"], result["p50"], result["p99"], application / count * 1e6, postgresql / count * 1e6
     )

@@ -38,7 +38,7 @@ def run(options: argparse.Namespace, folder: Path) -> str:
     if max(idle) > IDLE * MIB or max(now) > max(early) * GROWTH:
         raise UnequalError(f"A process holds too much: {shown(idle)} idle, {shown(now)} after {answered:,} requests.")
     return (
-        f"Memory of its own (USS) of each process: {shown(idle)} idle (at most {IDLE} allowed), {shown(early)} after "
+        f"Memory of each process (RSS): {shown(idle)} idle (at most {IDLE} allowed), {shown(early)} after "
         f"the first tenth, {shown(now)} after {answered:,} requests (at most {GROWTH - 1:.0%} more allowed).\n"
     )
 

@@ -17,9 +17,9 @@ def seconds(root: psutil.Process) -> float:
 
 
 def memory(root: psutil.Process) -> list[int]:
-    """Bytes that a process and its descendants each hold for themselves (USS), the largest first."""
+    """Bytes that a process and its descendants each hold (RSS), the largest first."""
     sizes = []
     for process in [root, *root.children(recursive=True)]:
         with suppress(psutil.NoSuchProcess):
-            sizes.append(process.memory_full_info().uss)
+            sizes.append(process.memory_info().rss)
     return sorted(sizes, reverse=True)
