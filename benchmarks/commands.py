@@ -34,8 +34,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--save", action="store_true", help="keep what came out: the table, the guard's limits")
     parser.add_argument("--requests", type=int, default=1_000_000, help="of the command memory")
     options = parser.parse_args(arguments)
-    options.rounds = options.rounds or (2 if options.quick else 5)
-    options.seconds = options.seconds or (1 if options.quick else 3)
+    options.rounds = options.rounds or (1 if options.quick else 5)
+    options.seconds = options.seconds or (1 if options.quick or options.command == "guard" else 3)
     return options
 
 

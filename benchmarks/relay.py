@@ -37,24 +37,20 @@ class Relay:
                 client, _ = self.door.accept()
                 server = connect()
                 threading.Thread(target=self.pass_on, args=[client, server], daemon=True).start()
-                threading.Thread(target=copy, args=[server, client], daemon=True).start()
+                threading.Thread(target=hand_back, args=[server, client], daemon=True).start()
 
     def pass_on(self, client: socket.socket, server: socket.socket) -> None:
         buffer, started = b"", False
-        with suppress(OSError):
+        with ended_together(client, server):
             while received := client.recv(65536):
                 buffer += received
-                while len(buffer) >= 5:
-                    size = struct.unpack_from("!i", buffer, 1 if started else 0)[0] + (1 if started else 0)
-                    if len(buffer) < size:
-                        break
+                while (size := length_of_first(buffer, started)) <= len(buffer):
                     message, buffer = buffer[:size], buffer[size:]
                     if started:
                         self.note(message)
                     else:
                         started = struct.unpack_from("!i", message, 4)[0] == STARTUP
                 server.sendall(received)  # noted first: the answer may be with whoever counts before we are
-        server.close()
 
     def note(self, message: bytes) -> None:
         kind, content = message[:1], message[5:]
@@ -76,12 +72,27 @@ def connect() -> socket.socket:
     return opened
 
 
-def copy(source: socket.socket, to: socket.socket) -> None:
-    with suppress(OSError):
-        while received := source.recv(65536):
-            to.sendall(received)
-    with suppress(OSError):
-        to.shutdown(socket.SHUT_RDWR)
+def length_of_first(buffer: bytes, started: bool) -> int:
+    """Bytes of the message that the buffer begins with; more than there are when its length is still to come."""
+    kind = 1 if started else 0
+    return kind + struct.unpack_from("!i", buffer, kind)[0] if len(buffer) >= kind + 4 else len(buffer) + 1
+
+
+def hand_back(server: socket.socket, client: socket.socket) -> None:
+    with ended_together(server, client):
+        while received := server.recv(65536):
+            client.sendall(received)
+
+
+@contextmanager
+def ended_together(source: socket.socket, to: socket.socket) -> Iterator[None]:
+    """Whichever side goes, the other thread hears of it; each closes what it reads from."""
+    with suppress(OSError), source:
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                to.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager
