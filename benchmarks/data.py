@@ -15,6 +15,7 @@ from accounts.tokens import pair
 
 PASSWORD = "StrongPass123"  # noqa: S105  (nobody's)
 OWN = 10_000  # patients of the caller
+FOREIGN = 1  # a patient who is not the caller's
 MANY, FEW = 1_000_000, 20_000  # patients of the other owner
 DOCTORS = 2000
 DOCTORS_EACH = 3  # of every tenth patient of an owner
@@ -72,6 +73,7 @@ class Caller:
     """Whose requests are measured: a token, and samples of what they ask for, spread over all they have."""
 
     token: str
+    ended: str  # a token of theirs whose session has ended
     samples: dict[str, list[str]]  # "patients", "treated" and "names" of patients, "strangers" whom nobody knows
     after: int  # the id before which the last page begins
 
@@ -109,7 +111,8 @@ SELECT id, name FROM (
 def log_in(username: str, others: int) -> Caller:
     """A login session of this owner, and which of their patients to ask for."""
     user = User.objects.get(username=username)
-    token = pair(LoginSession.objects.start(user, "benchmarks", "127.0.0.1"))["access"]
+    living, ended = (LoginSession.objects.start(user, "benchmarks", "127.0.0.1") for _ in range(2))
+    LoginSession.objects.filter(pk=ended.pk).revoke()
     with connection.cursor() as cursor:
         cursor.execute(SAMPLE, [user.pk, 1, 1])
         patients = cursor.fetchall()
@@ -126,4 +129,4 @@ def log_in(username: str, others: int) -> Caller:
         "strangers": [quote(f"Qwoxulf Zzyxvent{chr(97 + n // 26)}{chr(97 + n % 26)}") for n in range(200)],
         "logins": [f"user{n}" for n in range(1, LOGINS + 1)],
     }
-    return Caller(token, samples, after)
+    return Caller(pair(living)["access"], pair(ended)["access"], samples, after)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks import databases
+from benchmarks import databases, honesty
 from benchmarks.data import MANY, Caller, log_in
 from benchmarks.progress import say
 from benchmarks.targets import TARGETS, Running, serving
@@ -38,4 +38,6 @@ def set_up(
             stack.enter_context(serving(target, urls[target.database], folder / f"{target.name}.log"))
             for target in wanted
         ]
+        if "caller" in logged_in:
+            honesty.check(servers, logged_in["caller"], others)
         yield Stage(servers, logged_in, databases.server())
