@@ -1,0 +1,16 @@
+"""`python3 -m benchmarks`: makes its environment and its rows, runs every server in turn, prints the table."""
+
+import sys
+
+from benchmarks import environment
+
+
+def main() -> None:
+    environment.enter()
+    from benchmarks.commands import run
+
+    run(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    main()

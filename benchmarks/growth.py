@@ -1,0 +1,62 @@
+"""The same requests by an owner of 10,000 patients and by one of 1,000,000, in turn: what grows with the rows?"""
+
+import argparse
+from pathlib import Path
+from statistics import median
+
+from benchmarks import answers, load, report
+from benchmarks.data import MANY, OWN, Caller
+from benchmarks.operations import SEARCHES, Request, requests
+from benchmarks.progress import say, show
+from benchmarks.stage import Stage, set_up
+
+OWNERS = ("caller", "large")
+MOST = 1.3  # times the cost
+LAST_PAGE = "last page"
+CHANGES = ("create", "patch", "login", "public doctors")  # these cost the same or are nobody's
+
+
+def asked(caller: Caller) -> dict[str, Request]:
+    chosen = {name: one for name, one in requests(caller, "cursor").items() if name not in CHANGES}
+    renamed = {LAST_PAGE if "cursor=" in one.path else name: one for name, one in chosen.items()}
+    return renamed | {"history": Request("GET", "/api/patients/@/history/")}
+
+
+def run(options: argparse.Namespace, folder: Path) -> str:
+    names = [f"{number:,}" for number in (OWN, MANY)]
+    heads = [f"{name}: {what}" for name in names for what in ("CPU µs", "p50 ms", "p99 ms")]
+    lines = [report.row("operation", *heads, "CPU", f"≤ {MOST}"), f"|---{'|--:' * (len(heads) + 1)}|---|"]
+    with set_up(folder, ["ours"], OWNERS) as stage:
+        for operation in asked(stage.callers["caller"]):
+            if options.operations and operation not in options.operations:
+                continue
+            if operation in SEARCHES and not answers.is_offered(operation, stage.servers[0], stage.callers["caller"]):
+                lines.append(report.row(operation, "left out: ours cannot do it yet"))
+                continue
+            lines.append(line(operation, measure(stage, operation, options.rounds, options.seconds)))
+            show("")
+            say(lines[-1])
+    return f"## Growth\n\n{report.machine()}. Medians of {options.rounds} rounds.\n\n" + "\n".join(lines) + "\n"
+
+
+def measure(stage: Stage, operation: str, rounds: int, seconds: int) -> list[list[load.Slice]]:
+    """The slices of either owner."""
+    server = stage.servers[0]
+    each = [(stage.callers[name], asked(stage.callers[name])[operation]) for name in OWNERS]
+    for caller, request in each:
+        load.run(server, request, caller, stage.postgresql, 1)
+    measured: list[list[load.Slice]] = [[], []]
+    for turn in range(1, rounds + 1):
+        for slices, (caller, request) in zip(measured, each, strict=True):
+            show(f"{operation}, round {turn} of {rounds}")
+            slices.append(load.run(server, request, caller, stage.postgresql, seconds))
+    return measured
+
+
+def line(operation: str, measured: list[list[load.Slice]]) -> str:
+    cells = []
+    for slices in measured:
+        cells += [f"{median(report.cpu(slices)):,.0f}", f"{report.mid(slices, lambda one: one.p50):.1f}"]
+        cells.append(f"{report.mid(slices, lambda one: one.p99):.1f}")
+    grown = report.ratios(report.cpu(measured[1]), report.cpu(measured[0]))
+    return report.row(operation, *cells, report.spread(grown), "yes" if median(grown) <= MOST else "no")

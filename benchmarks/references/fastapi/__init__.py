@@ -1,0 +1,1 @@
+"""FastAPI with SQLAlchemy: async endpoints, a pool of asyncpg connections, schemas of pydantic, no count."""

@@ -1,0 +1,1 @@
+"""The plain build: ModelViewSet, ModelSerializer, JWTAuthentication, numbered pages with an exact count."""
