@@ -4,7 +4,8 @@ from typing import Any
 
 from django.core.validators import MaxValueValidator
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
+from django.db.models.functions import Upper
 
 from audit.history import remember
 from healthcare.ownership import Record, RecordQuerySet
@@ -28,6 +29,17 @@ class Doctor(Record):
         indexes = [
             models.Index(fields=["-id"], condition=Q(deleted_at=None), name="doctor_list"),
             models.Index(fields=["-id"], condition=Q(deleted_at__isnull=False), name="doctor_list_deleted"),
+            models.Index(fields=["name", "id"], condition=Q(deleted_at=None), name="doctor_by_name"),
+            models.Index(fields=["created_at", "id"], condition=Q(deleted_at=None), name="doctor_by_start"),
+            models.Index(fields=["updated_at", "id"], condition=Q(deleted_at=None), name="doctor_by_change"),
+            *(
+                models.Index(Upper(column), F("id").desc(), condition=Q(deleted_at=None), name=f"doctor_by_{name}")
+                for column, name in (
+                    ("specialization", "speciality"),
+                    ("hospital", "hospital"),
+                    ("license_number", "license"),
+                )
+            ),
         ]
         constraints = [
             models.CheckConstraint(condition=~Q(name=""), name="doctor_name_given"),

@@ -5,6 +5,7 @@ from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework.permissions import IsAuthenticatedOrReadOnly
 
 from audit.views import AS_OF, HistoryViewSet
+from doctors.filters import DoctorFilter
 from doctors.models import Doctor, DoctorEvent
 from doctors.serializers import DoctorSerializer
 from healthcare.api.schema import PROBLEM, described
@@ -26,6 +27,8 @@ class DoctorViewSet(HistoryViewSet, RestorableViewSet):
     queryset = Doctor.objects.none()
     event_model = DoctorEvent
     serializer_class = DoctorSerializer
+    filterset_class = DoctorFilter
+    ordering_fields = ["name", "created_at", "updated_at"]
     permission_classes = [IsAuthenticatedOrReadOnly]
 
     def get_queryset(self) -> QuerySet:

@@ -39,6 +39,12 @@ class Mapping(OwnedModel):
         ordering = ["-id"]
         indexes = [
             models.Index(fields=["created_by", "-id"], condition=Q(ended_at=None), name="mapping_list"),
+            models.Index(
+                fields=["created_by", "started_at", "id"], condition=Q(ended_at=None), name="mapping_by_start"
+            ),
+            models.Index(
+                fields=["created_by", "updated_at", "id"], condition=Q(ended_at=None), name="mapping_by_change"
+            ),
             models.Index(fields=["patient", "-id"], name="mapping_of_patient"),
         ]
         constraints = [

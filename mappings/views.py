@@ -12,6 +12,7 @@ from rest_framework.response import Response
 from audit.views import AS_OF, ReadsRecordedViewSet
 from doctors.models import DoctorEvent
 from healthcare.api.schema import described
+from mappings.filters import MappingFilter
 from mappings.models import Mapping, MappingEvent
 from mappings.serializers import MappingSerializer, PatientDoctorSerializer
 from patients.models import Patient, PatientEvent
@@ -35,6 +36,9 @@ class MappingViewSet(ReadsRecordedViewSet):
     queryset = Mapping.objects.none()
     event_model = MappingEvent
     serializer_class = MappingSerializer
+    filterset_class = MappingFilter
+    ordering_fields = ["started_at", "updated_at"]
+    shaped = {"list"}  # to retrieve answers doctors
     http_method_names = ["get", "head", "options", "post", "delete"]
 
     def get_queryset(self) -> QuerySet:

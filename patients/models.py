@@ -25,6 +25,15 @@ class Gender(models.TextChoices):
     UNKNOWN = "U", "unknown"
 
 
+GENDER_OF_WORD = {label: value for value, label in Gender.choices}
+
+
+def gender_code(text: str) -> str:
+    """The letter for a letter or one of FHIR's words, in any case; what is neither comes back in capitals."""
+    word = text.strip().lower()
+    return GENDER_OF_WORD.get(word, word.upper())
+
+
 class Patient(OwnedModel):
     name = NameField()
     gender = models.CharField(max_length=1, choices=Gender.choices, default=Gender.UNKNOWN)
@@ -47,6 +56,18 @@ class Patient(OwnedModel):
             models.Index(fields=["created_by", "-id"], condition=Q(deleted_at=None), name="patient_list"),
             models.Index(
                 fields=["created_by", "-id"], condition=Q(deleted_at__isnull=False), name="patient_list_deleted"
+            ),
+            models.Index(fields=["created_by", "name", "id"], condition=Q(deleted_at=None), name="patient_by_name"),
+            models.Index(
+                fields=["created_by", "created_at", "id"], condition=Q(deleted_at=None), name="patient_by_start"
+            ),
+            models.Index(
+                fields=["created_by", "updated_at", "id"], condition=Q(deleted_at=None), name="patient_by_change"
+            ),
+            models.Index(
+                fields=["created_by", "identifier", "-id"],
+                condition=~Q(identifier="") & Q(deleted_at=None),
+                name="patient_by_identifier",
             ),
         ]
         constraints = [

@@ -11,6 +11,7 @@ from audit.serializers import PatientAccessSerializer
 from audit.views import AS_OF, ReadsRecordedViewSet
 from healthcare.api.schema import described
 from healthcare.api.viewsets import DELETED, RestorableViewSet
+from patients.filters import PatientFilter
 from patients.models import Patient, PatientEvent
 from patients.serializers import PatientSerializer
 
@@ -23,6 +24,8 @@ class PatientViewSet(ReadsRecordedViewSet, RestorableViewSet):
     queryset = Patient.objects.none()
     event_model = PatientEvent
     serializer_class = PatientSerializer
+    filterset_class = PatientFilter
+    ordering_fields = ["name", "created_at", "updated_at"]
 
     def get_queryset(self) -> QuerySet:
         if self.as_of:

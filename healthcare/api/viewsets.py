@@ -1,7 +1,9 @@
 """What the viewsets share."""
 
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any, ClassVar, TypeVar
 
+from django.db.models import QuerySet
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers, viewsets
@@ -11,8 +13,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from healthcare.api.concurrency import ConditionalRequests, lost
+from healthcare.api.filters import ListFilterBackend
 from healthcare.api.idempotency import IdempotentMixin
 from healthcare.api.pagination import read_flag
+from healthcare.api.shaping import Inclusion, Shape
+from healthcare.api.strict import StrictViewSet
 from healthcare.ownership import Record, RecordQuerySet
 
 Records = TypeVar("Records", bound=RecordQuerySet)
@@ -25,14 +30,43 @@ DELETED = OpenApiParameter(
 )
 
 
-class RecordViewSet(IdempotentMixin, ConditionalRequests, viewsets.ModelViewSet):
-    """CRUD of records: the creator is the caller, and DELETE hides. Paths take ids alone."""
+class RecordViewSet(IdempotentMixin, ConditionalRequests, StrictViewSet, viewsets.ModelViewSet):
+    """CRUD of records: the creator is the caller, and DELETE hides. Paths take ids alone.
+
+    `ordering_fields` are what the list may be ordered by; `inclusions` what `?include=` may add, each under its name.
+    """
 
     lookup_value_converter = "int"
+    filter_backends = [ListFilterBackend]
+    ordering_fields: ClassVar[Sequence[str]] = ()
+    shaped: ClassVar[set[str]] = {"list", "retrieve"}  # the actions that take ?fields= and ?include=
+    inclusions: ClassVar[dict[str, Inclusion]] = {}
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if self.action in self.shaped:
+            self.shape = Shape.of(request, set(self.get_serializer().own_fields), set(self.inclusions))
+
+    def get_serializer_context(self) -> dict[str, Any]:
+        context = {**super().get_serializer_context(), "shape": getattr(self, "shape", None)}
+        describing = getattr(self, "swagger_fake_view", False)
+        return context | ({"inclusions": self.inclusions} if describing or self.action in self.shaped else {})
+
+    def include(self, records: list[Any]) -> None:
+        """Read what the client wants added to these records, each kind in one statement."""
+        for name in getattr(self, "shape", Shape()).included:
+            self.inclusions[name].fetch(records)
+
+    def paginate_queryset(self, queryset: QuerySet) -> Any:  # type: ignore[override]
+        page = super().paginate_queryset(queryset) or []
+        if self.action == "list":
+            self.include(page)
+        return page
 
     def get_object(self) -> Any:
         record = super().get_object()
         self.require(record)
+        self.include([record])
         return record
 
     def perform_create(self, serializer: serializers.BaseSerializer) -> None:
