@@ -18,7 +18,7 @@ from rest_framework.response import Response
 
 from audit.models import AccessLog, Basis
 from audit.serializers import EventSerializer
-from healthcare.api.strict import refuse
+from healthcare.api.exceptions import refuse
 from healthcare.api.viewsets import RecordViewSet
 
 # What the past has no index for, or what refers to records that may not have been there then.

@@ -9,6 +9,7 @@ from django.db.models.functions import Upper
 
 from audit.history import remember
 from healthcare.ownership import Record, RecordQuerySet
+from healthcare.search.index import searchable
 from healthcare.text import NameField, PhoneField
 
 
@@ -49,4 +50,5 @@ class Doctor(Record):
         return self.name
 
 
+DOCTOR_SEARCH = searchable(Doctor, name="name", identifier="license_number", phone="phone", email="email")
 DoctorEvent: Any = remember(Doctor)

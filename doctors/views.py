@@ -6,7 +6,7 @@ from rest_framework.permissions import IsAuthenticatedOrReadOnly
 
 from audit.views import AS_OF, HistoryViewSet
 from doctors.filters import DoctorFilter
-from doctors.models import Doctor, DoctorEvent
+from doctors.models import DOCTOR_SEARCH, Doctor, DoctorEvent
 from doctors.serializers import DoctorSerializer
 from healthcare.api.schema import PROBLEM, described
 from healthcare.api.viewsets import DELETED, RestorableViewSet
@@ -28,6 +28,7 @@ class DoctorViewSet(HistoryViewSet, RestorableViewSet):
     event_model = DoctorEvent
     serializer_class = DoctorSerializer
     filterset_class = DoctorFilter
+    search_index = DOCTOR_SEARCH
     ordering_fields = ["name", "created_at", "updated_at"]
     permission_classes = [IsAuthenticatedOrReadOnly]
 

@@ -52,6 +52,7 @@ INSTALLED_APPS = [
     "healthcare.apps.HealthcareConfig",
     "healthcare.isolation.apps.IsolationConfig",
     "healthcare.api.apps.APIConfig",
+    "healthcare.search.apps.SearchConfig",
     "accounts",
     "audit",
     "patients",

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from audit.history import Event, remember
 from healthcare.ownership import OwnedModel
+from healthcare.search.index import searchable
 from healthcare.text import NameField, PhoneField, one_visible_line
 
 OLDEST = 150  # years; nobody has lived longer
@@ -134,4 +135,7 @@ class PastPatient(Event):
         return age_on(timezone.localdate(self.as_of), self.birth_date, self.birth_year)
 
 
+PATIENT_SEARCH = searchable(
+    Patient, owner="created_by", name="name", identifier="identifier", phone="phone", email="email"
+)
 PatientEvent: Any = remember(Patient, PastPatient, listed_by=["created_by"])

@@ -12,7 +12,7 @@ from audit.views import AS_OF, ReadsRecordedViewSet
 from healthcare.api.schema import described
 from healthcare.api.viewsets import DELETED, RestorableViewSet
 from patients.filters import PatientFilter
-from patients.models import Patient, PatientEvent
+from patients.models import PATIENT_SEARCH, Patient, PatientEvent
 from patients.serializers import PatientSerializer
 
 
@@ -25,6 +25,7 @@ class PatientViewSet(ReadsRecordedViewSet, RestorableViewSet):
     event_model = PatientEvent
     serializer_class = PatientSerializer
     filterset_class = PatientFilter
+    search_index = PATIENT_SEARCH
     ordering_fields = ["name", "created_at", "updated_at"]
 
     def get_queryset(self) -> QuerySet:

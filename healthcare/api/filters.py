@@ -16,8 +16,8 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework.request import Request
 
+from healthcare.api.exceptions import refuse
 from healthcare.api.parsers import UNSTORABLE
-from healthcare.api.strict import refuse
 
 LONGEST = 254  # characters
 

@@ -13,8 +13,16 @@ from rest_framework.utils.urls import replace_query_param
 from rest_framework.views import APIView
 
 from healthcare.api.cursors import Cursor, Keyset
+from healthcare.api.exceptions import refuse
+from healthcare.api.parsers import UNSTORABLE
+from healthcare.search.hits import Hits
 
 DEFAULT_LIMIT, MAXIMUM_LIMIT = 100, 500
+LONGEST_SEARCH = 200  # characters
+SEARCH = (
+    "Words of a name in any order, their beginnings or something similar, whatever their case and accents; or the "
+    "whole identifier, phone number or e-mail. The best match first: exact, by its beginning, similar."
+)
 
 
 class KeysetPagination(BasePagination):
@@ -31,8 +39,7 @@ class KeysetPagination(BasePagination):
     ) -> list[Model]:
         self.request = request
         limit = read_limit(request.query_params.get("limit"))
-        ordering = read_ordering(request, ordering_of(view))
-        self.rows = self.keyset(queryset, ordering)
+        self.rows = self.order(queryset, view)
         cursor = self.rows.read(request.query_params.get("cursor"))
         self.total = self.rows.count() if read_flag(request, "count") else None
         rows = self.rows.fetch(cursor, limit + 1)
@@ -45,7 +52,12 @@ class KeysetPagination(BasePagination):
             self.links["prev"] = self.link(self.rows.cursor(page[0], back=True))
         return page
 
-    def keyset(self, queryset: QuerySet, ordering: str | None) -> Keyset:
+    def order(self, queryset: QuerySet, view: APIView | None) -> Keyset | Hits:
+        """The rows in the order that is asked for; what is found by a search is ordered by how well it matches."""
+        text, ordering = read_search(self.request, view), read_ordering(self.request, ordering_of(view))
+        if text is not None:
+            refuse(["ordering"] if ordering else [], "invalid", "A search answers the best match first.")
+            return Hits.of(queryset, view, text, hidden=read_flag(self.request, "deleted"))
         if ordering is None:
             return Keyset(queryset, [self.key], descending=True)
         return Keyset(queryset, [ordering.lstrip("-"), self.key], descending=ordering.startswith("-"))
@@ -74,7 +86,21 @@ class KeysetPagination(BasePagination):
         if names := ordering_of(view):
             choices = {"type": "string", "enum": [sign + name for name in names for sign in ("", "-")]}
             parameters.append(parameter("ordering", choices, "`-` in front: descending. Newest first when left out."))
+        if searched(view):
+            text = {"type": "string", "minLength": 1, "maxLength": LONGEST_SEARCH}
+            parameters.append(parameter("search", text, SEARCH))
         return parameters
+
+
+def searched(view: APIView | None) -> bool:
+    return getattr(view, "action", "") == "list" and getattr(view, "search_index", None) is not None
+
+
+def read_search(request: Request, view: APIView | None) -> str | None:
+    text = request.query_params.get("search") if searched(view) else None
+    if text is not None and (not text.strip() or len(text) > LONGEST_SEARCH or UNSTORABLE.search(text)):
+        refuse(["search"], "invalid", f"Write what to search for, in at most {LONGEST_SEARCH} characters.")
+    return text
 
 
 def parameter(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:

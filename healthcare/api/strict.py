@@ -1,19 +1,17 @@
 """Nothing that a client asks for is overlooked: an unknown parameter is refused, and an unknown field when asked to."""
 
 import re
-from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
 from drf_spectacular.utils import OpenApiParameter
-from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
+from healthcare.api.exceptions import refuse
+
 HANDLING_STRICT = re.compile(r'(?:^|,)[ \t]*handling[ \t]*=[ \t]*"?strict"?[ \t]*(?:[;,]|$)', re.IGNORECASE)
-# What may be a name is repeated in the answer; anything else that a client sends in its place is not.
-NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", re.ASCII)
 PLACEHOLDER = re.compile(r"<[^>]*>|\{[^}]*\}")
 PREFER = OpenApiParameter(
     "Prefer",
@@ -57,13 +55,6 @@ class StrictViewSet(GenericViewSet):
 def taken(view: Any, method: str) -> list[OpenApiParameter]:
     """What an OpenAPI operation takes because of this."""
     return [PREFER] if method in {"POST", "PUT", "PATCH"} and isinstance(view, StrictViewSet) else []
-
-
-def refuse(names: Iterable[str], code: str, detail: str) -> None:
-    """Raise ValidationError (400) that points to each of these, when there are any."""
-    names = {name if NAME.fullmatch(name) else "non_field_errors" for name in names}
-    if names:
-        raise ValidationError({name: [ErrorDetail(detail, code)] for name in sorted(names)})
 
 
 @cache

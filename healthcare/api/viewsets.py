@@ -19,6 +19,7 @@ from healthcare.api.pagination import read_flag
 from healthcare.api.shaping import Inclusion, Shape
 from healthcare.api.strict import StrictViewSet
 from healthcare.ownership import Record, RecordQuerySet
+from healthcare.search.index import Index
 
 Records = TypeVar("Records", bound=RecordQuerySet)
 
@@ -33,11 +34,13 @@ DELETED = OpenApiParameter(
 class RecordViewSet(IdempotentMixin, ConditionalRequests, StrictViewSet, viewsets.ModelViewSet):
     """CRUD of records: the creator is the caller, and DELETE hides. Paths take ids alone.
 
-    `ordering_fields` are what the list may be ordered by; `inclusions` what `?include=` may add, each under its name.
+    `search_index` is what `?search=` looks into, `ordering_fields` are what the list may be ordered by, `inclusions`
+    what `?include=` may add, each under its name.
     """
 
     lookup_value_converter = "int"
     filter_backends = [ListFilterBackend]
+    search_index: ClassVar[Index | None] = None
     ordering_fields: ClassVar[Sequence[str]] = ()
     shaped: ClassVar[set[str]] = {"list", "retrieve"}  # the actions that take ?fields= and ?include=
     inclusions: ClassVar[dict[str, Inclusion]] = {}
