@@ -27,8 +27,7 @@ NAMED, ASKED = 8, 6  # the most words of a name, and of what is asked, that coun
 LONGEST = 64  # characters of a word
 
 FUNCTIONS = r"""
-CREATE OR REPLACE FUNCTION search_fold(value text) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE
-SET search_path = {path} AS $$
+CREATE OR REPLACE FUNCTION search_fold(value text) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT normalize(replace(replace(replace(replace(translate(lower(
         {unaccent}(regexp_replace(normalize(regexp_replace(value, '{apostrophes}', '', 'g'), NFKD), '{marks}', '', 'g'))
         COLLATE {collation}), '{twins}', '{twin}'), 'ß', 'ss'), 'æ', 'ae'), 'œ', 'oe'), 'þ', 'th'), NFC)
@@ -39,8 +38,7 @@ CREATE OR REPLACE FUNCTION search_split(folded text) RETURNS text[] LANGUAGE sql
     FROM regexp_split_to_table(folded, '{separators}') WITH ORDINALITY AS parts(word, place) WHERE word <> ''
 $$;
 
-CREATE OR REPLACE FUNCTION search_key(value text) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE
-SET search_path = {path} AS $$
+CREATE OR REPLACE FUNCTION search_key(value text) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT left(regexp_replace(search_fold(value), '{separators}', '', 'g'), 254)
 $$;
 
@@ -52,8 +50,7 @@ $$;
 
 -- The words of a name. Of one written without spaces every end is a word too, so that the given name finds it; parts
 -- with a hyphen are one word as well.
-CREATE OR REPLACE FUNCTION search_words(name text) RETURNS text[] LANGUAGE plpgsql STABLE PARALLEL SAFE
-SET search_path = {path} AS $$
+CREATE OR REPLACE FUNCTION search_words(name text) RETURNS text[] LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
 DECLARE
     folded text := regexp_replace(search_fold(name), '({unspaced})\s+(?={unspaced})', '\1', 'g');
     words text[] := (search_split(folded))[:{named}];
@@ -73,7 +70,7 @@ BEGIN
 END $$;
 
 CREATE OR REPLACE FUNCTION search_terms(name text, identifier text, phone text, email text) RETURNS SETOF text
-LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = {path} AS $$
+LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
 DECLARE
     words text[] := search_words(name);
 BEGIN
@@ -85,8 +82,7 @@ BEGIN
 END $$;
 
 -- The distinct words that are asked for, the longest first: they are the rarest.
-CREATE OR REPLACE FUNCTION search_asked(asked text) RETURNS text[] LANGUAGE sql STABLE PARALLEL SAFE
-SET search_path = {path} AS $$
+CREATE OR REPLACE FUNCTION search_asked(asked text) RETURNS text[] LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT coalesce(array_agg(word), '{{}}') FROM (
         SELECT word FROM unnest(search_split(search_fold(asked))) word GROUP BY word
         ORDER BY length(word) DESC, word LIMIT {asked}
@@ -110,7 +106,6 @@ def functions(connection: BaseDatabaseWrapper) -> str:
     collation = next((f'"{name}"' for name in COLLATIONS if name in there), '"default"')
     twins, twin = TWINS
     return FUNCTIONS.format(
-        path=extensions.path,
         unaccent=f"{schema}.unaccent" if schema else "",
         collation=collation,
         twins=twins,

@@ -75,7 +75,7 @@ DECLARE
     caller bigint := {caller};
     parts text[] := search_asked(asked);
     digits text := CASE WHEN asked ~ '^[^[:alpha:]]*((x|ext)[^[:alpha:]]*)?$' THEN search_digits(asked) ELSE '' END;
-    places int[]; ranks int[]; terms text[]; patterns text[]; before int;
+    places int[]; ranks int[]; terms text[]; shorter text[]; patterns text[]; before int;
 BEGIN
     RETURN QUERY SELECT 0, whole.rank, whole.term, cardinality(parts) FROM (
         SELECT 0, 'id:' || search_key(asked) WHERE cardinality(parts) > 0
@@ -113,28 +113,28 @@ INTO places, ranks, terms FROM (
         LIMIT CASE cardinality(parts) WHEN 1 THEN 200 ELSE 48 END)
 ) found;
 """
-# Of the words that share trigrams first those that one edit makes equal (a letter more, less, other, or two swapped),
-# then the most similar ones.
+# First the words that one edit makes equal: a letter less or two swapped, which are looked up as they are, or a letter
+# more or other, of the words that share trigrams. Then the most similar ones.
 SIMILAR = """
 IF length(parts[number]) > 2 THEN
-    patterns := ARRAY(
-        SELECT unnest(ARRAY[
-            left(part, at) || '_' || substr(part, at + 1),
-            left(part, at) || '_' || substr(part, at + 2),
-            left(part, at) || substr(part, at + 2),
-            left(part, at) || substr(part, at + 2, 1) || substr(part, at + 1, 1) || substr(part, at + 3)
-        ]) FROM (SELECT parts[number]) asked(part), generate_series(0, length(part)) at);
+    SELECT array_agg(left(part, at) || substr(part, at + 2))
+        || array_agg(left(part, at) || substr(part, at + 2, 1) || substr(part, at + 1, 1) || substr(part, at + 3)),
+        array_agg(left(part, at) || '_' || substr(part, at + 1)) || array_agg(left(part, at) || '_' || substr(part, at + 2))
+    INTO shorter, patterns FROM (SELECT parts[number]) asked(part), generate_series(0, length(part)) at;
     SELECT places || array_agg(number), ranks || array_agg(2), terms || array_agg(found.word)
     INTO places, ranks, terms FROM (
-        SELECT known.word FROM {words} known
-        WHERE known.owner = caller AND known.word % parts[number]
-        AND (known.word LIKE ANY (patterns) OR similarity(known.word, parts[number]) >= {similar})
-        GROUP BY known.word
-        ORDER BY known.word LIKE ANY (patterns) DESC, similarity(known.word, parts[number]) DESC, known.word LIMIT 12
+        SELECT like_it.word FROM (
+            SELECT known.word, true AS one_edit FROM {words} known
+            WHERE known.owner = caller AND known.word = ANY (shorter)
+            UNION SELECT known.word, known.word LIKE ANY (patterns) FROM {words} known
+            WHERE known.owner = caller AND known.word % parts[number]
+        ) like_it
+        WHERE one_edit OR similarity(like_it.word, parts[number]) >= {similar} GROUP BY like_it.word
+        ORDER BY bool_or(one_edit) DESC, similarity(like_it.word, parts[number]) DESC, like_it.word LIMIT 12
     ) found;
 END IF;
 """
-LOOSE, SIMILAR_ENOUGH = 0.25, 0.4  # trigram similarity: of what one edit makes equal, and of the rest
+LOOSE, SIMILAR_ENOUGH = 0.25, 0.35  # trigram similarity: of what one edit makes equal, and of the rest
 DROP = """
 DROP TRIGGER {terms}_insert ON {table};
 DROP TRIGGER {terms}_update ON {table};
