@@ -18,14 +18,14 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='DoctorTerm',
             fields=[
-                ('pk', models.CompositePrimaryKey('record', 'term', blank=True, editable=False, primary_key=True, serialize=False)),
+                ('pk', models.CompositePrimaryKey('owner', 'hidden', 'term', 'record', blank=True, editable=False, primary_key=True, serialize=False)),
                 ('owner', models.BigIntegerField()),
                 ('hidden', models.BooleanField()),
                 ('term', models.TextField(db_collation='C')),
                 ('record', models.BigIntegerField()),
             ],
             options={
-                'indexes': [models.Index(fields=['owner', 'hidden', 'term', 'record'], name='doctor_found_by')],
+                'indexes': [models.Index(fields=['record'], name='doctor_found_by')],
             },
         ),
         migrations.CreateModel(

@@ -48,8 +48,8 @@ CREATE OR REPLACE FUNCTION search_digits(phone text) RETURNS text LANGUAGE sql I
     SELECT reverse(ltrim(regexp_replace(regexp_replace(phone, '\(0\)|(x|ext).*$', '', 'gi'), '[^0-9]', '', 'g'), '0'))
 $$;
 
--- The words of a name. Of one written without spaces every end is a word too, so that the given name finds it; parts
--- with a hyphen are one word as well.
+-- The words of a name. Of one written without spaces every beginning and end is a word too, so that the family's and
+-- the given name find it; parts with a hyphen are one word as well.
 CREATE OR REPLACE FUNCTION search_words(name text) RETURNS text[] LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
 DECLARE
     folded text := regexp_replace(search_fold(name), '({unspaced})\s+(?={unspaced})', '\1', 'g');
@@ -62,7 +62,9 @@ BEGIN
     IF folded ~ '{unspaced}{{2}}' THEN
         FOREACH word IN ARRAY words LOOP
             IF word ~ '^{unspaced}{{2,6}}$' THEN
-                words := words || ARRAY(SELECT right(word, length) FROM generate_series(1, length(word) - 1) length);
+                words := words || ARRAY(
+                    SELECT unnest(ARRAY[left(word, length), right(word, length)])
+                    FROM generate_series(1, length(word) - 1) length);
             END IF;
         END LOOP;
     END IF;

@@ -1,7 +1,6 @@
 """What of a model can be searched, declared beside it in one statement; and the SQL that keeps its terms."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from django.db import models
 from django.db.models import Model
@@ -26,7 +25,7 @@ class Index:
 class Term(models.Model):
     """What a record is found by, kept by a trigger: see the room's own words on it."""
 
-    pk = models.CompositePrimaryKey("record", "term")
+    pk = models.CompositePrimaryKey("owner", "hidden", "term", "record")
     owner = models.BigIntegerField()
     hidden = models.BooleanField()
     term = models.TextField(db_collation="C")
@@ -53,18 +52,18 @@ def searchable(model: type[Model], *, owner: str = "", **columns: str) -> Index:
     The migration that creates the two tables keeps and fills them with the operation `KeepTerms`.
     """
     name = model.__name__.lower()
-    terms = make(
-        model, "Term", Term, models.Index(fields=["owner", "hidden", "term", "record"], name=f"{name}_found_by")
-    )
+    terms = make(model, "Term", Term, models.Index(fields=["record"], name=f"{name}_found_by"))
     words = make(model, "Word", Word, models.Index(fields=["owner", "word"], name=f"{name}_vocabulary"))
-    column = {kind: model._meta.get_field(field).column for kind, field in columns.items()}
-    owned = model._meta.get_field(owner).column if owner else ""
-    index = Index(model._meta.db_table, terms._meta.db_table, words._meta.db_table, owned, **column)
+    named = {field.name: str(field.column) for field in model._meta.concrete_fields}
+    kept = {kind: named[field] for kind, field in columns.items()}
+    index = Index(
+        model._meta.db_table, terms._meta.db_table, words._meta.db_table, named[owner] if owner else "", **kept
+    )
     INDEXES.append(index)
     return index
 
 
 def make(model: type[Model], kind: str, base: type[Model], index: models.Index) -> type[Model]:
     meta = type("Meta", (), {"indexes": [index], "app_label": model._meta.app_label})
-    made: Any = type(f"{model.__name__}{kind}", (base,), {"__module__": model.__module__, "Meta": meta})
+    made: type[Model] = type(f"{model.__name__}{kind}", (base,), {"__module__": model.__module__, "Meta": meta})
     return made

@@ -88,7 +88,10 @@ BEGIN
             WHERE length(digits) >= 7 AND longer.owner = caller AND longer.hidden IN (true, false)
             AND longer.term > 'tel:' || digits AND longer.term < 'tel:' || digits || ':' LIMIT 50
         )
-    ) AS whole(rank, term);
+    ) AS whole(rank, term) WHERE EXISTS (
+        SELECT FROM {terms} known
+        WHERE known.owner = caller AND known.hidden IN (true, false) AND known.term = whole.term
+    );
     FOR number IN 1..cardinality(parts) LOOP
         before := coalesce(cardinality(terms), 0);
         {likenesses}
@@ -119,8 +122,12 @@ SIMILAR = """
 IF length(parts[number]) > 2 THEN
     SELECT array_agg(left(part, at) || substr(part, at + 2))
         || array_agg(left(part, at) || substr(part, at + 2, 1) || substr(part, at + 1, 1) || substr(part, at + 3)),
-        array_agg(left(part, at) || '_' || substr(part, at + 1)) || array_agg(left(part, at) || '_' || substr(part, at + 2))
+        array_agg(left(part, at) || '_' || substr(part, at + 1))
+        || array_agg(left(part, at) || '_' || substr(part, at + 2))
     INTO shorter, patterns FROM (SELECT parts[number]) asked(part), generate_series(0, length(part)) at;
+    -- Of the four trigrams of three letters one alone, such as the first letter, is not enough to look at a word.
+    PERFORM set_config(
+        'pg_trgm.similarity_threshold', CASE length(parts[number]) WHEN 3 THEN '0.26' ELSE '{loose}' END, true);
     SELECT places || array_agg(number), ranks || array_agg(2), terms || array_agg(found.word)
     INTO places, ranks, terms FROM (
         SELECT like_it.word FROM (
@@ -164,7 +171,7 @@ def add_terms(index: Index, rows: str, which: str = "") -> str:
 
 def near(index: Index, path: str, *, similar: bool) -> str:
     """Creates the function that reads the vocabulary, or replaces it; it knows similarity where pg_trgm is there."""
-    likenesses = (BEGINS + (SIMILAR if similar else "")).format(words=index.words, similar=SIMILAR_ENOUGH)
+    likenesses = (BEGINS + (SIMILAR if similar else "")).format(words=index.words, similar=SIMILAR_ENOUGH, loose=LOOSE)
     threshold = f" SET pg_trgm.similarity_threshold = {LOOSE}" if similar else ""
     caller = CALLER if index.owner else "0"
     return NEAR.format(
