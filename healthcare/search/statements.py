@@ -76,10 +76,9 @@ class Near:
     def __init__(self, rows: list[tuple[int, int, str, int]]) -> None:
         self.arrays = [[row[column] for row in rows] for column in range(3)]
         self.words = max((row[3] for row in rows if row[0]), default=0)
-        best = {
-            place: min(rank for at, rank, _, _ in rows if at == place) for place in {row[0] for row in rows if row[0]}
-        }
-        least = max(best.values(), default=0)  # no record is better than its worst word
+        places = {row[0] for row in rows if row[0]}
+        best = [min(rank for at, rank, _, _ in rows if at == place) for place in places]
+        least = max(best, default=0)  # no record is better than its worst word
         self.ranks = {rank for place, rank, _, _ in rows if not place or rank >= least}
 
 

@@ -70,7 +70,7 @@ CREATE OR REPLACE TRIGGER {terms}_delete AFTER DELETE ON {table}
 # such a comparison behind row-level security, away from every index; so it asks itself who the caller is.
 NEAR = """
 CREATE OR REPLACE FUNCTION {words}_near(asked text) RETURNS TABLE (place int, rank int, term text, words int)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = {path}{threshold} AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = {path} AS $$
 DECLARE
     caller bigint := {caller};
     parts text[] := search_asked(asked);
@@ -125,6 +125,7 @@ IF length(parts[number]) > 2 THEN
         array_agg(left(part, at) || '_' || substr(part, at + 1))
         || array_agg(left(part, at) || '_' || substr(part, at + 2))
     INTO shorter, patterns FROM (SELECT parts[number]) asked(part), generate_series(0, length(part)) at;
+    PERFORM show_limit();  -- which loads the library, without which nobody may set this
     -- Of the four trigrams of three letters one alone, such as the first letter, is not enough to look at a word.
     PERFORM set_config(
         'pg_trgm.similarity_threshold', CASE length(parts[number]) WHEN 3 THEN '0.26' ELSE '{loose}' END, true);
@@ -172,10 +173,9 @@ def add_terms(index: Index, rows: str, which: str = "") -> str:
 def near(index: Index, path: str, *, similar: bool) -> str:
     """Creates the function that reads the vocabulary, or replaces it; it knows similarity where pg_trgm is there."""
     likenesses = (BEGINS + (SIMILAR if similar else "")).format(words=index.words, similar=SIMILAR_ENOUGH, loose=LOOSE)
-    threshold = f" SET pg_trgm.similarity_threshold = {LOOSE}" if similar else ""
     caller = CALLER if index.owner else "0"
     return NEAR.format(
-        **asdict(index) | {"path": path, "threshold": threshold, "caller": caller, "likenesses": likenesses}
+        **asdict(index) | {"path": path, "caller": caller, "likenesses": likenesses}
     )
 
 

@@ -1,4 +1,4 @@
-"""The terms follow the records, whoever changes them and however; what is erased leaves no word; callers read their own."""
+"""The terms follow the records, whoever changes them; what is erased leaves no word; callers read their own."""
 
 import pytest
 from django.apps import apps
@@ -27,7 +27,7 @@ def words(owner: User) -> list[str]:
 
 def test_a_record_is_found_by_its_words_their_pairs_and_its_numbers(alice: User) -> None:
     patient = make_patient(alice, name="Asha  NAIR", identifier="M-1", phone="080 5550", email="A@Example.org")
-    assert terms(patient) == {"asha", "nair", "asha nair", "id:m1", "tel:055508"[:4] + "055508", "mail:a@example.org"}
+    assert terms(patient) == {"asha", "nair", "asha nair", "id:m1", "tel:055508", "mail:a@example.org"}
     assert words(alice) == ["asha", "nair"]
 
 
@@ -98,15 +98,11 @@ def test_a_caller_reads_terms_and_words_of_their_own_alone(alice: User, bob: Use
 @pytest.mark.parametrize("table", ["patients_patientterm", "patients_patientword", "doctors_doctorterm"])
 def test_a_caller_writes_none(alice: User, table: str) -> None:
     make_patient(alice)
-    for statement in (
-        f"DELETE FROM {table}",
-        f"UPDATE {table} SET owner = owner",
-        f"INSERT INTO {table} (owner) VALUES (1)",
-    ):  # noqa: S608
+    for statement in ("DELETE FROM {}", "UPDATE {} SET owner = owner", "INSERT INTO {} (owner) VALUES (1)"):
         with transaction.atomic():
             enter(alice.pk)
             with connection.cursor() as cursor, pytest.raises(DatabaseError, match="permission"):
-                cursor.execute(statement)
+                cursor.execute(statement.format(table))
             transaction.set_rollback(True)
 
 
@@ -140,7 +136,8 @@ def test_migrating_fills_the_terms_of_the_patients_that_are_there(alice: User) -
         with connection.cursor() as cursor:
             cursor.execute(
                 "INSERT INTO patients_patient (name, gender, deceased, identifier, phone, email, address, version,"
-                " created_at, updated_at, created_by_id, deleted_at) SELECT 'Asha Nair', 'U', false, 'M-1', '', '', '', 1,"
+                " created_at, updated_at, created_by_id, deleted_at)"
+                " SELECT 'Asha Nair', 'U', false, 'M-1', '', '', '', 1,"
                 " now(), now(), %s, CASE n WHEN 1 THEN now() END FROM generate_series(1, 2) n",
                 [alice.pk],
             )
