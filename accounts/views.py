@@ -14,7 +14,6 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.viewsets import GenericViewSet
 
 from accounts.limits import LoginAttempt, count_registration
 from accounts.models import LoginSession, User
@@ -32,12 +31,13 @@ from accounts.tokens import pair, session_of, start_session
 from healthcare.api.concurrency import ConditionalRequests
 from healthcare.api.idempotency import PARAMETER, IdempotentMixin, Key, once
 from healthcare.api.schema import PROBLEM
+from healthcare.api.strict import StrictViewSet
 from healthcare.isolation.caller import entered, leave
 
 
 # Not one transaction a request: what a refused login counts, and what a replayed token revokes, must stay.
 @method_decorator(transaction.non_atomic_requests, name="dispatch")
-class EntryViewSet(GenericViewSet):
+class EntryViewSet(StrictViewSet):
     """The ways in, open to anyone."""
 
     authentication_classes = []
@@ -104,7 +104,7 @@ class EntryViewSet(GenericViewSet):
         return Response(pair(session))
 
 
-class AccountViewSet(IdempotentMixin, ConditionalRequests, GenericViewSet):
+class AccountViewSet(IdempotentMixin, ConditionalRequests, StrictViewSet):
     """The caller's own account."""
 
     serializer_class = UserSerializer
@@ -139,7 +139,7 @@ class AccountViewSet(IdempotentMixin, ConditionalRequests, GenericViewSet):
 
 
 @method_decorator(transaction.non_atomic_requests, name="dispatch")
-class PasswordViewSet(GenericViewSet):
+class PasswordViewSet(StrictViewSet):
     """Changing the own password. Not one transaction: a wrong current password is counted, and the count must stay."""
 
     serializer_class = PasswordChangeSerializer
@@ -183,7 +183,7 @@ class PasswordViewSet(GenericViewSet):
     list=extend_schema(operation_id="auth_sessions_list", summary="List your login sessions"),
     destroy=extend_schema(operation_id="auth_sessions_destroy", summary="End a login session"),
 )
-class SessionViewSet(mixins.ListModelMixin, mixins.DestroyModelMixin, GenericViewSet):
+class SessionViewSet(mixins.ListModelMixin, mixins.DestroyModelMixin, StrictViewSet):
     """The caller's live logins; deleting one logs that device out."""
 
     queryset = LoginSession.objects.none()

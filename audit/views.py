@@ -19,8 +19,11 @@ from rest_framework.response import Response
 
 from audit.models import AccessLog, Basis
 from audit.serializers import EventSerializer
+from healthcare.api.exceptions import refuse
 from healthcare.api.viewsets import RecordViewSet
 
+# What the past has no index for, or what refers to records that may not have been there then.
+ONLY_NOW = {"ordering", "include", "search", "patient", "doctor"}
 AS_OF = OpenApiParameter(
     "as_of",
     OpenApiTypes.DATETIME,
@@ -49,6 +52,7 @@ class HistoryViewSet(RecordViewSet):
             at = None
         if at is None:
             raise ValidationError({"as_of": ["Write a time as 2026-03-03T10:00:00Z."]})
+        refuse(self.request.query_params.keys() & ONLY_NOW, "invalid", "This can be asked of the present alone.")
         at = at if timezone.is_aware(at) else timezone.make_aware(at)
         if at > timezone.now():
             raise ValidationError({"as_of": ["Write a time that is not in the future."]})

@@ -4,10 +4,12 @@ from typing import Any
 
 from django.core.validators import MaxValueValidator
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
+from django.db.models.functions import Upper
 
 from audit.history import remember
 from healthcare.ownership import Record, RecordQuerySet
+from healthcare.search.index import searchable
 from healthcare.text import NameField, PhoneField
 
 
@@ -28,6 +30,17 @@ class Doctor(Record):
         indexes = [
             models.Index(fields=["-id"], condition=Q(deleted_at=None), name="doctor_list"),
             models.Index(fields=["-id"], condition=Q(deleted_at__isnull=False), name="doctor_list_deleted"),
+            models.Index(fields=["name", "id"], condition=Q(deleted_at=None), name="doctor_by_name"),
+            models.Index(fields=["created_at", "id"], condition=Q(deleted_at=None), name="doctor_by_start"),
+            models.Index(fields=["updated_at", "id"], condition=Q(deleted_at=None), name="doctor_by_change"),
+            *(
+                models.Index(Upper(column), F("id").desc(), condition=Q(deleted_at=None), name=f"doctor_by_{name}")
+                for column, name in (
+                    ("specialization", "speciality"),
+                    ("hospital", "hospital"),
+                    ("license_number", "license"),
+                )
+            ),
         ]
         constraints = [
             models.CheckConstraint(condition=~Q(name=""), name="doctor_name_given"),
@@ -37,4 +50,5 @@ class Doctor(Record):
         return self.name
 
 
+DOCTOR_SEARCH = searchable(Doctor, name="name", identifier="license_number", phone="phone", email="email")
 DoctorEvent: Any = remember(Doctor)

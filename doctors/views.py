@@ -5,7 +5,8 @@ from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework.permissions import IsAuthenticatedOrReadOnly
 
 from audit.views import AS_OF, HistoryViewSet
-from doctors.models import Doctor, DoctorEvent
+from doctors.filters import DoctorFilter
+from doctors.models import DOCTOR_SEARCH, Doctor, DoctorEvent
 from doctors.serializers import DoctorSerializer
 from healthcare.api.schema import PROBLEM, described
 from healthcare.api.viewsets import DELETED, RestorableViewSet
@@ -26,6 +27,9 @@ class DoctorViewSet(HistoryViewSet, RestorableViewSet):
     queryset = Doctor.objects.none()
     event_model = DoctorEvent
     serializer_class = DoctorSerializer
+    filterset_class = DoctorFilter
+    search_index = DOCTOR_SEARCH
+    ordering_fields = ["name", "created_at", "updated_at"]
     permission_classes = [IsAuthenticatedOrReadOnly]
 
     def get_queryset(self) -> QuerySet:

@@ -30,6 +30,7 @@ INSTALLED_APPS = [
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
     "corsheaders",
+    "django_filters",
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
@@ -38,6 +39,7 @@ INSTALLED_APPS = [
     "healthcare.apps.HealthcareConfig",
     "healthcare.isolation.apps.IsolationConfig",
     "healthcare.api.apps.APIConfig",
+    "healthcare.search.apps.SearchConfig",
     "accounts",
     "audit",
     "patients",
@@ -135,8 +137,10 @@ SIMPLE_JWT = {
 
 AUDIT_SEAL_KEY = environment.key("AUDIT_SEAL_KEY")  # kept apart from the database, whose superuser it watches
 CORS_ALLOWED_ORIGINS = environment.origins("CORS_ALLOWED_ORIGINS")
-CORS_ALLOW_HEADERS = [*default_headers, "if-match", "if-none-match", "idempotency-key", "x-change-reason"]
-CORS_EXPOSE_HEADERS = ["Link", "X-Total-Count", "X-Request-Id", "Retry-After", "ETag", "Idempotency-Replayed"]
+CORS_ALLOW_HEADERS = [*default_headers, "if-match", "if-none-match", "idempotency-key", "prefer", "x-change-reason"]
+CORS_EXPOSE_HEADERS = [
+    "Link", "X-Total-Count", "X-Request-Id", "Retry-After", "ETag", "Idempotency-Replayed", "Preference-Applied",
+]  # fmt: skip
 CSRF_TRUSTED_ORIGINS = environment.origins("CSRF_TRUSTED_ORIGINS")
 
 SECURE_SSL_REDIRECT = HTTPS

@@ -14,6 +14,7 @@ from audit.views import AS_OF, ReadsRecordedViewSet
 from doctors.models import Doctor, DoctorEvent
 from healthcare.api.pagination import read_flag
 from healthcare.api.schema import described
+from mappings.filters import MappingFilter
 from mappings.models import Mapping, MappingEvent
 from mappings.serializers import (
     DoctorPatientSerializer,
@@ -57,6 +58,9 @@ class MappingViewSet(ReadsRecordedViewSet):
     queryset = Mapping.objects.none()
     event_model = MappingEvent
     succeeded = frozenset({"retrieve", "doctors"})  # those that take the id of a patient
+    filterset_class = MappingFilter
+    ordering_fields = ["started_at", "updated_at"]
+    shaped = {"list"}  # to retrieve answers doctors
     http_method_names = ["get", "head", "options", "post", "patch", "delete"]
 
     def get_serializer_class(self) -> type[MappingSerializer]:

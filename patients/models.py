@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from audit.history import Event, remember
 from healthcare.ownership import OwnedModel, OwnedQuerySet, derived
+from healthcare.search.index import searchable
 from healthcare.text import NameField, PhoneField, one_visible_line
 
 OLDEST = 150  # years; nobody has lived longer
@@ -23,6 +24,15 @@ class Gender(models.TextChoices):
     FEMALE = "F", "female"
     OTHER = "O", "other"
     UNKNOWN = "U", "unknown"
+
+
+GENDER_OF_WORD = {label: value for value, label in Gender.choices}
+
+
+def gender_code(text: str) -> str:
+    """The letter for a letter or one of FHIR's words, in any case; what is neither comes back in capitals."""
+    word = text.strip().lower()
+    return GENDER_OF_WORD.get(word, word.upper())
 
 
 class PatientQuerySet(OwnedQuerySet):
@@ -66,6 +76,18 @@ class Patient(OwnedModel):
                 name="patient_list_deleted",
             ),
             models.Index(fields=["merged_into"], condition=Q(merged_into__isnull=False), name="patient_merged_into"),
+            models.Index(fields=["created_by", "name", "id"], condition=Q(deleted_at=None), name="patient_by_name"),
+            models.Index(
+                fields=["created_by", "created_at", "id"], condition=Q(deleted_at=None), name="patient_by_start"
+            ),
+            models.Index(
+                fields=["created_by", "updated_at", "id"], condition=Q(deleted_at=None), name="patient_by_change"
+            ),
+            models.Index(
+                fields=["created_by", "identifier", "-id"],
+                condition=~Q(identifier="") & Q(deleted_at=None),
+                name="patient_by_identifier",
+            ),
         ]
         constraints = [
             models.CheckConstraint(condition=~Q(name=""), name="patient_name_given"),
@@ -167,4 +189,7 @@ class PastPatient(Event):
         return age_on(timezone.localdate(self.as_of), self.birth_date, self.birth_year)
 
 
+PATIENT_SEARCH = searchable(
+    Patient, owner="created_by", name="name", identifier="identifier", phone="phone", email="email"
+)
 PatientEvent: Any = remember(Patient, PastPatient, listed_by=["created_by"])

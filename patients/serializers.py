@@ -10,17 +10,14 @@ from rest_framework import serializers
 from healthcare.api.fields import WholeNumberField
 from healthcare.api.schema import example
 from healthcare.api.serializers import RecordSerializer
-from patients.models import OLDEST, Gender, Patient, age_on
-
-WORDS = {label: value for value, label in Gender.choices}
+from patients.models import OLDEST, Gender, Patient, age_on, gender_code
 
 
 class GenderField(serializers.ChoiceField):
     """M, F, O or U; takes FHIR's words male, female, other and unknown too, in any case."""
 
     def to_internal_value(self, data: Any) -> Any:
-        text = data.strip().lower() if isinstance(data, str) else data
-        return super().to_internal_value(WORDS.get(text, text.upper()) if isinstance(text, str) else data)
+        return super().to_internal_value(gender_code(data) if isinstance(data, str) else data)
 
 
 @extend_schema_serializer(

@@ -14,7 +14,8 @@ from audit.views import AS_OF, ReadsRecordedViewSet
 from healthcare.api.schema import described
 from healthcare.api.viewsets import DELETED, RestorableViewSet
 from patients import merges
-from patients.models import Patient, PatientEvent
+from patients.filters import PatientFilter
+from patients.models import PATIENT_SEARCH, Patient, PatientEvent
 from patients.serializers import MergeSerializer, PatientSerializer
 
 NO_DUPLICATE = ErrorDetail("There is no such record.", "does_not_exist")
@@ -31,6 +32,9 @@ class PatientViewSet(ReadsRecordedViewSet, RestorableViewSet):
     succeeded = frozenset(
         {"retrieve", "update", "partial_update", "destroy", "restore", "access_log", "merge", "unmerge"}
     )
+    filterset_class = PatientFilter
+    search_index = PATIENT_SEARCH
+    ordering_fields = ["name", "created_at", "updated_at"]
 
     def get_queryset(self) -> QuerySet:
         if self.as_of:

@@ -26,19 +26,20 @@ from rest_framework.permissions import AllowAny, IsAuthenticated, IsAuthenticate
 from rest_framework.request import Request
 
 from healthcare.api.concurrency import entity_tag
+from healthcare.api.cursors import Cursor, Keyset
 from healthcare.api.json_sql import row_as_json
-from healthcare.api.pagination import KeysetPagination, read_cursor, read_limit
+from healthcare.api.pagination import DEFAULT_LIMIT, KeysetPagination, read_limit
 from healthcare.api.prepared import failed, prepared
 from healthcare.isolation.caller import Entry
 
 # Who overrides one of these elsewhere means something that is not compiled here.
 HOOKS = (
-    "dispatch", "initial", "filter_queryset", "get_object", "get_serializer", "get_serializer_class",
+    "dispatch", "initial", "filter_queryset", "get_object", "get_serializer",
     "get_serializer_context", "paginate_queryset", "get_paginated_response", "finalize_response",
 )  # fmt: skip
 OURS = ("rest_framework.", "healthcare.api.", "audit.")
 PERMISSIONS = {AllowAny, IsAuthenticated, IsAuthenticatedOrReadOnly}
-PAGED = {"limit", "cursor"}
+KEYSET = Keyset(None, ["pk"], descending=True)  # type: ignore[arg-type]  # reads cursors alone
 PREPARED = {1, 10, 20, 50, 100}  # rows; what clients ask for most, as many plans as a session can keep
 CONTENT_TYPE = "application/json"
 # Headers that ask for more than an ordinary answer, or that may be refused.
@@ -54,6 +55,17 @@ class Shape:
     sql: str
     parameters: tuple[Any, ...]
     allow: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a read begins, and how many rows it wants. `form` is `=` for the row with the key, `<` and `>` for the rows
+    before and after it, empty for the first page."""
+
+    form: str
+    key: int
+    limit: int
+    cursor: Cursor | None = None
 
 
 class DirectReads:
@@ -102,35 +114,41 @@ def answer(viewset: Any, actions: dict[str, str], request: HttpRequest, kwargs: 
     entry = viewset.authentication_classes[0]().entry(request)
     if entry is None:
         return None
-    asked = request.GET
-    one = actions["get"] == "retrieve"
-    if not (set() if one else PAGED) >= asked.keys() or any(len(values) > 1 for _, values in asked.lists()):
+    place = place_of(request, actions["get"], kwargs)
+    if place is None:
         return None
-    try:
-        limit, (direction, key) = read_limit(asked.get("limit")), read_cursor(asked.get("cursor"))
-    except APIException:
-        return None
-    if one:
-        limit, direction, key = 1, "=", kwargs["pk"]
-    shape = compiled(viewset, viewset.get_queryset, tuple(actions.items()), direction, entry.caller is None)
-    rows = read(viewset, actions["get"], shape, request, entry, key, limit) if shape else []
+    shape = compiled(viewset, viewset.get_queryset, tuple(actions.items()), place.form, entry.caller is None)
+    rows = read(viewset, actions["get"], shape, request, entry, place) if shape else []
     if not shape or not rows:
         return None
-    return record(shape, rows) if one else page(shape, rows, request, direction, limit)
+    return page(shape, rows, request, place) if place.form != "=" else record(shape, rows)
+
+
+def place_of(request: HttpRequest, action: str, kwargs: dict[str, Any]) -> Place | None:
+    if not request.META["QUERY_STRING"]:
+        return Place("=", kwargs["pk"], 1) if action == "retrieve" else Place("", 0, DEFAULT_LIMIT)
+    asked = request.GET
+    if action == "retrieve" or not {"limit", "cursor"} >= asked.keys() or any(len(all) > 1 for _, all in asked.lists()):
+        return None
+    try:
+        limit, cursor = read_limit(asked.get("limit")), KEYSET.read(asked.get("cursor"))
+    except APIException:
+        return None
+    return Place(">" if cursor.back else "<", cursor.values[0], limit, cursor) if cursor else Place("", 0, limit)
 
 
 def read(
-    viewset: Any, action: str, shape: Shape, request: HttpRequest, entry: Entry, key: int, limit: int
+    viewset: Any, action: str, shape: Shape, request: HttpRequest, entry: Entry, place: Place
 ) -> list[tuple[int, str]]:
     """Key and JSON of the rows within the limit, and of the next one; none where the plain way has to look."""
-    known = {CALLER: entry.caller, KEY: key}
+    known = {CALLER: entry.caller, KEY: place.key}
     parameters = [known.get(value, value) for value in shape.parameters]
     recording = viewset.recording(action, request, entry.caller)
-    reading = statement(shape.sql, recording and recording[0], limit)
+    reading = statement(shape.sql, recording and recording[0], place.limit)
     connection.health_check_done = True  # when it has died, the plain way finds out and mends it
     try:
         with connection.cursor() as cursor:
-            sql = prepared(connection.connection, reading) if limit in PREPARED else reading
+            sql = prepared(connection.connection, reading) if place.limit in PREPARED else reading
             cursor.execute(
                 f"{entry.sql};\n{sql}", [*entry.parameters, *parameters, *(recording[1] if recording else [])]
             )
@@ -155,11 +173,12 @@ def record(shape: Shape, rows: list[tuple[int, str]]) -> HttpResponse:
     return HttpResponse(content, CONTENT_TYPE, headers={"Allow": shape.allow, "ETag": entity_tag(content)})
 
 
-def page(shape: Shape, rows: list[tuple[int, str]], request: HttpRequest, direction: str, limit: int) -> HttpResponse:
-    shown = rows[:limit][::-1] if direction == ">" else rows[:limit]
+def page(shape: Shape, rows: list[tuple[int, str]], request: HttpRequest, place: Place) -> HttpResponse:
+    shown = rows[: place.limit][::-1] if place.form == ">" else rows[: place.limit]
     paginator = KeysetPagination()
-    paginator.request = Request(request)
-    links = paginator.links(direction, shown[0][0], shown[-1][0], more=len(rows) > limit)
+    paginator.request = request  # type: ignore[assignment]  # all that links need of it
+    ends = Cursor((shown[0][0],), back=True), Cursor((shown[-1][0],), back=False)
+    links = paginator.link_header(place.cursor, *ends, more=len(rows) > place.limit)
     content = encoded(f"[{','.join(body for _, body in shown)}]")
     return HttpResponse(content, CONTENT_TYPE, headers={"Allow": shape.allow, **links})
 

@@ -1,6 +1,12 @@
-"""Answers that DRF has no exception for."""
+"""Answers that DRF has no exception for, and one way to raise those it has."""
+
+import re
+from collections.abc import Iterable
 
 from rest_framework import exceptions
+
+# What may be a name is repeated in the answer; anything else that a client sends in its place is not.
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", re.ASCII)
 
 
 class Conflict(exceptions.APIException):
@@ -37,3 +43,10 @@ class Unavailable(exceptions.APIException):
     status_code = 503
     default_detail = "The database is not available at the moment; try again soon."
     default_code = "unavailable"
+
+
+def refuse(names: Iterable[str], code: str, detail: str) -> None:
+    """Raise ValidationError (400) that points to each of these, when there are any."""
+    names = {name if NAME.fullmatch(name) else "non_field_errors" for name in names}
+    if names:
+        raise exceptions.ValidationError({name: [exceptions.ErrorDetail(detail, code)] for name in sorted(names)})

@@ -1,14 +1,12 @@
 """Fields that take one JSON type each, as the OpenAPI description says. DRF's own would read `0` as a text, `"no"` as a
 boolean and `"34"` as a number: a client's mistake would be kept as a value."""
 
-from copy import copy
+from copy import copy, deepcopy
 from functools import cache
 from typing import Any, ClassVar
 
 from django.db import models
-from django.utils.functional import cached_property
 from rest_framework import serializers
-from rest_framework.utils.serializer_helpers import BindingDict
 
 
 class TextField(serializers.CharField):
@@ -49,25 +47,19 @@ class ModelSerializer(serializers.ModelSerializer):
         models.BooleanField: TrueOrFalseField,
     }
 
-    @cached_property
-    def fields(self) -> BindingDict:
-        """The fields of the class, made once for all of its serializers: copies, each with its own parent."""
-        made = fields_of(type(self))
-        if made is None:
-            return super().fields
-        own = BindingDict(self)  # type: ignore[no-untyped-call]
-        for name, field in made.items():
-            twin = copy(field)
-            twin.parent = self  # type: ignore[assignment]
-            own.fields[name] = twin
-        return own
+    def get_fields(self) -> dict[str, serializers.Field]:
+        return {name: copied(field) for name, field in fields_of(type(self)).items()}
 
 
 @cache
-def fields_of(serializer: type[serializers.ModelSerializer]) -> dict[str, serializers.Field] | None:
-    """Bound to a serializer without a context; None when a field has others in it, which would keep that parent."""
-    bound = BindingDict(serializer())  # type: ignore[no-untyped-call]
-    for name, field in serializer().get_fields().items():
-        bound[name] = field
-    nested = any({"child", "child_relation", "fields"} & set(dir(field)) for field in bound.values())
-    return None if nested else dict(bound.fields)
+def fields_of(serializer: type[serializers.ModelSerializer]) -> dict[str, serializers.Field]:
+    """The fields of the class as DRF makes them, once for all of its serializers; not bound, to be copied."""
+    return serializers.ModelSerializer.get_fields(serializer())
+
+
+def copied(field: serializers.Field) -> serializers.Field:
+    """DRF's own copy makes the field anew, which only one with others inside needs."""
+    inside = (
+        isinstance(field, serializers.BaseSerializer) or hasattr(field, "child") or hasattr(field, "child_relation")
+    )
+    return deepcopy(field) if inside else copy(field)

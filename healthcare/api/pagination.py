@@ -1,27 +1,35 @@
 """Keyset paging: a page costs the same however deep it lies. The pages are linked in the Link header (RFC 8288)."""
 
-import base64
-import binascii
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from django.db.models import Model, QuerySet
-from rest_framework.exceptions import ValidationError
+from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.utils.urls import replace_query_param
 from rest_framework.views import APIView
 
+from healthcare.api.cursors import Cursor, Keyset
+from healthcare.api.exceptions import refuse
+from healthcare.api.parsers import UNSTORABLE
+from healthcare.search.hits import Hits
+
 DEFAULT_LIMIT, MAXIMUM_LIMIT = 100, 500
-CURSOR = re.compile(r"\A([<>])([0-9]{1,18})\Z")
+LONGEST_SEARCH = 200  # characters
+SEARCH = (
+    "Words of a name in any order, their beginnings or something similar, whatever their case and accents; or the "
+    "whole identifier, phone number or e-mail. The best match first: exact, by its beginning, similar."
+)
 
 
 class KeysetPagination(BasePagination):
-    """By descending id (newest first) or another `key`. `?limit=` rows (1 to 500, default 100) from `?cursor=` on.
+    """By descending id (newest first), another `key`, or one of the view's `ordering_fields`, if asked to.
 
-    A cursor is opaque to clients: ``<id`` for the rows older than that id, ``>id`` for the newer ones, in base64url.
-    `?count=true` adds `X-Total-Count`, the one thing here whose cost grows with the list.
+    `?limit=` rows (1 to 500, default 100) from an opaque `?cursor=` on. `?count=true` adds `X-Total-Count`, the one
+    thing here whose cost grows with the list.
     """
 
     key = "pk"
@@ -31,31 +39,39 @@ class KeysetPagination(BasePagination):
     ) -> list[Model]:
         self.request = request
         limit = read_limit(request.query_params.get("limit"))
-        direction, key = read_cursor(request.query_params.get("cursor"))
-        self.total = queryset.count() if read_flag(request, "count") else None
-        if direction == ">":
-            rows = list(queryset.filter(**{f"{self.key}__gt": key}).order_by(self.key)[: limit + 1])
-            page = rows[:limit][::-1]
-        else:
-            older = queryset.filter(**{f"{self.key}__lt": key}) if direction else queryset
-            rows = list(older.order_by(f"-{self.key}")[: limit + 1])
-            page = rows[:limit]
-        keys = [getattr(row, self.key) for row in (page[0], page[-1])] if page else []
-        self.headers = self.links(direction, *keys, more=len(rows) > limit) if page else {}
+        self.rows = self.order(queryset, view)
+        cursor = self.rows.read(request.query_params.get("cursor"))
+        self.total = self.rows.count() if read_flag(request, "count") else None
+        rows = self.rows.fetch(cursor, limit + 1)
+        page, more, back = rows[:limit], len(rows) > limit, cursor is not None and cursor.back
+        page = page[::-1] if back else page
+        self.headers = {}
+        if page:
+            ends = self.rows.cursor(page[0], back=True), self.rows.cursor(page[-1], back=False)
+            self.headers = self.link_header(cursor, *ends, more=more)
         return page
 
-    def links(self, direction: str, first: int, last: int, *, more: bool) -> dict[str, str]:
-        """The Link header of a page between these keys, if there are pages beside it."""
-        found = []
-        if more or direction == ">":
-            found.append(f'<{self.link("<", last)}>; rel="next"')
-        if direction == "<" or (more and direction == ">"):
-            found.append(f'<{self.link(">", first)}>; rel="prev"')
-        return {"Link": ", ".join(found)} if found else {}
+    def order(self, queryset: QuerySet, view: APIView | None) -> Keyset | Hits:
+        """The rows in the order that is asked for; what is found by a search is ordered by how well it matches."""
+        text, ordering = read_search(self.request, view), read_ordering(self.request, ordering_of(view))
+        if text is not None:
+            refuse(["ordering"] if ordering else [], "invalid", "A search answers the best match first.")
+            return Hits.of(queryset, view, text, hidden=read_flag(self.request, "deleted"))
+        if ordering is None:
+            return Keyset(queryset, [self.key], descending=True)
+        return Keyset(queryset, [ordering.lstrip("-"), self.key], descending=ordering.startswith("-"))
 
-    def link(self, direction: str, key: int) -> str:
-        cursor = base64.urlsafe_b64encode(f"{direction}{key}".encode()).decode().rstrip("=")
-        return replace_query_param(self.request.build_absolute_uri(), "cursor", cursor)
+    def link_header(self, cursor: Cursor | None, before: Cursor, after: Cursor, *, more: bool) -> dict[str, str]:
+        """The Link header of a page that the cursor led to, if there are pages beside it."""
+        back, links = cursor is not None and cursor.back, []
+        if more or back:
+            links.append(f'<{self.link(after)}>; rel="next"')
+        if cursor and (more or not back):
+            links.append(f'<{self.link(before)}>; rel="prev"')
+        return {"Link": ", ".join(links)} if links else {}
+
+    def link(self, cursor: Cursor) -> str:
+        return replace_query_param(self.request.build_absolute_uri(), "cursor", cursor.text())
 
     def get_paginated_response(self, data: Any) -> Response:
         total = {} if self.total is None else {"X-Total-Count": str(self.total)}
@@ -66,15 +82,46 @@ class KeysetPagination(BasePagination):
 
     def get_schema_operation_parameters(self, view: APIView) -> list[dict[str, Any]]:
         limit = {"type": "integer", "minimum": 1, "maximum": MAXIMUM_LIMIT, "default": DEFAULT_LIMIT}
-        return [
+        parameters = [
             parameter("limit", limit, "The most rows to answer."),
             parameter("cursor", {"type": "string"}, "Opaque; taken from a `Link` of an earlier page."),
             parameter("count", {"type": "boolean", "default": False}, "Adds `X-Total-Count`."),
         ]
+        if names := ordering_of(view):
+            choices = {"type": "string", "enum": [sign + name for name in names for sign in ("", "-")]}
+            parameters.append(parameter("ordering", choices, "`-` in front: descending. Newest first when left out."))
+        if searched(view):
+            text = {"type": "string", "minLength": 1, "maxLength": LONGEST_SEARCH}
+            parameters.append(parameter("search", text, SEARCH))
+        return parameters
+
+
+def searched(view: APIView | None) -> bool:
+    return getattr(view, "action", "") == "list" and getattr(view, "search_index", None) is not None
+
+
+def read_search(request: Request, view: APIView | None) -> str | None:
+    text = request.query_params.get("search") if searched(view) else None
+    if text is not None and (not text.strip() or len(text) > LONGEST_SEARCH or UNSTORABLE.search(text)):
+        refuse(["search"], "invalid", f"Write what to search for, in at most {LONGEST_SEARCH} characters.")
+    return text
 
 
 def parameter(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
     return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
+
+
+def ordering_of(view: APIView | None) -> Sequence[str]:
+    """What a view's list may be ordered by: columns that are never null, each with an index that ends in the id."""
+    return getattr(view, "ordering_fields", ()) if getattr(view, "action", "") == "list" else ()
+
+
+def read_ordering(request: Request, allowed: Sequence[str]) -> str | None:
+    value = request.query_params.get("ordering")
+    if value is not None and value.removeprefix("-") not in allowed:
+        detail = f"Order by one of these, with - in front for descending: {', '.join(allowed)}."
+        raise ValidationError({"ordering": [ErrorDetail(detail, "invalid")]})
+    return value
 
 
 def read_limit(value: str | None) -> int:
@@ -85,23 +132,9 @@ def read_limit(value: str | None) -> int:
     return int(value)
 
 
-def read_cursor(value: str | None) -> tuple[str, int]:
-    """The direction (empty on the first page) and the id next to the page."""
-    if value is None:
-        return "", 0
-    try:
-        padded = value.encode("ascii") + b"=" * (-len(value) % 4)
-        match = CURSOR.match(base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii"))
-    except (binascii.Error, UnicodeError):
-        match = None
-    if match is None:
-        raise ValidationError({"cursor": ["Take the cursor from a Link header of this list."]})
-    return match[1], int(match[2])
-
-
-def read_flag(request: Request, name: str, default: bool = False) -> bool:
-    """A query parameter that is `true` or `false`."""
+def read_flag(request: Request, name: str) -> bool:
+    """A query parameter that is `true` or `false`, the default."""
     value = request.query_params.get(name)
     if value not in {None, "true", "false"}:
         raise ValidationError({name: ["Write true or false."]})
-    return default if value is None else value == "true"
+    return value == "true"

@@ -9,7 +9,7 @@ from drf_spectacular.plumbing import ResolvedComponent
 from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_view
 from rest_framework import serializers
 
-from healthcare.api import concurrency, idempotency
+from healthcare.api import concurrency, idempotency, shaping, strict
 from healthcare.api.pagination import KeysetPagination
 from healthcare.api.problems import CONTENT_TYPE, DETAILS
 
@@ -119,7 +119,8 @@ class ProblemAutoSchema(AutoSchema):
 
     def get_override_parameters(self) -> list[Any]:
         keyed = self.method == "POST" and isinstance(self.view, idempotency.IdempotentMixin)
-        return [idempotency.PARAMETER] if keyed else []
+        taken = strict.taken(self.view, self.method) + shaping.taken(self.view, self.method)
+        return [idempotency.PARAMETER, *taken] if keyed else taken
 
     def problem_statuses(self, operation: dict[str, Any]) -> set[int]:
         """The errors that follow from what the operation takes."""
@@ -170,7 +171,7 @@ class ProblemAutoSchema(AutoSchema):
             if name in properties and (name == "id" or isinstance(field, serializers.PrimaryKeyRelatedField)):
                 properties[name]["format"] = "int64"
         if direction == "response":  # every field is there, and the limits are for what comes in
-            schema["required"] = sorted(properties)
+            schema["required"] = sorted(properties.keys() - serializer.context.get("inclusions", {}).keys())
             for described_field in properties.values():
                 for limit in LIMITS & described_field.keys():
                     del described_field[limit]

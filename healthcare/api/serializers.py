@@ -26,7 +26,25 @@ class IdField(serializers.PrimaryKeyRelatedField):
 
 
 class RecordSerializer(ModelSerializer):
-    """Writes only what changes: two PATCHes of different fields both survive. A change counts the version up."""
+    """Writes only what changes: two PATCHes of different fields both survive. A change counts the version up.
+
+    Of a list and of one record it answers what `?fields=` and `?include=` ask for.
+    """
+
+    @property
+    def own_fields(self) -> list[str]:
+        """The names of the record's own fields, without what may be included."""
+        return list(super().get_fields())
+
+    def get_fields(self) -> dict[str, serializers.Field]:
+        fields = super().get_fields()
+        if self.parent and self.parent is not self.root:  # included in another record
+            return fields
+        inclusions, shape = self.context.get("inclusions", {}), self.context.get("shape")
+        fields |= {name: inclusion.field() for name, inclusion in inclusions.items()}
+        if shape is None:  # the description shows everything
+            return fields
+        return {name: field for name, field in fields.items() if shape.answers(name, set(inclusions))}
 
     def update(self, instance: Record, validated_data: dict[str, Any]) -> Record:
         """Raises Http404 when the record was deleted since it was read, PreconditionFailed when it is pinned and was

@@ -1,6 +1,6 @@
 """What the viewsets share."""
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from typing import Any, ClassVar, TypeVar
 
 from django.db.models import QuerySet
@@ -16,9 +16,13 @@ from rest_framework.response import Response
 from healthcare.api.concurrency import ConditionalRequests, lost
 from healthcare.api.direct import DirectReads
 from healthcare.api.exceptions import Gone
+from healthcare.api.filters import ListFilterBackend
 from healthcare.api.idempotency import IdempotentMixin
 from healthcare.api.pagination import read_flag
+from healthcare.api.shaping import Inclusion, Shape
+from healthcare.api.strict import StrictViewSet
 from healthcare.ownership import Record, RecordQuerySet
+from healthcare.search.index import Index
 
 Records = TypeVar("Records", bound=RecordQuerySet)
 
@@ -30,12 +34,42 @@ DELETED = OpenApiParameter(
 )
 
 
-class RecordViewSet(DirectReads, IdempotentMixin, ConditionalRequests, viewsets.ModelViewSet):
-    """CRUD of records: the creator is the caller, and DELETE hides. Paths take ids alone."""
+class RecordViewSet(DirectReads, IdempotentMixin, ConditionalRequests, StrictViewSet, viewsets.ModelViewSet):
+    """CRUD of records: the creator is the caller, and DELETE hides. Paths take ids alone.
+
+    `search_index` is what `?search=` looks into, `ordering_fields` are what the list may be ordered by, `inclusions`
+    what `?include=` may add, each under its name.
+    """
 
     lookup_value_converter = "int"
+    filter_backends = [ListFilterBackend]
+    search_index: ClassVar[Index | None] = None
+    ordering_fields: ClassVar[Sequence[str]] = ()
+    shaped: ClassVar[set[str]] = {"list", "retrieve"}  # the actions that take ?fields= and ?include=
+    inclusions: ClassVar[dict[str, Inclusion]] = {}
     # The actions whose path names a record that another one can take the place of: see `successor`.
     succeeded: ClassVar[Set[str]] = frozenset()
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if self.action in self.shaped:
+            self.shape = Shape.of(request, set(self.get_serializer().own_fields), set(self.inclusions))
+
+    def get_serializer_context(self) -> dict[str, Any]:
+        context = {**super().get_serializer_context(), "shape": getattr(self, "shape", None)}
+        describing = getattr(self, "swagger_fake_view", False)
+        return context | ({"inclusions": self.inclusions} if describing or self.action in self.shaped else {})
+
+    def include(self, records: list[Any]) -> None:
+        """Read what the client wants added to these records, each kind in one statement."""
+        for name in getattr(self, "shape", Shape()).included:
+            self.inclusions[name].fetch(records)
+
+    def paginate_queryset(self, queryset: QuerySet) -> Any:  # type: ignore[override]
+        page = super().paginate_queryset(queryset) or []
+        if self.action == "list":
+            self.include(page)
+        return page
 
     def handle_exception(self, exc: Exception) -> Response:
         if isinstance(exc, Http404) and self.action in self.succeeded and (path := self.successor()):
@@ -53,6 +87,7 @@ class RecordViewSet(DirectReads, IdempotentMixin, ConditionalRequests, viewsets.
     def get_object(self) -> Any:
         record = super().get_object()
         self.require(record)
+        self.include([record])
         return record
 
     def perform_create(self, serializer: serializers.BaseSerializer) -> None:

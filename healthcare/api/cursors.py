@@ -1,0 +1,103 @@
+"""Where a page begins or ends: the values of the columns that a list is ordered by."""
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.exceptions import ValidationError as InvalidValue
+from django.db.models import Field, Model, Q, QuerySet
+from django.db.models.fields.tuple_lookups import Tuple, TupleGreaterThan, TupleLessThan
+from rest_framework.exceptions import ValidationError
+
+from healthcare.api.parsers import UNSTORABLE
+
+LARGEST_ID = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """A place in a list, next to the row with these values. `back`: the rows before it, else those after."""
+
+    values: tuple[Any, ...]
+    back: bool
+
+    def text(self) -> str:
+        """Opaque to clients: base64url of JSON."""
+        parts = [self.back, *(value if isinstance(value, int) else str(value) for value in self.values)]
+        content = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
+        return base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
+
+
+def decode(text: str) -> list[Any] | None:
+    """The parts of a cursor, None when it is not one."""
+    try:
+        padded = text.encode("ascii") + b"=" * (-len(text) % 4)
+        parts = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True).decode())
+    except (binascii.Error, ValueError, RecursionError):
+        return None
+    known = isinstance(parts, list) and len(parts) > 1 and isinstance(parts[0], bool)
+    known = known and all(type(part) in {int, str} and not UNSTORABLE.search(str(part)) for part in parts[1:])
+    return parts if known else None
+
+
+def unknown() -> ValidationError:
+    return ValidationError({"cursor": ["Take the cursor from a Link header of this list."]})
+
+
+class Keyset:
+    """The rows of a queryset in the order of some columns, the last of them the key."""
+
+    def __init__(self, queryset: QuerySet, columns: list[str], *, descending: bool) -> None:
+        self.queryset, self.columns, self.descending = queryset, columns, descending
+
+    def cursor(self, row: Any, *, back: bool) -> Cursor:
+        return Cursor(tuple(self.written(row, column) for column in self.columns), back)
+
+    def written(self, row: Any, column: str) -> Any:
+        value = getattr(row, column)
+        return value.isoformat() if hasattr(value, "isoformat") else value
+
+    def read(self, text: str | None) -> Cursor | None:
+        """The cursor that a client sends; None without one. ValidationError (400) when it is none of this list."""
+        if text is None:
+            return None
+        parts = decode(text)
+        if parts is None or len(parts) != len(self.columns) + 1:
+            raise unknown()
+        back, *values = parts
+        return Cursor(
+            tuple(self.value(column, value) for column, value in zip(self.columns, values, strict=True)), back
+        )
+
+    def value(self, column: str, written: Any) -> Any:
+        if column == self.columns[-1]:
+            if type(written) is not int or not 0 <= written <= LARGEST_ID:
+                raise unknown()
+            return written
+        try:
+            return self.field(column).to_python(written)
+        except (InvalidValue, ValueError) as error:
+            raise unknown() from error
+
+    def beyond(self, values: tuple[Any, ...], downwards: bool) -> Q:
+        if len(self.columns) == 1:
+            return Q(**{f"{self.columns[0]}__{'lt' if downwards else 'gt'}": values[0]})
+        # One comparison of rows, so that the index leads straight to the place, however many rows share a name.
+        return Q((TupleLessThan if downwards else TupleGreaterThan)(Tuple(*self.columns), values))
+
+    def field(self, column: str) -> Field:
+        field: Field = self.queryset.model._meta.get_field(column)
+        return field
+
+    def count(self) -> int:
+        return self.queryset.count()
+
+    def fetch(self, cursor: Cursor | None, limit: int) -> list[Model]:
+        """At most so many rows from the cursor on, the nearest first."""
+        downwards = self.descending != (cursor is not None and cursor.back)
+        rows = self.queryset.order_by(*(f"-{column}" if downwards else column for column in self.columns))
+        if cursor:
+            rows = rows.filter(self.beyond(cursor.values, downwards))
+        return list(rows[:limit])

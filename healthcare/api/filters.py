@@ -1,0 +1,110 @@
+"""Filters of the lists (django-filter). A value that a filter cannot take, an empty one too, is a 400 on it."""
+
+import datetime
+from collections.abc import Callable
+from typing import Any
+
+import django_filters
+from django import forms
+from django.apps import apps
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import AnonymousUser
+from django.db.models import QuerySet
+from django_filters.fields import IsoDateTimeField, ModelChoiceField
+from django_filters.rest_framework import DjangoFilterBackend, FilterSet
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema_field
+from rest_framework.request import Request
+
+from healthcare.api.exceptions import refuse
+from healthcare.api.parsers import UNSTORABLE
+
+LONGEST = 254  # characters
+
+
+class ListFilterBackend(DjangoFilterBackend):
+    """Filters the list alone: one record is found by its id, and its history by the record."""
+
+    def get_filterset_class(self, view: Any, queryset: QuerySet | None = None) -> type[FilterSet] | None:
+        return super().get_filterset_class(view, queryset) if view.action == "list" else None
+
+    def get_filterset_kwargs(self, request: Any, queryset: QuerySet, view: Any) -> dict[str, Any]:
+        filters: Any = self.get_filterset_class(view)
+        empty = [name for name in filters.base_filters if not request.query_params.get(name, "-").strip()]
+        refuse(empty, "blank", "Write what to filter by.")
+        kwargs: dict[str, Any] = super().get_filterset_kwargs(request, queryset, view)
+        return kwargs
+
+
+class StorableText(forms.CharField):
+    def to_python(self, value: Any) -> str:
+        text = super().to_python(value) or ""
+        if UNSTORABLE.search(text):
+            raise forms.ValidationError("Write text that can be stored.", code="invalid")
+        return text
+
+
+class TextFilter(django_filters.CharFilter):
+    """The whole text, in any case."""
+
+    field_class = StorableText
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"max_length": LONGEST, "lookup_expr": "iexact", **kwargs})
+
+
+class DayFilter(django_filters.DateFilter):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"input_formats": ["%Y-%m-%d"], **kwargs})
+
+
+class Time(IsoDateTimeField):
+    def to_python(self, value: Any) -> Any:
+        try:  # a + that was not escaped is a space
+            at = super().to_python(value.replace(" ", "+") if isinstance(value, str) and "T" in value else value)
+            return at and at.astimezone(datetime.UTC)
+        except OverflowError as error:
+            raise forms.ValidationError("Write a time as 2026-03-03T10:00:00Z.", code="invalid") from error
+
+
+class TimeFilter(django_filters.IsoDateTimeFilter):
+    """A time in ISO 8601; UTC when it gives no offset."""
+
+    field_class = Time
+
+
+@extend_schema_field(OpenApiTypes.INT)
+class WholeNumberFilter(django_filters.Filter):
+    field_class = forms.IntegerField
+
+
+class GivenId(ModelChoiceField):
+    def to_python(self, value: Any) -> Any:
+        if value in self.empty_values:
+            return None
+        number = int(value) if value.isascii() and value.isdigit() else 0
+        given: Any = self.queryset
+        record = given.filter(pk=number).first() if 0 < number < 2**63 else None
+        if record is None:
+            raise forms.ValidationError("There is no such record.", code="does_not_exist")
+        return record
+
+
+@extend_schema_field({"type": "integer", "format": "int64", "minimum": 1})
+class IdFilter(django_filters.ModelChoiceFilter):
+    """The id of a record within `scope(user)`; any other id reads like one that does not exist.
+
+    The model is named as in a foreign key, since a room filters also by what it does not import.
+    """
+
+    field_class = GivenId
+
+    def __init__(
+        self, model: str, scope: Callable[[Any, AbstractBaseUser | AnonymousUser], QuerySet], **kwargs: Any
+    ) -> None:
+        def choices(request: Request | None) -> QuerySet:
+            objects = apps.get_model(model)._default_manager
+            return scope(objects, request.user) if request else objects.none()
+
+        kwargs["queryset"] = choices
+        super().__init__(**kwargs)

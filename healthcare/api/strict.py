@@ -1,0 +1,77 @@
+"""Nothing that a client asks for is overlooked: an unknown parameter is refused, and an unknown field when asked to."""
+
+import re
+from functools import cache
+from typing import Any
+
+from drf_spectacular.utils import OpenApiParameter
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.viewsets import GenericViewSet
+
+from healthcare.api.exceptions import refuse
+
+HANDLING_STRICT = re.compile(r'(?:^|,)[ \t]*handling[ \t]*=[ \t]*"?strict"?[ \t]*(?:[;,]|$)', re.IGNORECASE)
+PLACEHOLDER = re.compile(r"<[^>]*>|\{[^}]*\}")
+PREFER = OpenApiParameter(
+    "Prefer",
+    {"type": "string"},
+    OpenApiParameter.HEADER,
+    description="`handling=strict` (RFC 7240): a field of the body that is not known here is a 400, not overlooked.",
+)
+
+
+class StrictViewSet(GenericViewSet):
+    """Takes the query parameters that its OpenAPI description names and refuses (400) any other, so that a misspelt
+    filter does not answer everybody. With `Prefer: handling=strict` (RFC 7240) unknown body fields are refused too."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        route = request._request.resolver_match.route  # type: ignore[union-attr]
+        known = parameters().get((str(request.method), shape(route)))
+        if known is not None:
+            refuse(request.query_params.keys() - known, "unknown", "There is no such parameter here.")
+            repeated = [name for name, values in request.query_params.lists() if len(values) > 1]
+            refuse(repeated, "repeated", "Give this parameter once.")
+
+    @property
+    def strict(self) -> bool:
+        """Whether the client prefers an error to an oversight."""
+        return bool(HANDLING_STRICT.search(self.request.headers.get("Prefer", "")))
+
+    def get_serializer(self, *args: Any, **kwargs: Any) -> Any:
+        serializer: Any = super().get_serializer(*args, **kwargs)
+        if "data" in kwargs and self.strict:
+            refuse(kwargs["data"].keys() - serializer.fields.keys(), "unknown", "There is no such field here.")
+        return serializer
+
+    def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
+        final = super().finalize_response(request, response, *args, **kwargs)
+        if request.method in {"POST", "PUT", "PATCH"} and self.strict:
+            final["Preference-Applied"] = "handling=strict"
+        return final
+
+
+def taken(view: Any, method: str) -> list[OpenApiParameter]:
+    """What an OpenAPI operation takes because of this."""
+    return [PREFER] if method in {"POST", "PUT", "PATCH"} and isinstance(view, StrictViewSet) else []
+
+
+@cache
+def parameters() -> dict[tuple[str, str], frozenset[str]]:
+    """The query parameters of every operation that is described, by its method and the shape of its path."""
+    from healthcare.api.schema_view import description  # noqa: PLC0415  (which imports every view)
+
+    found = {
+        (method.upper(), shape(path.lstrip("/"))): frozenset(
+            parameter["name"] for parameter in operation.get("parameters", []) if parameter["in"] == "query"
+        )
+        for path, operations in description()["paths"].items()
+        for method, operation in operations.items()
+    }
+    return found | {("HEAD", path): names for (method, path), names in found.items() if method == "GET"}
+
+
+def shape(template: str) -> str:
+    """A path's template, whatever its placeholders are called: Django and OpenAPI write them differently."""
+    return PLACEHOLDER.sub("{}", template)

@@ -1,0 +1,147 @@
+"""The terms follow the records, whoever changes them; what is erased leaves no word; callers read their own."""
+
+import pytest
+from django.apps import apps
+from django.core.management import call_command
+from django.db import DatabaseError, connection, transaction
+
+from accounts.models import User
+from conftest import LoggedInClient
+from doctors.tests.factories import make_doctor
+from healthcare.isolation.caller import enter
+from healthcare.search.tests.test_search import names
+from patients.erasure import erase
+from patients.models import Patient
+from patients.tests.factories import make_patient
+
+TERMS, WORDS = apps.get_model("patients.PatientTerm"), apps.get_model("patients.PatientWord")
+
+
+def terms(patient: Patient) -> set[str]:
+    return set(TERMS.objects.filter(record=patient.pk).values_list("term", flat=True))
+
+
+def words(owner: User) -> list[str]:
+    return sorted(WORDS.objects.filter(owner=owner.pk).values_list("word", flat=True))
+
+
+def test_a_record_is_found_by_its_words_their_pairs_and_its_numbers(alice: User) -> None:
+    patient = make_patient(alice, name="Asha  NAIR", identifier="M-1", phone="080 5550", email="A@Example.org")
+    assert terms(patient) == {"asha", "nair", "asha nair", "id:m1", "tel:055508", "mail:a@example.org"}
+    assert words(alice) == ["asha", "nair"]
+
+
+def test_a_word_of_the_vocabulary_stands_once(alice: User) -> None:
+    Patient.objects.bulk_create(Patient(created_by=alice, name="Asha Nair") for _ in range(3))
+    make_patient(alice, name="Asha Rao")
+    assert words(alice) == ["asha", "nair", "rao"]
+
+
+def test_changes_past_the_api_are_followed_too(as_alice: LoggedInClient, alice: User) -> None:
+    first, second = make_patient(alice, name="Asha"), make_patient(alice, name="Meera")
+    Patient.objects.filter(pk__in=[first.pk, second.pk]).update(name="Kamala")
+    assert [*names(as_alice, "kamala"), *names(as_alice, "asha"), *names(as_alice, "meera")] == ["Kamala", "Kamala"]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE patients_patient SET name = name || ' Devi', phone = '5550100' WHERE id = %s", [first.pk]
+        )
+    assert names(as_alice, "devi kamala") == names(as_alice, "555-0100") == ["Kamala Devi"]
+
+
+def test_what_changes_nothing_that_is_searched_writes_no_term(alice: User) -> None:
+    patient = make_patient(alice)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT xmin::text FROM patients_patientterm WHERE record = %s", [patient.pk])
+        before = cursor.fetchall()
+        with transaction.atomic():
+            Patient.objects.filter(pk=patient.pk).update(address="Mysuru", version=7)
+        cursor.execute("SELECT xmin::text FROM patients_patientterm WHERE record = %s", [patient.pk])
+        assert cursor.fetchall() == before
+
+
+def test_an_erased_person_leaves_no_term_and_no_word(alice: User, bob: User) -> None:
+    patient, other = make_patient(alice, name="Zebulon Smith"), make_patient(alice, name="John Smith")
+    bobs = make_patient(bob, name="Zebulon Quux")
+    Patient.objects.filter(pk=patient.pk).update(name="Xanthippe Smith")
+    assert words(alice) == ["john", "smith", "xanthippe", "zebulon"]
+    receipt = erase(patient.pk, reason="asked for", account="tests")
+    assert (terms(patient), terms(other)) == (set(), {"john", "smith", "john smith"})
+    assert words(alice) == ["john", "smith"]
+    assert words(bob) == ["quux", "zebulon"]
+    assert terms(bobs)
+    assert not any("term" in table or "word" in table for table in receipt.counts)
+
+
+def rows(statement: str) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        return int(cursor.fetchone()[0])
+
+
+def test_a_caller_reads_terms_and_words_of_their_own_alone(alice: User, bob: User) -> None:
+    make_patient(alice, name="Zebulon Quux")
+    make_doctor(alice, name="Meera")
+    for user, seen in ((alice.pk, (3, 2, 2)), (bob.pk, (0, 0, 0)), (None, (0, 0, 0))):
+        with transaction.atomic():
+            enter(user)
+            found = (
+                rows("SELECT count(*) FROM patients_patientterm"),
+                rows("SELECT count(*) FROM patients_patientword"),
+                rows("SELECT count(*) FROM patients_patientword_near('zebulon quux') WHERE place > 0"),
+            )
+            assert found == seen
+            assert rows("SELECT count(*) FROM doctors_doctorterm") == 1
+            assert rows("SELECT count(*) FROM doctors_doctorword_near('mera')") == 1
+            transaction.set_rollback(True)
+
+
+@pytest.mark.parametrize("table", ["patients_patientterm", "patients_patientword", "doctors_doctorterm"])
+def test_a_caller_writes_none(alice: User, table: str) -> None:
+    make_patient(alice)
+    for statement in ("DELETE FROM {}", "UPDATE {} SET owner = owner", "INSERT INTO {} (owner) VALUES (1)"):
+        with transaction.atomic():
+            enter(alice.pk)
+            with connection.cursor() as cursor, pytest.raises(DatabaseError, match="permission"):
+                cursor.execute(statement.format(table))
+            transaction.set_rollback(True)
+
+
+def test_a_temporary_table_does_not_stand_in_for_the_terms(alice: User, bob: User) -> None:
+    make_patient(bob, name="Zebulon")
+    with transaction.atomic():
+        enter(alice.pk)
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE TEMP TABLE patients_patientword (owner bigint, word text) ON COMMIT DROP")
+            cursor.execute("INSERT INTO patients_patientword VALUES (%s, 'zebulon')", [alice.pk])
+        assert rows("SELECT count(*) FROM pg_catalog.pg_class WHERE relname = 'patients_patientword'") == 2
+        assert rows("SELECT count(*) FROM public.patients_patientword_near('zebulon')") == 0
+        transaction.set_rollback(True)
+
+
+def test_search_can_be_made_anew(as_alice: LoggedInClient, alice: User, capsys: pytest.CaptureFixture[str]) -> None:
+    make_patient(alice, name="Asha Nair")
+    make_doctor(alice, name="Meera Rao")
+    TERMS.objects.all().delete()
+    assert names(as_alice, "asha") == []
+    call_command("rebuild_search")
+    assert capsys.readouterr().out == "Search finds names by similarity.\n"
+    assert names(as_alice, "ashha") == ["Asha Nair"]
+    assert names(as_alice, "meera", "/api/doctors/") == ["Meera Rao"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_migrating_fills_the_terms_of_the_patients_that_are_there(alice: User) -> None:
+    try:
+        call_command("migrate", "patients", "0006", verbosity=0)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO patients_patient (name, gender, deceased, identifier, phone, email, address, version,"
+                " created_at, updated_at, created_by_id, deleted_at)"
+                " SELECT 'Asha Nair', 'U', false, 'M-1', '', '', '', 1,"
+                " now(), now(), %s, CASE n WHEN 1 THEN now() END FROM generate_series(1, 2) n",
+                [alice.pk],
+            )
+    finally:
+        call_command("migrate", verbosity=0)
+    assert sorted(TERMS.objects.filter(term="asha nair").values_list("hidden", flat=True)) == [False, True]
+    assert words(alice) == ["asha", "nair"]

@@ -1,0 +1,142 @@
+"""Filters of /api/patients/: alice narrows her list, and bob's patients stay out of it."""
+
+import datetime
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from accounts.models import User
+from conftest import LoggedInClient
+from doctors.models import Doctor
+from doctors.tests.factories import make_doctor
+from mappings.models import Mapping
+from mappings.tests.factories import make_mapping
+from patients.models import Patient
+from patients.tests.factories import make_patient
+
+
+def names(client: LoggedInClient, query: str) -> list[str]:
+    answer = client.get(f"/api/patients/?{query}")
+    assert answer.status_code == 200, answer.content
+    return sorted(row["name"] for row in answer.json())
+
+
+@pytest.fixture
+def people(alice: User, bob: User) -> None:
+    make_patient(bob, name="Bob's", gender="F", birth_date=datetime.date(1990, 5, 1), identifier="A-1")
+    make_patient(alice, name="Dated", gender="F", birth_date=datetime.date(1990, 5, 1), identifier="A-1")
+    make_patient(alice, name="Year", gender="M", birth_year=1980)
+    make_patient(alice, name="Unknown", gender="U")
+
+
+@pytest.mark.usefixtures("people")
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("gender=F", ["Dated"]),
+        ("gender=male", ["Year"]),
+        ("gender=u", ["Unknown"]),
+        ("birth_date_after=1990-05-01", ["Dated"]),
+        ("birth_date_after=1990-05-02", []),
+        ("birth_date_before=1990-05-01", ["Dated"]),
+        ("birth_date_before=1990-04-30", []),
+        ("birth_date_after=1990-01-01&birth_date_before=1991-01-01", ["Dated"]),
+        ("identifier=A-1", ["Dated"]),
+        ("identifier=a-1", []),
+        ("created_after=2020-01-01T00:00:00Z", ["Dated", "Unknown", "Year"]),
+        ("created_before=2020-01-01T00:00:00Z", []),
+        ("updated_after=2020-01-01T00:00:00+05:30", ["Dated", "Unknown", "Year"]),
+        ("updated_before=2020-01-01", []),
+        ("age_min=0", ["Dated", "Year"]),
+        ("gender=F&identifier=A-1&age_min=20", ["Dated"]),
+        ("gender=M&identifier=A-1", []),
+        ("deleted=true&gender=F", []),
+    ],
+)
+def test_a_filter_narrows_alices_own_list(as_alice: LoggedInClient, query: str, found: list[str]) -> None:
+    assert names(as_alice, query) == found
+
+
+def test_the_ages_are_those_that_are_answered(as_alice: LoggedInClient, alice: User) -> None:
+    today = timezone.localdate()
+    for days in range(-3, 4):
+        born = (today + datetime.timedelta(days=days)).replace(year=today.year - 30)
+        make_patient(alice, name=f"day {days}", birth_date=born)
+    make_patient(alice, name="year", birth_year=today.year - 30)
+    make_patient(alice, name="leap", birth_date=datetime.date(2000, 2, 29))
+    make_patient(alice, name="unknown")
+    ages = {row["name"]: row["age"] for row in as_alice.get("/api/patients/").json()}
+    for age in range(24, 35):
+        assert names(as_alice, f"age_min={age}") == sorted(n for n, a in ages.items() if a is not None and a >= age)
+        assert names(as_alice, f"age_max={age}") == sorted(n for n, a in ages.items() if a is not None and a <= age)
+
+
+def test_a_doctors_patients_are_those_treated_now(as_alice: LoggedInClient, alice: User) -> None:
+    doctor, other = make_doctor(alice), make_doctor(alice)
+    past = make_mapping(make_patient(alice, name="past"), doctor)
+    Mapping.objects.filter(pk=past.pk).end()
+    make_mapping(make_patient(alice, name="now"), doctor)
+    make_mapping(make_patient(alice, name="other"), other)
+    assert names(as_alice, f"doctor={doctor.pk}") == ["now"]
+
+
+@pytest.mark.parametrize(
+    ("query", "pointer", "code"),
+    [
+        ("gender=X", "/gender", "invalid_choice"),
+        ("gender=", "/gender", "blank"),
+        ("gender=%00", "/gender", "invalid_choice"),
+        ("birth_date_after=05/01/1990", "/birth_date_after", "invalid"),
+        ("birth_date_before=1990-02-30", "/birth_date_before", "invalid"),
+        ("birth_date_before=", "/birth_date_before", "blank"),
+        ("age_min=-1", "/age_min", "min_value"),
+        ("age_max=151", "/age_max", "max_value"),
+        ("age_max=1e9", "/age_max", "invalid"),
+        ("age_max=99999999999999999999", "/age_max", "max_value"),
+        ("created_after=yesterday", "/created_after", "invalid"),
+        ("created_after=0001-01-01T00:00:00%2B14:00", "/created_after", "invalid"),
+        ("updated_before=9999-12-31T23:59:59-14:00", "/updated_before", "invalid"),
+        ("identifier=%00", "/identifier", "invalid"),
+        ("identifier=" + "x" * 255, "/identifier", "max_length"),
+        ("doctor=0", "/doctor", "does_not_exist"),
+        ("doctor=x", "/doctor", "does_not_exist"),
+        ("doctor=%D9%A5", "/doctor", "does_not_exist"),
+        (f"doctor={2**70}", "/doctor", "does_not_exist"),
+    ],
+)
+def test_a_value_that_cannot_be_is_named_and_not_repeated(
+    as_alice: LoggedInClient, alice: User, query: str, pointer: str, code: str
+) -> None:
+    make_patient(alice)
+    answer = as_alice.get(f"/api/patients/?{query}")
+    assert answer.status_code == 400, answer.content
+    (error,) = answer.json()["errors"]
+    assert (error["pointer"], error["code"]) == (pointer, code)
+    value = query.partition("=")[2]
+    assert len(value) < 3 or value not in error["detail"]
+
+
+def test_a_doctor_who_is_gone_reads_like_one_that_never_was(as_alice: LoggedInClient, alice: User) -> None:
+    gone = make_doctor(alice)
+    Doctor.objects.filter(pk=gone.pk).end()
+
+    def body(doctor: int) -> dict[str, Any]:
+        answer = as_alice.get(f"/api/patients/?doctor={doctor}")
+        assert answer.status_code == 400
+        return {**answer.json(), "request_id": ""}
+
+    assert body(gone.pk) == body(2**40)
+
+
+def test_filters_read_the_past_as_it_was(as_alice: LoggedInClient, alice: User) -> None:
+    patient = make_patient(alice, gender="F")
+    then = timezone.now().isoformat()
+    Patient.objects.filter(pk=patient.pk).update(gender="M")
+    for gender, found in (("F", 1), ("M", 0)):
+        answer = as_alice.get("/api/patients/", {"as_of": then, "gender": gender})
+        assert len(answer.json()) == found
+    for parameter in ("ordering=name", "include=doctors", f"doctor={patient.pk}"):
+        answer = as_alice.get(f"/api/patients/?as_of={then.replace('+', '%2B')}&{parameter}")
+        assert answer.status_code == 400
+        assert answer.json()["errors"][0]["pointer"] == f"/{parameter.partition('=')[0]}"
