@@ -103,7 +103,8 @@ class ReadsRecordedViewSet(HistoryViewSet):
         final = super().finalize_response(request, response, *args, **kwargs)
         # A change answers the whole record too.
         answers = request.method in {"GET", "HEAD", "PUT", "PATCH"} or self.action == "restore"
-        if answers and request.user.pk and (final.status_code < 400 or final.status_code == 404):
+        told = final.status_code == 409 and self.patients_read  # whom something to be added is like
+        if request.user.pk and (told or (answers and (final.status_code < 400 or final.status_code == 404))):
             access: dict[str, Any] = {
                 "actor": request.user.pk,
                 "action": f"{self.event_model.pgh_tracked_model._meta.model_name}.{self.action}",
@@ -112,7 +113,7 @@ class ReadsRecordedViewSet(HistoryViewSet):
                 "request_id": getattr(request, "request_id", ""),
                 "outcome": final.status_code,
             }
-            if final.status_code == 404:
+            if final.status_code >= 400:
                 request._request.refused_access = access  # type: ignore[attr-defined]
             else:
                 AccessLog.objects.record(**access, pure_read=request.method in SAFE_METHODS)

@@ -105,7 +105,7 @@ class ProblemAutoSchema(AutoSchema):
         operation["responses"] = dict(sorted(responses.items()))
         for code, response in responses.items():
             names = ["X-Request-Id", *HEADERS_OF_STATUS.get(code, [])]
-            if code == "200" and self._is_list_view():
+            if code == "200" and self._is_list_view() and self.view.pagination_class:  # type: ignore[attr-defined]
                 names += ["Link", "X-Total-Count"]
             if code < "300" and idempotency.taken_by(operation):
                 names.append("Idempotency-Replayed")
@@ -148,7 +148,8 @@ class ProblemAutoSchema(AutoSchema):
         """Lists are bare arrays: no envelope, and no component for one."""
 
     def _get_pagination_parameters(self) -> list[dict[str, Any]]:
-        return KeysetPagination().get_schema_operation_parameters(self.view) if self._is_list_view() else []
+        paged = self._is_list_view() and self.view.pagination_class is not None  # type: ignore[attr-defined]
+        return KeysetPagination().get_schema_operation_parameters(self.view) if paged else []
 
     def _insert_field_validators(self, field: serializers.Field, schema: dict[str, Any]) -> None:
         super()._insert_field_validators(field, schema)  # type: ignore[no-untyped-call]

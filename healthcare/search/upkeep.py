@@ -174,9 +174,7 @@ def near(index: Index, path: str, *, similar: bool) -> str:
     """Creates the function that reads the vocabulary, or replaces it; it knows similarity where pg_trgm is there."""
     likenesses = (BEGINS + (SIMILAR if similar else "")).format(words=index.words, similar=SIMILAR_ENOUGH, loose=LOOSE)
     caller = CALLER if index.owner else "0"
-    return NEAR.format(
-        **asdict(index) | {"path": path, "caller": caller, "likenesses": likenesses}
-    )
+    return NEAR.format(**asdict(index) | {"path": path, "caller": caller, "likenesses": likenesses})
 
 
 def drop(index: Index) -> str:

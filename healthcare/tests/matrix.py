@@ -104,6 +104,7 @@ ROWS = [
     Row("api/patients/<int:pk>/", "PRIVATE", ONE_RECORD, lambda world, owner: {"name": "Changed"}, "patient"),
     Row("api/patients/<int:pk>/restore/", "PRIVATE", {"POST": 200}, records="patient", finds_deleted=True),
     Row("api/patients/<int:pk>/doctors/", "PRIVATE", {"GET": 200}, records="patient"),
+    Row("api/patients/<int:pk>/duplicates/", "PRIVATE", {"GET": 200}, records="patient"),
     Row("api/patients/<int:pk>/history/", "PRIVATE", {"GET": 200}, records="patient"),
     Row("api/patients/<int:pk>/access-log/", "PRIVATE", {"GET": 200}, records="patient"),
     Row("api/doctors/<int:pk>/history/", "COMMON", {"GET": 200}, records="doctor"),
