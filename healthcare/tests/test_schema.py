@@ -19,7 +19,7 @@ OPERATIONS = {
     "auth_register", "auth_login", "auth_refresh", "auth_logout", "auth_me", "auth_me_update", "auth_password",
     "auth_sessions_list", "auth_sessions_destroy",
     "patients_list", "patients_create", "patients_retrieve", "patients_update", "patients_partial_update",
-    "patients_destroy", "patients_doctors",
+    "patients_destroy", "patients_doctors", "patients_merge", "patients_unmerge",
     "doctors_list", "doctors_create", "doctors_retrieve", "doctors_update", "doctors_partial_update", "doctors_destroy",
     "doctors_patients",
     "mappings_list", "mappings_create", "mappings_doctors", "mappings_partial_update", "mappings_destroy",
@@ -115,7 +115,7 @@ def test_the_problem_is_what_an_error_answers(anonymous: APIClient):
 def test_the_errors_of_an_operation_follow_from_what_it_takes():
     statuses = {name: {s for s in operation["responses"] if s >= "400"} for name, operation in by_name().items()}
     assert statuses["patients_list"] == {"400", "401", "503"}
-    assert statuses["patients_update"] == {"400", "401", "404", "411", "413", "415", "503"}
+    assert statuses["patients_update"] == {"400", "401", "404", "410", "411", "413", "415", "503"}
     assert statuses["doctors_destroy"] == {"401", "404", "409", "503"}
     assert statuses["auth_login"] == {"400", "401", "411", "413", "415", "429", "503"}
     assert statuses["auth_register"] == {"400", "411", "413", "415", "429", "503"}
@@ -126,6 +126,7 @@ def test_every_answer_names_its_headers():
         for status, answer in operation["responses"].items():
             expected = {"X-Request-Id"}
             expected |= {"Link", "X-Total-Count"} if status == "200" and is_list(name) else set()
+            expected |= {"Link"} if status == "410" else set()
             expected |= {"Retry-After"} if status in {"429", "503"} else set()
             expected |= {"WWW-Authenticate"} if status == "401" else set()
             assert {*answer["headers"]} == expected, (name, status)
