@@ -20,16 +20,18 @@ def forget_events(events: QuerySet) -> int:
 
 
 @transaction.atomic
-def forget_accesses(patient_id: int) -> int:
-    """Remove this patient from the access log for good; returns in how many rows it stood. An access to other patients
-    too stays, without this one."""
-    keys = list(AccessLog.objects.filter(patient_ids__contains=[patient_id]).values_list("pk", flat=True))
+def forget_accesses(patient_ids: list[int]) -> int:
+    """Remove these patients from the access log for good; returns in how many rows any of them stood. An access to
+    other patients too stays, without these."""
+    keys = list(AccessLog.objects.filter(patient_ids__overlap=patient_ids).values_list("pk", flat=True))
     note(AccessLog._meta.db_table, keys)
     accesses = AccessLog.objects.filter(pk__in=keys)
-    without = Func(F("patient_ids"), Value(patient_id), function="array_remove")
+    others: F | Func = F("patient_ids")
+    for patient_id in patient_ids:
+        others = Func(others, Value(patient_id), function="array_remove")
     with pgtrigger.ignore(f"{AccessLog._meta.label}:append_only"):
-        accesses.filter(patient_ids=[patient_id]).delete()
-        accesses.update(patient_ids=without)
+        accesses.filter(patient_ids__contained_by=patient_ids).delete()
+        accesses.update(patient_ids=others)
     return len(keys)
 
 

@@ -101,8 +101,9 @@ class ReadsRecordedViewSet(HistoryViewSet):
 
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
         final = super().finalize_response(request, response, *args, **kwargs)
-        # A change answers the whole record too.
-        answers = request.method in {"GET", "HEAD", "PUT", "PATCH"} or self.action == "restore"
+        # A change answers the whole record too; of a new one the client knows it.
+        creates = request.method == "POST" and "pk" not in self.kwargs
+        answers = request.method in {"GET", "HEAD", "POST", "PUT", "PATCH"} and not creates
         told = final.status_code == 409 and self.patients_read  # whom something to be added is like
         if request.user.pk and (told or (answers and (final.status_code < 400 or final.status_code == 404))):
             access: dict[str, Any] = {

@@ -9,24 +9,57 @@ from django.db.models.functions import Greatest, Now
 from django.utils import timezone
 
 from audit.history import remember
-from healthcare.ownership import OwnedModel, OwnedQuerySet
+from healthcare.ownership import OwnedModel
+from patients.models import Patient
+from patients.rows import Moved, PatientRows
 
 
-class MappingQuerySet(OwnedQuerySet):
+class MappingQuerySet(PatientRows):
     ended_column = "ended_at"
 
-    def current(self) -> Self:
-        """Active assignments of patients who are not deleted."""
-        return self.active().filter(patient__deleted_at__isnull=True)
+    def of_active_patients(self) -> Self:
+        """Those of patients who are not deleted."""
+        return self.filter(patient__deleted_at__isnull=True)
 
     def end(self, at: Combinable | None = None) -> int:
         # Another machine's clock may have started it a little later than this one's now.
         return super().end(at or Greatest(F("started_at"), Now()))
 
+    def join(self, field: str, duplicate: Patient, survivor: Patient) -> Moved:
+        """Where both have an active assignment of the same doctor, the survivor's goes on and the duplicate's ends;
+        where both have a primary doctor, the survivor's stays the one."""
+        rows: list[Any] = list(self.filter(patient__in=[duplicate, survivor]).order_by("pk").locked())
+        kept = [row for row in rows if row.patient_id == survivor.pk and row.ended_at is None]
+        moving = [row for row in rows if row.patient_id == duplicate.pk]
+        doctors, primary = {row.doctor_id for row in kept}, any(row.is_primary for row in kept)
+        moved: Moved = {str(row.pk): {} for row in moving}
+        for row in moving:
+            if row.ended_at is None and row.doctor_id in doctors:
+                row.ended_at = max(timezone.now(), row.started_at)
+                moved[str(row.pk)]["ended_at"] = row.ended_at.isoformat()
+            elif row.ended_at is None and row.is_primary and primary:
+                row.is_primary = moved[str(row.pk)]["is_primary"] = False
+        self.give(moving, field, survivor, "ended_at", "is_primary")
+        return moved
+
+    def part(self, field: str, duplicate: Patient, survivor: Patient, moved: Moved) -> None:
+        """What the merge ended goes on, and what it made secondary is primary, unless that was changed since."""
+        rows: list[Any] = list(self.filter(patient=survivor, pk__in=moved).order_by("pk").locked())
+        rows.sort(key=lambda row: row.ended_at is not None or not row.is_primary)  # who is primary now, first
+        primary = False
+        for row in rows:
+            changed = moved[str(row.pk)]
+            if row.ended_at and row.ended_at.isoformat() == changed.get("ended_at"):
+                row.ended_at = None
+            row.is_primary |= "is_primary" in changed
+            if row.ended_at is None:
+                row.is_primary, primary = row.is_primary and not primary, primary or row.is_primary
+        self.give(rows, field, duplicate, "ended_at", "is_primary")
+
 
 class Mapping(OwnedModel):
     patient = models.ForeignKey("patients.Patient", on_delete=models.PROTECT, related_name="mappings", db_index=False)
-    doctor = models.ForeignKey("doctors.Doctor", on_delete=models.PROTECT, related_name="mappings")
+    doctor = models.ForeignKey("doctors.Doctor", on_delete=models.PROTECT, related_name="mappings", db_index=False)
     role = models.CharField(max_length=100, blank=True, help_text="What the doctor does for this patient.")
     is_primary = models.BooleanField(default=False)
     reason = models.CharField(max_length=500, blank=True)
@@ -39,13 +72,11 @@ class Mapping(OwnedModel):
         ordering = ["-id"]
         indexes = [
             models.Index(fields=["created_by", "-id"], condition=Q(ended_at=None), name="mapping_list"),
-            models.Index(
-                fields=["created_by", "started_at", "id"], condition=Q(ended_at=None), name="mapping_by_start"
-            ),
-            models.Index(
-                fields=["created_by", "updated_at", "id"], condition=Q(ended_at=None), name="mapping_by_change"
-            ),
+            models.Index(fields=["created_by", "started_at", "id"], name="mapping_by_start"),
+            models.Index(fields=["created_by", "updated_at", "id"], name="mapping_by_change"),
+            models.Index(fields=["created_by", "-id"], condition=Q(ended_at__isnull=False), name="mapping_list_ended"),
             models.Index(fields=["patient", "-id"], name="mapping_of_patient"),
+            models.Index(fields=["doctor", "created_by", "-id"], name="mapping_of_doctor"),
         ]
         constraints = [
             models.UniqueConstraint(

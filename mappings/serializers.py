@@ -1,34 +1,41 @@
-"""An assignment in JSON, and a doctor as one of a patient's."""
+"""An assignment in JSON, and a doctor and a patient as the other end of one."""
 
+import datetime
 from typing import Any
 
+from django.utils import timezone
 from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
 from doctors.models import Doctor
 from doctors.serializers import DoctorSerializer
+from healthcare.api.fields import WholeNumberField
 from healthcare.api.schema import example
 from healthcare.api.serializers import IdField, RecordSerializer
+from healthcare.ownership import RecordQuerySet
 from mappings.models import Mapping
 from patients.models import Patient
+from patients.serializers import PatientSerializer
+
+LARGEST_ID = 2**63 - 1
 
 
 @extend_schema_serializer(
     examples=example(
-        request={"patient": 1, "doctor": 1},
+        request={"patient": 1, "doctor": 1, "role": "cardiologist", "is_primary": True},
         response={
-            "id": 1, "patient": 1, "doctor": 1, "role": "", "is_primary": False, "reason": "",
+            "id": 1, "patient": 1, "doctor": 1, "role": "cardiologist", "is_primary": True, "reason": "",
             "started_at": "2026-11-22T09:30:00Z", "ended_at": None, "version": 1, "created_by": 1,
             "created_at": "2026-11-22T09:30:00Z", "updated_at": "2026-11-22T09:30:00Z",
         },
     )
 )  # fmt: skip
 class MappingSerializer(RecordSerializer):
-    """An assignment: this doctor treats this patient of yours."""
+    """An assignment: this doctor treats this patient of yours, from `started_at`, which is now when it is left out."""
 
     # Locked, patient before doctor, so that neither can be deleted before the assignment is there.
-    patient = IdField(scope=lambda user: Patient.objects.owned_by(user).active().locked())
-    doctor = IdField(scope=lambda user: Doctor.objects.active().locked())
+    patient: serializers.Field = IdField(scope=lambda user: Patient.objects.owned_by(user).active().locked())
+    doctor: serializers.Field = IdField(scope=lambda user: Doctor.objects.active().locked())
 
     class Meta:
         model = Mapping
@@ -36,9 +43,46 @@ class MappingSerializer(RecordSerializer):
             "id", "patient", "doctor", "role", "is_primary", "reason", "started_at", "ended_at",
             "version", "created_by", "created_at", "updated_at",
         ]  # fmt: skip
-        read_only_fields = ["started_at", "ended_at", "version", "created_by"]
+        read_only_fields = ["ended_at", "version", "created_by"]
         # The database decides what is a duplicate: a check before the insert would race.
         validators: list[Any] = []
+
+
+@extend_schema_serializer(examples=example(request={"role": "surgeon", "ended_at": "2026-11-29T16:00:00Z"}))
+class MappingChangeSerializer(MappingSerializer):
+    """A change of an assignment. Who treats whom stays, and an end is for good: assign the doctor anew instead."""
+
+    patient = WholeNumberField(
+        source="patient_id", min_value=1, max_value=LARGEST_ID, help_text="May be sent, and stays as it is."
+    )
+    doctor = WholeNumberField(
+        source="doctor_id", min_value=1, max_value=LARGEST_ID, help_text="May be sent, and stays as it is."
+    )
+
+    class Meta(MappingSerializer.Meta):
+        read_only_fields = ["version", "created_by"]
+
+    def validate_patient(self, patient: int) -> int:
+        return self.kept("patient_id", patient)
+
+    def validate_doctor(self, doctor: int) -> int:
+        return self.kept("doctor_id", doctor)
+
+    def kept(self, column: str, value: int) -> int:
+        if value != getattr(self.instance, column):
+            raise serializers.ValidationError("This cannot be changed; end the assignment and make another one.")
+        return value
+
+    def validate_ended_at(self, moment: datetime.datetime | None) -> datetime.datetime | None:
+        ended = getattr(self.instance, "ended_at", None)
+        if ended and moment is None:
+            raise serializers.ValidationError("An end is for good; assign the doctor anew.")
+        if moment and moment != ended and moment > timezone.now():
+            raise serializers.ValidationError("Write a time that is not in the future.")
+        return moment
+
+    def changeable(self, rows: RecordQuerySet) -> RecordQuerySet:
+        return rows  # what is on record of a past one is corrected, too
 
 
 @extend_schema_serializer(
@@ -53,11 +97,25 @@ class MappingSerializer(RecordSerializer):
 class PatientDoctorSerializer(DoctorSerializer):
     """The doctor of an assignment, with the `mapping` id that `DELETE /api/mappings/<id>/` takes."""
 
-    mapping = serializers.IntegerField(read_only=True, max_value=2**63 - 1)
+    mapping = serializers.IntegerField(read_only=True, max_value=LARGEST_ID)
 
     class Meta(DoctorSerializer.Meta):
         fields = [*DoctorSerializer.Meta.fields, "mapping"]
 
-    def to_representation(self, instance: Mapping) -> dict[str, Any]:
-        instance.doctor.mapping = instance.id  # type: ignore[attr-defined]
-        return super().to_representation(instance.doctor)
+
+@extend_schema_serializer(
+    examples=example(
+        response={
+            "id": 1, "name": "John Smith", "age": 34, "gender": "M", "birth_date": None, "birth_year": 1992,
+            "deceased": False, "identifier": "", "phone": "", "email": "", "address": "Bengaluru", "version": 1,
+            "created_by": 1, "created_at": "2026-11-22T09:30:00Z", "updated_at": "2026-11-22T09:30:00Z", "mapping": 1,
+        },
+    )
+)  # fmt: skip
+class DoctorPatientSerializer(PatientSerializer):
+    """The patient of an assignment, with the `mapping` id that `DELETE /api/mappings/<id>/` takes."""
+
+    mapping = serializers.IntegerField(read_only=True, max_value=LARGEST_ID)
+
+    class Meta(PatientSerializer.Meta):
+        fields = [*PatientSerializer.Meta.fields, "mapping"]

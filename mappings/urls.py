@@ -9,4 +9,5 @@ router.register("mappings", MappingViewSet, basename="mapping")
 urlpatterns = [
     *router.urls,
     path("patients/<int:pk>/doctors/", MappingViewSet.as_view({"get": "doctors"}), name="patient-doctors"),
+    path("doctors/<int:pk>/patients/", MappingViewSet.as_view({"get": "patients"}), name="doctor-patients"),
 ]

@@ -1,21 +1,37 @@
 """/api/mappings/: who treats whom."""
 
-from collections.abc import Callable
 from typing import Any
 
 from django.db.models import QuerySet
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
+from rest_framework.exceptions import ValidationError
 from rest_framework.generics import get_object_or_404
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audit.views import AS_OF, ReadsRecordedViewSet
-from doctors.models import DoctorEvent
+from doctors.models import Doctor, DoctorEvent
+from healthcare.api.pagination import read_flag
 from healthcare.api.schema import described
 from mappings.filters import MappingFilter
 from mappings.models import Mapping, MappingEvent
-from mappings.serializers import MappingSerializer, PatientDoctorSerializer
+from mappings.serializers import (
+    DoctorPatientSerializer,
+    MappingChangeSerializer,
+    MappingSerializer,
+    PatientDoctorSerializer,
+)
+from patients.merges import successor
 from patients.models import Patient, PatientEvent
+
+LISTS = {"list", "retrieve", "doctors", "patients"}
+ACTIVE = OpenApiParameter(
+    "active",
+    OpenApiTypes.BOOL,
+    default=True,
+    description="With `false` the past assignments instead: those that have an `ended_at`. Not together with `as_of`.",
+)
 
 
 def path_id(whose: str) -> OpenApiParameter:
@@ -23,7 +39,13 @@ def path_id(whose: str) -> OpenApiParameter:
 
 
 @extend_schema_view(
-    list=extend_schema(parameters=[AS_OF]),
+    list=extend_schema(parameters=[AS_OF, ACTIVE]),
+    partial_update=extend_schema(
+        description="Takes the id of the **assignment**, a past one too. `ended_at` ends it.",
+        parameters=[path_id("The id of an assignment.")],
+        request=MappingChangeSerializer,
+        responses=MappingSerializer,
+    ),
     destroy=extend_schema(
         description="Takes the id of the **assignment**. It ends; its history stays.",
         parameters=[path_id("The id of an assignment.")],
@@ -35,23 +57,39 @@ class MappingViewSet(ReadsRecordedViewSet):
 
     queryset = Mapping.objects.none()
     event_model = MappingEvent
-    serializer_class = MappingSerializer
     filterset_class = MappingFilter
     ordering_fields = ["started_at", "updated_at"]
     shaped = {"list"}  # to retrieve answers doctors
-    http_method_names = ["get", "head", "options", "post", "delete"]
+    succeeded = frozenset({"retrieve", "doctors"})  # those that take the id of a patient
+    http_method_names = ["get", "head", "options", "post", "patch", "delete"]
+
+    def get_serializer_class(self) -> type[MappingSerializer]:
+        return MappingChangeSerializer if self.action == "partial_update" else MappingSerializer
 
     def get_queryset(self) -> QuerySet:
+        past = self.action in LISTS and not read_flag(self.request, "active", default=True)
         if self.as_of:
+            if past:
+                raise ValidationError({"active": ["What was at a time is what was active then."]})
             then: QuerySet = MappingEvent.objects.owned_by(self.request.user).as_of(self.as_of)
-            return then.filter(patient__in=self.patients().values("id"))
-        return Mapping.objects.owned_by(self.request.user).current()
+            return then.filter(patient__in=self.own_patients().values("id"))
+        mine = Mapping.objects.owned_by(self.request.user).of_active_patients()
+        if self.action in {"partial_update", "history"}:
+            return mine
+        return mine.hidden() if past else mine.active()
 
-    def patients(self) -> QuerySet:
+    def own_patients(self) -> QuerySet:
         if self.as_of:
             then: QuerySet = PatientEvent.objects.owned_by(self.request.user).as_of(self.as_of)
             return then
         return Patient.objects.owned_by(self.request.user).active()
+
+    def every_doctor(self) -> QuerySet:
+        then: QuerySet = DoctorEvent.objects.as_of(self.as_of) if self.as_of else Doctor.objects.active()
+        return then
+
+    def successor(self) -> str | None:
+        return successor(self.request.user, self.kwargs["pk"])
 
     def asked_for(self) -> list[int]:
         return super().asked_for() if self.action in {"retrieve", "doctors"} else []
@@ -60,11 +98,11 @@ class MappingViewSet(ReadsRecordedViewSet):
         operation_id="mappings_doctors",
         summary="List the doctors of a patient",
         description=(
-            "Takes the id of a **patient**, while `DELETE` on the same path takes the id of an assignment: both are "
-            "part of this API's contract. `GET /api/patients/{id}/doctors/` answers the same without the ambiguity. "
-            "`mapping` in each doctor is the id of the assignment, which `DELETE` takes."
+            "Takes the id of a **patient**, while `PATCH` and `DELETE` on the same path take the id of an assignment: "
+            "all are part of this API's contract. `GET /api/patients/{id}/doctors/` answers the same without the "
+            "ambiguity. `mapping` in each doctor is the id of the assignment, which `PATCH` and `DELETE` take."
         ),
-        parameters=[path_id("The id of a patient of yours."), AS_OF],
+        parameters=[path_id("The id of a patient of yours."), AS_OF, ACTIVE],
         responses=PatientDoctorSerializer(many=True),
     )
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -75,25 +113,44 @@ class MappingViewSet(ReadsRecordedViewSet):
         summary="List the doctors of a patient",
         description=(
             "The doctors who treat a patient of yours, the latest assignment first. `mapping` in each is the id that "
-            "`DELETE /api/mappings/{id}/` takes. `GET /api/mappings/{id}/` answers the same."
+            "`PATCH` and `DELETE /api/mappings/{id}/` take. `GET /api/mappings/{id}/` answers the same."
         ),
-        parameters=[path_id("The id of a patient of yours."), AS_OF],
+        parameters=[path_id("The id of a patient of yours."), AS_OF, ACTIVE],
         responses=PatientDoctorSerializer(many=True),
     )
     def doctors(self, request: Request, pk: str) -> Response:
         """The doctors who treat a patient of the caller, the latest assignment first."""
-        mappings = self.get_queryset().filter(patient=get_object_or_404(self.patients(), id=pk).id)
-        if self.as_of:
-            page = with_past_doctors(self.paginate_queryset, mappings, DoctorEvent.objects.as_of(self.as_of))
-        else:
-            page = self.paginate_queryset(mappings.select_related("doctor"))
+        mappings = self.get_queryset().filter(patient=get_object_or_404(self.own_patients(), id=pk).id)
+        page = self.page_of("doctor", mappings, DoctorEvent.objects.all())
         return self.get_paginated_response(PatientDoctorSerializer(page, many=True).data)
 
+    @extend_schema(
+        operation_id="doctors_patients",
+        summary="List your patients of a doctor",
+        description=(
+            "The patients of yours whom a doctor treats, the latest assignment first. `mapping` in each is the id that "
+            "`PATCH` and `DELETE /api/mappings/{id}/` take."
+        ),
+        parameters=[path_id("The id of a doctor."), AS_OF, ACTIVE],
+        responses=DoctorPatientSerializer(many=True),
+    )
+    def patients(self, request: Request, pk: str) -> Response:
+        """The caller's patients whom a doctor treats, the latest assignment first."""
+        mappings = self.get_queryset().filter(doctor=get_object_or_404(self.every_doctor(), id=pk).id)
+        page = self.page_of("patient", mappings, PatientEvent.objects.owned_by(request.user))
+        return self.get_paginated_response(DoctorPatientSerializer(page, many=True).data)
 
-def with_past_doctors(paginate: Callable[[QuerySet], list], mappings: QuerySet, doctors: QuerySet) -> list:
-    """A page of past assignments, each with its doctor as of the same time."""
-    page = paginate(mappings.filter(doctor__in=doctors.values("id")))
-    then = {event.id: event.record() for event in doctors.filter(id__in=[row.doctor_id for row in page])}
-    for row in page:
-        row.doctor = then[row.doctor_id]
-    return page
+    def page_of(self, end: str, mappings: QuerySet, events: QuerySet) -> list[Any]:
+        """The doctors or patients at one `end` of a page of assignments, now or then, each with its `mapping` id."""
+        if self.as_of:
+            events = events.as_of(self.as_of)  # type: ignore[attr-defined]
+            page = self.paginate_queryset(mappings.filter(**{f"{end}__in": events.values("id")}))
+            keys = [getattr(mapping, f"{end}_id") for mapping in page]
+            then = {event.id: event for event in events.filter(id__in=keys)}
+            others = [then[key] for key in keys]
+        else:
+            page = self.paginate_queryset(mappings.select_related(end))
+            others = [getattr(mapping, end) for mapping in page]
+        for mapping, other in zip(page, others, strict=True):
+            other.mapping = mapping.id
+        return others

@@ -1,7 +1,8 @@
 """Patients in the admin: those of every owner."""
 
 import datetime
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.core.exceptions import ValidationError
@@ -50,6 +51,11 @@ class PatientAdmin(ReadsRecordedAdmin, RecordAdmin):
         "name", "gender", ("birth_date", "birth_year", "age"), "deceased", "identifier", "phone", "email", "address",
     ]  # fmt: skip
     readonly_fields = ["age"]
+    record_fields: ClassVar[Sequence[str]] = [*RecordAdmin.record_fields, "survivor"]
+
+    @admin.display(description="Merged into")
+    def survivor(self, record: Patient) -> int | None:
+        return record.merged_into_id  # the id alone: of the other record nothing is read here
 
     def describe(self, record: Patient) -> str:
         known = [record.name, record.birth_date or record.birth_year, record.identifier]

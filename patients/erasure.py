@@ -12,22 +12,62 @@ from audit.erasure import forget_accesses, forget_events
 from audit.history import Event
 from audit.models import AccessLog
 from healthcare.api.models import KeptAnswer
-from patients.models import ErasureReceipt, Patient
+from patients.models import ErasureReceipt, Patient, PatientEvent, PatientMerge
+
+
+class MergedError(Exception):
+    """Another record of the same person has taken this one's place; `survivor` is its id."""
+
+    def __init__(self, survivor: int) -> None:
+        self.survivor = survivor
 
 
 @transaction.atomic
 def erase(patient_id: int, *, reason: str, account: str, username: str = "") -> ErasureReceipt:
-    """Erase the patient and all that refers to it, in one transaction, and answer the receipt that stays.
+    """Erase the patient, what was merged into it and all that refers to them, in one transaction, and answer the
+    receipt that stays.
 
-    Raises Patient.DoesNotExist. The patient is locked first, so that nobody changes or assigns it meanwhile.
+    Raises Patient.DoesNotExist, and MergedError for a duplicate: what it said is in the survivor too. The patient is
+    locked first, so that nobody changes, assigns or merges it meanwhile.
     """
     patient = Patient.objects.select_for_update().get(pk=patient_id)
-    counts = erase_rows(Patient, [patient.pk])
-    counts[AccessLog._meta.db_table] += forget_accesses(patient.pk)
+    if patient.merged_into_id:
+        raise MergedError(patient.merged_into_id)
+    person = records_of(patient)
+    counts = Counter({PatientEvent._meta.db_table: forget_what_was_lent(person)})
+    counts += erase_rows(Patient, [patient.pk])
+    counts[AccessLog._meta.db_table] += forget_accesses(person)
     # An answer kept for a repeated request may hold the patient; the owner's others only lose that protection.
     counts[KeptAnswer._meta.db_table] += remove(KeptAnswer.objects.filter(user_id=patient.created_by_id))
     return ErasureReceipt.objects.create(
         patient_id=patient_id, account=account, username=username, reason=reason, counts=dict(sorted((+counts).items()))
+    )
+
+
+def records_of(patient: Patient) -> list[int]:
+    """The record and all that were merged into it, directly or by others."""
+    found = newest = [patient.pk]
+    while newest:
+        newest = list(Patient.objects.filter(merged_into__in=newest).values_list("pk", flat=True))
+        found = found + newest
+    return found
+
+
+def forget_what_was_lent(person: list[int]) -> int:
+    """Forget the events of others that may hold what they had from these records while they were merged into them, or
+    into others who were merged into them."""
+    lent = list(PatientMerge.objects.hidden().filter(duplicate__in=person).exclude(survivor__in=person))
+    for merge in lent:  # grows by what was passed on meanwhile
+        during = {"pk__gt": merge.pk, "created_at__lt": merge.unmerged_at}
+        lent += PatientMerge.objects.hidden().filter(duplicate=merge.survivor_id, **during)
+    return sum(
+        forget_events(
+            PatientEvent.objects.filter(
+                id=merge.survivor_id, version__gte=merge.first_version, version__lt=merge.last_version
+            )
+        )
+        for merge in lent
+        if merge.first_version
     )
 
 

@@ -1,16 +1,16 @@
 """Patients: FHIR R4 Patient, seen by nobody but the user who created them."""
 
 import datetime
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import ExtractYear
 from django.utils import timezone
 
 from audit.history import Event, remember
-from healthcare.ownership import OwnedModel
+from healthcare.ownership import OwnedModel, OwnedQuerySet
 from healthcare.search.index import searchable
 from healthcare.text import NameField, PhoneField, one_visible_line
 
@@ -35,6 +35,15 @@ def gender_code(text: str) -> str:
     return GENDER_OF_WORD.get(word, word.upper())
 
 
+class PatientQuerySet(OwnedQuerySet):
+    def unmerged(self) -> Self:
+        """Those in whose place no other one has come."""
+        return self.filter(merged_into=None)
+
+    def merged(self) -> Self:
+        return self.filter(merged_into__isnull=False)
+
+
 class Patient(OwnedModel):
     name = NameField()
     gender = models.CharField(max_length=1, choices=Gender.choices, default=Gender.UNKNOWN)
@@ -50,13 +59,21 @@ class Patient(OwnedModel):
     email = models.EmailField(blank=True)
     address = models.CharField(max_length=500, blank=True)
     deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
+    # Of a duplicate: the record that has taken its place (FHIR R4 Patient.link, replaced-by). See `merges`.
+    merged_into = models.ForeignKey(
+        "self", models.PROTECT, null=True, blank=True, editable=False, related_name="duplicates", db_index=False
+    )
+
+    objects: ClassVar[models.Manager] = PatientQuerySet.as_manager()
 
     class Meta:
         ordering = ["-id"]
         indexes = [
             models.Index(fields=["created_by", "-id"], condition=Q(deleted_at=None), name="patient_list"),
             models.Index(
-                fields=["created_by", "-id"], condition=Q(deleted_at__isnull=False), name="patient_list_deleted"
+                fields=["created_by", "-id"],
+                condition=Q(deleted_at__isnull=False, merged_into=None),
+                name="patient_list_deleted",
             ),
             models.Index(fields=["created_by", "name", "id"], condition=Q(deleted_at=None), name="patient_by_name"),
             models.Index(
@@ -70,6 +87,7 @@ class Patient(OwnedModel):
                 condition=~Q(identifier="") & Q(deleted_at=None),
                 name="patient_by_identifier",
             ),
+            models.Index(fields=["merged_into"], condition=Q(merged_into__isnull=False), name="patient_merged_into"),
         ]
         constraints = [
             models.CheckConstraint(condition=~Q(name=""), name="patient_name_given"),
@@ -79,6 +97,10 @@ class Patient(OwnedModel):
                 name="patient_birth_agrees",
                 violation_error_message="The birth year is not the year of the birth date.",
             ),
+            models.CheckConstraint(
+                condition=Q(merged_into=None) | Q(deleted_at__isnull=False), name="patient_merged_is_hidden"
+            ),
+            models.CheckConstraint(condition=~Q(merged_into=F("id")), name="patient_merged_into_another"),
         ]
 
     def __str__(self) -> str:
@@ -101,6 +123,35 @@ def age_on(day: datetime.date, birth_date: datetime.date | None, birth_year: int
         before_birthday = (day.month, day.day) < (birth_date.month, birth_date.day)
         return max(0, day.year - birth_date.year - before_birthday)
     return None if birth_year is None else max(0, day.year - birth_year)
+
+
+class PatientMergeQuerySet(OwnedQuerySet):
+    ended_column = "unmerged_at"
+
+
+class PatientMerge(OwnedModel):
+    """That a duplicate was merged into another record, and what is needed to take them apart again."""
+
+    survivor = models.ForeignKey(Patient, models.PROTECT, related_name="+")
+    duplicate = models.ForeignKey(Patient, models.PROTECT, related_name="+", db_index=False)
+    # Both are emptied when it is undone.
+    filled = models.JSONField(help_text="What the survivor got from the duplicate, by field.")
+    moved = models.JSONField(help_text="The rows that were the duplicate's, by table and id, and what changed on each.")
+    # The survivor's versions that may hold what is not its own, for an erasure: from the first on, and before the last.
+    first_version = models.PositiveIntegerField(null=True)
+    last_version = models.PositiveIntegerField(null=True)
+    unmerged_at = models.DateTimeField(null=True)
+
+    objects: ClassVar[models.Manager] = PatientMergeQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["duplicate"], condition=Q(unmerged_at=None), name="merge_once"),
+        ]
+        indexes = [models.Index(fields=["duplicate"], name="merge_of_duplicate")]
+
+    def __str__(self) -> str:
+        return f"{self.duplicate_id} into {self.survivor_id}"
 
 
 class ErasureReceipt(models.Model):

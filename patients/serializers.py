@@ -109,6 +109,13 @@ class DuplicateSerializer(PatientSerializer):
         return super().to_representation(instance.patient)
 
 
+@extend_schema_serializer(examples=example(request={"duplicate": 2}))
+class MergeSerializer(serializers.Serializer):
+    """The other record of the same person."""
+
+    duplicate = WholeNumberField(min_value=1, max_value=2**63 - 1, help_text="The id of a patient of yours.")
+
+
 def contradiction(field: str) -> serializers.ValidationError:
     message = "This contradicts the date or the year of birth."
     return serializers.ValidationError({field: [serializers.ErrorDetail(message, "contradiction")]})

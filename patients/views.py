@@ -2,9 +2,11 @@
 
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
+from django.http import Http404
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework.decorators import action
+from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
@@ -15,11 +17,13 @@ from audit.views import AS_OF, ReadsRecordedViewSet, patients_of
 from healthcare.api.exceptions import Duplicate, refuse
 from healthcare.api.schema import PROBLEM, described
 from healthcare.api.viewsets import DELETED, RestorableViewSet
+from patients import merges
 from patients.duplicates import Twin, likely_twins, lock
 from patients.filters import PatientFilter
 from patients.models import PATIENT_SEARCH, Patient, PatientEvent
-from patients.serializers import DuplicateSerializer, PatientSerializer
+from patients.serializers import DuplicateSerializer, MergeSerializer, PatientSerializer
 
+NO_DUPLICATE = ErrorDetail("There is no such record.", "does_not_exist")
 ON_DUPLICATE = OpenApiParameter(
     "on_duplicate",
     {"type": "string", "enum": ["reject"]},
@@ -44,12 +48,21 @@ class PatientViewSet(ReadsRecordedViewSet, RestorableViewSet):
     filterset_class = PatientFilter
     search_index = PATIENT_SEARCH
     ordering_fields = ["name", "created_at", "updated_at"]
+    succeeded = frozenset(
+        {"retrieve", "update", "partial_update", "destroy", "restore", "access_log", "duplicates", "merge", "unmerge"}
+    )
 
     def get_queryset(self) -> QuerySet:
         if self.as_of:
             then: QuerySet = PatientEvent.objects.owned_by(self.request.user).as_of(self.as_of)
             return then
-        return self.shown(Patient.objects.owned_by(self.request.user))
+        mine = Patient.objects.owned_by(self.request.user)
+        if self.action == "history":
+            return mine.active() | mine.merged()
+        return self.shown(mine.unmerged())
+
+    def successor(self) -> str | None:
+        return merges.successor(self.request.user, self.kwargs["pk"])
 
     @extend_schema(
         operation_id="patients_create",
@@ -89,3 +102,41 @@ class PatientViewSet(ReadsRecordedViewSet, RestorableViewSet):
         """Who read this patient's data or was refused it, the latest first."""
         page = self.paginate_queryset(PatientAccess.objects.filter(patient_id=self.get_object().pk))
         return self.get_paginated_response(PatientAccessSerializer(page, many=True).data)
+
+    @extend_schema(operation_id="patients_merge", summary="Merge a duplicate into a patient", request=MergeSerializer)
+    @action(detail=True, methods=["post"])
+    def merge(self, request: Request, pk: int) -> Response:
+        """Two records of one person become one: what this patient's says nothing of is filled from the duplicate, whose
+        assignments become this patient's. Where both have an active assignment of the same doctor, or a primary doctor,
+        this patient's stays. The duplicate answers 410 from then on, but for its history."""
+        pair = self.locked_pair(Q(deleted_at=None))
+        return Response(self.get_serializer(merges.merge(*pair)).data)
+
+    @extend_schema(operation_id="patients_unmerge", summary="Take a duplicate out again", request=MergeSerializer)
+    @action(detail=True, methods=["post"])
+    def unmerge(self, request: Request, pk: int) -> Response:
+        """Undo a merge: the duplicate is back with its values and assignments, and what this patient had from it is
+        empty again. What was changed or added since stays."""
+        pair = self.locked_pair(Q(merged_into=pk))
+        return Response(self.get_serializer(merges.unmerge(*pair)).data)
+
+    def locked_pair(self, state: Q) -> tuple[Patient, Patient]:
+        """The patient of the path and the `duplicate` of the body, which is in that state.
+
+        Locked in the order of their ids, so that two opposite merges wait for each other. Raises Http404 for the
+        first and ValidationError (400) for the second.
+        """
+        wanted = MergeSerializer(data=self.request.data)
+        wanted.is_valid(raise_exception=True)
+        key, duplicate_key = self.kwargs["pk"], wanted.validated_data["duplicate"]
+        mine = Patient.objects.owned_by(self.request.user)
+        rows = mine.filter(Q(pk=key, deleted_at=None) | (Q(pk=duplicate_key) & state))
+        found = {patient.pk: patient for patient in rows.order_by("pk").locked()}
+        survivor, duplicate = found.pop(key, None), found.pop(duplicate_key, None)
+        if survivor is None:
+            raise Http404
+        self.require(survivor)
+        if duplicate is None:
+            raise ValidationError({"duplicate": [NO_DUPLICATE]})
+        self.patients_read |= {survivor.pk, duplicate.pk}
+        return survivor, duplicate

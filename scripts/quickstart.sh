@@ -64,6 +64,14 @@ call 200 PUT "/api/patients/$patient/" '{"name":"John Smith","birth_date":"1992-
 call 200 PATCH "/api/patients/$patient/" '{"phone":"+91 80 5550 0100"}'
 call 400 POST /api/patients/ '{"name":"","age":-1}'
 
+title "Two records of one person"
+call 201 POST /api/patients/ '{"name":"J. Smith","identifier":"MRN 17"}'
+duplicate="$(field id)"
+call 200 POST "/api/patients/$patient/merge/" "{\"duplicate\":$duplicate}"
+call 410 GET "/api/patients/$duplicate/"
+call 200 POST "/api/patients/$patient/unmerge/" "{\"duplicate\":$duplicate}"
+call 204 DELETE "/api/patients/$duplicate/"
+
 title "Doctors"
 call 201 POST /api/doctors/ '{"name":"Dr. Meera Rao","specialization":"Cardiology","experience_years":12}'
 doctor="$(field id)"
@@ -79,8 +87,11 @@ call 400 POST /api/mappings/ "{\"patient\":$patient,\"doctor\":$doctor}"
 call 200 GET /api/mappings/
 call 200 GET "/api/mappings/$patient/"
 call 200 GET "/api/patients/$patient/doctors/"
+call 200 GET "/api/doctors/$doctor/patients/"
+call 200 PATCH "/api/mappings/$mapping/" '{"role":"cardiologist","is_primary":true}'
 call 409 DELETE "/api/doctors/$doctor/"
 call 204 DELETE "/api/mappings/$mapping/"
+call 200 GET "/api/mappings/?active=false"
 call 204 DELETE "/api/doctors/$doctor/"
 call 204 DELETE "/api/patients/$patient/"
 call 404 GET "/api/patients/$patient/"

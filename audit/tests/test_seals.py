@@ -191,7 +191,7 @@ def test_an_erased_person_is_gone_and_the_chain_still_holds(
     assert forget_events(events) == 4
     assert forget_events(MappingEvent.objects.filter(patient=patient)) == 1
     shared = AccessLog.objects.filter(patient_ids__len=2)
-    assert forget_accesses(patient.pk) == 8
+    assert forget_accesses([patient.pk]) == 8
     assert not events.exists()
     assert not AccessLog.objects.filter(patient_ids__contains=[patient.pk]).exists()
     assert not shared.exists()

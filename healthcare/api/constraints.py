@@ -1,10 +1,12 @@
 """What a broken database constraint means to a client: the constraint decides, this only translates."""
 
+from collections.abc import Iterator
 from functools import cache
+from typing import Any
 
 from django.apps import apps
 from django.db import IntegrityError
-from django.db.models import BaseConstraint, F, UniqueConstraint
+from django.db.models import BaseConstraint, CheckConstraint, F, UniqueConstraint
 from rest_framework.exceptions import APIException, ErrorDetail, ValidationError
 
 from healthcare.api.exceptions import Conflict
@@ -37,7 +39,10 @@ def declared() -> dict[str, BaseConstraint]:
 
 
 def subject(constraint: BaseConstraint) -> str:
-    """The field an error points to: the last one that a unique constraint names, else the whole body."""
+    """The field an error points to: the last one that a unique constraint names, the first of a check, else the whole
+    body."""
+    if isinstance(constraint, CheckConstraint):
+        return next(compared(constraint.condition), "non_field_errors")
     if not isinstance(constraint, UniqueConstraint):
         return "non_field_errors"
     if constraint.fields:
@@ -45,3 +50,12 @@ def subject(constraint: BaseConstraint) -> str:
     nodes = [node for expression in constraint.expressions for node in expression.flatten()]  # type: ignore[union-attr]
     columns: list[str] = [node.name for node in nodes if isinstance(node, F)]  # type: ignore[attr-defined]
     return columns[-1] if columns else "non_field_errors"
+
+
+def compared(condition: Any) -> Iterator[str]:
+    """The fields on the left of a condition's comparisons, in their order."""
+    for child in getattr(condition, "children", []):
+        if isinstance(child, tuple):
+            yield child[0].partition("__")[0]
+        else:
+            yield from compared(child)

@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from rest_framework.views import exception_handler as drf_exception_handler
 
 from healthcare.api.constraints import broken_rule
-from healthcare.api.exceptions import Conflict, PayloadTooLarge, Unavailable
+from healthcare.api.exceptions import Conflict, Gone, PayloadTooLarge, Unavailable
 from healthcare.api.idempotency import KeyReused, Replayed, UnderWay
 from healthcare.api.problems import CONTENT_TYPE, problem
 
@@ -55,6 +55,8 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
         response.data |= getattr(converted, "members", {})
     if response.status_code == 503:
         response["Retry-After"] = "5"
+    if isinstance(converted, Gone):
+        response["Link"] = converted.link
     response.content_type = CONTENT_TYPE
     return response
 

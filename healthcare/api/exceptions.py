@@ -26,6 +26,18 @@ class Duplicate(Conflict):
         self.members = members
 
 
+class Gone(exceptions.APIException):
+    """Another record has taken the place of this one (RFC 9110 section 15.5.11, RFC 5829 section 3.4)."""
+
+    status_code = 410
+    default_detail = "Another record has taken the place of this one; the Link header names it."
+    default_code = "gone"
+
+    def __init__(self, successor: str) -> None:
+        super().__init__()
+        self.link = f'<{successor}>; rel="successor-version"'
+
+
 class PreconditionFailed(exceptions.APIException):
     status_code = 412
     default_detail = "The record has changed since; read it again."

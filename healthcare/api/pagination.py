@@ -128,9 +128,9 @@ def read_limit(value: str | None) -> int:
     return int(value)
 
 
-def read_flag(request: Request, name: str) -> bool:
-    """A query parameter that is `true` or `false`, the default."""
+def read_flag(request: Request, name: str, default: bool = False) -> bool:
+    """A query parameter that is `true` or `false`."""
     value = request.query_params.get(name)
     if value not in {None, "true", "false"}:
         raise ValidationError({name: ["Write true or false."]})
-    return value == "true"
+    return default if value is None else value == "true"

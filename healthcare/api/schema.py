@@ -12,43 +12,19 @@ from rest_framework import serializers
 from healthcare.api import idempotency, shaping, strict
 from healthcare.api.concurrency import ConditionalRequests, describe
 from healthcare.api.pagination import KeysetPagination
-from healthcare.api.problems import CONTENT_TYPE, DETAILS
+from healthcare.api.problems import CONTENT_TYPE, DETAILS, PROBLEM_BODY, PROBLEM_ERROR, TEXT
 
 # What an operation says of an error of its own: `@extend_schema(responses={409: PROBLEM})`.
 PROBLEM: None = None
 BODY_PROBLEMS = {400, 411, 413, 415}
 
-TEXT = {"type": "string"}
-PROBLEM_ERROR = {
-    "type": "object",
-    "description": "One thing that is wrong with the request.",
-    "properties": {
-        "pointer": {**TEXT, "description": "Where, as a JSON pointer (RFC 6901) into the body; empty for all of it."},
-        "code": {**TEXT, "description": "What, for programs: `required`, `invalid`, `unique` and the like."},
-        "detail": {**TEXT, "description": "What, for people."},
-    },
-    "required": ["pointer", "code", "detail"],
-}
-PROBLEM_BODY = {
-    "type": "object",
-    "description": "An error (RFC 9457).",
-    "properties": {
-        "type": {**TEXT, "format": "uri-reference", "description": "Always `about:blank`: the status says it all."},
-        "title": {**TEXT, "description": "The status in words."},
-        "status": {"type": "integer", "minimum": 400, "maximum": 599},
-        "detail": {**TEXT, "description": "What happened, for people."},
-        "request_id": {**TEXT, "description": "The same as in `X-Request-Id`; quote it when you report a problem."},
-        "errors": {
-            "type": "array",
-            "items": {"$ref": "#/components/schemas/ProblemError"},
-            "description": "With status 400, when single fields are at fault.",
-        },
-    },
-    "required": ["type", "title", "status", "detail", "request_id"],
-}
 HEADERS: dict[str, dict[str, Any]] = {
     "X-Request-Id": {"description": "Names this request in the server's log.", "required": True, "schema": TEXT},
-    "Link": {"description": 'The pages beside this one (RFC 8288): `rel="next"`, `rel="prev"`.', "schema": TEXT},
+    "Link": {
+        "description": 'The pages beside this one (RFC 8288): `rel="next"`, `rel="prev"`. With 410 what has taken its '
+        'place (RFC 5829): `rel="successor-version"`.',
+        "schema": TEXT,
+    },
     "X-Total-Count": {
         "description": "How many there are in all, with `?count=true`.",
         "schema": {"type": "integer", "minimum": 0},
@@ -67,7 +43,7 @@ NO_OR_ONE_EMAIL = (
     r"@([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,63})?$"
 )
 LIMITS = {"pattern", "minLength", "maxLength", "minimum", "maximum"}
-HEADERS_OF_STATUS = {"401": ["WWW-Authenticate"], "429": ["Retry-After"], "503": ["Retry-After"]}
+HEADERS_OF_STATUS = {"401": ["WWW-Authenticate"], "410": ["Link"], "429": ["Retry-After"], "503": ["Retry-After"]}
 
 
 def example(request: dict[str, Any] | None = None, response: dict[str, Any] | None = None) -> list[OpenApiExample]:
@@ -125,6 +101,7 @@ class ProblemAutoSchema(AutoSchema):
         statuses |= {400} if "query" in places else set()
         statuses |= {404} if "path" in places else set()
         statuses |= {400, 409, 422} if idempotency.taken_by(operation) else set()
+        statuses |= {410} if getattr(self.view, "action", None) in getattr(self.view, "succeeded", ()) else set()
         # Where logging in is a choice, a token that is sent must be good all the same.
         return statuses | ({401} if self.view.get_authenticators() else set())
 

@@ -11,7 +11,7 @@ from rest_framework import serializers
 
 from healthcare.api.concurrency import lost
 from healthcare.api.fields import ModelSerializer, WholeNumberField
-from healthcare.ownership import Record
+from healthcare.ownership import Record, RecordQuerySet
 
 
 class IdField(serializers.PrimaryKeyRelatedField):
@@ -53,6 +53,10 @@ class RecordSerializer(ModelSerializer):
         if not changes:
             return instance
         changes |= {"updated_at": timezone.now(), "version": F("version") + 1}
-        if not instance.row().active().update(**changes):
+        if not self.changeable(instance.row()).update(**changes):
             raise lost(instance)
         return type(instance)._default_manager.get(pk=instance.pk)
+
+    def changeable(self, rows: RecordQuerySet) -> RecordQuerySet:
+        """Which of these may be written: those that are not hidden."""
+        return rows.active()

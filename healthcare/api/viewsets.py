@@ -1,9 +1,10 @@
 """What the viewsets share."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any, ClassVar, TypeVar
 
 from django.db.models import QuerySet
+from django.http import Http404
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers, viewsets
@@ -13,6 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from healthcare.api.concurrency import ConditionalRequests, lost
+from healthcare.api.exceptions import Gone
 from healthcare.api.filters import ListFilterBackend
 from healthcare.api.idempotency import IdempotentMixin
 from healthcare.api.pagination import read_flag
@@ -65,6 +67,18 @@ class RecordViewSet(IdempotentMixin, ConditionalRequests, StrictViewSet, viewset
         if self.action == "list":
             self.include(page)
         return page
+
+    # The actions whose path names a record that another one can take the place of: see `successor`.
+    succeeded: ClassVar[Set[str]] = frozenset()
+
+    def handle_exception(self, exc: Exception) -> Response:
+        if isinstance(exc, Http404) and self.action in self.succeeded and (path := self.successor()):
+            exc = Gone(path)
+        return super().handle_exception(exc)
+
+    def successor(self) -> str | None:
+        """The path of the record that has taken the place of a record of the caller's; None where there is none."""
+        raise NotImplementedError
 
     def get_object(self) -> Any:
         record = super().get_object()

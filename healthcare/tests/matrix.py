@@ -9,7 +9,7 @@ import itertools
 import json
 import re
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,7 @@ from doctors.models import Doctor
 from doctors.tests.factories import make_doctor
 from mappings.models import Mapping
 from mappings.tests.factories import make_mapping
+from patients.merges import merge
 from patients.models import Patient
 from patients.tests.factories import make_patient
 
@@ -48,9 +49,10 @@ class Row:
     """A route and what each method answers to a caller it is meant for; a method that is not named answers 405.
 
     `access`: PRIVATE answers only to a living login, and a record only to its owner; SHARED is read by anyone and
-    written by any living login; COMMON asks for a living login, whoever's; OPEN asks nobody who they are; a PAGE neither, and it may be cached. `records` names
-    the kind of record that the id in the path means, by method where that differs. HEAD follows GET; OPTIONS answers
-    200 unless it is named. `finds_deleted` is for what brings a deleted record back.
+    written by any living login; COMMON asks for a living login, whoever's; OPEN asks nobody who they are; a PAGE
+    neither, and it may be cached. `records` names the kind of record that the id in the path means, by method where
+    that differs. HEAD follows GET; OPTIONS answers 200 unless it is named. `finds_deleted` names the methods that reach
+    a deleted record too: to bring it back, say.
     """
 
     route: str
@@ -58,7 +60,7 @@ class Row:
     methods: dict[str, int]
     body: Body = lambda world, owner: {}
     records: str | dict[str, str] = ""
-    finds_deleted: bool = False
+    finds_deleted: Set[str] = frozenset()
 
     def kind(self, method: str) -> str:
         return self.records if isinstance(self.records, str) else self.records.get(method, self.records["GET"])
@@ -69,7 +71,7 @@ class Row:
             return 401
         default = {"HEAD": self.methods.get("GET", 405), "OPTIONS": 200}.get(method, 405)
         status = self.methods.get(method, default)
-        if thing == "deleted" and self.finds_deleted:
+        if thing == "deleted" and ("GET" if method == "HEAD" else method) in self.finds_deleted:
             return status
         visible = thing in ({"", "own", "other's"} if self.access in {"SHARED", "COMMON"} else {"", "own"})
         return status if visible or status == 405 or method == "OPTIONS" else 404
@@ -78,6 +80,14 @@ class Row:
 def registration(world: "World", owner: str) -> dict[str, Any]:
     name = uuid.uuid4().hex
     return {"name": "New", "email": f"{name}@example.org", "username": name, "password": PASSWORD}
+
+
+def duplicate(world: "World", owner: str) -> dict[str, Any]:
+    return {"duplicate": world.ids["duplicate", owner]}
+
+
+def merged(world: "World", owner: str) -> dict[str, Any]:
+    return {"duplicate": world.ids["merged", owner]}
 
 
 def new_assignment(world: "World", owner: str) -> dict[str, Any]:
@@ -102,22 +112,27 @@ ROWS = [
     Row("api/auth/sessions/<int:pk>/", "PRIVATE", {"DELETE": 204}, records="session"),
     Row("api/patients/", "PRIVATE", {"GET": 200, "POST": 201}, lambda world, owner: {"name": "New", "age": 34}),
     Row("api/patients/<int:pk>/", "PRIVATE", ONE_RECORD, lambda world, owner: {"name": "Changed"}, "patient"),
-    Row("api/patients/<int:pk>/restore/", "PRIVATE", {"POST": 200}, records="patient", finds_deleted=True),
+    Row("api/patients/<int:pk>/restore/", "PRIVATE", {"POST": 200}, records="patient", finds_deleted={"POST"}),
+    Row("api/patients/<int:pk>/merge/", "PRIVATE", {"POST": 200}, duplicate, "patient"),
+    Row("api/patients/<int:pk>/unmerge/", "PRIVATE", {"POST": 200}, merged, "patient"),
     Row("api/patients/<int:pk>/doctors/", "PRIVATE", {"GET": 200}, records="patient"),
     Row("api/patients/<int:pk>/duplicates/", "PRIVATE", {"GET": 200}, records="patient"),
     Row("api/patients/<int:pk>/history/", "PRIVATE", {"GET": 200}, records="patient"),
     Row("api/patients/<int:pk>/access-log/", "PRIVATE", {"GET": 200}, records="patient"),
     Row("api/doctors/<int:pk>/history/", "COMMON", {"GET": 200}, records="doctor"),
-    Row("api/mappings/<int:pk>/history/", "PRIVATE", {"GET": 200}, records="mapping"),
+    Row("api/mappings/<int:pk>/history/", "PRIVATE", {"GET": 200}, records="mapping", finds_deleted={"GET"}),
+    Row("api/doctors/<int:pk>/patients/", "COMMON", {"GET": 200}, records="doctor"),
     Row("api/doctors/", "SHARED", {"GET": 200, "POST": 201}, lambda world, owner: {"name": "New"}),
     Row("api/doctors/<int:pk>/", "SHARED", ONE_RECORD, lambda world, owner: {"name": "Changed"}, "doctor"),
-    Row("api/doctors/<int:pk>/restore/", "SHARED", {"POST": 200}, records="doctor", finds_deleted=True),
+    Row("api/doctors/<int:pk>/restore/", "SHARED", {"POST": 200}, records="doctor", finds_deleted={"POST"}),
     Row("api/mappings/", "PRIVATE", {"GET": 200, "POST": 201}, new_assignment),
     Row(
         "api/mappings/<int:pk>/",
         "PRIVATE",
-        {"GET": 200, "DELETE": 204},
-        records={"GET": "patient", "DELETE": "mapping"},
+        {"GET": 200, "PATCH": 200, "DELETE": 204},
+        lambda world, owner: {"role": "Changed"},
+        {"GET": "patient", "PATCH": "mapping", "DELETE": "mapping"},
+        finds_deleted={"PATCH"},
     ),
     Row("", "PAGE", PAGE),
     Row("api/", "PAGE", PAGE),
@@ -175,13 +190,17 @@ class World:
         return world
 
     def _give(self, name: str, ids: Iterator[int]) -> None:
-        user = self.users[name]
+        user, treated = self.users[name], None
         for kept in (self.ids, self.gone):
             patient, doctor = make_patient(user, id=next(ids)), make_doctor(user, id=next(ids))
-            mapping = make_mapping(patient, make_doctor(user, id=next(ids)), id=next(ids))
+            treated = treated or patient  # the assignment that is gone has ended, of a patient who is there
+            mapping = make_mapping(treated, make_doctor(user, id=next(ids)), id=next(ids))
             session = LoginSession.objects.start(user, "tests", "127.0.0.1")
             for kind, record in (("patient", patient), ("doctor", doctor), ("mapping", mapping), ("session", session)):
                 kept[kind, name] = record.pk
+        for kind in ("duplicate", "merged"):
+            self.ids[kind, name] = make_patient(user, id=next(ids)).pk
+        merge(Patient.objects.get(pk=self.ids["patient", name]), Patient.objects.get(pk=self.ids["merged", name]))
         Mapping.objects.filter(pk=self.gone["mapping", name]).end()
         Patient.objects.filter(pk=self.gone["patient", name]).end()
         Doctor.objects.filter(pk=self.gone["doctor", name]).end()

@@ -110,7 +110,14 @@ DOCTOR = {
     "license_number": ["x" * 101, True],
     "phone": PATIENT["phone"],
 }
-MAPPING = {"patient": IDS, "doctor": IDS, "is_primary": [CANARY, None, 2], "role": ["x" * 101], "reason": ["x" * 501]}
+MAPPING = {
+    "patient": IDS,
+    "doctor": IDS,
+    "is_primary": [CANARY, None, 2],
+    "role": ["x" * 101],
+    "reason": ["x" * 501],
+    "started_at": [CANARY, None, "", True, 0, 1e300, [], {}, "1990-02-30T00:00:00Z", "9999-12-31T23:59:59-14:00"],
+}
 ACCOUNT = {
     "name": PATIENT["name"],
     "username": [

@@ -19,9 +19,10 @@ OPERATIONS = {
     "auth_register", "auth_login", "auth_refresh", "auth_logout", "auth_me", "auth_me_update", "auth_password",
     "auth_sessions_list", "auth_sessions_destroy",
     "patients_list", "patients_create", "patients_retrieve", "patients_update", "patients_partial_update",
-    "patients_destroy", "patients_doctors",
+    "patients_destroy", "patients_doctors", "patients_merge", "patients_unmerge",
     "doctors_list", "doctors_create", "doctors_retrieve", "doctors_update", "doctors_partial_update", "doctors_destroy",
-    "mappings_list", "mappings_create", "mappings_doctors", "mappings_destroy",
+    "doctors_patients",
+    "mappings_list", "mappings_create", "mappings_doctors", "mappings_partial_update", "mappings_destroy",
 }  # fmt: skip
 OPEN = {"auth_register", "auth_login", "auth_refresh", "doctors_list", "doctors_retrieve"}
 
@@ -37,7 +38,7 @@ def by_name() -> dict[str, Operation]:
 
 
 def is_list(name: str) -> bool:
-    return name.endswith(("_list", "_doctors"))
+    return name.endswith(("_list", "_doctors", "_patients"))
 
 
 def resolved(reference: dict[str, str]) -> dict[str, Any]:
@@ -114,7 +115,7 @@ def test_the_problem_is_what_an_error_answers(anonymous: APIClient):
 def test_the_errors_of_an_operation_follow_from_what_it_takes():
     statuses = {name: {s for s in operation["responses"] if s >= "400"} for name, operation in by_name().items()}
     assert statuses["patients_list"] == {"400", "401", "503"}
-    assert statuses["patients_update"] == {"400", "401", "404", "411", "413", "415", "503"}
+    assert statuses["patients_update"] == {"400", "401", "404", "410", "411", "413", "415", "503"}
     assert statuses["doctors_destroy"] == {"401", "404", "409", "503"}
     assert statuses["auth_login"] == {"400", "401", "411", "413", "415", "429", "503"}
     assert statuses["auth_register"] == {"400", "411", "413", "415", "429", "503"}
@@ -125,6 +126,7 @@ def test_every_answer_names_its_headers():
         for status, answer in operation["responses"].items():
             expected = {"X-Request-Id"}
             expected |= {"Link", "X-Total-Count"} if status == "200" and is_list(name) else set()
+            expected |= {"Link"} if status == "410" else set()
             expected |= {"Retry-After"} if status in {"429", "503"} else set()
             expected |= {"WWW-Authenticate"} if status == "401" else set()
             assert {*answer["headers"]} == expected, (name, status)
@@ -164,6 +166,7 @@ def test_both_ways_to_a_patients_doctors_name_each_other():
     doctors, twin = by_name()["mappings_doctors"], by_name()["patients_doctors"]
     assert "/api/patients/{id}/doctors/" in doctors["description"]
     assert "/api/mappings/{id}/" in twin["description"]
+    assert by_name()["mappings_partial_update"]["parameters"][0]["description"] == "The id of an assignment."
     whose = next(parameter for parameter in doctors["parameters"] if parameter["in"] == "path")
     assert whose["description"] == "The id of a patient of yours."
 

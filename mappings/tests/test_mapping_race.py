@@ -41,3 +41,38 @@ def test_of_sixteen_primary_doctors_at_once_one_is(live: LiveServer):
         assert statuses(answers) == [201] + [400] * 15
         assert refused_as(answers) == {("/is_primary", "unique")}
         assert len(live.call("GET", f"/api/mappings/{patient}/", token=token).json) == 1
+
+
+def test_of_sixteen_made_primary_at_once_one_is(live: LiveServer):
+    token = live.register()[1]["access"]
+    patient = made(live, token, "/api/patients/", name="John Smith")
+    doctors = [made(live, token, "/api/doctors/", name=f"Dr. {number}") for number in range(16)]
+    mappings = [made(live, token, "/api/mappings/", patient=patient, doctor=doctor) for doctor in doctors]
+    paths = [f"/api/mappings/{mapping}/" for mapping in mappings]
+    for _ in range(20):
+        answers = at_once(*[partial(live.call, "PATCH", path, {"is_primary": True}, token) for path in paths])
+        assert statuses(answers) == [200] + [400] * 15
+        assert refused_as(answers) == {("/is_primary", "unique")}
+        (primary,) = [row for row in live.call("GET", "/api/mappings/", token=token).json if row["is_primary"]]
+        assert answers[mappings.index(primary["id"])].status == 200
+        live.call("PATCH", f"/api/mappings/{primary['id']}/", {"is_primary": False}, token)
+
+
+def test_an_assignment_ended_while_it_is_changed_stays_ended_and_keeps_the_change(live: LiveServer):
+    token = live.register()[1]["access"]
+    doctor = made(live, token, "/api/doctors/", name="Dr. Meera Rao")
+    for _ in range(20):
+        patient = made(live, token, "/api/patients/", name="John Smith")
+        mapping = made(live, token, "/api/mappings/", patient=patient, doctor=doctor)
+        path = f"/api/mappings/{mapping}/"
+        changes = [{"role": "surgeon"}, {"reason": "hip"}, {"ended_at": None}]
+        changed = [partial(live.call, "PATCH", path, change, token) for change in changes]
+        ended, *answers = at_once(partial(live.call, "DELETE", path, token=token), *changed)
+        assert (ended.status, [answer.status for answer in answers[:2]]) == (204, [200, 200])
+        assert answers[2].status in {200, 400}  # before the end it says nothing new
+        (kept,) = live.call("GET", f"/api/patients/{patient}/doctors/?active=false", token=token).json
+        assert kept["mapping"] == mapping
+        (row,) = [
+            row for row in live.call("GET", "/api/mappings/?active=false", token=token).json if row["id"] == mapping
+        ]
+        assert (row["role"], row["reason"], row["version"]) == ("surgeon", "hip", 4)

@@ -16,6 +16,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from accounts.models import User
+from audit.models import AccessLog
 from conftest import LoggedInClient
 from doctors.tests.factories import make_doctor
 from healthcare.tests.admin_pages import AdminClient
@@ -111,6 +112,46 @@ def test_a_deleted_patient_can_be_erased(canary: Patient, as_alice: LoggedInClie
     erase(canary.pk)
     assert as_alice.get("/api/patients/?deleted=true").json() == []
     assert tables_that_say(CANARY) == set()
+
+
+def test_what_was_merged_into_the_patient_is_erased_with_it(
+    canary: Patient, alice: User, as_alice: LoggedInClient
+) -> None:
+    middle, survivor = make_patient(alice, name=CANARY), make_patient(alice, name="Last")
+    for into, duplicate in ((middle, canary), (survivor, middle)):
+        answer = as_alice.post(f"/api/patients/{into.pk}/merge/", {"duplicate": duplicate.pk})
+        assert answer.status_code == 200
+    assert {"patients_patientmerge", "patients_patientevent"} <= tables_that_say(CANARY)
+    for duplicate in (canary, middle):
+        with pytest.raises(CommandError, match=r"^Patient \d+ was merged into \d+: erase that one, and this goes with"):
+            erase(duplicate.pk)
+    erase(survivor.pk)
+    assert tables_that_say(CANARY) == set()
+    assert not Patient.objects.exists()
+    accesses = AccessLog.objects.values_list("patient_ids", flat=True)
+    assert {key for keys in accesses for key in keys} & {canary.pk, middle.pk, survivor.pk} == set()
+    receipt = ErasureReceipt.objects.get()
+    assert receipt.counts.items() >= {"patients_patient": 3, "patients_patientmerge": 2, "mappings_mapping": 2}.items()
+
+
+def test_what_a_patient_lent_to_another_while_they_were_merged_is_erased_too(
+    canary: Patient, alice: User, as_alice: LoggedInClient
+) -> None:
+    other, another = (make_patient(alice, name=name) for name in ("Other", "Another"))
+    path = f"/api/patients/{other.pk}/"
+    for verb, into, duplicate in (
+        ("merge", other, canary), ("merge", another, other), ("unmerge", another, other), ("unmerge", other, canary),
+    ):  # fmt: skip
+        answer = as_alice.post(f"/api/patients/{into.pk}/{verb}/", {"duplicate": duplicate.pk})
+        assert answer.status_code == 200
+    as_alice.patch(path, {"phone": "7"})
+    assert "patients_patientmerge" not in tables_that_say(CANARY)
+    erase(canary.pk)
+    assert tables_that_say(CANARY) == set()
+    for patient, body, versions in ((other, {"name": "Other", "phone": "7"}, [6, 5, 1]), (another, {}, [3, 1])):
+        path = f"/api/patients/{patient.pk}/"
+        assert as_alice.get(path).json().items() >= (body | {"address": ""}).items()
+        assert [row["version"] for row in as_alice.get(f"{path}history/").json()] == versions
 
 
 def test_a_dry_run_counts_and_erases_nothing(canary: Patient) -> None:

@@ -52,7 +52,7 @@ def test_every_failure_has_the_one_shape_and_tells_nothing(
 
 def test_a_broken_check_of_the_database_is_a_400_in_our_words(client: APIClient) -> None:
     (error,) = client.get("/api/fails/check/").json()["errors"]
-    assert (error["pointer"], error["code"]) == ("", "invalid")
+    assert (error["pointer"], error["code"]) == ("/name", "invalid")
 
 
 def test_pointers_lead_to_what_is_nested_and_are_escaped(client: APIClient) -> None:

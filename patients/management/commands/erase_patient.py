@@ -9,14 +9,15 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
 
 from accounts.models import User
-from patients.erasure import erase
+from patients.erasure import MergedError, erase
 from patients.models import ErasureReceipt, Patient
 
 
 class Command(BaseCommand):
     help = (
-        "Erase a patient for good: the record and every row that refers to it. It cannot be undone; DELETE in the API "
-        "only hides. A receipt stays that says when, by whom, why and how many rows, and nothing of what they said. "
+        "Erase a patient for good: the record, what was merged into it and every row that refers to them. It cannot be "
+        "undone; DELETE in the API only hides. A receipt stays that says when, by whom, why and how many rows, and "
+        "nothing of what they said. "
         "Backups and PostgreSQL's write-ahead log hold the rows until they expire."
     )
 
@@ -58,6 +59,9 @@ class Command(BaseCommand):
                 transaction.set_rollback(not keep)
         except Patient.DoesNotExist as error:
             raise CommandError(f"There is no patient {patient_id}.") from error
+        except MergedError as error:
+            message = f"Patient {patient_id} was merged into {error.survivor}: erase that one, and this goes with it."
+            raise CommandError(message) from error
         return receipt
 
     def report(self, heading: str, receipt: ErasureReceipt) -> None:

@@ -11,7 +11,7 @@ class Migration(migrations.Migration):
     dependencies = [
         ('isolation', '0001_role'),
         ('search', '0002_folding'),
-        ('patients', '0006_lists'),
+        ('patients', '0007_lists'),
     ]
 
     operations = [

@@ -1,0 +1,166 @@
+"""What was merged is gone, and its owner is told where to."""
+
+import re
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from accounts.models import User
+from conftest import LoggedInClient
+from doctors.tests.factories import make_doctor
+from healthcare.tests.admin_pages import AdminClient
+from mappings.tests.factories import make_mapping
+from patients.models import Patient
+from patients.tests.factories import make_patient
+
+CALLS = [
+    ("get", "/api/patients/{}/"),
+    ("head", "/api/patients/{}/"),
+    ("put", "/api/patients/{}/"),
+    ("patch", "/api/patients/{}/"),
+    ("delete", "/api/patients/{}/"),
+    ("post", "/api/patients/{}/restore/"),
+    ("post", "/api/patients/{}/merge/"),
+    ("post", "/api/patients/{}/unmerge/"),
+    ("get", "/api/patients/{}/access-log/"),
+    ("get", "/api/patients/{}/doctors/"),
+    ("get", "/api/mappings/{}/"),
+]
+
+
+@pytest.fixture
+def chain(alice: User, as_alice: LoggedInClient) -> list[Patient]:
+    """Three records of one person, each merged into the next one."""
+    patients = [make_patient(alice, name=name) for name in ("First", "Second", "Third")]
+    for duplicate, survivor in zip(patients, patients[1:], strict=False):
+        answer = as_alice.post(f"/api/patients/{survivor.pk}/merge/", {"duplicate": duplicate.pk})
+        assert answer.status_code == 200
+    return patients
+
+
+def call(client: LoggedInClient, method: str, path: str, number: int) -> Any:
+    return getattr(client, method)(path.format(number), {"name": "X", "duplicate": 1})
+
+
+@pytest.mark.parametrize(("method", "path"), CALLS)
+def test_the_old_id_is_gone_and_names_the_last_survivor(
+    as_alice: LoggedInClient, chain: list[Patient], method: str, path: str
+) -> None:
+    *merged, survivor = chain
+    for patient in merged:
+        answer = call(as_alice, method, path, patient.pk)
+        assert (answer.status_code, answer["Content-Type"]) == (410, "application/problem+json")
+        assert answer["Link"] == f'</api/patients/{survivor.pk}/>; rel="successor-version"'
+        if method != "head":
+            assert answer.json() == {
+                "type": "about:blank",
+                "title": "Gone",
+                "status": 410,
+                "detail": "Another record has taken the place of this one; the Link header names it.",
+                "request_id": answer["X-Request-Id"],
+            }
+
+
+@pytest.mark.parametrize(("method", "path"), [*CALLS, ("get", "/api/patients/{}/history/")])
+def test_to_bob_it_is_what_was_never_there(
+    as_bob: LoggedInClient, chain: list[Patient], method: str, path: str
+) -> None:
+    answers = [call(as_bob, method, path, number) for number in (chain[0].pk, chain[2].pk, 2**40, 2**70)]
+    assert [answer.status_code for answer in answers] == [404] * 4
+    seen = {
+        answer.content.replace(answer["X-Request-Id"].encode(), b"")
+        + str(sorted((name, value) for name, value in answer.items() if name != "X-Request-Id")).encode()
+        for answer in answers
+    }
+    assert len(seen) == 1
+
+
+def test_only_what_takes_a_patients_id_is_gone(as_alice: LoggedInClient, chain: list[Patient], alice: User) -> None:
+    number = chain[0].pk
+    for method in ("patch", "delete"):
+        assert getattr(as_alice, method)(f"/api/mappings/{number}/", {}).status_code == 404
+    assert as_alice.get(f"/api/patients/{number}/history/").status_code == 200
+    body = {"patient": number, "doctor": make_doctor(alice).pk}
+    answer = as_alice.post("/api/mappings/", body)
+    assert [error["code"] for error in answer.json()["errors"]] == ["does_not_exist"]
+
+
+def test_what_was_merged_is_not_among_the_deleted(as_alice: LoggedInClient, chain: list[Patient]) -> None:
+    as_alice.delete(f"/api/patients/{chain[2].pk}/")
+    assert [row["id"] for row in as_alice.get("/api/patients/?deleted=true").json()] == [chain[2].pk]
+    assert as_alice.get(f"/api/patients/{chain[0].pk}/").status_code == 410
+    assert as_alice.get(f"/api/patients/{chain[2].pk}/").status_code == 404
+    assert as_alice.post(f"/api/patients/{chain[2].pk}/restore/").status_code == 200
+
+
+def test_a_chain_comes_apart_link_by_link(as_alice: LoggedInClient, chain: list[Patient]) -> None:
+    first, second, third = chain
+
+    def unmerge(survivor: Patient, duplicate: Patient) -> int:
+        return as_alice.post(f"/api/patients/{survivor.pk}/unmerge/", {"duplicate": duplicate.pk}).status_code
+
+    assert [unmerge(third, first), unmerge(second, first)] == [400, 410]
+    assert [unmerge(third, second), unmerge(second, first)] == [200, 200]
+    assert [row["name"] for row in as_alice.get("/api/patients/").json()] == ["Third", "Second", "First"]
+
+
+def test_a_chain_takes_its_assignments_along_and_gives_them_back(as_alice: LoggedInClient, alice: User) -> None:
+    doctor, patients = make_doctor(alice), [make_patient(alice) for _ in range(3)]
+    mappings = [make_mapping(patient, doctor, is_primary=True) for patient in patients]
+    pairs = [(patients[1], patients[0]), (patients[2], patients[1])]
+    before = as_alice.get("/api/mappings/").json()
+    for survivor, duplicate in pairs:
+        as_alice.post(f"/api/patients/{survivor.pk}/merge/", {"duplicate": duplicate.pk})
+    assert [row["id"] for row in as_alice.get("/api/mappings/").json()] == [mappings[2].pk]
+    past = as_alice.get("/api/mappings/?active=false").json()
+    assert [(row["id"], row["patient"]) for row in past] == [(m.pk, patients[2].pk) for m in mappings[1::-1]]
+    for survivor, duplicate in pairs[::-1]:
+        as_alice.post(f"/api/patients/{survivor.pk}/unmerge/", {"duplicate": duplicate.pk})
+    stamps = {"version", "updated_at"}
+    after = [{name: value for name, value in row.items() if name not in stamps} for row in
+             as_alice.get("/api/mappings/").json()]  # fmt: skip
+    assert after == [{name: value for name, value in row.items() if name not in stamps} for row in before]
+
+
+@pytest.mark.parametrize("length", [2, 20])
+def test_being_told_costs_the_same_however_long_the_chain(as_alice: LoggedInClient, alice: User, length: int) -> None:
+    patients = [make_patient(alice) for _ in range(length)]
+    for duplicate, survivor in zip(patients, patients[1:], strict=False):
+        as_alice.post(f"/api/patients/{survivor.pk}/merge/", {"duplicate": duplicate.pk})
+    named = ["session and user of the token", "the patient", "the chain"]
+    with CaptureQueriesContext(connection) as queries:
+        assert as_alice.get(f"/api/patients/{patients[0].pk}/").status_code == 410
+    found = [query["sql"] for query in queries if not query["sql"].startswith(("SAVEPOINT", "RELEASE", "ROLLBACK"))]
+    assert len(found) == len(named), found
+
+
+@pytest.mark.parametrize("rows", [2, 40])
+def test_a_merge_costs_the_same_queries_however_many_assignments(
+    as_alice: LoggedInClient, alice: User, rows: int
+) -> None:
+    survivor, duplicate = make_patient(alice), make_patient(alice, phone="1")
+    for _ in range(rows):
+        doctor = make_doctor(alice)
+        make_mapping(survivor, doctor)
+        make_mapping(duplicate, doctor)
+    both = ["session and user of the token", "both patients, locked"]
+    end = ["the survivor", "the duplicate", "the survivor as it is now"]
+    costs = {
+        "merge": [*both, "their assignments, locked", "the duplicate's moved", *end, "the merge", "the access log"],
+        "unmerge": [*both, "the merge", "its assignments, locked", "moved back", *end, "the merge", "the access log"],
+    }
+    for verb, named in costs.items():
+        with CaptureQueriesContext(connection) as queries:
+            answer = as_alice.post(f"/api/patients/{survivor.pk}/{verb}/", {"duplicate": duplicate.pk})
+        assert answer.status_code == 200
+        found = [query["sql"] for query in queries if not query["sql"].startswith(("SAVEPOINT", "RELEASE"))]
+        assert len(found) == len(named), found
+
+
+def test_the_admin_names_the_survivors_id_alone(staff: User, chain: list[Patient]) -> None:
+    page = AdminClient(staff).page(f"/admin/patients/patient/{chain[0].pk}/change/")
+    shown = re.search(r"Merged into:.*?readonly\">(\d+)<", page, re.DOTALL)
+    assert shown is not None
+    assert (int(shown[1]), "Second" in page) == (chain[1].pk, False)
