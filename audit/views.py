@@ -118,7 +118,8 @@ class ReadsRecordedViewSet(HistoryViewSet):
         # A change answers the whole record too; of a new one the client knows it.
         creates = request.method == "POST" and "pk" not in self.kwargs
         answers = request.method in {"GET", "HEAD", "POST", "PUT", "PATCH"} and not creates
-        if answers and request.user.pk and (final.status_code < 400 or final.status_code == 404):
+        told = final.status_code == 409 and self.patients_read  # whom something to be added is like
+        if request.user.pk and (told or (answers and (final.status_code < 400 or final.status_code == 404))):
             access: dict[str, Any] = {
                 "actor": request.user.pk,
                 "action": self.access_action(self.action),
@@ -127,7 +128,7 @@ class ReadsRecordedViewSet(HistoryViewSet):
                 "request_id": getattr(request, "request_id", ""),
                 "outcome": final.status_code,
             }
-            if final.status_code == 404:
+            if final.status_code >= 400:
                 request._request.refused_access = access  # type: ignore[attr-defined]
             else:
                 AccessLog.objects.record(**access, pure_read=request.method in SAFE_METHODS)

@@ -72,13 +72,9 @@ class Mapping(OwnedModel):
         ordering = ["-id"]
         indexes = [
             models.Index(fields=["created_by", "-id"], condition=Q(ended_at=None), name="mapping_list"),
+            models.Index(fields=["created_by", "started_at", "id"], name="mapping_by_start"),
+            models.Index(fields=["created_by", "updated_at", "id"], name="mapping_by_change"),
             models.Index(fields=["created_by", "-id"], condition=Q(ended_at__isnull=False), name="mapping_list_ended"),
-            models.Index(
-                fields=["created_by", "started_at", "id"], condition=Q(ended_at=None), name="mapping_by_start"
-            ),
-            models.Index(
-                fields=["created_by", "updated_at", "id"], condition=Q(ended_at=None), name="mapping_by_change"
-            ),
             models.Index(fields=["patient", "-id"], name="mapping_of_patient"),
             models.Index(fields=["doctor", "created_by", "-id"], name="mapping_of_doctor"),
         ]

@@ -57,10 +57,10 @@ class MappingViewSet(ReadsRecordedViewSet):
 
     queryset = Mapping.objects.none()
     event_model = MappingEvent
-    succeeded = frozenset({"retrieve", "doctors"})  # those that take the id of a patient
     filterset_class = MappingFilter
     ordering_fields = ["started_at", "updated_at"]
     shaped = {"list"}  # to retrieve answers doctors
+    succeeded = frozenset({"retrieve", "doctors"})  # those that take the id of a patient
     http_method_names = ["get", "head", "options", "post", "patch", "delete"]
 
     def get_serializer_class(self) -> type[MappingSerializer]:

@@ -75,7 +75,6 @@ class Patient(OwnedModel):
                 condition=Q(deleted_at__isnull=False, merged_into=None),
                 name="patient_list_deleted",
             ),
-            models.Index(fields=["merged_into"], condition=Q(merged_into__isnull=False), name="patient_merged_into"),
             models.Index(fields=["created_by", "name", "id"], condition=Q(deleted_at=None), name="patient_by_name"),
             models.Index(
                 fields=["created_by", "created_at", "id"], condition=Q(deleted_at=None), name="patient_by_start"
@@ -88,6 +87,7 @@ class Patient(OwnedModel):
                 condition=~Q(identifier="") & Q(deleted_at=None),
                 name="patient_by_identifier",
             ),
+            models.Index(fields=["merged_into"], condition=Q(merged_into__isnull=False), name="patient_merged_into"),
         ]
         constraints = [
             models.CheckConstraint(condition=~Q(name=""), name="patient_name_given"),

@@ -10,6 +10,7 @@ from rest_framework import serializers
 from healthcare.api.fields import WholeNumberField
 from healthcare.api.schema import example
 from healthcare.api.serializers import RecordSerializer
+from patients.duplicates import Twin
 from patients.models import OLDEST, Gender, Patient, age_on, gender_code
 
 
@@ -83,6 +84,29 @@ class PatientSerializer(RecordSerializer):
         if "age" in stated and age != age_on(today, date, year):
             raise contradiction("age")
         return attrs | {"birth_year": year}
+
+
+@extend_schema_serializer(
+    examples=example(
+        response={
+            "id": 1, "name": "John Smith", "age": 34, "gender": "M", "birth_date": None, "birth_year": 1992,
+            "deceased": False, "identifier": "", "phone": "", "email": "", "address": "Bengaluru", "version": 1,
+            "created_by": 1, "created_at": "2026-11-22T09:30:00Z", "updated_at": "2026-11-22T09:30:00Z",
+            "agrees_on": ["name", "birth_year", "gender"],
+        },
+    )
+)  # fmt: skip
+class DuplicateSerializer(PatientSerializer):
+    """A patient who is likely the same person, and the fields that say so."""
+
+    agrees_on = serializers.ListField(child=serializers.CharField(), read_only=True)
+
+    class Meta(PatientSerializer.Meta):
+        fields = [*PatientSerializer.Meta.fields, "agrees_on"]
+
+    def to_representation(self, instance: Twin) -> dict[str, Any]:
+        instance.patient.agrees_on = instance.agrees_on  # type: ignore[attr-defined]
+        return super().to_representation(instance.patient)
 
 
 @extend_schema_serializer(examples=example(request={"duplicate": 2}))

@@ -1,24 +1,40 @@
 """/api/patients/: the caller's own patients."""
 
+from typing import Any
+
 from django.db.models import Q, QuerySet
 from django.http import Http404
-from drf_spectacular.utils import extend_schema, extend_schema_view
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework.decorators import action
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
 
 from audit.models import PatientAccess
 from audit.serializers import PatientAccessSerializer
-from audit.views import AS_OF, ReadsRecordedViewSet
-from healthcare.api.schema import described
+from audit.views import AS_OF, ReadsRecordedViewSet, patients_of
+from healthcare.api.exceptions import Duplicate, refuse
+from healthcare.api.schema import PROBLEM, described
 from healthcare.api.viewsets import DELETED, RestorableViewSet
 from patients import merges
+from patients.duplicates import Twin, likely_twins, lock
 from patients.filters import PatientFilter
 from patients.models import PATIENT_SEARCH, Patient, PatientEvent
-from patients.serializers import MergeSerializer, PatientSerializer
+from patients.serializers import DuplicateSerializer, MergeSerializer, PatientSerializer
 
 NO_DUPLICATE = ErrorDetail("There is no such record.", "does_not_exist")
+ON_DUPLICATE = OpenApiParameter(
+    "on_duplicate",
+    {"type": "string", "enum": ["reject"]},
+    description="Whether a patient who is likely there already is added all the same, as without this.",
+)
+
+
+def reject_duplicates(request: Request) -> bool:
+    value = request.query_params.get("on_duplicate")
+    refuse(["on_duplicate"] if value not in {None, "reject"} else [], "invalid", "Write reject or leave it out.")
+    return value is not None
 
 
 @extend_schema_view(list=extend_schema(parameters=[AS_OF, DELETED]), retrieve=extend_schema(parameters=[AS_OF]))
@@ -29,12 +45,12 @@ class PatientViewSet(ReadsRecordedViewSet, RestorableViewSet):
     queryset = Patient.objects.none()
     event_model = PatientEvent
     serializer_class = PatientSerializer
-    succeeded = frozenset(
-        {"retrieve", "update", "partial_update", "destroy", "restore", "access_log", "merge", "unmerge"}
-    )
     filterset_class = PatientFilter
     search_index = PATIENT_SEARCH
     ordering_fields = ["name", "created_at", "updated_at"]
+    succeeded = frozenset(
+        {"retrieve", "update", "partial_update", "destroy", "restore", "access_log", "duplicates", "merge", "unmerge"}
+    )
 
     def get_queryset(self) -> QuerySet:
         if self.as_of:
@@ -47,6 +63,38 @@ class PatientViewSet(ReadsRecordedViewSet, RestorableViewSet):
 
     def successor(self) -> str | None:
         return merges.successor(self.request.user, self.kwargs["pk"])
+
+    @extend_schema(
+        operation_id="patients_create",
+        summary="Add a patient",
+        description="With `on_duplicate=reject` 409 when the patient is likely there already: the member `duplicates` "
+        "of the problem lists them as `GET /api/patients/{id}/duplicates/` does.",
+        parameters=[ON_DUPLICATE],
+        responses={201: PatientSerializer, 409: PROBLEM},
+    )
+    def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().create(request, *args, **kwargs)
+
+    def perform_create(self, serializer: BaseSerializer) -> None:
+        if reject_duplicates(self.request):
+            owner_id = self.request.user.pk or 0
+            lock(owner_id)
+            twins = likely_twins(Patient(created_by_id=owner_id, **serializer.validated_data))
+            if twins:
+                raise Duplicate(duplicates=self.told(twins))
+        super().perform_create(serializer)
+
+    @extend_schema(operation_id="patients_duplicates", summary="List likely duplicates")
+    @action(detail=True, pagination_class=None, serializer_class=DuplicateSerializer, filter_backends=[])
+    def duplicates(self, request: Request, pk: int) -> Response:
+        """Your other patients who are likely the same person, the likeliest first, at most 20, each with the fields
+        that say so in `agrees_on`. No name has to be spelt the same."""
+        return Response(self.told(likely_twins(self.get_object())))
+
+    def told(self, twins: list[Twin]) -> Any:
+        """The twins as the client gets to see them, which is a read of their data."""
+        self.patients_read |= patients_of(twin.patient for twin in twins)
+        return DuplicateSerializer(twins, many=True, context=self.get_serializer_context()).data
 
     @extend_schema(operation_id="patients_access_log", responses=PatientAccessSerializer(many=True))
     @action(detail=True, url_path="access-log")

@@ -73,6 +73,14 @@ call 200 PUT "/api/patients/$patient/" '{"name":"John Smith","birth_date":"1992-
 call 200 PATCH "/api/patients/$patient/" '{"phone":"+91 80 5550 0100"}'
 call 400 POST /api/patients/ '{"name":"","age":-1}'
 
+title "Two records of one person"
+call 201 POST /api/patients/ '{"name":"J. Smith","identifier":"MRN 17"}'
+duplicate="$(field id)"
+call 200 POST "/api/patients/$patient/merge/" "{\"duplicate\":$duplicate}"
+call 410 GET "/api/patients/$duplicate/"
+call 200 POST "/api/patients/$patient/unmerge/" "{\"duplicate\":$duplicate}"
+call 204 DELETE "/api/patients/$duplicate/"
+
 title "Sent again, and changed meanwhile"
 key="Idempotency-Key: $user"
 call 201 POST /api/patients/ '{"name":"Mary Smith"}' "$key"

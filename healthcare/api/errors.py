@@ -52,6 +52,7 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
         # Only texts that were written here; DRF's own name what was sent.
         said = converted.detail if isinstance(converted, SAID_HERE) else ""
         response.data = problem(request, response.status_code, str(said) if isinstance(said, str) else "")
+        response.data |= getattr(converted, "members", {})
     if response.status_code == 503:
         response["Retry-After"] = "5"
     if isinstance(converted, Gone):

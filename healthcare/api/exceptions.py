@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from rest_framework import exceptions
 
@@ -13,6 +14,16 @@ class Conflict(exceptions.APIException):
     status_code = 409
     default_detail = "Something else depends on this."
     default_code = "conflict"
+
+
+class Duplicate(Conflict):
+    """What is to be added is likely there already; `members` are added to the problem (RFC 9457 section 3.2)."""
+
+    default_detail = "This is likely there already."
+
+    def __init__(self, **members: Any) -> None:
+        super().__init__()
+        self.members = members
 
 
 class Gone(exceptions.APIException):

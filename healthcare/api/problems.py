@@ -24,6 +24,35 @@ DETAILS = {
     500: "Something went wrong on our side; quote the request_id when you report it.",
     503: "The service is not available at the moment; try again soon.",
 }
+# The same in OpenAPI.
+TEXT = {"type": "string"}
+PROBLEM_ERROR = {
+    "type": "object",
+    "description": "One thing that is wrong with the request.",
+    "properties": {
+        "pointer": {**TEXT, "description": "Where, as a JSON pointer (RFC 6901) into the body; empty for all of it."},
+        "code": {**TEXT, "description": "What, for programs: `required`, `invalid`, `unique` and the like."},
+        "detail": {**TEXT, "description": "What, for people."},
+    },
+    "required": ["pointer", "code", "detail"],
+}
+PROBLEM_BODY = {
+    "type": "object",
+    "description": "An error (RFC 9457).",
+    "properties": {
+        "type": {**TEXT, "format": "uri-reference", "description": "Always `about:blank`: the status says it all."},
+        "title": {**TEXT, "description": "The status in words."},
+        "status": {"type": "integer", "minimum": 400, "maximum": 599},
+        "detail": {**TEXT, "description": "What happened, for people."},
+        "request_id": {**TEXT, "description": "The same as in `X-Request-Id`; quote it when you report a problem."},
+        "errors": {
+            "type": "array",
+            "items": {"$ref": "#/components/schemas/ProblemError"},
+            "description": "With status 400, when single fields are at fault.",
+        },
+    },
+    "required": ["type", "title", "status", "detail", "request_id"],
+}
 
 
 def problem(

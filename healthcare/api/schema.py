@@ -11,40 +11,12 @@ from rest_framework import serializers
 
 from healthcare.api import concurrency, idempotency, shaping, strict
 from healthcare.api.pagination import KeysetPagination
-from healthcare.api.problems import CONTENT_TYPE, DETAILS
+from healthcare.api.problems import CONTENT_TYPE, DETAILS, PROBLEM_BODY, PROBLEM_ERROR, TEXT
 
 # What an operation says of an error of its own: `@extend_schema(responses={409: PROBLEM})`.
 PROBLEM: None = None
 BODY_PROBLEMS = {400, 411, 413, 415}
 
-TEXT = {"type": "string"}
-PROBLEM_ERROR = {
-    "type": "object",
-    "description": "One thing that is wrong with the request.",
-    "properties": {
-        "pointer": {**TEXT, "description": "Where, as a JSON pointer (RFC 6901) into the body; empty for all of it."},
-        "code": {**TEXT, "description": "What, for programs: `required`, `invalid`, `unique` and the like."},
-        "detail": {**TEXT, "description": "What, for people."},
-    },
-    "required": ["pointer", "code", "detail"],
-}
-PROBLEM_BODY = {
-    "type": "object",
-    "description": "An error (RFC 9457).",
-    "properties": {
-        "type": {**TEXT, "format": "uri-reference", "description": "Always `about:blank`: the status says it all."},
-        "title": {**TEXT, "description": "The status in words."},
-        "status": {"type": "integer", "minimum": 400, "maximum": 599},
-        "detail": {**TEXT, "description": "What happened, for people."},
-        "request_id": {**TEXT, "description": "The same as in `X-Request-Id`; quote it when you report a problem."},
-        "errors": {
-            "type": "array",
-            "items": {"$ref": "#/components/schemas/ProblemError"},
-            "description": "With status 400, when single fields are at fault.",
-        },
-    },
-    "required": ["type", "title", "status", "detail", "request_id"],
-}
 HEADERS: dict[str, dict[str, Any]] = {
     "X-Request-Id": {"description": "Names this request in the server's log.", "required": True, "schema": TEXT},
     "Link": {
@@ -109,7 +81,7 @@ class ProblemAutoSchema(AutoSchema):
         operation["responses"] = dict(sorted(responses.items()))
         for code, response in responses.items():
             names = ["X-Request-Id", *HEADERS_OF_STATUS.get(code, [])]
-            if code == "200" and self._is_list_view():
+            if code == "200" and self._is_list_view() and self.view.pagination_class:  # type: ignore[attr-defined]
                 names += ["Link", "X-Total-Count"]
             if code < "300" and idempotency.taken_by(operation):
                 names.append("Idempotency-Replayed")
@@ -153,7 +125,8 @@ class ProblemAutoSchema(AutoSchema):
         """Lists are bare arrays: no envelope, and no component for one."""
 
     def _get_pagination_parameters(self) -> list[dict[str, Any]]:
-        return KeysetPagination().get_schema_operation_parameters(self.view) if self._is_list_view() else []
+        paged = self._is_list_view() and self.view.pagination_class is not None  # type: ignore[attr-defined]
+        return KeysetPagination().get_schema_operation_parameters(self.view) if paged else []
 
     def _insert_field_validators(self, field: serializers.Field, schema: dict[str, Any]) -> None:
         super()._insert_field_validators(field, schema)  # type: ignore[no-untyped-call]

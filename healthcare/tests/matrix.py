@@ -116,6 +116,7 @@ ROWS = [
     Row("api/patients/<int:pk>/merge/", "PRIVATE", {"POST": 200}, duplicate, "patient"),
     Row("api/patients/<int:pk>/unmerge/", "PRIVATE", {"POST": 200}, merged, "patient"),
     Row("api/patients/<int:pk>/doctors/", "PRIVATE", {"GET": 200}, records="patient"),
+    Row("api/patients/<int:pk>/duplicates/", "PRIVATE", {"GET": 200}, records="patient"),
     Row("api/patients/<int:pk>/history/", "PRIVATE", {"GET": 200}, records="patient"),
     Row("api/patients/<int:pk>/access-log/", "PRIVATE", {"GET": 200}, records="patient"),
     Row("api/doctors/<int:pk>/history/", "COMMON", {"GET": 200}, records="doctor"),

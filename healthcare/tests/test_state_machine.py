@@ -43,6 +43,12 @@ class Thing:
     tags: list[str]
     version: int = 1
     deleted: bool = False
+    into: "Thing | None" = None  # what it was merged into
+    moved: list[tuple["Assignment", bool]] = field(default_factory=list)  # by that, and whether it was primary before
+
+    @property
+    def missing(self) -> int:
+        return 410 if self.into else 404
 
 
 @dataclass
@@ -53,6 +59,7 @@ class Assignment:
     started_at: str
     primary: bool = False
     ended: bool = False
+    ended_by: Thing | None = None  # the duplicate whose merge ended it
 
 
 @dataclass
@@ -77,6 +84,26 @@ class World:
     def treating(self, doctor: Thing) -> list[Assignment]:
         active = [one for one in self.assignments if one.doctor is doctor and not one.ended]
         return [one for one in active if not one.patient.deleted]
+
+    def merge(self, duplicate: Thing, survivor: Thing) -> None:
+        kept = self.assigned(survivor)
+        for one in [one for one in self.assignments if one.patient is duplicate]:
+            twice = not one.ended and any(other.doctor is one.doctor for other in kept)
+            second = not one.ended and not twice and one.primary and any(other.primary for other in kept)
+            one.patient, one.ended, one.primary = survivor, one.ended or twice, one.primary and not second
+            one.ended_by = duplicate if twice else one.ended_by
+            duplicate.moved.append((one, second))
+        duplicate.into, duplicate.deleted, duplicate.version = survivor, True, duplicate.version + 1
+
+    def unmerge(self, duplicate: Thing) -> None:
+        primary = False
+        for one, second in sorted(duplicate.moved, key=lambda moved: moved[0].ended or not moved[0].primary):
+            one.patient, one.primary = duplicate, one.primary or second
+            one.ended &= one.ended_by is not duplicate
+            if not one.ended:
+                one.primary, primary = one.primary and not primary, primary or one.primary
+            one.ended |= one.doctor.deleted  # who has left since
+        duplicate.into, duplicate.deleted, duplicate.version, duplicate.moved = None, False, duplicate.version + 1, []
 
 
 def pick(things: list[One], which: int) -> One:
@@ -114,7 +141,7 @@ class Calls(RuleBasedStateMachine):
 
     def change(self, kind: str, thing: Thing, name: str, **headers: str) -> None:
         answer = self.call("PATCH", f"/api/{kind}/{thing.id}/", {"name": name}, **headers)
-        assert answer.status_code == (404 if thing.deleted else 200), answer.content
+        assert answer.status_code == (thing.missing if thing.deleted else 200), answer.content
         if not thing.deleted:
             thing.version += thing.name != name
             thing.name = name
@@ -128,14 +155,16 @@ class Calls(RuleBasedStateMachine):
 
     def restore(self, kind: str, thing: Thing) -> None:
         answer = self.call("POST", f"/api/{kind}/{thing.id}/restore/")
-        assert answer.status_code == 200
+        assert answer.status_code == (410 if thing.into else 200)
+        if thing.into:
+            return
         thing.version += thing.deleted
         thing.deleted = False
         self.seen(thing, answer)
 
     def delete(self, kind: str, thing: Thing, status: int) -> None:
         answer = self.call("DELETE", f"/api/{kind}/{thing.id}/")
-        assert answer.status_code == (404 if thing.deleted else status), answer.content
+        assert answer.status_code == (thing.missing if thing.deleted else status), answer.content
         if answer.status_code == 204:
             thing.deleted = True
             thing.version += 1
@@ -171,7 +200,7 @@ class Calls(RuleBasedStateMachine):
         passed = patient.tags if patient.deleted else patient.tags[:-1]
         for method in ("PATCH", "PUT", "DELETE") if passed else ():
             answer = self.call(method, f"/api/patients/{patient.id}/", {"name": name}, If_Match=pick(passed, past))
-            assert answer.status_code == (404 if patient.deleted else 412)
+            assert answer.status_code == (patient.missing if patient.deleted else 412)
 
     @rule(which=WHICH)
     def delete_patient(self, which: int) -> None:
@@ -185,7 +214,7 @@ class Calls(RuleBasedStateMachine):
     @rule(which=WHICH)
     def restore_patient(self, which: int) -> None:
         patient = pick(self.world.patients, which)
-        if patient.deleted:
+        if patient.deleted and not patient.into:
             for assignment in self.world.assigned(patient):
                 assignment.ended |= assignment.doctor.deleted  # who has left since
         self.restore("patients", patient)
@@ -231,7 +260,29 @@ class Calls(RuleBasedStateMachine):
         refused = primary and taken and not (one.ended or end)
         assert answer.status_code == (404 if one.patient.deleted else 400 if refused else 200), answer.content
         if answer.status_code == 200:
-            one.primary, one.ended = primary, one.ended or end
+            one.primary, one.ended, one.ended_by = primary, one.ended or end, None if end else one.ended_by
+
+    @rule(of=WHICH, into=WHICH)
+    def merge(self, of: int, into: int) -> None:
+        duplicate, survivor = pick(self.world.patients, of), pick(self.world.patients, into)
+        answer = self.call("POST", f"/api/patients/{survivor.id}/merge/", {"duplicate": duplicate.id})
+        refused = duplicate is survivor or duplicate.deleted
+        assert answer.status_code == (survivor.missing if survivor.deleted else 400 if refused else 200), answer.content
+        if answer.status_code == 200:
+            self.world.merge(duplicate, survivor)
+            self.seen(survivor, answer)
+
+    @rule(of=WHICH)
+    def unmerge(self, of: int) -> None:
+        duplicate = pick([one for one in self.world.patients if one.into] or self.world.patients, of)
+        survivor = duplicate.into or duplicate
+        answer = self.call("POST", f"/api/patients/{survivor.id}/unmerge/", {"duplicate": duplicate.id})
+        expected = survivor.missing if survivor.deleted else 200 if duplicate.into else 400
+        assert answer.status_code == expected, answer.content
+        if answer.status_code == 200:
+            self.world.unmerge(duplicate)
+            self.seen(survivor, answer)
+            self.seen(duplicate, self.call("GET", f"/api/patients/{duplicate.id}/"))
 
     @rule(name=NAMES)
     def create_with_a_key(self, name: str) -> None:
@@ -271,12 +322,13 @@ class Calls(RuleBasedStateMachine):
         for query, deleted in (("", False), ("&deleted=true", True)):
             rows = self.call("GET", f"/api/{kind}/?limit=500{query}").json()
             shown = [(row["id"], row["name"], row["version"]) for row in rows]
-            assert shown == [(one.id, one.name, one.version) for one in things if one.deleted == deleted][::-1]
+            there = [one for one in things if one.deleted == deleted and not one.into]
+            assert shown == [(one.id, one.name, one.version) for one in there][::-1]
 
     def treating_doctors_show_the_world(self) -> None:
         for patient in self.world.patients:
             answer = self.call("GET", f"/api/patients/{patient.id}/doctors/")
-            assert answer.status_code == (404 if patient.deleted else 200)
+            assert answer.status_code == (patient.missing if patient.deleted else 200)
             if not patient.deleted:
                 doctors = [(row["id"], row["name"], row["mapping"]) for row in answer.json()]
                 treating = self.world.assigned(patient)[::-1]

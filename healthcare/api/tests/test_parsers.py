@@ -84,5 +84,5 @@ def test_any_other_type_is_415(as_alice: LoggedInClient, kind: str) -> None:
 
 @pytest.mark.parametrize("accept", ["text/html", "application/xml", "image/*;q=0.1", "nonsense", ""])
 def test_the_answer_is_json_whatever_is_asked_for(as_alice: LoggedInClient, accept: str) -> None:
-    answer = as_alice.get("/api/patients/?format=api", HTTP_ACCEPT=accept)
+    answer = as_alice.get("/api/patients/", HTTP_ACCEPT=accept)
     assert (answer.status_code, answer.headers["Content-Type"], answer.json()) == (200, "application/json", [])

@@ -132,7 +132,7 @@ def test_search_can_be_made_anew(as_alice: LoggedInClient, alice: User, capsys: 
 @pytest.mark.django_db(transaction=True)
 def test_migrating_fills_the_terms_of_the_patients_that_are_there(alice: User) -> None:
     try:
-        call_command("migrate", "patients", "0006", verbosity=0)
+        call_command("migrate", "patients", "0007", verbosity=0)
         with connection.cursor() as cursor:
             cursor.execute(
                 "INSERT INTO patients_patient (name, gender, deceased, identifier, phone, email, address, version,"
