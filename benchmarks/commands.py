@@ -9,7 +9,7 @@ import django
 from benchmarks.targets import ENVIRONMENT, PROJECT
 
 BUILD = PROJECT / "build" / "benchmarks"
-RESULTS = PROJECT / "benchmarks" / "RESULTS.md"
+SAVED = {"compare": "RESULTS.md", "growth": "GROWTH.md", "memory": "MEMORY.md"}
 COMMANDS = {
     "compare": "ours and every reference in turn (the default)",
     "guard": "fails, and names the operation, when one asks PostgreSQL more often or costs more than it did",
@@ -31,7 +31,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, help="length of one slice")
     parser.add_argument("--operations", type=names, default=[], help="some of them, comma-separated")
     parser.add_argument("--servers", type=names, default=[], help="some of them, comma-separated")
-    parser.add_argument("--save", action="store_true", help="keep what came out: the table, the guard's limits")
+    parser.add_argument("--save", action="store_true", help="keep what came out: the tables, the guard's limits")
     parser.add_argument("--requests", type=int, default=1_000_000, help="of the command memory")
     options = parser.parse_args(arguments)
     options.rounds = options.rounds or (1 if options.quick else 5)
@@ -65,5 +65,5 @@ def run(arguments: list[str]) -> None:
     except (UnequalError, guard.Regressed) as error:
         sys.exit(f"benchmarks: {error}")
     print(text)
-    if options.save and options.command == "compare":
-        RESULTS.write_text(text, encoding="utf-8")
+    if options.save and options.command in SAVED:
+        (PROJECT / "benchmarks" / SAVED[options.command]).write_text(text, encoding="utf-8")

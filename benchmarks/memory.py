@@ -4,7 +4,7 @@ import argparse
 from itertools import cycle
 from pathlib import Path
 
-from benchmarks import load, processor
+from benchmarks import load, processor, report
 from benchmarks.answers import UnequalError
 from benchmarks.data import FEW
 from benchmarks.operations import SEARCHES, requests
@@ -37,10 +37,16 @@ def run(options: argparse.Namespace, folder: Path) -> str:
             say(f"{answered:9,} requests, {name}: {shown(now)}")
     if max(idle) > IDLE * MIB or max(now) > max(early) * GROWTH:
         raise UnequalError(f"A process holds too much: {shown(idle)} idle, {shown(now)} after {answered:,} requests.")
-    return (
-        f"Memory of each process (RSS): {shown(idle)} idle (at most {IDLE} allowed), {shown(early)} after "
-        f"the first tenth, {shown(now)} after {answered:,} requests (at most {GROWTH - 1:.0%} more allowed).\n"
-    )
+    return f"""# Memory
+
+{report.machine()}. What each process holds (RSS):
+
+| idle | after the first tenth | after {answered:,} requests |
+|---|---|---|
+{report.row(shown(idle), shown(early), shown(now))}
+
+Allowed are {IDLE} MiB idle, and {GROWTH - 1:.0%} more at the end than after the first tenth.
+"""
 
 
 def shown(sizes: list[int]) -> str:

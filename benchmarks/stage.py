@@ -29,10 +29,12 @@ def set_up(
     databases.prepare(others)
     logged_in = {name: log_in(name, others) for name in callers}
     say("Copying the database…")
-    urls = {kind: databases.copy(kind, others) for kind in sorted({target.database for target in wanted})}
-    databases.use("postgres")
-    databases.settle()
+    kinds = sorted({target.database for target in wanted})
     with ExitStack() as stack:
+        stack.callback(databases.drop, kinds, others)
+        urls = {kind: databases.copy(kind, others) for kind in kinds}
+        databases.use("postgres")
+        databases.settle()
         say("Starting " + ", ".join(target.name for target in wanted) + "…")
         servers = [
             stack.enter_context(serving(target, urls[target.database], folder / f"{target.name}.log"))
