@@ -13,7 +13,7 @@ from django.utils import timezone
 
 
 class Derived(property):
-    """What a record answers beyond its columns, in Python and in SQL over those columns alike."""
+    """What a record answers beyond its columns, in Python and in SQL over those columns alike; `{today}` is the day."""
 
     def __init__(self, getter: Callable[[Any], Any], sql: str = "") -> None:
         super().__init__(getter)

@@ -112,8 +112,8 @@ class Patient(OwnedModel):
         super().save(*args, **kwargs)  # type: ignore[arg-type]
 
     @derived("""(CASE
-        WHEN birth_date IS NOT NULL THEN greatest(0, date_part('year', age(current_date, birth_date)))
-        WHEN birth_year IS NOT NULL THEN greatest(0, date_part('year', current_date) - birth_year)
+        WHEN birth_date IS NOT NULL THEN greatest(0, date_part('year', age({today}, birth_date)))
+        WHEN birth_year IS NOT NULL THEN greatest(0, date_part('year', {today}) - birth_year)
     END)::int""")
     def age(self) -> int | None:
         """Whole years today; exact with a birth date, within one year with a birth year alone."""

@@ -9,6 +9,7 @@ One simple query holds two statements and is one transaction: the first enters t
 reads behind row-level security and records the read. Without a living session the first enters as nobody.
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from inspect import unwrap
@@ -21,13 +22,14 @@ from django.db import Error, connection, transaction
 from django.db.models import F, QuerySet
 from django.db.models.expressions import RawSQL
 from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
 from rest_framework.exceptions import APIException
 from rest_framework.permissions import AllowAny, IsAuthenticated, IsAuthenticatedOrReadOnly
 from rest_framework.request import Request
 
 from healthcare.api.concurrency import entity_tag
-from healthcare.api.cursors import Cursor, Keyset
-from healthcare.api.json_sql import row_as_json
+from healthcare.api.cursors import LARGEST_ID, Cursor, Keyset
+from healthcare.api.json_sql import TODAY, row_as_json
 from healthcare.api.pagination import DEFAULT_LIMIT, KeysetPagination, read_limit
 from healthcare.api.prepared import failed, prepared
 from healthcare.isolation.caller import Entry
@@ -125,6 +127,8 @@ def answer(viewset: Any, actions: dict[str, str], request: HttpRequest, kwargs: 
 
 
 def place_of(request: HttpRequest, action: str, kwargs: dict[str, Any]) -> Place | None:
+    if kwargs.get("pk", 0) > LARGEST_ID:
+        return None
     if not request.META["QUERY_STRING"]:
         return Place("=", kwargs["pk"], 1) if action == "retrieve" else Place("", 0, DEFAULT_LIMIT)
     asked = request.GET
@@ -141,17 +145,19 @@ def read(
     viewset: Any, action: str, shape: Shape, request: HttpRequest, entry: Entry, place: Place
 ) -> list[tuple[int, str]]:
     """Key and JSON of the rows within the limit, and of the next one; none where the plain way has to look."""
-    known = {CALLER: entry.caller, KEY: place.key}
-    parameters = [known.get(value, value) for value in shape.parameters]
+    known = {CALLER: entry.caller, KEY: place.key, TODAY: timezone.localdate()}
+    parameters = [*entry.parameters, *(known.get(value, value) for value in shape.parameters)]
     recording = viewset.recording(action, request, entry.caller)
+    if recording:
+        parameters += recording[1]
+    parameters.append(str(entry.caller or ""))
     reading = statement(shape.sql, recording and recording[0], place.limit)
     connection.health_check_done = True  # when it has died, the plain way finds out and mends it
     try:
-        with connection.cursor() as cursor:
+        # Within a transaction a failure must not be the end of that.
+        with transaction.atomic() if connection.in_atomic_block else nullcontext(), connection.cursor() as cursor:
             sql = prepared(connection.connection, reading) if place.limit in PREPARED else reading
-            cursor.execute(
-                f"{entry.sql};\n{sql}", [*entry.parameters, *parameters, *(recording[1] if recording else [])]
-            )
+            cursor.execute(f"{entry.sql};\n{sql}", parameters)
             rows: list[tuple[int, str]] = cursor.fetchall()
             return rows
     except Error as error:
@@ -165,7 +171,9 @@ def statement(scope: str, recording: str | None, limit: int) -> str:
     recorded = ""
     if recording:
         recorded = f",\nshown AS (SELECT noted FROM page LIMIT {limit}),\nrecorded AS ({recording})"  # noqa: S608
-    return f"WITH page AS MATERIALIZED ({scope} LIMIT {limit + 1}){recorded}\nSELECT key, content FROM page"  # noqa: S608  (SQL of our own)
+    # Whoever sent a token that is no longer good gets nothing, not even what is public.
+    rows = "SELECT key, content FROM page WHERE %s = current_setting('app.user_id')"
+    return f"WITH page AS MATERIALIZED ({scope} LIMIT {limit + 1}){recorded}\n{rows}"  # noqa: S608  (SQL of our own)
 
 
 def record(shape: Shape, rows: list[tuple[int, str]]) -> HttpResponse:
@@ -207,7 +215,7 @@ def compiled(viewset: Any, get_queryset: Any, actions: Any, direction: str, anon
         scope = chosen(view.filter_queryset(view.get_queryset()), direction)
         if scope.query.annotations or scope.query.select_related:
             return None
-        rows = scope.values(key=F("pk"), noted=F(viewset.noted()), content=RawSQL(row, []))  # noqa: S611
+        rows = scope.values(key=F("pk"), noted=F(viewset.noted()), content=RawSQL(*row))  # noqa: S611
         sql, parameters = rows.query.get_compiler(connection=connection).as_sql()
     except (APIException, EmptyResultSet):
         return None

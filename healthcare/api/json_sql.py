@@ -1,6 +1,7 @@
 """JSON as PostgreSQL builds it: for every field of a serializer the SQL of what its `to_representation` gives."""
 
 from functools import cache
+from typing import Any
 
 from django.core.exceptions import FieldDoesNotExist
 from django.db import models
@@ -17,13 +18,14 @@ SAME_IN_JSON = (
     models.IntegerField,
 )
 # ISO 8601 with microseconds where there are any. The session's time zone is UTC, as all of Django's are here.
+TODAY = object()  # stands for the day among the parameters
 MOMENT = """replace(to_char("{}", 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '.000000Z', 'Z')"""
 
 
 @cache
-def row_as_json(serializer: type[serializers.Serializer]) -> str | None:
+def row_as_json(serializer: type[serializers.Serializer]) -> tuple[str, list[Any]] | None:
     """An expression over the columns of the model's row that gives the record's JSON as text, byte for byte what the
-    serializer and the renderer give; None for a serializer that does anything of its own."""
+    serializer and the renderer give, and its parameters; None for a serializer that does anything of its own."""
     if serializer.to_representation is not serializers.Serializer.to_representation:
         return None
     columns = []
@@ -38,7 +40,8 @@ def row_as_json(serializer: type[serializers.Serializer]) -> str | None:
     row = ", ".join(
         f'"{table.db_table}"."{column.column}"' for column in table.concrete_fields
     )  # tells joined ones apart
-    return f"(SELECT row_to_json(record) FROM (SELECT {', '.join(columns)} FROM (SELECT {row}) AS own) AS record)::text"  # noqa: S608  (names of our own)
+    sql = f"(SELECT row_to_json(record) FROM (SELECT {', '.join(columns)} FROM (SELECT {row}) AS own) AS record)::text"  # noqa: S608  (names of our own)
+    return sql.replace("{today}", "%s::date"), [TODAY] * sql.count("{today}")
 
 
 def expression_of(model: type[models.Model], name: str, field: serializers.Field) -> str | None:

@@ -81,11 +81,21 @@ class RecordViewSet(DirectReads, IdempotentMixin, ConditionalRequests, StrictVie
         raise NotImplementedError
 
     def filter_queryset(self, queryset: QuerySet) -> QuerySet:
+        """What is read to be changed stays as it is until it has been."""
         rows = super().filter_queryset(queryset)
         return rows.locked() if self.request.method in {"PUT", "PATCH"} else rows  # type: ignore[attr-defined]
 
+    def found(self) -> Any:
+        try:
+            return super().get_object()
+        except Http404:
+            if self.request.method not in {"PUT", "PATCH"}:
+                raise
+            # Who waited for a row that has moved to another patient meanwhile finds it at a second look.
+            return super().get_object()
+
     def get_object(self) -> Any:
-        record = super().get_object()
+        record = self.found()
         self.require(record)
         self.include([record])
         return record

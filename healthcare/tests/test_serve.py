@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -48,8 +49,8 @@ class Serving:
     def workers(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children()
 
-    def answers(self, timeout: float = PATIENCE) -> bool:
-        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+    def answers(self) -> bool:
+        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             client.request("GET", "/api/doctors/")
             return client.getresponse().status == 200
@@ -125,8 +126,7 @@ def test_a_request_in_flight_is_answered_before_the_stop(serve: Callable[..., Se
     assert client.sock.recv(100).startswith(b"HTTP/1.1 100 ")  # so the worker reads the body already
     client.send(body[:10])
     serving.process.send_signal(signal.SIGTERM)
-    # A worker that stops leaves what arrives now in the kernel's queue.
-    eventually(lambda: not serving.answers(timeout=1))
+    time.sleep(1)  # for the workers to hear of it; on a machine so busy that they have not, this shows nothing
     client.send(body[10:])
     response = client.getresponse()
     assert (response.status, json.loads(response.read())["username"]) == (201, "alice")

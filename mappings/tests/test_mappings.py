@@ -151,7 +151,7 @@ def test_a_deleted_patients_assignments_are_hidden_and_kept(
 
 DOCTORS = ["session and user of the token", "the patient", "the page with its doctors", "the row of the access log"]
 LISTS = {
-    "/api/mappings/": ["session and user of the token", "the page", "the row of the access log"],
+    "/api/mappings/": ["entering as the caller, the page and the row of the access log"],
     "/api/mappings/{}/": DOCTORS,
     "/api/patients/{}/doctors/": DOCTORS,
 }
