@@ -73,6 +73,13 @@ call 200 PUT "/api/patients/$patient/" '{"name":"John Smith","birth_date":"1992-
 call 200 PATCH "/api/patients/$patient/" '{"phone":"+91 80 5550 0100"}'
 call 400 POST /api/patients/ '{"name":"","age":-1}'
 
+title "Finding"
+call 200 GET "/api/patients/?search=jon%20smyth"
+call 200 GET "/api/patients/?gender=M&age_min=30&ordering=-updated_at&fields=id,name&include=doctors"
+call 400 GET "/api/patients/?gendre=M"
+call 200 GET "/api/patients/$patient/duplicates/"
+call 409 POST "/api/patients/?on_duplicate=reject" '{"name":"Smith, John","birth_date":"1992-03-14"}'
+
 title "Two records of one person"
 call 201 POST /api/patients/ '{"name":"J. Smith","identifier":"MRN 17"}'
 duplicate="$(field id)"

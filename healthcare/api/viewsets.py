@@ -57,7 +57,7 @@ class RecordViewSet(DirectReads, IdempotentMixin, ConditionalRequests, StrictVie
 
     def get_serializer_context(self) -> dict[str, Any]:
         context = {**super().get_serializer_context(), "shape": getattr(self, "shape", None)}
-        describing = getattr(self, "swagger_fake_view", False)
+        describing = getattr(self, "swagger_fake_view", False) and self.serializer_class is type(self).serializer_class
         return context | ({"inclusions": self.inclusions} if describing or self.action in self.shaped else {})
 
     def include(self, records: list[Any]) -> None:

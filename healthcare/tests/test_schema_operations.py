@@ -9,6 +9,7 @@ OPERATIONS = {
     "auth_sessions_list", "auth_sessions_destroy",
     "patients_list", "patients_create", "patients_retrieve", "patients_update", "patients_partial_update",
     "patients_destroy", "patients_restore", "patients_doctors", "patients_history_list", "patients_access_log",
+    "patients_duplicates", "patients_merge", "patients_unmerge",
     "doctors_list", "doctors_create", "doctors_retrieve", "doctors_update", "doctors_partial_update", "doctors_destroy",
     "doctors_restore", "doctors_history_list", "doctors_patients",
     "mappings_list", "mappings_create", "mappings_doctors", "mappings_partial_update", "mappings_destroy",
@@ -20,15 +21,22 @@ UNKEYED = {"auth_login", "auth_refresh"}
 # Single records, whose state has a tag: those that are read, and those that are written.
 READ = {"auth_me", "patients_retrieve", "doctors_retrieve"}
 WRITTEN = {
-    "auth_me_update", "mappings_partial_update", "mappings_destroy",
+    "auth_me_update", "mappings_partial_update", "mappings_destroy", "patients_merge", "patients_unmerge",
     *(f"{of}_{name}" for of in ("patients", "doctors") for name in ("update", "partial_update", "destroy", "restore")),
 }  # fmt: skip
 PAGED = {"limit", "cursor", "count"}
 # What else a query may say.
+THEN, ORDERED = {"as_of", "fields"}, {"as_of", "fields", "ordering"}
 QUERY = {
-    "patients_list": {"as_of", "deleted"}, "patients_retrieve": {"as_of"}, "patients_doctors": {"as_of"},
-    "doctors_list": {"as_of", "deleted"}, "doctors_retrieve": {"as_of"},
-    "mappings_list": {"as_of"}, "mappings_doctors": {"as_of"},
+    "patients_list": ORDERED | {
+        "deleted", "search", "include", "doctor", "gender", "identifier", "age_min", "age_max",
+        *(f"{moment}_{side}" for moment in ("birth_date", "created", "updated") for side in ("after", "before")),
+    },
+    "patients_create": {"on_duplicate"}, "patients_retrieve": THEN | {"include"},
+    "patients_doctors": {"as_of", "active"}, "doctors_patients": {"as_of", "active"},
+    "doctors_list": ORDERED | {"deleted", "search", "specialization", "hospital", "license_number"},
+    "doctors_retrieve": THEN,
+    "mappings_list": ORDERED | {"active", "patient", "doctor", "role"}, "mappings_doctors": {"as_of", "active"},
 }  # fmt: skip
 
 
@@ -90,8 +98,8 @@ def test_the_errors_of_an_operation_follow_from_what_it_takes():
     statuses = {name: {s for s in operation["responses"] if s >= "400"} for name, operation in by_name().items()}
     assert statuses["patients_list"] == {"400", "401", "503"}
     assert statuses["patients_create"] == {"400", "401", "409", "411", "413", "415", "422", "503"}
-    assert statuses["patients_retrieve"] == {"400", "401", "404", "412", "503"}
-    assert statuses["patients_update"] == {"400", "401", "404", "411", "412", "413", "415", "503"}
+    assert statuses["patients_retrieve"] == {"400", "401", "404", "410", "412", "503"}
+    assert statuses["patients_update"] == {"400", "401", "404", "410", "411", "412", "413", "415", "503"}
     assert statuses["doctors_destroy"] == {"400", "401", "404", "409", "412", "503"}
     assert statuses["auth_login"] == {"400", "401", "411", "413", "415", "429", "503"}
     assert statuses["auth_register"] == {"400", "409", "411", "413", "415", "422", "429", "503"}
@@ -114,7 +122,7 @@ def test_every_answer_names_its_headers():
 def test_a_list_is_a_bare_array_with_keyset_parameters():
     for name, operation in by_name().items():
         schema = operation["responses"].get("200", {}).get("content", {}).get("application/json", {}).get("schema", {})
-        assert (schema.get("type") == "array") == is_list(name), name
+        assert (schema.get("type") == "array") == (is_list(name) or name == "patients_duplicates"), name
         assert parameters(operation, "query") == (PAGED if is_list(name) else set()) | QUERY.get(name, set()), name
 
 
@@ -124,6 +132,7 @@ def test_the_headers_that_make_a_call_conditional_or_safe_to_repeat_are_describe
         expected = {"If-Match"} if name in READ | WRITTEN else set()
         expected |= {"If-None-Match"} if name in READ else set()
         expected |= {"Idempotency-Key"} if method == "POST" and name not in UNKEYED else set()
+        expected |= {"Prefer"} if method in {"POST", "PUT", "PATCH"} else set()
         assert parameters(operation, "header") == expected, name
         assert ("304" in operation["responses"]) == (name in READ), name
 
@@ -132,6 +141,7 @@ def test_both_ways_to_a_patients_doctors_name_each_other():
     doctors, twin = by_name()["mappings_doctors"], by_name()["patients_doctors"]
     assert "/api/patients/{id}/doctors/" in doctors["description"]
     assert "/api/mappings/{id}/" in twin["description"]
-    assert by_name()["mappings_partial_update"]["parameters"][0]["description"] == "The id of an assignment."
+    whose = next(p for p in by_name()["mappings_partial_update"]["parameters"] if p["in"] == "path")
+    assert whose["description"] == "The id of an assignment."
     whose = next(parameter for parameter in doctors["parameters"] if parameter["in"] == "path")
     assert whose["description"] == "The id of a patient of yours."
