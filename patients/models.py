@@ -190,6 +190,12 @@ class PastPatient(Event):
 
 
 PATIENT_SEARCH = searchable(
-    Patient, owner="created_by", name="name", identifier="identifier", phone="phone", email="email"
+    Patient,
+    owner="created_by",
+    successor="merged_into",
+    name="name",
+    identifier="identifier",
+    phone="phone",
+    email="email",
 )
 PatientEvent: Any = remember(Patient, PastPatient, listed_by=["created_by"])

@@ -10,12 +10,14 @@ INDEXES: list["Index"] = []
 
 @dataclass(frozen=True)
 class Index:
-    """The tables of a searchable model, and its columns; `owner` is empty where everybody finds every record."""
+    """The tables of a searchable model, and its columns. `owner` is empty where everybody finds every record;
+    `successor` names the record that has taken the place of one, and is found by what that one said as well."""
 
     table: str
     terms: str
     words: str
     owner: str = ""
+    successor: str = ""
     name: str = ""
     identifier: str = ""
     phone: str = ""
@@ -46,8 +48,9 @@ class Word(models.Model):
         abstract = True
 
 
-def searchable(model: type[Model], *, owner: str = "", **columns: str) -> Index:
-    """Makes `<Model>Term` and `<Model>Word`. `columns` name what is the `name`, `identifier`, `phone` and `email`.
+def searchable(model: type[Model], **columns: str) -> Index:
+    """Makes `<Model>Term` and `<Model>Word`. `columns` name the model's fields that are what `Index` describes: its
+    `owner`, `successor`, `name`, `identifier`, `phone` and `email`.
 
     The migration that creates the two tables keeps and fills them with the operation `KeepTerms`.
     """
@@ -56,9 +59,7 @@ def searchable(model: type[Model], *, owner: str = "", **columns: str) -> Index:
     words = make(model, "Word", Word, models.Index(fields=["owner", "word"], name=f"{name}_vocabulary"))
     named = {field.name: str(field.column) for field in model._meta.concrete_fields}
     kept = {kind: named[field] for kind, field in columns.items()}
-    index = Index(
-        model._meta.db_table, terms._meta.db_table, words._meta.db_table, named[owner] if owner else "", **kept
-    )
+    index = Index(model._meta.db_table, terms._meta.db_table, words._meta.db_table, **kept)
     INDEXES.append(index)
     return index
 

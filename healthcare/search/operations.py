@@ -82,7 +82,7 @@ class KeepTerms(SearchOperation):
         run(connection, f"DROP INDEX IF EXISTS {index.words}_similar; TRUNCATE {index.terms}, {index.words}")
         run(connection, upkeep.near(index, extensions.path, similar=extensions.similarity))
         run(connection, upkeep.keep(index))
-        run(connection, upkeep.add_terms(index, index.table))
+        run(connection, upkeep.add_terms(index))
         if extensions.similarity:
             classes = f"owner, word {extensions.schemas['pg_trgm']}.gin_trgm_ops"
             run(

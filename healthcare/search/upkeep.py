@@ -5,16 +5,25 @@ from dataclasses import asdict
 from healthcare.isolation import CALLER
 from healthcare.search.index import Index
 
-# What a statement adds, of the rows named `one`: their terms, and the words that the vocabulary does not have yet.
+# What a statement adds, of some rows: their terms, and the words that the vocabulary does not have yet.
 ADD = """
 WITH made AS (
     INSERT INTO {terms} (owner, hidden, term, record)
-    SELECT DISTINCT {owner}, one.deleted_at IS NOT NULL, term, one.id
-    FROM {{rows}} one, search_terms({values}) term {{which}}
+    SELECT DISTINCT {owner}, deleted_at IS NOT NULL, term, id FROM {rows}, search_terms({values}) term
     RETURNING owner, term
 )
 INSERT INTO {words} (owner, word) SELECT DISTINCT owner, term FROM made
 WHERE term !~ '[ :]' AND NOT EXISTS (SELECT FROM {words} known WHERE known.owner = made.owner AND known.word = term)
+"""
+# The records whose place no other one has taken, each with those whose place it took: it is found by their words too.
+FAMILIES = """
+(
+    WITH RECURSIVE family(id, deleted_at, member) AS (
+        SELECT id, deleted_at, id FROM {table} WHERE {successor} IS NULL {which}
+        UNION ALL SELECT family.id, family.deleted_at, merged.id FROM {table} merged, family WHERE {successor} = member
+    )
+    SELECT family.id, family.deleted_at, {columns} FROM family JOIN {table} said ON said.id = member
+) AS families
 """
 # It works with its owner's rights, since callers may not write terms, and with a pinned search path. A statement at a
 # time, so that to add many records at once costs little more than their rows.
@@ -28,32 +37,36 @@ DECLARE
     touched bigint[];
 BEGIN
     IF TG_OP = 'INSERT' THEN
-        touched := ARRAY(SELECT id FROM new_rows);
+        {add_new};
+        RETURN NULL;
     ELSIF TG_OP = 'DELETE' THEN
-        touched := ARRAY(SELECT id FROM old_rows);
+        touched := ARRAY(SELECT unnest(ARRAY[id, {successor}]) FROM old_rows);
     ELSE
         touched := ARRAY(
             SELECT id FROM (
-                SELECT id, {owner} AS owner, deleted_at IS NULL AS shown, {values} FROM new_rows
-                EXCEPT SELECT id, {owner}, deleted_at IS NULL, {values} FROM old_rows
+                SELECT id, {owner} AS owner, deleted_at IS NULL AS shown, {successor} AS next, {values} FROM new_rows
+                EXCEPT SELECT id, {owner}, deleted_at IS NULL, {successor}, {values} FROM old_rows
             ) changed);
+        touched := touched || ARRAY(SELECT {successor} FROM old_rows WHERE id = ANY(touched));
     END IF;
     IF touched = '{{}}' THEN
         RETURN NULL;
     END IF;
-    IF TG_OP <> 'INSERT' THEN
-        DELETE FROM {terms} WHERE record = ANY(touched);
+    touched := touched || ARRAY(
+        WITH RECURSIVE ahead(id, next) AS (
+            SELECT id, {successor} FROM {table} WHERE id = ANY(touched)
+            UNION SELECT successor.id, {successor} FROM {table} successor JOIN ahead ON successor.id = next
+        ) SELECT id FROM ahead);
+    DELETE FROM {terms} WHERE record = ANY(touched);
+    {add_touched};
+    IF TG_OP = 'DELETE' THEN
+        LOCK TABLE {words} IN SHARE ROW EXCLUSIVE MODE;
+        DELETE FROM {words} USING (SELECT DISTINCT {owner} AS id FROM old_rows) owners
+        WHERE owner = owners.id AND NOT EXISTS (
+            SELECT FROM {terms} used
+            WHERE used.owner = owners.id AND used.hidden IN (true, false) AND used.term = word
+        );
     END IF;
-    IF TG_OP <> 'DELETE' THEN
-        {add};
-        RETURN NULL;
-    END IF;
-    LOCK TABLE {words} IN SHARE ROW EXCLUSIVE MODE;
-    DELETE FROM {words} USING (SELECT DISTINCT {owner} AS id FROM old_rows) owners
-    WHERE owner = owners.id AND NOT EXISTS (
-        SELECT FROM {terms} used
-        WHERE used.owner = owners.id AND used.hidden IN (true, false) AND used.term = word
-    );
     RETURN NULL;
 END $$;
 
@@ -158,16 +171,22 @@ def values(index: Index) -> str:
     )
 
 
+def fields(index: Index) -> dict[str, str]:
+    own = {"owner": index.owner or "0", "successor": index.successor or "NULL::bigint", "values": values(index)}
+    return asdict(index) | own
+
+
 def keep(index: Index) -> str:
     """Creates the trigger, or replaces it."""
-    add = add_terms(index, "new_rows", "WHERE one.id = ANY(touched)")
-    return KEEP.format(**asdict(index) | {"owner": index.owner or "0", "values": values(index), "add": add})
+    add_new = ADD.format(rows="new_rows", **fields(index))
+    return KEEP.format(add_new=add_new, add_touched=add_terms(index, "AND id = ANY(touched)"), **fields(index))
 
 
-def add_terms(index: Index, rows: str, which: str = "") -> str:
-    """Adds the terms of some rows, and the words that are new."""
-    filled = ADD.format(**asdict(index) | {"owner": index.owner or "0", "values": values(index)})
-    return filled.format(rows=rows, which=which)
+def add_terms(index: Index, which: str = "") -> str:
+    """Adds the terms of the rows that are there, or some of them, and the words that are new."""
+    names = (index.owner, index.name, index.identifier, index.phone, index.email)
+    columns = ", ".join(f'said."{name}"' for name in names if name)
+    return ADD.format(rows=FAMILIES.format(which=which, columns=columns, **fields(index)), **fields(index))
 
 
 def near(index: Index, path: str, *, similar: bool) -> str:

@@ -43,6 +43,6 @@ class Migration(migrations.Migration):
         RowSecurity("PatientWord", "owner", grants=["SELECT"]),
         KeepTerms(
             table="patients_patient", terms="patients_patientterm", words="patients_patientword",
-            owner="created_by_id", name="name", identifier="identifier", phone="phone", email="email",
+            owner="created_by_id", successor="merged_into_id", name="name", identifier="identifier", phone="phone", email="email",
         ),
     ]

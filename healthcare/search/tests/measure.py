@@ -76,7 +76,7 @@ def fill(database: str, owners: dict[int, int]) -> float:
         cursor.execute(PATIENTS, {"owner": owner, "patients": patients})
     cursor.execute("ALTER TABLE patients_patient ENABLE TRIGGER USER")
     began = time.perf_counter()
-    cursor.execute(add_terms(index, index.table))
+    cursor.execute(add_terms(index))
     took = time.perf_counter() - began
     cursor.execute("VACUUM ANALYZE")
     opened.close()

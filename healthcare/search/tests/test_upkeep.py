@@ -145,3 +145,34 @@ def test_migrating_fills_the_terms_of_the_patients_that_are_there(alice: User) -
         call_command("migrate", verbosity=0)
     assert sorted(TERMS.objects.filter(term="asha nair").values_list("hidden", flat=True)) == [False, True]
     assert words(alice) == ["asha", "nair"]
+
+
+def test_a_merged_record_is_found_as_the_one_that_took_its_place(as_alice: LoggedInClient, alice: User) -> None:
+    names_of = ["Asha Nair", "Aasha Nayar", "A. Nair-Rao"]
+    survivor, second, third = (make_patient(alice, name=name, identifier=f"M-{name[:2]}") for name in names_of)
+
+    def merge(into: Patient, duplicate: Patient, action: str = "merge") -> None:
+        answer = as_alice.post(f"/api/patients/{into.pk}/{action}/", {"duplicate": duplicate.pk})
+        assert answer.status_code == 200, answer.content
+
+    merge(second, third)
+    assert names(as_alice, "rao") == names(as_alice, "M-A.") == ["Aasha Nayar"]
+    merge(survivor, second)
+    for asked in ("nayar", "rao", "M-Aa", "M-A.", "M-As", "asha nair"):
+        assert names(as_alice, asked) == ["Asha Nair"], asked
+    assert names(as_alice, "nayar", deleted="true") == []
+    as_alice.delete(f"/api/patients/{survivor.pk}/")
+    assert (names(as_alice, "rao"), names(as_alice, "rao", deleted="true")) == ([], ["Asha Nair"])
+    as_alice.post(f"/api/patients/{survivor.pk}/restore/")
+    merge(survivor, second, "unmerge")
+    assert (names(as_alice, "rao"), names(as_alice, "M-As")) == (["Aasha Nayar"], ["Asha Nair"])
+    merge(second, third, "unmerge")
+    assert [names(as_alice, asked) for asked in ("M-As", "M-Aa", "M-A.")] == [[name] for name in names_of]
+
+
+def test_a_merged_person_who_is_erased_leaves_no_word(as_alice: LoggedInClient, alice: User) -> None:
+    survivor, duplicate = make_patient(alice, name="Asha"), make_patient(alice, name="Zebulon")
+    as_alice.post(f"/api/patients/{survivor.pk}/merge/", {"duplicate": duplicate.pk})
+    assert words(alice) == ["asha", "zebulon"]
+    erase(survivor.pk, reason="asked for", account="tests")
+    assert (words(alice), TERMS.objects.count()) == ([], 0)
