@@ -26,6 +26,7 @@ from django.utils import timezone
 from rest_framework.exceptions import APIException
 from rest_framework.permissions import AllowAny, IsAuthenticated, IsAuthenticatedOrReadOnly
 from rest_framework.request import Request
+from rest_framework.viewsets import GenericViewSet
 
 from healthcare.api.concurrency import entity_tag
 from healthcare.api.cursors import LARGEST_ID, Cursor, Keyset
@@ -70,12 +71,12 @@ class Place:
     cursor: Cursor | None = None
 
 
-class DirectReads:
+class DirectReads(GenericViewSet):
     """Gives a viewset its direct reads. Around everything else is one transaction, as ATOMIC_REQUESTS has it."""
 
     @classmethod
-    def as_view(cls, actions: dict[str, str] | None = None, **initkwargs: Any) -> Any:
-        plain: Any = super().as_view(actions, **initkwargs)  # type: ignore[misc]
+    def as_view(cls, actions: Any = None, **initkwargs: Any) -> Any:
+        plain: Any = super().as_view(actions, **initkwargs)
         reading = ordinary(cls, (actions or {}).get("get", ""))
 
         def view(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
@@ -152,7 +153,7 @@ def read(
         parameters += recording[1]
     parameters.append(str(entry.caller or ""))
     reading = statement(shape.sql, recording and recording[0], place.limit)
-    connection.health_check_done = True  # when it has died, the plain way finds out and mends it
+    connection.health_check_done = True  # type: ignore[attr-defined]  # dead: the plain way finds out and mends it
     try:
         # Within a transaction a failure must not be the end of that.
         with transaction.atomic() if connection.in_atomic_block else nullcontext(), connection.cursor() as cursor:
@@ -162,7 +163,7 @@ def read(
             return rows
     except Error as error:
         failed(error)
-        connection.health_check_done = False
+        connection.health_check_done = False  # type: ignore[attr-defined]
         return []
 
 

@@ -122,10 +122,9 @@ def test_both_ways_record_the_same_read(as_alice: LoggedInClient, alice: User):
     for path in (f"/api/patients/{mappings[0].patient_id}/", "/api/patients/?limit=2", "/api/mappings/?limit=2"):
         same_both_ways(as_alice, path)
         directly, plainly = AccessLog.objects.order_by("-pk")[:2:][::-1]
-        for recorded in (directly, plainly):
-            assert recorded.request_id
-            recorded.pk = recorded.at = recorded.request_id = None
-        assert vars(directly) | {"_state": None} == vars(plainly) | {"_state": None}
+        assert directly.request_id
+        own = dict.fromkeys(("_state", "id", "at", "request_id"))
+        assert vars(directly) | own == vars(plainly) | own
 
 
 @pytest.mark.parametrize("path", ["/api/patients/{}/", "/api/patients/", "/api/mappings/"])
@@ -143,7 +142,7 @@ def test_whoever_may_not_read_is_answered_by_the_plain_way(
 
 def test_a_token_that_expires_while_it_is_known_is_refused(as_alice: LoggedInClient, alice: User):
     make_patient(alice)
-    token = AccessToken(as_alice.tokens["access"])
+    token: Any = AccessToken(as_alice.tokens["access"])  # type: ignore[arg-type]
     token.set_exp(lifetime=datetime.timedelta(seconds=2))
     as_alice.credentials(HTTP_AUTHORIZATION=f"Bearer {token}")
     assert len(reads(as_alice, "/api/patients/")[1]) == 1
