@@ -1,7 +1,7 @@
 """Fields that take one JSON type each, as the OpenAPI description says. DRF's own would read `0` as a text, `"no"` as a
 boolean and `"34"` as a number: a client's mistake would be kept as a value."""
 
-from copy import copy, deepcopy
+from copy import deepcopy
 from functools import cache
 from typing import Any, ClassVar
 
@@ -59,7 +59,8 @@ def fields_of(serializer: type[serializers.ModelSerializer]) -> dict[str, serial
 
 def copied(field: serializers.Field) -> serializers.Field:
     """DRF's own copy makes the field anew, which only one with others inside needs."""
-    inside = (
-        isinstance(field, serializers.BaseSerializer) or hasattr(field, "child") or hasattr(field, "child_relation")
-    )
-    return deepcopy(field) if inside else copy(field)
+    if isinstance(field, serializers.BaseSerializer) or {"child", "child_relation"} & vars(field).keys():
+        return deepcopy(field)
+    twin: serializers.Field = object.__new__(type(field))
+    vars(twin).update(vars(field))
+    return twin

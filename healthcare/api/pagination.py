@@ -3,13 +3,13 @@
 import re
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 from django.db.models import Model, QuerySet
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.utils.urls import replace_query_param
 from rest_framework.views import APIView
 
 from healthcare.api.cursors import Cursor, Keyset
@@ -71,7 +71,8 @@ class KeysetPagination(BasePagination):
         return {"Link": ", ".join(links)} if links else {}
 
     def link(self, cursor: Cursor) -> str:
-        return replace_query_param(self.request.build_absolute_uri(), "cursor", cursor.text())
+        asked = sorted({**self.request.GET.dict(), "cursor": cursor.text()}.items())  # each once, else it was a 400
+        return f"{self.request.scheme}://{self.request.get_host()}{self.request.path}?{urlencode(asked)}"
 
     def get_paginated_response(self, data: Any) -> Response:
         total = {} if self.total is None else {"X-Total-Count": str(self.total)}
