@@ -130,7 +130,7 @@ class PatientViewSet(ReadsRecordedViewSet, RestorableViewSet):
         Locked in the order of their ids, so that two opposite merges wait for each other. Raises Http404 for the
         first and ValidationError (400) for the second.
         """
-        wanted = MergeSerializer(data=self.request.data)
+        wanted = self.held(MergeSerializer(data=self.request.data))
         wanted.is_valid(raise_exception=True)
         key, duplicate_key = self.kwargs["pk"], wanted.validated_data["duplicate"]
         mine = Patient.objects.owned_by(self.request.user)

@@ -40,11 +40,10 @@ class RecordSerializer(ModelSerializer):
         fields = super().get_fields()
         if self.parent and self.parent is not self.root:  # included in another record
             return fields
-        inclusions, shape = self.context.get("inclusions", {}), self.context.get("shape")
-        fields |= {name: inclusion.field() for name, inclusion in inclusions.items()}
-        if shape is None:  # the description shows everything
-            return fields
-        return {name: field for name, field in fields.items() if shape.answers(name, set(inclusions))}
+        shape = self.context.get("shape")
+        if shape and shape.fields is not None:
+            fields = {name: field for name, field in fields.items() if name in shape.fields}
+        return fields | {name: inclusion.field() for name, inclusion in self.context.get("inclusions", {}).items()}
 
     def get_validators(self) -> list[Any]:
         """None that ask the database before a write: its constraints decide, a check would race."""

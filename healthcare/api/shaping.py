@@ -9,6 +9,8 @@ from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.request import Request
 from rest_framework.serializers import Field
 
+PARAMETERS = {"fields", "include"}
+
 
 @dataclass(frozen=True)
 class Inclusion:
@@ -30,11 +32,6 @@ class Shape:
         """Raises ValidationError (400) on a parameter that names what is not there."""
         included = read_names(request, "include", inclusions) or frozenset()
         return cls(read_names(request, "fields", fields | inclusions), included)
-
-    def answers(self, name: str, inclusions: set[str]) -> bool:
-        if name in inclusions:
-            return name in self.included
-        return self.fields is None or name in self.fields
 
 
 def read_names(request: Request, parameter: str, known: set[str]) -> frozenset[str] | None:

@@ -40,9 +40,13 @@ class StrictViewSet(GenericViewSet):
         return bool(HANDLING_STRICT.search(self.request.headers.get("Prefer", "")))
 
     def get_serializer(self, *args: Any, **kwargs: Any) -> Any:
-        serializer: Any = super().get_serializer(*args, **kwargs)
-        if "data" in kwargs and self.strict:
-            refuse(kwargs["data"].keys() - serializer.fields.keys(), "unknown", "There is no such field here.")
+        serializer = super().get_serializer(*args, **kwargs)
+        return self.held(serializer) if "data" in kwargs else serializer
+
+    def held(self, serializer: Any) -> Any:
+        """The serializer, held to what the client prefers: raises ValidationError (400) on fields that it has not."""
+        if self.strict:
+            refuse(serializer.initial_data.keys() - serializer.fields.keys(), "unknown", "There is no such field here.")
         return serializer
 
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:

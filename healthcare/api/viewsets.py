@@ -19,7 +19,7 @@ from healthcare.api.exceptions import Gone
 from healthcare.api.filters import ListFilterBackend
 from healthcare.api.idempotency import IdempotentMixin
 from healthcare.api.pagination import read_flag
-from healthcare.api.shaping import Inclusion, Shape
+from healthcare.api.shaping import PARAMETERS, Inclusion, Shape
 from healthcare.api.strict import StrictViewSet
 from healthcare.ownership import Record, RecordQuerySet
 from healthcare.search.index import Index
@@ -49,20 +49,24 @@ class RecordViewSet(DirectReads, IdempotentMixin, ConditionalRequests, StrictVie
     inclusions: ClassVar[dict[str, Inclusion]] = {}
     # The actions whose path names a record that another one can take the place of: see `successor`.
     succeeded: ClassVar[Set[str]] = frozenset()
+    shape = Shape()  # what the client wants of each record
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        if self.action in self.shaped:
+        if self.action in self.shaped and not request.query_params.keys().isdisjoint(PARAMETERS):
             self.shape = Shape.of(request, set(self.get_serializer().own_fields), set(self.inclusions))
 
     def get_serializer_context(self) -> dict[str, Any]:
-        context = {**super().get_serializer_context(), "shape": getattr(self, "shape", None)}
-        describing = getattr(self, "swagger_fake_view", False) and self.serializer_class is type(self).serializer_class
-        return context | ({"inclusions": self.inclusions} if describing or self.action in self.shaped else {})
+        context = {**super().get_serializer_context(), "shape": self.shape}
+        if getattr(self, "swagger_fake_view", False) and self.serializer_class is type(self).serializer_class:
+            included = self.inclusions  # the description tells of everything
+        else:
+            included = {name: self.inclusions[name] for name in self.shape.included}
+        return context | {"inclusions": included}
 
     def include(self, records: list[Any]) -> None:
         """Read what the client wants added to these records, each kind in one statement."""
-        for name in getattr(self, "shape", Shape()).included:
+        for name in self.shape.included:
             self.inclusions[name].fetch(records)
 
     def paginate_queryset(self, queryset: QuerySet) -> Any:  # type: ignore[override]

@@ -104,6 +104,9 @@ def test_every_body_is_held_to_it(as_alice: LoggedInClient, method: str, path: s
     assert getattr(as_alice, method)(path, body, **STRICT).status_code < 300
 
 
-def test_an_assignment_too(as_alice: LoggedInClient, alice: User) -> None:
-    body = {"patient": make_patient(alice).pk, "doctor": make_doctor(alice).pk}
+def test_an_assignment_and_a_merge_too(as_alice: LoggedInClient, alice: User) -> None:
+    patient, duplicate = make_patient(alice), make_patient(alice)
+    body = {"duplicate": duplicate.pk, "keep": True}
+    assert errors(as_alice.post(f"/api/patients/{patient.pk}/merge/", body, **STRICT)) == [("/keep", "unknown")]
+    body = {"patient": patient.pk, "doctor": make_doctor(alice).pk}
     assert errors(as_alice.post("/api/mappings/", body | {"rol": "GP"}, **STRICT)) == [("/rol", "unknown")]
