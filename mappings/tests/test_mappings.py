@@ -156,6 +156,7 @@ LISTS = {
     "/api/patients/{}/doctors/": DOCTORS,
 }
 PAST = {f"{path}?active=false": costs for path, costs in LISTS.items()}
+PAST["/api/mappings/?active=false"] = ["session and user of the token", "the page", "the row of the access log"]
 
 
 @pytest.mark.parametrize("rows", [10, 100])
