@@ -197,4 +197,4 @@ def test_the_wall_can_be_taken_down_and_put_up_again() -> None:
         call_command("migrate", verbosity=0)
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(DISTINCT tablename) FROM pg_policies")
-        assert cursor.fetchone() == (11,)
+        assert cursor.fetchone() == (12,)
