@@ -85,6 +85,23 @@ def test_what_is_assigned_and_changed_during_a_merge_ends_up_in_one_place(live: 
         assert sum(row["is_primary"] for row in theirs) <= 1
 
 
+def test_an_assignment_that_ends_during_a_merge_has_ended(live: LiveServer, token: str) -> None:
+    doctors = [made(live, token, "/api/doctors/", name=f"Dr. {number}") for number in range(7)]
+    for _ in range(TURNS):
+        survivor, duplicate = (made(live, token, "/api/patients/", name=name) for name in ("One", "Other"))
+        mappings = [made(live, token, "/api/mappings/", patient=duplicate, doctor=doctor) for doctor in doctors]
+        paths = [f"/api/mappings/{mapping}/" for mapping in mappings]
+        answers = at_once(
+            partial(call, live, token, "merge", survivor, duplicate),
+            *[partial(live.call, "DELETE", path, token=token) for path in paths],
+        )
+        assert statuses(answers) == [200] + [204] * len(paths)
+        past = live.call("GET", f"/api/mappings/?active=false&limit={len(paths)}", token=token).json
+        assert [(row["id"], row["patient"], row["version"]) for row in past] == [
+            (mapping, survivor, 3) for mapping in mappings[::-1]
+        ]
+
+
 def test_a_merge_and_what_hides_or_changes_the_duplicate_never_fail(live: LiveServer, token: str) -> None:
     for _ in range(TURNS):
         survivor, duplicate = (made(live, token, "/api/patients/", name=name) for name in ("One", "Other"))
