@@ -1,12 +1,12 @@
 """Every path of the project. The domains' own paths are in their rooms."""
 
 from django.contrib import admin
-from django.urls import include, path
+from django.urls import URLPattern, URLResolver, include, path
 
 from healthcare import pages
 from healthcare.api.schema_view import SchemaView
 
-api = [
+api: list[URLPattern | URLResolver] = [
     path("", include("patients.urls")),
     path("", include("doctors.urls")),
     path("", include("mappings.urls")),

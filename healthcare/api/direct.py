@@ -11,53 +11,27 @@ reads behind row-level security and records the read. Without a living session t
 
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache, lru_cache
-from inspect import unwrap
 from typing import Any
 
-from django.contrib.auth import get_user_model
-from django.contrib.auth.models import AnonymousUser
-from django.core.exceptions import EmptyResultSet
 from django.db import Error, connection, transaction
-from django.db.models import F, QuerySet
-from django.db.models.expressions import RawSQL
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from rest_framework.exceptions import APIException
-from rest_framework.permissions import AllowAny, IsAuthenticated, IsAuthenticatedOrReadOnly
-from rest_framework.request import Request
 from rest_framework.viewsets import GenericViewSet
 
 from healthcare.api.concurrency import entity_tag
 from healthcare.api.cursors import LARGEST_ID, Cursor, Keyset
-from healthcare.api.json_sql import TODAY, row_as_json
+from healthcare.api.json_sql import TODAY
 from healthcare.api.pagination import DEFAULT_LIMIT, KeysetPagination, read_limit
 from healthcare.api.prepared import failed, prepared
+from healthcare.api.shapes import CALLER, KEY, Shape, compiled, ordinary, statement
 from healthcare.isolation.caller import Entry
 
-# Who overrides one of these elsewhere means something that is not compiled here.
-HOOKS = (
-    "dispatch", "initial", "filter_queryset", "get_object", "get_serializer",
-    "get_serializer_context", "paginate_queryset", "get_paginated_response", "finalize_response",
-)  # fmt: skip
-OURS = ("rest_framework.", "healthcare.api.", "audit.")
-PERMISSIONS = {AllowAny, IsAuthenticated, IsAuthenticatedOrReadOnly}
 KEYSET = Keyset(None, ["pk"], descending=True)  # type: ignore[arg-type]  # reads cursors alone
 PREPARED = {1, 10, 20, 50, 100}  # rows; what clients ask for most, as many plans as a session can keep
 CONTENT_TYPE = "application/json"
 # Headers that ask for more than an ordinary answer, or that may be refused.
 ASKING = {"HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH", "HTTP_X_CHANGE_REASON", "HTTP_PREFER"}
-# These stand for the caller's id and the key in the path or the cursor while a queryset is compiled.
-CALLER, KEY = 2**62 + 57, 2**62 + 59
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A read of one form: its SQL, the parameters in it, and the methods that its answer allows."""
-
-    sql: str
-    parameters: tuple[Any, ...]
-    allow: str
 
 
 @dataclass(frozen=True)
@@ -99,15 +73,6 @@ class DirectReads(GenericViewSet):
         """A statement that records the read of the rows of the relation `shown`, nothing where there is none, with its
         parameters; None where reads are not recorded."""
         return None
-
-
-def ordinary(viewset: Any, action: str) -> bool:
-    return (
-        action in {"list", "retrieve"}
-        and all(unwrap(getattr(viewset, name)).__module__.startswith(OURS) for name in (*HOOKS, action))
-        and PERMISSIONS.issuperset(viewset.permission_classes)
-        and not viewset.throttle_classes
-    )
 
 
 def answer(viewset: Any, actions: dict[str, str], request: HttpRequest, kwargs: dict[str, Any]) -> HttpResponse | None:
@@ -167,16 +132,6 @@ def read(
         return []
 
 
-@lru_cache(maxsize=1024)
-def statement(scope: str, recording: str | None, limit: int) -> str:
-    recorded = ""
-    if recording:
-        recorded = f",\nshown AS (SELECT noted FROM page LIMIT {limit}),\nrecorded AS ({recording})"  # noqa: S608
-    # Whoever sent a token that is no longer good gets nothing, not even what is public.
-    rows = "SELECT key, content FROM page WHERE %s = current_setting('app.user_id')"
-    return f"WITH page AS MATERIALIZED ({scope} LIMIT {limit + 1}){recorded}\n{rows}"  # noqa: S608  (SQL of our own)
-
-
 def record(shape: Shape, rows: list[tuple[int, str]]) -> HttpResponse:
     content = encoded(rows[0][1])
     return HttpResponse(content, CONTENT_TYPE, headers={"Allow": shape.allow, "ETag": entity_tag(content)})
@@ -195,36 +150,3 @@ def page(shape: Shape, rows: list[tuple[int, str]], request: HttpRequest, place:
 def encoded(text: str) -> bytes:
     """In UTF-8, with the two separators escaped as DRF's renderer does."""
     return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").encode()
-
-
-@cache
-def compiled(viewset: Any, get_queryset: Any, actions: Any, direction: str, anonymous: bool) -> Shape | None:
-    """What the viewset answers to one form of query, from what it declares; None where that is more than this can."""
-    view = viewset(action_map=dict(actions))
-    for method, name in actions:
-        setattr(view, method, getattr(view, name))
-    view.head, view.action, view.kwargs, view.format_kwarg = view.get, view.get.__name__, {}, None
-    asked = HttpRequest()
-    asked.method = "GET"
-    view.request = Request(asked)
-    view.request.user = AnonymousUser() if anonymous else get_user_model()(pk=CALLER)
-    row = row_as_json(view.get_serializer_class())
-    if row is None:
-        return None
-    try:
-        view.check_permissions(view.request)
-        scope = chosen(view.filter_queryset(view.get_queryset()), direction)
-        if scope.query.annotations or scope.query.select_related:
-            return None
-        rows = scope.values(key=F("pk"), noted=F(viewset.noted()), content=RawSQL(*row))  # noqa: S611
-        sql, parameters = rows.query.get_compiler(connection=connection).as_sql()
-    except (APIException, EmptyResultSet):
-        return None
-    return Shape(sql, tuple(parameters), ", ".join(view.allowed_methods))
-
-
-def chosen(scope: QuerySet, direction: str) -> QuerySet:
-    if direction == "=":
-        return scope.filter(pk=KEY)
-    compared = {"": scope, "<": scope.filter(pk__lt=KEY), ">": scope.filter(pk__gt=KEY)}
-    return compared[direction].order_by("pk" if direction == ">" else "-pk")

@@ -50,7 +50,7 @@ class RecordSerializer(ModelSerializer):
         return []
 
     def create(self, validated_data: dict[str, Any]) -> Any:
-        return self.Meta.model._default_manager.create(**validated_data)
+        return self.Meta.model._default_manager.create(**validated_data)  # type: ignore[attr-defined]
 
     def update(self, instance: Record, validated_data: dict[str, Any]) -> Record:
         """Raises Http404 when the record was deleted since it was read, PreconditionFailed when it is pinned and was

@@ -254,7 +254,8 @@ def queries() -> list[Case]:
     ]  # fmt: skip
     counts = ["banana", "", "1", "TRUE", "%00", CANARY]
     fine = [
-        "limit=005", "&&&", "search=';DROP%20TABLE", "search=%F0%9F%92%A9", "search=%ff", "search=%25_%5C", "search=(((",
+        "limit=005", "&&&", "search=';DROP%20TABLE", "search=%F0%9F%92%A9", "search=%ff", "search=%25_%5C",
+        "search=(((",
         "identifier=';DROP%20TABLE", "search=" + "+".join("abcdefghijklmnopqrstuvwxyz"), "search=" + "%E1%84%80" * 200,
     ]  # fmt: skip
     bad = [

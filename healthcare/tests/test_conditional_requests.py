@@ -185,8 +185,7 @@ def test_not_yours_and_not_there_stay_the_same_404(
     for method in ("get", "put", "patch", "delete"):
         body = None if method == "get" else {"name": "X"}
         answers = [
-            getattr(as_bob, method)(f"/api/patients/{number}/", body, headers=tagged)
-            for number in (patient.pk, 2**40)
+            getattr(as_bob, method)(f"/api/patients/{number}/", body, headers=tagged) for number in (patient.pk, 2**40)
         ]
         assert [answer.status_code for answer in answers] == [404, 404]
         assert {**answers[0].json(), "request_id": ""} == {**answers[1].json(), "request_id": ""}

@@ -17,7 +17,7 @@ from audit.models import AccessLog
 from conftest import LoggedInClient
 from doctors.models import Doctor
 from doctors.tests.factories import make_doctor
-from healthcare.api import direct, prepared
+from healthcare.api import prepared, shapes
 from mappings.models import Mapping
 from mappings.tests.factories import make_mapping
 from patients.models import Gender, Patient
@@ -158,8 +158,8 @@ def test_a_view_with_a_mind_of_its_own_is_read_the_plain_way(hook: str):
         return getattr(PatientViewSet, hook)(self, *arguments, **keywords)
 
     own = type("OwnViewSet", (PatientViewSet,), {hook: method})
-    assert direct.ordinary(PatientViewSet, "retrieve")
-    assert not direct.ordinary(own, "retrieve")
+    assert shapes.ordinary(PatientViewSet, "retrieve")
+    assert not shapes.ordinary(own, "retrieve")
 
 
 def test_a_token_that_is_no_longer_good_reads_nothing_that_is_public(as_alice: LoggedInClient, alice: User):
