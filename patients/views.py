@@ -84,7 +84,11 @@ class PatientViewSet(ReadsRecordedViewSet, RestorableViewSet):
                 raise Duplicate(duplicates=self.told(twins))
         super().perform_create(serializer)
 
-    @extend_schema(operation_id="patients_duplicates", summary="List likely duplicates")
+    @extend_schema(
+        operation_id="patients_duplicates",
+        summary="List likely duplicates",
+        responses=DuplicateSerializer(many=True),
+    )
     @action(detail=True, pagination_class=None, serializer_class=DuplicateSerializer, filter_backends=[])
     def duplicates(self, request: Request, pk: int) -> Response:
         """Your other patients who are likely the same person, the likeliest first, at most 20, each with the fields
