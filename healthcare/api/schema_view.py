@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from functools import cache
+from threading import Lock
 from typing import Any
 
 from django.db import transaction
@@ -56,7 +57,15 @@ class SchemaView(APIView):
         return Response(description(), headers=headers)
 
 
-@cache
+_building = Lock()
+
+
 def description() -> Any:
-    """Built once a process: it depends on the code alone."""
+    """Built once a process, by one thread: it depends on the code alone, and drf-spectacular bears no second one."""
+    with _building:
+        return built()
+
+
+@cache
+def built() -> Any:
     return SchemaGenerator().get_schema(request=None, public=True)

@@ -39,9 +39,10 @@ def read_names(request: Request, parameter: str, known: set[str]) -> frozenset[s
     text = request.query_params.get(parameter)
     if text is None:
         return None
-    names = frozenset(name.strip() for name in text.split(","))
-    if not names <= known:
-        some = f"Write some of these, with commas between them: {', '.join(sorted(known))}."
+    listed = [name.strip() for name in text.split(",")]
+    names = frozenset(listed)
+    if not names <= known or len(names) < len(listed):
+        some = f"Write some of these, each once, with commas between them: {', '.join(sorted(known))}."
         raise ValidationError({parameter: [ErrorDetail(some if known else "There is nothing to include.", "invalid")]})
     return names
 

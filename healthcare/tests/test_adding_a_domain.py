@@ -19,7 +19,7 @@ WALL = "appointments/migrations/0002_wall.py"
 # Step 7: what is written where, before what.
 NAMES = [
     ('"appointments"', "healthcare/settings.py", "]\n\nMIDDLEWARE", "    {},\n"),
-    ('path("api/", include("appointments.urls"))', "healthcare/urls.py", "]\n", "    {},\n"),
+    ('path("", include("appointments.urls"))', "healthcare/urls.py", "]\n\nurlpatterns", "    {},\n"),
     ("appointments", "pytest.ini", "\npython_files", " {}"),
     ('"appointments.Appointment"', "audit/checks.py", '"mappings.Mapping"}', "{}, "),
 ]

@@ -95,8 +95,8 @@ class Caller:
     def call(self, method: str, path: str, body: Any = None, token: str = "", **headers: str) -> Any:
         joint = "&" if "?" in path else "?"
         sent = {**EVERYWHERE, "Idempotency-Key": f"{WORD}-{body}".replace(" ", "")[:255], **headers}
-        for asked in (f"{path}{joint}{WORD}={WORD}", path):  # refused where it is no parameter
-            answer = self.server.call(method, asked, body, token, **sent)
+        for query in (f"{joint}{WORD}={WORD}", ""):  # refused, and as it is meant
+            answer = self.server.call(method, f"{path}{query}", body, token, **sent)
             self.seen.add(answer.status)
         return json.loads(answer.body) if b"json" in (answer.headers["Content-Type"] or "").encode() else answer
 
@@ -123,8 +123,9 @@ class Caller:
         for path in (f"/{WORD}", f"/api/patients/{WORD}/", "/api/patients/9/", f"/static/{WORD}", f"/admin/{WORD}/"):
             call("GET", path)
         call("GET", f"/api/patients/?cursor={WORD}&limit={WORD}&count={WORD}&deleted={WORD}&as_of={WORD}")
-        for asked in ("search", "identifier", "fields", "include", "ordering", "gender", "doctor", "age_min"):
-            call("GET", f"/api/patients/?{asked}={WORD}")
+        for query in (f"search={WORD}", f"search={WORD}@{WORD}&deleted=true", f"identifier={WORD}", f"doctor={WORD}"):
+            call("GET", f"/api/patients/?{query}")
+        call("POST", "/api/patients/?on_duplicate=reject", {"name": WORD, "identifier": WORD})
         for method in ("PUT", WORD):
             call(method, "/api/patients/", {"name": WORD})
         call("POST", "/api/patients/", {"name": f"{WORD} in plain text"}, **{"Content-Type": f"text/{WORD}"})

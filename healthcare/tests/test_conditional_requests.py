@@ -156,7 +156,7 @@ def test_what_is_no_tag_is_refused_and_not_repeated(
 ) -> None:
     patient = make_patient(alice)
     for method in ("get", "put", "patch", "delete"):
-        body = None if method == "get" else {"name": "X"}
+        body = {"name": "X"} if method != "get" else None
         answer = getattr(as_alice, method)(f"/api/patients/{patient.pk}/", body, headers={header: sent})
         assert answer.status_code == 400
         assert answer.json() == {
@@ -183,9 +183,11 @@ def test_not_yours_and_not_there_stay_the_same_404(
     patient = make_patient(alice)
     tagged = headers if "*" in headers.values() else {"If-Match": as_alice.get(f"/api/patients/{patient.pk}/")["ETag"]}
     for method in ("get", "put", "patch", "delete"):
-        body = None if method == "get" else {"name": "X"}
         answers = [
-            getattr(as_bob, method)(f"/api/patients/{number}/", body, headers=tagged) for number in (patient.pk, 2**40)
+            getattr(as_bob, method)(
+                f"/api/patients/{number}/", {"name": "X"} if method != "get" else None, headers=tagged
+            )
+            for number in (patient.pk, 2**40)
         ]
         assert [answer.status_code for answer in answers] == [404, 404]
         assert {**answers[0].json(), "request_id": ""} == {**answers[1].json(), "request_id": ""}
