@@ -9,7 +9,7 @@ from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 
-from healthcare.search import upkeep
+from healthcare.search import upkeep, vocabulary
 from healthcare.search.extensions import Extensions, create_missing
 from healthcare.search.folding import DROP_FUNCTIONS, functions
 from healthcare.search.index import Index
@@ -80,7 +80,7 @@ class KeepTerms(SearchOperation):
     def put_up(self, connection: BaseDatabaseWrapper) -> None:
         extensions, index = Extensions.of(connection), self.index
         run(connection, f"DROP INDEX IF EXISTS {index.words}_similar; TRUNCATE {index.terms}, {index.words}")
-        run(connection, upkeep.near(index, extensions.path, similar=extensions.similarity))
+        run(connection, vocabulary.near(index, extensions.path, similar=extensions.similarity))
         run(connection, upkeep.keep(index))
         run(connection, upkeep.add_terms(index))
         if extensions.similarity:
@@ -91,7 +91,10 @@ class KeepTerms(SearchOperation):
             )
 
     def take_down(self, connection: BaseDatabaseWrapper) -> None:
-        run(connection, f"DROP INDEX IF EXISTS {self.index.words}_similar; {upkeep.drop(self.index)}")
+        run(
+            connection,
+            f"DROP INDEX IF EXISTS {self.index.words}_similar; {upkeep.drop(self.index)} {vocabulary.drop(self.index)}",
+        )
 
     def describe(self) -> str:
         return f"Keep the search terms of {self.index.table}"
