@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 
 import django
@@ -45,6 +46,7 @@ def names(text: str) -> list[str]:
 
 def run(arguments: list[str]) -> None:
     options = parse(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     BUILD.mkdir(parents=True, exist_ok=True)
     # The product's own embedded PostgreSQL, in a home of its own, unless DATABASE_URL names another.
     os.environ.setdefault("DATABASE_URL", f"embedded://{BUILD / 'postgres'}")
