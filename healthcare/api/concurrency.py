@@ -61,7 +61,7 @@ class ConditionalRequests(GenericAPIView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        if hasattr(self, str(request.method).lower()):  # else it is a 405, whatever the headers say
+        if request.method in self.allowed_methods:  # else it is a 405, whatever the headers say
             self.if_match = read_tags(request, "If-Match")
             self.if_none_match = read_tags(request, "If-None-Match")
 
