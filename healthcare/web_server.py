@@ -118,9 +118,9 @@ def serve(address: Address, workers: int, announce: Callable[[], None]) -> None:
 
 def load_application(first: Any, address: Address, announce: Callable[[], None]) -> Any:
     """The WSGI application, in a worker; runs there before the first request."""
-    from healthcare.wsgi import application
-
     threading.Thread(target=end_with_parent, daemon=True).start()
+    from healthcare.wsgi import application  # takes a moment
+
     if first.acquire(block=False):
         threading.Thread(target=announce_when_answering, args=[address, announce], daemon=True).start()
     return application
@@ -132,6 +132,8 @@ def end_with_parent() -> None:
     if parent:
         parent.join()
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(KILL_TIMEOUT)
+        os._exit(1)  # it had not come so far as to listen to signals
 
 
 def announce_when_answering(address: Address, announce: Callable[[], None]) -> None:

@@ -3,16 +3,17 @@
 import hashlib
 import os
 import re
+import shutil
 import stat
 import sys
 import tempfile
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from healthcare.embedded.account import Account, unprivileged
 from healthcare.embedded.failure import EmbeddedError, from_os_error
+from healthcare.embedded.locks import open_lock
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 PORT = 5432  # names the socket's file, nothing listens on TCP
@@ -76,29 +77,35 @@ class Home:
     def make(self) -> None:
         """Make the folder, 0700. One that is there already keeps its mode and its owner."""
         try:
-            for missing in [part for part in (*reversed(self.folder.parents), self.folder) if not part.exists()]:
-                self.make_folder(missing)
+            while missing := [part for part in (*reversed(self.folder.parents), self.folder) if not part.exists()]:
+                self.make_whole(missing)
         except OSError as error:
             raise from_os_error(error, self.folder) from error
 
-    def make_folder(self, folder: Path) -> None:
-        if not self.account:
-            with suppress(FileExistsError):
-                folder.mkdir(0o700)
-            return
-        # Never there without its owner: another process of root would take it for one that the account cannot enter,
-        # and would put a second server elsewhere.
-        new = tempfile.mkdtemp(prefix=f"{folder.name[:200]}.new-", dir=folder.parent)
+    def make_whole(self, missing: list[Path]) -> None:
+        """Make these, each in the one before, so that no other process finds one that is not its owner's yet: one of
+        root would take it for a folder that the account cannot enter, and would put a second server elsewhere."""
+        top = missing[0]
+        new = Path(tempfile.mkdtemp(prefix=f".{top.name[:200]}.new-", dir=top.parent))
         try:
-            self.account.take(Path(new))
-            os.rename(new, folder)
+            for part in missing:
+                self.take(new / part.relative_to(top))
+            # Not empty, or who comes second would put an empty one in its place while the first already works in it.
+            os.close(open_lock(new / self.users_lock.relative_to(top), self.account))
+            new.rename(top)
         except OSError:
-            os.rmdir(new)
-            if not folder.is_dir():  # somebody else was faster
+            shutil.rmtree(new)
+            if not top.is_dir():  # else somebody else was faster
                 raise
 
+    def take(self, folder: Path) -> None:
+        folder.mkdir(0o700, exist_ok=True)
+        if self.account:
+            self.account.take(folder)
+
     def make_socket_folder(self) -> None:
-        self.make_folder(self.socket_folder)
+        if not self.socket_folder.exists():
+            self.take(self.socket_folder)
         self.check_socket_folder()
 
     def check_socket_folder(self) -> bool:

@@ -46,19 +46,36 @@ def test_root_hands_the_server_to_an_unprivileged_account(place: Place) -> None:
 
 
 def test_root_never_shows_a_folder_that_its_account_cannot_enter(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    home = resolve(place.home)
+    asked = place.home / "deeper"
+    home = resolve(asked)
     seen: list[Home] = []
 
     def take(account: Account, path: Path) -> None:
         resolve.cache_clear()
-        seen.append(resolve(place.home))  # what another process would find at this moment
+        seen.append(resolve(asked))  # what another process would find at this moment
         os.chown(path, account.uid, account.gid)
 
     monkeypatch.setattr(Account, "take", take)
     home.make()
     home.make()
-    assert seen == [home]
-    assert place.home.stat().st_uid == home.owner
+    assert seen == [home, home]
+    assert (asked.stat().st_uid, asked.stat().st_mode & 0o777) == (home.owner, 0o700)
+    assert list(place.home.parent.iterdir()) == [place.home]
+
+
+def test_who_makes_the_folder_second_leaves_the_first_ones(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = resolve(place.home)
+    rename, made = Path.rename, []
+
+    def late(new: Path, folder: Path) -> Path:
+        monkeypatch.setattr(Path, "rename", rename)
+        resolve(place.home).make()  # another process is faster
+        made.append(folder.stat().st_ino)
+        return rename(new, folder)
+
+    monkeypatch.setattr(Path, "rename", late)
+    home.make()
+    assert made == [place.home.stat().st_ino]
     assert list(place.home.parent.iterdir()) == [place.home]
 
 
