@@ -58,7 +58,7 @@ MIDDLEWARE = [
     "healthcare.api.middleware.FramingMiddleware",
     "django.middleware.common.CommonMiddleware",
     "healthcare.api.middleware.SessionMiddleware",
-    "healthcare.api.middleware.CsrfViewMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
     "healthcare.api.middleware.AuthenticationMiddleware",
     "healthcare.api.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",

@@ -16,7 +16,6 @@ from django.db import IntegrityError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest
 from django.http.multipartparser import MultiPartParserError
 from django.http.response import HttpResponseBase
-from django.middleware import csrf
 from django.urls import Resolver404, resolve
 from django.utils.deprecation import MiddlewareMixin
 
@@ -118,7 +117,6 @@ def for_pages(middleware: type[MiddlewareMixin]) -> type[MiddlewareMixin]:
 
 
 SessionMiddleware = for_pages(sessions.SessionMiddleware)
-CsrfViewMiddleware = for_pages(csrf.CsrfViewMiddleware)
 AuthenticationMiddleware = for_pages(auth.AuthenticationMiddleware)
 MessageMiddleware = for_pages(messages.MessageMiddleware)
 
