@@ -30,7 +30,7 @@ class Request:
 
 def requests(caller: Caller, paging: str) -> dict[str, Request]:
     """The operations by name, for a server that pages by "cursor", by "page" or by "offset"."""
-    cursor = base64.urlsafe_b64encode(f"<{caller.after}".encode()).decode().rstrip("=")
+    cursor = base64.urlsafe_b64encode(f"[false,{caller.after}]".encode()).decode().rstrip("=")
     size, deep = {
         "cursor": (f"limit={PAGE}", f"limit={PAGE}&cursor={cursor}"),
         "page": ("", f"page={DEPTH // PAGE + 1}"),

@@ -84,7 +84,7 @@ def limit(environ: dict[str, Any]) -> int:
 def before(environ: dict[str, Any]) -> int:
     """The id that the page comes before."""
     cursor = parse_qs(environ["QUERY_STRING"]).get("cursor")
-    return int(base64.urlsafe_b64decode(cursor[0] + "==")[1:]) if cursor else 2**63 - 1
+    return int(json.loads(base64.urlsafe_b64decode(cursor[0] + "=="))[1]) if cursor else 2**63 - 1
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
