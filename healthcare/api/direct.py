@@ -23,7 +23,7 @@ from healthcare.api.concurrency import entity_tag
 from healthcare.api.cursors import LARGEST_ID, Cursor, Keyset
 from healthcare.api.json_sql import TODAY
 from healthcare.api.pagination import DEFAULT_LIMIT, KeysetPagination, read_limit
-from healthcare.api.prepared import failed, prepared
+from healthcare.api.prepared import failed, prepared, ran
 from healthcare.api.shapes import CALLER, KEY, Shape, compiled, ordinary, statement
 from healthcare.isolation.caller import Entry
 
@@ -118,18 +118,21 @@ def read(
         parameters += recording[1]
     parameters.append(str(entry.caller or ""))
     reading = statement(shape.sql, recording and recording[0], place.limit)
+    preparing = place.limit in PREPARED
+    session = connection.connection
     connection.health_check_done = True  # type: ignore[attr-defined]  # dead: the plain way finds out and mends it
     try:
         # Within a transaction a failure must not be the end of that.
         with transaction.atomic() if connection.in_atomic_block else nullcontext(), connection.cursor() as cursor:
-            sql = prepared(connection.connection, reading) if place.limit in PREPARED else reading
-            cursor.execute(f"{entry.sql};\n{sql}", parameters)
+            cursor.execute(f"{entry.sql};\n{prepared(session, reading) if preparing else reading}", parameters)
             rows: list[tuple[int, str]] = cursor.fetchall()
-            return rows
     except Error as error:
-        failed(error)
+        failed(session, reading, error)
         connection.health_check_done = False  # type: ignore[attr-defined]
         return []
+    if preparing:
+        ran(session, reading)
+    return rows
 
 
 def record(shape: Shape, rows: list[tuple[int, str]]) -> HttpResponse:

@@ -19,22 +19,26 @@ _pooled = False
 
 
 def prepared(session: Any, sql: str) -> str:
-    """The SQL to run in the place of a statement, with the same parameters; the first time it also prepares it."""
+    """The SQL to run in the place of a statement, with the same parameters; it prepares what is not known to be."""
     if _pooled:
         return sql
     name, preparation, execution = forms(sql)
-    known = _known.setdefault(session, set())
-    if name in known:
-        return execution
-    known.add(name)
-    return preparation + execution
+    return execution if name in _known.get(session, ()) else preparation + execution
 
 
-def failed(error: Error) -> None:
-    """Call it with what a prepared statement raised."""
+def ran(session: Any, sql: str) -> None:
+    """Call it when what `prepared` gave has run."""
+    if not _pooled:
+        _known.setdefault(session, set()).add(forms(sql)[0])
+
+
+def failed(session: Any, sql: str, error: Error) -> None:
+    """Call it with what that raised. After anything else, a lock that was not to be had, say, it is tried again."""
     global _pooled
-    if isinstance(error.__cause__, InvalidSqlStatementName | DuplicatePreparedStatement):
+    if isinstance(error.__cause__, InvalidSqlStatementName):
         _pooled = True
+    elif isinstance(error.__cause__, DuplicatePreparedStatement):  # prepared by then, though not run
+        ran(session, sql)
 
 
 @lru_cache(maxsize=256)

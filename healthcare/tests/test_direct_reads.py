@@ -4,6 +4,7 @@ import datetime
 import time
 from typing import Any
 
+import psycopg2
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -95,7 +96,7 @@ def test_random_rows_are_the_same_both_ways(
         f"/api/patients/{mapping.patient_id}/", "/api/patients/?limit=1", f"/api/doctors/{mapping.doctor_id}/",
         "/api/doctors/?limit=1", "/api/mappings/?limit=1",
     ):  # fmt: skip
-        same_both_ways(as_alice, path)
+        assert same_both_ways(as_alice, path)[0] == 200
 
 
 @pytest.mark.parametrize("kind", ["patients", "doctors", "mappings"])
@@ -189,3 +190,20 @@ def test_a_pooler_that_loses_a_prepared_statement_costs_no_answer(
     assert (answered[0], len(queries) > 1) == (200, True)
     answered, queries = reads(as_alice, path)
     assert (answered[0], len(queries), "EXECUTE" in queries[0]) == (200, 1, False)
+
+
+def test_a_lock_that_was_not_to_be_had_is_no_pooler(
+    as_alice: LoggedInClient, alice: User, transactional_db: None, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(prepared, "_pooled", False)
+    path = f"/api/patients/{make_patient(alice).pk}/"
+    as_alice.get("/api/doctors/")  # opens the connection
+    with psycopg2.connect(**{**connection.get_connection_params(), "cursor_factory": None}) as other:
+        other.cursor().execute("DEALLOCATE ALL; LOCK TABLE patients_patient")
+        connection.connection.cursor().execute("DEALLOCATE ALL")
+        prepared._known.clear()
+        assert as_alice.get(path).status_code == 503  # the direct way gives up, and so does the plain one
+    other.close()
+    as_alice.get(path)
+    answered, queries = reads(as_alice, path)
+    assert (answered[0], len(queries), "EXECUTE" in queries[0]) == (200, 1, True)
