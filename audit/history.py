@@ -112,11 +112,6 @@ class Event(LibraryEvent):
     def ended_column(cls) -> str:
         return str(cls.pgh_tracked_model._default_manager.all().ended_column)
 
-    def record(self) -> Any:
-        """The record as it was, not to be saved."""
-        tracked = self.pgh_tracked_model
-        return tracked(**{field.attname: getattr(self, field.attname) for field in tracked._meta.concrete_fields})
-
 
 def remember(
     model: type[Model],

@@ -37,13 +37,17 @@ def run(options: argparse.Namespace, folder: Path) -> str:
             say(f"{answered:9,} requests, {name}: {shown(now)}")
     if max(idle) > IDLE * MIB or max(now) > max(early) * GROWTH:
         raise UnequalError(f"A process holds too much: {shown(idle)} idle, {shown(now)} after {answered:,} requests.")
+    return written(shown(idle), shown(early), shown(now), answered)
+
+
+def written(idle: str, early: str, now: str, answered: int) -> str:
     return f"""# Memory
 
 {report.machine()}. What each process holds (RSS):
 
 | idle | after the first tenth | after {answered:,} requests |
 |---|---|---|
-{report.row(shown(idle), shown(early), shown(now))}
+{report.row(idle, early, now)}
 
 Allowed are {IDLE} MiB idle, and {GROWTH - 1:.0%} more at the end than after the first tenth.
 """

@@ -26,13 +26,10 @@ class Gender(models.TextChoices):
     UNKNOWN = "U", "unknown"
 
 
-GENDER_OF_WORD = {label: value for value, label in Gender.choices}
-
-
 def gender_code(text: str) -> str:
     """The letter for a letter or one of FHIR's words, in any case; what is neither comes back in capitals."""
     word = text.strip().lower()
-    return GENDER_OF_WORD.get(word, word.upper())
+    return next((letter for letter, label in Gender.choices if label == word), word.upper())
 
 
 class PatientQuerySet(OwnedQuerySet):
