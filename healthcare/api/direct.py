@@ -1,7 +1,7 @@
 """Direct reads: the usual GET of a record or a page in one round trip, as JSON that PostgreSQL builds.
 
 What a viewset declares (scope, filters, permissions, serializer, paging) is compiled once into a statement for each
-shape of a query. The plain way through Django REST framework stays the truth: whatever is no ordinary 200 (a header or
+form of a query. The plain way through Django REST framework stays the truth: whatever is no ordinary 200 (a header or
 a parameter that asks for more, a token that is not good, nothing found, a database that is away) is left to it, and it
 answers as if this were not there.
 
@@ -19,12 +19,12 @@ from django.utils import timezone
 from rest_framework.exceptions import APIException
 from rest_framework.viewsets import GenericViewSet
 
+from healthcare.api.compiled import CALLER, KEY, CompiledRead, compile_read, ordinary, statement
 from healthcare.api.concurrency import entity_tag
 from healthcare.api.cursors import LARGEST_ID, Cursor, Keyset
 from healthcare.api.json_sql import TODAY
 from healthcare.api.pagination import DEFAULT_LIMIT, KeysetPagination, read_limit
 from healthcare.api.prepared import failed, prepared, ran
-from healthcare.api.shapes import CALLER, KEY, Shape, compiled, ordinary, statement
 from healthcare.isolation.caller import Entry
 
 KEYSET = Keyset(None, ["pk"], descending=True)  # type: ignore[arg-type]  # reads cursors alone
@@ -85,11 +85,11 @@ def answer(viewset: Any, actions: dict[str, str], request: HttpRequest, kwargs: 
     place = place_of(request, actions["get"], kwargs)
     if place is None:
         return None
-    shape = compiled(viewset, viewset.get_queryset, tuple(actions.items()), place.form, entry.caller is None)
-    rows = read(viewset, actions["get"], shape, request, entry, place) if shape else []
-    if not shape or not rows:
+    compiled = compile_read(viewset, viewset.get_queryset, tuple(actions.items()), place.form, entry.caller is None)
+    rows = read(viewset, actions["get"], compiled, request, entry, place) if compiled else []
+    if not compiled or not rows:
         return None
-    return page(shape, rows, request, place) if place.form != "=" else record(shape, rows)
+    return page(compiled, rows, request, place) if place.form != "=" else record(compiled, rows)
 
 
 def place_of(request: HttpRequest, action: str, kwargs: dict[str, Any]) -> Place | None:
@@ -108,16 +108,16 @@ def place_of(request: HttpRequest, action: str, kwargs: dict[str, Any]) -> Place
 
 
 def read(
-    viewset: Any, action: str, shape: Shape, request: HttpRequest, entry: Entry, place: Place
+    viewset: Any, action: str, compiled: CompiledRead, request: HttpRequest, entry: Entry, place: Place
 ) -> list[tuple[int, str]]:
     """Key and JSON of the rows within the limit, and of the next one; none where the plain way has to look."""
     known = {CALLER: entry.caller, KEY: place.key, TODAY: timezone.localdate()}
-    parameters = [*entry.parameters, *(known.get(value, value) for value in shape.parameters)]
+    parameters = [*entry.parameters, *(known.get(value, value) for value in compiled.parameters)]
     recording = viewset.recording(action, request, entry.caller)
     if recording:
         parameters += recording[1]
     parameters.append(str(entry.caller or ""))
-    reading = statement(shape.sql, recording and recording[0], place.limit)
+    reading = statement(compiled.sql, recording and recording[0], place.limit)
     preparing = place.limit in PREPARED
     session = connection.connection
     connection.health_check_done = True  # type: ignore[attr-defined]  # dead: the plain way finds out and mends it
@@ -135,19 +135,19 @@ def read(
     return rows
 
 
-def record(shape: Shape, rows: list[tuple[int, str]]) -> HttpResponse:
+def record(compiled: CompiledRead, rows: list[tuple[int, str]]) -> HttpResponse:
     content = encoded(rows[0][1])
-    return HttpResponse(content, CONTENT_TYPE, headers={"Allow": shape.allow, "ETag": entity_tag(content)})
+    return HttpResponse(content, CONTENT_TYPE, headers={"Allow": compiled.allow, "ETag": entity_tag(content)})
 
 
-def page(shape: Shape, rows: list[tuple[int, str]], request: HttpRequest, place: Place) -> HttpResponse:
+def page(compiled: CompiledRead, rows: list[tuple[int, str]], request: HttpRequest, place: Place) -> HttpResponse:
     shown = rows[: place.limit][::-1] if place.form == ">" else rows[: place.limit]
     paginator = KeysetPagination()
     paginator.request = request  # type: ignore[assignment]  # all that links need of it
     ends = Cursor((shown[0][0],), back=True), Cursor((shown[-1][0],), back=False)
     links = paginator.link_header(place.cursor, *ends, more=len(rows) > place.limit)
     content = encoded(f"[{','.join(body for _, body in shown)}]")
-    return HttpResponse(content, CONTENT_TYPE, headers={"Allow": shape.allow, **links})
+    return HttpResponse(content, CONTENT_TYPE, headers={"Allow": compiled.allow, **links})
 
 
 def encoded(text: str) -> bytes:

@@ -18,7 +18,7 @@ from audit.models import AccessLog
 from conftest import LoggedInClient
 from doctors.models import Doctor
 from doctors.tests.factories import make_doctor
-from healthcare.api import prepared, shapes
+from healthcare.api import compiled, prepared
 from mappings.models import Mapping
 from mappings.tests.factories import make_mapping
 from patients.models import Gender, Patient
@@ -159,8 +159,8 @@ def test_a_view_with_a_mind_of_its_own_is_read_the_plain_way(hook: str):
         return getattr(PatientViewSet, hook)(self, *arguments, **keywords)
 
     own = type("OwnViewSet", (PatientViewSet,), {hook: method})
-    assert shapes.ordinary(PatientViewSet, "retrieve")
-    assert not shapes.ordinary(own, "retrieve")
+    assert compiled.ordinary(PatientViewSet, "retrieve")
+    assert not compiled.ordinary(own, "retrieve")
 
 
 def test_a_token_that_is_no_longer_good_reads_nothing_that_is_public(as_alice: LoggedInClient, alice: User):

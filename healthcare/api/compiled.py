@@ -1,4 +1,4 @@
-"""What a viewset declares, compiled into a statement for each shape of a read."""
+"""What a viewset declares, compiled into a statement for each form of a read."""
 
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -30,7 +30,7 @@ CALLER, KEY = 2**62 + 57, 2**62 + 59
 
 
 @dataclass(frozen=True)
-class Shape:
+class CompiledRead:
     """A read of one form: its SQL, the parameters in it, and the methods that its answer allows."""
 
     sql: str
@@ -48,7 +48,7 @@ def ordinary(viewset: Any, action: str) -> bool:
 
 
 @cache
-def compiled(viewset: Any, get_queryset: Any, actions: Any, direction: str, anonymous: bool) -> Shape | None:
+def compile_read(viewset: Any, get_queryset: Any, actions: Any, direction: str, anonymous: bool) -> CompiledRead | None:
     """What the viewset answers to one form of query, from what it declares; None where that is more than this can."""
     view = viewset(action_map=dict(actions))
     for method, name in actions:
@@ -70,7 +70,7 @@ def compiled(viewset: Any, get_queryset: Any, actions: Any, direction: str, anon
         sql, parameters = rows.query.get_compiler(connection=connection).as_sql()
     except (APIException, EmptyResultSet):
         return None
-    return Shape(sql, tuple(parameters), ", ".join(view.allowed_methods))
+    return CompiledRead(sql, tuple(parameters), ", ".join(view.allowed_methods))
 
 
 def chosen(scope: QuerySet, direction: str) -> QuerySet:
