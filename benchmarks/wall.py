@@ -27,10 +27,10 @@ from healthcare.isolation import ROLE  # noqa: E402
 from patients.models import Patient  # noqa: E402
 
 OWNERS, OWNED, SLICES, REQUESTS = 10, 10_000, 15, 100
-WALLED = authentication.AUTHENTICATE
-OPEN = WALLED.replace(f"set_config('role', '{ROLE}', true)", "1")
-if OPEN == WALLED:
-    raise SystemExit("The statement that enters the database has another form by now; put OPEN right.")
+WALLED = (authentication.AUTHENTICATE, authentication.READ_AS_CALLER)
+OPEN = tuple(statement.replace(f"set_config('role', '{ROLE}', true)", "1") for statement in WALLED)
+if any(one == other for one, other in zip(OPEN, WALLED, strict=True)):
+    raise SystemExit("A statement that enters the database has another form by now; put OPEN right.")
 PASSWORD = "StrongPass123"  # noqa: S105  (of a scratch database)
 
 
@@ -75,16 +75,16 @@ def main() -> None:
     }
     print(f"{'':8}  {'wall, µs':>14}  {'none, µs':>14}  ratio (quartiles) of {SLICES} slices of {REQUESTS} requests")
     for name, call in calls.items():
-        figures: dict[str, list[float]] = {WALLED: [], OPEN: []}
+        figures: dict[tuple[str, ...], list[float]] = {WALLED: [], OPEN: []}
         for _ in range(SLICES):
-            for statement, into in figures.items():
-                authentication.AUTHENTICATE = statement
+            for statements, into in figures.items():
+                authentication.AUTHENTICATE, authentication.READ_AS_CALLER = statements
                 call(0)
                 with measured(into):
                     for turn in range(REQUESTS):
                         call(turn)
         ratios = statistics.quantiles([a / b for a, b in zip(*figures.values(), strict=True)], n=4)
-        walled, none = (statistics.median(figures[statement]) for statement in (WALLED, OPEN))
+        walled, none = (statistics.median(figures[statements]) for statements in (WALLED, OPEN))
         print(f"{name:8}  {walled:14.0f}  {none:14.0f}  {ratios[1]:.2f} ({ratios[0]:.2f}–{ratios[2]:.2f})", flush=True)
 
 
