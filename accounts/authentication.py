@@ -25,13 +25,14 @@ WHERE s.id = %s AND u.id = %s AND s.revoked_at IS NULL AND s.expires_at > now() 
 AUTHENTICATE = f"""
 SELECT {", ".join(f"u.{column}" for column in COLUMNS)}, {ENTER.format(caller="u.id::text", metadata=METADATA)} {LIVE}
 """  # noqa: S608  (constants alone)
-# For a read that follows at once, unseen: without a live session it enters as nobody. It changes nothing, so nothing
-# has to reach the disk before the answer.
+# For a statement that follows at once, unseen: without a live session it enters as nobody. A read changes nothing, so
+# nothing has to reach the disk before its answer.
 NOBODY, CALLER = "''", f"coalesce((SELECT u.id::text {LIVE}), '')"  # noqa: S608
 READ_AS_NOBODY, READ_AS_CALLER = (
     f"SELECT {ENTER.format(caller=caller, metadata=NOBODY)}, set_config('synchronous_commit', 'off', true)"
     for caller in (NOBODY, CALLER)
 )
+WRITE_AS_CALLER = f"SELECT {ENTER.format(caller=CALLER, metadata='%s')}"
 
 
 @lru_cache(maxsize=4096)
@@ -56,16 +57,20 @@ class SessionJWTAuthentication(JWTAuthentication):
         user, token = credentials
         return user, LoginSession(pk=token["sid"], user_id=user.pk)
 
-    def entry(self, request: HttpRequest) -> Entry | None:
-        """How a read enters the database in the round trip of its own; None for who must be refused or looked at."""
+    def entry(self, request: HttpRequest, *, writes: bool = False) -> Entry | None:
+        """How a request enters the database in the round trip of its own; None for who must be refused or looked at."""
         if "HTTP_AUTHORIZATION" not in request.META:
-            return Entry(READ_AS_NOBODY, [], None)
+            return None if writes else Entry(READ_AS_NOBODY, [], None)
         try:
             raw = self.get_raw_token(self.get_header(request))  # type: ignore[arg-type]
             ids = named_in(self.get_validated_token(raw)) if raw else None
         except AuthenticationFailed:
             return None
-        return Entry(READ_AS_CALLER, [*ids], ids[1]) if ids else None
+        if ids is None:
+            return None
+        if writes:
+            return Entry(WRITE_AS_CALLER, [*ids, metadata(ids[1], request)], ids[1])
+        return Entry(READ_AS_CALLER, [*ids], ids[1])
 
     def get_validated_token(self, raw_token: bytes) -> Token:
         try:

@@ -84,6 +84,8 @@ class ReadsRecordedViewSet(HistoryViewSet):
 
     @classmethod
     def recording(cls, action: str, request: HttpRequest, caller: int | None) -> tuple[str, list[Any]] | None:
+        if action == "create":
+            return None  # the client knows what it sends
         access = [caller, cls.access_action(action), Basis.OWNER.value, getattr(request, "request_id", "")]
         return AccessLog.objects.OF_SHOWN, access
 

@@ -39,7 +39,7 @@ def requests(caller: Caller, paging: str) -> dict[str, Request]:
     return {
         "get one": Request("GET", "/api/patients/@/"),
         "list 20": Request("GET", f"/api/patients/?{size}"),
-        f"list at {DEPTH:,}": Request("GET", f"/api/patients/?{deep}"),
+        "list at depth": Request("GET", f"/api/patients/?{deep}"),
         "create": Request("POST", "/api/patients/", CREATED),
         "patch": Request("PATCH", "/api/patients/@/", CHANGED),
         "public doctors": Request("GET", f"/api/doctors/?{size}", token=False),

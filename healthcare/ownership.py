@@ -71,6 +71,13 @@ class Record(models.Model):
     class Meta:
         abstract = True
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.complete()
+        super().save(*args, **kwargs)
+
+    def complete(self) -> None:
+        """Set what follows from other fields, before the row is written."""
+
     def row(self) -> RecordQuerySet:
         """Its row, for the one UPDATE that writes it; none when it is pinned and was changed since it was read."""
         rows: RecordQuerySet = type(self)._default_manager.filter(pk=self.pk)  # type: ignore[assignment]

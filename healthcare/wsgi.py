@@ -6,9 +6,10 @@ from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "healthcare.settings")
 
-application = get_wsgi_application()
+django = get_wsgi_application()
 
-# The first request must not wait for what every request is held to.
 from healthcare.api.strict import parameters  # noqa: E402  (needs the apps)
+from healthcare.direct.door import Door  # noqa: E402
 
-parameters()
+parameters()  # the first request must not wait for what every request is held to
+application = Door(django)

@@ -103,10 +103,9 @@ class Patient(OwnedModel):
     def __str__(self) -> str:
         return self.name
 
-    def save(self, *args: object, **kwargs: object) -> None:
+    def complete(self) -> None:
         if self.birth_date:
             self.birth_year = self.birth_date.year
-        super().save(*args, **kwargs)  # type: ignore[arg-type]
 
     @derived("""(CASE
         WHEN birth_date IS NOT NULL THEN greatest(0, date_part('year', age({today}, birth_date)))

@@ -16,7 +16,7 @@ from audit.serializers import PatientAccessSerializer
 from audit.views import AS_OF, ReadsRecordedViewSet, patients_of
 from healthcare.api.exceptions import Duplicate, refuse
 from healthcare.api.schema import PROBLEM, described
-from healthcare.api.viewsets import DELETED, RestorableViewSet
+from healthcare.api.viewsets import DELETED, RestorableViewSet, only_when_asked
 from patients import merges
 from patients.duplicates import Twin, likely_twins, lock
 from patients.filters import PatientFilter
@@ -72,9 +72,11 @@ class PatientViewSet(ReadsRecordedViewSet, RestorableViewSet):
         parameters=[ON_DUPLICATE],
         responses={201: PatientSerializer, 409: PROBLEM},
     )
+    @only_when_asked("on_duplicate")
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         return super().create(request, *args, **kwargs)
 
+    @only_when_asked("on_duplicate")
     def perform_create(self, serializer: BaseSerializer) -> None:
         if reject_duplicates(self.request):
             owner_id = self.request.user.pk or 0

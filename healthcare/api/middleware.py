@@ -47,15 +47,22 @@ class RequestIdMiddleware(Middleware):
         started = time.perf_counter()
         response = self.get_response(request)
         response["X-Request-Id"] = request.request_id  # type: ignore[attr-defined]
-        access_log.info(
-            "%s /%s %d %d ms request_id=%s",
-            request.method if request.method in HTTPMethod.__members__ else "-",  # a client may send any word
-            request.resolver_match.route if request.resolver_match else "-",
-            response.status_code,
-            (time.perf_counter() - started) * 1000,
-            request.request_id,  # type: ignore[attr-defined]
-        )
+        if not hasattr(request, "rehearsed"):
+            match = request.resolver_match
+            log_answer(request, match.route if match else None, response.status_code, started)
         return response
+
+
+def log_answer(request: HttpRequest, route: str | None, status: int, started: float) -> None:
+    """`started` is what `time.perf_counter` said when the request came."""
+    access_log.info(
+        "%s /%s %d %d ms request_id=%s",
+        request.method if request.method in HTTPMethod.__members__ else "-",  # a client may send any word
+        route or "-",
+        status,
+        (time.perf_counter() - started) * 1000,
+        request.request_id,  # type: ignore[attr-defined]
+    )
 
 
 class ProblemMiddleware(Middleware):

@@ -1,10 +1,10 @@
 """What the viewsets share."""
 
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from typing import Any, ClassVar, TypeVar
 
 from django.db.models import QuerySet
-from django.http import Http404
+from django.http import Http404, HttpRequest
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers, viewsets
@@ -14,7 +14,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from healthcare.api.concurrency import ConditionalRequests, lost
-from healthcare.api.direct import DirectReads
 from healthcare.api.exceptions import Gone
 from healthcare.api.filters import ListFilterBackend
 from healthcare.api.idempotency import IdempotentMixin
@@ -25,6 +24,7 @@ from healthcare.ownership import Record, RecordQuerySet
 from healthcare.search.index import Index
 
 Records = TypeVar("Records", bound=RecordQuerySet)
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 DELETED = OpenApiParameter(
     "deleted",
@@ -34,7 +34,18 @@ DELETED = OpenApiParameter(
 )
 
 
-class RecordViewSet(DirectReads, IdempotentMixin, ConditionalRequests, StrictViewSet, viewsets.ModelViewSet):
+def only_when_asked(parameter: str) -> Callable[[Method], Method]:
+    """Marks a hook that does something of its own only for a request with this query parameter: see
+    `healthcare.direct`."""
+
+    def mark(method: Method) -> Method:
+        method.asked_by = parameter  # type: ignore[attr-defined]
+        return method
+
+    return mark
+
+
+class RecordViewSet(IdempotentMixin, ConditionalRequests, StrictViewSet, viewsets.ModelViewSet):
     """CRUD of records: the creator is the caller, and DELETE hides. Paths take ids alone.
 
     `search_index` is what `?search=` looks into, `ordering_fields` are what the list may be ordered by, `inclusions`
@@ -50,6 +61,17 @@ class RecordViewSet(DirectReads, IdempotentMixin, ConditionalRequests, StrictVie
     # The actions whose path names a record that another one can take the place of: see `successor`.
     succeeded: ClassVar[Set[str]] = frozenset()
     shape = Shape()  # what the client wants of each record
+
+    @classmethod
+    def noted(cls) -> str:
+        """The column that `recording` finds as `noted` in each row of `shown`."""
+        return "pk"
+
+    @classmethod
+    def recording(cls, action: str, request: HttpRequest, caller: int | None) -> tuple[str, list[Any]] | None:
+        """A statement that records an access to the rows of the relation `shown`, nothing where there is none, with its
+        parameters; None where accesses of this kind are not recorded. See `healthcare.direct`."""
+        return None
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)

@@ -78,6 +78,7 @@ def free_port() -> int:
 
 
 def admin_connection() -> Any:
+    connection.ensure_connection()  # starts the server, for a test that needs no database of Django's
     parameters = {**connection.get_connection_params(), "dbname": "postgres"}
     parameters.pop("cursor_factory", None)
     opened = psycopg2.connect(**parameters)

@@ -1,0 +1,26 @@
+"""What a direct request answers, and how it looks: bytes that the plain way would have sent."""
+
+from typing import NamedTuple
+
+from healthcare.api.concurrency import entity_tag
+
+JSON = ("Content-Type", "application/json")
+
+
+class Answer(NamedTuple):
+    """The status, the headers that are this answer's own, and the body."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    content: bytes
+
+
+def record(status: int, text: str, allow: str) -> Answer:
+    """One record, whose JSON is the text."""
+    content = encoded(text)
+    return Answer(status, [JSON, ("Allow", allow), ("ETag", entity_tag(content))], content)
+
+
+def encoded(text: str) -> bytes:
+    """In UTF-8, with the two separators escaped as DRF's renderer does."""
+    return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").encode()

@@ -1,0 +1,69 @@
+"""The WSGI application: answers what is ordinary, and leaves everything else to Django."""
+
+import select
+import time
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import Any
+from uuid import uuid4
+
+from django.core.handlers.wsgi import WSGIRequest
+from django.db import connection
+
+from healthcare.api.middleware import log_answer
+from healthcare.direct import reads, writes
+from healthcare.direct.answers import Answer
+from healthcare.direct.frames import frame_of
+from healthcare.direct.routes import find
+
+ANSWERING = {"GET": reads.answer, "POST": writes.answer, "PUT": writes.answer, "PATCH": writes.answer}
+# Headers that ask for more than an ordinary answer, or that may be refused.
+ASKING = {"HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH", "HTTP_X_CHANGE_REASON", "HTTP_PREFER", "HTTP_IDEMPOTENCY_KEY"}
+STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
+
+WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+class Door:
+    def __init__(self, django: WSGI) -> None:
+        self.django = django
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        found = answer(environ)
+        if found is None:
+            return self.django(environ, start_response)
+        start_response(STATUS_LINES[found.status], found.headers)
+        return [found.content]
+
+
+def answer(environ: dict[str, Any]) -> Answer | None:
+    """The whole answer to an ordinary request, with every header; None for what Django has to answer."""
+    started = time.perf_counter()
+    answering = ANSWERING.get(environ["REQUEST_METHOD"])
+    if answering is None or ASKING & environ.keys():
+        return None
+    place = find(environ["PATH_INFO"], environ["REQUEST_METHOD"])
+    if place is None:
+        return None
+    connection.close_if_unusable_or_obsolete()
+    frame = frame_of(environ, place.route.template) if is_alive(connection.connection) else None
+    if frame is None:
+        return None
+    request = WSGIRequest(environ)
+    request.request_id = uuid4().hex  # type: ignore[attr-defined]
+    found = answering(place, request)
+    if found is None:
+        return None
+    log_answer(request, place.route.template, found.status, started)
+    its_own = [("Content-Length", str(len(found.content))), ("X-Request-Id", request.request_id)]  # type: ignore[attr-defined]
+    return Answer(found.status, [*frame, *found.headers, *its_own], found.content)
+
+
+def is_alive(session: Any) -> bool:
+    """Whether there is a connection, as far as can be told without asking: a server says something of itself only to
+    end it. Django opens the next one."""
+    if session is None or session.closed:
+        return False
+    look = select.poll()
+    look.register(session.fileno(), select.POLLIN)
+    return not look.poll(0)

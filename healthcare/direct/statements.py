@@ -1,0 +1,68 @@
+"""The one message of a request: it enters the database as the caller, and then reads or writes, and records that.
+
+One simple query holds both statements and is one transaction. Without a living session the first enters as nobody, and
+the second gives nothing, not even what is public.
+"""
+
+from contextlib import nullcontext
+from functools import lru_cache
+from typing import Any
+
+from django.db import Error, connection, transaction
+from django.utils import timezone
+
+from healthcare.direct.compiled import CALLER, CALLER_TEXT, KEY, NOW, Compiled, Given
+from healthcare.direct.json_sql import TODAY
+from healthcare.direct.prepared import failed, prepared, ran
+from healthcare.isolation.caller import Entry
+
+Recording = tuple[str, list[Any]] | None
+Row = tuple[int, str]  # key and JSON
+
+
+@lru_cache(maxsize=1024)
+def reading(scope: str, recording: str | None, limit: int) -> str:
+    """Of the rows within the limit, which are recorded, and the next one."""
+    rows = "SELECT key, content FROM page WHERE %s = current_setting('app.user_id')"
+    shown = recorded(f"page LIMIT {limit}", recording)
+    return f"WITH page AS MATERIALIZED ({scope} LIMIT {limit + 1}){shown}\n{rows}"
+
+
+@lru_cache(maxsize=256)
+def writing(change: str, recording: str | None) -> str:
+    return f"WITH written AS ({change}){recorded('written', recording)}\nSELECT key, content FROM written"
+
+
+def recorded(rows: str, recording: str | None) -> str:
+    return f",\nshown AS (SELECT noted FROM {rows}),\nrecorded AS ({recording})" if recording else ""  # noqa: S608
+
+
+def filled(compiled: Compiled, entry: Entry, key: int, given: dict[str, Any] | None = None) -> list[Any]:
+    """The parameters of a compiled statement, each with what it stands for in this request."""
+    known = {
+        CALLER: entry.caller, CALLER_TEXT: str(entry.caller or ""), KEY: key,
+        TODAY: timezone.localdate(), NOW: timezone.now(),
+    }  # fmt: skip
+    return [
+        given[one.name] if given and isinstance(one, Given) else known.get(one, one) if one.__hash__ else one
+        for one in compiled.parameters
+    ]
+
+
+def ask(entry: Entry, statement: str, parameters: list[Any], *, preparing: bool) -> list[Row]:
+    """What the statement gives. Raises the Error of a database that refuses it or is away."""
+    session = connection.connection
+    connection.health_check_done = True  # type: ignore[attr-defined]  # dead: whoever is asked next finds out
+    try:
+        # Within a transaction a failure must not be the end of that.
+        with transaction.atomic() if connection.in_atomic_block else nullcontext(), connection.cursor() as cursor:
+            second = prepared(session, statement) if preparing else statement
+            cursor.execute(f"{entry.sql};\n{second}", [*entry.parameters, *parameters])
+            rows: list[Row] = cursor.fetchall()
+    except Error as error:
+        failed(session, statement, error)
+        connection.health_check_done = False  # type: ignore[attr-defined]
+        raise
+    if preparing:
+        ran(session, statement)
+    return rows
