@@ -31,6 +31,7 @@ class DoctorViewSet(HistoryViewSet, RestorableViewSet):
     search_index = DOCTOR_SEARCH
     ordering_fields = ["name", "created_at", "updated_at"]
     permission_classes = [IsAuthenticatedOrReadOnly]
+    versioned = True
 
     def get_queryset(self) -> QuerySet:
         return DoctorEvent.objects.as_of(self.as_of) if self.as_of else self.shown(Doctor.objects.all())

@@ -40,6 +40,7 @@ INSTALLED_APPS = [
     "healthcare.isolation.apps.IsolationConfig",
     "healthcare.api.apps.APIConfig",
     "healthcare.search.apps.SearchConfig",
+    "healthcare.direct.apps.DirectConfig",
     "accounts",
     "audit",
     "patients",

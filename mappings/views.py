@@ -14,6 +14,7 @@ from audit.views import AS_OF, ReadsRecordedViewSet
 from doctors.models import Doctor, DoctorEvent
 from healthcare.api.pagination import read_flag
 from healthcare.api.schema import described
+from healthcare.api.viewsets import OtherEnds
 from mappings.filters import MappingFilter
 from mappings.models import Mapping, MappingEvent
 from mappings.serializers import (
@@ -62,6 +63,11 @@ class MappingViewSet(ReadsRecordedViewSet):
     shaped = {"list"}  # to retrieve answers doctors
     succeeded = frozenset({"retrieve", "doctors"})  # those that take the id of a patient
     http_method_names = ["get", "head", "options", "post", "patch", "delete"]
+    other_ends = {
+        "retrieve": OtherEnds("patient", "doctor", PatientDoctorSerializer),
+        "doctors": OtherEnds("patient", "doctor", PatientDoctorSerializer),
+        "patients": OtherEnds("doctor", "patient", DoctorPatientSerializer),
+    }
 
     def get_serializer_class(self) -> type[MappingSerializer]:
         return MappingChangeSerializer if self.action == "partial_update" else MappingSerializer
@@ -72,21 +78,20 @@ class MappingViewSet(ReadsRecordedViewSet):
             if past:
                 raise ValidationError({"active": ["What was at a time is what was active then."]})
             then: QuerySet = MappingEvent.objects.owned_by(self.request.user).as_of(self.as_of)
-            return then.filter(patient__in=self.own_patients().values("id"))
+            return then.filter(patient__in=self.ends_of("patient").values("id"))
         mine = Mapping.objects.owned_by(self.request.user).of_active_patients()
         if self.action in {"partial_update", "history"}:
             return mine
         return mine.hidden() if past else mine.active()
 
-    def own_patients(self) -> QuerySet:
+    def ends_of(self, field: str) -> QuerySet:
+        if field == "doctor":
+            doctors: QuerySet = DoctorEvent.objects.as_of(self.as_of) if self.as_of else Doctor.objects.active()
+            return doctors
         if self.as_of:
-            then: QuerySet = PatientEvent.objects.owned_by(self.request.user).as_of(self.as_of)
-            return then
+            patients: QuerySet = PatientEvent.objects.owned_by(self.request.user).as_of(self.as_of)
+            return patients
         return Patient.objects.owned_by(self.request.user).active()
-
-    def every_doctor(self) -> QuerySet:
-        then: QuerySet = DoctorEvent.objects.as_of(self.as_of) if self.as_of else Doctor.objects.active()
-        return then
 
     def successor(self) -> str | None:
         return successor(self.request.user, self.kwargs["pk"])
@@ -120,9 +125,7 @@ class MappingViewSet(ReadsRecordedViewSet):
     )
     def doctors(self, request: Request, pk: str) -> Response:
         """The doctors who treat a patient of the caller, the latest assignment first."""
-        mappings = self.get_queryset().filter(patient=get_object_or_404(self.own_patients(), id=pk).id)
-        page = self.page_of("doctor", mappings, DoctorEvent.objects.all())
-        return self.get_paginated_response(PatientDoctorSerializer(page, many=True).data)
+        return self.page_of(pk, DoctorEvent.objects.all())
 
     @extend_schema(
         operation_id="doctors_patients",
@@ -136,21 +139,21 @@ class MappingViewSet(ReadsRecordedViewSet):
     )
     def patients(self, request: Request, pk: str) -> Response:
         """The caller's patients whom a doctor treats, the latest assignment first."""
-        mappings = self.get_queryset().filter(doctor=get_object_or_404(self.every_doctor(), id=pk).id)
-        page = self.page_of("patient", mappings, PatientEvent.objects.owned_by(request.user))
-        return self.get_paginated_response(DoctorPatientSerializer(page, many=True).data)
+        return self.page_of(pk, PatientEvent.objects.owned_by(request.user))
 
-    def page_of(self, end: str, mappings: QuerySet, events: QuerySet) -> list[Any]:
-        """The doctors or patients at one `end` of a page of assignments, now or then, each with its `mapping` id."""
+    def page_of(self, pk: str, events: QuerySet) -> Response:
+        """A page of the doctors or patients at the other end, now or then, each with its `mapping` id."""
+        ends, mappings = self.other_ends[self.action], self.get_queryset()
+        mappings = mappings.filter(**{ends.of: get_object_or_404(self.ends_of(ends.of), id=pk).id})
         if self.as_of:
             events = events.as_of(self.as_of)  # type: ignore[attr-defined]
-            page = self.paginate_queryset(mappings.filter(**{f"{end}__in": events.values("id")}))
-            keys = [getattr(mapping, f"{end}_id") for mapping in page]
+            page = self.paginate_queryset(mappings.filter(**{f"{ends.answered}__in": events.values("id")}))
+            keys = [getattr(mapping, f"{ends.answered}_id") for mapping in page]
             then = {event.id: event for event in events.filter(id__in=keys)}
             others = [then[key] for key in keys]
         else:
-            page = self.paginate_queryset(mappings.select_related(end))
-            others = [getattr(mapping, end) for mapping in page]
+            page = self.paginate_queryset(mappings.select_related(ends.answered))
+            others = [getattr(mapping, ends.answered) for mapping in page]
         for mapping, other in zip(page, others, strict=True):
             other.mapping = mapping.id
-        return others
+        return self.get_paginated_response(ends.serializer(others, many=True).data)

@@ -49,19 +49,20 @@ class RequestIdMiddleware(Middleware):
         response["X-Request-Id"] = request.request_id  # type: ignore[attr-defined]
         if not hasattr(request, "rehearsed"):
             match = request.resolver_match
-            log_answer(request, match.route if match else None, response.status_code, started)
+            route = match.route if match else "-"
+            log_answer(request.method, route, response.status_code, started, request.request_id)  # type: ignore[attr-defined]
         return response
 
 
-def log_answer(request: HttpRequest, route: str | None, status: int, started: float) -> None:
+def log_answer(method: str | None, route: str, status: int, started: float, request_id: str) -> None:
     """`started` is what `time.perf_counter` said when the request came."""
     access_log.info(
         "%s /%s %d %d ms request_id=%s",
-        request.method if request.method in HTTPMethod.__members__ else "-",  # a client may send any word
-        route or "-",
+        method if method in HTTPMethod.__members__ else "-",  # a client may send any word
+        route,
         status,
         (time.perf_counter() - started) * 1000,
-        request.request_id,  # type: ignore[attr-defined]
+        request_id,
     )
 
 

@@ -1,6 +1,7 @@
 """What the viewsets share."""
 
 from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 from django.db.models import QuerySet
@@ -18,6 +19,7 @@ from healthcare.api.exceptions import Gone
 from healthcare.api.filters import ListFilterBackend
 from healthcare.api.idempotency import IdempotentMixin
 from healthcare.api.pagination import read_flag
+from healthcare.api.serializers import RecordSerializer
 from healthcare.api.shaping import PARAMETERS, Inclusion, Shape
 from healthcare.api.strict import StrictViewSet
 from healthcare.ownership import Record, RecordQuerySet
@@ -45,6 +47,16 @@ def only_when_asked(parameter: str) -> Callable[[Method], Method]:
     return mark
 
 
+@dataclass(frozen=True)
+class OtherEnds:
+    """What an action lists that names one end of records by the number in its path and answers the other: of the
+    patient in the path the doctors, each with the id of the record between them under that record's name."""
+
+    of: str
+    answered: str
+    serializer: type[RecordSerializer]
+
+
 class RecordViewSet(IdempotentMixin, ConditionalRequests, StrictViewSet, viewsets.ModelViewSet):
     """CRUD of records: the creator is the caller, and DELETE hides. Paths take ids alone.
 
@@ -61,6 +73,13 @@ class RecordViewSet(IdempotentMixin, ConditionalRequests, StrictViewSet, viewset
     # The actions whose path names a record that another one can take the place of: see `successor`.
     succeeded: ClassVar[Set[str]] = frozenset()
     shape = Shape()  # what the client wants of each record
+    # Whether the table keeps a version (`KeepVersion`), so that what anybody may read is kept ready until it changes.
+    versioned: ClassVar[bool] = False
+    other_ends: ClassVar[dict[str, OtherEnds]] = {}  # by action; `ends_of` says whose may be asked for
+
+    def ends_of(self, field: str) -> QuerySet:
+        """Those records at this end of ours that the caller may name."""
+        raise NotImplementedError
 
     @classmethod
     def noted(cls) -> str:

@@ -2,7 +2,10 @@
 
 from typing import NamedTuple
 
+from django.http import HttpRequest
+
 from healthcare.api.concurrency import entity_tag
+from healthcare.api.problems import CONTENT_TYPE, problem_response
 
 JSON = ("Content-Type", "application/json")
 
@@ -19,6 +22,11 @@ def record(status: int, text: str, allow: str) -> Answer:
     """One record, whose JSON is the text."""
     content = encoded(text)
     return Answer(status, [JSON, ("Allow", allow), ("ETag", entity_tag(content))], content)
+
+
+def failure(request: HttpRequest, status: int, *headers: tuple[str, str]) -> Answer:
+    """A problem (RFC 9457)."""
+    return Answer(status, [("Content-Type", CONTENT_TYPE), *headers], problem_response(request, status).content)
 
 
 def encoded(text: str) -> bytes:

@@ -1,42 +1,26 @@
 """What a viewset declares, compiled into a statement for each form of a read and of a write.
 
-The parameters of a compiled statement are values or stand for one: `TODAY`, `CALLER`, `KEY`, `NOW`, a `Given` field.
+The parameters of a compiled statement are values or stand for one: `TODAY`, `CALLER`, `KEY`, `NAMED`, `NOW`, a `Given`
+field.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from inspect import unwrap
 from typing import Any
 
-from django.contrib.auth import get_user_model
-from django.contrib.auth.models import AnonymousUser
 from django.db import connection
 from django.db.models import F, Field, Model, QuerySet
 from django.db.models.expressions import RawSQL
 from django.db.models.signals import post_init, post_save, pre_init, pre_save
 from django.db.models.sql import UpdateQuery
-from django.http import HttpRequest
-from rest_framework.exceptions import APIException
-from rest_framework.permissions import AllowAny, IsAuthenticated, IsAuthenticatedOrReadOnly
-from rest_framework.request import Request
 
+from healthcare.api.viewsets import OtherEnds
+from healthcare.direct.declared import allowed, ordinary, scope_of, view_of
 from healthcare.direct.json_sql import row_as_json
 from healthcare.ownership import Record
 
-# Who overrides one of these elsewhere means something that is not compiled here.
-HOOKS = ("dispatch", "initial", "filter_queryset", "get_serializer", "get_serializer_context", "finalize_response")
-HOOKS_OF = {
-    "list": ("list", "paginate_queryset", "get_paginated_response"),
-    "retrieve": ("retrieve", "get_object"),
-    "create": ("create", "perform_create", "get_success_headers"),
-    "update": ("update", "perform_update", "get_object"),
-    "partial_update": ("partial_update", "update", "perform_update", "get_object"),
-}
-OURS = ("rest_framework.", "healthcare.api.", "audit.")
-PERMISSIONS = {AllowAny, IsAuthenticated, IsAuthenticatedOrReadOnly}
-# These stand for the caller's id and the key in the path or the cursor while a queryset is compiled.
-CALLER, KEY = 2**62 + 57, 2**62 + 59
+# These stand for the key in the path or the cursor, and the other end that a path names, while a queryset is compiled.
+KEY, NAMED = 2**62 + 59, 2**62 + 61
 CALLER_TEXT, NOW = object(), object()  # for the caller's id as text, and the time
 
 
@@ -49,71 +33,36 @@ class Given:
 
 @dataclass(frozen=True)
 class Compiled:
-    """SQL with the parameters in it, the methods that the answer allows, and whether the caller is nobody."""
+    """SQL with the parameters in it, and the methods that the answer allows."""
 
     sql: str
     parameters: tuple[Any, ...]
     allow: str
 
 
-def ordinary(viewset: Any, action: str) -> bool:
-    """Whether an action does what its declarations say and nothing of its own."""
-    return (
-        action in HOOKS_OF
-        and all(is_known(getattr(viewset, name)) for name in (*HOOKS, *HOOKS_OF[action]))
-        and PERMISSIONS.issuperset(viewset.permission_classes)
-        and not viewset.throttle_classes
-    )
-
-
-def is_known(method: Callable[..., Any]) -> bool:
-    """Whether it is the framework's, or differs from that only when a query parameter asks it to."""
-    return unwrap(method).__module__.startswith(OURS) or hasattr(unwrap(method), "asked_by")
-
-
-def view_of(viewset: Any, actions: dict[str, str], method: str, *, anonymous: bool = False) -> Any:
-    """A view as the framework makes it for a request of this method without parameters."""
-    view = viewset(action_map=actions)
-    for verb, name in actions.items():
-        setattr(view, verb, getattr(view, name))
-    if "get" in actions:
-        view.head = view.get
-    view.action, view.kwargs, view.format_kwarg = actions[method.lower()], {}, None
-    asked = HttpRequest()
-    asked.method = method
-    view.request = Request(asked)
-    view.request.user = AnonymousUser() if anonymous else get_user_model()(pk=CALLER)
-    return view
-
-
-def allowed(view: Any) -> bool:
-    try:
-        view.check_permissions(view.request)
-    except APIException:
-        return False
-    return True
-
-
-def scope_of(view: Any) -> QuerySet | None:
-    """The rows that the view reaches; None where that is none at all or more than the rows of one table."""
-    scope: QuerySet = view.filter_queryset(view.get_queryset())
-    query = scope.query
-    return None if query.annotations or query.select_related or query.is_empty() else scope
-
-
 @cache
 def compile_read(viewset: Any, get_queryset: Any, actions: Any, direction: str, anonymous: bool) -> Compiled | None:
     """What the viewset answers to one form of query; None where that is more than this can."""
     view = view_of(viewset, dict(actions), "GET", anonymous=anonymous)
-    row = row_as_json(view.get_serializer_class())
-    if row is None or not ordinary(viewset, view.action) or not allowed(view):
+    if not ordinary(viewset, view.action) or not allowed(view):
         return None
-    scope = scope_of(view)
-    if scope is None:
+    scope, ends = scope_of(view), viewset.other_ends.get(view.action)
+    row = row_at(viewset, ends) if ends else row_as_json(view.get_serializer_class())
+    if row is None or scope is None:
         return None
-    rows = chosen(scope, direction).values(key=F("pk"), noted=F(viewset.noted()), content=RawSQL(*row))  # noqa: S611
+    rows = chosen(scope, direction)
+    if ends:
+        rows = rows.filter(**{ends.of: NAMED, f"{ends.of}__in": view.ends_of(ends.of)})
+        rows = rows.values(joined=F(f"{ends.answered}__created_at"))
+    rows = rows.values(key=F("pk"), noted=F(viewset.noted()), content=RawSQL(*row))  # noqa: S611
     sql, parameters = rows.query.get_compiler(connection=connection).as_sql()
     return Compiled(sql, tuple(parameters), ", ".join(view.allowed_methods))
+
+
+def row_at(viewset: Any, ends: OtherEnds) -> tuple[str, list[Any]] | None:
+    """The record at the other end, with the id of the one between."""
+    table = viewset.queryset.model._meta
+    return row_as_json(ends.serializer, (table.model_name, f'"{table.db_table}"."{table.pk.column}"'))
 
 
 def chosen(scope: QuerySet, direction: str) -> QuerySet:

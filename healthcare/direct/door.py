@@ -3,6 +3,7 @@
 import select
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
@@ -10,11 +11,11 @@ from uuid import uuid4
 from django.core.handlers.wsgi import WSGIRequest
 from django.db import connection
 
-from healthcare.api.middleware import log_answer
-from healthcare.direct import reads, writes
-from healthcare.direct.answers import Answer
-from healthcare.direct.frames import frame_of
-from healthcare.direct.routes import find
+from healthcare.api.middleware import error_log, log_answer
+from healthcare.direct import reads, shared, writes
+from healthcare.direct.answers import Answer, failure
+from healthcare.direct.frames import Frame, frame_of
+from healthcare.direct.routes import Place, find
 
 ANSWERING = {"GET": reads.answer, "POST": writes.answer, "PUT": writes.answer, "PATCH": writes.answer}
 # Headers that ask for more than an ordinary answer, or that may be refused.
@@ -39,10 +40,8 @@ class Door:
 def answer(environ: dict[str, Any]) -> Answer | None:
     """The whole answer to an ordinary request, with every header; None for what Django has to answer."""
     started = time.perf_counter()
-    answering = ANSWERING.get(environ["REQUEST_METHOD"])
-    if answering is None or ASKING & environ.keys():
-        return None
-    place = find(environ["PATH_INFO"], environ["REQUEST_METHOD"])
+    ordinary = environ["REQUEST_METHOD"] in ANSWERING and not ASKING & environ.keys()
+    place = find(environ["PATH_INFO"], environ["REQUEST_METHOD"]) if ordinary else None
     if place is None:
         return None
     connection.close_if_unusable_or_obsolete()
@@ -51,12 +50,25 @@ def answer(environ: dict[str, Any]) -> Answer | None:
         return None
     request = WSGIRequest(environ)
     request.request_id = uuid4().hex  # type: ignore[attr-defined]
-    found = answering(place, request)
+    found = made(place, request, frame)
     if found is None:
         return None
-    log_answer(request, place.route.template, found.status, started)
+    log_answer(request.method, place.route.template, found.status, started, request.request_id)  # type: ignore[attr-defined]
     its_own = [("Content-Length", str(len(found.content))), ("X-Request-Id", request.request_id)]  # type: ignore[attr-defined]
-    return Answer(found.status, [*frame, *found.headers, *its_own], found.content)
+    return Answer(found.status, [*frame.headers, *found.headers, *its_own], found.content)
+
+
+def made(place: Place, request: WSGIRequest, frame: Frame) -> Answer | None:
+    """What is this request's own of the answer."""
+    answering = ANSWERING[str(request.method)]
+    try:
+        if shared.is_shared(place, request.META):
+            key = frame, request.META["PATH_INFO"], request.META["QUERY_STRING"]
+            return shared.answer(place, key, partial(answering, place, request))
+        return answering(place, request)
+    except Exception as error:
+        error_log.error("unhandled request_id=%s", request.request_id, exc_info=error)  # type: ignore[attr-defined]
+        return failure(request, 500)  # what it may have written must not be written again
 
 
 def is_alive(session: Any) -> bool:

@@ -1,19 +1,26 @@
 """What the middleware adds to an ordinary answer: asked of itself once for all requests with the same headers."""
 
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.http import HttpRequest, HttpResponse
 
-Frame = tuple[tuple[str, str], ...]
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """The headers beside an answer's own, for one route and one way to ask; each is equal to itself alone."""
+
+    headers: tuple[tuple[str, str], ...]
+
 
 # Headers that no middleware reads, and that differ from one request to the next.
 FREE = frozenset(
     {"HTTP_AUTHORIZATION", "HTTP_REFERER", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP", "HTTP_X_REQUEST_ID",
      "HTTP_TRACEPARENT", "HTTP_TRACESTATE"}
 )  # fmt: skip
-READ = ("REQUEST_METHOD", "CONTENT_TYPE", "SERVER_NAME", "SERVER_PORT", "wsgi.url_scheme")
+READ = ("REQUEST_METHOD", "SCRIPT_NAME", "CONTENT_TYPE", "SERVER_NAME", "SERVER_PORT", "wsgi.url_scheme")
 ITS_OWN = {"Content-Type", "Content-Length", "X-Request-Id"}  # every answer's
 MOST = 4096  # frames that are kept
 
@@ -33,7 +40,7 @@ def empty() -> Empty:
 
 
 def frame_of(environ: dict[str, Any], template: str) -> Frame | None:
-    """The headers beside an answer's own; None where the middleware would answer by itself."""
+    """The frame of a request; None where the middleware would answer by itself."""
     asked = tuple([item for item in environ.items() if item[0][:5] == "HTTP_" and item[0] not in FREE])
     key = (template, asked, *map(environ.get, READ))
     return _kept.get(key) or ask(key, environ)
@@ -47,8 +54,8 @@ def ask(key: Any, environ: dict[str, Any]) -> Frame | None:
         return None
     if len(_kept) >= MOST:
         _kept.clear()
-    _kept[key] = tuple((name, value) for name, value in response.items() if name not in ITS_OWN)
-    return _kept[key]
+    frame = _kept[key] = Frame(tuple((name, value) for name, value in response.items() if name not in ITS_OWN))
+    return frame
 
 
 def forget() -> None:

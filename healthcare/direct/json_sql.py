@@ -23,16 +23,22 @@ MOMENT = """replace(to_char("{}", 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '.000000Z', 
 
 
 @cache
-def row_as_json(serializer: type[serializers.Serializer]) -> tuple[str, list[Any]] | None:
+def row_as_json(
+    serializer: type[serializers.Serializer], between: tuple[str, str] | None = None
+) -> tuple[str, list[Any]] | None:
     """An expression over the columns of the model's row that gives the record's JSON as text, byte for byte what the
-    serializer and the renderer give, and its parameters; None for a serializer that does anything of its own."""
+    serializer and the renderer give, and its parameters; None for a serializer that does anything of its own.
+
+    `between` names a field beside those of the model, and the number of another row that it shows.
+    """
     if serializer.to_representation is not serializers.Serializer.to_representation:
         return None
     columns = []
     for name, field in serializer().fields.items():
         if field.write_only:
             continue
-        expression = expression_of(serializer.Meta.model, name, field)  # type: ignore[attr-defined]
+        other = between[1] if between and name == between[0] else None
+        expression = other or expression_of(serializer.Meta.model, name, field)  # type: ignore[attr-defined]
         if expression is None:
             return None
         columns.append(f'{expression} AS "{name}"')

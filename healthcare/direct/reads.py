@@ -20,12 +20,13 @@ PREPARED = {1, 10, 20, 50, 100}  # rows; what clients ask for most, as many plan
 @dataclass(frozen=True)
 class Span:
     """Where a read begins, and how many rows it wants. `form` is `=` for the row with the key, `<` and `>` for the rows
-    before and after it, empty for the first page."""
+    before and after it, empty for the first page. `named` is the number in the path."""
 
     form: str
     key: int
     limit: int
     cursor: Cursor | None = None
+    named: int = 0
 
 
 def answer(place: Place, request: WSGIRequest) -> Answer | None:
@@ -40,7 +41,8 @@ def answer(place: Place, request: WSGIRequest) -> Answer | None:
     if compiled is None:
         return None
     recording = viewset.recording(action, request, entry.caller)
-    parameters = filled(compiled, entry, span.key) + (recording[1] if recording else []) + [str(entry.caller or "")]
+    parameters = filled(compiled, entry, span.key, named=span.named) + (recording[1] if recording else [])
+    parameters.append(str(entry.caller or ""))
     statement = reading(compiled.sql, recording and recording[0], span.limit)
     try:
         rows = ask(entry, statement, parameters, preparing=span.limit in PREPARED)
@@ -52,18 +54,21 @@ def answer(place: Place, request: WSGIRequest) -> Answer | None:
 
 
 def span_of(place: Place, request: WSGIRequest) -> Span | None:
+    named = next(iter(place.kwargs.values()), 0)
+    one = place.action == "retrieve" and place.action not in place.route.viewset.other_ends
     if not request.META["QUERY_STRING"]:
-        numbers = [*place.kwargs.values()]
-        return Span("=", numbers[0], 1) if place.action == "retrieve" else Span("", 0, DEFAULT_LIMIT)
+        return Span("=", named, 1) if one else Span("", 0, DEFAULT_LIMIT, None, named)
     asked = request.GET
     known = {"limit", "cursor"} >= asked.keys() and all(len(values) == 1 for _, values in asked.lists())
-    if place.action == "retrieve" or not known:
+    if one or not known:
         return None
     try:
         limit, cursor = read_limit(asked.get("limit")), KEYSET.read(asked.get("cursor"))
     except APIException:
         return None
-    return Span(">" if cursor.back else "<", cursor.values[0], limit, cursor) if cursor else Span("", 0, limit)
+    if cursor is None:
+        return Span("", 0, limit, None, named)
+    return Span(">" if cursor.back else "<", cursor.values[0], limit, cursor, named)
 
 
 def page(compiled: Compiled, rows: list[Row], request: WSGIRequest, span: Span) -> Answer:

@@ -1,4 +1,4 @@
-"""Which viewset a path leads to, for the routes that have at most one number in them."""
+"""Which viewset of records a path leads to, for the routes that have at most one number in them."""
 
 import re
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.urls.converters import IntConverter
 
 from healthcare.api.strict import shape
+from healthcare.api.viewsets import RecordViewSet
 
 NUMBER = re.compile(r"(?<=/)[0-9]+(?=/)")
 LONGEST = 18  # digits of a number that every id's type can hold
@@ -48,9 +49,11 @@ def routes(urlconf: str) -> dict[str, Route | None]:
     found: dict[str, Route | None] = {}
     for template, pattern in walk(get_resolver(urlconf), ""):
         places: dict[str, Any] = pattern.pattern.converters
-        viewset, actions = getattr(pattern.callback, "cls", None), getattr(pattern.callback, "actions", None)
+        viewset: Any = getattr(pattern.callback, "cls", object)
         known = len(places) < 2 and all(isinstance(one, IntConverter) for one in places.values())
-        route = Route(template, viewset, actions, tuple(places)) if viewset and actions and known else None
+        route = None
+        if known and issubclass(viewset, RecordViewSet):
+            route = Route(template, viewset, pattern.callback.actions, tuple(places))  # type: ignore[attr-defined]
         found.setdefault(f"/{shape(template)}", route)
     return found
 

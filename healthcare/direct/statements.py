@@ -11,7 +11,8 @@ from typing import Any
 from django.db import Error, connection, transaction
 from django.utils import timezone
 
-from healthcare.direct.compiled import CALLER, CALLER_TEXT, KEY, NOW, Compiled, Given
+from healthcare.direct.compiled import CALLER_TEXT, KEY, NAMED, NOW, Compiled, Given
+from healthcare.direct.declared import CALLER
 from healthcare.direct.json_sql import TODAY
 from healthcare.direct.prepared import failed, prepared, ran
 from healthcare.isolation.caller import Entry
@@ -37,10 +38,12 @@ def recorded(rows: str, recording: str | None) -> str:
     return f",\nshown AS (SELECT noted FROM {rows}),\nrecorded AS ({recording})" if recording else ""  # noqa: S608
 
 
-def filled(compiled: Compiled, entry: Entry, key: int, given: dict[str, Any] | None = None) -> list[Any]:
+def filled(
+    compiled: Compiled, entry: Entry, key: int, given: dict[str, Any] | None = None, named: int = 0
+) -> list[Any]:
     """The parameters of a compiled statement, each with what it stands for in this request."""
     known = {
-        CALLER: entry.caller, CALLER_TEXT: str(entry.caller or ""), KEY: key,
+        CALLER: entry.caller, CALLER_TEXT: str(entry.caller or ""), KEY: key, NAMED: named,
         TODAY: timezone.localdate(), NOW: timezone.now(),
     }  # fmt: skip
     return [

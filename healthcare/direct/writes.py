@@ -4,24 +4,25 @@ The serializer validates as ever, but one that is kept: nothing of a request sta
 for the record as it stands takes the plain way, and so does one that changes nothing.
 """
 
-from functools import cache
+from functools import cache, lru_cache
 from io import BytesIO
 from typing import Any
 
 from django.conf import settings
 from django.core.handlers.wsgi import WSGIRequest
 from django.db import Error, connection
-from rest_framework.exceptions import APIException
-from rest_framework.fields import SkipField
+from rest_framework.exceptions import ParseError, ValidationError
+from rest_framework.fields import empty
 from rest_framework.relations import ManyRelatedField, RelatedField
 from rest_framework.serializers import BaseSerializer
 
 from healthcare.api.parsers import StrictJSONParser
-from healthcare.api.problems import CONTENT_TYPE, problem_response
-from healthcare.direct.answers import Answer, record
-from healthcare.direct.compiled import compile_change, compile_creation, inserted, ordinary, view_of
+from healthcare.direct.answers import Answer, failure, record
+from healthcare.direct.compiled import Compiled, compile_change, compile_creation, inserted
+from healthcare.direct.declared import ordinary, view_of
 from healthcare.direct.routes import Place
 from healthcare.direct.statements import ask, filled, writing
+from healthcare.isolation.caller import Entry
 from healthcare.ownership import Record
 
 MEDIA_TYPES = {"application/json", "application/json; charset=utf-8", "application/json;charset=utf-8"}
@@ -48,17 +49,14 @@ def answer(place: Place, request: WSGIRequest) -> Answer | None:
     if request.META["QUERY_STRING"]:
         return None
     viewset, actions, method = place.route.viewset, tuple(place.route.actions.items()), str(request.method)
-    serializer = kept(viewset, actions, method)
-    entry = viewset.authentication_classes[0]().entry(request, writes=True) if serializer else None
-    values = read(request, serializer) if entry else None
+    if writable(viewset, actions, method) is None:
+        return None
+    entry = viewset.authentication_classes[0]().entry(request, writes=True)
+    body = read(request) if entry else None
+    values = validated(viewset, actions, method, body) if body else None
     if not entry or not values:
         return None
-    if place.action == "create":
-        compiled, key = compile_creation(viewset, actions), 0
-        given = columns(serializer.Meta.model(**values, created_by_id=entry.caller)) if compiled else {}
-    else:
-        compiled = compile_change(viewset, viewset.get_queryset, actions, method, tuple(sorted(values)))
-        [key], given = place.kwargs.values(), values
+    compiled, key, given = statement_of(place, actions, method, entry, values)
     if compiled is None:
         return None
     recording = viewset.recording(place.action, request, entry.caller)
@@ -66,8 +64,21 @@ def answer(place: Place, request: WSGIRequest) -> Answer | None:
     try:
         rows = ask(entry, writing(compiled.sql, recording and recording[0]), parameters, preparing=True)
     except Error as error:
-        return None if is_undone(error) else unknown(request)
+        # To write again what was perhaps written could write it twice.
+        return None if is_undone(error) else failure(request, 503, ("Retry-After", "5"))
     return record(201 if place.action == "create" else 200, rows[0][1], compiled.allow) if rows else None
+
+
+def statement_of(
+    place: Place, actions: Any, method: str, entry: Entry, values: dict[str, Any]
+) -> tuple[Compiled | None, int, dict[str, Any]]:
+    """What is compiled for these fields, the key of the record, and what is given for each column."""
+    viewset = place.route.viewset
+    if place.action == "create":
+        compiled = compile_creation(viewset, actions)
+        return compiled, 0, columns(viewset.queryset.model(**values, created_by_id=entry.caller)) if compiled else {}
+    compiled = compile_change(viewset, viewset.get_queryset, actions, method, tuple(sorted(values)))
+    return compiled, next(iter(place.kwargs.values())), values
 
 
 def columns(new: Record) -> dict[str, Any]:
@@ -77,49 +88,66 @@ def columns(new: Record) -> dict[str, Any]:
     return {field.attname: field.get_db_prep_save(field.pre_save(new, True), connection) for field in fields}
 
 
-def read(request: WSGIRequest, serializer: Any) -> dict[str, Any] | None:
-    """The values of the body, validated; None when the plain way has to say what is wrong, or to look closer."""
+def read(request: WSGIRequest) -> dict[str, Any] | None:
+    """The body; None when the plain way has to say what is wrong with it."""
     length = request.META.get("CONTENT_LENGTH", "")
     known = length.isascii() and length.isdigit() and len(length) < 8
     if not known or int(length) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
         return None
     if request.META.get("CONTENT_TYPE") not in MEDIA_TYPES:
         return None
-    body = request.META["wsgi.input"].read(int(length))
-    request.META["wsgi.input"] = BytesIO(body)  # whoever comes next reads it from the start
-    if len(body) < int(length):
-        return None
+    content = request.META["wsgi.input"].read(int(length))
+    request.META["wsgi.input"] = BytesIO(content)  # whoever comes next reads it from the start
     try:
-        values: dict[str, Any] = serializer.run_validation(PARSER.parse(BytesIO(body)))
-    except (APIException, AsksForRecordError, SkipField):
+        return PARSER.parse(BytesIO(content)) if len(content) == int(length) else None
+    except ParseError:
         return None
-    own = {field.name for field in serializer.Meta.model._meta.concrete_fields}
+
+
+def validated(viewset: Any, actions: Any, method: str, body: dict[str, Any]) -> dict[str, Any] | None:
+    """What the serializer makes of the body; None when it does not take it, or would have to know more."""
+    given = (writable(viewset, actions, method) or frozenset()).intersection(body)
+    try:
+        values: dict[str, Any] = kept(viewset, actions, method, given).run_validation(body)
+    except (ValidationError, AsksForRecordError):
+        return None
+    own = {field.name for field in viewset.queryset.model._meta.concrete_fields}
     return values if values.keys() <= own else None
 
 
 @cache
-def kept(viewset: Any, actions: Any, method: str) -> Any:
-    """The serializer of an action, which validates without asking the database; None for one that may do more."""
-    view = view_of(viewset, dict(actions), method)
-    serializer = view.get_serializer_class() if ordinary(viewset, view.action) else None
-    if serializer is None or not all(getattr(serializer, name).__module__.startswith(OURS) for name in HOOKS):
+def writable(viewset: Any, actions: Any, method: str) -> frozenset[str] | None:
+    """The names of the fields that an action takes; None for one whose serializer may ask the database, or do more than
+    validate."""
+    if not ordinary(viewset, dict(actions)[method.lower()]):
         return None
-    made = serializer(None if method == "POST" else Unread(), data={}, partial=method == "PATCH")
+    serializer = made(viewset, actions, method)
     asking = any(
         isinstance(field, OF_OTHERS)
         or field.source != field.field_name
         or any(getattr(validator, "requires_context", False) for validator in field.validators)
-        for field in made._writable_fields
+        for field in serializer._writable_fields
     )
-    return None if asking else made
+    if asking or not all(getattr(serializer, name).__module__.startswith(OURS) for name in HOOKS):
+        return None
+    return frozenset(field.field_name for field in serializer._writable_fields)
+
+
+@lru_cache(maxsize=256)
+def kept(viewset: Any, actions: Any, method: str, given: frozenset[str]) -> Any:
+    """The serializer for bodies with these fields, without those that then have nothing to say."""
+    serializer = made(viewset, actions, method)
+    for field in list(serializer._writable_fields):
+        if field.field_name not in given and not field.required and field.default is empty:
+            del serializer.fields[field.field_name]
+    return serializer
+
+
+def made(viewset: Any, actions: Any, method: str) -> Any:
+    serializer = view_of(viewset, dict(actions), method).get_serializer_class()
+    return serializer(None if method == "POST" else Unread(), data={}, partial=method == "PATCH")
 
 
 def is_undone(error: Error) -> bool:
     """Whether PostgreSQL says that it has undone the transaction, and goes on."""
     return getattr(getattr(error.__cause__, "diag", None), "severity_nonlocalized", None) == "ERROR"
-
-
-def unknown(request: WSGIRequest) -> Answer:
-    """To write it again could write it twice."""
-    response = problem_response(request, 503, headers={"Retry-After": "5"})
-    return Answer(503, [("Content-Type", CONTENT_TYPE), ("Retry-After", "5")], response.content)

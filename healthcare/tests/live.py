@@ -78,7 +78,6 @@ def free_port() -> int:
 
 
 def admin_connection() -> Any:
-    connection.ensure_connection()  # starts the server, for a test that needs no database of Django's
     parameters = {**connection.get_connection_params(), "dbname": "postgres"}
     parameters.pop("cursor_factory", None)
     opened = psycopg2.connect(**parameters)
@@ -151,10 +150,12 @@ def own_database(owner: str = "") -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def live_server_process(django_db_setup: None, django_db_blocker: Any) -> Iterator[LiveServer]:
-    with django_db_blocker.unblock(), own_database() as name, serving(url_of(name)) as server:
-        django_db_blocker.block()
-        yield server
-        django_db_blocker.unblock()
+    with django_db_blocker.unblock():
+        connection.ensure_connection()  # starts PostgreSQL where no test before has needed it
+        with own_database() as name, serving(url_of(name)) as server:
+            django_db_blocker.block()
+            yield server
+            django_db_blocker.unblock()
 
 
 @pytest.fixture

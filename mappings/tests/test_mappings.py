@@ -149,14 +149,14 @@ def test_a_deleted_patients_assignments_are_hidden_and_kept(
     assert mapping.ended_at is None
 
 
+DIRECTLY = ["entering as the caller, the page and the row of the access log"]
+LISTS = dict.fromkeys(["/api/mappings/", "/api/mappings/{}/", "/api/patients/{}/doctors/"], DIRECTLY)
 DOCTORS = ["session and user of the token", "the patient", "the page with its doctors", "the row of the access log"]
-LISTS = {
-    "/api/mappings/": ["entering as the caller, the page and the row of the access log"],
-    "/api/mappings/{}/": DOCTORS,
-    "/api/patients/{}/doctors/": DOCTORS,
+PAST = {
+    "/api/mappings/?active=false": ["session and user of the token", "the page", "the row of the access log"],
+    "/api/mappings/{}/?active=false": DOCTORS,
+    "/api/patients/{}/doctors/?active=false": DOCTORS,
 }
-PAST = {f"{path}?active=false": costs for path, costs in LISTS.items()}
-PAST["/api/mappings/?active=false"] = ["session and user of the token", "the page", "the row of the access log"]
 
 
 @pytest.mark.parametrize("rows", [10, 100])

@@ -86,7 +86,7 @@ def test_whom_a_doctor_treated_then_is_shown_as_they_were(
 
 
 COSTS = {
-    "": ["session and user of the token", "the doctor", "the page with its patients", "the row of the access log"],
+    "": ["entering as the caller, the page and the row of the access log"],
     "?active=false": ["session and user of the token", "the doctor", "the page with its patients", "the access log"],
     "?as_of={now}": ["session and user", "the doctor then", "the page", "the patients then", "the access log"],
 }

@@ -12,7 +12,7 @@ from healthcare.tests.live import Answer, LiveServer, admin_connection
 from healthcare.tests.matrix import faults
 
 CONNECTIONS = "SELECT pid FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
-KILL = f"SELECT pg_terminate_backend(pid) FROM ({CONNECTIONS}) AS connections"  # noqa: S608
+KILL = f"SELECT pg_terminate_backend(pid, 5000) FROM ({CONNECTIONS}) AS connections"  # noqa: S608
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from audit.models import AccessLog
 from conftest import LoggedInClient
 from doctors.models import Doctor
 from doctors.tests.factories import make_doctor
-from healthcare.direct import compiled, prepared
+from healthcare.direct import declared, prepared
 from mappings.models import Mapping
 from mappings.tests.factories import make_mapping
 from patients.models import Gender, Patient
@@ -94,16 +94,26 @@ def test_random_rows_are_the_same_both_ways(
     mapping = make_everything(alice, drawn, created_at)
     for path in (
         f"/api/patients/{mapping.patient_id}/", "/api/patients/?limit=1", f"/api/doctors/{mapping.doctor_id}/",
-        "/api/doctors/?limit=1", "/api/mappings/?limit=1",
+        "/api/doctors/?limit=1", "/api/mappings/?limit=1", f"/api/mappings/{mapping.patient_id}/",
+        f"/api/patients/{mapping.patient_id}/doctors/", f"/api/doctors/{mapping.doctor_id}/patients/",
     ):  # fmt: skip
         assert same_both_ways(as_alice, path)[0] == 200
 
 
-@pytest.mark.parametrize("kind", ["patients", "doctors", "mappings"])
+KINDS = {
+    "patients": ("", ""), "doctors": ("", ""), "mappings": ("", ""), "mappings/{patient}": ("patient", ""),
+    "patients/{patient}/doctors": ("patient", ""), "doctors/{doctor}/patients": ("", "doctor"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_page_is_the_same_both_ways(as_alice: LoggedInClient, alice: User, kind: str):
-    for _ in range(7):
-        make_mapping(make_patient(alice), make_doctor(alice))
-    path, seen = f"/api/{kind}/?limit=3", 0
+    one = KINDS[kind]
+    mapping = make_mapping(make_patient(alice), make_doctor(alice))
+    for _ in range(6):
+        patient = mapping.patient if "patient" in one else make_patient(alice)
+        make_mapping(patient, mapping.doctor if "doctor" in one else make_doctor(alice))
+    path, seen = f"/api/{kind.format(patient=mapping.patient_id, doctor=mapping.doctor_id)}/?limit=3", 0
     for relation in ("next", "next", "prev", "prev", ""):
         _, headers, content = same_both_ways(as_alice, path)
         seen += content.count(b'"created_at"')
@@ -120,7 +130,11 @@ def test_anybody_reads_doctors_the_same_both_ways(anonymous: APIClient, alice: U
 
 def test_both_ways_record_the_same_read(as_alice: LoggedInClient, alice: User):
     mappings = [make_mapping(make_patient(alice), make_doctor(alice)) for _ in range(3)]
-    for path in (f"/api/patients/{mappings[0].patient_id}/", "/api/patients/?limit=2", "/api/mappings/?limit=2"):
+    patient, doctor = mappings[0].patient_id, mappings[0].doctor_id
+    for path in (
+        f"/api/patients/{patient}/", "/api/patients/?limit=2", "/api/mappings/?limit=2", f"/api/mappings/{patient}/",
+        f"/api/patients/{patient}/doctors/", f"/api/doctors/{doctor}/patients/",
+    ):  # fmt: skip
         same_both_ways(as_alice, path)
         directly, plainly = AccessLog.objects.order_by("-pk")[:2:][::-1]
         assert directly.request_id
@@ -128,7 +142,10 @@ def test_both_ways_record_the_same_read(as_alice: LoggedInClient, alice: User):
         assert vars(directly) | own == vars(plainly) | own
 
 
-@pytest.mark.parametrize("path", ["/api/patients/{}/", "/api/patients/", "/api/mappings/"])
+@pytest.mark.parametrize(
+    "path",
+    ["/api/patients/{}/", "/api/patients/", "/api/mappings/", "/api/mappings/{}/", "/api/patients/{}/doctors/"],
+)
 def test_whoever_may_not_read_is_answered_by_the_plain_way(
     as_alice: LoggedInClient, as_bob: LoggedInClient, alice: User, path: str
 ):
@@ -159,8 +176,8 @@ def test_a_view_with_a_mind_of_its_own_is_read_the_plain_way(hook: str):
         return getattr(PatientViewSet, hook)(self, *arguments, **keywords)
 
     own = type("OwnViewSet", (PatientViewSet,), {hook: method})
-    assert compiled.ordinary(PatientViewSet, "retrieve")
-    assert not compiled.ordinary(own, "retrieve")
+    assert declared.ordinary(PatientViewSet, "retrieve")
+    assert not declared.ordinary(own, "retrieve")
 
 
 def test_a_token_that_is_no_longer_good_reads_nothing_that_is_public(as_alice: LoggedInClient, alice: User):

@@ -1,0 +1,51 @@
+"""What anybody may read, kept ready in this process until the table changes.
+
+Each request asks PostgreSQL for the table's version, which the change of a row and its commit renew together: an answer
+is never older than the moment it was asked for.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.db import Error, connection
+
+from healthcare.direct.answers import Answer
+from healthcare.direct.routes import Place
+
+VERSION = 'SELECT version::text FROM direct_tableversion WHERE "table" = %s'
+MOST = 512  # answers that are kept; one is some KiB
+
+_kept: dict[Any, tuple[str, Answer]] = {}
+
+
+def is_shared(place: Place, environ: dict[str, Any]) -> bool:
+    """Whether the answer is everybody's. Within a transaction what it has changed shows, and is not committed."""
+    shared = place.route.viewset.versioned and "HTTP_AUTHORIZATION" not in environ
+    return bool(shared and environ["REQUEST_METHOD"] == "GET" and not connection.in_atomic_block)
+
+
+def answer(place: Place, key: Any, make: Callable[[], Answer | None]) -> Answer | None:
+    """The answer that is kept for the key, or else what `make` gives."""
+    version = version_of(place.route.viewset.queryset.model._meta.db_table)
+    before, kept = _kept.get(key, (None, None))
+    if kept and before == version:
+        return kept
+    made = make()  # of now, or of a later version: then it is made anew next time
+    if made and version:
+        if len(_kept) >= MOST:
+            _kept.clear()
+        _kept[key] = version, made
+    return made
+
+
+def version_of(table: str) -> str | None:
+    """None where the table keeps none, or the database is away."""
+    connection.health_check_done = True  # type: ignore[attr-defined]  # dead: whoever is asked next finds out
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(VERSION, [table])
+            row = cursor.fetchone()
+    except Error:
+        connection.health_check_done = False  # type: ignore[attr-defined]
+        return None
+    return row[0] if row else None

@@ -1,0 +1,176 @@
+"""What is kept ready for everybody is never older than the moment it was asked for."""
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import count
+from typing import Any
+
+import psycopg2
+import pytest
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
+from rest_framework.test import APIClient
+
+from accounts.models import LoginSession, User
+from conftest import LoggedInClient
+from doctors.models import Doctor
+from doctors.tests.factories import make_doctor
+from healthcare.direct import shared
+from healthcare.tests.live import LiveServer
+from healthcare.tests.simultaneous import at_once
+
+pytestmark = pytest.mark.django_db(transaction=True)
+LIST = "/api/doctors/"
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_kept() -> None:
+    shared._kept.clear()
+
+
+@pytest.fixture
+def anyone(db: None, make_user: Any) -> APIClient:
+    """Somebody without a login, who was there before."""
+    make_doctor(make_user("staff"))
+    client = APIClient()
+    client.get(LIST)
+    return client
+
+
+@pytest.fixture
+def other() -> Iterator[Any]:
+    """Another connection to the database, as psql has one."""
+    opened = psycopg2.connect(**{**connection.get_connection_params(), "cursor_factory": None})
+    yield opened
+    opened.close()
+
+
+def names(client: APIClient, path: str = LIST) -> list[str]:
+    return [doctor["name"] for doctor in client.get(path).json()]
+
+
+def statements(client: APIClient, path: str = LIST) -> list[str]:
+    with CaptureQueriesContext(connection) as queries:
+        assert client.get(path).status_code == 200
+    return [query["sql"] for query in queries]
+
+
+def test_what_has_not_changed_costs_one_look_at_the_version(anyone: APIClient):
+    first = anyone.get(LIST)
+    (look,) = statements(anyone)
+    assert "direct_tableversion" in look
+    assert "doctors_doctor" not in look.replace("'doctors_doctor'", "")
+    again = anyone.get(LIST)
+    assert again.content == first.content
+    assert again["X-Request-Id"] != first["X-Request-Id"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE doctors_doctor SET name = 'Changed'",
+        "SET session_replication_role = replica; UPDATE doctors_doctor SET name = 'Changed'",
+        "SET CONSTRAINTS ALL IMMEDIATE; UPDATE doctors_doctor SET name = 'Changed'",
+        "UPDATE doctors_doctor SET phone = '1'; SAVEPOINT s; UPDATE doctors_doctor SET phone = '2'; "
+        "ROLLBACK TO s; UPDATE doctors_doctor SET name = 'Changed'",
+        "SAVEPOINT s; UPDATE doctors_doctor SET phone = '2'; SET CONSTRAINTS ALL IMMEDIATE; ROLLBACK TO s; "
+        "SET CONSTRAINTS ALL DEFERRED; UPDATE doctors_doctor SET name = 'Changed'",
+    ],
+)
+def test_a_change_shows_when_it_is_committed(anyone: APIClient, other: Any, change: str):
+    assert names(anyone) == ["Dr. Meera Rao"]
+    other.cursor().execute(change)
+    assert names(anyone) == ["Dr. Meera Rao"]
+    assert len(statements(anyone)) == 1
+    other.commit()
+    assert names(anyone) == ["Changed"]
+
+
+def test_every_way_to_change_shows(anyone: APIClient, other: Any, make_user: Any):
+    user = make_user("carol")
+    make_doctor(user, name="Added")
+    assert names(anyone) == ["Added", "Dr. Meera Rao"]
+    Doctor.objects.filter(name="Added").end()
+    assert names(anyone) == ["Dr. Meera Rao"]
+    Doctor.objects.all().restore()
+    assert names(anyone) == ["Added", "Dr. Meera Rao"]
+    Doctor.objects.filter(name="Added").delete()
+    assert names(anyone) == ["Dr. Meera Rao"]
+    other.cursor().execute("TRUNCATE doctors_doctor CASCADE")
+    other.commit()
+    assert names(anyone) == []
+
+
+def test_what_is_undone_changes_nothing(anyone: APIClient, other: Any):
+    other.cursor().execute("UPDATE doctors_doctor SET name = 'Changed'")
+    other.rollback()
+    assert len(statements(anyone)) == 1
+    assert names(anyone) == ["Dr. Meera Rao"]
+
+
+def test_who_changes_a_doctor_does_not_wait_for_who_changes_another(anyone: APIClient, other: Any, alice: User):
+    other.cursor().execute("UPDATE doctors_doctor SET name = 'Slowly'")
+    make_doctor(alice, name="Meanwhile")  # would end with a timeout
+    assert names(anyone) == ["Meanwhile", "Dr. Meera Rao"]
+    other.commit()
+    assert names(anyone) == ["Meanwhile", "Slowly"]
+
+
+def test_within_a_transaction_its_own_changes_show(anyone: APIClient, alice: User):
+    with transaction.atomic():
+        make_doctor(alice, name="Not yet")
+        assert names(anyone) == ["Not yet", "Dr. Meera Rao"]
+        transaction.set_rollback(True)
+    assert names(anyone) == ["Dr. Meera Rao"]
+
+
+def test_each_page_and_each_host_has_its_own(anyone: APIClient, alice: User):
+    for number in range(3):
+        make_doctor(alice, name=f"Dr. {number}")
+    for _ in range(2):
+        assert names(anyone, "/api/doctors/?limit=2") == ["Dr. 2", "Dr. 1"]
+        assert names(anyone, "/api/doctors/?limit=1") == ["Dr. 2"]
+        links = [
+            anyone.get("/api/doctors/?limit=1", headers={"Host": host})["Link"] for host in ("127.0.0.1", "localhost")
+        ]
+        assert [link.partition("/api")[0] for link in links] == ["<http://127.0.0.1", "<http://localhost"]
+
+
+def test_a_login_that_has_ended_does_not_get_what_is_kept(anyone: APIClient, as_alice: LoggedInClient, alice: User):
+    assert names(as_alice) == ["Dr. Meera Rao"]
+    LoginSession.objects.filter(user=alice).revoke()
+    assert as_alice.get(LIST).status_code == 401
+
+
+def test_a_table_without_a_version_is_read_each_time(anyone: APIClient):
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM direct_tableversion")
+    for _ in range(2):
+        assert len(statements(anyone)) == 2
+
+
+def test_only_so_many_answers_are_kept(anyone: APIClient, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(shared, "MOST", 3)
+    for limit in range(1, 10):
+        anyone.get(f"/api/doctors/?limit={limit}")
+    assert len(shared._kept) <= 3
+
+
+def test_nobody_reads_what_is_older_than_an_answer_before(live: LiveServer):
+    """Sixteen at once: each changes its doctor and then sees its own change in what anybody may read."""
+    _, tokens = live.register()
+    doctors = [live.call("POST", LIST, {"name": f"Dr. {n}"}, tokens["access"]).json["id"] for n in range(16)]
+    versions = count()
+
+    def change_and_look(key: int) -> Any:
+        name = f"Dr. {next(versions)}"
+        changed = live.call("PATCH", f"/api/doctors/{key}/", {"name": name}, tokens["access"])
+        assert changed.status == 200, changed.body
+        for path in (f"/api/doctors/{key}/", "/api/doctors/?limit=500"):
+            seen = live.call("GET", path)
+            rows = seen.json if isinstance(seen.json, list) else [seen.json]
+            assert name in {row["name"] for row in rows if row["id"] == key}
+        return seen
+
+    for _ in range(12):
+        at_once(*[partial(change_and_look, key) for key in doctors])
