@@ -6,7 +6,7 @@ from benchmarks import environment
 
 
 def main() -> None:
-    environment.enter()
+    environment.enter(references=not {"guard", "growth", "memory"}.intersection(sys.argv[1:2]))
     from benchmarks.commands import run
 
     run(sys.argv[1:])

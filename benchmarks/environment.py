@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import venv
+from importlib.util import find_spec
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -20,9 +21,10 @@ def wanted() -> str:
     return digest.hexdigest()
 
 
-def enter() -> None:
-    """Return in the finished environment: at once, or after making it and going on with the same command in it."""
-    if Path(sys.prefix).resolve() == VENV.resolve():
+def enter(references: bool) -> None:
+    """Return in the finished environment: at once, or after making it and going on with the same command in it.
+    Without the references the product's own will do."""
+    if Path(sys.prefix).resolve() == VENV.resolve() or (not references and find_spec("granian")):
         return
     if not (STAMP.exists() and STAMP.read_text(encoding="ascii") == wanted()):
         print(f"Installing the packages of the references into {VENV}, which takes a minute…", file=sys.stderr)

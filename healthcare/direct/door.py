@@ -40,8 +40,9 @@ class Door:
 def answer(environ: dict[str, Any]) -> Answer | None:
     """The whole answer to an ordinary request, with every header; None for what Django has to answer."""
     started = time.perf_counter()
-    ordinary = environ["REQUEST_METHOD"] in ANSWERING and not ASKING & environ.keys()
-    place = find(environ["PATH_INFO"], environ["REQUEST_METHOD"]) if ordinary else None
+    method, length = environ["REQUEST_METHOD"], environ.get("CONTENT_LENGTH") or "0"
+    ordinary = method in ANSWERING and not ASKING & environ.keys() and (method != "GET" or length == "0")
+    place = find(environ["PATH_INFO"], method) if ordinary else None
     if place is None:
         return None
     connection.close_if_unusable_or_obsolete()
