@@ -42,7 +42,7 @@ def copy_for(owner: User, record: Any) -> None:
 def read(plan: dict[str, Any]) -> float:
     """The rows that were looked at on the tables of the records."""
     here = plan.get("Actual Rows", 0) + plan.get("Rows Removed by Filter", 0) if "Relation Name" in plan else 0
-    return here * plan.get("Actual Loops", 1) + sum(read(inner) for inner in plan.get("Plans", []))
+    return float(here * plan.get("Actual Loops", 1)) + sum(read(inner) for inner in plan.get("Plans", []))
 
 
 @pytest.mark.parametrize("path", ["/api/patients/?limit=20", "/api/mappings/?limit=20", "/api/patients/{}/doctors/"])
