@@ -81,7 +81,7 @@ def test_what_is_refused_has_no_frame(headers: dict[str, str]):
 
 def test_a_get_with_a_body_is_left_to_django(as_alice: LoggedInClient):
     as_alice.get("/api/patients/")
-    assert as_alice.generic("GET", "/api/patients/", "{}", CONTENT_LENGTH=2**21).status_code == 413
+    assert as_alice.generic("GET", "/api/patients/", "{}", CONTENT_LENGTH=str(2**21)).status_code == 413
 
 
 def test_only_so_many_frames_are_kept(monkeypatch: pytest.MonkeyPatch):
