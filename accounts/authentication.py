@@ -14,7 +14,7 @@ from rest_framework_simplejwt.tokens import AccessToken, Token
 
 from accounts.models import LoginSession, User
 from accounts.tokens import named_in
-from healthcare.isolation.caller import ENTER, Entry, enter, metadata
+from healthcare.isolation.caller import ENTER, SETTINGS, Entry, enter, metadata
 
 # In the model's own order, which is how `from_db` reads them.
 COLUMNS = [field.attname for field in User._meta.concrete_fields if field.name not in {"last_login", "created_at"}]
@@ -29,10 +29,10 @@ SELECT {", ".join(f"u.{column}" for column in COLUMNS)}, {ENTER.format(caller="u
 # nothing has to reach the disk before its answer.
 NOBODY, CALLER = "''", f"coalesce((SELECT u.id::text {LIVE}), '')"  # noqa: S608
 READ_AS_NOBODY, READ_AS_CALLER = (
-    f"SELECT {ENTER.format(caller=caller, metadata=NOBODY)}, set_config('synchronous_commit', 'off', true)"
+    f"SELECT {SETTINGS.format(caller=caller, metadata=NOBODY)}, set_config('synchronous_commit', 'off', true)"
     for caller in (NOBODY, CALLER)
 )
-WRITE_AS_CALLER = f"SELECT {ENTER.format(caller=CALLER, metadata='%s')}"
+WRITE_AS_CALLER = f"SELECT {SETTINGS.format(caller=CALLER, metadata='%s')}"
 
 
 @lru_cache(maxsize=4096)

@@ -34,6 +34,8 @@ UNION ALL SELECT format('DROP TABLE %%I CASCADE', tablename) FROM pg_tables
 UNION ALL SELECT format('DROP TRIGGER %%I ON %%s', tgname, tgrelid::regclass) FROM pg_trigger
     WHERE NOT tgisinternal AND tgrelid = ANY (%(kept)s::text[]::regclass[])
 UNION ALL SELECT format('ALTER TABLE %%s DISABLE ROW LEVEL SECURITY', name) FROM unnest(%(kept)s) AS name
+UNION ALL SELECT format('ALTER TABLE %%s ALTER COLUMN %%I RESET (n_distinct)', attrelid::regclass, attname)
+    FROM pg_attribute WHERE attrelid = ANY (%(kept)s::text[]::regclass[]) AND attoptions IS NOT NULL
 UNION ALL SELECT format('DROP INDEX %%s', indexrelid::regclass) FROM pg_index
     WHERE indrelid = ANY (%(kept)s::text[]::regclass[]) AND NOT indisprimary AND NOT indisunique
 """

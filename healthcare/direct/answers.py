@@ -7,7 +7,7 @@ from django.http import HttpRequest
 from healthcare.api.concurrency import entity_tag
 from healthcare.api.problems import CONTENT_TYPE, problem_response
 
-JSON = ("Content-Type", "application/json")
+JSON, RETRY = ("Content-Type", "application/json"), ("Retry-After", "5")
 
 
 class Answer(NamedTuple):

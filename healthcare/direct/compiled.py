@@ -1,7 +1,6 @@
 """What a viewset declares, compiled into a statement for each form of a read and of a write.
 
-The parameters of a compiled statement are values or stand for one: `TODAY`, `CALLER`, `KEY`, `NAMED`, `NOW`, a `Given`
-field.
+The parameters of a compiled statement are values or stand for one: `TODAY`, `CALLER`, `KEY`, `NAMED`, a `Given` field.
 """
 
 from dataclasses import dataclass
@@ -9,8 +8,9 @@ from functools import cache, lru_cache
 from typing import Any
 
 from django.db import connection
-from django.db.models import F, Field, Model, QuerySet
+from django.db.models import DateTimeField, F, Field, Func, Model, QuerySet
 from django.db.models.expressions import RawSQL
+from django.db.models.functions import Greatest
 from django.db.models.signals import post_init, post_save, pre_init, pre_save
 from django.db.models.sql import UpdateQuery
 
@@ -21,7 +21,10 @@ from healthcare.ownership import Record
 
 # These stand for the key in the path or the cursor, and the other end that a path names, while a queryset is compiled.
 KEY, NAMED = 2**62 + 59, 2**62 + 61
-CALLER_TEXT, NOW = object(), object()  # for the caller's id as text, and the time
+CALLER_TEXT = object()  # for the caller's id as text
+CLOCK = Func(function="clock_timestamp", output_field=DateTimeField())
+# Whoever's login has ended writes nothing, whatever the policies of the table say.
+IS_CALLER = "%s = current_setting('app.user_id')"
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def compile_creation(viewset: Any, actions: Any) -> Compiled | None:
     names = ", ".join(f'"{field.column}"' for field in columns)
     given = ", ".join(cast(field) for field in columns)
     sql = (
-        f"INSERT INTO \"{table.db_table}\" ({names}) SELECT {given} WHERE %s = current_setting('app.user_id') "  # noqa: S608
+        f'INSERT INTO "{table.db_table}" ({names}) SELECT {given} WHERE {IS_CALLER} '  # noqa: S608
         f"RETURNING {returned(viewset, table, row[0])}"
     )
     parameters = [*(Given(field.attname) for field in columns), CALLER_TEXT, *row[1]]
@@ -102,7 +105,7 @@ def inserted(model: type[Model]) -> list[Field] | None:
     return None if heard or any(field.has_db_default() or field.generated for field in columns) else columns
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def compile_change(
     viewset: Any, get_queryset: Any, actions: Any, method: str, fields: tuple[str, ...]
 ) -> Compiled | None:
@@ -118,7 +121,8 @@ def compile_change(
     table = scope.model._meta
     columns = [table.get_field(name) for name in fields]
     values: dict[str, Any] = {field.name: RawSQL(cast(field), [Given(field.attname)]) for field in columns}  # noqa: S611
-    values |= {"updated_at": RawSQL("%s::timestamptz", [NOW]), "version": F("version") + 1}  # noqa: S611
+    # By the clock after whatever was waited for, and never back.
+    values |= {"updated_at": Greatest(CLOCK, F("updated_at")), "version": F("version") + 1}
     query = scope.filter(pk=KEY).order_by().query.chain(UpdateQuery)
     query.add_update_values(values)  # type: ignore[attr-defined]
     update, parameters = query.get_compiler(connection=connection).as_sql()
@@ -126,9 +130,10 @@ def compile_change(
         return None
     old = ", ".join(f'"{table.db_table}"."{field.column}"' for field in columns)
     new = ", ".join(cast(field) for field in columns)
-    sql = f"{update} AND ({old}) IS DISTINCT FROM ({new}) RETURNING {returned(viewset, table, row[0])}"
+    where = f"({old}) IS DISTINCT FROM ({new}) AND {IS_CALLER}"
+    sql = f"{update} AND {where} RETURNING {returned(viewset, table, row[0])}"
     differing = [Given(field.attname) for field in columns]
-    return Compiled(sql, (*parameters, *differing, *row[1]), ", ".join(view.allowed_methods))
+    return Compiled(sql, (*parameters, *differing, CALLER_TEXT, *row[1]), ", ".join(view.allowed_methods))
 
 
 def cast(field: Any) -> str:

@@ -14,7 +14,10 @@ from rest_framework.request import Request
 
 CALLER = 2**62 + 57  # stands for the caller's id
 # Who overrides one of these elsewhere means something that is not compiled here.
-HOOKS = ("dispatch", "initial", "filter_queryset", "get_serializer", "get_serializer_context", "finalize_response")
+HOOKS = (
+    "dispatch", "initial", "check_permissions", "check_object_permissions", "get_authenticators", "get_permissions",
+    "get_throttles", "filter_queryset", "get_serializer", "get_serializer_context", "finalize_response",
+)  # fmt: skip
 PAGED = ("paginate_queryset", "get_paginated_response")
 HOOKS_OF = {
     "list": ("list", *PAGED),
@@ -34,6 +37,7 @@ def ordinary(viewset: Any, action: str) -> bool:
         and all(is_known(getattr(viewset, name)) for name in (*HOOKS, *hooks_of(viewset, action)))
         and PERMISSIONS.issuperset(viewset.permission_classes)
         and not viewset.throttle_classes
+        and [hasattr(one, "entry") for one in viewset.authentication_classes] == [True]
     )
 
 

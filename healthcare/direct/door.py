@@ -14,12 +14,15 @@ from django.db import connection
 from healthcare.api.middleware import error_log, log_answer
 from healthcare.direct import reads, shared, writes
 from healthcare.direct.answers import Answer, failure
-from healthcare.direct.frames import Frame, frame_of
+from healthcare.direct.frames import frame_of
 from healthcare.direct.routes import Place, find
 
 ANSWERING = {"GET": reads.answer, "POST": writes.answer, "PUT": writes.answer, "PATCH": writes.answer}
 # Headers that ask for more than an ordinary answer, or that may be refused.
-ASKING = {"HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH", "HTTP_X_CHANGE_REASON", "HTTP_PREFER", "HTTP_IDEMPOTENCY_KEY"}
+ASKING = {
+    "HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH", "HTTP_X_CHANGE_REASON", "HTTP_PREFER", "HTTP_IDEMPOTENCY_KEY",
+    "HTTP_TRANSFER_ENCODING",
+}  # fmt: skip
 STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
 WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -42,7 +45,7 @@ def answer(environ: dict[str, Any]) -> Answer | None:
     started = time.perf_counter()
     method, length = environ["REQUEST_METHOD"], environ.get("CONTENT_LENGTH") or "0"
     ordinary = method in ANSWERING and not ASKING & environ.keys() and (method != "GET" or length == "0")
-    place = find(environ["PATH_INFO"], method) if ordinary else None
+    place = find(environ.get("PATH_INFO", ""), method) if ordinary else None
     if place is None:
         return None
     connection.close_if_unusable_or_obsolete()
@@ -51,25 +54,23 @@ def answer(environ: dict[str, Any]) -> Answer | None:
         return None
     request = WSGIRequest(environ)
     request.request_id = uuid4().hex  # type: ignore[attr-defined]
-    found = made(place, request, frame)
+    found = made(place, request)
     if found is None:
         return None
     log_answer(request.method, place.route.template, found.status, started, request.request_id)  # type: ignore[attr-defined]
     its_own = [("Content-Length", str(len(found.content))), ("X-Request-Id", request.request_id)]  # type: ignore[attr-defined]
-    return Answer(found.status, [*frame.headers, *found.headers, *its_own], found.content)
+    return Answer(found.status, [*frame, *found.headers, *its_own], found.content)
 
 
-def made(place: Place, request: WSGIRequest, frame: Frame) -> Answer | None:
+def made(place: Place, request: WSGIRequest) -> Answer | None:
     """What is this request's own of the answer."""
-    answering = ANSWERING[str(request.method)]
+    answering = partial(ANSWERING[str(request.method)], place, request)
     try:
-        if shared.is_shared(place, request.META):
-            key = frame, request.META["PATH_INFO"], request.META["QUERY_STRING"]
-            return shared.answer(place, key, partial(answering, place, request))
-        return answering(place, request)
+        return shared.answer(place, request, answering) if shared.is_shared(place, request.META) else answering()
     except Exception as error:
         error_log.error("unhandled request_id=%s", request.request_id, exc_info=error)  # type: ignore[attr-defined]
-        return failure(request, 500)  # what it may have written must not be written again
+        # What may have been written must not be written again.
+        return None if request.method == "GET" else failure(request, 500)
 
 
 def is_alive(session: Any) -> bool:

@@ -1,19 +1,12 @@
 """What the middleware adds to an ordinary answer: asked of itself once for all requests with the same headers."""
 
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.http import HttpRequest, HttpResponse
 
-
-@dataclass(frozen=True, eq=False)
-class Frame:
-    """The headers beside an answer's own, for one route and one way to ask; each is equal to itself alone."""
-
-    headers: tuple[tuple[str, str], ...]
-
+Frame = tuple[tuple[str, str], ...]
 
 # Headers that no middleware reads, and that differ from one request to the next.
 FREE = frozenset(
@@ -22,7 +15,7 @@ FREE = frozenset(
 )  # fmt: skip
 READ = ("REQUEST_METHOD", "SCRIPT_NAME", "CONTENT_TYPE", "SERVER_NAME", "SERVER_PORT", "wsgi.url_scheme")
 ITS_OWN = {"Content-Type", "Content-Length", "X-Request-Id"}  # every answer's
-MOST = 4096  # frames that are kept
+MOST, LONGEST = 1024, 4096  # frames that are kept, and characters of the headers that they are kept for
 
 _kept: dict[Any, Frame] = {}
 
@@ -40,7 +33,7 @@ def empty() -> Empty:
 
 
 def frame_of(environ: dict[str, Any], template: str) -> Frame | None:
-    """The frame of a request; None where the middleware would answer by itself."""
+    """The headers beside an answer's own; None where the middleware would answer by itself."""
     asked = tuple([item for item in environ.items() if item[0][:5] == "HTTP_" and item[0] not in FREE])
     key = (template, asked, *map(environ.get, READ))
     return _kept.get(key) or ask(key, environ)
@@ -52,9 +45,11 @@ def ask(key: Any, environ: dict[str, Any]) -> Frame | None:
     response = empty().get_response(request)
     if response.status_code != 200 or response.cookies:
         return None
-    if len(_kept) >= MOST:
-        _kept.clear()
-    frame = _kept[key] = Frame(tuple((name, value) for name, value in response.items() if name not in ITS_OWN))
+    frame = tuple((name, value) for name, value in response.items() if name not in ITS_OWN)
+    if len(repr(key)) <= LONGEST:
+        if len(_kept) >= MOST:
+            _kept.clear()
+        _kept[key] = frame
     return frame
 
 

@@ -14,31 +14,39 @@ from weakref import WeakKeyDictionary
 from django.db import Error
 from psycopg2.errors import DuplicatePreparedStatement, InvalidSqlStatementName
 
+# What depends on the parameters, how many rows are wanted, stands in the statement: one plan serves all.
+GENERIC = "SET LOCAL plan_cache_mode = force_generic_plan"
+NAME = re.compile("direct_[0-9a-f]{16}")
+MOST = 200  # statements that a session keeps
+
 _known: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
 _pooled = False
 
 
 def prepared(session: Any, sql: str) -> str:
     """The SQL to run in the place of a statement, with the same parameters; it prepares what is not known to be."""
-    if _pooled:
-        return sql
+    known = _known.get(session, ())
     name, preparation, execution = forms(sql)
-    return execution if name in _known.get(session, ()) else preparation + execution
+    if name in known:
+        return execution
+    return sql if _pooled or len(known) >= MOST else preparation + execution
 
 
-def ran(session: Any, sql: str) -> None:
-    """Call it when what `prepared` gave has run."""
-    if not _pooled:
-        _known.setdefault(session, set()).add(forms(sql)[0])
+def ran(session: Any, *statements: str) -> None:
+    """Call it when what `prepared` gave for them has run."""
+    known = _known.setdefault(session, set())
+    if not _pooled and len(known) < MOST:
+        known.update(forms(sql)[0] for sql in statements)
 
 
-def failed(session: Any, sql: str, error: Error) -> None:
+def failed(session: Any, error: Error) -> None:
     """Call it with what that raised. After anything else, a lock that was not to be had, say, it is tried again."""
     global _pooled
     if isinstance(error.__cause__, InvalidSqlStatementName):
         _pooled = True
+        _known.clear()
     elif isinstance(error.__cause__, DuplicatePreparedStatement):  # prepared by then, though not run
-        ran(session, sql)
+        _known.setdefault(session, set()).update(NAME.findall(error.__cause__.diag.message_primary or ""))
 
 
 @lru_cache(maxsize=256)
@@ -47,6 +55,4 @@ def forms(sql: str) -> tuple[str, str, str]:
     numbers = count(1)
     numbered = re.sub("%[s%]", lambda match: f"${next(numbers)}" if match[0] == "%s" else "%%", sql)
     places = ", ".join(["%s"] * (next(numbers) - 1))
-    # What depends on the parameters, how many rows are wanted, stands in the statement: one plan serves all.
-    settings = "SET LOCAL plan_cache_mode = force_generic_plan"
-    return name, f"PREPARE {name} AS {numbered};\n", f"{settings};\nEXECUTE {name}" + (f" ({places})" if places else "")
+    return name, f"PREPARE {name} AS {numbered};\n", f"EXECUTE {name}" + (f" ({places})" if places else "")

@@ -2,16 +2,17 @@
 
 from dataclasses import dataclass
 
+from django.core.exceptions import SuspiciousOperation
 from django.core.handlers.wsgi import WSGIRequest
 from django.db import Error
 from rest_framework.exceptions import APIException
 
 from healthcare.api.cursors import Cursor, Keyset
 from healthcare.api.pagination import DEFAULT_LIMIT, KeysetPagination, read_limit
-from healthcare.direct.answers import JSON, Answer, encoded, record
+from healthcare.direct.answers import JSON, RETRY, Answer, encoded, failure, record
 from healthcare.direct.compiled import Compiled, compile_read
 from healthcare.direct.routes import Place
-from healthcare.direct.statements import Row, ask, filled, reading
+from healthcare.direct.statements import Row, ask, filled, has_waited, reading
 
 KEYSET = Keyset(None, ["pk"], descending=True)  # type: ignore[arg-type]  # reads cursors alone
 PREPARED = {1, 10, 20, 50, 100}  # rows; what clients ask for most, as many plans as a session can keep
@@ -46,8 +47,9 @@ def answer(place: Place, request: WSGIRequest) -> Answer | None:
     statement = reading(compiled.sql, recording and recording[0], span.limit)
     try:
         rows = ask(entry, statement, parameters, preparing=span.limit in PREPARED)
-    except Error:
-        return None  # the plain way finds out, and mends it if it can
+    except Error as error:
+        # The plain way finds out what it is, and mends it if it can; it would only wait as long once more.
+        return failure(request, 503, RETRY) if has_waited(error) else None
     if not rows:
         return None
     return record(200, rows[0][1], compiled.allow) if span.form == "=" else page(compiled, rows, request, span)
@@ -58,7 +60,10 @@ def span_of(place: Place, request: WSGIRequest) -> Span | None:
     one = place.action == "retrieve" and place.action not in place.route.viewset.other_ends
     if not request.META["QUERY_STRING"]:
         return Span("=", named, 1) if one else Span("", 0, DEFAULT_LIMIT, None, named)
-    asked = request.GET
+    try:
+        asked = request.GET
+    except SuspiciousOperation:  # too many parameters
+        return None
     known = {"limit", "cursor"} >= asked.keys() and all(len(values) == 1 for _, values in asked.lists())
     if one or not known:
         return None

@@ -7,15 +7,18 @@ is never older than the moment it was asked for.
 from collections.abc import Callable
 from typing import Any
 
+from django.core.handlers.wsgi import WSGIRequest
 from django.db import Error, connection
 
 from healthcare.direct.answers import Answer
 from healthcare.direct.routes import Place
 
-VERSION = 'SELECT version::text FROM direct_tableversion WHERE "table" = %s'
-MOST = 512  # answers that are kept; one is some KiB
+# Who has the version's table to itself must not keep everybody waiting.
+VERSION = """SET LOCAL lock_timeout = '100ms'; SELECT version::text FROM direct_tableversion WHERE "table" = %s"""
+MOST = 16 * 2**20  # bytes of the answers that are kept
 
 _kept: dict[Any, tuple[str, Answer]] = {}
+_size = 0
 
 
 def is_shared(place: Place, environ: dict[str, Any]) -> bool:
@@ -24,18 +27,31 @@ def is_shared(place: Place, environ: dict[str, Any]) -> bool:
     return bool(shared and environ["REQUEST_METHOD"] == "GET" and not connection.in_atomic_block)
 
 
-def answer(place: Place, key: Any, make: Callable[[], Answer | None]) -> Answer | None:
-    """The answer that is kept for the key, or else what `make` gives."""
+def answer(place: Place, request: WSGIRequest, make: Callable[[], Answer | None]) -> Answer | None:
+    """The answer that is kept, or else what `make` gives."""
+    key = request.scheme, request.get_host(), request.path, request.META["QUERY_STRING"]
     version = version_of(place.route.viewset.queryset.model._meta.db_table)
     before, kept = _kept.get(key, (None, None))
     if kept and before == version:
         return kept
     made = make()  # of now, or of a later version: then it is made anew next time
-    if made and version:
-        if len(_kept) >= MOST:
-            _kept.clear()
-        _kept[key] = version, made
+    if made and made.status == 200 and version:
+        keep(key, version, made)
     return made
+
+
+def keep(key: Any, version: str, made: Answer) -> None:
+    global _size
+    if _size > MOST:
+        forget()
+    _size += len(made.content) + len(repr(key))
+    _kept[key] = version, made
+
+
+def forget() -> None:
+    global _size
+    _kept.clear()
+    _size = 0
 
 
 def version_of(table: str) -> str | None:

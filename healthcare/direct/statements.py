@@ -1,7 +1,7 @@
 """The one message of a request: it enters the database as the caller, and then reads or writes, and records that.
 
-One simple query holds both statements and is one transaction. Without a living session the first enters as nobody, and
-the second gives nothing, not even what is public.
+One simple query holds all its statements and is one transaction. Without a living session it enters as nobody, and what
+follows gives nothing, not even what is public.
 """
 
 from contextlib import nullcontext
@@ -10,12 +10,13 @@ from typing import Any
 
 from django.db import Error, connection, transaction
 from django.utils import timezone
+from psycopg2.errors import LockNotAvailable, QueryCanceled
 
-from healthcare.direct.compiled import CALLER_TEXT, KEY, NAMED, NOW, Compiled, Given
+from healthcare.direct.compiled import CALLER_TEXT, KEY, NAMED, Compiled, Given
 from healthcare.direct.declared import CALLER
 from healthcare.direct.json_sql import TODAY
-from healthcare.direct.prepared import failed, prepared, ran
-from healthcare.isolation.caller import Entry
+from healthcare.direct.prepared import GENERIC, failed, prepared, ran
+from healthcare.isolation.caller import TAKE_ROLE, Entry
 
 Recording = tuple[str, list[Any]] | None
 Row = tuple[int, str]  # key and JSON
@@ -44,7 +45,7 @@ def filled(
     """The parameters of a compiled statement, each with what it stands for in this request."""
     known = {
         CALLER: entry.caller, CALLER_TEXT: str(entry.caller or ""), KEY: key, NAMED: named,
-        TODAY: timezone.localdate(), NOW: timezone.now(),
+        TODAY: timezone.localdate(),
     }  # fmt: skip
     return [
         given[one.name] if given and isinstance(one, Given) else known.get(one, one) if one.__hash__ else one
@@ -55,17 +56,28 @@ def filled(
 def ask(entry: Entry, statement: str, parameters: list[Any], *, preparing: bool) -> list[Row]:
     """What the statement gives. Raises the Error of a database that refuses it or is away."""
     session = connection.connection
+    planned = [entry.sql, statement] if preparing else [entry.sql]
+    first, *rest = (prepared(session, sql) for sql in planned)
+    message = ";\n".join([GENERIC, first, TAKE_ROLE, *(rest or [statement])])
     connection.health_check_done = True  # type: ignore[attr-defined]  # dead: whoever is asked next finds out
     try:
         # Within a transaction a failure must not be the end of that.
         with transaction.atomic() if connection.in_atomic_block else nullcontext(), connection.cursor() as cursor:
-            second = prepared(session, statement) if preparing else statement
-            cursor.execute(f"{entry.sql};\n{second}", [*entry.parameters, *parameters])
+            cursor.execute(message, [*entry.parameters, *parameters])
             rows: list[Row] = cursor.fetchall()
     except Error as error:
-        failed(session, statement, error)
+        failed(session, error)
         connection.health_check_done = False  # type: ignore[attr-defined]
         raise
-    if preparing:
-        ran(session, statement)
+    ran(session, *planned)
     return rows
+
+
+def is_undone(error: Error) -> bool:
+    """Whether PostgreSQL says that it has undone the transaction, and goes on."""
+    return getattr(getattr(error.__cause__, "diag", None), "severity_nonlocalized", None) == "ERROR"
+
+
+def has_waited(error: Error) -> bool:
+    """Whether it is a lock or an end that was waited for, as long as one may."""
+    return isinstance(error.__cause__, LockNotAvailable | QueryCanceled)

@@ -1,7 +1,7 @@
 """The direct POST, PUT and PATCH of a record.
 
-The serializer validates as ever, but one that is kept: nothing of a request stays in it. A change whose validation asks
-for the record as it stands takes the plain way, and so does one that changes nothing.
+The serializer validates as ever, but one that is kept: nothing of a request stays in it. What asks for more than the
+body to be validated, the record as it stands, say, takes the plain way, and so does a change that changes nothing.
 """
 
 from functools import cache, lru_cache
@@ -11,17 +11,18 @@ from typing import Any
 from django.conf import settings
 from django.core.handlers.wsgi import WSGIRequest
 from django.db import Error, connection
+from django.db.models import Field
 from rest_framework.exceptions import ParseError, ValidationError
 from rest_framework.fields import empty
 from rest_framework.relations import ManyRelatedField, RelatedField
 from rest_framework.serializers import BaseSerializer
 
 from healthcare.api.parsers import StrictJSONParser
-from healthcare.direct.answers import Answer, failure, record
+from healthcare.direct.answers import RETRY, Answer, failure, record
 from healthcare.direct.compiled import Compiled, compile_change, compile_creation, inserted
 from healthcare.direct.declared import ordinary, view_of
 from healthcare.direct.routes import Place
-from healthcare.direct.statements import ask, filled, writing
+from healthcare.direct.statements import ask, filled, has_waited, is_undone, writing
 from healthcare.isolation.caller import Entry
 from healthcare.ownership import Record
 
@@ -33,15 +34,23 @@ OURS = ("rest_framework.", "healthcare.api.")
 HOOKS = ("create", "update", "save", "run_validation", "to_internal_value", "run_validators", "changeable")
 
 
-class AsksForRecordError(Exception):
-    """Validation needs to know the record that is to be changed."""
+class AsksForMoreError(Exception):
+    """Validation needs to know more than the body."""
 
 
 class Unread:
-    """Stands for the record that is to be changed."""
+    """Stands for the record that is to be changed, and for the context of a serializer."""
 
     def __getattr__(self, name: str) -> Any:
-        raise AsksForRecordError
+        raise AsksForMoreError
+
+    def __getitem__(self, name: str) -> Any:
+        raise AsksForMoreError
+
+
+def refuse(*_: Any) -> Any:
+    """In the place of a statement: nothing has entered the database yet."""
+    raise AsksForMoreError
 
 
 def answer(place: Place, request: WSGIRequest) -> Answer | None:
@@ -61,11 +70,13 @@ def answer(place: Place, request: WSGIRequest) -> Answer | None:
         return None
     recording = viewset.recording(place.action, request, entry.caller)
     parameters = filled(compiled, entry, key, given) + (recording[1] if recording else [])
+    # There are too many combinations of fields to keep a plan for each.
+    preparing = place.action == "create" or len(given) == 1
     try:
-        rows = ask(entry, writing(compiled.sql, recording and recording[0]), parameters, preparing=True)
+        rows = ask(entry, writing(compiled.sql, recording and recording[0]), parameters, preparing=preparing)
     except Error as error:
         # To write again what was perhaps written could write it twice.
-        return None if is_undone(error) else failure(request, 503, ("Retry-After", "5"))
+        return None if is_undone(error) and not has_waited(error) else failure(request, 503, RETRY)
     return record(201 if place.action == "create" else 200, rows[0][1], compiled.allow) if rows else None
 
 
@@ -84,8 +95,20 @@ def statement_of(
 def columns(new: Record) -> dict[str, Any]:
     """What is inserted of a new record."""
     new.complete()
-    fields = inserted(type(new)) or []
-    return {field.attname: field.get_db_prep_save(field.pre_save(new, True), connection) for field in fields}
+    left_out = defaults(type(new))
+    return {
+        field.attname: getattr(new, field.attname)
+        if left_out.get(field.attname, ...) is getattr(new, field.attname)
+        else field.get_db_prep_save(field.pre_save(new, True), connection)
+        for field in inserted(type(new)) or []
+    }
+
+
+@cache
+def defaults(model: type[Record]) -> dict[str, Any]:
+    """The fields that are inserted as they stand when nothing is given for them."""
+    plain = [field for field in inserted(model) or [] if type(field).pre_save is Field.pre_save]
+    return {field.attname: field.get_default() for field in plain if not callable(field.default)}
 
 
 def read(request: WSGIRequest) -> dict[str, Any] | None:
@@ -96,7 +119,10 @@ def read(request: WSGIRequest) -> dict[str, Any] | None:
         return None
     if request.META.get("CONTENT_TYPE") not in MEDIA_TYPES:
         return None
-    content = request.META["wsgi.input"].read(int(length))
+    try:
+        content = request.META["wsgi.input"].read(int(length))
+    except OSError:  # the client has gone
+        content = b""
     request.META["wsgi.input"] = BytesIO(content)  # whoever comes next reads it from the start
     try:
         return PARSER.parse(BytesIO(content)) if len(content) == int(length) else None
@@ -108,8 +134,9 @@ def validated(viewset: Any, actions: Any, method: str, body: dict[str, Any]) -> 
     """What the serializer makes of the body; None when it does not take it, or would have to know more."""
     given = (writable(viewset, actions, method) or frozenset()).intersection(body)
     try:
-        values: dict[str, Any] = kept(viewset, actions, method, given).run_validation(body)
-    except (ValidationError, AsksForRecordError):
+        with connection.execute_wrapper(refuse):
+            values: dict[str, Any] = kept(viewset, actions, method, given).run_validation(body)
+    except (ValidationError, AsksForMoreError):
         return None
     own = {field.name for field in viewset.queryset.model._meta.concrete_fields}
     return values if values.keys() <= own else None
@@ -140,14 +167,10 @@ def kept(viewset: Any, actions: Any, method: str, given: frozenset[str]) -> Any:
     for field in list(serializer._writable_fields):
         if field.field_name not in given and not field.required and field.default is empty:
             del serializer.fields[field.field_name]
+    serializer._context = Unread()
     return serializer
 
 
 def made(viewset: Any, actions: Any, method: str) -> Any:
     serializer = view_of(viewset, dict(actions), method).get_serializer_class()
     return serializer(None if method == "POST" else Unread(), data={}, partial=method == "PATCH")
-
-
-def is_undone(error: Error) -> bool:
-    """Whether PostgreSQL says that it has undone the transaction, and goes on."""
-    return getattr(getattr(error.__cause__, "diag", None), "severity_nonlocalized", None) == "ERROR"

@@ -18,14 +18,17 @@ LONGEST_REASON = 200  # characters
 
 # Local to the transaction, so that nothing stays on a pooled connection, PgBouncer's transaction pooling included.
 # The timeouts hold here alone: a migration may take its time. The metadata is what history's triggers keep of a change.
-ENTER = f"""set_config('app.user_id', {{caller}}, true), set_config('role', '{ROLE}', true),
+SETTINGS = """set_config('app.user_id', {caller}, true),
     set_config('statement_timeout', '10s', true), set_config('lock_timeout', '2s', true),
-    set_config('pghistory.context_metadata', {{metadata}}, true)"""
+    set_config('pghistory.context_metadata', {metadata}, true)"""
+ENTER = f"{SETTINGS}, set_config('role', '{ROLE}', true)"
+# Apart from the settings where these are a prepared statement: one that changes the role is planned each time.
+TAKE_ROLE = f"SET LOCAL role {ROLE}"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """The statement by which a request enters the database, and as whom; nobody is None."""
+    """The statement by which a request enters the database, before `TAKE_ROLE`, and as whom; nobody is None."""
 
     sql: str
     parameters: list[Any]

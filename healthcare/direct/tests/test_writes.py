@@ -1,7 +1,8 @@
 """Writes that take one round trip do byte for byte what the plain way through the framework does."""
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from io import BytesIO
 from typing import Any
 
 import psycopg2
@@ -11,6 +12,7 @@ from django.db import connection
 from django.db.models import Model
 from django.db.models.signals import post_save
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from rest_framework.test import APIClient
@@ -24,6 +26,7 @@ from healthcare.api.concurrency import entity_tag
 from healthcare.direct import compiled, prepared, statements, writes
 from mappings.views import MappingViewSet
 from patients.models import Patient, PatientEvent
+from patients.serializers import PatientSerializer
 from patients.tests.factories import make_patient
 from patients.views import PatientViewSet
 
@@ -62,7 +65,7 @@ examples = settings(
     max_examples=150,
     deadline=None,
     phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 
@@ -81,6 +84,7 @@ def traces(events: Any, key: int) -> list[Any]:
 
 def send(client: APIClient, method: str, path: str, body: Any, **headers: str) -> tuple[Any, list[str]]:
     """The answer without what is made anew, and the statements that it took."""
+    connection.queries_log.clear()
     with CaptureQueriesContext(connection) as queries:
         answer = getattr(client, method)(path, body, headers=headers)
     kept = {name: value for name, value in answer.items() if name not in OWN}
@@ -90,7 +94,8 @@ def send(client: APIClient, method: str, path: str, body: Any, **headers: str) -
         assert content["updated_at"].endswith("Z")
         kept.pop("Content-Length")  # of the id and the times, too
     told = {name: value for name, value in content.items() if name not in {*MADE, "request_id"}}
-    done = [query["sql"] for query in queries if not query["sql"].startswith(("SAVEPOINT", "RELEASE", "ROLLBACK"))]
+    ran = [str(query["sql"]) for query in queries]
+    done = [sql for sql in ran if not sql.startswith(("SAVEPOINT", "RELEASE", "ROLLBACK"))]
     return (answer.status_code, kept, told, [*content], content.get("id")), done
 
 
@@ -284,3 +289,65 @@ def test_a_connection_that_died_before_is_no_reason_to_refuse_a_write(
     other.close()
     request_started.send(type(as_alice), environ={})  # as every request of a server begins
     assert as_alice.post("/api/patients/", {"name": "New"}).status_code == 201
+
+
+@pytest.fixture
+def other() -> Iterator[Any]:
+    """Another connection to the database."""
+    opened = psycopg2.connect(**{**connection.get_connection_params(), "cursor_factory": None})
+    yield opened
+    opened.close()
+
+
+def test_a_lock_is_waited_for_once(as_alice: LoggedInClient, alice: User, transactional_db: None, other: Any):
+    path = f"/api/patients/{make_patient(alice).pk}/"
+    as_alice.get(path)
+    other.cursor().execute("LOCK TABLE patients_patient IN EXCLUSIVE MODE")
+    answered, done = send(as_alice, "patch", path, {"name": "Locked"})
+    assert (answered[0], answered[1]["Retry-After"], len(done)) == (503, "5", 1)
+
+
+def test_a_time_of_change_never_goes_back(as_alice: LoggedInClient, alice: User):
+    patient = make_patient(alice)
+    later = timezone.now() + datetime.timedelta(seconds=30)  # by the clock of another machine
+    Patient.objects.filter(pk=patient.pk).update(updated_at=later)
+    answer = as_alice.patch(f"/api/patients/{patient.pk}/", {"name": "Another"}).json()
+    assert datetime.datetime.fromisoformat(answer["updated_at"]) >= later
+
+
+def test_a_client_that_goes_away_in_the_middle_of_a_body_is_left_to_django(as_alice: LoggedInClient):
+    class Broken(BytesIO):
+        def read(self, *_: Any) -> bytes:
+            raise OSError
+
+    as_alice.get("/api/patients/")
+    broken: Any = {"wsgi.input": Broken()}
+    answer = as_alice.post("/api/patients/", {"name": "New"}, **broken)
+    assert (answer.status_code, answer.json()["detail"]) == (400, "The body ended before its Content-Length.")
+
+
+@pytest.mark.parametrize("asked", ["the database", "the context", "the request"])
+def test_validation_that_asks_for_more_takes_the_plain_way(
+    as_alice: LoggedInClient, alice: User, monkeypatch: pytest.MonkeyPatch, asked: str
+):
+    def validate(self: Any, name: str) -> str:
+        if asked == "the database":
+            return f"{name} {Patient.objects.count()}"
+        return f"{name} {'view' in self.context if asked == 'the context' else self.context['request'].method}"
+
+    monkeypatch.setattr(PatientSerializer, "validate_name", validate, raising=False)
+    answered, done = send(as_alice, "post", "/api/patients/", {"name": "New"})
+    told = {"the database": "New 0", "the context": "New True", "the request": "New POST"}
+    assert (answered[0], answered[2]["name"], len(done) > 1) == (201, told[asked], True)
+
+
+def test_only_so_many_statements_are_kept(as_alice: LoggedInClient, alice: User, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(prepared, "MOST", 3)
+    prepared._known.clear()
+    connection.connection.cursor().execute("DEALLOCATE ALL")
+    path = f"/api/patients/{make_patient(alice).pk}/"
+    for name in ("name", "phone", "identifier", "address", "email"):
+        assert as_alice.patch(path, {name: "1@example.org" if name == "email" else "1"}).status_code == 200
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_prepared_statements")
+        assert cursor.fetchone()[0] <= 4  # the last message may bring two
