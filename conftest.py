@@ -3,20 +3,18 @@
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
-from unittest.mock import patch
 
 import pytest
-from django.core.handlers.wsgi import WSGIRequest
 from django.core.signals import request_finished, setting_changed
-from django.db import close_old_connections, connection
-from django.http import HttpResponse
+from django.db import connection
 from psycopg2.errors import InFailedSqlTransaction
 from rest_framework import test
-from rest_framework.test import APIClient, ForceAuthClientHandler
+from rest_framework.test import APIClient
 
 from accounts.models import LoginSession, User
 from accounts.tokens import pair
-from healthcare.direct import door, frames
+from healthcare.direct import frames
+from healthcare.tests.served import ServedHandler
 
 PASSWORD = "StrongPass123"
 
@@ -36,22 +34,6 @@ def leave_the_wall() -> Iterator[None]:
     request_finished.connect(leave)
     yield
     request_finished.disconnect(leave)
-
-
-class ServedHandler(ForceAuthClientHandler):
-    """What `healthcare.wsgi` does: ordinary requests are answered directly, all others by Django."""
-
-    def __call__(self, environ: dict[str, Any]) -> Any:
-        with patch.object(connection, "close_if_unusable_or_obsolete"):  # the tests' transaction is in it
-            found = None if getattr(self, "_force_user", None) else door.answer(environ)
-        if found is None:
-            return super().__call__(environ)
-        response = HttpResponse(found.content, status=found.status, headers=dict(found.headers))
-        response.wsgi_request = WSGIRequest(environ)  # type: ignore[attr-defined]
-        request_finished.disconnect(close_old_connections)
-        response.close()
-        request_finished.connect(close_old_connections)
-        return response
 
 
 test.ForceAuthClientHandler = ServedHandler  # type: ignore[misc]

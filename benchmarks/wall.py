@@ -23,12 +23,14 @@ from django.db import connection  # noqa: E402
 from rest_framework.test import APIClient  # noqa: E402
 
 from accounts import authentication  # noqa: E402
-from healthcare.isolation import ROLE  # noqa: E402
+from healthcare.isolation import ROLE, caller  # noqa: E402
+from healthcare.tests.served import ServedHandler  # noqa: E402
 from patients.models import Patient  # noqa: E402
 
 OWNERS, OWNED, SLICES, REQUESTS = 10, 10_000, 15, 100
-WALLED = (authentication.AUTHENTICATE, authentication.READ_AS_CALLER)
-OPEN = tuple(statement.replace(f"set_config('role', '{ROLE}', true)", "1") for statement in WALLED)
+# How Django enters the database, and how what stands in front of it does.
+WALLED = (authentication.AUTHENTICATE, caller.TAKE_ROLE)
+OPEN = (WALLED[0].replace(f"set_config('role', '{ROLE}', true)", "1"), WALLED[1].replace(ROLE, "none"))
 if any(one == other for one, other in zip(OPEN, WALLED, strict=True)):
     raise SystemExit("A statement that enters the database has another form by now; put OPEN right.")
 PASSWORD = "StrongPass123"  # noqa: S105  (of a scratch database)
@@ -49,6 +51,7 @@ def fill() -> APIClient:
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
     client = APIClient(headers={"host": "localhost"})
+    client.handler = ServedHandler()
     answer = client.post("/api/auth/login/", {"username": users[0].username, "password": PASSWORD}, format="json")
     client.credentials(HTTP_AUTHORIZATION=f"Bearer {answer.json()['access']}")
     return client
@@ -77,14 +80,14 @@ def main() -> None:
     for name, call in calls.items():
         figures: dict[tuple[str, ...], list[float]] = {WALLED: [], OPEN: []}
         for _ in range(SLICES):
-            for statements, into in figures.items():
-                authentication.AUTHENTICATE, authentication.READ_AS_CALLER = statements
+            for way, into in figures.items():
+                authentication.AUTHENTICATE, caller.TAKE_ROLE = way
                 call(0)
                 with measured(into):
                     for turn in range(REQUESTS):
                         call(turn)
         ratios = statistics.quantiles([a / b for a, b in zip(*figures.values(), strict=True)], n=4)
-        walled, none = (statistics.median(figures[statements]) for statements in (WALLED, OPEN))
+        walled, none = (statistics.median(figures[way]) for way in (WALLED, OPEN))
         print(f"{name:8}  {walled:14.0f}  {none:14.0f}  {ratios[1]:.2f} ({ratios[0]:.2f}–{ratios[2]:.2f})", flush=True)
 
 

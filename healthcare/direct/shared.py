@@ -11,10 +11,12 @@ from django.core.handlers.wsgi import WSGIRequest
 from django.db import Error, connection
 
 from healthcare.direct.answers import Answer
+from healthcare.direct.prepared import failed, prepared, ran
 from healthcare.direct.routes import Place
 
+VERSION = 'SELECT version::text FROM direct_tableversion WHERE "table" = %s'
 # Who has the version's table to itself must not keep everybody waiting.
-VERSION = """SET LOCAL lock_timeout = '100ms'; SELECT version::text FROM direct_tableversion WHERE "table" = %s"""
+BRIEFLY = "SET LOCAL lock_timeout = '100ms'"
 MOST = 16 * 2**20  # bytes of the answers that are kept
 
 _kept: dict[Any, tuple[str, Answer]] = {}
@@ -56,12 +58,15 @@ def forget() -> None:
 
 def version_of(table: str) -> str | None:
     """None where the table keeps none, or the database is away."""
+    session = connection.connection
     connection.health_check_done = True  # type: ignore[attr-defined]  # dead: whoever is asked next finds out
     try:
         with connection.cursor() as cursor:
-            cursor.execute(VERSION, [table])
+            cursor.execute(f"{BRIEFLY};\n{prepared(session, VERSION)}", [table])
             row = cursor.fetchone()
-    except Error:
+    except Error as error:
+        failed(session, error)
         connection.health_check_done = False  # type: ignore[attr-defined]
         return None
+    ran(session, VERSION)
     return row[0] if row else None
