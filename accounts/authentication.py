@@ -14,7 +14,7 @@ from rest_framework_simplejwt.tokens import AccessToken, Token
 
 from accounts.models import LoginSession, User
 from accounts.tokens import named_in
-from healthcare.isolation.caller import ENTER, SETTINGS, Entry, enter, metadata
+from healthcare.isolation.caller import ENTER, PLANNED_ONCE, SETTINGS, Entry, enter, metadata
 
 # In the model's own order, which is how `from_db` reads them.
 COLUMNS = [field.attname for field in User._meta.concrete_fields if field.name not in {"last_login", "created_at"}]
@@ -28,11 +28,11 @@ SELECT {", ".join(f"u.{column}" for column in COLUMNS)}, {ENTER.format(caller="u
 # For a statement that follows at once, unseen: without a live session it enters as nobody. A read changes nothing, so
 # nothing has to reach the disk before its answer.
 NOBODY, CALLER = "''", f"coalesce((SELECT u.id::text {LIVE}), '')"  # noqa: S608
+SOON = "set_config('synchronous_commit', 'off', true)"
 READ_AS_NOBODY, READ_AS_CALLER = (
-    f"SELECT {SETTINGS.format(caller=caller, metadata=NOBODY)}, set_config('synchronous_commit', 'off', true)"
-    for caller in (NOBODY, CALLER)
+    f"SELECT {SETTINGS.format(caller=caller, metadata=NOBODY)}, {SOON}, {PLANNED_ONCE}" for caller in (NOBODY, CALLER)
 )
-WRITE_AS_CALLER = f"SELECT {SETTINGS.format(caller=CALLER, metadata='%s')}"
+WRITE_AS_CALLER = f"SELECT {SETTINGS.format(caller=CALLER, metadata='%s')}, {PLANNED_ONCE}"
 
 
 @lru_cache(maxsize=4096)

@@ -1,5 +1,7 @@
 """Statements that PostgreSQL plans once a session (PREPARE), where sessions are a client's own.
 
+What would change a plan, how many rows are wanted, stands in the statement: one plan serves all.
+
 Behind a pooler that hands sessions on between transactions a statement is not where it was prepared. Then the first
 failure says so, and this process prepares nothing more.
 """
@@ -14,8 +16,6 @@ from weakref import WeakKeyDictionary
 from django.db import Error
 from psycopg2.errors import DuplicatePreparedStatement, InvalidSqlStatementName
 
-# What depends on the parameters, how many rows are wanted, stands in the statement: one plan serves all.
-GENERIC = "SET LOCAL plan_cache_mode = force_generic_plan"
 NAME = re.compile("direct_[0-9a-f]{16}")
 MOST = 200  # statements that a session keeps
 

@@ -15,7 +15,7 @@ from psycopg2.errors import LockNotAvailable, QueryCanceled
 from healthcare.direct.compiled import CALLER_TEXT, KEY, NAMED, Compiled, Given
 from healthcare.direct.declared import CALLER
 from healthcare.direct.json_sql import TODAY
-from healthcare.direct.prepared import GENERIC, failed, prepared, ran
+from healthcare.direct.prepared import failed, prepared, ran
 from healthcare.isolation import caller
 from healthcare.isolation.caller import Entry
 
@@ -59,7 +59,7 @@ def ask(entry: Entry, statement: str, parameters: list[Any], *, preparing: bool)
     session = connection.connection
     planned = [entry.sql, statement] if preparing else [entry.sql]
     first, *rest = (prepared(session, sql) for sql in planned)
-    message = ";\n".join([GENERIC, first, caller.TAKE_ROLE, *(rest or [statement])])
+    message = ";\n".join([first, caller.TAKE_ROLE, *(rest or [statement])])
     connection.health_check_done = True  # type: ignore[attr-defined]  # dead: whoever is asked next finds out
     try:
         # Within a transaction a failure must not be the end of that.

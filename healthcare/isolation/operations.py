@@ -25,7 +25,7 @@ WHERE rolname = current_user
 """
 # However few owners there are yet: a plan that serves all of them must not count on coming upon one's rows by chance.
 # Having seen two owners it would read everybody's rows, the newest first, until there is a page of one's.
-MANY_OWNERS = "ALTER TABLE {table} ALTER COLUMN {column} SET (n_distinct = -0.01)"
+MANY_OWNERS = "ALTER TABLE {table} ALTER COLUMN {column} SET (n_distinct = 100)"
 
 
 class CreateRole(Operation):
