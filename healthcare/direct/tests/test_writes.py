@@ -113,19 +113,17 @@ def compare(
     return answered[0], len(done)
 
 
+@pytest.mark.parametrize(
+    ("path", "fields", "model", "events"),
+    [("/api/patients/", PATIENT, Patient, PatientEvent), ("/api/doctors/", DOCTOR, Doctor, DoctorEvent)],
+    ids=["patient", "doctor"],
+)
 @examples
-@given(body=bodies(PATIENT))
-def test_any_patient_is_created_the_same_both_ways(as_alice: LoggedInClient, alice: User, body: dict[str, Any]):
-    paths = ("/api/patients/", "/api/patients/")
-    status, statements = compare(as_alice, "post", paths, body, Patient, PatientEvent)
-    assert status == 400 or (status, statements) == (201, 1)
-
-
-@examples
-@given(body=bodies(DOCTOR))
-def test_any_doctor_is_created_the_same_both_ways(as_alice: LoggedInClient, alice: User, body: dict[str, Any]):
-    paths = ("/api/doctors/", "/api/doctors/")
-    status, statements = compare(as_alice, "post", paths, body, Doctor, DoctorEvent)
+@given(data=st.data())
+def test_anybody_is_created_the_same_both_ways(
+    as_alice: LoggedInClient, path: str, fields: Any, model: type[Model], events: Any, data: st.DataObject
+):
+    status, statements = compare(as_alice, "post", (path, path), data.draw(bodies(fields)), model, events)
     assert status == 400 or (status, statements) == (201, 1)
 
 
