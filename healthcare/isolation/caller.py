@@ -31,6 +31,7 @@ PLANNED_ONCE = ", ".join(
         ("enable_bitmapscan", "off"),
         ("enable_hashjoin", "off"),
         ("enable_mergejoin", "off"),
+        ("enable_material", "off"),
         ("enable_sort", "off"),
     ]
 )
