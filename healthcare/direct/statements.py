@@ -19,7 +19,6 @@ from healthcare.direct.prepared import failed, prepared, ran
 from healthcare.isolation import caller
 from healthcare.isolation.caller import Entry
 
-Recording = tuple[str, list[Any]] | None
 Row = tuple[int, str]  # key and JSON
 
 
