@@ -13,7 +13,7 @@ from rest_framework.test import APIClient
 
 from accounts.models import LoginSession, User
 from accounts.tokens import pair
-from healthcare.direct import frames
+from healthcare.fastpath import frames
 from healthcare.tests.served import ServedHandler
 
 PASSWORD = "StrongPass123"

@@ -30,7 +30,7 @@ def prepare_command() -> None:
     if command == ["serve"] and not {"-h", "--help"}.intersection(arguments):
         first_run.write_settings()
     if command == ["test"]:
-        import healthcare.tests.environment  # noqa: F401 (tests bring their settings and need no .env)
+        import healthcare.tests.pytest_environment  # noqa: F401 (tests bring their settings and need no .env)
 
         sys.argv.insert(2, "--")  # everything after it is pytest's
 

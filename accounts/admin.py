@@ -17,21 +17,21 @@ from django.http import HttpRequest
 from accounts.identifiers import normalize
 from accounts.limits import key, network
 from accounts.models import Attempts, LoginSession, LoginSessionQuerySet, User
-from healthcare.merging import MergingAdmin, MergingForm
+from healthcare.edit_conflicts import ConflictCheckingAdmin, ConflictCheckingForm
 
 
-class UserForm(MergingForm, UserChangeForm):
+class UserForm(ConflictCheckingForm, UserChangeForm):
     pass
 
 
-class UserAddForm(MergingForm, AdminUserCreationForm):
+class UserAddForm(ConflictCheckingForm, AdminUserCreationForm):
     def clean_username(self) -> str:
         # The constraint on the lower case says what is taken; Django's own look would read the whole table.
         return str(self.cleaned_data["username"])
 
 
 @admin.register(User)
-class UserAdmin(MergingAdmin, DjangoUserAdmin):
+class UserAdmin(ConflictCheckingAdmin, DjangoUserAdmin):
     """Only a superuser gives rights or touches staff: else one right, to change users, would give every other."""
 
     form = UserForm
@@ -75,7 +75,7 @@ admin.site.unregister(Group)
 
 
 @admin.register(Group)
-class GroupAdmin(MergingAdmin, DjangoGroupAdmin):
+class GroupAdmin(ConflictCheckingAdmin, DjangoGroupAdmin):
     """Groups give rights, so only a superuser changes them."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -104,7 +104,7 @@ def owned_by(users: list[User]) -> list[str]:
     return owned
 
 
-class ReadOnlyAdmin(MergingAdmin):
+class ReadOnlyAdmin(ConflictCheckingAdmin):
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 

@@ -14,7 +14,7 @@ from rest_framework_simplejwt.tokens import AccessToken, Token
 
 from accounts.models import LoginSession, User
 from accounts.tokens import named_in
-from healthcare.isolation.caller import ENTER, PLANNED_ONCE, SETTINGS, Entry, enter, metadata
+from healthcare.rls.context import ENTER, PLANNED_ONCE, SETTINGS, Entry, enter, metadata
 
 # In the model's own order, which is how `from_db` reads them.
 COLUMNS = [field.attname for field in User._meta.concrete_fields if field.name not in {"last_login", "created_at"}]

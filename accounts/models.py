@@ -13,7 +13,7 @@ from django.db.models.functions import Lower
 from django.utils import timezone
 
 from accounts.identifiers import ASCII_EMAIL, USERNAME, normalize
-from healthcare.text import NameField
+from healthcare.model_fields import NameField
 
 models.CharField.register_lookup(Lower)
 

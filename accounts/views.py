@@ -28,11 +28,11 @@ from accounts.serializers import (
     check_password_rules,
 )
 from accounts.tokens import pair, session_of, start_session
-from healthcare.api.concurrency import ConditionalRequests
+from healthcare.api.conditional_requests import ConditionalRequests
 from healthcare.api.idempotency import PARAMETER, IdempotentMixin, Key, once
 from healthcare.api.schema import PROBLEM
-from healthcare.api.strict import StrictViewSet
-from healthcare.isolation.caller import entered, leave
+from healthcare.api.unknown_parameters import StrictViewSet
+from healthcare.rls.context import entered, leave
 
 
 # Not one transaction a request: what a refused login counts, and what a replayed token revokes, must stay.

@@ -2,11 +2,11 @@
 
 import sys
 
-from benchmarks import environment
+from benchmarks import python_environments
 
 
 def main() -> None:
-    environment.enter(references=not {"guard", "growth", "memory"}.intersection(sys.argv[1:2]))
+    python_environments.enter(references=not {"guard", "growth", "memory"}.intersection(sys.argv[1:2]))
     from benchmarks.commands import run
 
     run(sys.argv[1:])

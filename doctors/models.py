@@ -8,9 +8,9 @@ from django.db.models import F, Q
 from django.db.models.functions import Upper
 
 from audit.history import remember
+from healthcare.model_fields import NameField, PhoneField
 from healthcare.ownership import Record, RecordQuerySet
 from healthcare.search.index import searchable
-from healthcare.text import NameField, PhoneField
 
 
 class Doctor(Record):

@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from healthcare.merging import MergingAdmin
+from healthcare.edit_conflicts import ConflictCheckingAdmin
 from healthcare.ownership import Record, RecordQuerySet
 
 
@@ -33,7 +33,7 @@ class StateFilter(admin.SimpleListFilter):
         yield from others
 
 
-class RecordAdmin(MergingAdmin):
+class RecordAdmin(ConflictCheckingAdmin):
     """Records of every creator. Deleting hides; a hidden record can be looked at and no longer changed."""
 
     delete_confirmation_template = "admin/record_delete_confirmation.html"

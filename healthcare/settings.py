@@ -9,17 +9,17 @@ import pghistory
 from corsheaders.defaults import default_headers
 from dotenv import load_dotenv
 
-from healthcare import environment
+from healthcare import env_settings
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 load_dotenv(BASE_DIR / ".env")
 
-DEBUG = environment.boolean("DEBUG", default=False)
-SECRET_KEY = environment.secret_key("SECRET_KEY", strong=not DEBUG)
-ALLOWED_HOSTS = environment.hosts("ALLOWED_HOSTS", named=not DEBUG)
-THROTTLE_SCALE = environment.whole("THROTTLE_SCALE", 1, least=1, most=1_000_000)
-TRUSTED_PROXIES = environment.whole("TRUSTED_PROXIES", 0, least=0, most=10)
-HTTPS = environment.boolean("HTTPS", default=not DEBUG)
+DEBUG = env_settings.boolean("DEBUG", default=False)
+SECRET_KEY = env_settings.secret_key("SECRET_KEY", strong=not DEBUG)
+ALLOWED_HOSTS = env_settings.hosts("ALLOWED_HOSTS", named=not DEBUG)
+THROTTLE_SCALE = env_settings.whole("THROTTLE_SCALE", 1, least=1, most=1_000_000)
+TRUSTED_PROXIES = env_settings.whole("TRUSTED_PROXIES", 0, least=0, most=10)
+HTTPS = env_settings.boolean("HTTPS", default=not DEBUG)
 
 INSTALLED_APPS = [
     "healthcare.apps.AdminConfig",
@@ -37,10 +37,10 @@ INSTALLED_APPS = [
     "pgtrigger",
     "pghistory",
     "healthcare.apps.HealthcareConfig",
-    "healthcare.isolation.apps.IsolationConfig",
+    "healthcare.rls.apps.RowLevelSecurityConfig",
     "healthcare.api.apps.APIConfig",
     "healthcare.search.apps.SearchConfig",
-    "healthcare.direct.apps.DirectConfig",
+    "healthcare.fastpath.apps.FastPathConfig",
     "accounts",
     "audit",
     "patients",
@@ -88,7 +88,7 @@ TEMPLATES = [
     },
 ]
 
-DATABASES = {"default": environment.database("DATABASE_URL")}
+DATABASES = {"default": env_settings.database("DATABASE_URL")}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 PGHISTORY_FOREIGN_KEY_FIELD = pghistory.ForeignKey(db_index=False)  # the events' own indexes serve their lists
@@ -123,12 +123,12 @@ REST_FRAMEWORK = {
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
 
-SESSION_LIFETIME = timedelta(hours=environment.whole("SESSION_HOURS", 168, least=1, most=24 * 90))
+SESSION_LIFETIME = timedelta(hours=env_settings.whole("SESSION_HOURS", 168, least=1, most=24 * 90))
 SIMPLE_JWT = {
-    "ACCESS_TOKEN_LIFETIME": timedelta(minutes=environment.whole("ACCESS_TOKEN_MINUTES", 15, least=1, most=24 * 60)),
+    "ACCESS_TOKEN_LIFETIME": timedelta(minutes=env_settings.whole("ACCESS_TOKEN_MINUTES", 15, least=1, most=24 * 60)),
     "REFRESH_TOKEN_LIFETIME": SESSION_LIFETIME,
     # A key of its own: a leaked token key must not sign admin cookies. Derived when none is given (RFC 2104).
-    "SIGNING_KEY": environment.key("JWT_SIGNING_KEY")
+    "SIGNING_KEY": env_settings.key("JWT_SIGNING_KEY")
     or hmac.digest(SECRET_KEY.encode(), b"healthcare.jwt", hashlib.sha256).hex(),
     "ALGORITHM": "HS256",
     "ISSUER": "healthcare",
@@ -136,13 +136,13 @@ SIMPLE_JWT = {
     "UPDATE_LAST_LOGIN": False,
 }
 
-AUDIT_SEAL_KEY = environment.key("AUDIT_SEAL_KEY")  # kept apart from the database, whose superuser it watches
-CORS_ALLOWED_ORIGINS = environment.origins("CORS_ALLOWED_ORIGINS")
+AUDIT_SEAL_KEY = env_settings.key("AUDIT_SEAL_KEY")  # kept apart from the database, whose superuser it watches
+CORS_ALLOWED_ORIGINS = env_settings.origins("CORS_ALLOWED_ORIGINS")
 CORS_ALLOW_HEADERS = [*default_headers, "if-match", "if-none-match", "idempotency-key", "prefer", "x-change-reason"]
 CORS_EXPOSE_HEADERS = [
     "Link", "X-Total-Count", "X-Request-Id", "Retry-After", "ETag", "Idempotency-Replayed", "Preference-Applied",
 ]  # fmt: skip
-CSRF_TRUSTED_ORIGINS = environment.origins("CSRF_TRUSTED_ORIGINS")
+CSRF_TRUSTED_ORIGINS = env_settings.origins("CSRF_TRUSTED_ORIGINS")
 
 SECURE_SSL_REDIRECT = HTTPS
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]

@@ -7,11 +7,11 @@ from django.http import HttpRequest
 
 from audit.admin import ReadsRecordedAdmin
 from healthcare.admin import RecordAdmin, StateFilter
-from healthcare.merging import MergingForm
+from healthcare.edit_conflicts import ConflictCheckingForm
 from mappings.models import Mapping
 
 
-class MappingForm(MergingForm):
+class MappingForm(ConflictCheckingForm):
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean()
         for name in ("patient", "doctor"):  # locked in this order, so that neither can be deleted before it is assigned

@@ -2,7 +2,7 @@
 
 from django.db.models import Prefetch, prefetch_related_objects
 
-from healthcare.api.shaping import Inclusion
+from healthcare.api.sparse_fieldsets import Inclusion
 from mappings.models import Mapping
 from mappings.serializers import PatientDoctorSerializer
 from patients.models import Patient

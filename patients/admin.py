@@ -12,11 +12,11 @@ from django.utils import timezone
 from accounts.admin import ReadOnlyAdmin
 from audit.admin import ReadsRecordedAdmin
 from healthcare.admin import RecordAdmin, StateFilter
-from healthcare.merging import MergingForm
+from healthcare.edit_conflicts import ConflictCheckingForm
 from patients.models import OLDEST, ErasureReceipt, Patient
 
 
-class PatientForm(MergingForm):
+class PatientForm(ConflictCheckingForm):
     """The year of birth follows the date, unless it is changed too: then they have to agree."""
 
     def clean_birth_date(self) -> datetime.date | None:

@@ -11,7 +11,7 @@ from django.db.models import ForeignObjectRel, Model, QuerySet
 from audit.erasure import forget_accesses, forget_events
 from audit.history import Event
 from audit.models import AccessLog
-from healthcare.api.models import KeptAnswer
+from healthcare.api.models import IdempotencyRecord
 from patients.models import ErasureReceipt, Patient, PatientEvent, PatientMerge
 
 
@@ -38,7 +38,7 @@ def erase(patient_id: int, *, reason: str, account: str, username: str = "") -> 
     counts += erase_rows(Patient, [patient.pk])
     counts[AccessLog._meta.db_table] += forget_accesses(person)
     # An answer kept for a repeated request may hold the patient; the owner's others only lose that protection.
-    counts[KeptAnswer._meta.db_table] += remove(KeptAnswer.objects.filter(user_id=patient.created_by_id))
+    counts[IdempotencyRecord._meta.db_table] += remove(IdempotencyRecord.objects.filter(user_id=patient.created_by_id))
     return ErasureReceipt.objects.create(
         patient_id=patient_id, account=account, username=username, reason=reason, counts=dict(sorted((+counts).items()))
     )

@@ -10,9 +10,9 @@ from django.db.models.functions import ExtractYear
 from django.utils import timezone
 
 from audit.history import Event, remember
+from healthcare.model_fields import NameField, PhoneField, one_visible_line
 from healthcare.ownership import OwnedModel, OwnedQuerySet, derived
 from healthcare.search.index import searchable
-from healthcare.text import NameField, PhoneField, one_visible_line
 
 OLDEST = 150  # years; nobody has lived longer
 

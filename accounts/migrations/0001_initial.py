@@ -3,7 +3,7 @@
 import django.core.validators
 import django.db.models.deletion
 import django.db.models.functions.text
-import healthcare.text
+import healthcare.model_fields
 from django.conf import settings
 from django.db import migrations, models
 
@@ -35,7 +35,7 @@ class Migration(migrations.Migration):
                 ('password', models.CharField(max_length=128, verbose_name='password')),
                 ('last_login', models.DateTimeField(blank=True, null=True, verbose_name='last login')),
                 ('is_superuser', models.BooleanField(default=False, help_text='Designates that this user has all permissions without explicitly assigning them.', verbose_name='superuser status')),
-                ('name', healthcare.text.NameField(max_length=200)),
+                ('name', healthcare.model_fields.NameField(max_length=200)),
                 ('email', models.EmailField(max_length=254, validators=[django.core.validators.RegexValidator('\\A[\\x21-\\x7e]*\\Z', 'Write the e-mail in ASCII (an international domain as xn--…).')])),
                 ('username', models.CharField(max_length=254, validators=[django.core.validators.RegexValidator("\\A[A-Za-z0-9@.!#$%&'*+/=?^_`{|}~-]+\\Z", 'Use letters of A to Z, digits and the marks that an e-mail may hold.')])),
                 ('is_active', models.BooleanField(default=True, help_text='Unticking ends every session at once.', verbose_name='active')),

@@ -1,10 +1,10 @@
 from django.db import migrations
 
-from healthcare.isolation.operations import RowSecurity
+from healthcare.rls.operations import RowSecurity
 
 
 class Migration(migrations.Migration):
-    dependencies = [("accounts", "0001_initial"), ("isolation", "0001_role")]
+    dependencies = [("accounts", "0001_initial"), ("rls", "0001_role")]
     operations = [
         RowSecurity("User", "id", grants=["SELECT", "UPDATE (name, email, username, password)"]),
         RowSecurity("LoginSession", "user", grants=["SELECT", "UPDATE (revoked_at)"]),

@@ -5,13 +5,13 @@ import django.contrib.postgres.fields
 import django.contrib.postgres.indexes
 import django.core.validators
 import django.utils.timezone
-import healthcare.text
+import healthcare.model_fields
 import pghistory.utils
 import pgtrigger.compiler
 import pgtrigger.migrations
 from django.db import migrations, models
 
-from healthcare.isolation.operations import RowSecurity
+from healthcare.rls.operations import RowSecurity
 
 
 class Migration(migrations.Migration):
@@ -19,7 +19,7 @@ class Migration(migrations.Migration):
     initial = True
 
     dependencies = [
-        ('isolation', '0001_role'),
+        ('rls', '0001_role'),
     ]
 
     operations = [
@@ -74,7 +74,7 @@ class Migration(migrations.Migration):
                 ('pgh_context', pghistory.utils.JSONField()),
                 ('id', models.BigIntegerField()),
                 ('is_superuser', models.BooleanField(default=False, help_text='Designates that this user has all permissions without explicitly assigning them.', verbose_name='superuser status')),
-                ('name', healthcare.text.NameField(max_length=200)),
+                ('name', healthcare.model_fields.NameField(max_length=200)),
                 ('email', models.EmailField(max_length=254, validators=[django.core.validators.RegexValidator('\\A[\\x21-\\x7e]*\\Z', 'Write the e-mail in ASCII (an international domain as xn--…).')])),
                 ('username', models.CharField(max_length=254, validators=[django.core.validators.RegexValidator("\\A[A-Za-z0-9@.!#$%&'*+/=?^_`{|}~-]+\\Z", 'Use letters of A to Z, digits and the marks that an e-mail may hold.')])),
                 ('is_active', models.BooleanField(default=True, help_text='Unticking ends every session at once.', verbose_name='active')),

@@ -14,7 +14,7 @@ from audit.checks import admin_pages_record_reads
 from audit.models import AccessLog, PatientAccess
 from conftest import LoggedInClient
 from doctors.tests.factories import make_doctor
-from healthcare.isolation.caller import enter
+from healthcare.rls.context import enter
 from healthcare.tests.live import LiveServer
 from mappings.models import Mapping
 from mappings.tests.factories import make_mapping

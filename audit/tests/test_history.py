@@ -18,7 +18,7 @@ from audit.models import UserEvent
 from conftest import LoggedInClient
 from doctors.models import DoctorEvent
 from doctors.tests.factories import make_doctor
-from healthcare.isolation.caller import enter
+from healthcare.rls.context import enter
 from healthcare.tests.live import LiveServer
 from mappings.models import MappingEvent
 from mappings.tests.factories import make_mapping

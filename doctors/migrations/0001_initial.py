@@ -2,7 +2,7 @@
 
 import django.core.validators
 import django.db.models.deletion
-import healthcare.text
+import healthcare.model_fields
 from django.conf import settings
 from django.db import migrations, models
 
@@ -23,10 +23,10 @@ class Migration(migrations.Migration):
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('updated_at', models.DateTimeField(auto_now=True)),
                 ('version', models.PositiveIntegerField(default=1, editable=False)),
-                ('name', healthcare.text.NameField(max_length=200)),
+                ('name', healthcare.model_fields.NameField(max_length=200)),
                 ('specialization', models.CharField(blank=True, max_length=200)),
                 ('license_number', models.CharField(blank=True, max_length=100)),
-                ('phone', healthcare.text.PhoneField(blank=True, max_length=40)),
+                ('phone', healthcare.model_fields.PhoneField(blank=True, max_length=40)),
                 ('email', models.EmailField(blank=True, max_length=254)),
                 ('hospital', models.CharField(blank=True, max_length=200)),
                 ('experience_years', models.PositiveSmallIntegerField(blank=True, null=True, validators=[django.core.validators.MaxValueValidator(100)])),

@@ -3,7 +3,7 @@
 import audit.history
 import django.core.validators
 import django.db.models.deletion
-import healthcare.text
+import healthcare.model_fields
 import pghistory.utils
 import pgtrigger.compiler
 import pgtrigger.migrations
@@ -11,13 +11,13 @@ from django.conf import settings
 from django.db import migrations, models
 
 from audit.operations import RecordExisting
-from healthcare.isolation.operations import RowSecurity
+from healthcare.rls.operations import RowSecurity
 
 
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('isolation', '0001_role'),
+        ('rls', '0001_role'),
         ('audit', '0001_history'),
         ('doctors', '0003_deleted_list'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
@@ -35,10 +35,10 @@ class Migration(migrations.Migration):
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('updated_at', models.DateTimeField(auto_now=True)),
                 ('version', models.PositiveIntegerField(default=1, editable=False)),
-                ('name', healthcare.text.NameField(max_length=200)),
+                ('name', healthcare.model_fields.NameField(max_length=200)),
                 ('specialization', models.CharField(blank=True, max_length=200)),
                 ('license_number', models.CharField(blank=True, max_length=100)),
-                ('phone', healthcare.text.PhoneField(blank=True, max_length=40)),
+                ('phone', healthcare.model_fields.PhoneField(blank=True, max_length=40)),
                 ('email', models.EmailField(blank=True, max_length=254)),
                 ('hospital', models.CharField(blank=True, max_length=200)),
                 ('experience_years', models.PositiveSmallIntegerField(blank=True, null=True, validators=[django.core.validators.MaxValueValidator(100)])),

@@ -11,9 +11,9 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import exception_handler as drf_exception_handler
 
-from healthcare.api.constraints import broken_rule
 from healthcare.api.exceptions import Conflict, Gone, PayloadTooLarge, Unavailable
 from healthcare.api.idempotency import KeyReused, Replayed, UnderWay
+from healthcare.api.integrity_errors import broken_rule
 from healthcare.api.problems import CONTENT_TYPE, problem
 
 # Texts in place of DRF's own, which repeat the value that was sent.

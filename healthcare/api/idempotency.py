@@ -26,7 +26,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from healthcare.api.models import KeptAnswer
+from healthcare.api.models import IdempotencyRecord
 
 HEADER = "Idempotency-Key"
 BARE = re.compile(r"[!#-~][!-~]{0,254}", re.ASCII)
@@ -54,7 +54,7 @@ def taken_by(operation: dict[str, Any]) -> bool:
 class Replayed(Exception):  # noqa: N818  (no error: the request was answered before)
     """Leaves the view with the answer of the first time; the exception handler gives it out."""
 
-    def __init__(self, kept: KeptAnswer) -> None:
+    def __init__(self, kept: IdempotencyRecord) -> None:
         body = json.loads(kept.body) if kept.body else None
         self.response = Response(body, kept.status, headers={**kept.headers, "Idempotency-Replayed": "true"})
 
@@ -98,7 +98,7 @@ class Key:
             cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [int(self.digest[:16], 16) - 2**63])
             if not cursor.fetchone()[0]:
                 raise UnderWay
-        kept = KeptAnswer.objects.filter(pk=self.digest).first()
+        kept = IdempotencyRecord.objects.filter(pk=self.digest).first()
         if kept is None:
             return
         if not kept.expired:
@@ -109,14 +109,14 @@ class Key:
         """Keep a 2xx answer, in the transaction of the claim."""
         if not 200 <= response.status_code < 300:
             return
-        KeptAnswer.objects.create(
+        IdempotencyRecord.objects.create(
             digest=self.digest,
             fingerprint=self.fingerprint,
             user_id=self.user_id,
             status=response.status_code,
             headers={name: response[name] for name in KEPT_HEADERS if name in response},
             body="" if response.data is None else JSONRenderer().render(response.data).decode(),
-            expires_at=timezone.now() + KeptAnswer.LIFETIME,
+            expires_at=timezone.now() + IdempotencyRecord.LIFETIME,
         )
 
 

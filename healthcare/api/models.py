@@ -7,7 +7,7 @@ from django.db import models
 from django.utils import timezone
 
 
-class KeptAnswer(models.Model):
+class IdempotencyRecord(models.Model):
     """The answer to a POST with an `Idempotency-Key`, for whoever sends it again.
 
     It may hold health data, so only its caller sees it and it is removed after a day: see `forget_expired_answers` in

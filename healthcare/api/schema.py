@@ -9,7 +9,7 @@ from drf_spectacular.plumbing import ResolvedComponent
 from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_view
 from rest_framework import serializers
 
-from healthcare.api import concurrency, idempotency, shaping, strict
+from healthcare.api import conditional_requests, idempotency, sparse_fieldsets, unknown_parameters
 from healthcare.api.pagination import KeysetPagination
 from healthcare.api.problems import CONTENT_TYPE, DETAILS, PROBLEM_BODY, PROBLEM_ERROR, TEXT
 
@@ -28,7 +28,7 @@ HEADERS: dict[str, dict[str, Any]] = {
         "description": "How many there are in all, with `?count=true`.",
         "schema": {"type": "integer", "minimum": 0},
     },
-    "ETag": concurrency.ETAG,
+    "ETag": conditional_requests.ETAG,
     "Idempotency-Replayed": idempotency.REPLAYED,
     "Retry-After": {
         "description": "Seconds to wait before the next attempt.",
@@ -76,8 +76,8 @@ class ProblemAutoSchema(AutoSchema):
         responses = operation["responses"]
         for status in self.problem_statuses(operation) | {int(code) for code in responses if int(code) >= 400}:
             responses[str(status)] = self.problem_response(status)
-        if isinstance(self.view, concurrency.ConditionalRequests):
-            concurrency.describe(operation, self.method, self.problem_response)
+        if isinstance(self.view, conditional_requests.ConditionalRequests):
+            conditional_requests.describe(operation, self.method, self.problem_response)
         operation["responses"] = dict(sorted(responses.items()))
         for code, response in responses.items():
             names = ["X-Request-Id", *HEADERS_OF_STATUS.get(code, [])]
@@ -91,7 +91,7 @@ class ProblemAutoSchema(AutoSchema):
 
     def get_override_parameters(self) -> list[Any]:
         keyed = self.method == "POST" and isinstance(self.view, idempotency.IdempotentMixin)
-        taken = strict.taken(self.view, self.method) + shaping.taken(self.view, self.method)
+        taken = unknown_parameters.taken(self.view, self.method) + sparse_fieldsets.taken(self.view, self.method)
         return [idempotency.PARAMETER, *taken] if keyed else taken
 
     def problem_statuses(self, operation: dict[str, Any]) -> set[int]:

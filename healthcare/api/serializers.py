@@ -9,7 +9,7 @@ from django.db.models import F, QuerySet
 from django.utils import timezone
 from rest_framework import serializers
 
-from healthcare.api.concurrency import lost
+from healthcare.api.conditional_requests import lost
 from healthcare.api.fields import ModelSerializer, WholeNumberField
 from healthcare.ownership import Record, RecordQuerySet
 

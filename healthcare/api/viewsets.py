@@ -14,14 +14,14 @@ from rest_framework.exceptions import NotAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from healthcare.api.concurrency import ConditionalRequests, lost
+from healthcare.api.conditional_requests import ConditionalRequests, lost
 from healthcare.api.exceptions import Gone
 from healthcare.api.filters import ListFilterBackend
 from healthcare.api.idempotency import IdempotentMixin
 from healthcare.api.pagination import read_flag
 from healthcare.api.serializers import RecordSerializer
-from healthcare.api.shaping import PARAMETERS, Inclusion, Shape
-from healthcare.api.strict import StrictViewSet
+from healthcare.api.sparse_fieldsets import PARAMETERS, Inclusion, Shape
+from healthcare.api.unknown_parameters import StrictViewSet
 from healthcare.ownership import Record, RecordQuerySet
 from healthcare.search.index import Index
 
@@ -38,7 +38,7 @@ DELETED = OpenApiParameter(
 
 def only_when_asked(parameter: str) -> Callable[[Method], Method]:
     """Marks a hook that does something of its own only for a request with this query parameter: see
-    `healthcare.direct`."""
+    `healthcare.fastpath`."""
 
     def mark(method: Method) -> Method:
         method.asked_by = parameter  # type: ignore[attr-defined]
@@ -89,7 +89,7 @@ class RecordViewSet(IdempotentMixin, ConditionalRequests, StrictViewSet, viewset
     @classmethod
     def recording(cls, action: str, request: HttpRequest, caller: int | None) -> tuple[str, list[Any]] | None:
         """A statement that records an access to the rows of the relation `shown`, nothing where there is none, with its
-        parameters; None where accesses of this kind are not recorded. See `healthcare.direct`."""
+        parameters; None where accesses of this kind are not recorded. See `healthcare.fastpath`."""
         return None
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:

@@ -9,10 +9,10 @@ from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 
-from healthcare.search import upkeep, vocabulary
+from healthcare.search import triggers, vocabulary
 from healthcare.search.extensions import Extensions, create_missing
-from healthcare.search.folding import DROP_FUNCTIONS, functions
 from healthcare.search.index import Index
+from healthcare.search.normalization import DROP_FUNCTIONS, functions
 
 WITHOUT = (
     "Search finds names by their beginnings, not by similarity, until an administrator of this database has run: {}\n"
@@ -81,8 +81,8 @@ class KeepTerms(SearchOperation):
         extensions, index = Extensions.of(connection), self.index
         run(connection, f"DROP INDEX IF EXISTS {index.words}_similar; TRUNCATE {index.terms}, {index.words}")
         run(connection, vocabulary.near(index, extensions.path, similar=extensions.similarity))
-        run(connection, upkeep.keep(index))
-        run(connection, upkeep.add_terms(index))
+        run(connection, triggers.keep(index))
+        run(connection, triggers.add_terms(index))
         if extensions.similarity:
             classes = f"owner, word {extensions.schemas['pg_trgm']}.gin_trgm_ops"
             run(
@@ -93,7 +93,8 @@ class KeepTerms(SearchOperation):
     def take_down(self, connection: BaseDatabaseWrapper) -> None:
         run(
             connection,
-            f"DROP INDEX IF EXISTS {self.index.words}_similar; {upkeep.drop(self.index)} {vocabulary.drop(self.index)}",
+            f"DROP INDEX IF EXISTS {self.index.words}_similar; "
+            f"{triggers.drop(self.index)} {vocabulary.drop(self.index)}",
         )
 
     def describe(self) -> str:

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from healthcare.isolation import CALLER
+from healthcare.rls import CALLER
 from healthcare.search.index import Index
 
 # What is asked for, as terms: `place` 0 is for the whole text, 1 and on for one of its `words` each, whose likenesses

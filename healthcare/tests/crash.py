@@ -27,8 +27,8 @@ import psutil
 import psycopg2
 
 from healthcare.embedded.home import PORT, PROJECT, Home, resolve
-from healthcare.tests.environment import TEST_ENVIRONMENT
 from healthcare.tests.live import Answer, LiveServer, free_port
+from healthcare.tests.pytest_environment import TEST_ENVIRONMENT
 
 WORKERS, WRITERS, PATIENCE = 2, 4, 120  # seconds for a recovery on a busy machine
 EVENTS = "SELECT id, count(*) FROM patients_patientevent GROUP BY 1"

@@ -9,7 +9,7 @@ from django.db import close_old_connections, connection
 from django.http import HttpResponse
 from rest_framework.test import ForceAuthClientHandler
 
-from healthcare.direct import door
+from healthcare.fastpath import door
 
 
 class ServedHandler(ForceAuthClientHandler):

@@ -14,7 +14,7 @@ from rest_framework.test import APIClient
 from accounts.models import User
 from conftest import LoggedInClient
 from doctors.tests.factories import make_doctor
-from healthcare.api.concurrency import describe
+from healthcare.api.conditional_requests import describe
 from mappings.models import Mapping
 from patients.tests.factories import make_patient
 

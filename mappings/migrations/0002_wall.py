@@ -1,6 +1,6 @@
 from django.db import migrations
 
-from healthcare.isolation.operations import RowSecurity
+from healthcare.rls.operations import RowSecurity
 
 # Runs with its owner's rights: whether somebody else's patient is treated is none of the caller's business, but counts.
 REFUSE = """

@@ -10,13 +10,13 @@ from django.conf import settings
 from django.db import migrations, models
 
 from audit.operations import RecordExisting
-from healthcare.isolation.operations import RowSecurity
+from healthcare.rls.operations import RowSecurity
 
 
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('isolation', '0001_role'),
+        ('rls', '0001_role'),
         ('audit', '0001_history'),
         ('doctors', '0004_history'),
         ('mappings', '0002_wall'),

@@ -3,7 +3,7 @@
 import django.core.validators
 import django.db.models.deletion
 import django.db.models.functions.datetime
-import healthcare.text
+import healthcare.model_fields
 from django.conf import settings
 from django.db import migrations, models
 
@@ -24,13 +24,13 @@ class Migration(migrations.Migration):
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('updated_at', models.DateTimeField(auto_now=True)),
                 ('version', models.PositiveIntegerField(default=1, editable=False)),
-                ('name', healthcare.text.NameField(max_length=200)),
+                ('name', healthcare.model_fields.NameField(max_length=200)),
                 ('gender', models.CharField(choices=[('M', 'male'), ('F', 'female'), ('O', 'other'), ('U', 'unknown')], default='U', max_length=1)),
                 ('birth_date', models.DateField(blank=True, null=True)),
                 ('birth_year', models.PositiveSmallIntegerField(blank=True, null=True, validators=[django.core.validators.MinValueValidator(1850), django.core.validators.MaxValueValidator(9999)])),
                 ('deceased', models.BooleanField(default=False)),
                 ('identifier', models.CharField(blank=True, help_text="The clinic's own number for this patient.", max_length=100)),
-                ('phone', healthcare.text.PhoneField(blank=True, max_length=40)),
+                ('phone', healthcare.model_fields.PhoneField(blank=True, max_length=40)),
                 ('email', models.EmailField(blank=True, max_length=254)),
                 ('address', models.CharField(blank=True, max_length=500)),
                 ('deleted_at', models.DateTimeField(blank=True, editable=False, null=True)),

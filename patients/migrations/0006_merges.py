@@ -7,7 +7,7 @@ import pgtrigger.migrations
 from django.conf import settings
 from django.db import migrations, models
 
-from healthcare.isolation.operations import RowSecurity
+from healthcare.rls.operations import RowSecurity
 
 OWN = "EXISTS (SELECT FROM patients_patient p WHERE p.id = {})"  # as the caller sees them
 
@@ -15,7 +15,7 @@ OWN = "EXISTS (SELECT FROM patients_patient p WHERE p.id = {})"  # as the caller
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('isolation', '0001_role'),
+        ('rls', '0001_role'),
         ('patients', '0005_history'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]

@@ -2,14 +2,14 @@
 
 from django.db import migrations, models
 
-from healthcare.isolation.operations import RowSecurity
+from healthcare.rls.operations import RowSecurity
 from healthcare.search.operations import KeepTerms
 
 
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('isolation', '0001_role'),
+        ('rls', '0001_role'),
         ('search', '0002_folding'),
         ('patients', '0007_lists'),
     ]

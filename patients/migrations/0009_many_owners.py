@@ -1,6 +1,6 @@
 from django.db import migrations
 
-from healthcare.isolation.operations import ExpectManyOwners
+from healthcare.rls.operations import ExpectManyOwners
 
 
 class Migration(migrations.Migration):

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from accounts.models import User
 from conftest import LoggedInClient
-from healthcare.direct import prepared
+from healthcare.fastpath import prepared
 from patients.models import Patient
 from patients.tests.factories import make_patient
 

@@ -2,7 +2,7 @@ import django.db.models.deletion
 from django.conf import settings
 from django.db import migrations, models
 
-from healthcare.isolation.operations import RowSecurity
+from healthcare.rls.operations import RowSecurity
 
 # Health data must not stay because its caller never comes back: every new answer and every login removes what has
 # expired, whoever it belonged to. With the owner's rights, since the caller does not see it; a little at a time, and
@@ -11,29 +11,29 @@ FORGET = """
 CREATE FUNCTION forget_expired_answers() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
-    DELETE FROM api_keptanswer WHERE digest IN (
-        SELECT digest FROM api_keptanswer WHERE expires_at <= now()
+    DELETE FROM api_idempotencyrecord WHERE digest IN (
+        SELECT digest FROM api_idempotencyrecord WHERE expires_at <= now()
         ORDER BY expires_at LIMIT 100 FOR UPDATE SKIP LOCKED);
     RETURN NULL;
 END $$;
-CREATE TRIGGER forget_expired_answers AFTER INSERT ON api_keptanswer
+CREATE TRIGGER forget_expired_answers AFTER INSERT ON api_idempotencyrecord
 FOR EACH STATEMENT EXECUTE FUNCTION forget_expired_answers();
 CREATE TRIGGER forget_expired_answers AFTER INSERT ON accounts_loginsession
 FOR EACH STATEMENT EXECUTE FUNCTION forget_expired_answers();
 """
 KEEP = """
 DROP TRIGGER forget_expired_answers ON accounts_loginsession;
-DROP TRIGGER forget_expired_answers ON api_keptanswer;
+DROP TRIGGER forget_expired_answers ON api_idempotencyrecord;
 DROP FUNCTION forget_expired_answers();
 """
 
 
 class Migration(migrations.Migration):
     initial = True
-    dependencies = [("accounts", "0002_wall"), ("isolation", "0001_role")]
+    dependencies = [("accounts", "0002_wall"), ("rls", "0001_role")]
     operations = [
         migrations.CreateModel(
-            name="KeptAnswer",
+            name="IdempotencyRecord",
             fields=[
                 (
                     "digest",
@@ -60,6 +60,6 @@ class Migration(migrations.Migration):
                 ),
             ],
         ),
-        RowSecurity("KeptAnswer", "user", grants=["SELECT", "INSERT", "DELETE"]),
+        RowSecurity("IdempotencyRecord", "user", grants=["SELECT", "INSERT", "DELETE"]),
         migrations.RunSQL(FORGET, KEEP),
     ]

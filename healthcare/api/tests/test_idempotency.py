@@ -12,8 +12,8 @@ from rest_framework.test import APIClient
 from accounts.models import LoginSession, User
 from conftest import PASSWORD, LoggedInClient
 from healthcare.api.idempotency import IdempotentMixin
-from healthcare.api.models import KeptAnswer
-from healthcare.isolation.caller import enter
+from healthcare.api.models import IdempotencyRecord
+from healthcare.rls.context import enter
 from patients.models import Patient
 from patients.views import PatientViewSet
 
@@ -45,7 +45,7 @@ def test_a_replay_answers_the_first_time_even_after_a_change(as_alice: LoggedInC
 
 def test_without_the_header_the_same_request_is_another(as_alice: LoggedInClient) -> None:
     assert [as_alice.post("/api/patients/", JOHN).status_code for _ in range(2)] == [201, 201]
-    assert (Patient.objects.count(), KeptAnswer.objects.count()) == (2, 0)
+    assert (Patient.objects.count(), IdempotencyRecord.objects.count()) == (2, 0)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_key_may_be_quoted(as_alice: LoggedInClient, key: str, same: str) -> N
 
 def test_a_refused_request_leaves_its_key_free(as_alice: LoggedInClient) -> None:
     assert post(as_alice, {"age": 34}).status_code == 400
-    assert not KeptAnswer.objects.exists()
+    assert not IdempotencyRecord.objects.exists()
     assert post(as_alice, JOHN).status_code == 201
 
 
@@ -92,7 +92,7 @@ def test_bobs_key_is_not_alices(as_alice: LoggedInClient, as_bob: LoggedInClient
     assert set(Patient.objects.values_list("created_by", flat=True)) == {alice.pk, bob.pk}
     with transaction.atomic(), connection.cursor() as cursor:
         enter(bob.pk)
-        cursor.execute("SELECT user_id FROM api_keptanswer")
+        cursor.execute("SELECT user_id FROM api_idempotencyrecord")
         assert cursor.fetchall() == [(bob.pk,)]
         transaction.set_rollback(True)
 
@@ -105,7 +105,7 @@ def test_a_replay_needs_a_login_that_lives(as_alice: LoggedInClient) -> None:
 
 def test_an_expired_key_is_a_new_one(as_alice: LoggedInClient) -> None:
     post(as_alice, JOHN)
-    KeptAnswer.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    IdempotencyRecord.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
     answer = post(as_alice, {"name": "Another"})
     assert (answer.status_code, "Idempotency-Replayed" in answer) == (201, False)
     assert Patient.objects.count() == 2
@@ -114,22 +114,22 @@ def test_an_expired_key_is_a_new_one(as_alice: LoggedInClient) -> None:
 def test_a_key_lives_a_day(as_alice: LoggedInClient) -> None:
     before = timezone.now()
     post(as_alice, JOHN)
-    kept = KeptAnswer.objects.get().expires_at
+    kept = IdempotencyRecord.objects.get().expires_at
     assert before + timedelta(hours=24) <= kept <= timezone.now() + timedelta(hours=24)
 
 
 def test_an_expired_answer_is_removed_by_anybodys_next_post_or_login(as_alice: LoggedInClient, bob: User) -> None:
     for attempt in (lambda: LoginSession.objects.start(bob, "", None), lambda: post(as_alice, JOHN, "new")):
-        KeptAnswer.objects.create(
+        IdempotencyRecord.objects.create(
             digest="old", fingerprint="", user=bob, status=201, body="{}", expires_at=timezone.now() - timedelta(1)
         )
         attempt()
-        assert not KeptAnswer.objects.filter(digest="old").exists()
+        assert not IdempotencyRecord.objects.filter(digest="old").exists()
 
 
 def test_nothing_of_the_request_is_kept_but_hashes(anonymous: APIClient) -> None:
     assert post(anonymous, REGISTRATION, path="/api/auth/register/").status_code == 201
-    kept = repr(list(KeptAnswer.objects.values_list()))
+    kept = repr(list(IdempotencyRecord.objects.values_list()))
     assert "ann@example.org" in kept
     assert PASSWORD not in kept
     assert KEY not in kept
@@ -162,7 +162,7 @@ def test_a_password_change_sent_again_is_answered_again(as_alice: LoggedInClient
 def test_tokens_are_never_kept(as_alice: LoggedInClient, anonymous: APIClient, route: str) -> None:
     body = {"login": {"username": "alice", "password": PASSWORD}, "refresh": {"refresh": as_alice.tokens["refresh"]}}
     answer = post(anonymous, body[route], path=f"/api/auth/{route}/")
-    assert (answer.status_code, KeptAnswer.objects.count()) == (200, 0)
+    assert (answer.status_code, IdempotencyRecord.objects.count()) == (200, 0)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -175,9 +175,9 @@ def test_what_is_rolled_back_leaves_no_key(as_alice: LoggedInClient, monkeypatch
         patch.setattr(PatientViewSet, "get_success_headers", break_off)  # after the row was written
         assert post(as_alice, JOHN).status_code == 500
     with monkeypatch.context() as patch:
-        patch.setattr(KeptAnswer, "save", break_off)  # and between the row and its key
+        patch.setattr(IdempotencyRecord, "save", break_off)  # and between the row and its key
         assert post(as_alice, JOHN).status_code == 500
-    assert (Patient.objects.count(), KeptAnswer.objects.count()) == (0, 0)
+    assert (Patient.objects.count(), IdempotencyRecord.objects.count()) == (0, 0)
     assert post(as_alice, JOHN).status_code == 201
 
 

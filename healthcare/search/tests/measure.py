@@ -19,8 +19,8 @@ import django
 import psutil
 import psycopg2
 
-from healthcare.tests.environment import TEST_ENVIRONMENT  # which sets it
 from healthcare.tests.live import LiveServer, own_database, serving, url_of
+from healthcare.tests.pytest_environment import TEST_ENVIRONMENT  # which sets it
 
 SMALL, BATCH = 10_000, 20
 # Some 1,500 given and 7,000 family names, made of syllables; the first of them are real. Names are as frequent as the
@@ -64,7 +64,7 @@ ASKED = {
 def fill(database: str, owners: dict[int, int]) -> float:
     """Patients for each owner's id, so many; the seconds that their terms took."""
     from healthcare.search.index import INDEXES  # noqa: PLC0415  (needs Django)
-    from healthcare.search.upkeep import add_terms  # noqa: PLC0415
+    from healthcare.search.triggers import add_terms  # noqa: PLC0415
 
     (index,) = (index for index in INDEXES if index.table == "patients_patient")
     opened = psycopg2.connect(url_of(database))

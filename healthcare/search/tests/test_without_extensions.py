@@ -9,8 +9,8 @@ import psycopg2
 import pytest
 from django.conf import settings
 
-from healthcare.isolation import ROLE
-from healthcare.isolation.tests.test_deployments import login_role, url_as
+from healthcare.rls import ROLE
+from healthcare.rls.tests.test_deployments import login_role, url_as
 from healthcare.tests.live import LiveServer, admin_connection, own_database, serving, url_of
 
 pytestmark = pytest.mark.django_db(transaction=True)

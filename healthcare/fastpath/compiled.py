@@ -15,8 +15,8 @@ from django.db.models.signals import post_init, post_save, pre_init, pre_save
 from django.db.models.sql import UpdateQuery
 
 from healthcare.api.viewsets import OtherEnds
-from healthcare.direct.declared import allowed, ordinary, scope_of, view_of
-from healthcare.direct.json_sql import row_as_json
+from healthcare.fastpath.declared import allowed, ordinary, scope_of, view_of
+from healthcare.fastpath.json_sql import row_as_json
 from healthcare.ownership import Record
 
 # These stand for the key in the path or the cursor, and the other end that a path names, while a queryset is compiled.

@@ -12,12 +12,12 @@ from django.db import Error, connection, transaction
 from django.utils import timezone
 from psycopg2.errors import LockNotAvailable, QueryCanceled
 
-from healthcare.direct.compiled import CALLER_TEXT, KEY, NAMED, Compiled, Given
-from healthcare.direct.declared import CALLER
-from healthcare.direct.json_sql import TODAY
-from healthcare.direct.prepared import failed, prepared, ran
-from healthcare.isolation import caller
-from healthcare.isolation.caller import Entry
+from healthcare.fastpath.compiled import CALLER_TEXT, KEY, NAMED, Compiled, Given
+from healthcare.fastpath.declared import CALLER
+from healthcare.fastpath.json_sql import TODAY
+from healthcare.fastpath.prepared import failed, prepared, ran
+from healthcare.rls import context
+from healthcare.rls.context import Entry
 
 Row = tuple[int, str]  # key and JSON
 
@@ -58,7 +58,7 @@ def ask(entry: Entry, statement: str, parameters: list[Any], *, preparing: bool)
     session = connection.connection
     planned = [entry.sql, statement] if preparing else [entry.sql]
     first, *rest = (prepared(session, sql) for sql in planned)
-    message = ";\n".join([first, caller.TAKE_ROLE, *(rest or [statement])])
+    message = ";\n".join([first, context.TAKE_ROLE, *(rest or [statement])])
     connection.health_check_done = True  # type: ignore[attr-defined]  # dead: whoever is asked next finds out
     try:
         # Within a transaction a failure must not be the end of that.

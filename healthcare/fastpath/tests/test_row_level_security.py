@@ -7,7 +7,7 @@ import pytest
 from accounts.models import User
 from conftest import LoggedInClient
 from doctors.tests.factories import make_doctor
-from healthcare.direct import compiled
+from healthcare.fastpath import compiled
 from healthcare.ownership import OwnedQuerySet
 from mappings.tests.factories import make_mapping
 from patients.models import Patient

@@ -11,8 +11,8 @@ from django.http import HttpRequest
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from healthcare.isolation import ROLE
-from healthcare.text import one_line
+from healthcare.model_fields import one_line
+from healthcare.rls import ROLE
 
 LONGEST_REASON = 200  # characters
 

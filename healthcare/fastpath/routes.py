@@ -9,7 +9,7 @@ from django.conf import settings
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.urls.converters import IntConverter
 
-from healthcare.api.strict import shape
+from healthcare.api.unknown_parameters import shape
 from healthcare.api.viewsets import RecordViewSet
 
 NUMBER = re.compile(r"(?<=/)[0-9]+(?=/)")

@@ -10,11 +10,11 @@ from typing import Any
 from django.core.handlers.wsgi import WSGIRequest
 from django.db import Error, connection
 
-from healthcare.direct.answers import Answer
-from healthcare.direct.prepared import failed, prepared, ran
-from healthcare.direct.routes import Place
+from healthcare.fastpath.answers import Answer
+from healthcare.fastpath.prepared import failed, prepared, ran
+from healthcare.fastpath.routes import Place
 
-VERSION = 'SELECT version::text FROM direct_tableversion WHERE "table" = %s'
+VERSION = 'SELECT version::text FROM fastpath_tableversion WHERE "table" = %s'
 # Who has the version's table to itself must not keep everybody waiting.
 BRIEFLY = "SET LOCAL lock_timeout = '100ms'"
 MOST = 16 * 2**20  # bytes of the answers that are kept

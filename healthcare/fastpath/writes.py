@@ -18,13 +18,13 @@ from rest_framework.relations import ManyRelatedField, RelatedField
 from rest_framework.serializers import BaseSerializer
 
 from healthcare.api.parsers import StrictJSONParser
-from healthcare.direct.answers import RETRY, Answer, failure, record
-from healthcare.direct.compiled import Compiled, compile_change, compile_creation, inserted
-from healthcare.direct.declared import ordinary, view_of
-from healthcare.direct.routes import Place
-from healthcare.direct.statements import ask, filled, has_waited, is_undone, writing
-from healthcare.isolation.caller import Entry
+from healthcare.fastpath.answers import RETRY, Answer, failure, record
+from healthcare.fastpath.compiled import Compiled, compile_change, compile_creation, inserted
+from healthcare.fastpath.declared import ordinary, view_of
+from healthcare.fastpath.routes import Place
+from healthcare.fastpath.statements import ask, filled, has_waited, is_undone, writing
 from healthcare.ownership import Record
+from healthcare.rls.context import Entry
 
 MEDIA_TYPES = {"application/json", "application/json; charset=utf-8", "application/json;charset=utf-8"}
 PARSER = StrictJSONParser()

@@ -1,4 +1,5 @@
-"""What the database's wall costs a request: `DATABASE_URL=… python -m benchmarks.wall`, on a scratch database.
+"""What row-level security costs a request: `DATABASE_URL=… python -m benchmarks.row_level_security`,
+on a scratch database.
 
 Runs requests through the whole application in this process, once as the restricted role behind row-level security and
 once, in turn, as the database's owner, whom no policy holds; prints the CPU time of both as medians with quartiles.
@@ -23,13 +24,13 @@ from django.db import connection  # noqa: E402
 from rest_framework.test import APIClient  # noqa: E402
 
 from accounts import authentication  # noqa: E402
-from healthcare.isolation import ROLE, caller  # noqa: E402
+from healthcare.rls import ROLE, context  # noqa: E402
 from healthcare.tests.served import ServedHandler  # noqa: E402
 from patients.models import Patient  # noqa: E402
 
 OWNERS, OWNED, SLICES, REQUESTS = 10, 10_000, 15, 100
 # How Django enters the database, and how what stands in front of it does.
-WALLED = (authentication.AUTHENTICATE, caller.TAKE_ROLE)
+WALLED = (authentication.AUTHENTICATE, context.TAKE_ROLE)
 OPEN = (WALLED[0].replace(f"set_config('role', '{ROLE}', true)", "1"), WALLED[1].replace(ROLE, "none"))
 if any(one == other for one, other in zip(OPEN, WALLED, strict=True)):
     raise SystemExit("A statement that enters the database has another form by now; put OPEN right.")
@@ -81,7 +82,7 @@ def main() -> None:
         figures: dict[tuple[str, ...], list[float]] = {WALLED: [], OPEN: []}
         for _ in range(SLICES):
             for way, into in figures.items():
-                authentication.AUTHENTICATE, caller.TAKE_ROLE = way
+                authentication.AUTHENTICATE, context.TAKE_ROLE = way
                 call(0)
                 with measured(into):
                     for turn in range(REQUESTS):

@@ -8,7 +8,7 @@ from django.db import DatabaseError, connection, transaction
 from accounts.models import User
 from conftest import LoggedInClient
 from doctors.tests.factories import make_doctor
-from healthcare.isolation.caller import enter
+from healthcare.rls.context import enter
 from healthcare.search.tests.test_search import names
 from patients.erasure import erase
 from patients.models import Patient

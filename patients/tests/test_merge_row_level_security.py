@@ -8,8 +8,8 @@ from django.db import DatabaseError, connection, transaction
 
 from accounts.models import User
 from conftest import LoggedInClient
-from healthcare.isolation.caller import enter
 from healthcare.ownership import OwnedQuerySet
+from healthcare.rls.context import enter
 from patients.models import Patient, PatientMerge
 from patients.tests.factories import make_patient
 from patients.tests.merging import errors, merge, unmerge

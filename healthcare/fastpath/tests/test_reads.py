@@ -18,7 +18,7 @@ from audit.models import AccessLog
 from conftest import LoggedInClient
 from doctors.models import Doctor
 from doctors.tests.factories import make_doctor
-from healthcare.direct import declared, prepared
+from healthcare.fastpath import declared, prepared
 from mappings.models import Mapping
 from mappings.tests.factories import make_mapping
 from patients.models import Gender, Patient

@@ -9,7 +9,7 @@ import pytest
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from healthcare import environment
+from healthcare import env_settings
 
 STRONG = "Zq8-" * 20
 BAD = [
@@ -74,26 +74,26 @@ def test_a_yes_or_a_no_may_be_written_in_the_usual_ways(
     value: str, read: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ASKED", value)
-    assert environment.boolean("ASKED", default=not read) is read
+    assert env_settings.boolean("ASKED", default=not read) is read
 
 
 def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASKED", "  ")
-    assert environment.boolean("ASKED", default=True) is True
-    assert environment.whole("ASKED", 7, least=1, most=9) == 7
-    assert environment.names("ASKED") == environment.origins("ASKED") == []
-    assert environment.database("ASKED")["ENGINE"].endswith("embedded")
+    assert env_settings.boolean("ASKED", default=True) is True
+    assert env_settings.whole("ASKED", 7, least=1, most=9) == 7
+    assert env_settings.names("ASKED") == env_settings.origins("ASKED") == []
+    assert env_settings.database("ASKED")["ENGINE"].endswith("embedded")
 
 
 def test_the_bounds_of_a_number_are_themselves_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     for value in ("1", "9"):
         monkeypatch.setenv("ASKED", value)
-        assert environment.whole("ASKED", 5, least=1, most=9) == int(value)
+        assert env_settings.whole("ASKED", 5, least=1, most=9) == int(value)
     monkeypatch.setenv("ASKED", "10")
     with pytest.raises(
         ImproperlyConfigured, match="^ASKED is not a whole number from 1 to 9; write ASKED=5, for example.$"
     ):
-        environment.whole("ASKED", 5, least=1, most=9)
+        env_settings.whole("ASKED", 5, least=1, most=9)
 
 
 def test_every_variable_that_is_read_is_documented() -> None:

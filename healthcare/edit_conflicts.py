@@ -13,13 +13,13 @@ from django.core.exceptions import BadRequest
 from django.db import IntegrityError, models
 from django.http import HttpRequest
 
-from healthcare.api.constraints import broken_rule
+from healthcare.api.integrity_errors import broken_rule
 
 ID = re.compile(r"\A[0-9]{1,18}\Z")
 SAFE_KEY = re.compile(r"\A[^\0]*\Z")
 
 
-class MergingForm(forms.ModelForm):
+class ConflictCheckingForm(forms.ModelForm):
     """Takes over what was changed since the form was shown, so that what the API changed meanwhile elsewhere stays."""
 
     refusal: ClassVar[Mapping[str, Sequence[str]]] = {}  # what the database said to the first try, by field
@@ -63,10 +63,10 @@ class IdSelectMultiple(OnlyIds, AutocompleteSelectMultiple):
     pass
 
 
-class MergingAdmin(admin.ModelAdmin):
+class ConflictCheckingAdmin(admin.ModelAdmin):
     """Locks a row while it is changed, saves changed columns alone, and shows on the form what a constraint says."""
 
-    form = MergingForm
+    form = ConflictCheckingForm
     show_full_result_count = False
 
     def get_queryset(self, request: HttpRequest) -> Any:

@@ -15,7 +15,7 @@ from accounts.models import LoginSession, User
 from conftest import LoggedInClient
 from doctors.models import Doctor
 from doctors.tests.factories import make_doctor
-from healthcare.direct import shared
+from healthcare.fastpath import shared
 from healthcare.tests.live import LiveServer
 from healthcare.tests.simultaneous import at_once
 
@@ -144,7 +144,7 @@ def test_a_login_that_has_ended_does_not_get_what_is_kept(anyone: APIClient, as_
 
 def test_a_table_without_a_version_is_read_each_time(anyone: APIClient):
     with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM direct_tableversion")
+        cursor.execute("DELETE FROM fastpath_tableversion")
     for _ in range(2):
         assert len(statements(anyone)) == 2
 
@@ -157,7 +157,7 @@ def test_only_so_many_answers_are_kept(anyone: APIClient, monkeypatch: pytest.Mo
 
 
 def test_who_has_the_version_to_itself_keeps_nobody_waiting(anyone: APIClient, other: Any):
-    other.cursor().execute("LOCK direct_tableversion")
+    other.cursor().execute("LOCK fastpath_tableversion")
     assert names(anyone) == ["Dr. Meera Rao"]
 
 

@@ -8,7 +8,7 @@ from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 from django.db.models import ForeignKey
 
-from healthcare.isolation import CALLER, ROLE
+from healthcare.rls import CALLER, ROLE
 
 CREATE_ROLE = f"""
 DO $$ BEGIN

@@ -12,9 +12,9 @@ KEEP = """
 CREATE OR REPLACE FUNCTION {table}_version() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
-    IF current_setting('direct.{table}', true) IS DISTINCT FROM pg_current_xact_id()::text THEN
-        PERFORM set_config('direct.{table}', pg_current_xact_id()::text, true);
-        INSERT INTO direct_tableversion ("table", version) VALUES ('{table}', gen_random_uuid())
+    IF current_setting('fastpath.{table}', true) IS DISTINCT FROM pg_current_xact_id()::text THEN
+        PERFORM set_config('fastpath.{table}', pg_current_xact_id()::text, true);
+        INSERT INTO fastpath_tableversion ("table", version) VALUES ('{table}', gen_random_uuid())
         ON CONFLICT ("table") DO UPDATE SET version = excluded.version;
     END IF;
     RETURN NULL;
@@ -25,13 +25,13 @@ CREATE CONSTRAINT TRIGGER {table}_version AFTER INSERT OR UPDATE OR DELETE ON {t
 CREATE TRIGGER {table}_emptied AFTER TRUNCATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION {table}_version();
 ALTER TABLE {table} ENABLE ALWAYS TRIGGER {table}_version;
 ALTER TABLE {table} ENABLE ALWAYS TRIGGER {table}_emptied;
-INSERT INTO direct_tableversion ("table", version) VALUES ('{table}', gen_random_uuid());
+INSERT INTO fastpath_tableversion ("table", version) VALUES ('{table}', gen_random_uuid());
 """
 DROP = """
 DROP TRIGGER {table}_version ON {table};
 DROP TRIGGER {table}_emptied ON {table};
 DROP FUNCTION {table}_version();
-DELETE FROM direct_tableversion WHERE "table" = '{table}';
+DELETE FROM fastpath_tableversion WHERE "table" = '{table}';
 """
 
 

@@ -22,8 +22,8 @@ from audit.models import AccessLog
 from conftest import LoggedInClient
 from doctors.models import Doctor, DoctorEvent
 from doctors.tests.factories import make_doctor
-from healthcare.api.concurrency import entity_tag
-from healthcare.direct import compiled, prepared, statements, writes
+from healthcare.api.conditional_requests import entity_tag
+from healthcare.fastpath import compiled, prepared, statements, writes
 from mappings.views import MappingViewSet
 from patients.models import Patient, PatientEvent
 from patients.serializers import PatientSerializer

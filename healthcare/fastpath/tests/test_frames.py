@@ -10,8 +10,8 @@ from rest_framework.test import APIClient
 
 from accounts.models import User
 from conftest import LoggedInClient
-from healthcare.direct import door, frames
-from healthcare.direct.routes import find
+from healthcare.fastpath import door, frames
+from healthcare.fastpath.routes import find
 from patients.tests.factories import make_patient
 from patients.views import PatientViewSet
 

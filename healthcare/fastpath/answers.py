@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from django.http import HttpRequest
 
-from healthcare.api.concurrency import entity_tag
+from healthcare.api.conditional_requests import entity_tag
 from healthcare.api.problems import CONTENT_TYPE, problem_response
 
 JSON, RETRY = ("Content-Type", "application/json"), ("Retry-After", "5")

@@ -8,7 +8,7 @@ from django.core.checks import CheckMessage, Error, register
 from django.db.migrations.loader import MigrationLoader
 from django.db.models import ForeignKey, Model
 
-from healthcare.isolation.operations import RowSecurity
+from healthcare.rls.operations import RowSecurity
 
 
 @register()
@@ -22,9 +22,9 @@ def owned_models_have_policies(**_: Any) -> list[CheckMessage]:
     return [
         Error(
             f"{model._meta.label} belongs to a user and has no row-level security.",
-            hint=f"Add healthcare.isolation.operations.RowSecurity({model._meta.model_name!r}, …) to a migration.",
+            hint=f"Add healthcare.rls.operations.RowSecurity({model._meta.model_name!r}, …) to a migration.",
             obj=model,
-            id="isolation.E001",
+            id="rls.E001",
         )
         for model in apps.get_models()
         if belongs_to_somebody(model) and (model._meta.app_label, model._meta.model_name) not in walled

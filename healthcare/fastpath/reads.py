@@ -9,10 +9,10 @@ from rest_framework.exceptions import APIException
 
 from healthcare.api.cursors import Cursor, Keyset
 from healthcare.api.pagination import DEFAULT_LIMIT, KeysetPagination, read_limit
-from healthcare.direct.answers import JSON, RETRY, Answer, encoded, failure, record
-from healthcare.direct.compiled import Compiled, compile_read
-from healthcare.direct.routes import Place
-from healthcare.direct.statements import Row, ask, filled, has_waited, reading
+from healthcare.fastpath.answers import JSON, RETRY, Answer, encoded, failure, record
+from healthcare.fastpath.compiled import Compiled, compile_read
+from healthcare.fastpath.routes import Place
+from healthcare.fastpath.statements import Row, ask, filled, has_waited, reading
 
 KEYSET = Keyset(None, ["pk"], descending=True)  # type: ignore[arg-type]  # reads cursors alone
 PREPARED = {1, 10, 20, 50, 100}  # rows; what clients ask for most, as many plans as a session can keep

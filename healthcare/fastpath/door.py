@@ -12,10 +12,10 @@ from django.core.handlers.wsgi import WSGIRequest
 from django.db import connection
 
 from healthcare.api.middleware import error_log, log_answer
-from healthcare.direct import reads, shared, writes
-from healthcare.direct.answers import Answer, failure
-from healthcare.direct.frames import frame_of
-from healthcare.direct.routes import Place, find
+from healthcare.fastpath import reads, shared, writes
+from healthcare.fastpath.answers import Answer, failure
+from healthcare.fastpath.frames import frame_of
+from healthcare.fastpath.routes import Place, find
 
 ANSWERING = {"GET": reads.answer, "POST": writes.answer, "PUT": writes.answer, "PATCH": writes.answer}
 # Headers that ask for more than an ordinary answer, or that may be refused.

@@ -1,6 +1,6 @@
 from django.db import migrations
 
-from healthcare.isolation.operations import CreateRole
+from healthcare.rls.operations import CreateRole
 
 
 class Migration(migrations.Migration):

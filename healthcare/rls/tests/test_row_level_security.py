@@ -19,9 +19,9 @@ from accounts.tokens import pair
 from conftest import LoggedInClient
 from doctors.models import Doctor
 from doctors.tests.factories import make_doctor
-from healthcare.isolation.caller import enter
-from healthcare.isolation.checks import owned_models_have_policies
 from healthcare.ownership import OwnedQuerySet
+from healthcare.rls.checks import owned_models_have_policies
+from healthcare.rls.context import enter
 from mappings.models import Mapping
 from mappings.tests.factories import make_mapping
 from patients.models import Patient
@@ -178,10 +178,10 @@ def api_views() -> list[tuple[str, Any]]:
 
 def test_the_check_finds_an_owned_model_without_a_policy(monkeypatch: pytest.MonkeyPatch) -> None:
     assert owned_models_have_policies() == []
-    monkeypatch.setattr("healthcare.isolation.checks.RowSecurity", int)
+    monkeypatch.setattr("healthcare.rls.checks.RowSecurity", int)
     errors = owned_models_have_policies()
     assert {error.obj for error in errors} >= {Patient, Mapping, Doctor, User, LoginSession}
-    assert {error.id for error in errors} == {"isolation.E001"}
+    assert {error.id for error in errors} == {"rls.E001"}
 
 
 @pytest.mark.django_db(transaction=True)

@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class FastPathConfig(AppConfig):
+    name = "healthcare.fastpath"
+    label = "fastpath"
