@@ -9,8 +9,8 @@ import pytest
 
 from accounts.tests.answers import WRONG_LOGIN
 from conftest import PASSWORD
+from healthcare.tests.concurrent_calls import call_concurrently, sorted_statuses
 from healthcare.tests.live import LiveServer
-from healthcare.tests.simultaneous import at_once, statuses
 
 # Every wait an hour longer, so that no machine is slow enough to sit one out within a test.
 LONGER_WAITS = """
@@ -36,8 +36,8 @@ def attempts(limited: LiveServer) -> Iterator[Any]:
 def test_of_forty_wrong_logins_at_once_ten_are_answered(live: LiveServer, limited: LiveServer, known: bool):
     username = live.register()[0]["username"] if known else "nobody"
     body = {"username": username, "password": "WrongPass123"}
-    answers = at_once(*[partial(limited.call, "POST", "/api/auth/login/", body)] * 40)
-    assert statuses(answers) == [401] * 10 + [429] * 30
+    answers = call_concurrently(*[partial(limited.call, "POST", "/api/auth/login/", body)] * 40)
+    assert sorted_statuses(answers) == [401] * 10 + [429] * 30
     for answer in answers:
         detail = answer.json["detail"]
         assert answer.status == 429 or detail == WRONG_LOGIN["detail"]
@@ -48,12 +48,12 @@ def test_of_thirty_names_at_once_those_below_the_addresss_hundred_are_answered(l
     limited.call("POST", "/api/auth/login/", {"username": "nobody", "password": "WrongPass123"})
     attempts.cursor().execute("UPDATE accounts_attempts SET count = 90")
     bodies = [{"username": f"nobody{number}", "password": "WrongPass123"} for number in range(30)]
-    answers = at_once(*[partial(limited.call, "POST", "/api/auth/login/", body) for body in bodies])
-    assert statuses(answers) == [401] * 10 + [429] * 20
+    answers = call_concurrently(*[partial(limited.call, "POST", "/api/auth/login/", body) for body in bodies])
+    assert sorted_statuses(answers) == [401] * 10 + [429] * 20
 
 
 def test_right_logins_at_once_all_succeed(live: LiveServer, limited: LiveServer):
     username = live.register()[0]["username"]
     body = {"username": username, "password": PASSWORD}
-    answers = at_once(*[partial(limited.call, "POST", "/api/auth/login/", body)] * 8)
-    assert statuses(answers) == [200] * 8
+    answers = call_concurrently(*[partial(limited.call, "POST", "/api/auth/login/", body)] * 8)
+    assert sorted_statuses(answers) == [200] * 8

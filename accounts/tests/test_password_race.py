@@ -3,8 +3,8 @@
 from functools import partial
 
 from conftest import PASSWORD
+from healthcare.tests.concurrent_calls import call_concurrently
 from healthcare.tests.live import Answer, LiveServer
-from healthcare.tests.simultaneous import at_once
 
 LOGIN, CHANGE = "/api/auth/login/", "/api/auth/password/"
 
@@ -23,7 +23,7 @@ def test_a_login_with_the_old_password_never_survives_the_change(live: LiveServe
     for turn in range(10):
         new = f"Kf7-twelve-{turn}"
         login = partial(live.call, "POST", LOGIN, {"username": user["username"], "password": current})
-        changed, *logins = at_once(change(live, tokens, current, new), *[login] * 3)
+        changed, *logins = call_concurrently(change(live, tokens, current, new), *[login] * 3)
         assert changed.status == 204
         assert {answer.status for answer in logins} <= {200, 401}
         assert not any(works(live, answer.json) for answer in logins if answer.status == 200)
@@ -38,7 +38,9 @@ def test_of_two_changes_at_once_one_wins_and_ends_the_other_session(live: LiveSe
         second = live.call("POST", LOGIN, {"username": user["username"], "password": current}).json
         passwords = {0: f"Kf7-first-{turn}", 1: f"Kf7-second-{turn}"}
         sessions = [first, second]
-        answers = at_once(*[change(live, sessions[number], current, new) for number, new in passwords.items()])
+        answers = call_concurrently(
+            *[change(live, sessions[number], current, new) for number, new in passwords.items()]
+        )
         # The other one came too late: its session has ended, or its password is no longer the current one.
         assert [answer.status for answer in answers].count(204) == 1
         assert {answer.status for answer in answers} <= {204, 400, 401}

@@ -2,8 +2,8 @@
 
 from functools import partial
 
+from healthcare.tests.concurrent_calls import call_concurrently, sorted_statuses
 from healthcare.tests.live import Answer, LiveServer
-from healthcare.tests.simultaneous import at_once, statuses
 
 
 def refused_as(answers: list[Answer]) -> set[tuple[str, str]]:
@@ -18,8 +18,8 @@ def errors(answer: Answer) -> list[dict[str, str]]:
 def test_of_sixteen_same_registrations_at_once_one_is_made(live: LiveServer):
     for turn in range(50):
         account = {"name": "Eve", "email": f"eve{turn}@example.org", "username": f"eve{turn}", "password": "Kf7-twelve"}
-        answers = at_once(*[partial(live.call, "POST", "/api/auth/register/", account)] * 16)
-        assert statuses(answers) == [201] + [400] * 15
+        answers = call_concurrently(*[partial(live.call, "POST", "/api/auth/register/", account)] * 16)
+        assert sorted_statuses(answers) == [201] + [400] * 15
         assert refused_as(answers) == {("/email", "unique")}
 
 
@@ -35,6 +35,8 @@ def test_of_registrations_of_one_username_in_any_case_at_once_one_is_made(live: 
             }
             for number, spelling in enumerate(spellings)
         ]
-        answers = at_once(*[partial(live.call, "POST", "/api/auth/register/", account) for account in accounts])
-        assert statuses(answers) == [201, 400, 400, 400]
+        answers = call_concurrently(
+            *[partial(live.call, "POST", "/api/auth/register/", account) for account in accounts]
+        )
+        assert sorted_statuses(answers) == [201, 400, 400, 400]
         assert refused_as(answers) == {("/username", "unique")}

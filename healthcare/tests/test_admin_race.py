@@ -12,8 +12,8 @@ import pytest
 from django.conf import settings
 
 from conftest import PASSWORD
+from healthcare.tests.concurrent_calls import call_concurrently, sorted_statuses
 from healthcare.tests.live import Answer, LiveServer
-from healthcare.tests.simultaneous import at_once, statuses
 
 
 class Browser:
@@ -54,8 +54,8 @@ def test_of_eight_same_mappings_at_once_one_is_added_and_the_others_say_why(live
         patient = live.call("POST", "/api/patients/", {"name": "John"}, tokens["access"]).json["id"]
         doctor = live.call("POST", "/api/doctors/", {"name": "Dr. Rao"}, tokens["access"]).json["id"]
         form = {"patient": patient, "doctor": doctor, "started_at_0": "2026-01-01", "started_at_1": "00:00:00"}
-        answers = at_once(*[partial(browser.send, "/admin/mappings/mapping/add/", **form)] * 8)
-        assert statuses(answers) == [200] * 7 + [302]
+        answers = call_concurrently(*[partial(browser.send, "/admin/mappings/mapping/add/", **form)] * 8)
+        assert sorted_statuses(answers) == [200] * 7 + [302]
         refused = [answer.body.decode() for answer in answers if answer.status == 200]
         assert all("This doctor is already assigned to this patient." in page for page in refused)
 
@@ -65,8 +65,8 @@ def test_of_eight_same_users_at_once_one_is_added_and_the_others_say_why(browser
         name = f"eve{uuid.uuid4().hex[:12]}"
         form = {"name": "Eve", "username": name, "email": f"{name}@example.org", "usable_password": "true"}
         form |= {"password1": PASSWORD, "password2": PASSWORD}
-        answers = at_once(*[partial(browser.send, "/admin/accounts/user/add/", **form)] * 8)
-        assert statuses(answers) == [200] * 7 + [302]
+        answers = call_concurrently(*[partial(browser.send, "/admin/accounts/user/add/", **form)] * 8)
+        assert sorted_statuses(answers) == [200] * 7 + [302]
         refused = [answer.body.decode() for answer in answers if answer.status == 200]
         assert all("A user with this e-mail already exists." in page for page in refused)
 
@@ -78,6 +78,6 @@ def test_a_doctor_is_never_deleted_while_being_assigned(live: LiveServer, browse
         doctor = live.call("POST", "/api/doctors/", {"name": "Dr. Rao"}, tokens["access"]).json["id"]
         assign = partial(live.call, "POST", "/api/mappings/", {"patient": patient, "doctor": doctor}, tokens["access"])
         delete = partial(browser.send, f"/admin/doctors/doctor/{doctor}/delete/", post="yes")
-        assigned, deleted = at_once(assign, delete)
+        assigned, deleted = call_concurrently(assign, delete)
         # Either the assignment came first and the doctor stays, or the doctor went first and nobody is assigned.
         assert (assigned.status, deleted.status) in {(201, 200), (400, 302)}

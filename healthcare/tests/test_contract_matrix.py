@@ -16,7 +16,18 @@ from accounts.authentication import AUTHENTICATE
 from accounts.models import LoginSession, User
 from accounts.views import SessionViewSet
 from healthcare.ownership import OwnedQuerySet
-from healthcare.tests.matrix import LIVING, METHODS, MISSING, ROWS, Row, World, contents, deviations, incomplete, routes
+from healthcare.tests.contract_matrix import (
+    ACTIVE_CALLERS,
+    METHODS,
+    MISSING_ID,
+    ROWS,
+    Cast,
+    Row,
+    api_routes,
+    find_deviations,
+    find_missing_rows,
+    table_hashes,
+)
 from healthcare.urls import urlpatterns as real_urlpatterns
 from patients.views import PatientViewSet
 
@@ -37,37 +48,37 @@ FORGOTTEN = Row("api/forgotten/", "OPEN", {})
 
 
 @pytest.fixture
-def world(make_user: Callable[..., User]) -> World:
-    return World.build(make_user)
+def cast(make_user: Callable[..., User]) -> Cast:
+    return Cast.build(make_user)
 
 
 def test_every_route_has_a_row_and_every_row_a_route() -> None:
-    assert incomplete() == []
+    assert find_missing_rows() == []
 
 
-def test_every_cell_answers_as_its_row_says(world: World) -> None:
-    assert deviations(world) == []
+def test_every_cell_answers_as_its_row_says(cast: Cast) -> None:
+    assert find_deviations(cast) == []
 
 
 def test_a_route_without_a_row_is_found(settings: Settings) -> None:
     settings.ROOT_URLCONF = __name__
-    assert incomplete() == ["api/forgotten/ has no row in the matrix"]
+    assert find_missing_rows() == ["api/forgotten/ has no row in the matrix"]
 
 
 def test_a_row_without_a_route_is_found() -> None:
-    assert incomplete([*ROWS, FORGOTTEN]) == ["api/forgotten/ has a row and no route"]
+    assert find_missing_rows([*ROWS, FORGOTTEN]) == ["api/forgotten/ has a row and no route"]
 
 
-def test_a_method_that_its_row_does_not_name_is_found(world: World, settings: Settings) -> None:
+def test_a_method_that_its_row_does_not_name_is_found(cast: Cast, settings: Settings) -> None:
     settings.ROOT_URLCONF = __name__
-    found = deviations(world, [FORGOTTEN])
+    found = find_deviations(cast, [FORGOTTEN])
     assert any(line.startswith("GET /api/forgotten/ as anonymous, -, to be 405: 200") for line in found), found
 
 
-def test_a_method_that_its_row_names_and_nothing_answers_is_found(world: World) -> None:
+def test_a_method_that_its_row_names_and_nothing_answers_is_found(cast: Cast) -> None:
     sessions = Row("api/auth/sessions/", "PRIVATE", {"GET": 200, "DELETE": 204})
-    found = deviations(world, [sessions])
-    assert found == [f"DELETE /api/auth/sessions/ as {name}, -, to be 204: 405" for name in LIVING]
+    found = find_deviations(cast, [sessions])
+    assert found == [f"DELETE /api/auth/sessions/ as {name}, -, to be 204: 405" for name in ACTIVE_CALLERS]
 
 
 @pytest.fixture
@@ -78,54 +89,54 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("forgetful")
-def test_every_cell_answers_the_same_behind_the_databases_wall_alone(world: World) -> None:
-    assert deviations(world) == []
+def test_every_cell_answers_the_same_behind_the_databases_wall_alone(cast: Cast) -> None:
+    assert find_deviations(cast) == []
 
 
 @pytest.mark.usefixtures("forgetful")
-def test_with_both_walls_down_the_leak_is_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_both_walls_down_the_leak_is_found(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("accounts.authentication.AUTHENTICATE", AUTHENTICATE.replace("healthcare_api", "none"))
-    found = deviations(world, [PATIENT])
-    cells = {(method, caller) for method in METHODS for caller in LIVING if method not in {"POST", "OPTIONS"}}
+    found = find_deviations(cast, [PATIENT])
+    cells = {(method, caller) for method in METHODS for caller in ACTIVE_CALLERS if method not in {"POST", "OPTIONS"}}
     for method, caller in cells:
-        line = f"{method} /api/patients/<int:pk>/ as {caller}, other's, to be 404: {PATIENT.methods.get(method, 200)}"
+        line = f"{method} /api/patients/<int:pk>/ as {caller}, another's, to be 404: {PATIENT.methods.get(method, 200)}"
         assert line in found, found
 
 
-def test_a_refusal_that_writes_is_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_that_writes_is_found(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
     def patch(view: PatientViewSet, request: Request, **kwargs: Any) -> Response:
         User.objects.filter(username="bob").update(name="changed")
         return Response({}, status=404)
 
     monkeypatch.setattr(PatientViewSet, "partial_update", patch)
-    assert any("refused, and changed [('accounts_user'" in line for line in deviations(world, [PATIENT]))
+    assert any("refused, and changed [('accounts_user'" in line for line in find_deviations(cast, [PATIENT]))
 
 
 def test_every_route_but_the_pages_and_health_is_under_api() -> None:
-    outside = {route for route in routes() if not route.startswith("api/")}
+    outside = {route for route in api_routes() if not route.startswith("api/")}
     assert outside <= {"", "healthz", "readyz"}
 
 
-@pytest.mark.parametrize("caller", LIVING)
-def test_a_foreign_patient_in_a_new_assignment_reads_like_a_missing_one(world: World, caller: str) -> None:
-    owner = LIVING[caller]
-    before = contents()
+@pytest.mark.parametrize("caller", ACTIVE_CALLERS)
+def test_a_foreign_patient_in_a_new_assignment_reads_like_a_missing_one(cast: Cast, caller: str) -> None:
+    owner = ACTIVE_CALLERS[caller]
+    before = table_hashes()
     answers = set()
-    for thing in ("other's", "missing", "deleted"):
-        body = {"patient": world.id_of("patient", thing, owner), "doctor": world.ids["doctor", owner]}
-        answer = world.clients[caller].post("/api/mappings/", body)
+    for target in ("another's", "missing", "deleted"):
+        body = {"patient": cast.id_of("patient", target, owner), "doctor": cast.ids["doctor", owner]}
+        answer = cast.clients[caller].post("/api/mappings/", body)
         assert answer.status_code == 400
         assert json.loads(answer.content)["errors"][0]["pointer"] == "/patient"
         answers.add(answer.content.replace(answer.headers["X-Request-Id"].encode(), b""))
     assert len(answers) == 1
-    assert contents() == before
+    assert table_hashes() == before
 
 
-def test_a_deleted_doctor_in_a_new_assignment_reads_like_a_missing_one(world: World) -> None:
+def test_a_deleted_doctor_in_a_new_assignment_reads_like_a_missing_one(cast: Cast) -> None:
     answers = set()
-    for doctor in (world.gone["doctor", "alice"], MISSING):
-        body = {"patient": world.ids["patient", "alice"], "doctor": doctor}
-        answer = world.clients["owner"].post("/api/mappings/", body)
+    for doctor in (cast.deleted_ids["doctor", "alice"], MISSING_ID):
+        body = {"patient": cast.ids["patient", "alice"], "doctor": doctor}
+        answer = cast.clients["owner"].post("/api/mappings/", body)
         assert answer.status_code == 400
         answers.add(answer.content.replace(answer.headers["X-Request-Id"].encode(), b""))
     assert len(answers) == 1

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from healthcare.tests.called import bash, calls, contract, noting_curl
+from healthcare.tests.curl_commands import calls_in, contract_calls, install_recording_curl, run_bash
 from healthcare.tests.live import LiveServer
 
 ROOT = Path(settings.BASE_DIR)
@@ -26,11 +26,11 @@ def settings_read() -> set[str]:
 
 
 def test_the_commands_of_the_readme_run_as_written_and_make_every_call(live: LiveServer, tmp_path: Path):
-    log = noting_curl(tmp_path)
+    log = install_recording_curl(tmp_path)
     script = "set -euo pipefail\n" + curl_commands().replace("http://127.0.0.1:8000", live.url)
-    done = bash(script, path=str(tmp_path))
+    done = run_bash(script, path=str(tmp_path))
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
-    assert calls(log.read_text()) == contract()
+    assert calls_in(log.read_text()) == contract_calls()
 
 
 def test_the_readme_names_every_setting_that_is_read():

@@ -12,9 +12,9 @@ import psycopg2
 import pytest
 
 from conftest import PASSWORD
-from healthcare.tests.hostile import CANARY, CLOSED, Case, corpus, parse, request, send
+from healthcare.tests.contract_matrix import protocol_faults, read_claims, sign_token, table_hashes, tamper_token
+from healthcare.tests.hostile_requests import CANARY, CLOSED, Case, corpus, parse, request, send
 from healthcare.tests.live import Answer, LiveServer
-from healthcare.tests.matrix import claims, contents, faults, signed, tampered
 
 Tables = Callable[[], dict[str, str]]
 
@@ -41,13 +41,13 @@ def tables(live_server_process: LiveServer) -> Iterator[Tables]:
             cursor.execute(statement)
             return list(cursor.fetchall())
 
-    yield lambda: contents(execute, without="accounts_attempts")
+    yield lambda: table_hashes(execute, without="accounts_attempts")
     connection.close()
 
 
 def check_refusal(answer: Answer, statuses: set[int], before: dict[str, str], tables: Tables) -> None:
     assert answer.status in statuses, answer.body
-    assert faults(answer.status, answer.headers, answer.body) == []
+    assert protocol_faults(answer.status, answer.headers, answer.body) == []
     assert CANARY.encode() not in answer.body
     assert CANARY not in str(answer.headers)
     assert tables() == before
@@ -228,20 +228,20 @@ def forged(real: dict[str, Any], other: dict[str, Any]) -> Iterator[tuple[str, s
     """Tokens with one claim changed, signed with our own key: what a defect of ours, or a leaked key, could make."""
     for claim, values in CLAIMS.items():
         if claim not in OPTIONAL:
-            yield f"without {claim}", signed({name: value for name, value in real.items() if name != claim})
+            yield f"without {claim}", sign_token({name: value for name, value in real.items() if name != claim})
         for value in values:
             changed = other[claim] if value == "@other" else value
             if repr(changed) != repr(real.get(claim)):
-                yield f"{claim} {ascii(changed)[:40]}", signed(real | {claim: changed})
+                yield f"{claim} {ascii(changed)[:40]}", sign_token(real | {claim: changed})
 
 
 def handmade(token: str, other: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What anybody can make of a token of theirs without our key."""
-    real = claims(token)
-    yield "another user's id", tampered(token, user_id=other["user_id"])
-    yield "another session", tampered(token, sid=other["sid"])
-    yield "no end", tampered(token, exp=2**40)
-    yield "another key", signed(real, key="another key that is long enough, too")
+    real = read_claims(token)
+    yield "another user's id", tamper_token(token, user_id=other["user_id"])
+    yield "another session", tamper_token(token, sid=other["sid"])
+    yield "no end", tamper_token(token, exp=2**40)
+    yield "another key", sign_token(real, key="another key that is long enough, too")
     yield "no algorithm", jwt.encode(real, "", "none")
     yield "another algorithm", jwt.encode(real, "x" * 64, "HS512")
     yield (
@@ -254,13 +254,17 @@ def handmade(token: str, other: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def test_no_forged_token_lets_anybody_in(live: LiveServer, alice_live: dict[str, Any], tables: Tables) -> None:
-    other = claims(live.register()[1]["access"])
+    other = read_claims(live.register()[1]["access"])
     before = tables()
-    forgeries = [*forged(claims(alice_live["access"]), other), *handmade(alice_live["access"], other)]
+    forgeries = [*forged(read_claims(alice_live["access"]), other), *handmade(alice_live["access"], other)]
     let_in = []
     for name, token in [*forgeries, ("the refresh token", alice_live["refresh"])]:
         answer = live.call("GET", "/api/patients/", None, token)
-        if answer.status != 401 or faults(answer.status, answer.headers, answer.body) or CANARY.encode() in answer.body:
+        if (
+            answer.status != 401
+            or protocol_faults(answer.status, answer.headers, answer.body)
+            or CANARY.encode() in answer.body
+        ):
             let_in.append((name, answer.status, answer.body))
     assert let_in == [], "\n".join(map(str, let_in))
     assert tables() == before
@@ -268,15 +272,15 @@ def test_no_forged_token_lets_anybody_in(live: LiveServer, alice_live: dict[str,
 
 def test_no_forged_token_is_refreshed(live: LiveServer, tables: Tables) -> None:
     _, tokens = live.register()
-    other, before = claims(live.register()[1]["refresh"]), tables()
+    other, before = read_claims(live.register()[1]["refresh"]), tables()
     texts: list[Any] = [
         tokens["access"], "", CANARY, "a.b.c", "." * 1000, CANARY * 5000, None, [CANARY], {"a": 1}, True, "\x00",
     ]  # fmt: skip
-    forgeries = [*forged(claims(tokens["refresh"]), other), *handmade(tokens["refresh"], other)]
+    forgeries = [*forged(read_claims(tokens["refresh"]), other), *handmade(tokens["refresh"], other)]
     refreshed = []
     for name, token in [*forgeries, *((ascii(text)[:40], text) for text in texts)]:
         answer = live.call("POST", "/api/auth/refresh/", {"refresh": token})
-        shape = faults(answer.status, answer.headers, answer.body)
+        shape = protocol_faults(answer.status, answer.headers, answer.body)
         if answer.status not in {400, 401} or shape or CANARY.encode() in answer.body or tables() != before:
             refreshed.append((name, answer.status, answer.body))
             before = tables()

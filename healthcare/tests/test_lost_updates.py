@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from healthcare.tests.concurrent_calls import call_concurrently, sorted_statuses
 from healthcare.tests.live import LiveServer
-from healthcare.tests.simultaneous import at_once, statuses
 
 ROUNDS, SOME_ROUNDS, WRITERS = 25, 8, 16
 
@@ -33,8 +33,8 @@ def test_of_many_writers_with_one_tag_one_wins(live: LiveServer, token: str, res
             partial(live.call, "PATCH", path, {"name": f"Writer {number}"}, token, If_Match=tag)
             for number in range(WRITERS)
         ]
-        answers = at_once(*calls)
-        assert statuses(answers) == [200] + [412] * (WRITERS - 1)
+        answers = call_concurrently(*calls)
+        assert sorted_statuses(answers) == [200] + [412] * (WRITERS - 1)
         (winner,) = [answer.json for answer in answers if answer.status == 200]
         assert winner["version"] == 2
         assert live.call("GET", path, None, token).json == winner
@@ -43,8 +43,8 @@ def test_of_many_writers_with_one_tag_one_wins(live: LiveServer, token: str, res
 def test_of_many_writers_of_the_same_value_one_wins(live: LiveServer, token: str) -> None:
     for _ in range(SOME_ROUNDS):
         path, tag = made(live, token)
-        answers = at_once(*[partial(live.call, "PUT", path, {"name": "Same"}, token, If_Match=tag)] * WRITERS)
-        assert statuses(answers) == [200] + [412] * (WRITERS - 1)
+        answers = call_concurrently(*[partial(live.call, "PUT", path, {"name": "Same"}, token, If_Match=tag)] * WRITERS)
+        assert sorted_statuses(answers) == [200] + [412] * (WRITERS - 1)
 
 
 def test_of_many_writers_to_the_own_account_with_one_tag_one_wins(live: LiveServer) -> None:
@@ -55,14 +55,14 @@ def test_of_many_writers_to_the_own_account_with_one_tag_one_wins(live: LiveServ
             partial(live.call, "PATCH", "/api/auth/me/", {"name": f"Writer {number}"}, token, If_Match=tag)
             for number in range(WRITERS)
         ]
-        assert statuses(at_once(*calls)) == [200] + [412] * (WRITERS - 1)
+        assert sorted_statuses(call_concurrently(*calls)) == [200] + [412] * (WRITERS - 1)
 
 
 def test_a_writer_and_a_remover_with_one_tag_are_not_both_served(live: LiveServer, token: str) -> None:
     outcomes: Counter[tuple[int, ...]] = Counter()
     for _ in range(ROUNDS):
         path, tag = made(live, token)
-        change, remove = at_once(
+        change, remove = call_concurrently(
             partial(live.call, "PATCH", path, {"name": "Changed"}, token, If_Match=tag),
             partial(live.call, "DELETE", path, None, token, If_Match=tag),
         )
@@ -77,7 +77,7 @@ def test_changes_of_different_fields_without_a_tag_all_survive(live: LiveServer,
     for _ in range(SOME_ROUNDS):
         path, _ = made(live, token)
         calls = [partial(live.call, "PATCH", path, {field: value}, token) for field, value in fields.items()]
-        assert statuses(at_once(*calls)) == [200] * len(fields)
+        assert sorted_statuses(call_concurrently(*calls)) == [200] * len(fields)
         kept = live.call("GET", path, None, token).json
         assert {field: kept[field] for field in fields} == fields
         assert kept["version"] == 1 + len(fields)

@@ -8,9 +8,9 @@ from typing import Any
 import psycopg2
 import pytest
 
+from healthcare.tests.concurrent_calls import call_concurrently
 from healthcare.tests.live import Answer, LiveServer, serving
 from healthcare.tests.postgres import Postgres, own_postgres
-from healthcare.tests.simultaneous import at_once
 
 PATIENTS, LOGIN = "/api/patients/", "/api/auth/login/"
 STAFF = {"Cookie": "sessionid=0123456789abcdef0123456789abcdef"}  # makes the admin look for a session
@@ -45,7 +45,7 @@ def token(server: LiveServer) -> str:
 
 def by_every_thread(server: LiveServer, token: str) -> list[Answer]:
     """More calls at once than the server has threads, so that each has used its connection."""
-    return at_once(*[partial(server.call, "GET", PATIENTS, token=token)] * 16)
+    return call_concurrently(*[partial(server.call, "GET", PATIENTS, token=token)] * 16)
 
 
 def test_an_outage_is_503_everywhere_and_over_at_the_first_request(

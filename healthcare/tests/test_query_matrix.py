@@ -11,18 +11,18 @@ from accounts.views import SessionViewSet
 from doctors.models import Doctor
 from healthcare.api.schema_view import description
 from healthcare.ownership import OwnedQuerySet
-from healthcare.tests.matrix import LIVING, MISSING, World, contents, without_request_id
+from healthcare.tests.contract_matrix import ACTIVE_CALLERS, MISSING_ID, Cast, table_hashes, without_request_id
 from mappings.models import Mapping
 from patients.models import Patient
 
 # The lists' parameters that name somebody: the value that is another user's, and one that is nobody's.
-Values = Callable[[World, str], tuple[str, str]]
+Values = Callable[[Cast, str], tuple[str, str]]
 BY_ID: dict[str, Values] = {
-    "patient": lambda world, other: (str(world.ids["patient", other]), str(MISSING)),
+    "patient": lambda cast, other: (str(cast.ids["patient", other]), str(MISSING_ID)),
 }
 PATIENTS: dict[str, Values] = {
-    "search": lambda world, other: (f"Zebulon {other}", "Zebulon Nobody"),
-    "identifier": lambda world, other: (f"M-{other}", "M-nobody"),
+    "search": lambda cast, other: (f"Zebulon {other}", "Zebulon Nobody"),
+    "identifier": lambda cast, other: (f"M-{other}", "M-nobody"),
 }
 LISTS: dict[str, dict[str, Values]] = {"/api/patients/": PATIENTS, "/api/mappings/": BY_ID}
 # What narrows or shapes without naming anybody: whatever its value, only the caller's own rows are answered.
@@ -42,11 +42,11 @@ NAMELESS = {
 
 
 @pytest.fixture
-def world(make_user: Callable[..., User]) -> World:
+def cast(make_user: Callable[..., User]) -> Cast:
     """Each user's patients tell whose they are, and a doctor of bob's treats one of each."""
-    world = World.build(make_user)
-    doctor = Doctor.objects.get(pk=world.ids["doctor", "bob"])
-    for name, user in world.users.items():
+    cast = Cast.build(make_user)
+    doctor = Doctor.objects.get(pk=cast.ids["doctor", "bob"])
+    for name, user in cast.users.items():
         named: dict[str, Any] = {
             "name": f"Zebulon {name}",
             "identifier": f"M-{name}",
@@ -54,9 +54,9 @@ def world(make_user: Callable[..., User]) -> World:
             "birth_year": 1990,
         }
         Patient.objects.filter(created_by=user).update(**named)
-        patient = Patient.objects.get(pk=world.ids["patient", name])
+        patient = Patient.objects.get(pk=cast.ids["patient", name])
         Mapping.objects.create(created_by=user, patient=patient, doctor=doctor, role="GP")
-    return world
+    return cast
 
 
 @pytest.fixture(params=["both walls", "the database's wall alone"])
@@ -73,31 +73,30 @@ def test_every_parameter_of_every_list_is_tried() -> None:
 
 
 @pytest.mark.usefixtures("walls")
-@pytest.mark.parametrize("caller", LIVING)
-def test_what_is_anothers_reads_like_what_is_not_there(world: World, caller: str) -> None:
-    before = contents()
+@pytest.mark.parametrize("caller", ACTIVE_CALLERS)
+def test_what_is_anothers_reads_like_what_is_not_there(cast: Cast, caller: str) -> None:
+    before = table_hashes()
     for path, parameters in LISTS.items():
         for parameter, values in parameters.items():
-            for other in {*LIVING.values()} - {LIVING[caller]}:
+            for other in {*ACTIVE_CALLERS.values()} - {ACTIVE_CALLERS[caller]}:
                 theirs, nobodys = (
-                    world.clients[caller].get(path, {parameter: value, "count": "true"})
-                    for value in values(world, other)
+                    cast.clients[caller].get(path, {parameter: value, "count": "true"}) for value in values(cast, other)
                 )
                 assert without_request_id(theirs) == without_request_id(nobodys), (path, parameter)
                 assert theirs.status_code == 400 or theirs.json() == [], (path, parameter)
-    assert contents() == before
+    assert table_hashes() == before
 
 
 @pytest.mark.usefixtures("walls")
-@pytest.mark.parametrize("caller", LIVING)
-def test_no_parameter_answers_a_row_of_anothers(world: World, caller: str) -> None:
-    user = world.users[LIVING[caller]]
+@pytest.mark.parametrize("caller", ACTIVE_CALLERS)
+def test_no_parameter_answers_a_row_of_anothers(cast: Cast, caller: str) -> None:
+    user = cast.users[ACTIVE_CALLERS[caller]]
     for path, parameters in NAMELESS.items():
         for parameter, value in parameters.items():
             if not value:
                 continue
-            query = {parameter: value.format(doctor=world.ids["doctor", "bob"])}
-            answer = world.clients[caller].get(path, query)
+            query = {parameter: value.format(doctor=cast.ids["doctor", "bob"])}
+            answer = cast.clients[caller].get(path, query)
             assert answer.status_code == 200, (path, query, answer.content)
             rows = answer.json()
             assert {row["created_by"] for row in rows} <= {user.pk}, (path, query)
@@ -105,15 +104,15 @@ def test_no_parameter_answers_a_row_of_anothers(world: World, caller: str) -> No
 
 
 @pytest.mark.parametrize("caller", ["anonymous", "inactive", "expired", "tampered", "revoked", "refresh token"])
-def test_without_a_living_login_no_parameter_answers_anything(world: World, caller: str) -> None:
+def test_without_a_living_login_no_parameter_answers_anything(cast: Cast, caller: str) -> None:
     for path, parameters in NAMELESS.items():
         for parameter, value in parameters.items():
-            assert world.clients[caller].get(path, {parameter: value}).status_code == 401, (path, parameter)
+            assert cast.clients[caller].get(path, {parameter: value}).status_code == 401, (path, parameter)
 
 
-def test_the_table_finds_a_leak(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With both walls down another's patient answers: the tests above would fail."""
+def test_the_table_finds_a_leak(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With both walls down ananother's patient answers: the tests above would fail."""
     monkeypatch.setattr(OwnedQuerySet, "owned_by", lambda queryset, user: queryset)
     monkeypatch.setattr("accounts.authentication.AUTHENTICATE", AUTHENTICATE.replace("healthcare_api", "none"))
-    answer = world.clients["owner"].get("/api/patients/", {"gender": "F"})
-    assert {row["created_by"] for row in answer.json()} == {user.pk for user in world.users.values()}
+    answer = cast.clients["owner"].get("/api/patients/", {"gender": "F"})
+    assert {row["created_by"] for row in answer.json()} == {user.pk for user in cast.users.values()}

@@ -3,7 +3,7 @@
 import socket
 import threading
 
-from healthcare.tests.called import bash, calls, contract
+from healthcare.tests.curl_commands import calls_in, contract_calls, run_bash
 from healthcare.tests.live import LiveServer, free_port
 
 QUICKSTART = 'exec scripts/quickstart.sh "$1"'
@@ -17,14 +17,14 @@ def answer_once(listener: socket.socket) -> None:
 
 
 def test_it_makes_every_call_of_the_contract(live: LiveServer):
-    done = bash(QUICKSTART, live.url)
+    done = run_bash(QUICKSTART, live.url)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
     shown = "\n".join(line for line in done.stdout.splitlines() if line.startswith("$ curl"))
-    assert calls(shown) == contract()
+    assert calls_in(shown) == contract_calls()
 
 
 def test_it_can_be_run_again_on_the_same_server(live: LiveServer):
-    assert [bash(QUICKSTART, live.url + "/").returncode for _ in range(2)] == [0, 0]
+    assert [run_bash(QUICKSTART, live.url + "/").returncode for _ in range(2)] == [0, 0]
 
 
 def test_it_stops_at_the_first_answer_that_is_not_the_expected_one():
@@ -32,7 +32,7 @@ def test_it_stops_at_the_first_answer_that_is_not_the_expected_one():
         listener.settimeout(60)
         answering = threading.Thread(target=answer_once, args=[listener])
         answering.start()
-        done = bash(QUICKSTART, f"http://127.0.0.1:{listener.getsockname()[1]}")
+        done = run_bash(QUICKSTART, f"http://127.0.0.1:{listener.getsockname()[1]}")
         answering.join()
     assert done.returncode == 1
     assert done.stdout.count("$ curl") == 1
@@ -40,6 +40,6 @@ def test_it_stops_at_the_first_answer_that_is_not_the_expected_one():
 
 
 def test_it_says_that_the_server_does_not_run():
-    done = bash(QUICKSTART, f"http://127.0.0.1:{free_port()}")
+    done = run_bash(QUICKSTART, f"http://127.0.0.1:{free_port()}")
     assert done.returncode == 1
     assert "does not answer. Is the server running?" in done.stderr

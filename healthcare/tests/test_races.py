@@ -5,8 +5,8 @@ from typing import Any
 
 import psycopg2
 
+from healthcare.tests.concurrent_calls import call_concurrently
 from healthcare.tests.live import LiveServer
-from healthcare.tests.simultaneous import at_once
 
 TURNS = 20
 ASSIGNMENTS_TO_DELETED_DOCTORS = """
@@ -39,7 +39,7 @@ def test_a_doctor_deleted_while_being_assigned_treats_nobody(live: LiveServer):
         doctor = made(live, token, "/api/doctors/", name="Dr. Meera Rao")
         patients = [made(live, token, "/api/patients/", name="John Smith") for _ in range(3)]
         bodies = [{"patient": patient, "doctor": doctor} for patient in patients]
-        deleted, *assigned = at_once(
+        deleted, *assigned = call_concurrently(
             partial(live.call, "DELETE", f"/api/doctors/{doctor}/", token=token),
             *[partial(live.call, "POST", "/api/mappings/", body, token) for body in bodies],
         )
@@ -55,7 +55,7 @@ def test_a_patient_deleted_while_being_assigned_has_no_doctor(live: LiveServer):
     for _ in range(TURNS):
         patient = made(live, token, "/api/patients/", name="John Smith")
         bodies = [{"patient": patient, "doctor": doctor} for doctor in doctors]
-        deleted, *assigned = at_once(
+        deleted, *assigned = call_concurrently(
             partial(live.call, "DELETE", f"/api/patients/{patient}/", token=token),
             *[partial(live.call, "POST", "/api/mappings/", body, token) for body in bodies],
         )
@@ -73,7 +73,9 @@ def test_changes_of_different_fields_at_once_all_survive(live: LiveServer):
     for turn in range(TURNS):
         changes = {"name": f"John {turn}", "address": f"Street {turn}", "identifier": f"MRN {turn}", "phone": f"{turn}"}
         bodies = [{field: value} for field, value in changes.items()]
-        answers = at_once(*[partial(live.call, "PATCH", f"/api/patients/{patient}/", body, token) for body in bodies])
+        answers = call_concurrently(
+            *[partial(live.call, "PATCH", f"/api/patients/{patient}/", body, token) for body in bodies]
+        )
         assert [answer.status for answer in answers] == [200] * 4
         kept = live.call("GET", f"/api/patients/{patient}/", token=token).json
         assert {field: kept[field] for field in changes} == changes
@@ -84,7 +86,7 @@ def test_a_change_never_brings_a_deleted_patient_back(live: LiveServer):
     token = live.register()[1]["access"]
     for _ in range(TURNS):
         path = f"/api/patients/{made(live, token, '/api/patients/', name='John Smith')}/"
-        deleted, *changed = at_once(
+        deleted, *changed = call_concurrently(
             partial(live.call, "DELETE", path, token=token),
             *[partial(live.call, "PATCH", path, {"name": "Jane Smith"}, token)] * 3,
         )
@@ -97,5 +99,5 @@ def test_of_several_deletions_at_once_one_succeeds(live: LiveServer):
     token = live.register()[1]["access"]
     for _ in range(TURNS):
         path = f"/api/patients/{made(live, token, '/api/patients/', name='John Smith')}/"
-        answers = at_once(*[partial(live.call, "DELETE", path, token=token)] * 4)
+        answers = call_concurrently(*[partial(live.call, "DELETE", path, token=token)] * 4)
         assert sorted(answer.status for answer in answers) == [204, 404, 404, 404]

@@ -1,7 +1,7 @@
 """What the OpenAPI description says of every call: its name, what it takes, and how it answers."""
 
 from healthcare.api.schema_view import description
-from healthcare.tests.matrix import ROWS
+from healthcare.tests.contract_matrix import ROWS
 from healthcare.tests.openapi import Operation, by_name, is_list, operations, parameters, resolved
 
 OPERATIONS = {

@@ -3,8 +3,8 @@
 from functools import partial
 from typing import Any
 
+from healthcare.tests.concurrent_calls import call_concurrently, sorted_statuses
 from healthcare.tests.live import Answer, LiveServer
-from healthcare.tests.simultaneous import at_once, statuses
 
 
 def refused_as(answers: list[Answer]) -> set[tuple[str, str]]:
@@ -25,8 +25,8 @@ def test_of_sixteen_same_assignments_at_once_one_is_made(live: LiveServer):
     for _ in range(50):
         patient = made(live, token, "/api/patients/", name="John Smith")
         assign = partial(live.call, "POST", "/api/mappings/", {"patient": patient, "doctor": doctor}, token)
-        answers = at_once(*[assign] * 16)
-        assert statuses(answers) == [201] + [400] * 15
+        answers = call_concurrently(*[assign] * 16)
+        assert sorted_statuses(answers) == [201] + [400] * 15
         assert refused_as(answers) == {("/doctor", "unique")}
         assert len(live.call("GET", f"/api/mappings/{patient}/", token=token).json) == 1
 
@@ -37,8 +37,8 @@ def test_of_sixteen_primary_doctors_at_once_one_is(live: LiveServer):
     for _ in range(20):
         patient = made(live, token, "/api/patients/", name="John Smith")
         bodies = [{"patient": patient, "doctor": doctor, "is_primary": True} for doctor in doctors]
-        answers = at_once(*[partial(live.call, "POST", "/api/mappings/", body, token) for body in bodies])
-        assert statuses(answers) == [201] + [400] * 15
+        answers = call_concurrently(*[partial(live.call, "POST", "/api/mappings/", body, token) for body in bodies])
+        assert sorted_statuses(answers) == [201] + [400] * 15
         assert refused_as(answers) == {("/is_primary", "unique")}
         assert len(live.call("GET", f"/api/mappings/{patient}/", token=token).json) == 1
 
@@ -50,8 +50,8 @@ def test_of_sixteen_made_primary_at_once_one_is(live: LiveServer):
     mappings = [made(live, token, "/api/mappings/", patient=patient, doctor=doctor) for doctor in doctors]
     paths = [f"/api/mappings/{mapping}/" for mapping in mappings]
     for _ in range(20):
-        answers = at_once(*[partial(live.call, "PATCH", path, {"is_primary": True}, token) for path in paths])
-        assert statuses(answers) == [200] + [400] * 15
+        answers = call_concurrently(*[partial(live.call, "PATCH", path, {"is_primary": True}, token) for path in paths])
+        assert sorted_statuses(answers) == [200] + [400] * 15
         assert refused_as(answers) == {("/is_primary", "unique")}
         (primary,) = [row for row in live.call("GET", "/api/mappings/", token=token).json if row["is_primary"]]
         assert answers[mappings.index(primary["id"])].status == 200
@@ -67,7 +67,7 @@ def test_an_assignment_ended_while_it_is_changed_stays_ended_and_keeps_the_chang
         path = f"/api/mappings/{mapping}/"
         changes = [{"role": "surgeon"}, {"reason": "hip"}, {"ended_at": None}]
         changed = [partial(live.call, "PATCH", path, change, token) for change in changes]
-        ended, *answers = at_once(partial(live.call, "DELETE", path, token=token), *changed)
+        ended, *answers = call_concurrently(partial(live.call, "DELETE", path, token=token), *changed)
         assert (ended.status, [answer.status for answer in answers[:2]]) == (204, [200, 200])
         assert answers[2].status in {200, 400}  # before the end it says nothing new
         (kept,) = live.call("GET", f"/api/patients/{patient}/doctors/?active=false", token=token).json

@@ -12,8 +12,8 @@ from rest_framework.test import APIClient
 from accounts.models import User
 from conftest import LoggedInClient
 from doctors.tests.factories import make_doctor
+from healthcare.tests.concurrent_calls import call_concurrently, sorted_statuses
 from healthcare.tests.live import LiveServer
-from healthcare.tests.simultaneous import at_once, statuses
 from mappings.tests.factories import make_mapping
 from patients.models import Patient
 from patients.tests.factories import make_patient
@@ -169,7 +169,7 @@ def test_deleting_changing_and_restoring_at_once_never_fails(live: LiveServer) -
             "delete": lambda: live.call("DELETE", path, None, token),
             "change": lambda: live.call("PATCH", path, {"address": f"Number {next(numbers)}"}, token),
         }
-        answers = at_once(*[calls[kind] for kind in kinds])
+        answers = call_concurrently(*[calls[kind] for kind in kinds])
         seen = Counter((kind, answer.status) for kind, answer in zip(kinds, answers, strict=True))
         allowed = {("restore", 200), ("delete", 204), ("delete", 404), ("change", 200), ("change", 404)}
         assert seen.keys() <= allowed
@@ -183,6 +183,6 @@ def test_many_restores_at_once_are_one_change(live: LiveServer) -> None:
     path = f"/api/patients/{live.call('POST', '/api/patients/', {'name': 'First'}, token).json['id']}/"
     for number in range(5):
         assert live.call("DELETE", path, None, token).status == 204
-        answers = at_once(*[partial(live.call, "POST", f"{path}restore/", None, token)] * 16)
-        assert statuses(answers) == [200] * 16
+        answers = call_concurrently(*[partial(live.call, "POST", f"{path}restore/", None, token)] * 16)
+        assert sorted_statuses(answers) == [200] * 16
         assert {answer.json["version"] for answer in answers} == {1 + 2 * (number + 1)}

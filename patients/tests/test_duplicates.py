@@ -11,8 +11,8 @@ from django.test.utils import CaptureQueriesContext
 from accounts.models import User
 from audit.models import AccessLog
 from conftest import LoggedInClient
+from healthcare.tests.concurrent_calls import call_concurrently
 from healthcare.tests.live import LiveServer
-from healthcare.tests.simultaneous import at_once
 from patients.models import Patient
 from patients.tests.factories import make_patient
 
@@ -127,5 +127,5 @@ def test_twins_cost_the_same_queries_however_many(as_alice: LoggedInClient, alic
 def test_of_many_who_enter_the_same_person_at_once_one_does(live: LiveServer) -> None:
     token = live.register()[1]["access"]
     add = partial(live.call, "POST", REJECT, {"name": "Asha Nair", "birth_date": "1990-05-17"}, token)
-    assert sorted(answer.status for answer in at_once(*[add] * 8)) == [201, *[409] * 7]
+    assert sorted(answer.status for answer in call_concurrently(*[add] * 8)) == [201, *[409] * 7]
     assert len(live.call("GET", "/api/patients/", token=token).json) == 1

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from healthcare.tests.concurrent_calls import call_concurrently, sorted_statuses
 from healthcare.tests.live import Answer, LiveServer
-from healthcare.tests.simultaneous import at_once, statuses
 
 TURNS = 20
 
@@ -30,14 +30,14 @@ def call(live: LiveServer, token: str, verb: str, survivor: int, duplicate: int)
 def test_of_two_opposite_merges_at_once_one_wins(live: LiveServer, token: str) -> None:
     for _ in range(TURNS):
         one, other = (made(live, token, "/api/patients/", name=name) for name in ("One", "Other"))
-        answers = at_once(
+        answers = call_concurrently(
             *[partial(call, live, token, "merge", one, other)] * 4,
             *[partial(call, live, token, "merge", other, one)] * 4,
         )
-        won = one if 200 in statuses(answers[:4]) else other
+        won = one if 200 in sorted_statuses(answers[:4]) else other
         same, opposite = (answers[:4], answers[4:]) if won == one else (answers[4:], answers[:4])
-        assert statuses(same) == [200] + [400] * 3
-        assert statuses(opposite) == [410] * 4
+        assert sorted_statuses(same) == [200] + [400] * 3
+        assert sorted_statuses(opposite) == [410] * 4
         left = live.call("GET", "/api/patients/?limit=1", token=token).json
         assert [row["id"] for row in left] == [won]
 
@@ -45,12 +45,12 @@ def test_of_two_opposite_merges_at_once_one_wins(live: LiveServer, token: str) -
 def test_merging_in_a_circle_at_once_leaves_one_that_answers(live: LiveServer, token: str) -> None:
     for _ in range(TURNS):
         ring = [made(live, token, "/api/patients/", name=f"Number {number}") for number in range(4)]
-        answers = at_once(
+        answers = call_concurrently(
             *[partial(call, live, token, "merge", ring[number], ring[number - 1]) for number in range(len(ring))]
         )
         assert {answer.status for answer in answers} <= {200, 400, 410}
         alive = [key for key in ring if live.call("GET", f"/api/patients/{key}/", token=token).status == 200]
-        assert len(alive) == len(ring) - statuses(answers).count(200) >= 1
+        assert len(alive) == len(ring) - sorted_statuses(answers).count(200) >= 1
         gone = [live.call("GET", f"/api/patients/{key}/", token=token) for key in ring if key not in alive]
         links = {f'</api/patients/{key}/>; rel="successor-version"' for key in alive}
         assert all((answer.status, answer.headers["Link"] in links) == (410, True) for answer in gone)
@@ -63,7 +63,7 @@ def test_what_is_assigned_and_changed_during_a_merge_ends_up_in_one_place(live: 
         mapping = made(live, token, "/api/mappings/", patient=duplicate, doctor=doctors[0])
         other = made(live, token, "/api/mappings/", patient=survivor, doctor=doctors[0])
         pairs = [{"patient": patient, "doctor": doctor} for patient in (survivor, duplicate) for doctor in doctors[1:3]]
-        merged, primary, secondary, ended, *assigned = at_once(
+        merged, primary, secondary, ended, *assigned = call_concurrently(
             partial(call, live, token, "merge", survivor, duplicate),
             partial(live.call, "PATCH", f"/api/mappings/{mapping}/", {"is_primary": True}, token),
             partial(live.call, "PATCH", f"/api/mappings/{other}/", {"is_primary": True}, token),
@@ -91,11 +91,11 @@ def test_an_assignment_that_ends_during_a_merge_has_ended(live: LiveServer, toke
         survivor, duplicate = (made(live, token, "/api/patients/", name=name) for name in ("One", "Other"))
         mappings = [made(live, token, "/api/mappings/", patient=duplicate, doctor=doctor) for doctor in doctors]
         paths = [f"/api/mappings/{mapping}/" for mapping in mappings]
-        answers = at_once(
+        answers = call_concurrently(
             partial(call, live, token, "merge", survivor, duplicate),
             *[partial(live.call, "DELETE", path, token=token) for path in paths],
         )
-        assert statuses(answers) == [200] + [204] * len(paths)
+        assert sorted_statuses(answers) == [200] + [204] * len(paths)
         past = live.call("GET", f"/api/mappings/?active=false&limit={len(paths)}", token=token).json
         assert [(row["id"], row["patient"], row["version"]) for row in past] == [
             (mapping, survivor, 3) for mapping in mappings[::-1]
@@ -106,7 +106,7 @@ def test_a_merge_and_what_hides_or_changes_the_duplicate_never_fail(live: LiveSe
     for _ in range(TURNS):
         survivor, duplicate = (made(live, token, "/api/patients/", name=name) for name in ("One", "Other"))
         path = f"/api/patients/{duplicate}/"
-        merged, deleted, changed, restored = at_once(
+        merged, deleted, changed, restored = call_concurrently(
             partial(call, live, token, "merge", survivor, duplicate),
             partial(live.call, "DELETE", path, token=token),
             partial(live.call, "PATCH", path, {"phone": "1"}, token),
@@ -125,7 +125,7 @@ def test_of_many_ways_to_take_a_duplicate_out_one_wins(live: LiveServer, token: 
     mapping = made(live, token, "/api/mappings/", patient=duplicate, doctor=doctor)
     for _ in range(TURNS):
         assert call(live, token, "merge", survivor, duplicate).status == 200
-        answers = at_once(*[partial(call, live, token, "unmerge", survivor, duplicate)] * 8)
-        assert statuses(answers) == [200] + [400] * 7
+        answers = call_concurrently(*[partial(call, live, token, "unmerge", survivor, duplicate)] * 8)
+        assert sorted_statuses(answers) == [200] + [400] * 7
         (row,) = live.call("GET", "/api/mappings/", token=token).json
         assert (row["id"], row["patient"]) == (mapping, duplicate)

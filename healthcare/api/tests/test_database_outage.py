@@ -8,8 +8,8 @@ from typing import Any
 import psycopg2
 import pytest
 
+from healthcare.tests.contract_matrix import protocol_faults
 from healthcare.tests.live import Answer, LiveServer, admin_connection
-from healthcare.tests.matrix import faults
 
 CONNECTIONS = "SELECT pid FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
 KILL = f"SELECT pg_terminate_backend(pid, 5000) FROM ({CONNECTIONS}) AS connections"  # noqa: S608
@@ -41,7 +41,7 @@ def take_away(administrator: Any, database: str) -> None:
 
 
 def is_away(answer: Answer) -> bool:
-    assert faults(answer.status, answer.headers, answer.body) == ["status 503"]
+    assert protocol_faults(answer.status, answer.headers, answer.body) == ["status 503"]
     assert int(answer.headers["Retry-After"]) > 0
     assert not any(word in answer.body for word in (b"FATAL", b"psycopg", b"live_", b"127.0.0.1", b"port"))
     return answer.status == 503

@@ -11,7 +11,7 @@ from conftest import LoggedInClient
 from healthcare.api.errors import flatten
 from healthcare.api.tests import views_that_fail
 from healthcare.api.tests.views_that_fail import SECRET
-from healthcare.tests.matrix import faults
+from healthcare.tests.contract_matrix import protocol_faults
 
 pytestmark = pytest.mark.django_db
 
@@ -44,7 +44,7 @@ def test_every_failure_has_the_one_shape_and_tells_nothing(
     for path, status in ((f"/api/fails/{name}/", in_the_api), (f"/plain/{name}/", outside)):
         answer = client.get(path)
         assert answer.status_code == status
-        found = faults(answer.status_code, answer.headers, answer.content)
+        found = protocol_faults(answer.status_code, answer.headers, answer.content)
         assert found == ([f"status {status}"] if status >= 500 else [])
         for telling in (SECRET, "SELECT", "nowhere", "patient_name_given", "Error", "Traceback", "smallint"):
             assert telling not in answer.content.decode().replace("Internal Server Error", "")
@@ -102,4 +102,4 @@ def test_what_is_not_there_is_a_problem_with_debug_on_too(path: str, debug: bool
     settings.DEBUG = debug
     answer = APIClient().delete(path)
     assert answer.status_code in {404, 405}
-    assert faults(answer.status_code, answer.headers, answer.content) == []
+    assert protocol_faults(answer.status_code, answer.headers, answer.content) == []

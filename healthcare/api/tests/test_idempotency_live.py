@@ -8,8 +8,8 @@ from http.client import HTTPException
 
 import pytest
 
+from healthcare.tests.concurrent_calls import call_concurrently
 from healthcare.tests.live import Answer, LiveServer, serving
-from healthcare.tests.simultaneous import at_once
 
 TURNS = 25
 
@@ -24,7 +24,7 @@ def test_of_sixteen_at_once_one_is_executed(live: LiveServer) -> None:
         send = partial(
             live.call, "POST", "/api/patients/", {"name": f"P{turn}"}, token, Idempotency_Key=uuid.uuid4().hex
         )
-        answers = at_once(*[send] * 16)
+        answers = call_concurrently(*[send] * 16)
         executed = [a for a in answers if a.status == 201 and "Idempotency-Replayed" not in a.headers]
         replayed = [a for a in answers if a.status == 201 and a.headers["Idempotency-Replayed"] == "true"]
         refused = [a for a in answers if a.status == 409]
@@ -39,7 +39,7 @@ def test_of_sixteen_registrations_at_once_one_is_executed(live: LiveServer) -> N
     name = f"user{uuid.uuid4().hex[:12]}"
     body = {"name": name, "username": name, "email": f"{name}@example.org", "password": "StrongPass123"}
     send = partial(live.call, "POST", "/api/auth/register/", body, Idempotency_Key="1")
-    answers = at_once(*[send] * 16)
+    answers = call_concurrently(*[send] * 16)
     assert {answer.status for answer in answers} <= {201, 409}
     assert len([a for a in answers if a.status == 201 and "Idempotency-Replayed" not in a.headers]) == 1
     assert send().headers["Idempotency-Replayed"] == "true"
@@ -47,11 +47,11 @@ def test_of_sixteen_registrations_at_once_one_is_executed(live: LiveServer) -> N
 
 def test_a_worker_killed_between_the_commit_and_the_answer_makes_none_twice(live: LiveServer) -> None:
     options = ("--respawn-failed-workers", "--respawn-interval", "0.1")
-    with serving(live.database_url, "healthcare.tests.dying:application", *options) as server:
+    with serving(live.database_url, "healthcare.tests.crashing_application:application", *options) as server:
         token = server.register()[1]["access"]
         send = partial(server.call, "POST", "/api/patients/", {"name": "Once"}, token, Idempotency_Key="1")
         with pytest.raises((OSError, HTTPException)):
-            send(Die_After_The_Commit="now")
+            send(X_Crash_After_Commit="now")
         assert names(live, token) == ["Once"]
         answer = eventually(send)
         assert (answer.status, answer.headers["Idempotency-Replayed"]) == (201, "true")

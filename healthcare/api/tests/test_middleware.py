@@ -8,7 +8,7 @@ from pytest_django import Settings
 from rest_framework.test import APIClient
 
 from conftest import LoggedInClient
-from healthcare.tests.matrix import faults
+from healthcare.tests.contract_matrix import protocol_faults
 
 pytestmark = pytest.mark.django_db
 ORIGIN = "https://app.example.org"  # the one that the tests' settings allow
@@ -24,7 +24,7 @@ def test_plain_http_is_refused_in_the_api_where_https_is_required(method: str, s
     settings.SECURE_SSL_REDIRECT = True
     answer = getattr(APIClient(), method)("/api/doctors/", {})
     assert (answer.status_code, answer.json()["detail"]) == (403, "Use https:// for every call.")
-    assert faults(answer.status_code, answer.headers, answer.content) == []
+    assert protocol_faults(answer.status_code, answer.headers, answer.content) == []
     assert getattr(APIClient(), method)("/api/doctors/", {}, secure=True).status_code != 403
 
 

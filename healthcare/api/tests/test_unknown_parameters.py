@@ -9,7 +9,7 @@ from rest_framework.test import APIClient
 from accounts.models import User
 from conftest import PASSWORD, LoggedInClient
 from doctors.tests.factories import make_doctor
-from healthcare.tests.matrix import ROWS, Row
+from healthcare.tests.contract_matrix import ROWS, Row
 from patients.models import Patient
 from patients.tests.factories import make_patient
 

@@ -16,8 +16,8 @@ from conftest import LoggedInClient
 from doctors.models import Doctor
 from doctors.tests.factories import make_doctor
 from healthcare.fastpath import shared
+from healthcare.tests.concurrent_calls import call_concurrently
 from healthcare.tests.live import LiveServer
-from healthcare.tests.simultaneous import at_once
 
 pytestmark = pytest.mark.django_db(transaction=True)
 LIST = "/api/doctors/"
@@ -178,4 +178,4 @@ def test_nobody_reads_what_is_older_than_an_answer_before(live: LiveServer):
         return seen
 
     for _ in range(12):
-        at_once(*[partial(change_and_look, key) for key in doctors])
+        call_concurrently(*[partial(change_and_look, key) for key in doctors])

@@ -1,7 +1,7 @@
-"""The contract as a table: every route × method × caller × object, with the status of each cell.
+"""The contract as a table: every route, method, caller and object, with the status of each cell.
 
-A new route costs one `Row`. `deviations(world)` runs the whole table and returns what differs, as sentences; it is a
-function so that the table can be run again under a patch (one of the two walls taken down, say).
+`find_deviations(cast)` sends every call of the table and returns what differs, as sentences. It is a function, so that
+a test can run the table again under a patch: with the scopes of the code removed, say.
 """
 
 import base64
@@ -35,13 +35,13 @@ from patients.tests.factories import make_patient
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 SAFE = {"GET", "HEAD", "OPTIONS"}
 # Whose records a caller's own are; the callers without a living login borrow alice's, and must not reach them.
-LIVING = {"owner": "alice", "other": "bob", "staff": "staff"}
-DEAD = ["inactive", "expired", "tampered", "revoked", "refresh token"]
-CALLERS = ["anonymous", *LIVING, *DEAD]
-THINGS = ["own", "other's", "missing", "deleted"]
-MISSING = 2**40
+ACTIVE_CALLERS = {"owner": "alice", "other": "bob", "staff": "staff"}
+REJECTED_CALLERS = ["inactive", "expired", "tampered", "revoked", "refresh token"]
+CALLERS = ["anonymous", *ACTIVE_CALLERS, *REJECTED_CALLERS]
+OBJECTS = ["own", "another's", "missing", "deleted"]
+MISSING_ID = 2**40
 
-Body = Callable[["World", str], dict[str, Any]]
+Body = Callable[["Cast", str], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -58,60 +58,62 @@ class Row:
     route: str
     access: str
     methods: dict[str, int]
-    body: Body = lambda world, owner: {}
+    body: Body = lambda cast, owner: {}
     records: str | dict[str, str] = ""
     finds_deleted: Set[str] = frozenset()
 
     def kind(self, method: str) -> str:
         return self.records if isinstance(self.records, str) else self.records.get(method, self.records["GET"])
 
-    def expected(self, method: str, caller: str, thing: str) -> int:
+    def expected(self, method: str, caller: str, target: str) -> int:
         reads = self.access == "SHARED" and method in SAFE
-        if self.access in {"PRIVATE", "SHARED", "COMMON"} and (caller in DEAD or (caller == "anonymous" and not reads)):
+        if self.access in {"PRIVATE", "SHARED", "COMMON"} and (
+            caller in REJECTED_CALLERS or (caller == "anonymous" and not reads)
+        ):
             return 401
         default = {"HEAD": self.methods.get("GET", 405), "OPTIONS": 200}.get(method, 405)
         status = self.methods.get(method, default)
-        if thing == "deleted" and ("GET" if method == "HEAD" else method) in self.finds_deleted:
+        if target == "deleted" and ("GET" if method == "HEAD" else method) in self.finds_deleted:
             return status
-        visible = thing in ({"", "own", "other's"} if self.access in {"SHARED", "COMMON"} else {"", "own"})
+        visible = target in ({"", "own", "another's"} if self.access in {"SHARED", "COMMON"} else {"", "own"})
         return status if visible or status == 405 or method == "OPTIONS" else 404
 
 
-def registration(world: "World", owner: str) -> dict[str, Any]:
+def registration(cast: "Cast", owner: str) -> dict[str, Any]:
     name = uuid.uuid4().hex
     return {"name": "New", "email": f"{name}@example.org", "username": name, "password": PASSWORD}
 
 
-def duplicate(world: "World", owner: str) -> dict[str, Any]:
-    return {"duplicate": world.ids["duplicate", owner]}
+def duplicate(cast: "Cast", owner: str) -> dict[str, Any]:
+    return {"duplicate": cast.ids["duplicate", owner]}
 
 
-def merged(world: "World", owner: str) -> dict[str, Any]:
-    return {"duplicate": world.ids["merged", owner]}
+def merged(cast: "Cast", owner: str) -> dict[str, Any]:
+    return {"duplicate": cast.ids["merged", owner]}
 
 
-def new_assignment(world: "World", owner: str) -> dict[str, Any]:
-    return {"patient": world.ids["patient", owner], "doctor": world.ids["doctor", owner]}
+def new_assignment(cast: "Cast", owner: str) -> dict[str, Any]:
+    return {"patient": cast.ids["patient", owner], "doctor": cast.ids["doctor", owner]}
 
 
 PAGE = {"GET": 200, "OPTIONS": 405}
 ONE_RECORD = {"GET": 200, "PUT": 200, "PATCH": 200, "DELETE": 204}
 ROWS = [
     Row("api/auth/register/", "OPEN", {"POST": 201}, registration),
-    Row("api/auth/login/", "OPEN", {"POST": 200}, lambda world, owner: {"username": owner, "password": PASSWORD}),
-    Row("api/auth/refresh/", "OPEN", {"POST": 200}, lambda world, owner: {"refresh": world.tokens[owner]["refresh"]}),
+    Row("api/auth/login/", "OPEN", {"POST": 200}, lambda cast, owner: {"username": owner, "password": PASSWORD}),
+    Row("api/auth/refresh/", "OPEN", {"POST": 200}, lambda cast, owner: {"refresh": cast.tokens[owner]["refresh"]}),
     Row("api/auth/logout/", "PRIVATE", {"POST": 204}),
-    Row("api/auth/me/", "PRIVATE", {"GET": 200, "PATCH": 200}, lambda world, owner: {"name": "Renamed"}),
+    Row("api/auth/me/", "PRIVATE", {"GET": 200, "PATCH": 200}, lambda cast, owner: {"name": "Renamed"}),
     Row(
         "api/auth/password/",
         "PRIVATE",
         {"POST": 204},
-        lambda world, owner: {"current_password": PASSWORD, "new_password": "Another-Pass-9"},
+        lambda cast, owner: {"current_password": PASSWORD, "new_password": "Another-Pass-9"},
     ),
     Row("api/auth/sessions/", "PRIVATE", {"GET": 200}),
     Row("api/auth/sessions/<int:pk>/", "PRIVATE", {"DELETE": 204}, records="session"),
-    Row("api/patients/", "PRIVATE", {"GET": 200, "POST": 201}, lambda world, owner: {"name": "New", "age": 34}),
-    Row("api/patients/<int:pk>/", "PRIVATE", ONE_RECORD, lambda world, owner: {"name": "Changed"}, "patient"),
+    Row("api/patients/", "PRIVATE", {"GET": 200, "POST": 201}, lambda cast, owner: {"name": "New", "age": 34}),
+    Row("api/patients/<int:pk>/", "PRIVATE", ONE_RECORD, lambda cast, owner: {"name": "Changed"}, "patient"),
     Row("api/patients/<int:pk>/restore/", "PRIVATE", {"POST": 200}, records="patient", finds_deleted={"POST"}),
     Row("api/patients/<int:pk>/merge/", "PRIVATE", {"POST": 200}, duplicate, "patient"),
     Row("api/patients/<int:pk>/unmerge/", "PRIVATE", {"POST": 200}, merged, "patient"),
@@ -122,15 +124,15 @@ ROWS = [
     Row("api/doctors/<int:pk>/history/", "COMMON", {"GET": 200}, records="doctor"),
     Row("api/mappings/<int:pk>/history/", "PRIVATE", {"GET": 200}, records="mapping", finds_deleted={"GET"}),
     Row("api/doctors/<int:pk>/patients/", "COMMON", {"GET": 200}, records="doctor"),
-    Row("api/doctors/", "SHARED", {"GET": 200, "POST": 201}, lambda world, owner: {"name": "New"}),
-    Row("api/doctors/<int:pk>/", "SHARED", ONE_RECORD, lambda world, owner: {"name": "Changed"}, "doctor"),
+    Row("api/doctors/", "SHARED", {"GET": 200, "POST": 201}, lambda cast, owner: {"name": "New"}),
+    Row("api/doctors/<int:pk>/", "SHARED", ONE_RECORD, lambda cast, owner: {"name": "Changed"}, "doctor"),
     Row("api/doctors/<int:pk>/restore/", "SHARED", {"POST": 200}, records="doctor", finds_deleted={"POST"}),
     Row("api/mappings/", "PRIVATE", {"GET": 200, "POST": 201}, new_assignment),
     Row(
         "api/mappings/<int:pk>/",
         "PRIVATE",
         {"GET": 200, "PATCH": 200, "DELETE": 204},
-        lambda world, owner: {"role": "Changed"},
+        lambda cast, owner: {"role": "Changed"},
         {"GET": "patient", "PATCH": "mapping", "DELETE": "mapping"},
         finds_deleted={"PATCH"},
     ),
@@ -143,7 +145,7 @@ ROWS = [
 ]
 
 
-def routes(urlconf: str | None = None) -> dict[str, URLPattern]:
+def api_routes(urlconf: str | None = None) -> dict[str, URLPattern]:
     """Every route outside the admin, by its template."""
 
     def walk(patterns: list[Any], prefix: str) -> Iterator[tuple[str, URLPattern]]:
@@ -157,9 +159,9 @@ def routes(urlconf: str | None = None) -> dict[str, URLPattern]:
     return dict(walk(get_resolver(urlconf).url_patterns, ""))
 
 
-def incomplete(rows: list[Row] = ROWS, urlconf: str | None = None) -> list[str]:
+def find_missing_rows(rows: list[Row] = ROWS, urlconf: str | None = None) -> list[str]:
     """Routes without a row, rows without a route, and rows that stand twice."""
-    known, tested = set(routes(urlconf)), [row.route for row in rows]
+    known, tested = set(api_routes(urlconf)), [row.route for row in rows]
     return [
         *(f"{route} has no row in the matrix" for route in sorted(known - set(tested))),
         *(f"{route} has a row and no route" for route in sorted(set(tested) - known)),
@@ -168,30 +170,30 @@ def incomplete(rows: list[Row] = ROWS, urlconf: str | None = None) -> list[str]:
 
 
 @dataclass
-class World:
+class Cast:
     """Alice, bob and a member of staff, each with one record of every kind that is there and one that is gone."""
 
     users: dict[str, User]
     ids: dict[tuple[str, str], int] = field(default_factory=dict)
-    gone: dict[tuple[str, str], int] = field(default_factory=dict)
+    deleted_ids: dict[tuple[str, str], int] = field(default_factory=dict)
     tokens: dict[str, dict[str, str]] = field(default_factory=dict)
     clients: dict[str, APIClient] = field(default_factory=dict)
 
     @classmethod
-    def build(cls, make_user: Callable[..., User]) -> "World":
-        world = cls({name: make_user(name) for name in ("alice", "bob")})
-        world.users["staff"] = make_user("staff", is_staff=True, is_superuser=True)
+    def build(cls, make_user: Callable[..., User]) -> "Cast":
+        cast = cls({name: make_user(name) for name in ("alice", "bob")})
+        cast.users["staff"] = make_user("staff", is_staff=True, is_superuser=True)
         ids = itertools.count(10_000)  # no two records share an id, of whatever kind they are
-        for name, user in world.users.items():
+        for name, user in cast.users.items():
             session = LoginSession.objects.start(user, "tests", "127.0.0.1")
-            world.tokens[name] = pair(session)
-            world._give(name, ids)
-        world._let_callers_in(make_user)
-        return world
+            cast.tokens[name] = pair(session)
+            cast._give(name, ids)
+        cast._let_callers_in(make_user)
+        return cast
 
     def _give(self, name: str, ids: Iterator[int]) -> None:
         user, treated = self.users[name], None
-        for kept in (self.ids, self.gone):
+        for kept in (self.ids, self.deleted_ids):
             patient, doctor = make_patient(user, id=next(ids)), make_doctor(user, id=next(ids))
             treated = treated or patient  # the assignment that is gone has ended, of a patient who is there
             mapping = make_mapping(treated, make_doctor(user, id=next(ids)), id=next(ids))
@@ -201,23 +203,23 @@ class World:
         for kind in ("duplicate", "merged"):
             self.ids[kind, name] = make_patient(user, id=next(ids)).pk
         merge(Patient.objects.get(pk=self.ids["patient", name]), Patient.objects.get(pk=self.ids["merged", name]))
-        Mapping.objects.filter(pk=self.gone["mapping", name]).end()
-        Patient.objects.filter(pk=self.gone["patient", name]).end()
-        Doctor.objects.filter(pk=self.gone["doctor", name]).end()
-        LoginSession.objects.filter(pk=self.gone["session", name]).revoke()
+        Mapping.objects.filter(pk=self.deleted_ids["mapping", name]).end()
+        Patient.objects.filter(pk=self.deleted_ids["patient", name]).end()
+        Doctor.objects.filter(pk=self.deleted_ids["doctor", name]).end()
+        LoginSession.objects.filter(pk=self.deleted_ids["session", name]).revoke()
 
     def _let_callers_in(self, make_user: Callable[..., User]) -> None:
         alice = self.users["alice"]
         revoked = pair(LoginSession.objects.start(alice, "tests", "127.0.0.1"))["access"]
-        LoginSession.objects.filter(pk=claims(revoked)["sid"]).revoke()
+        LoginSession.objects.filter(pk=read_claims(revoked)["sid"]).revoke()
         ida = make_user("ida")
         inactive = pair(LoginSession.objects.start(ida, "tests", "127.0.0.1"))["access"]
         User.objects.filter(pk=ida.pk).update(is_active=False)
         own = self.tokens["alice"]["access"]
-        tokens = {caller: self.tokens[name]["access"] for caller, name in LIVING.items()} | {
+        tokens = {caller: self.tokens[name]["access"] for caller, name in ACTIVE_CALLERS.items()} | {
             "inactive": inactive,
-            "expired": signed(claims(own) | {"exp": claims(own)["iat"] - 1}),
-            "tampered": tampered(own, user_id=str(self.users["bob"].pk)),
+            "expired": sign_token(read_claims(own) | {"exp": read_claims(own)["iat"] - 1}),
+            "tampered": tamper_token(own, user_id=str(self.users["bob"].pk)),
             "revoked": revoked,
             "refresh token": self.tokens["alice"]["refresh"],
         }
@@ -226,30 +228,34 @@ class World:
             if caller in tokens:
                 self.clients[caller].credentials(HTTP_AUTHORIZATION=f"Bearer {tokens[caller]}")
 
-    def id_of(self, kind: str, thing: str, owner: str) -> int:
+    def id_of(self, kind: str, target: str, owner: str) -> int:
         other = "bob" if owner == "alice" else "alice"
-        found = {"own": self.ids[kind, owner], "other's": self.ids[kind, other], "deleted": self.gone[kind, owner]}
-        return found.get(thing, MISSING)
+        found = {
+            "own": self.ids[kind, owner],
+            "another's": self.ids[kind, other],
+            "deleted": self.deleted_ids[kind, owner],
+        }
+        return found.get(target, MISSING_ID)
 
 
-def claims(token: str) -> dict[str, Any]:
+def read_claims(token: str) -> dict[str, Any]:
     return jwt.decode(token, options={"verify_signature": False})
 
 
-def signed(payload: dict[str, Any], key: str = "") -> str:
+def sign_token(payload: dict[str, Any], key: str = "") -> str:
     """A token with any payload, signed with our key unless another is given."""
     text = json.dumps(payload).encode()  # PyJWT's own encoder refuses the payloads that are worth trying
     return jwt.PyJWS().encode(text, key or str(settings.SIMPLE_JWT["SIGNING_KEY"]), "HS256", {"typ": "JWT"})
 
 
-def tampered(token: str, **changes: Any) -> str:
+def tamper_token(token: str, **changes: Any) -> str:
     """The token with another payload under its old signature."""
     head, _, signature = token.split(".")
-    payload = base64.urlsafe_b64encode(json.dumps(claims(token) | changes).encode()).decode().rstrip("=")
+    payload = base64.urlsafe_b64encode(json.dumps(read_claims(token) | changes).encode()).decode().rstrip("=")
     return f"{head}.{payload}.{signature}"
 
 
-def contents(execute: Callable[[str], list[tuple[str, str]]] | None = None, without: str = "") -> dict[str, str]:
+def table_hashes(execute: Callable[[str], list[tuple[str, str]]] | None = None, without: str = "") -> dict[str, str]:
     """What every table of the models holds, as a hash of its rows. `execute` runs it on another connection.
 
     Not the access log: it grows by every read, and by one that was refused.
@@ -267,7 +273,7 @@ def contents(execute: Callable[[str], list[tuple[str, str]]] | None = None, with
         return dict(cursor.fetchall())
 
 
-def faults(status: int, headers: Any, body: bytes, head: bool = False, page: bool = False) -> list[str]:
+def protocol_faults(status: int, headers: Any, body: bytes, head: bool = False, page: bool = False) -> list[str]:
     """How an answer breaks what every one promises: its headers and, of an error, the one shape."""
     found = [] if re.fullmatch("[0-9a-f]{32}", headers.get("X-Request-Id") or "") else ["no X-Request-Id"]
     if headers.get("Cache-Control") != "no-store" and not (page and status < 400):
@@ -280,10 +286,10 @@ def faults(status: int, headers: Any, body: bytes, head: bool = False, page: boo
         return [*found, f"an error of type {headers.get('Content-Type')}"]
     if status == 401 and not str(headers.get("WWW-Authenticate")).startswith("Bearer"):
         found.append("401 without WWW-Authenticate: Bearer")
-    return found if head else found + misshapen(status, headers, body)
+    return found if head else found + problem_faults(status, headers, body)
 
 
-def misshapen(status: int, headers: Any, body: bytes) -> list[str]:
+def problem_faults(status: int, headers: Any, body: bytes) -> list[str]:
     problem = json.loads(body)
     found = []
     if set(problem) - {"errors"} != {"type", "title", "status", "detail", "request_id"}:
@@ -305,39 +311,41 @@ def without_request_id(answer: HttpResponse) -> tuple[Any, ...]:
     return answer.status_code, headers, answer.content.replace(request_id.encode(), b"")
 
 
-def ask(world: World, row: Row, method: str, caller: str, thing: str) -> HttpResponse:
+def send_cell(cast: Cast, row: Row, method: str, caller: str, target: str) -> HttpResponse:
     """The answer of one cell."""
-    owner = LIVING.get(caller, "alice")
+    owner = ACTIVE_CALLERS.get(caller, "alice")
     path = "/" + row.route
-    if thing:
-        path = re.sub("<int:[a-z_]+>", str(world.id_of(row.kind(method), thing, owner)), path)
-    body = json.dumps(row.body(world, owner)) if method in {"POST", "PUT", "PATCH"} else ""
-    return world.clients[caller].generic(method, path, body, content_type="application/json")
+    if target:
+        path = re.sub("<int:[a-z_]+>", str(cast.id_of(row.kind(method), target, owner)), path)
+    body = json.dumps(row.body(cast, owner)) if method in {"POST", "PUT", "PATCH"} else ""
+    return cast.clients[caller].generic(method, path, body, content_type="application/json")
 
 
-def deviations(world: World, rows: list[Row] = ROWS) -> list[str]:
+def find_deviations(cast: Cast, rows: list[Row] = ROWS) -> list[str]:
     """Run every cell, each undone again, and say where an answer is not what the row promises.
 
     Checked of every cell: the status, the promises of `faults`, that a refused call changed no table, and that what
-    the caller may not see answers the same bytes and headers whether it is another's, deleted or was never there.
+    the caller may not see answers the same bytes and headers whether it is ananother's, deleted or was never there.
     """
     found: list[str] = []
-    before = contents()
+    before = table_hashes()
     for row, method, caller in itertools.product(rows, METHODS, CALLERS):
         hidden = set()
-        for thing in THINGS if "<" in row.route else [""]:
+        for target in OBJECTS if "<" in row.route else [""]:
             with transaction.atomic():
-                answer = ask(world, row, method, caller, thing)
+                answer = send_cell(cast, row, method, caller, target)
                 transaction.set_rollback(False)  # DRF asks for one, of the transaction that is ours here
-                after = contents() if answer.status_code >= 400 else before
+                after = table_hashes() if answer.status_code >= 400 else before
                 transaction.set_rollback(True)
-            said = [] if answer.status_code == row.expected(method, caller, thing) else [f"{answer.status_code}"]
-            said += faults(answer.status_code, answer.headers, answer.content, method == "HEAD", row.access == "PAGE")
+            said = [] if answer.status_code == row.expected(method, caller, target) else [f"{answer.status_code}"]
+            said += protocol_faults(
+                answer.status_code, answer.headers, answer.content, method == "HEAD", row.access == "PAGE"
+            )
             if after != before:
                 said.append(f"refused, and changed {sorted(set(after.items()) ^ set(before.items()))}")
             if answer.status_code == 404:
                 hidden.add(repr(without_request_id(answer)))
-            cell = f"{method} /{row.route} as {caller}, {thing or '-'}, to be {row.expected(method, caller, thing)}"
+            cell = f"{method} /{row.route} as {caller}, {target or '-'}, to be {row.expected(method, caller, target)}"
             found += [f"{cell}: {fault}" for fault in said]
         if len(hidden) > 1:
             found.append(f"{method} /{row.route} as {caller} tells what is not theirs from what is not there")

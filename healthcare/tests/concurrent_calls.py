@@ -1,4 +1,4 @@
-"""Calls that set off together, each from a thread of its own over a connection of its own."""
+"""Concurrent HTTP calls, each from its own thread over its own connection."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -7,8 +7,11 @@ from threading import Barrier
 from healthcare.tests.live import Answer
 
 
-def at_once(*calls: Callable[[], Answer]) -> list[Answer]:
-    """The answers in the order of the calls. No call begins before every thread is ready."""
+def call_concurrently(*calls: Callable[[], Answer]) -> list[Answer]:
+    """Run all calls at the same time and return their answers in the order of the calls.
+
+    No call starts before every thread is ready.
+    """
     barrier = Barrier(len(calls))
 
     def run(call: Callable[[], Answer]) -> Answer:
@@ -19,6 +22,6 @@ def at_once(*calls: Callable[[], Answer]) -> list[Answer]:
         return list(threads.map(run, calls))
 
 
-def statuses(answers: Sequence[Answer]) -> list[int]:
-    """The status codes in ascending order."""
+def sorted_statuses(answers: Sequence[Answer]) -> list[int]:
+    """Return the status codes in ascending order."""
     return sorted(answer.status for answer in answers)

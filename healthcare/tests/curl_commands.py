@@ -10,7 +10,7 @@ import pytest
 from django.conf import settings
 from django.urls import resolve
 
-from healthcare.tests.matrix import ROWS
+from healthcare.tests.contract_matrix import ROWS
 
 Call = tuple[str, str]
 
@@ -21,12 +21,12 @@ exec "{curl}" --fail-with-body --silent --show-error "$@"
 """
 
 
-def contract() -> set[Call]:
+def contract_calls() -> set[Call]:
     """Every method and route template of the API, from the matrix that is itself compared with the URL conf."""
     return {(method, row.route) for row in ROWS if row.access != "PAGE" for method in row.methods}
 
 
-def calls(commands: str) -> set[Call]:
+def calls_in(commands: str) -> set[Call]:
     """The method and the route template of each line that is a curl command."""
     found = set()
     for line in commands.splitlines():
@@ -37,7 +37,7 @@ def calls(commands: str) -> set[Call]:
     return found
 
 
-def bash(script: str, *arguments: str, path: str = "") -> "subprocess.CompletedProcess[str]":
+def run_bash(script: str, *arguments: str, path: str = "") -> "subprocess.CompletedProcess[str]":
     """Runs a script as a person's shell would, with a folder in front of PATH; skips where curl is not installed."""
     if not (shutil.which("bash") and shutil.which("curl")):
         pytest.skip("bash and curl are needed")
@@ -52,7 +52,7 @@ def bash(script: str, *arguments: str, path: str = "") -> "subprocess.CompletedP
     )
 
 
-def noting_curl(folder: Path) -> Path:
+def install_recording_curl(folder: Path) -> Path:
     """Puts a curl that notes its calls into the folder and returns the note."""
     log, script = folder / "calls", folder / "curl"
     script.write_text(CURL.format(log=log, curl=shutil.which("curl")))
