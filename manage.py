@@ -13,10 +13,10 @@ def main() -> None:
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "healthcare.settings")
     try:
-        first_run.enter_environment()
+        first_run.enter_virtualenv()
         prepare_command()
         run_command()
-    except first_run.CannotRunError as error:
+    except first_run.SetupError as error:
         sys.exit("manage.py: %s" % error)  # noqa: UP031
     except KeyboardInterrupt:
         sys.exit(130)  # 128 + SIGINT, as a shell reports it
@@ -28,7 +28,7 @@ def prepare_command() -> None:
 
     command, arguments = sys.argv[1:2], sys.argv[2:]
     if command == ["serve"] and not {"-h", "--help"}.intersection(arguments):
-        first_run.write_settings()
+        first_run.write_env_file()
     if command == ["test"]:
         import healthcare.tests.pytest_environment  # noqa: F401 (tests bring their settings and need no .env)
 

@@ -1,7 +1,8 @@
-"""Settings of the project. Every variable is documented in .env.example and parsed strictly by `environment`."""
+"""Settings of the project. Every variable is documented in .env.example and parsed strictly by `env_settings`."""
 
 import hashlib
 import hmac
+import tomllib
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from dotenv import load_dotenv
 from healthcare import env_settings
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+VERSION: str = tomllib.loads((BASE_DIR / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 load_dotenv(BASE_DIR / ".env")
 
 DEBUG = env_settings.boolean("DEBUG", default=False)
@@ -184,7 +186,7 @@ SPECTACULAR_SETTINGS = {
         "`Authorization: Bearer <token>`. Lists are plain arrays, newest first; the next page is in the `Link` header. "
         "Errors are RFC 9457 problems. What is not yours reads like what is not there: 404."
     ),
-    "VERSION": "1.0.0",
+    "VERSION": VERSION,
     "OAS_VERSION": "3.1.1",
     "TAGS": [
         {"name": "auth", "description": "Accounts, tokens and login sessions."},

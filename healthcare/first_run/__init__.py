@@ -1,8 +1,8 @@
-"""From a bare Python to a running project: the packages in .venv and the settings in .env.
+"""From a bare Python to a running project: install the packages into .venv and write the settings into .env.
 
-Runs before any package is installed, so it uses the standard library alone.
+This package runs before any package is installed, so it imports the standard library alone.
 """
 
-from healthcare.first_run.failure import CannotRunError as CannotRunError
-from healthcare.first_run.settings_file import write_settings as write_settings
-from healthcare.first_run.virtualenv import enter_environment as enter_environment
+from healthcare.first_run.env_file import write_env_file as write_env_file
+from healthcare.first_run.errors import SetupError as SetupError
+from healthcare.first_run.virtualenv import enter_virtualenv as enter_virtualenv

@@ -1,7 +1,8 @@
-"""Making .venv with uv, or with venv and pip.
+"""Create .venv with uv, or with venv and pip, and install the packages of requirements.lock with their hashes.
 
-A stamp says that the folder is ours from the moment it exists, and when it is finished for which requirements: what a
-killed installation leaves is told from a whole environment and from one that somebody made.
+A stamp file marks a .venv as managed by this module from its creation on. Its content says for which requirements and
+which Python the installation finished. That tells an interrupted installation from a complete one, and both from an
+environment that the user created.
 """
 
 import hashlib
@@ -14,68 +15,85 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from healthcare.first_run.failure import CannotRunError, from_output, say
+from healthcare.first_run.errors import SetupError, print_progress, setup_error_from_installer_output
 
 UNFINISHED = "unfinished\n"
-
-
-def python_of(venv: Path) -> Path:
-    return venv / "Scripts" / "python.exe" if os.name == "nt" else venv / "bin" / "python"
-
-
-def stamp_of(venv: Path) -> Path:
-    return venv / "made-by-manage.py.txt"
-
-
-def is_ours(venv: Path) -> bool:
-    """An empty folder counts: a process killed right after making it leaves one."""
-    return stamp_of(venv).exists() or (venv.is_dir() and not any(venv.iterdir()))
-
-
-def is_finished(venv: Path, project: Path, version: str) -> bool:
-    return stamped(venv) == [fingerprint(project), version]
-
-
-def stamped(venv: Path) -> list[str]:
-    """What the stamp says: the hash of requirements.txt and the version of Python, or something else."""
-    with suppress(OSError, UnicodeDecodeError):
-        return stamp_of(venv).read_text(encoding="utf-8").split()
-    return []
-
-
-def fingerprint(project: Path) -> str:
-    return hashlib.sha256((project / "requirements.txt").read_bytes()).hexdigest()
-
-
-def install(venv: Path, project: Path) -> None:
-    """Bring .venv up to requirements.txt; anything but a finished one of this Python is made anew."""
-    uv = find_uv()
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    renewed = stamped(venv)[1:] == [version] and python_of(venv).exists()
-    if not renewed:
-        if not uv:
-            require_ensurepip()
-        clear(venv)
-        say(f"Making .venv with {'uv' if uv else 'venv'}…")
-        venv.mkdir(exist_ok=True)
-    stamp_of(venv).write_text(UNFINISHED, encoding="utf-8")
-    if not renewed:
-        create = [uv, "venv", "--allow-existing", "--python", sys.executable] if uv else [sys.executable, "-m", "venv"]
-        run([*create, str(venv)], project)
-    count = len(re.findall(r"^[A-Za-z]", (project / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE))
-    say(f"Installing the {count} packages of requirements.txt with {'uv' if uv else 'pip, which takes a minute'}…")
-    python = str(python_of(venv))
-    installer = [uv, "pip", "install", "--python", python] if uv else [python, "-m", "pip", "install", *PIP_OPTIONS]
-    wanted = fingerprint(project)
-    run([*installer, "-r", str(project / "requirements.txt")], project)
-    stamp_of(venv).write_text(f"{wanted} {version}\n", encoding="utf-8")
-
-
 PIP_OPTIONS = ["--quiet", "--no-input", "--disable-pip-version-check"]
 
 
-def clear(venv: Path) -> None:
-    """Remove .venv under another name first: a half-removed one must not look like somebody's own."""
+def virtualenv_python(venv: Path) -> Path:
+    return venv / "Scripts" / "python.exe" if os.name == "nt" else venv / "bin" / "python"
+
+
+def stamp_path(venv: Path) -> Path:
+    return venv / "managed-by-manage.py.txt"
+
+
+def is_managed(venv: Path) -> bool:
+    """Whether this module created the folder. An empty one counts: a process killed after mkdir leaves it so."""
+    return stamp_path(venv).exists() or (venv.is_dir() and not any(venv.iterdir()))
+
+
+def is_up_to_date(venv: Path, project: Path, python_version: str) -> bool:
+    return read_stamp(venv) == [requirements_digest(project), python_version]
+
+
+def read_stamp(venv: Path) -> list[str]:
+    """Return [digest of the requirements, version of Python], or something else if the installation is unfinished."""
+    with suppress(OSError, UnicodeDecodeError):
+        return stamp_path(venv).read_text(encoding="utf-8").split()
+    return []
+
+
+def requirements_digest(project: Path) -> str:
+    files = (project / "requirements.txt", project / "requirements.lock")
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def required_names(file: Path) -> list[str]:
+    """Return the packages that a requirements file or a lock file names, normalized (PEP 503)."""
+    names = re.findall(r"^([A-Za-z0-9][A-Za-z0-9._-]*)", file.read_text(encoding="utf-8"), re.MULTILINE)
+    return [re.sub(r"[-_.]+", "-", name).lower() for name in names]
+
+
+def check_lock_file(project: Path) -> None:
+    """Raise SetupError if requirements.txt names a package that requirements.lock lacks."""
+    locked = required_names(project / "requirements.lock")
+    unlocked = [name for name in required_names(project / "requirements.txt") if name not in locked]
+    if unlocked:
+        raise SetupError(f"requirements.lock lacks {', '.join(unlocked)} of requirements.txt; run `scripts/lock`.")
+
+
+def install_packages(venv: Path, project: Path) -> None:
+    """Bring .venv up to requirements.lock. Recreate it unless it is an environment of this version of Python."""
+    check_lock_file(project)
+    uv = find_uv()
+    python_version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    reusable = read_stamp(venv)[1:] == [python_version] and virtualenv_python(venv).exists()
+    if not reusable:
+        if not uv:
+            require_ensurepip()
+        remove_virtualenv(venv)
+        print_progress(f"Creating .venv with {'uv' if uv else 'venv'}…")
+        venv.mkdir(exist_ok=True)
+    stamp_path(venv).write_text(UNFINISHED, encoding="utf-8")
+    if not reusable:
+        create = [uv, "venv", "--allow-existing", "--python", sys.executable] if uv else [sys.executable, "-m", "venv"]
+        run_installer([*create, str(venv)], project)
+    lock = project / "requirements.lock"
+    count = len(required_names(lock))
+    print_progress(
+        f"Installing the {count} packages of requirements.lock with {'uv' if uv else 'pip, which takes a minute'}…"
+    )
+    python = str(virtualenv_python(venv))
+    installer = [uv, "pip", "install", "--python", python] if uv else [python, "-m", "pip", "install", *PIP_OPTIONS]
+    digest = requirements_digest(project)  # read first: a file that changes meanwhile leads to another installation
+    run_installer([*installer, "--require-hashes", "-r", str(lock)], project)
+    stamp_path(venv).write_text(f"{digest} {python_version}\n", encoding="utf-8")
+
+
+def remove_virtualenv(venv: Path) -> None:
+    """Rename .venv before removing it: a half-removed one must not look like an environment of the user's own."""
     old = venv.with_name(".venv.old")
     shutil.rmtree(old, ignore_errors=True)
     if venv.exists():
@@ -84,7 +102,7 @@ def clear(venv: Path) -> None:
 
 
 def find_uv() -> str | None:
-    """uv, if it is on PATH and runs (pyenv's stand-in for it may not)."""
+    """Return the path of uv if it is on PATH and runs. pyenv puts a shim there that may fail."""
     uv = shutil.which("uv")
     if uv and subprocess.run([uv, "--version"], capture_output=True).returncode == 0:  # noqa: S603
         return uv
@@ -96,13 +114,13 @@ def require_ensurepip() -> None:
         return
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     if shutil.which("apt-get"):
-        raise CannotRunError(f"this Python cannot make environments; run `sudo apt-get install python{version}-venv`.")
-    raise CannotRunError(f"this Python {version} comes without ensurepip; install its venv package, or uv.")
+        raise SetupError(f"this Python cannot create environments; run `sudo apt-get install python{version}-venv`.")
+    raise SetupError(f"this Python {version} comes without ensurepip; install its venv package, or uv.")
 
 
-def run(command: list[str], project: Path) -> None:
-    done = subprocess.run(  # noqa: S603 (no shell)
+def run_installer(command: list[str], project: Path) -> None:
+    completed = subprocess.run(  # noqa: S603 (no shell)
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     )
-    if done.returncode:
-        raise from_output(done.stdout, project)
+    if completed.returncode:
+        raise setup_error_from_installer_output(completed.stdout, project)

@@ -1,8 +1,7 @@
-"""The environment in .venv: found, made, mended, entered. One that somebody else made is left alone."""
+"""Find, create, repair and enter .venv. An environment that the user created is never changed."""
 
 import importlib.metadata
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,65 +9,65 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from healthcare.first_run import installer
-from healthcare.first_run.failure import CannotRunError, from_os_error, say
+from healthcare.first_run.errors import SetupError, print_progress, setup_error_from_os_error
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
-# Set while the program goes on in .venv, so that one that does not work cannot start it for ever.
-ENTERING = "HEALTHCARE_ENTERING_VENV"
-THIS_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+# Set while the process re-executes itself in .venv, so that a broken .venv cannot cause an endless loop.
+ENTERING_VARIABLE = "HEALTHCARE_ENTERING_VENV"
+PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def enter_environment(project: Path = PROJECT) -> None:
-    """Return with every package in reach: in the interpreter at hand, or after going on in .venv.
+def enter_virtualenv(project: Path = PROJECT) -> None:
+    """Return once every package can be imported: in this interpreter, or after re-executing in .venv.
 
-    Raises CannotRunError when neither can be had.
+    Raises SetupError if neither is possible.
     """
     venv = project / ".venv"
-    entered = os.environ.pop(ENTERING, None)
+    entered = os.environ.pop(ENTERING_VARIABLE, None)
     active = sys.prefix != sys.base_prefix
-    if active and Path(sys.prefix).resolve() == venv.resolve() and installer.is_ours(venv):
-        if installer.is_finished(venv, project, THIS_VERSION):
+    if active and Path(sys.prefix).resolve() == venv.resolve() and installer.is_managed(venv):
+        if installer.is_up_to_date(venv, project, PYTHON_VERSION):
             return
         if not entered:
-            go_on_with(Path(sys._base_executable), entering=False)  # type: ignore[attr-defined]
+            execute_again(Path(sys._base_executable), entering=False)  # type: ignore[attr-defined]
     if not missing_packages(project):
         return
-    if active and not installer.is_ours(Path(sys.prefix)):
-        raise CannotRunError("this environment lacks packages; run `pip install -r requirements.txt` in it.")
+    if active and not installer.is_managed(Path(sys.prefix)):
+        raise SetupError("this environment lacks packages; run `pip install -r requirements.txt` in it.")
     if entered:
-        raise CannotRunError(f"{venv} does not work; remove it and try again.")
+        raise SetupError(f"{venv} does not work; remove it and try again.")
     try:
-        with one_at_a_time(project):
-            make_ready(venv, project)
+        with installation_lock(project):
+            ensure_virtualenv(venv, project)
     except OSError as error:
-        raise from_os_error(error, project) from error
-    go_on_with(installer.python_of(venv), entering=True)
+        raise setup_error_from_os_error(error, project) from error
+    execute_again(installer.virtualenv_python(venv), entering=True)
 
 
-def make_ready(venv: Path, project: Path) -> None:
-    """Make, mend or update .venv if it is ours, or if there is none."""
-    if venv.exists() and not installer.is_ours(venv):
-        if not installer.python_of(venv).exists():
-            raise CannotRunError(f"{venv} is not a working environment; remove it and try again.")
+def ensure_virtualenv(venv: Path, project: Path) -> None:
+    """Create, repair or update .venv, unless the user created it."""
+    if venv.exists() and not installer.is_managed(venv):
+        if not installer.virtualenv_python(venv).exists():
+            raise SetupError(f"{venv} is not a working environment; remove it and try again.")
         return
-    if not installer.is_finished(venv, project, version_of(venv)):
-        installer.install(venv, project)
+    if not installer.is_up_to_date(venv, project, virtualenv_python_version(venv)):
+        installer.install_packages(venv, project)
 
 
-def version_of(venv: Path) -> str:
-    """The version of Python that .venv runs now, which an upgrade of the system may have changed."""
+def virtualenv_python_version(venv: Path) -> str:
+    """Return the version of Python that .venv runs now: an upgrade of the system may have changed it."""
     with suppress(OSError, subprocess.CalledProcessError):
-        command = [str(installer.python_of(venv)), "-S", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
-        return done.stdout.strip()
+        code = "import sys; print('%d.%d' % sys.version_info[:2])"
+        command = [str(installer.virtualenv_python(venv)), "-S", "-c", code]
+        completed = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+        return completed.stdout.strip()
     return "none"
 
 
 def missing_packages(project: Path) -> list[str]:
-    """Names in requirements.txt that this interpreter does not have."""
-    text = (project / "requirements.txt").read_text(encoding="utf-8")
+    """Return the packages of requirements.txt that this interpreter does not have."""
     missing = []
-    for name in re.findall(r"^([A-Za-z0-9._-]+)", text, re.MULTILINE):
+    for name in installer.required_names(project / "requirements.txt"):
         try:
             importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:
@@ -76,22 +75,22 @@ def missing_packages(project: Path) -> list[str]:
     return missing
 
 
-def go_on_with(python: Path, *, entering: bool) -> None:
+def execute_again(python: Path, *, entering: bool) -> None:
     """Replace this process by the same command line in another interpreter."""
     if entering:
-        os.environ[ENTERING] = "1"
+        os.environ[ENTERING_VARIABLE] = "1"
     try:
         os.execv(python, [str(python), *sys.orig_argv[1:]])  # noqa: S606 (no shell wanted)
     except OSError as error:
-        raise CannotRunError(f"{python} cannot be started ({error.strerror}); remove .venv and try again.") from error
+        raise SetupError(f"{python} cannot be started ({error.strerror}); remove .venv and try again.") from error
 
 
 @contextmanager
-def one_at_a_time(project: Path) -> Iterator[None]:
-    """Two first runs at once wait for each other; the lock ends with the process that holds it."""
+def installation_lock(project: Path) -> Iterator[None]:
+    """Let one process install at a time. The lock (flock) ends with the process that holds it."""
     try:
         import fcntl
-    except ImportError:  # no such lock on Windows
+    except ImportError:  # Windows has no flock
         yield
         return
     folder = os.open(project, os.O_RDONLY)
@@ -99,7 +98,7 @@ def one_at_a_time(project: Path) -> Iterator[None]:
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("Waiting for another manage.py that is installing the packages…")
+            print_progress("Waiting for another manage.py that is installing the packages…")
             fcntl.flock(folder, fcntl.LOCK_EX)
         yield
     finally:

@@ -1,6 +1,6 @@
-"""The first command on a bare machine: .venv, .env, and one sentence for whatever is missing.
+"""The first command on a bare machine creates .venv and .env, and reports what is missing in one sentence.
 
-The environments are made for real, from a package that the test brings along, so that no network is needed.
+pip and uv create real environments and install a package that the test builds, so no network is needed.
 """
 
 import hashlib
@@ -17,23 +17,25 @@ import pytest
 from healthcare.embedded.home import PROJECT
 
 NO_UV = "/nowhere"  # a PATH without uv, so that venv and pip are used
+# requirements-dev.txt installs uv beside the interpreter.
+WITH_UV = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 BASE_PYTHON = getattr(sys, "_base_executable", sys.executable)
 MANAGE = """\
 import sys
 from healthcare import first_run
 try:
-    first_run.enter_environment()
+    first_run.enter_virtualenv()
     if sys.argv[1:2] == ["serve"]:
-        first_run.write_settings()
-except first_run.CannotRunError as error:
+        first_run.write_env_file()
+except first_run.SetupError as error:
     sys.exit("manage.py: %s" % error)
 import greeting
 print("in", sys.prefix, greeting.VERSION, *sys.argv[1:])
 """
 
 
-def make_wheel(folder: Path, version: str) -> None:
-    """A package `greeting` (PEP 427) of a few lines."""
+def build_wheel(folder: Path, version: str) -> None:
+    """Build a wheel (PEP 427) of a package `greeting`."""
     information = f"greeting-{version}.dist-info"
     with zipfile.ZipFile(folder / f"greeting-{version}-py3-none-any.whl", "w") as wheel:
         wheel.writestr("greeting.py", f"VERSION = '{version}'\n")
@@ -43,7 +45,7 @@ def make_wheel(folder: Path, version: str) -> None:
 
 
 class Project:
-    """A small copy of the project in a folder of its own."""
+    """A project in a folder of its own whose only requirement is `greeting`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -61,8 +63,14 @@ class Project:
         return self.folder / ".venv"
 
     def require(self, version: str) -> None:
-        make_wheel(self.wheels, version)
-        (self.folder / "requirements.txt").write_text(f"greeting=={version}  # says hello\n", encoding="utf-8")
+        """Ask for a version of the package and lock it."""
+        build_wheel(self.wheels, version)
+        (self.folder / "requirements.txt").write_text(f"greeting~={version}  # says hello\n", encoding="utf-8")
+        self.lock(version, hashlib.sha256((self.wheels / f"greeting-{version}-py3-none-any.whl").read_bytes()))
+
+    def lock(self, version: str, digest: "hashlib._Hash") -> None:
+        text = f"greeting=={version} \\\n    --hash=sha256:{digest.hexdigest()}\n    # via -r requirements.txt\n"
+        (self.folder / "requirements.lock").write_text(text, encoding="utf-8")
 
     def start(
         self, *arguments: str, python: str | Path = BASE_PYTHON, path: str = os.environ["PATH"]
@@ -89,14 +97,14 @@ class Project:
         output, errors = process.communicate()
         return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
-    def make_own_environment(self, folder: Path) -> Path:
+    def create_virtualenv(self, folder: Path) -> Path:
         subprocess.run([BASE_PYTHON, "-m", "venv", "--without-pip", str(folder)], check=True)
         return folder / "bin" / "python"
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment that pip has made, to be copied."""
+def installed_virtualenv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment that pip has installed, to be copied."""
     template = Project(tmp_path_factory.mktemp("template") / "project")
     done = template.run(path=NO_UV)
     assert "with venv" in done.stderr
@@ -106,9 +114,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def made(project: Project, finished: Path) -> Project:
-    """A project whose first run is over."""
-    shutil.copytree(finished, project.venv, symlinks=True)
+def installed(project: Project, installed_virtualenv: Path) -> Project:
+    """A project whose first run has finished."""
+    shutil.copytree(installed_virtualenv, project.venv, symlinks=True)
     return project
 
 
@@ -117,83 +125,101 @@ def project(tmp_path: Path) -> Project:
     return Project(tmp_path / "dé ja")
 
 
-def greeted(project: Project, version: str = "1.0", *arguments: str) -> str:
+def expected_output(project: Project, version: str = "1.0", *arguments: str) -> str:
     return " ".join(["in", str(project.venv), version, *arguments]) + "\n"
 
 
 def test_a_bare_python_makes_the_environment_and_goes_on_in_it(project: Project) -> None:
     first = project.run("check", "--deploy", path=NO_UV)
-    assert first.stdout == greeted(project, "1.0", "check", "--deploy"), first.stderr
-    assert "Making .venv with venv" in first.stderr
+    assert first.stdout == expected_output(project, "1.0", "check", "--deploy"), first.stderr
+    assert "Creating .venv with venv" in first.stderr
     again = project.run("check")
-    assert (again.stdout, again.stderr) == (greeted(project, "1.0", "check"), "")
+    assert (again.stdout, again.stderr) == (expected_output(project, "1.0", "check"), "")
 
 
-@pytest.mark.skipif(not shutil.which("uv"), reason="no uv on this machine")
-def test_uv_is_used_when_it_is_there(project: Project) -> None:
-    done = project.run(path=os.environ["PATH"])
-    assert done.stdout == greeted(project), done.stderr
+@pytest.mark.skipif(not shutil.which("uv", path=WITH_UV), reason="requirements-dev.txt installs uv")
+def test_uv_is_used_if_it_is_on_path(project: Project) -> None:
+    done = project.run(path=WITH_UV)
+    assert done.stdout == expected_output(project), done.stderr
     assert "with uv" in done.stderr
 
 
-@pytest.mark.parametrize("path", [NO_UV, os.environ["PATH"]])
-def test_new_requirements_are_installed(made: Project, path: str) -> None:
-    made.require("2.0")
-    assert made.run(path=path).stdout == greeted(made, "2.0")
+@pytest.mark.parametrize("path", [NO_UV, WITH_UV], ids=["pip", "uv"])
+def test_new_requirements_are_installed(installed: Project, path: str) -> None:
+    installed.require("2.0")
+    assert installed.run(path=path).stdout == expected_output(installed, "2.0")
 
 
-def test_new_requirements_are_installed_from_inside_the_environment_too(made: Project) -> None:
-    made.require("2.0")
-    assert made.run(python=made.venv / "bin" / "python").stdout == greeted(made, "2.0")
+def test_new_requirements_are_installed_from_inside_the_environment_too(installed: Project) -> None:
+    installed.require("2.0")
+    assert installed.run(python=installed.venv / "bin" / "python").stdout == expected_output(installed, "2.0")
 
 
-def test_an_installation_killed_half_way_is_mended(project: Project) -> None:
+@pytest.mark.parametrize("path", [NO_UV, WITH_UV], ids=["pip", "uv"])
+def test_a_package_whose_hash_is_not_the_locked_one_is_not_installed(installed: Project, path: str) -> None:
+    installed.require("2.0")
+    installed.lock("2.0", hashlib.sha256(b"another file"))
+    done = installed.run(path=path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "does not have the hash that requirements.lock states" in done.stderr.splitlines()[-1]
+    assert not list(installed.venv.glob("lib/*/site-packages/greeting-2.0*"))
+
+
+def test_a_requirement_that_is_not_locked_stops_the_installation(installed: Project) -> None:
+    with (installed.folder / "requirements.txt").open("a", encoding="utf-8") as file:
+        file.write("some_package~=1.0\n")
+    done = installed.run()
+    sentence = "manage.py: requirements.lock lacks some-package of requirements.txt; run `scripts/lock`."
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, sentence)
+
+
+def test_an_installation_killed_half_way_is_repaired(project: Project) -> None:
     process = project.start(path=NO_UV)
     while not (project.venv / "lib").exists():
         assert process.poll() is None
     process.kill()
     process.communicate()
-    assert project.run().stdout == greeted(project)
+    assert project.run().stdout == expected_output(project)
 
 
 @pytest.mark.parametrize("leftover", ["empty", "no interpreter", "dangling interpreter"])
-def test_a_broken_environment_of_ours_is_made_anew(made: Project, leftover: str) -> None:
-    project = made
+def test_a_broken_managed_environment_is_recreated(installed: Project, leftover: str) -> None:
+    project = installed
     shutil.rmtree(project.venv if leftover == "empty" else project.venv / "bin")
     if leftover == "empty":
         project.venv.mkdir()
     if leftover == "dangling interpreter":
         (project.venv / "bin").mkdir()
         (project.venv / "bin" / "python").symlink_to("/nowhere/python")
-    assert project.run().stdout == greeted(project)
+    assert project.run().stdout == expected_output(project)
 
 
 def test_two_first_runs_at_once_wait_for_each_other(project: Project) -> None:
     both = [project.start("check") for _ in range(2)]
-    assert [process.communicate()[0] for process in both] == [greeted(project, "1.0", "check")] * 2
+    assert [process.communicate()[0] for process in both] == [expected_output(project, "1.0", "check")] * 2
 
 
 def test_an_active_environment_without_the_packages_is_left_alone(project: Project, tmp_path: Path) -> None:
-    python = project.make_own_environment(tmp_path / "own")
+    python = project.create_virtualenv(tmp_path / "own")
     done = project.run(python=python)
     sentence = "manage.py: this environment lacks packages; run `pip install -r requirements.txt` in it.\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", sentence)
     assert not project.venv.exists()
 
 
-def test_somebodys_own_dot_venv_is_used_and_not_changed(project: Project) -> None:
-    project.make_own_environment(project.venv)
+def test_a_dot_venv_of_the_users_own_is_used_and_not_changed(project: Project) -> None:
+    project.create_virtualenv(project.venv)
     done = project.run()
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "pip install -r requirements.txt" in done.stderr
     [packages] = (project.venv / "lib").glob("python*/site-packages")
     with zipfile.ZipFile(project.wheels / "greeting-1.0-py3-none-any.whl") as wheel:
         wheel.extractall(packages)
-    assert project.run().stdout == greeted(project)
-    assert not list(project.venv.glob("made-by*"))
+    assert project.run().stdout == expected_output(project)
+    assert not list(project.venv.glob("managed-by*"))
 
 
-def test_packages_that_cannot_be_had_are_said_in_one_sentence(project: Project) -> None:
+def test_packages_that_cannot_be_installed_are_reported_in_one_sentence(project: Project) -> None:
     shutil.rmtree(project.wheels)
     done = project.run()
     assert done.returncode == 1
@@ -201,10 +227,10 @@ def test_packages_that_cannot_be_had_are_said_in_one_sentence(project: Project) 
     assert "Traceback" not in done.stderr
     project.wheels.mkdir()
     project.require("1.0")
-    assert project.run().stdout == greeted(project)
+    assert project.run().stdout == expected_output(project)
 
 
-def test_a_python_without_ensurepip_gets_the_line_that_mends_it(project: Project, tmp_path: Path) -> None:
+def test_without_ensurepip_the_message_says_what_to_install(project: Project, tmp_path: Path) -> None:
     libraries = Path(os.__file__).parent
     bare = tmp_path / "bare"
     shutil.copytree(Path(sys.base_prefix) / "bin", bare / "bin", symlinks=True)
@@ -226,7 +252,9 @@ def test_a_python_without_ensurepip_gets_the_line_that_mends_it(project: Project
     ("options", "sentence"),
     [("ro", "lies on a read-only file system"), ("size=2m", "there is no space left on the disk")],
 )
-def test_a_disk_that_takes_nothing_is_said_in_one_sentence(project: Project, options: str, sentence: str) -> None:
+def test_a_disk_that_cannot_be_written_is_reported_in_one_sentence(
+    project: Project, options: str, sentence: str
+) -> None:
     copy = project.folder.with_name("copy")
     shutil.copytree(project.folder, copy)
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(project.folder)]).returncode:
@@ -242,8 +270,8 @@ def test_a_disk_that_takes_nothing_is_said_in_one_sentence(project: Project, opt
         subprocess.run(["umount", str(project.folder)], check=True)
 
 
-def test_serve_writes_settings_that_are_safe_and_its_owners_only(made: Project) -> None:
-    project = made
+def test_serve_writes_safe_settings_that_only_the_owner_can_read(installed: Project) -> None:
+    project = installed
     project.run("serve")
     text = (project.folder / ".env").read_text(encoding="utf-8")
     values = dict(line.split("=", 1) for line in text.splitlines() if line and not line.startswith("#"))
@@ -256,15 +284,15 @@ def test_serve_writes_settings_that_are_safe_and_its_owners_only(made: Project) 
     assert key in (project.folder / ".env").read_text(encoding="utf-8")
 
 
-def test_only_serve_writes_settings(made: Project) -> None:
-    assert made.run("check").returncode == 0
-    assert not (made.folder / ".env").exists()
+def test_only_serve_writes_settings(installed: Project) -> None:
+    assert installed.run("check").returncode == 0
+    assert not (installed.folder / ".env").exists()
 
 
 @pytest.mark.parametrize("version", ["3.6", "3.8", "3.10"])
 def test_an_old_python_is_refused_in_one_sentence(version: str) -> None:
-    kept = [str(python) for python in Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python")]
-    python = shutil.which(f"python{version}") if not kept else kept[0]
+    by_pyenv = [str(python) for python in Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python")]
+    python = by_pyenv[0] if by_pyenv else shutil.which(f"python{version}")
     if not python:
         pytest.skip(f"no Python {version} on this machine")
     done = subprocess.run([python, "manage.py", "check"], cwd=PROJECT, capture_output=True, text=True)
@@ -274,9 +302,12 @@ def test_an_old_python_is_refused_in_one_sentence(version: str) -> None:
     )
 
 
-def test_the_stamp_names_the_requirements(made: Project) -> None:
-    stamp = (made.venv / "made-by-manage.py.txt").read_text(encoding="utf-8")
-    assert stamp.split()[0] == hashlib.sha256((made.folder / "requirements.txt").read_bytes()).hexdigest()
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements.lock"])
+def test_a_change_of_either_requirements_file_installs_again(installed: Project, name: str) -> None:
+    with (installed.folder / name).open("a", encoding="utf-8") as file:
+        file.write("# another comment\n")
+    assert "Installing the 1 packages" in installed.run().stderr
+    assert installed.run().stderr == ""
 
 
 @pytest.mark.parametrize(
@@ -296,7 +327,7 @@ def test_a_bad_setting_stops_every_command_with_one_sentence(name: str, value: s
         assert done.stderr.count("\n") == 1
 
 
-def test_a_database_out_of_reach_is_said_in_one_sentence_without_its_password() -> None:
+def test_an_unreachable_database_is_reported_in_one_sentence_without_its_password() -> None:
     done = subprocess.run(
         [sys.executable, "manage.py", "migrate"],
         cwd=PROJECT,
