@@ -12,7 +12,7 @@ from rest_framework import test
 from rest_framework.test import APIClient
 
 from accounts.models import LoginSession, User
-from accounts.tokens import pair
+from accounts.tokens import issue_token_pair
 from healthcare.fastpath import frames
 from healthcare.tests.served import ServedHandler
 
@@ -71,7 +71,7 @@ class LoggedInClient(APIClient):
     def __init__(self, user: User) -> None:
         super().__init__()
         self.login_session = LoginSession.objects.start(user, "tests", "127.0.0.1")
-        self.tokens = pair(self.login_session)
+        self.tokens = issue_token_pair(self.login_session)
         self.credentials(HTTP_AUTHORIZATION=f"Bearer {self.tokens['access']}")
 
 

@@ -1,4 +1,4 @@
-"""Users, their login sessions and the counted attempts in the admin."""
+"""The admin of users, login sessions and attempts."""
 
 import ipaddress
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from django.db.models import PROTECT, QuerySet
 from django.http import HttpRequest
 
 from accounts.identifiers import normalize
-from accounts.limits import key, network
+from accounts.limits import attempts_key, client_network
 from accounts.models import Attempts, LoginSession, LoginSessionQuerySet, User
 from healthcare.edit_conflicts import ConflictCheckingAdmin, ConflictCheckingForm
 
@@ -26,13 +26,13 @@ class UserForm(ConflictCheckingForm, UserChangeForm):
 
 class UserAddForm(ConflictCheckingForm, AdminUserCreationForm):
     def clean_username(self) -> str:
-        # The constraint on the lower case says what is taken; Django's own look would read the whole table.
+        # The constraint on lower(username) reports a taken name; Django's own check would scan the table.
         return str(self.cleaned_data["username"])
 
 
 @admin.register(User)
 class UserAdmin(ConflictCheckingAdmin, DjangoUserAdmin):
-    """Only a superuser gives rights or touches staff: else one right, to change users, would give every other."""
+    """Only a superuser grants permissions or changes staff: otherwise `change_user` would imply every permission."""
 
     form = UserForm
     add_form = UserAddForm
@@ -44,31 +44,32 @@ class UserAdmin(ConflictCheckingAdmin, DjangoUserAdmin):
     autocomplete_fields = ["groups"]
     filter_horizontal = ["user_permissions"]
     readonly_fields = ["last_login", "created_at"]
-    rights = ("is_staff", "is_superuser", "groups", "user_permissions")
+    permission_fields = ("is_staff", "is_superuser", "groups", "user_permissions")
     fieldsets = [
         (None, {"fields": ["name", "email", "username", "password"]}),
-        ("Permissions", {"fields": ["is_active", *rights]}),
+        ("Permissions", {"fields": ["is_active", *permission_fields]}),
         ("Times", {"fields": ["last_login", "created_at"]}),
     ]
     add_fieldsets = [(None, {"fields": ["name", "email", "username", "usable_password", "password1", "password2"]})]
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
-        rights = () if request.user.is_superuser else self.rights
-        return [*super().get_readonly_fields(request, obj), *rights]
+        read_only = () if request.user.is_superuser else self.permission_fields
+        return [*super().get_readonly_fields(request, obj), *read_only]
 
     def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        return super().has_change_permission(request, obj) and may_touch(request, obj)
+        return super().has_change_permission(request, obj) and may_change_user(request, obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        return super().has_delete_permission(request, obj) and may_touch(request, obj)
+        return super().has_delete_permission(request, obj) and may_change_user(request, obj)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """A user who owns records, or is in the admin's history, stays. Login sessions go with their user."""
-        owned = owned_by(list(objs))
-        if owned:
-            return [], {}, set(), owned
-        listed, counts, lacking, protected = super().get_deleted_objects(objs, request)
-        return listed, counts, lacking - {LoginSession._meta.verbose_name}, protected
+        """A user who owns records or has entries in the admin's log cannot be deleted. Login sessions are deleted
+        with their user, which needs no permission of its own."""
+        references = describe_protected_references(list(objs))
+        if references:
+            return [], {}, set(), references
+        to_delete, counts, perms_needed, protected = super().get_deleted_objects(objs, request)
+        return to_delete, counts, perms_needed - {LoginSession._meta.verbose_name}, protected
 
 
 admin.site.unregister(Group)
@@ -76,7 +77,7 @@ admin.site.unregister(Group)
 
 @admin.register(Group)
 class GroupAdmin(ConflictCheckingAdmin, DjangoGroupAdmin):
-    """Groups give rights, so only a superuser changes them."""
+    """Groups grant permissions, so only a superuser changes them."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return super().has_add_permission(request) and bool(request.user.is_superuser)
@@ -88,20 +89,20 @@ class GroupAdmin(ConflictCheckingAdmin, DjangoGroupAdmin):
         return super().has_delete_permission(request, obj) and bool(request.user.is_superuser)
 
 
-def may_touch(request: HttpRequest, user: User | None) -> bool:
-    """Whether this member of staff may change that user; one who has no rights, unless a superuser asks."""
+def may_change_user(request: HttpRequest, user: User | None) -> bool:
+    """Whether the requesting staff user may change this user: a superuser anybody, others only non-staff users."""
     return user is None or bool(request.user.is_superuser) or not (user.is_staff or user.is_superuser)
 
 
-def owned_by(users: list[User]) -> list[str]:
-    """How many rows of what kind keep these users from being deleted."""
-    owned = []
+def describe_protected_references(users: list[User]) -> list[str]:
+    """The rows that prevent these users' deletion, as texts such as "1 patient"."""
+    references = []
     for relation in User._meta.get_fields(include_hidden=True):
         model: Any = relation.related_model
         if model is LogEntry or getattr(relation, "on_delete", None) is PROTECT:
             rows = model._base_manager.filter(**{f"{relation.field.name}__in": users}).count()  # type: ignore[union-attr]
-            owned += [f"{rows} {model_ngettext(model._meta, rows)}"] if rows else []
-    return owned
+            references += [f"{rows} {model_ngettext(model._meta, rows)}"] if rows else []
+    return references
 
 
 class ReadOnlyAdmin(ConflictCheckingAdmin):
@@ -112,7 +113,7 @@ class ReadOnlyAdmin(ConflictCheckingAdmin):
         return False
 
 
-class LiveFilter(admin.SimpleListFilter):
+class SessionStateFilter(admin.SimpleListFilter):
     title, parameter_name = "state", "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
@@ -128,7 +129,7 @@ class LiveFilter(admin.SimpleListFilter):
 @admin.register(LoginSession)
 class LoginSessionAdmin(ReadOnlyAdmin):
     list_display = ["id", "user", "address", "user_agent", "created_at", "last_used_at", "expires_at", "revoked_at"]
-    list_filter = [LiveFilter, "created_at"]
+    list_filter = [SessionStateFilter, "created_at"]
     list_select_related = ["user"]
     search_fields = ["=user__username", "=user__email", "user__name", "=address"]
     search_help_text = "The whole username, e-mail or address, or a part of the name."
@@ -143,7 +144,7 @@ class LoginSessionAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Revoke selected login sessions", permissions=["revoke"])
     def revoke(self, request: HttpRequest, queryset: LoginSessionQuerySet) -> None:
-        """Ends these logins at once: the next request with one of their tokens answers 401."""
+        """Revoke these sessions: the next request with one of their tokens answers 401."""
         sessions = list(queryset.filter(revoked_at=None))
         LoginSession.objects.filter(pk__in=[session.pk for session in sessions]).revoke()
         if sessions:
@@ -153,27 +154,27 @@ class LoginSessionAdmin(ReadOnlyAdmin):
 
 @admin.register(Attempts)
 class AttemptsAdmin(ReadOnlyAdmin):
-    """Deleting a row lets its account or address try again at once."""
+    """Deleting a row lets its account or address try again immediately."""
 
     list_display = ["key", "count", "until"]
     ordering = ["-until"]
     search_fields = ["key"]
-    search_help_text = "A username, an e-mail or an address; what is kept is only a hash of it."
+    search_help_text = "A whole username, e-mail or address; only its hash is stored."
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Attempts], search_term: str
     ) -> tuple[QuerySet[Attempts], bool]:
-        return (queryset.filter(key__in=keys_of(search_term)) if search_term else queryset), False
+        return (queryset.filter(key__in=possible_keys(search_term)) if search_term else queryset), False
 
 
-def keys_of(term: str) -> Iterator[str]:
-    """The keys under which whatever was typed may be counted."""
-    user = User.objects.named(term)
+def possible_keys(term: str) -> Iterator[str]:
+    """The keys under which this username, e-mail or address may be counted, and the term itself, which may be a key."""
+    user = User.objects.find_by_identifier(term)
     yield term
-    yield key("account", str(user.pk)) if user else key("unknown", normalize(term))
+    yield attempts_key("account", str(user.pk)) if user else attempts_key("unknown", normalize(term))
     try:
-        address = network(str(ipaddress.ip_address(term)))
+        network = client_network(str(ipaddress.ip_address(term)))
     except ValueError:
         return
-    yield key("address", address)
-    yield key("registration", address)
+    yield attempts_key("address", network)
+    yield attempts_key("registration", network)

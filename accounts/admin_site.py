@@ -1,4 +1,4 @@
-"""The admin's front door: the same back-off as the API's login."""
+"""The admin site: its login has the same back-off as the API's."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ class BackOffAuthenticationForm(AdminAuthenticationForm):
 
 
 class DescribingAutocomplete(AutocompleteJsonView):
-    """Choices that tell two people of the same name apart."""
+    """Labels each choice by the model admin's `describe`, which tells two people of the same name apart."""
 
     def process_request(self, request: HttpRequest) -> tuple[Any, ...]:
         term, *source = super().process_request(request)
@@ -45,7 +45,7 @@ class BackOffAdminSite(AdminSite):
     index_title = "Records and accounts"
     login_form = BackOffAuthenticationForm
 
-    # Not one transaction: an attempt's count must stay, and nobody should wait for it while a password is hashed.
+    # Not one transaction: an attempt's count must commit, and no row lock be held while a password is hashed.
     @transaction.non_atomic_requests
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """The login page; 429 with Retry-After while the account or the address has to wait."""

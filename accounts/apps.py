@@ -5,4 +5,4 @@ class AccountsConfig(AppConfig):
     name = "accounts"
 
     def ready(self) -> None:
-        import accounts.schema  # noqa: F401  (registers the scheme of the tokens)
+        import accounts.schema  # noqa: F401  (registers the security scheme)

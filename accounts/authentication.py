@@ -12,22 +12,21 @@ from rest_framework_simplejwt.authentication import JWTAuthentication
 from rest_framework_simplejwt.exceptions import TokenError
 from rest_framework_simplejwt.tokens import AccessToken, Token
 
-from accounts.models import LoginSession, User
-from accounts.tokens import named_in
+from accounts.models import LIVE_SESSION_SQL, LoginSession, User
+from accounts.tokens import session_and_user_ids
 from healthcare.rls.context import ENTER, PLANNED_ONCE, SETTINGS, Entry, enter, metadata
 
 # In the model's own order, which is how `from_db` reads them.
 COLUMNS = [field.attname for field in User._meta.concrete_fields if field.name not in {"last_login", "created_at"}]
 METADATA = "(%s::jsonb || jsonb_build_object('actor', u.id))::text"
-LIVE = """FROM accounts_loginsession s JOIN accounts_user u ON u.id = s.user_id
-WHERE s.id = %s AND u.id = %s AND s.revoked_at IS NULL AND s.expires_at > now() AND u.is_active"""
 # One statement finds the live session and its active user, and enters the database as that user.
 AUTHENTICATE = f"""
-SELECT {", ".join(f"u.{column}" for column in COLUMNS)}, {ENTER.format(caller="u.id::text", metadata=METADATA)} {LIVE}
+SELECT {", ".join(f"u.{column}" for column in COLUMNS)}, {ENTER.format(caller="u.id::text", metadata=METADATA)}
+{LIVE_SESSION_SQL}
 """  # noqa: S608  (constants alone)
 # For a statement that follows at once, unseen: without a live session it enters as nobody. A read changes nothing, so
 # nothing has to reach the disk before its answer.
-NOBODY, CALLER = "''", f"coalesce((SELECT u.id::text {LIVE}), '')"  # noqa: S608
+NOBODY, CALLER = "''", f"coalesce((SELECT u.id::text {LIVE_SESSION_SQL}), '')"  # noqa: S608
 SOON = "set_config('synchronous_commit', 'off', true)"
 READ_AS_NOBODY, READ_AS_CALLER = (
     f"SELECT {SETTINGS.format(caller=caller, metadata=NOBODY)}, {SOON}, {PLANNED_ONCE}" for caller in (NOBODY, CALLER)
@@ -63,7 +62,7 @@ class SessionJWTAuthentication(JWTAuthentication):
             return None if writes else Entry(READ_AS_NOBODY, [], None)
         try:
             raw = self.get_raw_token(self.get_header(request))  # type: ignore[arg-type]
-            ids = named_in(self.get_validated_token(raw)) if raw else None
+            ids = session_and_user_ids(self.get_validated_token(raw)) if raw else None
         except AuthenticationFailed:
             return None
         if ids is None:
@@ -86,7 +85,7 @@ class SessionJWTAuthentication(JWTAuthentication):
         return super().get_raw_token(b"Bearer " + rest) if scheme.lower() == b"bearer" else None
 
     def get_user(self, validated_token: Token) -> User:  # type: ignore[override]
-        ids = named_in(validated_token)
+        ids = session_and_user_ids(validated_token)
         row = None
         if ids is not None:
             with connection.cursor() as cursor:

@@ -1,4 +1,4 @@
-"""Who somebody is, by username or e-mail and password: the one door for the API and the admin."""
+"""Authentication by username or e-mail and password, used by the API's login and the admin's."""
 
 from typing import Any
 
@@ -17,10 +17,10 @@ class UsernameOrEmailBackend(ModelBackend):
         """The active user, or None after the same work whatever was wrong. Raises Throttled (429) during a back-off."""
         if request is None or not username or password is None:
             return None
-        user = User.objects.named(username)
+        user = User.objects.find_by_identifier(username)
         attempt = LoginAttempt.begin(request, username, user)
         if user is None:
-            make_password(password)  # as long as a wrong password takes
+            make_password(password)  # takes as long as checking a wrong password
             return None
         if not user.check_password(password) or not user.is_active:
             return None

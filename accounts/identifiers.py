@@ -1,4 +1,4 @@
-"""What a username and an e-mail may hold, and how they are compared."""
+"""The allowed characters of usernames and e-mails, and how they are compared."""
 
 import unicodedata
 
@@ -6,12 +6,12 @@ from django.core.validators import RegexValidator
 
 ASCII_EMAIL = RegexValidator(r"\A[\x21-\x7e]*\Z", "Write the e-mail in ASCII (an international domain as xn--…).")
 
-# What the local part of an e-mail may hold (RFC 5321): an e-mail can be the username, and nothing looks alike in ASCII.
+# The characters of an e-mail's local part (RFC 5321), since an e-mail can be the username. ASCII has no homoglyphs.
 USERNAME = RegexValidator(
     r"\A[A-Za-z0-9@.!#$%&'*+/=?^_`{|}~-]+\Z", "Use letters of A to Z, digits and the marks that an e-mail may hold."
 )
 
 
 def normalize(identifier: str) -> str:
-    """A username or an e-mail as it is compared: compatibility forms folded (Unicode NFKC), in lower case."""
+    """A username or an e-mail in the form that is compared: Unicode NFKC, stripped, in lower case."""
     return unicodedata.normalize("NFKC", identifier).strip().lower()

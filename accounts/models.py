@@ -7,9 +7,10 @@ from uuid import uuid4
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
-from django.db import models, transaction
-from django.db.models import F, Q
-from django.db.models.functions import Lower
+from django.db import connections, models, transaction
+from django.db.models import F, Q, Value
+from django.db.models.functions import Lower, Now
+from django.db.models.signals import post_save, pre_save
 from django.utils import timezone
 
 from accounts.identifiers import ASCII_EMAIL, USERNAME, normalize
@@ -20,7 +21,7 @@ models.CharField.register_lookup(Lower)
 
 class UserQuerySet(models.QuerySet["User"]):
     def update(self, **values: Any) -> int:
-        """Updates. Setting passwords or deactivating ends the sessions of these users, as `User.save` does."""
+        """Update, and like `User.save` revoke the sessions of users who get a password or are deactivated."""
         if "password" not in values and values.get("is_active", True) is True:
             return super().update(**values)
         with transaction.atomic():
@@ -29,8 +30,8 @@ class UserQuerySet(models.QuerySet["User"]):
             LoginSession.objects.filter(user__in=users).revoke()
         return changed
 
-    def unchanged(self, user: "User") -> Self:
-        """This user, locked, unless deactivated or given another password since it was read."""
+    def lock_if_unchanged(self, user: "User") -> Self:
+        """This user's row, locked; empty when the user was deactivated or got another password since it was read."""
         return self.select_for_update(no_key=True).filter(pk=user.pk, password=user.password, is_active=True)
 
 
@@ -38,7 +39,7 @@ class UserManager(BaseUserManager["User"]):
     def get_queryset(self) -> UserQuerySet:
         return UserQuerySet(self.model, using=self._db)
 
-    def named(self, identifier: str) -> "User | None":
+    def find_by_identifier(self, identifier: str) -> "User | None":
         """The user with this username or e-mail. At most one: a username with an @ is its owner's e-mail."""
         name = normalize(identifier)
         return self.filter(Q(username__lower=name) | Q(email__lower=name)).first()
@@ -53,7 +54,7 @@ class UserManager(BaseUserManager["User"]):
         return user
 
     def create_superuser(self, username: str, email: str, password: str | None, **fields: Any) -> "User":
-        """A member of staff who may do everything in the admin. ValidationError when the name or e-mail is taken."""
+        """Create a superuser. Raises ValidationError when the username or the e-mail is taken or not valid."""
         user = self.model(username=username, email=email, is_staff=True, is_superuser=True, **fields)
         user.set_password(password)
         user.full_clean()
@@ -79,7 +80,7 @@ class User(AbstractBaseUser, PermissionsMixin):
     class Meta:
         ordering = ["-id"]
         constraints = [
-            # First, so that of a taken e-mail that is the username too the e-mail is named.
+            # First: when a taken e-mail is also the username, the error points to the e-mail.
             models.UniqueConstraint(
                 Lower("email"),
                 name="user_email_unique",
@@ -90,7 +91,7 @@ class User(AbstractBaseUser, PermissionsMixin):
                 name="user_username_unique",
                 violation_error_message="A user with this username already exists.",
             ),
-            # Else one could take another's e-mail as a username and stand in the way of their login.
+            # Otherwise a user could take somebody else's e-mail as a username and block their login.
             models.CheckConstraint(
                 condition=~Q(username__contains="@") | Q(username=F("email")),
                 name="user_username_is_own_email",
@@ -101,39 +102,65 @@ class User(AbstractBaseUser, PermissionsMixin):
     def __str__(self) -> str:
         return self.username
 
-    def save(self, *args: Any, keep: "LoginSession | None" = None, **kwargs: Any) -> None:
-        """Saves. A new password ends every session but the one to keep, whoever set it: the API, the admin, a command.
-        So does taking the password away, and deactivation, for good."""
-        ends = self.pk and (self._password is not None or not self.has_usable_password() or not self.is_active)
+    def save(self, *args: Any, keep_session: "LoginSession | None" = None, **kwargs: Any) -> None:
+        """Save. A new password, no password and deactivation revoke every session but `keep_session`, whether the API,
+        the admin or a command saves."""
+        revokes = self.pk and (self._password is not None or not self.has_usable_password() or not self.is_active)
         with transaction.atomic():
             super().save(*args, **kwargs)
-            if ends:
-                self.sessions.exclude(pk=keep.pk if keep else 0).revoke()
+            if revokes:
+                self.sessions.exclude(pk=keep_session.pk if keep_session else 0).revoke()
 
 
 class LoginSessionQuerySet(models.QuerySet["LoginSession"]):
     def live(self) -> Self:
-        return self.filter(revoked_at=None, expires_at__gt=timezone.now())
+        """Sessions that authenticate: neither revoked nor expired, of an active user. See LIVE_SESSION_SQL."""
+        # A subquery, not a join: `rotate` says why.
+        active = User.objects.filter(is_active=True)
+        return self.filter(revoked_at=None, expires_at__gt=Now(), user__in=active)
 
     def revoke(self) -> int:
+        """Revoke those that are not revoked yet; returns how many."""
         return self.filter(revoked_at=None).update(revoked_at=timezone.now())
 
     def start(self, user: User, user_agent: str, address: str | None) -> "LoginSession":
-        now = timezone.now()
-        return self.create(
-            user=user,
-            token_id=uuid4().hex,
-            user_agent=user_agent[:200],
-            address=address,
-            last_used_at=now,
-            expires_at=now + settings.SESSION_LIFETIME,
-        )
+        """Start a session without looking at the user's password."""
+        session = self.model.new(user, user_agent, address)
+        session.save(force_insert=True, using=self.db)
+        return session
+
+    def start_if_unchanged(self, user: User, user_agent: str, address: str | None) -> "LoginSession | None":
+        """Start a session for a user whose password was checked before, in one statement.
+
+        None when the user was deactivated or got another password since it was read.
+        """
+        session = self.model.new(user, user_agent, address)
+        with transaction.atomic(using=self.db):
+            signal = {"sender": self.model, "instance": session, "raw": False, "using": self.db, "update_fields": None}
+            pre_save.send(**signal)
+            fields = [field for field in self.model._meta.concrete_fields if not field.primary_key]
+            values = [Value(field.pre_save(session, add=True), output_field=field) for field in fields]
+            locked = User.objects.get_queryset().lock_if_unchanged(user).order_by().values_list(*values)
+            select, parameters = locked.query.sql_with_params()
+            columns = ", ".join(connections[self.db].ops.quote_name(str(field.column)) for field in fields)
+            with connections[self.db].cursor() as cursor:
+                cursor.execute(
+                    f"INSERT INTO {self.model._meta.db_table} ({columns}) {select} RETURNING id",  # noqa: S608
+                    parameters,
+                )
+                row = cursor.fetchone()
+            if row is None:
+                return None
+            [session.pk] = row
+            session._state.adding, session._state.db = False, self.db
+            post_save.send(**signal, created=True)
+        return session
 
 
 class LoginSession(models.Model):
-    """One login on one device. Its refresh token rotates: only the id (`jti`) of the current one is kept, no token."""
+    """One login on one device. Its refresh token rotates; only the id (`jti`) of the current one is stored."""
 
-    GRACE = timedelta(seconds=10)
+    REPLAY_GRACE = timedelta(seconds=10)
 
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="sessions")
     token_id = models.CharField(max_length=32, editable=False)
@@ -153,24 +180,45 @@ class LoginSession(models.Model):
     def __str__(self) -> str:
         return f"session {self.pk}"
 
+    @classmethod
+    def new(cls, user: User, user_agent: str, address: str | None) -> "LoginSession":
+        """An unsaved session that starts now and ends after SESSION_LIFETIME."""
+        now = timezone.now()
+        return cls(
+            user=user,
+            token_id=uuid4().hex,
+            user_agent=user_agent[:200],
+            address=address,
+            last_used_at=now,
+            expires_at=now + settings.SESSION_LIFETIME,
+        )
+
     def rotate(self, token_id: str) -> str | None:
         """Exchange the refresh token with this id for the id of the next one; None when it is not the current one.
 
-        One UPDATE decides, so of many at once one wins. A token that was used before means that somebody else holds
-        it: the session is revoked, unless it is the previous one within the grace (a client that retried).
+        One UPDATE decides, so one of many concurrent calls wins. A token that was used before means that somebody else
+        holds a copy: the session is revoked, unless it is the previous token within the grace period, which is a client
+        that retries.
         """
         now, new = timezone.now(), uuid4().hex
-        # No join: that would move every condition into a subquery, which an UPDATE that waited does not check again.
-        sessions = LoginSession.objects.live().filter(pk=self.pk, user__in=User.objects.filter(is_active=True))
-        if sessions.filter(token_id=token_id).update(token_id=new, previous_token_id=token_id, last_used_at=now):
+        # `live` must not join: Django would move every condition into a subquery, and PostgreSQL does not evaluate
+        # that again for an UPDATE that waited for the row's lock.
+        session = LoginSession.objects.live().filter(pk=self.pk)
+        if session.filter(token_id=token_id).update(token_id=new, previous_token_id=token_id, last_used_at=now):
             return new
-        retried = Q(previous_token_id=token_id, last_used_at__gt=now - self.GRACE)
-        sessions.exclude(retried).revoke()
+        retried = Q(previous_token_id=token_id, last_used_at__gt=now - self.REPLAY_GRACE)
+        session.exclude(retried).revoke()
         return None
 
 
+# `LoginSession.objects.live()` for the authentication statement, which must cost one round trip and plan once: the
+# session `s` with the first parameter's id and its user `u` with the second's. A test holds the two to the same answer.
+LIVE_SESSION_SQL = """FROM accounts_loginsession s JOIN accounts_user u ON u.id = s.user_id
+WHERE s.id = %s AND u.id = %s AND s.revoked_at IS NULL AND s.expires_at > now() AND u.is_active"""
+
+
 class Attempts(models.Model):
-    """Counts what is limited, by a hash of whom it counts: an account or an address. See `limits`."""
+    """A count for one account or one address, whose hash is the key. `accounts.limits` writes it."""
 
     key = models.CharField(max_length=64, primary_key=True)
     count = models.PositiveIntegerField()

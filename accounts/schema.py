@@ -1,4 +1,4 @@
-"""How the OpenAPI description names the tokens."""
+"""The OpenAPI security scheme of the access tokens."""
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
@@ -13,5 +13,5 @@ class BearerScheme(OpenApiAuthenticationExtension):
             "type": "http",
             "scheme": "bearer",
             "bearerFormat": "JWT",
-            "description": "The `access` token that `POST /api/auth/login/` answers.",
+            "description": "The `access` token from `POST /api/auth/login/`.",
         }

@@ -1,4 +1,4 @@
-"""What goes in and out of /api/auth/."""
+"""Serializers of /api/auth/."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ ASHA = {"id": 1, "name": "Asha Nair", "email": "asha@example.org", "username": "
 
 
 class PasswordField(TextField):
-    """A password exactly as typed: never trimmed, never normalised."""
+    """A password, neither trimmed nor normalized."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(trim_whitespace=False, write_only=True, style={"input_type": "password"}, **kwargs)
@@ -35,7 +35,7 @@ def check_password_rules(password: str, user: User, field: str) -> None:
 
 @extend_schema_serializer(examples=example(request={"name": "Asha Nair"}, response=ASHA))
 class UserSerializer(ModelSerializer):
-    """Who one is. The username stays, unless it is the e-mail: then it follows it."""
+    """The caller's account. The username is read-only; one that is the e-mail changes with the e-mail."""
 
     class Meta:
         model = User
@@ -46,7 +46,7 @@ class UserSerializer(ModelSerializer):
         if "email" in validated_data and instance.username == instance.email:
             validated_data["username"] = validated_data["email"]
         if validated_data and not User.objects.filter(pk=instance.pk).update(**validated_data):
-            raise AuthenticationFailed("The account is gone.")
+            raise AuthenticationFailed("The account no longer exists; log in with another one.")
         for field, value in validated_data.items():
             setattr(instance, field, value)
         return instance
@@ -59,7 +59,7 @@ class UserSerializer(ModelSerializer):
     ),
 )
 class RegistrationSerializer(ModelSerializer):
-    """A new account; `username` is the e-mail when it is left out."""
+    """A new account; `username` defaults to the e-mail."""
 
     password = PasswordField(max_length=256)
 
@@ -69,7 +69,7 @@ class RegistrationSerializer(ModelSerializer):
         extra_kwargs = {"username": {"required": False}}
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
-        # Names are validated as ASCII, so nothing that looks like another name gets in and there is nothing to fold.
+        # Both are validated as ASCII, so there are no homoglyphs and nothing to normalize.
         values: dict[str, Any] = super().to_internal_value(data)
         values.setdefault("username", values["email"])
         return values
@@ -90,7 +90,7 @@ class RegistrationSerializer(ModelSerializer):
 
 @extend_schema_serializer(examples=example(request={"username": "asha", "password": "StrongPass123"}))
 class LoginSerializer(serializers.Serializer):
-    """`username` takes an e-mail too, and may be called `email`."""
+    """`username` may be the e-mail, and the field may be called `email`."""
 
     username = TextField(required=False)
     email = TextField(required=False)

@@ -1,10 +1,10 @@
 from rest_framework.routers import SimpleRouter
 
-from accounts.views import AccountViewSet, EntryViewSet, PasswordViewSet, SessionViewSet
+from accounts.views import AccountViewSet, CredentialsViewSet, PasswordViewSet, SessionViewSet
 
 router = SimpleRouter(use_regex_path=False)
 router.register("auth/sessions", SessionViewSet, basename="session")
-router.register("auth", EntryViewSet, basename="entry")
+router.register("auth", CredentialsViewSet, basename="credentials")
 router.register("auth", AccountViewSet, basename="account")
 router.register("auth", PasswordViewSet, basename="password")
 

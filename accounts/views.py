@@ -1,4 +1,4 @@
-"""/api/auth/: registering, logging in and out, the own account and its sessions."""
+"""/api/auth/: registration, login, refresh, logout, the caller's account and its login sessions."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ from accounts.serializers import (
     UserSerializer,
     check_password_rules,
 )
-from accounts.tokens import pair, session_of, start_session
+from accounts.tokens import issue_token_pair, start_session, verify_refresh_token
 from healthcare.api.conditional_requests import ConditionalRequests
 from healthcare.api.idempotency import PARAMETER, IdempotentMixin, Key, once
 from healthcare.api.schema import PROBLEM
@@ -35,10 +35,10 @@ from healthcare.api.unknown_parameters import StrictViewSet
 from healthcare.rls.context import entered, leave
 
 
-# Not one transaction a request: what a refused login counts, and what a replayed token revokes, must stay.
+# Not one transaction per request: the count of a refused login and the revocation by a replayed token must commit.
 @method_decorator(transaction.non_atomic_requests, name="dispatch")
-class EntryViewSet(StrictViewSet):
-    """The ways in, open to anyone."""
+class CredentialsViewSet(StrictViewSet):
+    """Register, log in and refresh: open to anyone, since the body carries the credentials."""
 
     authentication_classes = []
     permission_classes = [AllowAny]
@@ -72,7 +72,7 @@ class EntryViewSet(StrictViewSet):
     @extend_schema(
         operation_id="auth_login",
         summary="Log in",
-        description="Starts a login session. Repeated failures have to wait, by account and by address.",
+        description="Starts a login session. After repeated failures an account or an address has to wait: 429.",
         responses={200: TokenPairSerializer, 401: PROBLEM, 429: PROBLEM},
     )
     @action(detail=False, methods=["post"], serializer_class=LoginSerializer)
@@ -85,7 +85,7 @@ class EntryViewSet(StrictViewSet):
         session = start_session(user, request) if isinstance(user, User) else None
         if session is None:
             raise AuthenticationFailed("The username or the password is wrong.")
-        return Response(pair(session))
+        return Response(issue_token_pair(session))
 
     @extend_schema(
         operation_id="auth_refresh",
@@ -97,11 +97,11 @@ class EntryViewSet(StrictViewSet):
     def refresh(self, request: Request) -> Response:
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        session, token_id = session_of(serializer.validated_data["refresh"])
+        session, token_id = verify_refresh_token(serializer.validated_data["refresh"])
         session.token_id = session.rotate(token_id) or ""
         if not session.token_id:
             raise AuthenticationFailed("The refresh token is not valid; log in again.")
-        return Response(pair(session))
+        return Response(issue_token_pair(session))
 
 
 class AccountViewSet(IdempotentMixin, ConditionalRequests, StrictViewSet):
@@ -117,7 +117,7 @@ class AccountViewSet(IdempotentMixin, ConditionalRequests, StrictViewSet):
     @extend_schema(operation_id="auth_me_update", summary="Change your name or e-mail")
     @me.mapping.patch
     def update_me(self, request: Request) -> Response:
-        # Locked, since a user has no version that the write could compare.
+        # Lock the row: users have no version to compare.
         user = User.objects.select_for_update(no_key=True).get(pk=request.user.pk or 0)
         self.require(user)
         serializer = self.get_serializer(user, data=request.data, partial=True)
@@ -140,7 +140,7 @@ class AccountViewSet(IdempotentMixin, ConditionalRequests, StrictViewSet):
 
 @method_decorator(transaction.non_atomic_requests, name="dispatch")
 class PasswordViewSet(StrictViewSet):
-    """Changing the own password. Not one transaction: a wrong current password is counted, and the count must stay."""
+    """Change the caller's password. Not one transaction: a wrong current password is counted, and the count commits."""
 
     serializer_class = PasswordChangeSerializer
 
@@ -155,7 +155,7 @@ class PasswordViewSet(StrictViewSet):
     def password(self, request: Request) -> Response:
         user: Any = request.user
         key = Key.of(request)
-        if key:  # an answer lost on its way: the password that was current then is not any more
+        if key:  # replay before the check: after the first request `current_password` is no longer the current one
             with entered(user.pk, request):
                 key.claim()
         serializer = self.get_serializer(data=request.data)
@@ -168,11 +168,11 @@ class PasswordViewSet(StrictViewSet):
         check_password_rules(serializer.validated_data["new_password"], user, "new_password")
 
         def change() -> Response:
-            # Of two changes at once the second one knows the old password only, and its session has ended.
-            if not User.objects.get_queryset().unchanged(user).exists():
+            # Of two concurrent changes the second proved the old password, and the first revoked its session.
+            if not User.objects.get_queryset().lock_if_unchanged(user).exists():
                 raise AuthenticationFailed("The session has ended; log in again.")
             user.set_password(serializer.validated_data["new_password"])
-            user.save(update_fields=["password"], keep=request.auth)
+            user.save(update_fields=["password"], keep_session=request.auth)
             return Response(status=status.HTTP_204_NO_CONTENT)
 
         with entered(user.pk, request):
@@ -184,7 +184,7 @@ class PasswordViewSet(StrictViewSet):
     destroy=extend_schema(operation_id="auth_sessions_destroy", summary="End a login session"),
 )
 class SessionViewSet(mixins.ListModelMixin, mixins.DestroyModelMixin, StrictViewSet):
-    """The caller's live logins; deleting one logs that device out."""
+    """The caller's live login sessions; deleting one logs that device out."""
 
     queryset = LoginSession.objects.none()
     serializer_class = LoginSessionSerializer

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from django.db import connection, transaction
 
 from accounts.models import LoginSession, User
-from accounts.tokens import pair
+from accounts.tokens import issue_token_pair
 
 PASSWORD = "StrongPass123"  # noqa: S105  (nobody's)
 OWN = 10_000  # patients of the caller
@@ -129,4 +129,4 @@ def log_in(username: str, others: int) -> Caller:
         "strangers": [quote(f"Qwoxulf Zzyxvent{chr(97 + n // 26)}{chr(97 + n % 26)}") for n in range(200)],
         "logins": [f"user{n}" for n in range(1, LOGINS + 1)],
     }
-    return Caller(pair(living)["access"], pair(ended)["access"], samples, after)
+    return Caller(issue_token_pair(living)["access"], issue_token_pair(ended)["access"], samples, after)

@@ -20,8 +20,8 @@ from healthcare.api.problems import problem_response
 
 LINKS = {"docs": "docs", "schema": "schema", "admin": "admin:index", "health": "healthz"}
 API_LINKS = {
-    "register": "entry-register",
-    "login": "entry-login",
+    "register": "credentials-register",
+    "login": "credentials-login",
     "patients": "patient-list",
     "doctors": "doctor-list",
     "mappings": "mapping-list",

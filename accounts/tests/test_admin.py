@@ -8,7 +8,7 @@ from django.contrib.auth.models import Group
 from django.test import Client
 from django.utils import timezone
 
-from accounts.limits import key
+from accounts.limits import attempts_key
 from accounts.models import Attempts, LoginSession, User
 from conftest import PASSWORD, LoggedInClient
 from healthcare.tests.admin_pages import LOGGED_IN, AdminClient, allow, errors_of, main, named_queries
@@ -33,7 +33,7 @@ def test_the_lists_take_the_same_queries_however_long_they_are(admin: AdminClien
     for number in range(rows - 1):  # the staff user is one too
         user = make_user(f"user{number}")
         LoginSession.objects.start(user, "curl", "127.0.0.1")
-        Attempts.objects.create(key=key("account", str(number)), count=1, until=timezone.now())
+        Attempts.objects.create(key=attempts_key("account", str(number)), count=1, until=timezone.now())
     queries, shown = {}, {}
     for path, column in ((USERS, "username"), (SESSIONS, "id"), (ATTEMPTS, "key")):
         with named_queries() as queries[path]:

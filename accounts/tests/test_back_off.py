@@ -26,7 +26,7 @@ def succeed(client: APIClient, username: str = "alice", **request: Any) -> Any:
 
 def had_failures(kind: str, whom: str, count: int) -> None:
     """As if this account or address had failed so often just now."""
-    Attempts.objects.update_or_create(key=limits.key(kind, whom), defaults={"count": count, "until": past()})
+    Attempts.objects.update_or_create(key=limits.attempts_key(kind, whom), defaults={"count": count, "until": past()})
 
 
 def past(**ago: float) -> Any:
@@ -51,7 +51,7 @@ def test_waits_double_up_to_fifteen_minutes(alice: User, anonymous: APIClient):
     for wait in [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900]:
         before = timezone.now()
         assert fail(anonymous).status_code == 401
-        until = Attempts.objects.get(key=limits.key("account", str(alice.pk))).until
+        until = Attempts.objects.get(key=limits.attempts_key("account", str(alice.pk))).until
         assert before <= until - timedelta(seconds=wait) <= timezone.now()
         let_waits_pass()
 
@@ -100,7 +100,7 @@ def test_successes_do_not_count_against_the_address(alice: User, anonymous: APIC
 def test_a_success_forgets_none_of_the_addresss_failures(alice: User, anonymous: APIClient):
     fail(anonymous, "nobody")
     succeed(anonymous)
-    assert Attempts.objects.get(key=limits.key("address", "127.0.0.1")).count == 1
+    assert Attempts.objects.get(key=limits.attempts_key("address", "127.0.0.1")).count == 1
 
 
 def test_a_hundred_failures_from_an_address_are_free(alice: User, bob: User, anonymous: APIClient):
@@ -114,7 +114,7 @@ def test_what_waits_for_its_account_is_no_failure_of_the_address(alice: User, an
     had_failures("account", str(alice.pk), 15)
     answers = [fail(anonymous).status_code for _ in range(5)]
     assert answers == [401] + [429] * 4
-    assert Attempts.objects.get(key=limits.key("address", "127.0.0.1")).count == 1
+    assert Attempts.objects.get(key=limits.attempts_key("address", "127.0.0.1")).count == 1
 
 
 def test_an_account_waits_from_every_address(alice: User, anonymous: APIClient):
@@ -166,7 +166,8 @@ def test_the_throttle_scale_multiplies_the_free_failures(alice: User, anonymous:
 
 def test_a_success_clears_away_what_counts_no_longer(alice: User, anonymous: APIClient):
     Attempts.objects.bulk_create(
-        Attempts(key=limits.key("unknown", str(number)), count=1, until=past(hours=25)) for number in range(150)
+        Attempts(key=limits.attempts_key("unknown", str(number)), count=1, until=past(hours=25))
+        for number in range(150)
     )
     succeed(anonymous)
     assert Attempts.objects.filter(until__lt=past(hours=24)).count() == 50

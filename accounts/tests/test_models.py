@@ -1,25 +1,28 @@
 """Users and sessions as commands and the shell use them, beside the API."""
 
+from datetime import timedelta
+
 import pytest
 from django.contrib.auth import authenticate
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
-from django.db import IntegrityError
+from django.db import IntegrityError, connection, models
 from django.test import RequestFactory
+from django.utils import timezone
 
 from accounts.hashers import Argon2idHasher
-from accounts.models import Attempts, LoginSession, User
+from accounts.models import LIVE_SESSION_SQL, Attempts, LoginSession, User
 from conftest import PASSWORD
 
 
 @pytest.mark.parametrize("identifier", ["alice", "ALICE", "ａlice", " alice\n", "Alice@Example.ORG"])
 def test_a_user_is_found_by_name_or_email(alice: User, identifier: str):
-    assert User.objects.named(identifier) == alice
+    assert User.objects.find_by_identifier(identifier) == alice
 
 
 @pytest.mark.parametrize("identifier", ["", "alic", "alice@", "%", "a_ice", "аlice", "alice@example.org.evil.example"])
 def test_nobody_is_found_by_anything_else(alice: User, identifier: str):
-    assert User.objects.named(identifier) is None
+    assert User.objects.find_by_identifier(identifier) is None
 
 
 @pytest.mark.parametrize(
@@ -98,3 +101,23 @@ def test_without_name_or_password_nobody_is_authenticated(alice: User, credentia
 def test_without_a_request_nobody_is_authenticated(alice: User):
     """Whoever has no address could not be made to wait."""
     assert authenticate(None, username="alice", password=PASSWORD) is None
+
+
+@pytest.mark.parametrize("revoked", [False, True])
+@pytest.mark.parametrize("expired", [False, True])
+@pytest.mark.parametrize("active", [True, False])
+@pytest.mark.parametrize("owner", ["alice", "bob"])
+def test_a_live_session_is_the_same_to_the_model_and_to_the_authentication_statement(
+    alice: User, bob: User, revoked: bool, expired: bool, active: bool, owner: str
+):
+    session, user = LoginSession.objects.start(alice, "", None), {"alice": alice, "bob": bob}[owner]
+    now = timezone.now()
+    ends = now - timedelta(seconds=1) if expired else now + timedelta(minutes=1)
+    LoginSession.objects.update(revoked_at=now if revoked else None, expires_at=ends)
+    models.QuerySet(User).filter(pk=alice.pk).update(is_active=active)  # not revoking, unlike the model's own
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT s.id, u.id {LIVE_SESSION_SQL}", [session.pk, user.pk])  # noqa: S608
+        found = cursor.fetchall()
+    live = not revoked and not expired and active and owner == "alice"
+    assert found == list(LoginSession.objects.live().filter(user=user).values_list("pk", "user_id"))
+    assert found == ([(session.pk, alice.pk)] if live else [])

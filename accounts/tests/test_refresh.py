@@ -38,7 +38,7 @@ def assert_refused(answer: Any) -> None:
 
 
 def rotated_before_the_grace(session: LoginSession) -> None:
-    LoginSession.objects.filter(pk=session.pk).update(last_used_at=timezone.now() - LoginSession.GRACE)
+    LoginSession.objects.filter(pk=session.pk).update(last_used_at=timezone.now() - LoginSession.REPLAY_GRACE)
 
 
 def alive(client: LoggedInClient) -> bool:

@@ -22,7 +22,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from rest_framework.test import APIClient
 
 from accounts.models import LoginSession, User
-from accounts.tokens import pair
+from accounts.tokens import issue_token_pair
 from conftest import PASSWORD
 from doctors.models import Doctor
 from doctors.tests.factories import make_doctor
@@ -186,7 +186,7 @@ class Cast:
         ids = itertools.count(10_000)  # no two records share an id, of whatever kind they are
         for name, user in cast.users.items():
             session = LoginSession.objects.start(user, "tests", "127.0.0.1")
-            cast.tokens[name] = pair(session)
+            cast.tokens[name] = issue_token_pair(session)
             cast._give(name, ids)
         cast._let_callers_in(make_user)
         return cast
@@ -210,10 +210,10 @@ class Cast:
 
     def _let_callers_in(self, make_user: Callable[..., User]) -> None:
         alice = self.users["alice"]
-        revoked = pair(LoginSession.objects.start(alice, "tests", "127.0.0.1"))["access"]
+        revoked = issue_token_pair(LoginSession.objects.start(alice, "tests", "127.0.0.1"))["access"]
         LoginSession.objects.filter(pk=read_claims(revoked)["sid"]).revoke()
         ida = make_user("ida")
-        inactive = pair(LoginSession.objects.start(ida, "tests", "127.0.0.1"))["access"]
+        inactive = issue_token_pair(LoginSession.objects.start(ida, "tests", "127.0.0.1"))["access"]
         User.objects.filter(pk=ida.pk).update(is_active=False)
         own = self.tokens["alice"]["access"]
         tokens = {caller: self.tokens[name]["access"] for caller, name in ACTIVE_CALLERS.items()} | {

@@ -15,7 +15,7 @@ from rest_framework.permissions import AllowAny
 
 from accounts.authentication import SessionJWTAuthentication
 from accounts.models import LoginSession, User
-from accounts.tokens import pair
+from accounts.tokens import issue_token_pair
 from conftest import LoggedInClient
 from doctors.models import Doctor
 from doctors.tests.factories import make_doctor
@@ -151,7 +151,7 @@ def test_a_view_that_forgets_who_may_call_it_shows_nothing(alices: Any, bob: Use
         def get_queryset(self) -> QuerySet[Patient]:
             return Patient.objects.all()
 
-    token = pair(LoginSession.objects.start(bob, "", None))["access"]
+    token = issue_token_pair(LoginSession.objects.start(bob, "", None))["access"]
     for headers in ({}, {"Authorization": f"Bearer {token}"}):
         with transaction.atomic():
             answer = Forgetful.as_view()(RequestFactory().get("/", headers=headers))
