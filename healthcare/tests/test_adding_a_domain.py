@@ -15,7 +15,7 @@ from healthcare.tests.live import own_database, url_of
 ROOT = Path(settings.BASE_DIR)
 GUIDE = (ROOT / "docs" / "adding-a-domain.md").read_text(encoding="utf-8")
 FILE = r"`(appointments/[a-z0-9_/]+\.py)`"
-WALL = "appointments/migrations/0002_wall.py"
+POLICIES = "appointments/migrations/0002_row_level_security.py"
 # Step 7: what is written where, before what.
 NAMES = [
     ('"appointments"', "healthcare/settings.py", "]\n\nMIDDLEWARE", "    {},\n"),
@@ -55,7 +55,7 @@ def test_every_step_as_written_makes_a_domain_that_works(tmp_path: Path, django_
     project = tmp_path / "project"
     shutil.copytree(ROOT, project, ignore=shutil.ignore_patterns(".*", "__pycache__", "build"))
     steps = files()
-    for path in steps.keys() - {WALL}:
+    for path in steps.keys() - {POLICIES}:
         write(project, path, steps[path])
     for name, path, place, form in NAMES:
         text = (project / path).read_text(encoding="utf-8")
@@ -64,7 +64,7 @@ def test_every_step_as_written_makes_a_domain_that_works(tmp_path: Path, django_
         write(project, path, text.replace(place, form.format(name) + place))
     with own_database() as database:
         run(project, database, "django", "makemigrations", "appointments", "--skip-checks")
-        write(project, WALL, steps[WALL])
+        write(project, POLICIES, steps[POLICIES])
         run(project, database, "django", "makemigrations", "--check", "--dry-run")
         run(project, database, "django", "spectacular", "--validate", "--fail-on-warn", "--file", os.devnull)
         run(project, database, "pytest", "-n", "0", "appointments")
