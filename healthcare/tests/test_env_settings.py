@@ -94,14 +94,3 @@ def test_the_bounds_of_a_number_are_themselves_allowed(monkeypatch: pytest.Monke
         ImproperlyConfigured, match="^ASKED is not a whole number from 1 to 9; write ASKED=5, for example.$"
     ):
         env_settings.whole("ASKED", 5, least=1, most=9)
-
-
-def test_every_variable_that_is_read_is_documented() -> None:
-    """`.env.example` and the code name the same variables."""
-    source = (settings.BASE_DIR / "healthcare" / "settings.py").read_text()
-    read = {part.split('"')[1] for part in source.split("environment.")[1:] if part.partition("(")[2].startswith('"')}
-    lines = (settings.BASE_DIR / ".env.example").read_text().splitlines()
-    documented = {
-        line.lstrip("# ").partition("=")[0] for line in lines if line.lstrip("# ").partition("=")[0].isupper()
-    }
-    assert read == documented

@@ -70,8 +70,8 @@ def test_an_ordinary_owner_is_enough_once_an_administrator_has_run_what_migrate_
         assert f"{role} may not use the role healthcare_api" in refused.stderr
         assert "Traceback" not in refused.stderr
         told = refused.stderr.partition("run once: ")[2].partition("; then")[0]
-        readme = (Path(settings.BASE_DIR) / "README.md").read_text(encoding="utf-8")
-        assert told in readme.replace('"healthcare"', f'"{role}"')
+        documented = (Path(settings.BASE_DIR) / "docs" / "operations.md").read_text(encoding="utf-8")
+        assert told in documented.replace('"healthcare"', f'"{role}"')
         admin = admin_connection()
         admin.cursor().execute(told)
         admin.close()
