@@ -194,6 +194,7 @@ SPECTACULAR_SETTINGS = {
         {"name": "doctors", "description": "The directory of doctors; anyone reads it."},
         {"name": "mappings", "description": "Who treats whom."},
     ],
+    "PREPROCESSING_HOOKS": ["healthcare.api.routing.split_by_method"],
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": r"/api/",
     "PATH_CONVERTER_OVERRIDES": {"int": {"type": "integer", "format": "int64", "minimum": 1}},

@@ -1,13 +1,29 @@
 from django.urls import path
-from rest_framework.routers import SimpleRouter
 
-from mappings.views import MappingViewSet
-
-router = SimpleRouter(use_regex_path=False)
-router.register("mappings", MappingViewSet, basename="mapping")
+from healthcare.api.routing import as_view_by_method
+from mappings.views import DoctorPatientsViewSet, MappingDoctorsViewSet, MappingViewSet, PatientDoctorsViewSet
 
 urlpatterns = [
-    *router.urls,
-    path("patients/<int:pk>/doctors/", MappingViewSet.as_view({"get": "doctors"}), name="patient-doctors"),
-    path("doctors/<int:pk>/patients/", MappingViewSet.as_view({"get": "patients"}), name="doctor-patients"),
+    path(
+        "mappings/",
+        MappingViewSet.as_view({"get": "list", "post": "create"}, suffix="List"),
+        name="mapping-list",
+    ),
+    # GET takes the id of a patient here, the other methods the id of a mapping: the contract names one path for both.
+    path(
+        "mappings/<int:pk>/",
+        as_view_by_method(
+            (MappingViewSet, {"patch": "partial_update", "delete": "destroy"}),
+            (MappingDoctorsViewSet, {"get": "list"}),
+            suffix="Instance",
+        ),
+        name="mapping-detail",
+    ),
+    path(
+        "mappings/<int:pk>/history/",
+        MappingViewSet.as_view({"get": "history"}, **MappingViewSet.history.kwargs),
+        name="mapping-history",
+    ),
+    path("patients/<int:pk>/doctors/", PatientDoctorsViewSet.as_view({"get": "list"}), name="patient-doctors"),
+    path("doctors/<int:pk>/patients/", DoctorPatientsViewSet.as_view({"get": "list"}), name="doctor-patients"),
 ]

@@ -1,20 +1,17 @@
-"""/api/mappings/: who treats whom."""
+"""/api/mappings/, and the lists of doctors and patients that mappings connect."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db.models import QuerySet
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework.exceptions import ValidationError
-from rest_framework.generics import get_object_or_404
-from rest_framework.request import Request
-from rest_framework.response import Response
 
 from audit.views import AS_OF, ReadsRecordedViewSet
 from doctors.models import Doctor, DoctorEvent
 from healthcare.api.pagination import read_flag
 from healthcare.api.schema import described
-from healthcare.api.viewsets import OtherEnds
+from healthcare.api.viewsets import NestedListViewSet
 from mappings.filters import MappingFilter
 from mappings.models import Mapping, MappingEvent
 from mappings.serializers import (
@@ -26,7 +23,6 @@ from mappings.serializers import (
 from patients.merges import successor
 from patients.models import Patient, PatientEvent
 
-LISTS = {"list", "retrieve", "doctors", "patients"}
 ACTIVE = OpenApiParameter(
     "active",
     OpenApiTypes.BOOL,
@@ -37,6 +33,36 @@ ACTIVE = OpenApiParameter(
 
 def path_id(whose: str) -> OpenApiParameter:
     return OpenApiParameter("id", {"type": "integer", "format": "int64", "minimum": 1}, "path", description=whose)
+
+
+class CallersMappingsViewSet(ReadsRecordedViewSet):
+    """The base of the viewsets that read the caller's mappings."""
+
+    queryset = Mapping.objects.none()
+    event_model = MappingEvent
+
+    def get_listed_mappings(self) -> QuerySet:
+        """The caller's mappings that a list answers: the active ones, or what `active` and `as_of` select."""
+        active = read_flag(self.request, "active", default=True)
+        if self.as_of:
+            if not active:
+                raise ValidationError({"active": ["What was at a time is what was active then."]})
+            events: QuerySet = MappingEvent.objects.owned_by(self.request.user).as_of(self.as_of)
+            return events.filter(patient__in=self.get_patients().values("id"))
+        mappings = Mapping.objects.owned_by(self.request.user).of_active_patients()
+        return mappings.active() if active else mappings.hidden()
+
+    def get_patients(self) -> QuerySet:
+        """The caller's active patients, now or as of the time that the request names."""
+        if self.as_of:
+            events: QuerySet = PatientEvent.objects.owned_by(self.request.user).as_of(self.as_of)
+            return events
+        return Patient.objects.owned_by(self.request.user).active()
+
+    def get_doctors(self) -> QuerySet:
+        """The active doctors, now or as of the time that the request names."""
+        doctors: QuerySet = DoctorEvent.objects.as_of(self.as_of) if self.as_of else Doctor.objects.active()
+        return doctors
 
 
 @extend_schema_view(
@@ -53,53 +79,86 @@ def path_id(whose: str) -> OpenApiParameter:
     ),
 )
 @described("mappings", one="an assignment", many="your assignments")
-class MappingViewSet(ReadsRecordedViewSet):
+class MappingViewSet(CallersMappingsViewSet):
     """Who treats whom: a doctor assigned to a patient of yours."""
 
-    queryset = Mapping.objects.none()
-    event_model = MappingEvent
     filterset_class = MappingFilter
     ordering_fields = ["started_at", "updated_at"]
-    shaped = {"list"}  # to retrieve answers doctors
-    succeeded = frozenset({"retrieve", "doctors"})  # those that take the id of a patient
-    http_method_names = ["get", "head", "options", "post", "patch", "delete"]
-    other_ends = {
-        "retrieve": OtherEnds("patient", "doctor", PatientDoctorSerializer),
-        "doctors": OtherEnds("patient", "doctor", PatientDoctorSerializer),
-        "patients": OtherEnds("doctor", "patient", DoctorPatientSerializer),
-    }
+    shaped = {"list"}
 
     def get_serializer_class(self) -> type[MappingSerializer]:
         return MappingChangeSerializer if self.action == "partial_update" else MappingSerializer
 
     def get_queryset(self) -> QuerySet:
-        past = self.action in LISTS and not read_flag(self.request, "active", default=True)
-        if self.as_of:
-            if past:
-                raise ValidationError({"active": ["What was at a time is what was active then."]})
-            then: QuerySet = MappingEvent.objects.owned_by(self.request.user).as_of(self.as_of)
-            return then.filter(patient__in=self.ends_of("patient").values("id"))
-        mine = Mapping.objects.owned_by(self.request.user).of_active_patients()
-        if self.action in {"partial_update", "history"}:
-            return mine
-        return mine.hidden() if past else mine.active()
+        if self.action == "list":
+            return self.get_listed_mappings()
+        mappings = Mapping.objects.owned_by(self.request.user).of_active_patients()
+        return mappings if self.action in {"partial_update", "history"} else mappings.active()
 
-    def ends_of(self, field: str) -> QuerySet:
-        if field == "doctor":
-            doctors: QuerySet = DoctorEvent.objects.as_of(self.as_of) if self.as_of else Doctor.objects.active()
-            return doctors
-        if self.as_of:
-            patients: QuerySet = PatientEvent.objects.owned_by(self.request.user).as_of(self.as_of)
-            return patients
-        return Patient.objects.owned_by(self.request.user).active()
+    def asked_for(self) -> list[int]:
+        return []  # the path names no patient
+
+
+class NestedMappingListViewSet(CallersMappingsViewSet, NestedListViewSet):
+    """The doctors of a patient or the patients of a doctor, each with the id of the mapping between them."""
+
+    association_id_field = "mapping"
+    access_log_action: ClassVar[str]
+
+    @classmethod
+    def access_action(cls, action: str) -> str:
+        return cls.access_log_action
+
+    def get_queryset(self) -> QuerySet:
+        return self.get_listed_mappings()
+
+    def get_related_events(self) -> QuerySet:
+        """The events of the related records, for a list as of a time."""
+        raise NotImplementedError
+
+    def paginate_related(self, associations: QuerySet) -> list[tuple[Any, Any]]:
+        if not self.as_of:
+            return super().paginate_related(associations)
+        events = self.get_related_events()
+        page = self.paginate_queryset(associations.filter(**{f"{self.related}__in": events.values("id")}))
+        keys = [getattr(mapping, f"{self.related}_id") for mapping in page]
+        records = {event.id: event for event in events.filter(id__in=keys)}
+        return [(mapping, records[key]) for mapping, key in zip(page, keys, strict=True)]
+
+
+@extend_schema_view(
+    list=extend_schema(
+        operation_id="patients_doctors",
+        summary="List the doctors of a patient",
+        description=(
+            "The doctors who treat a patient of yours, the latest assignment first. `mapping` in each is the id that "
+            "`PATCH` and `DELETE /api/mappings/{id}/` take. `GET /api/mappings/{id}/` answers the same."
+        ),
+        parameters=[path_id("The id of a patient of yours."), AS_OF, ACTIVE],
+        responses=PatientDoctorSerializer(many=True),
+    )
+)
+class PatientDoctorsViewSet(NestedMappingListViewSet):
+    """The doctors who treat a patient of yours."""
+
+    parent = "patient"
+    related = "doctor"
+    serializer_class = PatientDoctorSerializer
+    access_log_action = "mapping.doctors"
+    succeeded = frozenset({"list"})
+
+    def get_parents(self) -> QuerySet:
+        return self.get_patients()
+
+    def get_related_events(self) -> QuerySet:
+        return self.get_doctors()
 
     def successor(self) -> str | None:
         return successor(self.request.user, self.kwargs["pk"])
 
-    def asked_for(self) -> list[int]:
-        return super().asked_for() if self.action in {"retrieve", "doctors"} else []
 
-    @extend_schema(
+@extend_schema_view(
+    list=extend_schema(
         operation_id="mappings_doctors",
         summary="List the doctors of a patient",
         description=(
@@ -110,24 +169,15 @@ class MappingViewSet(ReadsRecordedViewSet):
         parameters=[path_id("The id of a patient of yours."), AS_OF, ACTIVE],
         responses=PatientDoctorSerializer(many=True),
     )
-    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        return self.doctors(request, **kwargs)
+)
+class MappingDoctorsViewSet(PatientDoctorsViewSet):
+    """The doctors who treat a patient of yours, at the path `/api/mappings/<patient_id>/` of the contract."""
 
-    @extend_schema(
-        operation_id="patients_doctors",
-        summary="List the doctors of a patient",
-        description=(
-            "The doctors who treat a patient of yours, the latest assignment first. `mapping` in each is the id that "
-            "`PATCH` and `DELETE /api/mappings/{id}/` take. `GET /api/mappings/{id}/` answers the same."
-        ),
-        parameters=[path_id("The id of a patient of yours."), AS_OF, ACTIVE],
-        responses=PatientDoctorSerializer(many=True),
-    )
-    def doctors(self, request: Request, pk: str) -> Response:
-        """The doctors who treat a patient of the caller, the latest assignment first."""
-        return self.page_of(pk, DoctorEvent.objects.all())
+    access_log_action = "mapping.retrieve"
 
-    @extend_schema(
+
+@extend_schema_view(
+    list=extend_schema(
         operation_id="doctors_patients",
         summary="List your patients of a doctor",
         description=(
@@ -137,23 +187,20 @@ class MappingViewSet(ReadsRecordedViewSet):
         parameters=[path_id("The id of a doctor."), AS_OF, ACTIVE],
         responses=DoctorPatientSerializer(many=True),
     )
-    def patients(self, request: Request, pk: str) -> Response:
-        """The caller's patients whom a doctor treats, the latest assignment first."""
-        return self.page_of(pk, PatientEvent.objects.owned_by(request.user))
+)
+class DoctorPatientsViewSet(NestedMappingListViewSet):
+    """Your patients whom a doctor treats."""
 
-    def page_of(self, pk: str, events: QuerySet) -> Response:
-        """A page of the doctors or patients at the other end, now or then, each with its `mapping` id."""
-        ends, mappings = self.other_ends[self.action], self.get_queryset()
-        mappings = mappings.filter(**{ends.of: get_object_or_404(self.ends_of(ends.of), id=pk).id})
-        if self.as_of:
-            events = events.as_of(self.as_of)  # type: ignore[attr-defined]
-            page = self.paginate_queryset(mappings.filter(**{f"{ends.answered}__in": events.values("id")}))
-            keys = [getattr(mapping, f"{ends.answered}_id") for mapping in page]
-            then = {event.id: event for event in events.filter(id__in=keys)}
-            others = [then[key] for key in keys]
-        else:
-            page = self.paginate_queryset(mappings.select_related(ends.answered))
-            others = [getattr(mapping, ends.answered) for mapping in page]
-        for mapping, other in zip(page, others, strict=True):
-            other.mapping = mapping.id
-        return self.get_paginated_response(ends.serializer(others, many=True).data)
+    parent = "doctor"
+    related = "patient"
+    serializer_class = DoctorPatientSerializer
+    access_log_action = "mapping.patients"
+
+    def get_parents(self) -> QuerySet:
+        return self.get_doctors()
+
+    def get_related_events(self) -> QuerySet:
+        return self.get_patients()
+
+    def asked_for(self) -> list[int]:
+        return []  # the path names no patient

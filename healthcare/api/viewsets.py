@@ -1,7 +1,6 @@
 """What the viewsets share."""
 
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 from django.db.models import QuerySet
@@ -11,6 +10,7 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers, viewsets
 from rest_framework.decorators import action
 from rest_framework.exceptions import NotAuthenticated
+from rest_framework.generics import get_object_or_404
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -19,7 +19,6 @@ from healthcare.api.exceptions import Gone
 from healthcare.api.filters import ListFilterBackend
 from healthcare.api.idempotency import IdempotentMixin
 from healthcare.api.pagination import read_flag
-from healthcare.api.serializers import RecordSerializer
 from healthcare.api.sparse_fieldsets import PARAMETERS, Inclusion, Shape
 from healthcare.api.unknown_parameters import StrictViewSet
 from healthcare.ownership import Record, RecordQuerySet
@@ -47,16 +46,6 @@ def only_when_asked(parameter: str) -> Callable[[Method], Method]:
     return mark
 
 
-@dataclass(frozen=True)
-class OtherEnds:
-    """What an action lists that names one end of records by the number in its path and answers the other: of the
-    patient in the path the doctors, each with the id of the record between them under that record's name."""
-
-    of: str
-    answered: str
-    serializer: type[RecordSerializer]
-
-
 class RecordViewSet(IdempotentMixin, ConditionalRequests, StrictViewSet, viewsets.ModelViewSet):
     """CRUD of records: the creator is the caller, and DELETE hides. Paths take ids alone.
 
@@ -75,11 +64,12 @@ class RecordViewSet(IdempotentMixin, ConditionalRequests, StrictViewSet, viewset
     shape = Shape()  # what the client wants of each record
     # Whether the table keeps a version (`KeepVersion`), so that what anybody may read is kept ready until it changes.
     versioned: ClassVar[bool] = False
-    other_ends: ClassVar[dict[str, OtherEnds]] = {}  # by action; `ends_of` says whose may be asked for
+    # The methods of the path, where several viewsets share it: see `routing.as_view_by_method`.
+    path_methods: Sequence[str] = ()
 
-    def ends_of(self, field: str) -> QuerySet:
-        """Those records at this end of ours that the caller may name."""
-        raise NotImplementedError
+    @property
+    def allowed_methods(self) -> list[str]:
+        return list(self.path_methods) or super().allowed_methods
 
     @classmethod
     def noted(cls) -> str:
@@ -151,6 +141,38 @@ class RecordViewSet(IdempotentMixin, ConditionalRequests, StrictViewSet, viewset
     def perform_destroy(self, instance: Record) -> None:
         if not instance.row().end():  # somebody else was faster
             raise lost(instance)
+
+
+class NestedListViewSet(RecordViewSet):
+    """The list of the records that association records (`queryset`) link to the one in the path.
+
+    `parent` and `related` name the two foreign keys of the association: a path with the id of a `parent` answers its
+    `related` records, those of the latest association first. `serializer_class` has the field `association_id_field`
+    beside those of the related record. `get_queryset` answers the associations, `get_parents` the records that the
+    caller may name in the path.
+    """
+
+    parent: ClassVar[str]
+    related: ClassVar[str]
+    association_id_field: ClassVar[str]
+    shaped: ClassVar[set[str]] = set()
+
+    def get_parents(self) -> QuerySet:
+        raise NotImplementedError
+
+    def paginate_related(self, associations: QuerySet) -> list[tuple[Any, Any]]:
+        """A page of these associations, each with its related record."""
+        page = self.paginate_queryset(associations.select_related(self.related))
+        return [(association, getattr(association, self.related)) for association in page]
+
+    def list(self, request: Request, pk: int) -> Response:
+        associations = self.get_queryset()  # first, since it refuses bad parameters
+        associations = associations.filter(**{self.parent: get_object_or_404(self.get_parents(), id=pk).id})
+        records = []
+        for association, record in self.paginate_related(associations):
+            setattr(record, self.association_id_field, association.id)
+            records.append(record)
+        return self.get_paginated_response(self.get_serializer(records, many=True).data)
 
 
 class RestorableViewSet(RecordViewSet):

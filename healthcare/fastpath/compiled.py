@@ -14,7 +14,7 @@ from django.db.models.functions import Greatest
 from django.db.models.signals import post_init, post_save, pre_init, pre_save
 from django.db.models.sql import UpdateQuery
 
-from healthcare.api.viewsets import OtherEnds
+from healthcare.api.viewsets import NestedListViewSet
 from healthcare.fastpath.declared import allowed, ordinary, scope_of, view_of
 from healthcare.fastpath.json_sql import row_as_json
 from healthcare.ownership import Record
@@ -49,23 +49,24 @@ def compile_read(viewset: Any, get_queryset: Any, actions: Any, direction: str, 
     view = view_of(viewset, dict(actions), "GET", anonymous=anonymous)
     if not ordinary(viewset, view.action) or not allowed(view):
         return None
-    scope, ends = scope_of(view), viewset.other_ends.get(view.action)
-    row = row_at(viewset, ends) if ends else row_as_json(view.get_serializer_class())
+    scope, nested = scope_of(view), issubclass(viewset, NestedListViewSet)
+    row = nested_row(viewset) if nested else row_as_json(view.get_serializer_class())
     if row is None or scope is None:
         return None
     rows = chosen(scope, direction)
-    if ends:
-        rows = rows.filter(**{ends.of: NAMED, f"{ends.of}__in": view.ends_of(ends.of)})
-        rows = rows.values(joined=F(f"{ends.answered}__created_at"))
+    if nested:
+        rows = rows.filter(**{viewset.parent: NAMED, f"{viewset.parent}__in": view.get_parents()})
+        rows = rows.values(joined=F(f"{viewset.related}__created_at"))
     rows = rows.values(key=F("pk"), noted=F(viewset.noted()), content=RawSQL(*row))  # noqa: S611
     sql, parameters = rows.query.get_compiler(connection=connection).as_sql()
     return Compiled(sql, tuple(parameters), ", ".join(view.allowed_methods))
 
 
-def row_at(viewset: Any, ends: OtherEnds) -> tuple[str, list[Any]] | None:
-    """The record at the other end, with the id of the one between."""
-    table = viewset.queryset.model._meta
-    return row_as_json(ends.serializer, (table.model_name, f'"{table.db_table}"."{table.pk.column}"'))
+def nested_row(viewset: type[NestedListViewSet]) -> tuple[str, list[Any]] | None:
+    """The related record, with the id of the association."""
+    table: Any = viewset.queryset.model._meta  # type: ignore[union-attr]
+    association_id = f'"{table.db_table}"."{table.pk.column}"'
+    return row_as_json(viewset.serializer_class, (viewset.association_id_field, association_id))  # type: ignore[arg-type]
 
 
 def chosen(scope: QuerySet, direction: str) -> QuerySet:

@@ -33,16 +33,12 @@ PERMISSIONS = {AllowAny, IsAuthenticated, IsAuthenticatedOrReadOnly}
 def ordinary(viewset: Any, action: str) -> bool:
     """Whether an action does what its declarations say and nothing of its own."""
     return (
-        (action in HOOKS_OF or action in viewset.other_ends)
-        and all(is_known(getattr(viewset, name)) for name in (*HOOKS, *hooks_of(viewset, action)))
+        action in HOOKS_OF
+        and all(is_known(getattr(viewset, name)) for name in (*HOOKS, *HOOKS_OF[action]))
         and PERMISSIONS.issuperset(viewset.permission_classes)
         and not viewset.throttle_classes
         and [hasattr(one, "entry") for one in viewset.authentication_classes] == [True]
     )
-
-
-def hooks_of(viewset: Any, action: str) -> tuple[str, ...]:
-    return PAGED if action in viewset.other_ends else HOOKS_OF[action]
 
 
 def is_known(method: Callable[..., Any]) -> bool:

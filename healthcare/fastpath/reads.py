@@ -57,7 +57,7 @@ def answer(place: Place, request: WSGIRequest) -> Answer | None:
 
 def span_of(place: Place, request: WSGIRequest) -> Span | None:
     named = next(iter(place.kwargs.values()), 0)
-    one = place.action == "retrieve" and place.action not in place.route.viewset.other_ends
+    one = place.action == "retrieve"
     if not request.META["QUERY_STRING"]:
         return Span("=", named, 1) if one else Span("", 0, DEFAULT_LIMIT, None, named)
     try:

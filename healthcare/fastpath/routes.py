@@ -52,6 +52,7 @@ def routes(urlconf: str) -> dict[str, Route | None]:
         viewset: Any = getattr(pattern.callback, "cls", object)
         known = len(places) < 2 and all(isinstance(one, IntConverter) for one in places.values())
         route = None
+        known = known and not hasattr(pattern.callback, "views_by_method")  # several viewsets: the standard path
         if known and issubclass(viewset, RecordViewSet):
             route = Route(template, viewset, pattern.callback.actions, tuple(places))  # type: ignore[attr-defined]
         found.setdefault(f"/{shape(template)}", route)

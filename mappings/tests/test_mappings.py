@@ -150,8 +150,8 @@ def test_a_deleted_patients_assignments_are_hidden_and_kept(
 
 
 DIRECTLY = ["entering as the caller, the page and the row of the access log"]
-LISTS = dict.fromkeys(["/api/mappings/", "/api/mappings/{}/", "/api/patients/{}/doctors/"], DIRECTLY)
 DOCTORS = ["session and user of the token", "the patient", "the page with its doctors", "the row of the access log"]
+LISTS = {"/api/mappings/": DIRECTLY, "/api/mappings/{}/": DOCTORS, "/api/patients/{}/doctors/": DIRECTLY}
 PAST = {
     "/api/mappings/?active=false": ["session and user of the token", "the page", "the row of the access log"],
     "/api/mappings/{}/?active=false": DOCTORS,

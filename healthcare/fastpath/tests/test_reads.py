@@ -94,14 +94,14 @@ def test_random_rows_are_the_same_both_ways(
     mapping = make_everything(alice, drawn, created_at)
     for path in (
         f"/api/patients/{mapping.patient_id}/", "/api/patients/?limit=1", f"/api/doctors/{mapping.doctor_id}/",
-        "/api/doctors/?limit=1", "/api/mappings/?limit=1", f"/api/mappings/{mapping.patient_id}/",
+        "/api/doctors/?limit=1", "/api/mappings/?limit=1",
         f"/api/patients/{mapping.patient_id}/doctors/", f"/api/doctors/{mapping.doctor_id}/patients/",
     ):  # fmt: skip
         assert same_both_ways(as_alice, path)[0] == 200
 
 
 KINDS = {
-    "patients": ("", ""), "doctors": ("", ""), "mappings": ("", ""), "mappings/{patient}": ("patient", ""),
+    "patients": ("", ""), "doctors": ("", ""), "mappings": ("", ""),
     "patients/{patient}/doctors": ("patient", ""), "doctors/{doctor}/patients": ("", "doctor"),
 }  # fmt: skip
 
@@ -132,7 +132,7 @@ def test_both_ways_record_the_same_read(as_alice: LoggedInClient, alice: User):
     mappings = [make_mapping(make_patient(alice), make_doctor(alice)) for _ in range(3)]
     patient, doctor = mappings[0].patient_id, mappings[0].doctor_id
     for path in (
-        f"/api/patients/{patient}/", "/api/patients/?limit=2", "/api/mappings/?limit=2", f"/api/mappings/{patient}/",
+        f"/api/patients/{patient}/", "/api/patients/?limit=2", "/api/mappings/?limit=2",
         f"/api/patients/{patient}/doctors/", f"/api/doctors/{doctor}/patients/",
     ):  # fmt: skip
         same_both_ways(as_alice, path)
@@ -144,7 +144,7 @@ def test_both_ways_record_the_same_read(as_alice: LoggedInClient, alice: User):
 
 @pytest.mark.parametrize(
     "path",
-    ["/api/patients/{}/", "/api/patients/", "/api/mappings/", "/api/mappings/{}/", "/api/patients/{}/doctors/"],
+    ["/api/patients/{}/", "/api/patients/", "/api/mappings/", "/api/patients/{}/doctors/"],
 )
 def test_whoever_may_not_read_is_answered_by_the_plain_way(
     as_alice: LoggedInClient, as_bob: LoggedInClient, alice: User, path: str
