@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from audit.models import AccessLog, Basis
-from audit.views import patients_of
+from audit.patient_data import patient_ids_of
 
 
 class ReadsRecordedAdmin(ModelAdmin):
@@ -56,7 +56,7 @@ class ReadsRecordedAdmin(ModelAdmin):
         AccessLog.objects.record(
             request.user.pk or 0,
             f"admin.{self.model._meta.model_name}.{action}",
-            patients_of(records),
+            patient_ids_of(records),
             basis=Basis.STAFF,
             request_id=getattr(request, "request_id", ""),
             outcome=200,

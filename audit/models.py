@@ -100,6 +100,8 @@ class PatientAccess(models.Model):
     """An access to one patient of the caller, with nothing about the others: a view, see the migration. Its cost grows
     with the accesses to this patient, not with the log nor with the depth of the page."""
 
+    patient_id_field = "patient_id"  # see `patient_data`
+
     patient_id = models.BigIntegerField()
     at = models.DateTimeField()
     actor = models.BigIntegerField()

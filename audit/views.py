@@ -1,10 +1,10 @@
 """What the views of the domains share: the history of a record, what was true at a time, and who read it."""
 
 import datetime
-from collections.abc import Iterable
 from typing import Any
 
-from django.db.models import Model, QuerySet
+from django.core.exceptions import ImproperlyConfigured
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
@@ -18,12 +18,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audit.models import AccessLog, Basis
+from audit.patient_data import patient_id_field_of, patient_ids_of
 from audit.serializers import EventSerializer
 from healthcare.api.exceptions import refuse
+from healthcare.api.filters import IdFilter
 from healthcare.api.viewsets import RecordViewSet
 
-# What the past has no index for, or what refers to records that may not have been there then.
-ONLY_NOW = {"ordering", "include", "search", "patient", "doctor"}
+# Query parameters that cannot be combined with `as_of`: the history has no index for them.
+PRESENT_ONLY = {"ordering", "include", "search"}
 AS_OF = OpenApiParameter(
     "as_of",
     OpenApiTypes.DATETIME,
@@ -52,11 +54,19 @@ class HistoryViewSet(RecordViewSet):
             at = None
         if at is None:
             raise ValidationError({"as_of": ["Write a time as 2026-03-03T10:00:00Z."]})
-        refuse(self.request.query_params.keys() & ONLY_NOW, "invalid", "This can be asked of the present alone.")
+        refuse(self.present_only_parameters(), "invalid", "This can be asked of the present alone.")
         at = at if timezone.is_aware(at) else timezone.make_aware(at)
         if at > timezone.now():
             raise ValidationError({"as_of": ["Write a time that is not in the future."]})
         return at
+
+    def present_only_parameters(self) -> set[str]:
+        """The query parameters of this request that `as_of` excludes. A filter by a record's id is one of them, since
+        that record may not have existed then."""
+        filterset = getattr(self, "filterset_class", None)
+        filters = filterset.base_filters if filterset else {}
+        by_id = {name for name, filter_ in filters.items() if isinstance(filter_, IdFilter)}
+        return self.request.query_params.keys() & (PRESENT_ONLY | by_id)
 
     def paginate_queryset(self, queryset: QuerySet) -> Any:  # type: ignore[override]
         if self.as_of and self.paginator:
@@ -91,7 +101,12 @@ class ReadsRecordedViewSet(HistoryViewSet):
 
     @classmethod
     def noted(cls) -> str:
-        return "patient_id" if hasattr(cls.event_model.pgh_tracked_model, "patient_id") else "pk"
+        field = patient_id_field_of(cls.event_model)
+        if field is None:
+            raise ImproperlyConfigured(
+                f"The records of {cls.__name__} are about no patient; derive it from HistoryViewSet."
+            )
+        return field
 
     @classmethod
     def access_action(cls, action: str) -> str:
@@ -107,12 +122,12 @@ class ReadsRecordedViewSet(HistoryViewSet):
 
     def get_object(self) -> Any:
         record = super().get_object()
-        self.patients_read |= patients_of([record])
+        self.patients_read |= patient_ids_of([record])
         return record
 
     def paginate_queryset(self, queryset: QuerySet) -> Any:  # type: ignore[override]
         page = super().paginate_queryset(queryset)
-        self.patients_read |= patients_of(page or [])
+        self.patients_read |= patient_ids_of(page or [])
         return page
 
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
@@ -135,8 +150,3 @@ class ReadsRecordedViewSet(HistoryViewSet):
             else:
                 AccessLog.objects.record(**access, pure_read=request.method in SAFE_METHODS)
         return final
-
-
-def patients_of(records: Iterable[Model]) -> set[int]:
-    """The patients that these records, now or as they were, are about or are."""
-    return {record.patient_id if hasattr(record, "patient_id") else record.id for record in records}  # type: ignore[attr-defined]

@@ -5,7 +5,12 @@ class MappingsConfig(AppConfig):
     name = "mappings"
 
     def ready(self) -> None:
-        from mappings.inclusions import DOCTORS  # noqa: PLC0415  (needs the models)
+        """Add the doctors of a patient to the API of patients, which does not know of mappings."""
+        from healthcare.api.extensions import register_filter, register_inclusion  # noqa: PLC0415  (need the models)
+        from mappings.filters import TreatingDoctorFilter  # noqa: PLC0415
+        from mappings.inclusions import DOCTORS  # noqa: PLC0415
+        from patients.filters import PatientFilter  # noqa: PLC0415
         from patients.views import PatientViewSet  # noqa: PLC0415
 
-        PatientViewSet.inclusions = {**PatientViewSet.inclusions, "doctors": DOCTORS}
+        register_filter(PatientFilter, "doctor", TreatingDoctorFilter())
+        register_inclusion(PatientViewSet, "doctors", DOCTORS)

@@ -1,13 +1,28 @@
-"""What the list of assignments can be narrowed by."""
+"""What the list of mappings, and because of mappings the list of patients, can be narrowed by."""
+
+from typing import Any
 
 import django_filters
+from django.db.models import QuerySet
 
+from doctors.models import Doctor
 from healthcare.api.filters import IdFilter, TextFilter
+from patients.models import Patient
 
 
 class MappingFilter(django_filters.FilterSet):
-    patient = IdFilter(
-        "patients.Patient", scope=lambda patients, user: patients.owned_by(user).active(), label="A patient of yours."
-    )
-    doctor = IdFilter("doctors.Doctor", scope=lambda doctors, user: doctors.active(), label="A doctor.")
+    patient = IdFilter(scope=lambda user: Patient.objects.owned_by(user).active(), label="A patient of yours.")
+    doctor = IdFilter(scope=lambda user: Doctor.objects.active(), label="A doctor.")
     role = TextFilter(label="The whole role, in any case.")
+
+
+class TreatingDoctorFilter(IdFilter):
+    """Patients to whom a doctor is assigned now. Registered for the list of patients in `MappingsConfig.ready`."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("label", "Treated by this doctor now.")
+        super().__init__(scope=lambda user: Doctor.objects.active(), **kwargs)
+
+    def filter(self, qs: QuerySet, value: Doctor | None) -> QuerySet:
+        # One row for each patient: there is one active assignment of a doctor to a patient at most.
+        return qs if value is None else qs.filter(mappings__doctor=value, mappings__ended_at__isnull=True)

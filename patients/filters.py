@@ -9,7 +9,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema_field
 
-from healthcare.api.filters import DayFilter, IdFilter, TextFilter, TimeFilter, WholeNumberFilter
+from healthcare.api.filters import DayFilter, TextFilter, TimeFilter, WholeNumberFilter
 from patients.models import OLDEST, Gender, gender_code
 
 
@@ -29,12 +29,6 @@ class PatientFilter(django_filters.FilterSet):
     birth_date_before = DayFilter(field_name="birth_date", lookup_expr="lte", label="Born on this day or earlier.")
     age_min = WholeNumberFilter(method="at_least", min_value=0, max_value=OLDEST, label="At least this age today.")
     age_max = WholeNumberFilter(method="at_most", min_value=0, max_value=OLDEST, label="At most this age today.")
-    doctor = IdFilter(
-        "doctors.Doctor",
-        scope=lambda doctors, user: doctors.active(),
-        method="treated_by",
-        label="Treated by this doctor now.",
-    )
     identifier = TextFilter(lookup_expr="exact", label="The whole identifier.")
     created_after = TimeFilter(field_name="created_at", lookup_expr="gte", label="Created then or later.")
     created_before = TimeFilter(field_name="created_at", lookup_expr="lte", label="Created then or earlier.")
@@ -46,10 +40,6 @@ class PatientFilter(django_filters.FilterSet):
 
     def at_most(self, patients: QuerySet, name: str, age: int) -> QuerySet:
         return patients.filter(~born_by(age + 1), birth_year__isnull=False)
-
-    def treated_by(self, patients: QuerySet, name: str, doctor: Any) -> QuerySet:
-        # One row for each patient: there is one active assignment of a doctor to a patient at most.
-        return patients.filter(mappings__doctor=doctor, mappings__ended_at__isnull=True)
 
 
 def born_by(age: int) -> Q:

@@ -42,6 +42,8 @@ class PatientQuerySet(OwnedQuerySet):
 
 
 class Patient(OwnedModel):
+    patient_id_field = "id"  # the rows that refer to one hold patients' data: see `audit.patient_data`
+
     name = NameField()
     gender = models.CharField(max_length=1, choices=Gender.choices, default=Gender.UNKNOWN)
     # An age goes stale, so the birth is kept: the date when it is known, else the year that the stated age gives
@@ -130,6 +132,8 @@ class PatientMergeQuerySet(OwnedQuerySet):
 
 class PatientMerge(OwnedModel):
     """That a duplicate was merged into another record, and what is needed to take them apart again."""
+
+    patient_id_field = "survivor_id"
 
     survivor = models.ForeignKey(Patient, models.PROTECT, related_name="+")
     duplicate = models.ForeignKey(Patient, models.PROTECT, related_name="+", db_index=False)

@@ -12,8 +12,9 @@ from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
 from audit.models import PatientAccess
+from audit.patient_data import patient_ids_of
 from audit.serializers import PatientAccessSerializer
-from audit.views import AS_OF, ReadsRecordedViewSet, patients_of
+from audit.views import AS_OF, ReadsRecordedViewSet
 from healthcare.api.exceptions import Duplicate, refuse
 from healthcare.api.schema import PROBLEM, described
 from healthcare.api.viewsets import DELETED, RestorableViewSet, only_when_asked
@@ -99,7 +100,7 @@ class PatientViewSet(ReadsRecordedViewSet, RestorableViewSet):
 
     def told(self, twins: list[Twin]) -> Any:
         """The twins as the client gets to see them, which is a read of their data."""
-        self.patients_read |= patients_of(twin.patient for twin in twins)
+        self.patients_read |= patient_ids_of(twin.patient for twin in twins)
         return DuplicateSerializer(twins, many=True, context=self.get_serializer_context()).data
 
     @extend_schema(operation_id="patients_access_log", responses=PatientAccessSerializer(many=True))

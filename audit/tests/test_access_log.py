@@ -16,7 +16,7 @@ from conftest import LoggedInClient
 from doctors.tests.factories import make_doctor
 from healthcare.rls.context import enter
 from healthcare.tests.live import LiveServer
-from mappings.models import Mapping
+from mappings.models import Mapping, MappingEvent
 from mappings.tests.factories import make_mapping
 from patients.models import Patient, PatientEvent
 from patients.tests.factories import make_patient
@@ -161,6 +161,9 @@ def test_an_admin_page_that_records_no_reads_fails_the_check() -> None:
     forgetful.register(Patient, ModelAdmin)
     assert [error.id for error in admin_pages_record_reads()] == ["audit.E001"]
     forgetful.unregister(Patient)
+    forgetful.register(MappingEvent, ModelAdmin)  # refers to patients, and holds the history of a model that does
+    assert [error.id for error in admin_pages_record_reads()] == ["audit.E001"]
+    forgetful.unregister(MappingEvent)
 
 
 FORGED = "INSERT INTO audit_accesslog (at, actor, action, patient_ids, basis, request_id, outcome) VALUES "

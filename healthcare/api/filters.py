@@ -6,7 +6,6 @@ from typing import Any
 
 import django_filters
 from django import forms
-from django.apps import apps
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
 from django.db.models import QuerySet
@@ -92,19 +91,13 @@ class GivenId(ModelChoiceField):
 
 @extend_schema_field({"type": "integer", "format": "int64", "minimum": 1})
 class IdFilter(django_filters.ModelChoiceFilter):
-    """The id of a record within `scope(user)`; any other id reads like one that does not exist.
-
-    The model is named as in a foreign key, since a room filters also by what it does not import.
-    """
+    """The id of a record within `scope(user)`; any other id reads like one that does not exist."""
 
     field_class = GivenId
 
-    def __init__(
-        self, model: str, scope: Callable[[Any, AbstractBaseUser | AnonymousUser], QuerySet], **kwargs: Any
-    ) -> None:
+    def __init__(self, scope: Callable[[AbstractBaseUser | AnonymousUser], QuerySet], **kwargs: Any) -> None:
         def choices(request: Request | None) -> QuerySet:
-            objects = apps.get_model(model)._default_manager
-            return scope(objects, request.user) if request else objects.none()
+            return scope(request.user if request else AnonymousUser())
 
         kwargs["queryset"] = choices
         super().__init__(**kwargs)

@@ -21,7 +21,6 @@ NAMES = [
     ('"appointments"', "healthcare/settings.py", "]\n\nMIDDLEWARE", "    {},\n"),
     ('path("", include("appointments.urls"))', "healthcare/urls.py", "]\n\nurlpatterns", "    {},\n"),
     ("appointments", "pytest.ini", "\npython_files", " {}"),
-    ('"appointments.Appointment"', "audit/checks.py", '"mappings.Mapping"}', "{}, "),
 ]
 
 
