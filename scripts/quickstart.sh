@@ -3,16 +3,21 @@
 # the first answer that is not the expected one. Needs bash and curl alone.
 #
 #   scripts/quickstart.sh [BASE_URL]        default http://127.0.0.1:8000
+#
+# The calls of an app are in <app>/quickstart.sh, which defines two functions: <app>_begin creates and reads, <app>_end
+# deletes. An app whose calls need another app's records says `need <app>` at the beginning of its file. The ends run in
+# the reverse order of the beginnings.
 set -euo pipefail
 
 base="${1:-http://127.0.0.1:8000}"
 base="${base%/}"
-user="asha-$(date +%s)-$$-$RANDOM"
 access=""
 body=""
 etag=""
+begun=()
 headers="$(mktemp)"
 trap 'rm -f "$headers"' EXIT
+cd "$(dirname "$0")/.."
 
 # call EXPECTED_STATUS METHOD PATH [JSON [HEADER]...]: sends the access token once there is one; leaves the answer in
 # $body and its entity tag in $etag.
@@ -52,100 +57,22 @@ field() { printf '%s' "$body" | sed "s/.*[{,]\"$1\":\"\{0,1\}\([^\",}]*\).*/\1/"
 
 title() { printf '\n== %s\n' "$1"; }
 
-title "An account and its tokens"
-call 201 POST /api/auth/register/ "{\"name\":\"Asha Nair\",\"email\":\"$user@example.org\",\"username\":\"$user\",\"password\":\"StrongPass123\"}"
-call 401 POST /api/auth/login/ "{\"username\":\"$user\",\"password\":\"not the password\"}"
-call 200 POST /api/auth/login/ "{\"username\":\"$user@example.org\",\"password\":\"StrongPass123\"}"
-other_access="$(field access)"
-call 200 POST /api/auth/login/ "{\"username\":\"$user\",\"password\":\"StrongPass123\"}"
-refresh="$(field refresh)"
-call 200 POST /api/auth/refresh/ "{\"refresh\":\"$refresh\"}"
-access="$(field access)"
-call 200 GET /api/auth/me/
-call 200 PATCH /api/auth/me/ '{"name":"Asha R. Nair"}'
+# need APP: makes the calls of this app's beginning, unless they have been made.
+need() {
+    case " ${begun[*]-} " in *" $1 "*) return 0 ;; esac
+    # shellcheck source=/dev/null
+    source "$1/quickstart.sh"
+    "$1_begin"
+    begun+=("$1")
+}
 
-title "Patients"
-call 201 POST /api/patients/ '{"name":"John Smith","age":34,"gender":"M","address":"Bengaluru"}'
-patient="$(field id)"
-call 200 GET "/api/patients/?limit=10&count=true"
-call 200 GET "/api/patients/$patient/"
-call 200 PUT "/api/patients/$patient/" '{"name":"John Smith","birth_date":"1992-03-14","gender":"M","address":"Mysuru"}'
-call 200 PATCH "/api/patients/$patient/" '{"phone":"+91 80 5550 0100"}'
-call 400 POST /api/patients/ '{"name":"","age":-1}'
-
-title "Finding"
-call 200 GET "/api/patients/?search=jon%20smyth"
-call 200 GET "/api/patients/?gender=M&age_min=30&ordering=-updated_at&fields=id,name&include=doctors"
-call 400 GET "/api/patients/?gendre=M"
-call 200 GET "/api/patients/$patient/duplicates/"
-call 409 POST "/api/patients/?on_duplicate=reject" '{"name":"Smith, John","birth_date":"1992-03-14"}'
-
-title "Two records of one person"
-call 201 POST /api/patients/ '{"name":"J. Smith","identifier":"MRN 17"}'
-duplicate="$(field id)"
-call 200 POST "/api/patients/$patient/merge/" "{\"duplicate\":$duplicate}"
-call 410 GET "/api/patients/$duplicate/"
-call 200 POST "/api/patients/$patient/unmerge/" "{\"duplicate\":$duplicate}"
-call 204 DELETE "/api/patients/$duplicate/"
-
-title "Sent again, and changed meanwhile"
-key="Idempotency-Key: $user"
-call 201 POST /api/patients/ '{"name":"Mary Smith"}' "$key"
-call 201 POST /api/patients/ '{"name":"Mary Smith"}' "$key"
-call 422 POST /api/patients/ '{"name":"Another"}' "$key"
-call 200 GET "/api/patients/$patient/"
-read_etag="$etag"
-call 200 PATCH "/api/patients/$patient/" '{"address":"Hubballi"}' "If-Match: $read_etag" "X-Change-Reason: has moved"
-changed_at="$(field updated_at)"
-call 304 GET "/api/patients/$patient/" "" "If-None-Match: $etag"
-call 412 PATCH "/api/patients/$patient/" '{"address":"Delhi"}' "If-Match: $read_etag"
-
-title "Doctors"
-call 201 POST /api/doctors/ '{"name":"Dr. Meera Rao","specialization":"Cardiology","experience_years":12}'
-doctor="$(field id)"
-call 200 GET "/api/doctors/?limit=10"
-call 200 GET "/api/doctors/$doctor/"
-call 200 PUT "/api/doctors/$doctor/" '{"name":"Dr. Meera Rao","specialization":"Cardiology","hospital":"City Hospital"}'
-call 200 PATCH "/api/doctors/$doctor/" '{"experience_years":13}'
-
-title "Who treats whom"
-call 201 POST /api/mappings/ "{\"patient\":$patient,\"doctor\":$doctor}"
-mapping="$(field id)"
-call 400 POST /api/mappings/ "{\"patient\":$patient,\"doctor\":$doctor}"
-call 200 GET /api/mappings/
-call 200 GET "/api/mappings/$patient/"
-call 200 GET "/api/patients/$patient/doctors/"
-call 200 GET "/api/doctors/$doctor/patients/"
-call 200 PATCH "/api/mappings/$mapping/" '{"role":"cardiologist","is_primary":true}'
-call 409 DELETE "/api/doctors/$doctor/"
-
-title "What changed, and who read it"
-call 200 GET "/api/patients/$patient/history/"
-call 200 GET "/api/patients/$patient/access-log/"
-call 200 GET "/api/doctors/$doctor/history/"
-call 200 GET "/api/mappings/$mapping/history/"
-call 200 GET "/api/patients/?as_of=$changed_at"
-
-title "Deleted, and brought back"
-call 204 DELETE "/api/mappings/$mapping/"
-call 200 GET "/api/mappings/?active=false"
-call 204 DELETE "/api/doctors/$doctor/"
-call 204 DELETE "/api/patients/$patient/"
-call 404 GET "/api/patients/$patient/"
-call 200 GET "/api/patients/?deleted=true"
-call 200 POST "/api/patients/$patient/restore/"
-call 200 POST "/api/doctors/$doctor/restore/"
-
-title "Login sessions, and the way out"
-call 200 GET /api/auth/sessions/
-session="$(printf '%s' "$body" | sed 's/.*"id":\([0-9]*\),"current":false.*/\1/')"
-call 204 DELETE "/api/auth/sessions/$session/"
-this_access="$access"
-access="$other_access"
-call 401 GET /api/auth/me/
-access="$this_access"
-call 204 POST /api/auth/password/ '{"current_password":"StrongPass123","new_password":"EvenStronger456"}'
-call 204 POST /api/auth/logout/
-call 401 GET /api/auth/me/
+need accounts
+for calls in */quickstart.sh; do
+    app="$(dirname "$calls")"
+    if [ "$app" != scripts ]; then need "$app"; fi
+done
+for ((number = ${#begun[@]} - 1; number >= 0; number--)); do
+    "${begun[number]}_end"
+done
 
 printf '\nEvery call answered as it should.\n'

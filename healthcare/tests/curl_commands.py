@@ -1,4 +1,4 @@
-"""Which calls a script of curl commands makes, to compare them with the contract matrix."""
+"""The calls that a script of curl commands makes, compared with the contract matrix."""
 
 import os
 import re
@@ -10,24 +10,31 @@ import pytest
 from django.conf import settings
 from django.urls import resolve
 
-from healthcare.tests.contract_matrix import ROWS
+from healthcare.tests.declarations import contracts
 
 Call = tuple[str, str]
 
-# Stands before the real curl on PATH: notes each call, and fails when the answer is an error.
-CURL = """#!/usr/bin/env bash
+# Is found before the real curl on PATH: records each call, and fails when the answer is an error.
+RECORDING_CURL = """#!/usr/bin/env bash
 printf '%s\\n' "$*" >>"{log}"
 exec "{curl}" --fail-with-body --silent --show-error "$@"
 """
 
 
-def contract_calls() -> set[Call]:
-    """Every method and route template of the API, from the matrix that is itself compared with the URL conf."""
-    return {(method, row.route) for row in ROWS if row.access != "PAGE" for method in row.methods}
+def contract_calls(*app_names: str) -> set[Call]:
+    """The method and route of every call of the API that these apps declare; of all apps when none is named."""
+    return {
+        (method, row.route)
+        for name, contract in contracts().items()
+        if not app_names or name in app_names
+        for row in contract.rows
+        if row.access != "PAGE"
+        for method in row.methods
+    }
 
 
 def calls_in(commands: str) -> set[Call]:
-    """The method and the route template of each line that is a curl command."""
+    """The method and the route of each line that is a curl command."""
     found = set()
     for line in commands.splitlines():
         address = re.search(r"https?://[^/\s]+(/[^\s'?]*)", line)
@@ -38,7 +45,7 @@ def calls_in(commands: str) -> set[Call]:
 
 
 def run_bash(script: str, *arguments: str, path: str = "") -> "subprocess.CompletedProcess[str]":
-    """Runs a script as a person's shell would, with a folder in front of PATH; skips where curl is not installed."""
+    """Run a script as a user's shell would, with the folder `path` in front of PATH. Skips where curl is missing."""
     if not (shutil.which("bash") and shutil.which("curl")):
         pytest.skip("bash and curl are needed")
     environment = {**os.environ, "PATH": f"{path}{os.pathsep}{os.environ['PATH']}" if path else os.environ["PATH"]}
@@ -53,9 +60,9 @@ def run_bash(script: str, *arguments: str, path: str = "") -> "subprocess.Comple
 
 
 def install_recording_curl(folder: Path) -> Path:
-    """Puts a curl that notes its calls into the folder and returns the note."""
+    """Put a curl that records its calls into the folder, and return the path of the record."""
     log, script = folder / "calls", folder / "curl"
-    script.write_text(CURL.format(log=log, curl=shutil.which("curl")))
+    script.write_text(RECORDING_CURL.format(log=log, curl=shutil.which("curl")))
     script.chmod(0o755)
     log.touch()
     return log

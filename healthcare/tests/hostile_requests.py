@@ -1,6 +1,7 @@
-"""Hostile input as raw bytes, each with the statuses it may be answered with. `test_hostile_input` sends it.
+"""Hostile requests as raw bytes, each with the statuses it may be answered with, and bad values of fields.
 
-Everything bad carries the CANARY, so that an answer which repeats what was sent is seen.
+Everything bad carries the CANARY, so that a test sees an answer that repeats what was sent. `test_hostile_input` sends
+all of it.
 """
 
 import gzip
@@ -12,17 +13,43 @@ from collections.abc import Set
 from dataclasses import dataclass
 from typing import Any
 
+from healthcare.tests.declarations import all_rows
 from healthcare.tests.live import Answer, LiveServer
 
 CANARY = "k4n4ryk4n4ry"
 CLOSED = 0  # in place of a status: the connection is closed without an answer
 TOKEN = b"@TOKEN@"  # stands for alice's access token
 
+# Bad values, by the kind of field that must refuse them.
+LONG_AND_ODD_TEXTS: list[Any] = [5000 * CANARY, [CANARY], {"a": CANARY}, True, f"{CANARY}\t{CANARY}"]
+INVISIBLE_TEXTS: list[Any] = [
+    None, "", "  ", "\u200b\u200d", "\u2060", "\ufeff", "\u202e", "\u00ad", "\u3164"[:0], "\u0007",
+]  # fmt: skip
+BAD_NAMES: list[Any] = [*LONG_AND_ODD_TEXTS, *INVISIBLE_TEXTS, "x" * 201, "\U0001f600" * 201]
+BAD_NUMBERS: list[Any] = [
+    CANARY, "", True, [CANARY], {"a": 1}, -1, 1.5, 2**31, 2**63, 2**70, 10**4000, -(2**70), "1e3", 1e300,
+]  # fmt: skip
+BAD_DATES: list[Any] = [
+    CANARY, "0000-00-00", "9999-12-31", "1990-02-30", "1990-13-01", "10000-01-01", "1990-01-01T00:00:00Z", "01/02/1990",
+    "-1-01-01", 0, 1990, True, [CANARY], {}, "１９９０-01-01x", "today",
+]  # fmt: skip
+BAD_CHOICES: list[Any] = [CANARY, "", None, 0, True, [CANARY], {"M": CANARY}, "M" * 5000, "ＭＭ"]
+BAD_IDS: list[Any] = [
+    CANARY, "", None, True, False, 0, -1, 1.5, 1e300, 2**63, 2**70, 10**4000, [1], {}, {"id": 1}, "0x1",
+]  # fmt: skip
+BAD_PHONES: list[Any] = [*LONG_AND_ODD_TEXTS, "x", "1" * 41, "\u0661\u0662"]
+BAD_EMAILS: list[Any] = [
+    *LONG_AND_ODD_TEXTS, CANARY, "a@b", "a b@example.org", "a@example.org\n@", "@", "a@" + "b" * 250 + ".org",
+]  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Case:
-    """`bare`: refused by the HTTP server before any Python runs, so with an empty body and no JSON.
-    `hang_up`: the client closes its side after sending."""
+    """A request and the statuses it may be answered with.
+
+    bare: the HTTP server refuses it before any Python runs, so with an empty body.
+    hang_up: the client closes its side of the connection after sending.
+    """
 
     name: str
     raw: bytes
@@ -224,16 +251,12 @@ def paths() -> list[Case]:
         str(2**64), "9" * 5000, "None", "null", "true", "1;a=b", "1,2", "%2e%2e", "1%2f", "%0a1", "1%00", "me", CANARY,
         "%25", "'%20OR%201=1--", "{}", "$", "(", "1/../1",
     ]  # fmt: skip
-    kinds = ["patients", "mappings", "doctors"]
+    records = [row for row in all_rows() if row.route.endswith("/<int:pk>/")]
+    methods = [(method, row) for row in records for method in ("GET", "DELETE") if method in row.methods]
+    targets = [(method, "/" + row.route, key) for method, row in methods for key in ids]
     cases = [
-        Case(f"GET /api/{kind}/{key[:30]}/", request("GET", f"/api/{kind}/{key}/"), {404})
-        for kind in kinds
-        for key in ids
-    ]
-    cases += [
-        Case(f"DELETE /api/{kind}/{key[:30]}/", request("DELETE", f"/api/{kind}/{key}/"), {404})
-        for kind in [*kinds, "auth/sessions"]
-        for key in ids
+        Case(f"{method} {path} {key[:30]}", request(method, path.replace("<int:pk>", key)), {404})
+        for method, path, key in targets
     ]
     odd = [
         "/api//patients/", "//api/patients/", "/api/patients//", "/API/patients/", "/api/./patients/",

@@ -18,10 +18,6 @@ def by_name() -> dict[str, Operation]:
     return {operation["operationId"]: operation for _, _, operation in operations()}
 
 
-def is_list(name: str) -> bool:
-    return name.endswith(("_list", "_doctors", "_patients", "_access_log"))
-
-
 def parameters(operation: Operation, place: str) -> set[str]:
     return {parameter["name"] for parameter in operation.get("parameters", []) if parameter["in"] == place}
 

@@ -1,4 +1,7 @@
-"""The admin's doors and its pages as a whole; what is of one domain is tested in its room."""
+"""The admin as a whole: logging in, the index, errors, and every page of every model that the apps declare.
+
+What concerns one app alone is tested there.
+"""
 
 import os
 import re
@@ -10,20 +13,16 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.contrib import admin
-from django.contrib.auth.models import Group
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import URLPattern, URLResolver, get_resolver
-from django.utils import timezone
 
-from accounts.models import Attempts, LoginSession, User
+from accounts.models import User
 from conftest import PASSWORD
-from doctors.tests.factories import make_doctor
 from healthcare.tests.admin_pages import AdminClient, Page, allow
+from healthcare.tests.declarations import AdminModel, all_admin_models
 from healthcare.tests.live import SERVER, LiveServer, free_port, wait_until_answering
-from mappings.tests.factories import make_mapping
-from patients.tests.factories import make_patient
 
 LOGIN = "/admin/login/"
 
@@ -49,17 +48,9 @@ def log_in(client: Client, username: str, password: str = PASSWORD) -> Any:
 
 
 @pytest.fixture
-def rows(alice: User) -> dict[str, Any]:
-    patient, doctor = make_patient(alice), make_doctor(alice)
-    return {
-        "patients/patient": patient,
-        "doctors/doctor": doctor,
-        "mappings/mapping": make_mapping(patient, doctor),
-        "accounts/user": alice,
-        "accounts/loginsession": LoginSession.objects.start(alice, "curl", "127.0.0.1"),
-        "auth/group": Group.objects.create(name="nurses"),
-        "accounts/attempts": Attempts.objects.create(key="0" * 64, count=1, until=timezone.now()),
-    }
+def records(alice: User) -> list[tuple[AdminModel, Any]]:
+    """Every model of the admin, each with a record of alice's."""
+    return [(model, model.create(alice)) for model in all_admin_models()]
 
 
 def test_nobody_gets_in_without_logging_in(anonymous: Client):
@@ -74,36 +65,34 @@ def test_nobody_gets_in_without_logging_in(anonymous: Client):
             assert answer["Location"] == "/admin/" if path == "/admin/logout/" else f"{LOGIN}?next={path}", path
 
 
-def test_staff_without_permissions_see_nothing(make_user, rows: dict[str, Any]):
+def test_staff_without_permissions_see_nothing(make_user, records: list[tuple[AdminModel, Any]]):
     client = AdminClient(make_user("newcomer", is_staff=True))
     assert "You don’t have permission to view or edit anything." in client.page("/admin/")
-    for room, row in rows.items():
-        for page in ("", "add/", f"{row.pk}/change/", f"{row.pk}/delete/", f"{row.pk}/history/"):
-            answer = client.get(f"/admin/{room}/{page}")
-            assert (answer.status_code, answer["Content-Type"]) == (403, "text/html; charset=utf-8"), (room, page)
+    for model, record in records:
+        for page in ("", "add/", f"{record.pk}/change/", f"{record.pk}/delete/", f"{record.pk}/history/"):
+            answer = client.get(f"{model.path}{page}")
+            assert (answer.status_code, answer["Content-Type"]) == (403, "text/html; charset=utf-8"), (model, page)
 
 
 def test_the_index_lists_every_model_and_says_whose_admin_it_is(staff: User):
     answer = AdminClient(staff).get("/admin/")
-    listed = {app["app_label"]: [model["object_name"] for model in app["models"]] for app in answer.context["app_list"]}
-    assert listed == {
-        "accounts": ["Attempts", "LoginSession", "User"],
-        "auth": ["Group"],
-        "doctors": ["Doctor"],
-        "mappings": ["Mapping"],
-        "patients": ["ErasureReceipt", "Patient"],
-    }
+    listed = [
+        f"{app['app_label']}.{model['object_name']}" for app in answer.context["app_list"] for model in app["models"]
+    ]
+    assert sorted(listed) == sorted(model.label for model in all_admin_models())
     assert "<title>Records and accounts | Healthcare admin</title>" in answer.content.decode()
 
 
-def test_no_page_holds_what_the_content_security_policy_blocks(staff: User, rows: dict[str, Any]):
+def test_no_page_holds_what_the_content_security_policy_blocks(staff: User, records: list[tuple[AdminModel, Any]]):
     client = AdminClient(staff)
-    general = ["/admin/", "/admin/password_change/", "/admin/auth/group/", "/admin/auth/group/add/", LOGIN]
-    pages = [f"/admin/{room}/{page}" for room, row in rows.items() for page in ("", f"{row.pk}/change/")]
-    for room in ("patients/patient", "doctors/doctor", "mappings/mapping", "accounts/user"):
-        row = rows[room].pk
-        pages += [f"/admin/{room}/add/", f"/admin/{room}/{row}/delete/", f"/admin/{room}/{row}/history/"]
-    for path in [*general, *pages, f"/admin/accounts/user/{rows['accounts/user'].pk}/password/"]:
+    paths = ["/admin/", "/admin/password_change/", LOGIN]
+    for model, record in records:
+        paths += [model.path, f"{model.path}{record.pk}/change/"]
+        if not model.read_only:
+            paths += [f"{model.path}{page}" for page in ("add/", f"{record.pk}/delete/", f"{record.pk}/history/")]
+        if model.label == "accounts.User":
+            paths.append(f"{model.path}{record.pk}/password/")
+    for path in paths:
         html = Client().get(path).content.decode() if path == LOGIN else client.page(path)
         assert Page(html).blocked == [], path
     assert "default-src 'self'" in client.get("/admin/")["Content-Security-Policy"]
@@ -128,34 +117,33 @@ def test_the_admin_keeps_its_own_pages_for_errors(staff: User):
         "?_facets=True", "?_popup=1", "?_to_field=name", "?started_at__year=0",
     ],
 )  # fmt: skip
-def test_no_query_breaks_a_list(staff: User, rows: dict[str, Any], query: str):
+def test_no_query_breaks_a_list(staff: User, records: list[tuple[AdminModel, Any]], query: str):
     client = AdminClient(staff)
-    for room in rows:
-        assert client.get(f"/admin/{room}/{query}").status_code < 500, room
+    for model, _ in records:
+        assert client.get(f"{model.path}{query}").status_code < 500, model
 
 
 @pytest.mark.parametrize("term", ["%00", "x" * 5000, "%ff", "a&page=x", "a&page=99999999999999999999", "a&page=0"])
-def test_no_term_breaks_the_choices(staff: User, rows: dict[str, Any], term: str):
+def test_no_term_breaks_the_choices(staff: User, records: list[tuple[AdminModel, Any]], term: str):
     path = "/admin/autocomplete/?app_label=mappings&model_name=mapping&field_name=patient&term="
     assert AdminClient(staff).get(path + term).status_code < 500
 
 
 @pytest.mark.parametrize("key", ["x", "0", "-1", "99999999999999999999", "%00", "1_2F", "é"])
-def test_no_id_breaks_a_form(staff: User, rows: dict[str, Any], key: str):
+def test_no_id_breaks_a_form(staff: User, records: list[tuple[AdminModel, Any]], key: str):
     client = AdminClient(staff)
-    for room in rows:
+    for model, _ in records:
         for page in ("change", "delete", "history"):
-            assert client.get(f"/admin/{room}/{key}/{page}/").status_code < 500, (room, page)
-        assert client.post(f"/admin/{room}/{key}/change/", {"name": "x"}).status_code < 500, room
+            assert client.get(f"{model.path}{key}/{page}/").status_code < 500, (model, page)
+        assert client.post(f"{model.path}{key}/change/", {"name": "x"}).status_code < 500, model
 
 
 @pytest.mark.parametrize("key", ["x", "0", "99999999999999999999", "\0"])
-def test_no_selection_breaks_an_action(staff: User, rows: dict[str, Any], key: str):
+def test_no_selection_breaks_an_action(staff: User, records: list[tuple[AdminModel, Any]], key: str):
     client = AdminClient(staff)
-    for room in rows:
-        action = "revoke" if room.endswith("session") else "delete_selected"
-        sent = {"action": action, "_selected_action": [key], "post": "yes", "index": "0"}
-        assert client.post(f"/admin/{room}/", sent).status_code < 500, room
+    for model, _ in records:
+        sent = {"action": model.action, "_selected_action": [key], "post": "yes", "index": "0"}
+        assert client.post(model.path, sent).status_code < 500, model
 
 
 @pytest.mark.parametrize("identifier", ["staff", "STAFF", "staff@example.org", "Staff@Example.org"])
@@ -201,7 +189,9 @@ def test_a_failure_is_committed_before_the_password_is_checked(staff: User):
     assert statements == ["SELECT", "BEGIN", "INSERT", "INSERT", "COMMIT"]
 
 
-def test_an_unknown_page_of_staff_who_may_view_one_model_shows_that_one_alone(make_user, rows: dict[str, Any]):
+def test_an_unknown_page_of_staff_who_may_view_one_model_shows_that_one_alone(
+    make_user, records: list[tuple[AdminModel, Any]]
+):
     client = AdminClient(allow(make_user("reader", is_staff=True), "view_doctor"))
     answer = client.get("/admin/")
     assert [app["app_label"] for app in answer.context["app_list"]] == ["doctors"]
@@ -224,9 +214,6 @@ def test_with_the_database_away_the_admin_answers_503(live: LiveServer):
         process.wait(30)
 
 
-def test_every_model_of_the_rooms_is_in_the_admin():
-    registered = {model._meta.label for model in admin.site._registry}
-    assert registered == {
-        "accounts.Attempts", "accounts.LoginSession", "accounts.User", "auth.Group",
-        "doctors.Doctor", "mappings.Mapping", "patients.ErasureReceipt", "patients.Patient",
-    }  # fmt: skip
+def test_every_model_in_the_admin_is_declared_by_an_app():
+    registered = sorted(model._meta.label for model in admin.site._registry)
+    assert registered == sorted(model.label for model in all_admin_models())

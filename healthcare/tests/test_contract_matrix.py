@@ -1,4 +1,4 @@
-"""The contract matrix: every route, method, caller and object answers as its row says; and the matrix can fail."""
+"""The contract matrix: every route, method, caller and target answers as its row says; and the matrix can fail."""
 
 import json
 from collections.abc import Callable
@@ -16,23 +16,14 @@ from accounts.authentication import AUTHENTICATE
 from accounts.models import LoginSession, User
 from accounts.views import SessionViewSet
 from healthcare.ownership import OwnedQuerySet
-from healthcare.tests.contract_matrix import (
-    ACTIVE_CALLERS,
-    METHODS,
-    MISSING_ID,
-    ROWS,
-    Cast,
-    Row,
-    api_routes,
-    find_deviations,
-    find_missing_rows,
-    table_hashes,
-)
+from healthcare.tests.cast import MISSING_ID, Cast
+from healthcare.tests.contract_matrix import METHODS, all_routes, find_deviations, find_missing_rows, table_hashes
+from healthcare.tests.declarations import ACTIVE_CALLERS, Row, all_rows
 from healthcare.urls import urlpatterns as real_urlpatterns
 from patients.views import PatientViewSet
 
 
-class ForgottenView(APIView):
+class UndeclaredView(APIView):
     authentication_classes: list[Any] = []
     permission_classes = [AllowAny]
 
@@ -41,10 +32,10 @@ class ForgottenView(APIView):
 
 
 # A URL conf of its own, for the tests that show that the matrix can fail.
-urlpatterns = [*real_urlpatterns, path("api/forgotten/", ForgottenView.as_view())]
+urlpatterns = [*real_urlpatterns, path("api/undeclared/", UndeclaredView.as_view())]
 
-PATIENT = next(row for row in ROWS if row.route == "api/patients/<int:pk>/")
-FORGOTTEN = Row("api/forgotten/", "OPEN", {})
+PATIENT = next(row for row in all_rows() if row.route == "api/patients/<int:pk>/")
+UNDECLARED = Row("api/undeclared/", "OPEN", {})
 
 
 @pytest.fixture
@@ -53,53 +44,55 @@ def cast(make_user: Callable[..., User]) -> Cast:
 
 
 def test_every_route_has_a_row_and_every_row_a_route() -> None:
-    assert find_missing_rows() == []
+    assert find_missing_rows(all_rows()) == []
 
 
 def test_every_cell_answers_as_its_row_says(cast: Cast) -> None:
-    assert find_deviations(cast) == []
+    assert find_deviations(cast, all_rows()) == []
 
 
 def test_a_route_without_a_row_is_found(settings: Settings) -> None:
     settings.ROOT_URLCONF = __name__
-    assert find_missing_rows() == ["api/forgotten/ has no row in the matrix"]
+    assert find_missing_rows(all_rows()) == ["api/undeclared/ has no row in the matrix"]
 
 
 def test_a_row_without_a_route_is_found() -> None:
-    assert find_missing_rows([*ROWS, FORGOTTEN]) == ["api/forgotten/ has a row and no route"]
+    assert find_missing_rows([*all_rows(), UNDECLARED]) == ["api/undeclared/ has a row and no route"]
 
 
 def test_a_method_that_its_row_does_not_name_is_found(cast: Cast, settings: Settings) -> None:
     settings.ROOT_URLCONF = __name__
-    found = find_deviations(cast, [FORGOTTEN])
-    assert any(line.startswith("GET /api/forgotten/ as anonymous, -, to be 405: 200") for line in found), found
+    found = find_deviations(cast, [UNDECLARED])
+    assert any(line.startswith("GET /api/undeclared/ as anonymous, -, expected 405: 200") for line in found), found
 
 
 def test_a_method_that_its_row_names_and_nothing_answers_is_found(cast: Cast) -> None:
     sessions = Row("api/auth/sessions/", "PRIVATE", {"GET": 200, "DELETE": 204})
     found = find_deviations(cast, [sessions])
-    assert found == [f"DELETE /api/auth/sessions/ as {name}, -, to be 204: 405" for name in ACTIVE_CALLERS]
+    assert found == [f"DELETE /api/auth/sessions/ as {name}, -, expected 204: 405" for name in ACTIVE_CALLERS]
 
 
 @pytest.fixture
-def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The code's wall taken down: every scope answers all rows, in the views and in the serializers' relations."""
+def without_scopes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every scope of the code answers all rows, in the views and in the serializers' relations."""
     monkeypatch.setattr(OwnedQuerySet, "owned_by", lambda queryset, user: queryset)
     monkeypatch.setattr(SessionViewSet, "get_queryset", lambda view: LoginSession.objects.live())
 
 
-@pytest.mark.usefixtures("forgetful")
-def test_every_cell_answers_the_same_behind_the_databases_wall_alone(cast: Cast) -> None:
-    assert find_deviations(cast) == []
+@pytest.mark.usefixtures("without_scopes")
+def test_row_level_security_alone_answers_every_cell_the_same(cast: Cast) -> None:
+    assert find_deviations(cast, all_rows()) == []
 
 
-@pytest.mark.usefixtures("forgetful")
-def test_with_both_walls_down_the_leak_is_found(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("without_scopes")
+def test_without_scopes_and_row_level_security_the_leak_is_found(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("accounts.authentication.AUTHENTICATE", AUTHENTICATE.replace("healthcare_api", "none"))
     found = find_deviations(cast, [PATIENT])
     cells = {(method, caller) for method in METHODS for caller in ACTIVE_CALLERS if method not in {"POST", "OPTIONS"}}
     for method, caller in cells:
-        line = f"{method} /api/patients/<int:pk>/ as {caller}, another's, to be 404: {PATIENT.methods.get(method, 200)}"
+        line = (
+            f"{method} /api/patients/<int:pk>/ as {caller}, another's, expected 404: {PATIENT.methods.get(method, 200)}"
+        )
         assert line in found, found
 
 
@@ -112,8 +105,8 @@ def test_a_refusal_that_writes_is_found(cast: Cast, monkeypatch: pytest.MonkeyPa
     assert any("refused, and changed [('accounts_user'" in line for line in find_deviations(cast, [PATIENT]))
 
 
-def test_every_route_but_the_pages_and_health_is_under_api() -> None:
-    outside = {route for route in api_routes() if not route.startswith("api/")}
+def test_every_route_but_the_landing_page_and_health_is_under_api() -> None:
+    outside = {route for route in all_routes() if not route.startswith("api/")}
     assert outside <= {"", "healthz", "readyz"}
 
 

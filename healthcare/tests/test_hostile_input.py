@@ -12,7 +12,9 @@ import psycopg2
 import pytest
 
 from conftest import PASSWORD
-from healthcare.tests.contract_matrix import protocol_faults, read_claims, sign_token, table_hashes, tamper_token
+from healthcare.tests.cast import read_claims, sign_token, tamper_token
+from healthcare.tests.contract_matrix import protocol_faults, table_hashes
+from healthcare.tests.declarations import all_bad_values, all_rows
 from healthcare.tests.hostile_requests import CANARY, CLOSED, Case, corpus, parse, request, send
 from healthcare.tests.live import Answer, LiveServer
 
@@ -67,89 +69,24 @@ def test_hostile_bytes_are_answered_and_change_nothing(
         check_refusal(answer, set(case.statuses), before, tables)
 
 
-TEXTS: list[Any] = [5000 * CANARY, [CANARY], {"a": CANARY}, True, f"{CANARY}\t{CANARY}"]
-NUMBERS: list[Any] = [
-    CANARY,
-    "",
-    True,
-    [CANARY],
-    {"a": 1},
-    -1,
-    1.5,
-    2**31,
-    2**63,
-    2**70,
-    10**4000,
-    -(2**70),
-    "1e3",
-    1e300,
-]
-DATES: list[Any] = [
-    CANARY, "0000-00-00", "9999-12-31", "1990-02-30", "1990-13-01", "10000-01-01", "1990-01-01T00:00:00Z", "01/02/1990",
-    "-1-01-01", 0, 1990, True, [CANARY], {}, "１９９０-01-01x", "today",
-]  # fmt: skip
-CHOICES: list[Any] = [CANARY, "", None, 0, True, [CANARY], {"M": CANARY}, "M" * 5000, "ＭＭ"]
-IDS: list[Any] = [CANARY, "", None, True, False, 0, -1, 1.5, 1e300, 2**63, 2**70, 10**4000, [1], {}, {"id": 1}, "0x1"]
-BLANKS: list[Any] = [None, "", "  ", "\u200b\u200d", "\u2060", "\ufeff", "\u202e", "\u00ad", "\u3164"[:0], "\u0007"]
-PATIENT: dict[str, list[Any]] = {
-    "name": [*TEXTS, *BLANKS, "x" * 201, "\U0001f600" * 201],
-    "age": [*NUMBERS, 151],
-    "birth_year": [*NUMBERS, 0, 1500, 9999],
-    "birth_date": DATES,
-    "gender": CHOICES,
-    "deceased": [CANARY, None, 2, "", [CANARY], {}],
-    "phone": [*TEXTS, "x", "1" * 41, "\u0661\u0662"],
-    "email": [*TEXTS, CANARY, "a@b", "a b@example.org", "a@example.org\n@", "@", "a@" + "b" * 250 + ".org"],
-    "address": [*TEXTS[:4], "x" * 501],
-    "identifier": [*TEXTS[:4], "x" * 101],
-}
-DOCTOR = {
-    "name": PATIENT["name"],
-    "experience_years": [*NUMBERS, 101, 32768],
-    "specialization": ["x" * 201, [CANARY]],
-    "license_number": ["x" * 101, True],
-    "phone": PATIENT["phone"],
-}
-MAPPING = {
-    "patient": IDS,
-    "doctor": IDS,
-    "is_primary": [CANARY, None, 2],
-    "role": ["x" * 101],
-    "reason": ["x" * 501],
-    "started_at": [CANARY, None, "", True, 0, 1e300, [], {}, "1990-02-30T00:00:00Z", "9999-12-31T23:59:59-14:00"],
-}
-ACCOUNT = {
-    "name": PATIENT["name"],
-    "username": [
-        *TEXTS, "", " ", "ａlice", "\u0430lice", "ali\u200bce", "\u202ealice", "ali ce", "a" * 255, "x@example.org",
-        "al\u0131ce",
-    ],
-    "email": [
-        *PATIENT["email"], None, "", "\u212aevin@example.org", "a@ex\u0430mple.org", "a\u200b@example.org", "ａ@x.org"],
-    "password": [
-        None, "", "short", "12345678901", "password", [CANARY], True, {"a": 1}, "x" * 257, CANARY * 100,
-    ],
-}  # fmt: skip
-
-
-def bodies() -> list[Any]:
-    """Every bad value in its field, the other fields being right; a field that nobody knows carries the canary too."""
-    account = {"name": "New", "email": "new@example.org", "username": "new-one", "password": PASSWORD}
-    forms: list[tuple[str, dict[str, Any], dict[str, list[Any]]]] = [
-        ("/api/patients/", {"name": "X"}, PATIENT),
-        ("/api/doctors/", {"name": "X"}, DOCTOR),
-        ("/api/mappings/", {"patient": "@patient", "doctor": "@doctor"}, MAPPING),
-        ("/api/auth/register/", account, ACCOUNT),
-    ]
+def bad_bodies() -> list[Any]:
+    """Every bad value in its field while the other fields are right; an unknown field carries the canary too."""
     return [
-        pytest.param(path, field, right | {field: value, CANARY: CANARY}, id=f"{path} {field} {ascii(value)[:30]}")
-        for path, right, fields in forms
-        for field, values in fields.items()
+        pytest.param(
+            bad.path, field, {**bad.body, field: value, CANARY: CANARY}, id=f"{bad.path} {field} {ascii(value)[:30]}"
+        )
+        for bad in all_bad_values()
+        for field, values in bad.fields.items()
         for value in values
     ]
 
 
-@pytest.mark.parametrize(("path", "field", "body"), bodies())
+def test_every_post_that_creates_a_record_declares_bad_values():
+    creating = {f"/{row.route}" for row in all_rows() if row.methods.get("POST") == 201}
+    assert {bad.path for bad in all_bad_values()} == creating
+
+
+@pytest.mark.parametrize(("path", "field", "body"), bad_bodies())
 def test_a_bad_value_is_named_by_its_field_and_changes_nothing(
     path: str, field: str, body: dict[str, Any], live: LiveServer, alice_live: dict[str, Any], tables: Tables
 ) -> None:

@@ -1,118 +1,102 @@
-"""The contract matrix of the query: every parameter of every list, with what is another user's as its value."""
+"""The query parameters of every list of owned records: none of them answers another user's record, or tells of it.
+
+The apps declare the lists and a value for every parameter: see `healthcare.tests.declarations.ListParameters`.
+"""
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from accounts.authentication import AUTHENTICATE
 from accounts.models import LoginSession, User
 from accounts.views import SessionViewSet
-from doctors.models import Doctor
-from healthcare.api.schema_view import description
 from healthcare.ownership import OwnedQuerySet
-from healthcare.tests.contract_matrix import ACTIVE_CALLERS, MISSING_ID, Cast, table_hashes, without_request_id
-from mappings.models import Mapping
-from patients.models import Patient
+from healthcare.tests.cast import Cast
+from healthcare.tests.contract_matrix import table_hashes, without_request_id
+from healthcare.tests.declarations import (
+    ACTIVE_CALLERS,
+    REJECTED_CALLERS,
+    ListParameters,
+    all_lists,
+    all_operations,
+    all_rows,
+    contracts,
+)
+from healthcare.tests.openapi import operations, parameters
 
-# The lists' parameters that name somebody: the value that is another user's, and one that is nobody's.
-Values = Callable[[Cast, str], tuple[str, str]]
-BY_ID: dict[str, Values] = {
-    "patient": lambda cast, other: (str(cast.ids["patient", other]), str(MISSING_ID)),
-}
-PATIENTS: dict[str, Values] = {
-    "search": lambda cast, other: (f"Zebulon {other}", "Zebulon Nobody"),
-    "identifier": lambda cast, other: (f"M-{other}", "M-nobody"),
-}
-LISTS: dict[str, dict[str, Values]] = {"/api/patients/": PATIENTS, "/api/mappings/": BY_ID}
-# What narrows or shapes without naming anybody: whatever its value, only the caller's own rows are answered.
-NAMELESS = {
-    "/api/patients/": {
-        "gender": "F", "birth_date_after": "1900-01-01", "birth_date_before": "2020-01-01", "age_min": "0",
-        "age_max": "150", "created_after": "2000-01-01", "created_before": "2999-01-01", "updated_after": "2000-01-01",
-        "updated_before": "2999-01-01", "fields": "id,name,created_by", "include": "doctors", "ordering": "name",
-        "limit": "500", "count": "true", "deleted": "true", "search": "zebulon", "doctor": "{doctor}",
-        "as_of": "", "cursor": "",
-    },
-    "/api/mappings/": {
-        "doctor": "{doctor}", "role": "GP", "active": "false", "fields": "id,patient,created_by",
-        "ordering": "started_at", "limit": "500", "count": "true", "patient": "", "as_of": "", "cursor": "",
-    },
-}  # fmt: skip
+PAGING = {"limit", "cursor", "count"}
+UNTRIED = {"as_of", "cursor"}  # no value is known before the list was read
 
 
 @pytest.fixture
 def cast(make_user: Callable[..., User]) -> Cast:
-    """Each user's patients tell whose they are, and a doctor of bob's treats one of each."""
+    """Each user's records say whose they are."""
     cast = Cast.build(make_user)
-    doctor = Doctor.objects.get(pk=cast.ids["doctor", "bob"])
-    for name, user in cast.users.items():
-        named: dict[str, Any] = {
-            "name": f"Zebulon {name}",
-            "identifier": f"M-{name}",
-            "gender": "F",
-            "birth_year": 1990,
-        }
-        Patient.objects.filter(created_by=user).update(**named)
-        patient = Patient.objects.get(pk=cast.ids["patient", name])
-        Mapping.objects.create(created_by=user, patient=patient, doctor=doctor, role="GP")
+    for contract in contracts().values():
+        if contract.prepare_lists:
+            contract.prepare_lists(cast)
     return cast
 
 
-@pytest.fixture(params=["both walls", "the database's wall alone"])
-def walls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param != "both walls":
+@pytest.fixture(params=["scopes and row-level security", "row-level security alone"])
+def protection(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "row-level security alone":
         monkeypatch.setattr(OwnedQuerySet, "owned_by", lambda queryset, user: queryset)
         monkeypatch.setattr(SessionViewSet, "get_queryset", lambda view: LoginSession.objects.live())
 
 
-def test_every_parameter_of_every_list_is_tried() -> None:
-    for path, nameless in NAMELESS.items():
-        described = {p["name"] for p in description()["paths"][path]["get"]["parameters"] if p["in"] == "query"}
-        assert described == nameless.keys() | LISTS[path].keys(), path
+def query_values(cast: Cast, lists: ListParameters) -> list[tuple[str, str]]:
+    """The parameters that name nobody, each with its value."""
+    return [(name, value if isinstance(value, str) else value(cast)) for name, value in lists.narrowing.items()]
 
 
-@pytest.mark.usefixtures("walls")
+def test_every_parameter_of_every_list_of_owned_records_is_tried() -> None:
+    private = {f"/{row.route}" for row in all_rows() if row.access == "PRIVATE" and "<" not in row.route}
+    described = {
+        path: parameters(operation, "query")
+        for method, path, operation in operations()
+        if method == "GET" and path in private and all_operations()[operation["operationId"]].paged
+    }
+    tried = {path: lists.naming.keys() | lists.narrowing.keys() | UNTRIED for path, lists in all_lists().items()}
+    assert tried == {path: names for path, names in described.items() if names - PAGING}
+
+
+@pytest.mark.usefixtures("protection")
 @pytest.mark.parametrize("caller", ACTIVE_CALLERS)
-def test_what_is_anothers_reads_like_what_is_not_there(cast: Cast, caller: str) -> None:
+def test_a_value_that_names_anothers_record_answers_like_one_that_names_nothing(cast: Cast, caller: str) -> None:
     before = table_hashes()
-    for path, parameters in LISTS.items():
-        for parameter, values in parameters.items():
+    for path, lists in all_lists().items():
+        for parameter, values in lists.naming.items():
             for other in {*ACTIVE_CALLERS.values()} - {ACTIVE_CALLERS[caller]}:
-                theirs, nobodys = (
+                anothers, nobodys = (
                     cast.clients[caller].get(path, {parameter: value, "count": "true"}) for value in values(cast, other)
                 )
-                assert without_request_id(theirs) == without_request_id(nobodys), (path, parameter)
-                assert theirs.status_code == 400 or theirs.json() == [], (path, parameter)
+                assert without_request_id(anothers) == without_request_id(nobodys), (path, parameter)
+                assert anothers.status_code == 400 or anothers.json() == [], (path, parameter)
     assert table_hashes() == before
 
 
-@pytest.mark.usefixtures("walls")
+@pytest.mark.usefixtures("protection")
 @pytest.mark.parametrize("caller", ACTIVE_CALLERS)
-def test_no_parameter_answers_a_row_of_anothers(cast: Cast, caller: str) -> None:
+def test_no_parameter_answers_a_record_of_anothers(cast: Cast, caller: str) -> None:
     user = cast.users[ACTIVE_CALLERS[caller]]
-    for path, parameters in NAMELESS.items():
-        for parameter, value in parameters.items():
-            if not value:
-                continue
-            query = {parameter: value.format(doctor=cast.ids["doctor", "bob"])}
-            answer = cast.clients[caller].get(path, query)
-            assert answer.status_code == 200, (path, query, answer.content)
-            rows = answer.json()
-            assert {row["created_by"] for row in rows} <= {user.pk}, (path, query)
-            assert rows or parameter in {"birth_date_after", "birth_date_before"}, (path, query)
+    for path, lists in all_lists().items():
+        for parameter, value in query_values(cast, lists):
+            answer = cast.clients[caller].get(path, {parameter: value})
+            assert answer.status_code == 200, (path, parameter, answer.content)
+            assert {record["created_by"] for record in answer.json()} == {user.pk}, (path, parameter)
 
 
-@pytest.mark.parametrize("caller", ["anonymous", "inactive", "expired", "tampered", "revoked", "refresh token"])
-def test_without_a_living_login_no_parameter_answers_anything(cast: Cast, caller: str) -> None:
-    for path, parameters in NAMELESS.items():
-        for parameter, value in parameters.items():
+@pytest.mark.parametrize("caller", ["anonymous", *REJECTED_CALLERS])
+def test_without_a_valid_login_no_parameter_answers_anything(cast: Cast, caller: str) -> None:
+    for path, lists in all_lists().items():
+        for parameter, value in query_values(cast, lists):
             assert cast.clients[caller].get(path, {parameter: value}).status_code == 401, (path, parameter)
 
 
-def test_the_table_finds_a_leak(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With both walls down ananother's patient answers: the tests above would fail."""
+def test_without_scopes_and_row_level_security_the_leak_is_found(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests above would fail."""
     monkeypatch.setattr(OwnedQuerySet, "owned_by", lambda queryset, user: queryset)
     monkeypatch.setattr("accounts.authentication.AUTHENTICATE", AUTHENTICATE.replace("healthcare_api", "none"))
     answer = cast.clients["owner"].get("/api/patients/", {"gender": "F"})
-    assert {row["created_by"] for row in answer.json()} == {user.pk for user in cast.users.values()}
+    assert {record["created_by"] for record in answer.json()} == {user.pk for user in cast.users.values()}

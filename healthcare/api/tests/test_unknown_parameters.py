@@ -9,12 +9,12 @@ from rest_framework.test import APIClient
 from accounts.models import User
 from conftest import PASSWORD, LoggedInClient
 from doctors.tests.factories import make_doctor
-from healthcare.tests.contract_matrix import ROWS, Row
+from healthcare.tests.declarations import Row, all_rows
 from patients.models import Patient
 from patients.tests.factories import make_patient
 
 STRICT: dict[str, Any] = {"HTTP_PREFER": "handling=strict"}
-OPERATIONS = [(row, method) for row in ROWS if row.access != "PAGE" for method in row.methods]
+OPERATIONS = [(row, method) for row in all_rows() if row.access != "PAGE" for method in row.methods]
 
 
 def errors(answer: Any) -> list[tuple[str, str]]:

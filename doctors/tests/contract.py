@@ -1,0 +1,72 @@
+"""The contract of /api/doctors/: who may call it, how it is described, and its model in the admin."""
+
+from dataclasses import replace
+
+from accounts.models import User
+from doctors.models import Doctor
+from doctors.tests.factories import make_doctor
+from healthcare.tests.cast import Cast
+from healthcare.tests.declarations import (
+    CHANGE_RECORD,
+    CREATE_RECORD,
+    DELETE_RECORD,
+    LIST_RECORDS,
+    READ_RECORD,
+    AdminModel,
+    BadValues,
+    Contract,
+    Row,
+)
+from healthcare.tests.hostile_requests import BAD_NAMES, BAD_NUMBERS, BAD_PHONES, CANARY
+
+
+def create_records(cast: Cast, owner: User) -> None:
+    active, deleted = (make_doctor(owner, id=cast.next_id()) for _ in range(2))
+    Doctor.objects.filter(pk=deleted.pk).end()
+    cast.add("doctor", owner, active, deleted)
+
+
+ONE = "api/doctors/<int:pk>/"
+CONTRACT = Contract(
+    create_records=create_records,
+    rows=[
+        Row("api/doctors/", "SHARED", {"GET": 200, "POST": 201}, lambda cast, owner: {"name": "New"}),
+        Row(
+            ONE,
+            "SHARED",
+            {"GET": 200, "PUT": 200, "PATCH": 200, "DELETE": 204},
+            lambda cast, owner: {"name": "Changed"},
+            "doctor",
+        ),
+        Row(f"{ONE}restore/", "SHARED", {"POST": 200}, records="doctor", finds_deleted={"POST"}),
+        Row(f"{ONE}history/", "COMMON", {"GET": 200}, records="doctor"),
+    ],
+    operations={
+        "doctors_list": replace(
+            LIST_RECORDS,
+            public=True,
+            query={"as_of", "fields", "ordering", "deleted", "search", "specialization", "hospital", "license_number"},
+        ),
+        "doctors_create": CREATE_RECORD,
+        "doctors_retrieve": replace(READ_RECORD, public=True, query={"as_of", "fields"}),
+        "doctors_update": CHANGE_RECORD,
+        "doctors_partial_update": CHANGE_RECORD,
+        "doctors_destroy": DELETE_RECORD,
+        "doctors_restore": CHANGE_RECORD,
+        "doctors_history_list": LIST_RECORDS,
+    },
+    admin=[AdminModel("doctors.Doctor", create=make_doctor)],
+    bad_values=[
+        BadValues(
+            "/api/doctors/",
+            {"name": "X"},
+            {
+                "name": BAD_NAMES,
+                "experience_years": [*BAD_NUMBERS, 101, 32768],
+                "specialization": ["x" * 201, [CANARY]],
+                "license_number": ["x" * 101, True],
+                "phone": BAD_PHONES,
+            },
+        ),
+    ],
+)

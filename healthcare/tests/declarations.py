@@ -1,0 +1,197 @@
+"""What each app declares about itself for the tests of the whole project, and how these tests collect it.
+
+An app declares a `CONTRACT` in `<app>/tests/contract.py`. The tests in `healthcare/tests/` collect the contracts of all
+INSTALLED_APPS, so a new app edits its own folder, `settings.py` and `urls.py`. Nothing can be left out: a route without
+a row, an operation, an admin model or a list without a declaration fails.
+"""
+
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from django.apps import apps
+from django.db.models import Model
+
+from accounts.models import User
+
+if TYPE_CHECKING:
+    from healthcare.tests.cast import Cast
+
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+# The callers of the contract matrix, and whose records are their own. A caller whose login is rejected tries alice's.
+ACTIVE_CALLERS = {"owner": "alice", "other": "bob", "staff": "staff"}
+REJECTED_CALLERS = ["inactive", "expired", "tampered", "revoked", "refresh token"]
+
+Body = Callable[["Cast", str], dict[str, Any]]
+
+
+def empty_body(cast: "Cast", owner: str) -> dict[str, Any]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the contract matrix: a route, and the status with which each method answers a caller who may call it.
+
+    route: the template of the path, as Django writes it: "api/patients/<int:pk>/".
+    access: who may call it:
+        PRIVATE  a logged-in caller, and a record only its owner;
+        SHARED   anyone reads, any logged-in caller writes;
+        COMMON   any logged-in caller, whoever owns the record;
+        OPEN     anyone;
+        PAGE     anyone, and the answer may be cached.
+    methods: the status by method. A method that is not named answers 405; HEAD follows GET; OPTIONS answers 200.
+    body: builds the JSON body of POST, PUT and PATCH from the cast and the name of the caller's user.
+    records: the kind of record (see `Cast.add`) that the id in the path names, by method where that differs.
+    finds_deleted: the methods that find a deleted record too, to restore it, say.
+    """
+
+    route: str
+    access: str
+    methods: dict[str, int]
+    body: Body = empty_body
+    records: str | dict[str, str] = ""
+    finds_deleted: Set[str] = frozenset()
+
+    def kind(self, method: str) -> str:
+        return self.records if isinstance(self.records, str) else self.records.get(method, self.records["GET"])
+
+    def expected(self, method: str, caller: str, target: str) -> int:
+        """The status for a target: "own", "another's", "missing", "deleted", or "" for a route without an id."""
+        reads = self.access == "SHARED" and method in SAFE_METHODS
+        rejected = caller in REJECTED_CALLERS or (caller == "anonymous" and not reads)
+        if self.access in {"PRIVATE", "SHARED", "COMMON"} and rejected:
+            return 401
+        default = {"HEAD": self.methods.get("GET", 405), "OPTIONS": 200}.get(method, 405)
+        status = self.methods.get(method, default)
+        if target == "deleted" and ("GET" if method == "HEAD" else method) in self.finds_deleted:
+            return status
+        visible = target in ({"", "own", "another's"} if self.access in {"SHARED", "COMMON"} else {"", "own"})
+        return status if visible or status == 405 or method == "OPTIONS" else 404
+
+
+@dataclass(frozen=True)
+class Operation:
+    """An operation of the OpenAPI description.
+
+    query: its query parameters; `limit`, `cursor` and `count` of a paged list are implied.
+    paged: answers a page of a list, with the headers Link and X-Total-Count.
+    etag: a successful answer is one record and has an ETag.
+    preconditions: which of If-Match and If-None-Match it takes.
+    idempotency_key: whether a POST takes an Idempotency-Key; other methods never do.
+    public: needs no access token.
+    """
+
+    query: Set[str] = frozenset()
+    paged: bool = False
+    etag: bool = False
+    preconditions: Set[str] = frozenset()
+    idempotency_key: bool = True
+    public: bool = False
+
+
+# The operations of a record. Use `dataclasses.replace` to add query parameters.
+LIST_RECORDS = Operation(paged=True)
+CREATE_RECORD = Operation(etag=True)
+READ_RECORD = Operation(etag=True, preconditions={"If-Match", "If-None-Match"})
+CHANGE_RECORD = Operation(etag=True, preconditions={"If-Match"})
+DELETE_RECORD = Operation(preconditions={"If-Match"})
+
+
+@dataclass(frozen=True)
+class ListParameters:
+    """Values for every query parameter of a list of owned records, but for `as_of` and `cursor`.
+
+    naming: for a parameter that can name a record or a person, a function of the cast and the name of another user. It
+        returns a value that names what belongs to that user, and one that names nothing; the answers must not differ.
+    narrowing: for every other parameter a value that finds records of each user, or a function of the cast for one.
+    """
+
+    naming: Mapping[str, Callable[["Cast", str], tuple[str, str]]] = field(default_factory=dict)
+    narrowing: Mapping[str, "str | Callable[[Cast], str]"] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AdminModel:
+    """A model in the admin.
+
+    label: "patients.Patient".
+    create: creates a record that belongs to this user.
+    read_only: the admin has no pages to add, delete and follow it.
+    action: a bulk action of its changelist.
+    """
+
+    label: str
+    create: Callable[[User], Model]
+    read_only: bool = False
+    action: str = "delete_selected"
+
+    @property
+    def path(self) -> str:
+        return f"/admin/{self.label.lower().replace('.', '/')}/"
+
+
+@dataclass(frozen=True)
+class BadValues:
+    """Values that a POST must refuse with a 400 that points to their field.
+
+    path: the path of the POST.
+    body: a body that would be accepted; "@patient" and "@doctor" stand for the ids of records of the caller.
+    fields: the bad values by field.
+    """
+
+    path: str
+    body: Mapping[str, Any]
+    fields: Mapping[str, Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Contract:
+    """All that an app declares.
+
+    create_records: gives a user of the cast one active and one deleted record of each kind, with `Cast.add`.
+    operations: by `operationId`.
+    lists: by path; every list of owned records that takes more than the parameters of paging.
+    prepare_lists: changes the records of the cast so that `lists` finds them.
+    """
+
+    rows: Sequence[Row] = ()
+    operations: Mapping[str, Operation] = field(default_factory=dict)
+    create_records: Callable[["Cast", User], None] | None = None
+    lists: Mapping[str, ListParameters] = field(default_factory=dict)
+    prepare_lists: Callable[["Cast"], None] | None = None
+    admin: Sequence[AdminModel] = ()
+    bad_values: Sequence[BadValues] = ()
+
+
+@cache
+def contracts() -> dict[str, Contract]:
+    """The contract of each installed app that declares one, by the app's name, in the order of INSTALLED_APPS."""
+    found: dict[str, Contract] = {}
+    for config in apps.get_app_configs():
+        if Path(config.path, "tests", "contract.py").exists():
+            found[config.name] = import_module(f"{config.name}.tests.contract").CONTRACT
+    return found
+
+
+def all_rows() -> list[Row]:
+    return [row for contract in contracts().values() for row in contract.rows]
+
+
+def all_operations() -> dict[str, Operation]:
+    return {name: operation for contract in contracts().values() for name, operation in contract.operations.items()}
+
+
+def all_lists() -> dict[str, ListParameters]:
+    return {path: lists for contract in contracts().values() for path, lists in contract.lists.items()}
+
+
+def all_admin_models() -> list[AdminModel]:
+    return [model for contract in contracts().values() for model in contract.admin]
+
+
+def all_bad_values() -> list[BadValues]:
+    return [values for contract in contracts().values() for values in contract.bad_values]

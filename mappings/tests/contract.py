@@ -1,0 +1,108 @@
+"""The contract of /api/mappings/: who may call it, how it is described, and its model in the admin."""
+
+from dataclasses import replace
+from typing import Any
+
+from accounts.models import User
+from doctors.models import Doctor
+from doctors.tests.factories import make_doctor
+from healthcare.tests.cast import MISSING_ID, Cast
+from healthcare.tests.declarations import (
+    CHANGE_RECORD,
+    CREATE_RECORD,
+    DELETE_RECORD,
+    LIST_RECORDS,
+    AdminModel,
+    BadValues,
+    Contract,
+    ListParameters,
+    Row,
+)
+from healthcare.tests.hostile_requests import BAD_IDS, CANARY
+from mappings.tests.factories import make_mapping, make_past_mapping
+from patients.models import Patient
+from patients.tests.factories import make_patient
+
+
+def create_records(cast: Cast, owner: User) -> None:
+    """An active and an ended assignment of the owner's patient, each to a doctor of its own."""
+    patient = Patient.objects.get(pk=cast.ids["patient", owner.username])
+    active = make_mapping(patient, make_doctor(owner, id=cast.next_id()), id=cast.next_id())
+    ended = make_past_mapping(patient, make_doctor(owner, id=cast.next_id()), id=cast.next_id())
+    cast.add("mapping", owner, active, ended)
+
+
+def prepare_lists(cast: Cast) -> None:
+    """A doctor of bob's treats a patient of each user."""
+    doctor = Doctor.objects.get(pk=cast.ids["doctor", "bob"])
+    for name in cast.users:
+        make_mapping(Patient.objects.get(pk=cast.ids["patient", name]), doctor, role="GP")
+
+
+def new_assignment(cast: Cast, owner: str) -> dict[str, Any]:
+    return {"patient": cast.ids["patient", owner], "doctor": cast.ids["doctor", owner]}
+
+
+CONTRACT = Contract(
+    create_records=create_records,
+    rows=[
+        Row("api/mappings/", "PRIVATE", {"GET": 200, "POST": 201}, new_assignment),
+        Row(
+            "api/mappings/<int:pk>/",
+            "PRIVATE",
+            {"GET": 200, "PATCH": 200, "DELETE": 204},
+            lambda cast, owner: {"role": "Changed"},
+            {"GET": "patient", "PATCH": "mapping", "DELETE": "mapping"},
+            finds_deleted={"PATCH"},
+        ),
+        Row("api/mappings/<int:pk>/history/", "PRIVATE", {"GET": 200}, records="mapping", finds_deleted={"GET"}),
+        Row("api/patients/<int:pk>/doctors/", "PRIVATE", {"GET": 200}, records="patient"),
+        Row("api/doctors/<int:pk>/patients/", "COMMON", {"GET": 200}, records="doctor"),
+    ],
+    operations={
+        "mappings_list": replace(
+            LIST_RECORDS, query={"as_of", "fields", "ordering", "active", "patient", "doctor", "role"}
+        ),
+        "mappings_create": CREATE_RECORD,
+        "mappings_partial_update": CHANGE_RECORD,
+        "mappings_destroy": DELETE_RECORD,
+        "mappings_history_list": LIST_RECORDS,
+        "mappings_doctors": replace(LIST_RECORDS, query={"as_of", "active"}),
+        "patients_doctors": replace(LIST_RECORDS, query={"as_of", "active"}),
+        "doctors_patients": replace(LIST_RECORDS, query={"as_of", "active"}),
+    },
+    prepare_lists=prepare_lists,
+    lists={
+        "/api/mappings/": ListParameters(
+            naming={"patient": lambda cast, other: (str(cast.ids["patient", other]), str(MISSING_ID))},
+            narrowing={
+                "doctor": lambda cast: str(cast.ids["doctor", "bob"]),
+                "role": "GP",
+                "active": "false",
+                "fields": "id,patient,created_by",
+                "ordering": "started_at",
+                "limit": "500",
+                "count": "true",
+            },
+        )
+    },
+    admin=[
+        AdminModel("mappings.Mapping", create=lambda user: make_mapping(make_patient(user), make_doctor(user))),
+    ],
+    bad_values=[
+        BadValues(
+            "/api/mappings/",
+            {"patient": "@patient", "doctor": "@doctor"},
+            {
+                "patient": BAD_IDS,
+                "doctor": BAD_IDS,
+                "is_primary": [CANARY, None, 2],
+                "role": ["x" * 101],
+                "reason": ["x" * 501],
+                "started_at": [
+                    CANARY, None, "", True, 0, 1e300, [], {}, "1990-02-30T00:00:00Z", "9999-12-31T23:59:59-14:00",
+                ],
+            },
+        ),
+    ],
+)  # fmt: skip

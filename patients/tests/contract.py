@@ -1,0 +1,149 @@
+"""The contract of /api/patients/: who may call it, how it is described, and its models in the admin."""
+
+import datetime
+from dataclasses import replace
+from typing import Any
+
+from accounts.models import User
+from healthcare.tests.cast import Cast
+from healthcare.tests.declarations import (
+    CHANGE_RECORD,
+    CREATE_RECORD,
+    DELETE_RECORD,
+    LIST_RECORDS,
+    READ_RECORD,
+    AdminModel,
+    BadValues,
+    Contract,
+    ListParameters,
+    Operation,
+    Row,
+)
+from healthcare.tests.hostile_requests import (
+    BAD_CHOICES,
+    BAD_DATES,
+    BAD_EMAILS,
+    BAD_NAMES,
+    BAD_NUMBERS,
+    BAD_PHONES,
+    CANARY,
+    LONG_AND_ODD_TEXTS,
+)
+from patients.merges import merge
+from patients.models import ErasureReceipt, Patient
+from patients.tests.factories import make_patient
+
+
+def create_records(cast: Cast, owner: User) -> None:
+    """An active and a deleted patient, one to merge into the first, and one that was merged into it."""
+    active, deleted, duplicate, merged = (make_patient(owner, id=cast.next_id()) for _ in range(4))
+    Patient.objects.filter(pk=deleted.pk).end()
+    merge(active, merged)
+    cast.add("patient", owner, active, deleted)
+    cast.add("duplicate", owner, duplicate)
+    cast.add("merged", owner, merged)
+
+
+def prepare_lists(cast: Cast) -> None:
+    """Names and identifiers that say whose patient it is."""
+    for name, user in cast.users.items():
+        Patient.objects.filter(created_by=user).update(
+            name=f"Zebulon {name}",
+            identifier=f"M-{name}",
+            gender="F",
+            birth_date=datetime.date(1990, 6, 3),
+            birth_year=1990,
+        )
+
+
+def duplicate(cast: Cast, owner: str) -> dict[str, Any]:
+    return {"duplicate": cast.ids["duplicate", owner]}
+
+
+def merged(cast: Cast, owner: str) -> dict[str, Any]:
+    return {"duplicate": cast.ids["merged", owner]}
+
+
+ONE = "api/patients/<int:pk>/"
+CONTRACT = Contract(
+    create_records=create_records,
+    rows=[
+        Row("api/patients/", "PRIVATE", {"GET": 200, "POST": 201}, lambda cast, owner: {"name": "New", "age": 34}),
+        Row(
+            ONE,
+            "PRIVATE",
+            {"GET": 200, "PUT": 200, "PATCH": 200, "DELETE": 204},
+            lambda cast, owner: {"name": "Changed"},
+            "patient",
+        ),
+        Row(f"{ONE}restore/", "PRIVATE", {"POST": 200}, records="patient", finds_deleted={"POST"}),
+        Row(f"{ONE}merge/", "PRIVATE", {"POST": 200}, duplicate, "patient"),
+        Row(f"{ONE}unmerge/", "PRIVATE", {"POST": 200}, merged, "patient"),
+        Row(f"{ONE}duplicates/", "PRIVATE", {"GET": 200}, records="patient"),
+        Row(f"{ONE}history/", "PRIVATE", {"GET": 200}, records="patient"),
+        Row(f"{ONE}access-log/", "PRIVATE", {"GET": 200}, records="patient"),
+    ],
+    operations={
+        "patients_list": replace(
+            LIST_RECORDS,
+            query={
+                "as_of", "fields", "ordering", "deleted", "search", "include", "doctor", "gender", "identifier",
+                "age_min", "age_max", "birth_date_after", "birth_date_before", "created_after", "created_before",
+                "updated_after", "updated_before",
+            },
+        ),
+        "patients_create": replace(CREATE_RECORD, query={"on_duplicate"}),
+        "patients_retrieve": replace(READ_RECORD, query={"as_of", "fields", "include"}),
+        "patients_update": CHANGE_RECORD,
+        "patients_partial_update": CHANGE_RECORD,
+        "patients_destroy": DELETE_RECORD,
+        "patients_restore": CHANGE_RECORD,
+        "patients_merge": CHANGE_RECORD,
+        "patients_unmerge": CHANGE_RECORD,
+        "patients_duplicates": Operation(),
+        "patients_history_list": LIST_RECORDS,
+        "patients_access_log": LIST_RECORDS,
+    },
+    prepare_lists=prepare_lists,
+    lists={
+        "/api/patients/": ListParameters(
+            naming={
+                "search": lambda cast, other: (f"Zebulon {other}", "Zebulon Nobody"),
+                "identifier": lambda cast, other: (f"M-{other}", "M-nobody"),
+            },
+            narrowing={
+                "search": "zebulon", "gender": "F", "birth_date_after": "1900-01-01", "birth_date_before": "2020-01-01",
+                "age_min": "0", "age_max": "150", "created_after": "2000-01-01", "created_before": "2999-01-01",
+                "updated_after": "2000-01-01", "updated_before": "2999-01-01", "fields": "id,name,created_by",
+                "include": "doctors", "ordering": "name", "limit": "500", "count": "true", "deleted": "true",
+                "doctor": lambda cast: str(cast.ids["doctor", "bob"]),
+            },
+        )
+    },
+    admin=[
+        AdminModel("patients.Patient", create=make_patient),
+        AdminModel(
+            "patients.ErasureReceipt",
+            create=lambda user: ErasureReceipt.objects.create(patient_id=1, account="root", reason="asked", counts={}),
+            read_only=True,
+        ),
+    ],
+    bad_values=[
+        BadValues(
+            "/api/patients/",
+            {"name": "X"},
+            {
+                "name": BAD_NAMES,
+                "age": [*BAD_NUMBERS, 151],
+                "birth_year": [*BAD_NUMBERS, 0, 1500, 9999],
+                "birth_date": BAD_DATES,
+                "gender": BAD_CHOICES,
+                "deceased": [CANARY, None, 2, "", [CANARY], {}],
+                "phone": BAD_PHONES,
+                "email": BAD_EMAILS,
+                "address": [*LONG_AND_ODD_TEXTS[:4], "x" * 501],
+                "identifier": [*LONG_AND_ODD_TEXTS[:4], "x" * 101],
+            },
+        ),
+    ],
+)  # fmt: skip
