@@ -14,6 +14,7 @@ from django.db.models.signals import post_save, pre_save
 from django.utils import timezone
 
 from accounts.identifiers import ASCII_EMAIL, USERNAME, normalize
+from healthcare.api.triggers import ExpiredRecordsTrigger
 from healthcare.model_fields import NameField
 
 models.CharField.register_lookup(Lower)
@@ -176,6 +177,7 @@ class LoginSession(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        triggers = [ExpiredRecordsTrigger()]
 
     def __str__(self) -> str:
         return f"session {self.pk}"

@@ -11,32 +11,19 @@ from django.db.models import Exists, Model, OuterRef, Value
 from pghistory.core import create_event_model
 from pghistory.models import Event as LibraryEvent
 from pghistory.trigger import Event as EventTrigger
-from pgtrigger.compiler import Trigger, UpsertTriggerSql
 
 from healthcare.ownership import OwnedQuerySet
+from healthcare.triggers import DatabaseTrigger
 
 # What a request or the admin said about itself; of a command or psql the database knows the login and the program.
 CONTEXT = """COALESCE(NULLIF(current_setting('pghistory.context_metadata', true), '')::jsonb,
     jsonb_build_object('login', session_user, 'application', current_setting('application_name')))"""
 
 
-class RecorderSql(UpsertTriggerSql):
-    """A trigger that works with its owner's rights, since callers may not write history, and that no setting of the
-    session switches off. The search path is pinned: a caller's temporary table must not stand in for the events."""
+class Recorder(DatabaseTrigger, EventTrigger):
+    """Writes an event with its owner's rights: callers may not write history."""
 
-    def get_template(self) -> str:
-        return """
-            CREATE OR REPLACE FUNCTION {pgid}() RETURNS TRIGGER LANGUAGE plpgsql
-                SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
-                AS $$ BEGIN {func} END $$;
-            DROP TRIGGER IF EXISTS {pgid} ON {table};
-            CREATE TRIGGER {pgid} {when} {operation} ON {table}
-                FOR EACH ROW {condition} EXECUTE FUNCTION {execute};
-            COMMENT ON TRIGGER {pgid} ON {table} IS '{hash}';
-        """
-
-
-class Recorder(EventTrigger):
+    security_definer = True
     event_model: Any
 
     def get_func(self, model: Any) -> str:
@@ -44,15 +31,13 @@ class Recorder(EventTrigger):
         columns = [field.column for field in self.event_model._meta.fields if not field.name.startswith("pgh_")]
         names = ", ".join(f'"{column}"' for column in columns)
         values = ", ".join(f'{self.row}."{column}"' for column in columns)
-        return self.format_sql(f"""
-            INSERT INTO "{self.event_model._meta.db_table}"
-                ({names}, pgh_created_at, pgh_label, pgh_context)
-            VALUES ({values}, clock_timestamp(), '{self.label}', {CONTEXT});
-            RETURN NULL;
-        """)  # noqa: S608  (names of our own models)
-
-    def compile(self, model: Any) -> Trigger:
-        return Trigger(name=self.name, sql=RecorderSql(**super().compile(model).sql.kwargs))
+        return f"""
+    INSERT INTO "{self.event_model._meta.db_table}"
+        ({names}, pgh_created_at, pgh_label, pgh_context)
+    VALUES ({values}, clock_timestamp(), '{self.label}',
+        {CONTEXT});
+    RETURN NULL;
+"""  # noqa: S608  (names of our own models)
 
 
 class Recorded(pghistory.RowEvent):

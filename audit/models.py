@@ -1,29 +1,18 @@
 """Who read or changed what: accesses, the seals over them and over the history, and what was rightly forgotten."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import pgtrigger
 from django.contrib.auth import get_user_model
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.db import connection, models
-from django.db.models.functions import Now
 from django.utils import timezone
 
 from audit.history import remember
 
 APPEND_ONLY = pgtrigger.Protect(name="append_only", operation=pgtrigger.Update | pgtrigger.Delete)
 LARGEST_ID = 2**63 - 1
-
-
-class ClockTimestamp(Now):
-    """The time now; `Now` is that of the transaction's begin."""
-
-    template = "CLOCK_TIMESTAMP()"
-
-    def as_postgresql(self, compiler: Any, connection: Any, **_: Any) -> Any:
-        return self.template, []
 
 
 # Users are remembered here, without a password: accounts and audit stand side by side and do not import each other.
@@ -76,7 +65,7 @@ class AccessLogManager(models.Manager["AccessLog"]):
 class AccessLog(models.Model):
     """One request that read patients' data, or was refused it. Ids alone: it outlives users and patients."""
 
-    at = models.DateTimeField(db_default=ClockTimestamp())
+    at = models.DateTimeField(db_default=models.Func(function="clock_timestamp"))
     actor = models.BigIntegerField()
     action = models.CharField(max_length=100)
     patient_ids = ArrayField(models.BigIntegerField())
@@ -122,7 +111,7 @@ class Forgotten(models.Model):
 
     table = models.CharField(max_length=63)
     row = models.BigIntegerField()
-    at = models.DateTimeField(db_default=ClockTimestamp())
+    at = models.DateTimeField(db_default=models.Func(function="clock_timestamp"))
 
     class Meta:
         verbose_name_plural = "forgotten"

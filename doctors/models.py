@@ -8,6 +8,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Upper
 
 from audit.history import remember
+from healthcare.fastpath.triggers import TableVersionTrigger, TruncateVersionTrigger
 from healthcare.model_fields import NameField, PhoneField
 from healthcare.ownership import Record, RecordQuerySet
 from healthcare.search.index import searchable
@@ -45,6 +46,7 @@ class Doctor(Record):
         constraints = [
             models.CheckConstraint(condition=~Q(name=""), name="doctor_name_given"),
         ]
+        triggers = [TableVersionTrigger(), TruncateVersionTrigger()]
 
     def __str__(self) -> str:
         return self.name

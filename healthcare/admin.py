@@ -88,8 +88,7 @@ class RecordAdmin(ConflictCheckingAdmin):
             obj.created_by_id = self.owner_id(request, obj)
             obj.save()
         elif changed:
-            obj.version += 1  # the row is locked
-            obj.save(update_fields=[*changed, "version", "updated_at"])
+            obj.save(update_fields=changed)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """What the confirmation lists: the records themselves, for nothing else goes with them."""

@@ -3,13 +3,19 @@
 from collections.abc import Callable
 from typing import Any, Self
 
+import pgtrigger
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
-from django.db import models
-from django.db.models import F
+from django.db import connection, models
 from django.db.models.expressions import Combinable
-from django.utils import timezone
+from django.db.models.signals import class_prepared
+from django.db.models.sql import UpdateQuery
+from django.dispatch import receiver
+
+from healthcare.triggers import DatabaseTrigger
+
+CLOCK_TIMESTAMP = models.Func(function="clock_timestamp", output_field=models.DateTimeField())
 
 
 class Derived(property):
@@ -41,13 +47,24 @@ class RecordQuerySet(models.QuerySet):
 
     def end(self, at: Combinable | None = None) -> int:
         """Hide the active rows among these and return how many there were."""
-        now = timezone.now()
-        return self.active().update(**{self.ended_column: at or now, "updated_at": now, "version": F("version") + 1})
+        return self.active().update(**{self.ended_column: at or CLOCK_TIMESTAMP})
 
     def restore(self) -> int:
         """Bring the hidden rows among these back and return how many there were."""
-        changes = {self.ended_column: None, "updated_at": timezone.now(), "version": F("version") + 1}
-        return self.hidden().update(**changes)
+        return self.hidden().update(**{self.ended_column: None})
+
+    def update_returning(self, changes: dict[str, Any], *columns: str) -> dict[str, Any] | None:
+        """Update the one row among these, and return these of its columns as a trigger left them; None if there is no
+        row."""
+        query = self.query.chain(UpdateQuery)
+        query.add_update_values(changes)  # type: ignore[attr-defined]
+        sql, parameters = query.get_compiler(using=self.db).as_sql()
+        fields = {field.name: field for field in self.model._meta.concrete_fields}
+        returned = ", ".join(f'"{fields[name].column}"' for name in columns)
+        with connection.cursor() as cursor:
+            cursor.execute(f"{sql} RETURNING {returned}", parameters)
+            row = cursor.fetchone()
+        return dict(zip(columns, row, strict=True)) if row else None
 
 
 class OwnedQuerySet(RecordQuerySet):
@@ -56,8 +73,24 @@ class OwnedQuerySet(RecordQuerySet):
         return self.filter(created_by_id=user.pk) if user.pk else self.none()
 
 
+class VersionTrigger(DatabaseTrigger):
+    """Counts `version` up and sets `updated_at` when an UPDATE changes a row, whoever sends it and whatever it sets
+    them to. The time is the database's clock at that moment, after any wait for a lock, and never goes back."""
+
+    name = "version"
+    when = pgtrigger.Before
+    operation = pgtrigger.Update
+    condition = pgtrigger.Condition("OLD.* IS DISTINCT FROM NEW.*")
+    func = """
+    NEW.version := OLD.version + 1;
+    NEW.updated_at := greatest(clock_timestamp(), OLD.updated_at);
+    RETURN NEW;
+"""
+
+
 class Record(models.Model):
-    """A row with a creator, a time of creation and of the last change, and a version that every change counts up."""
+    """A row with a creator, a time of creation and of the last change, and a version. `VersionTrigger` keeps the last
+    two; Python code that needs them after an UPDATE reads them back."""
 
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", editable=False, db_index=False
@@ -91,3 +124,9 @@ class OwnedModel(Record):
 
     class Meta:
         abstract = True
+
+
+@receiver(class_prepared)
+def add_version_trigger(sender: type[models.Model], **_: Any) -> None:
+    if issubclass(sender, Record) and not sender._meta.abstract and not sender._meta.proxy:
+        VersionTrigger().register(sender)  # type: ignore[arg-type]

@@ -11,7 +11,6 @@ from typing import Any
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
 from django.db import connection
-from django.db.models import F
 from django.urls import reverse
 from django.utils import timezone
 
@@ -100,7 +99,7 @@ def as_json(value: Any) -> Any:
 
 def write(record: Patient | PatientMerge, changes: dict[str, Any]) -> None:
     if changes:
-        record.row().update(**changes, updated_at=timezone.now(), version=F("version") + 1)
+        record.row().update(**changes)
 
 
 def successor(user: AbstractBaseUser | AnonymousUser, patient_id: int) -> str | None:

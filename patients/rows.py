@@ -2,9 +2,7 @@
 
 from typing import Any
 
-from django.utils import timezone
-
-from healthcare.ownership import OwnedQuerySet, Record
+from healthcare.ownership import OwnedQuerySet
 from patients.models import Patient
 
 Moved = dict[str, dict[str, Any]]  # what else a merge changed on each row that it moved, by the row's id, as JSON
@@ -27,10 +25,6 @@ class PatientRows(OwnedQuerySet):
 
     def give(self, rows: list[Any], field: str, patient: Patient, *changed: str) -> None:
         """Write these locked rows as the patient's, with what else was changed on them."""
-        now, columns = timezone.now(), [field, *changed]
         for row in rows:
             setattr(row, field, patient)
-            if isinstance(row, Record):
-                row.version, row.updated_at = row.version + 1, now
-        columns += ["version", "updated_at"] if issubclass(self.model, Record) else []
-        self.bulk_update(rows, columns, batch_size=500)
+        self.bulk_update(rows, [field, *changed], batch_size=500)

@@ -9,7 +9,6 @@ from typing import Any
 import psycopg2
 import pytest
 from django.conf import settings
-from django.core.management import call_command
 from django.db import DatabaseError, connection, transaction
 from django.db.models import F
 
@@ -184,21 +183,3 @@ def test_a_command_and_psql_are_caught_with_what_the_database_knows(live: LiveSe
     assert by_api["actor"] == user["id"]
     assert by_psql == {"login": login, "application": "psql"}
     assert (last, by_shell) == ("shell", {"login": login, "application": "manage.py shell"})
-
-
-@pytest.mark.django_db(transaction=True)
-def test_rows_from_before_the_history_begin_theirs_as_they_are(make_user: Callable[..., User]) -> None:
-    owner = make_user("carol")
-    patient = make_patient(owner, version=7)
-    try:
-        call_command("migrate", "patients", "0002", verbosity=0)
-        with connection.cursor() as cursor:
-            cursor.execute("UPDATE patients_patient SET name = 'Before'")
-    finally:
-        call_command("migrate", verbosity=0)
-    event = PatientEvent.objects.get()
-    assert (event.id, event.name, event.version, event.pgh_label) == (patient.pk, "Before", 7, "insert")
-    assert event.pgh_created_at == patient.updated_at
-    assert event.pgh_context == {"application": "manage.py migrate"}
-    Patient.objects.update(name="After")
-    assert [label for label, _ in events()] == ["insert", "update"]

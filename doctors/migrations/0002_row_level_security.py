@@ -1,12 +1,11 @@
 from django.db import migrations
 
 from healthcare.rls.operations import RowSecurity
-from healthcare.fastpath.operations import KeepVersion
 from healthcare.search.operations import KeepTerms
 
 
 class Migration(migrations.Migration):
-    dependencies = [("doctors", "0001_initial"), ("rls", "0001_role"), ("search", "0001_initial"), ("fastpath", "0001_initial")]
+    dependencies = [("doctors", "0001_initial"), ("rls", "0001_role"), ("search", "0001_initial")]
     operations = [
         RowSecurity(
             "Doctor",
@@ -48,5 +47,4 @@ class Migration(migrations.Migration):
             table="doctors_doctor", terms="doctors_doctorterm", words="doctors_doctorword",
             name="name", identifier="license_number", phone="phone", email="email",
         ),
-        KeepVersion("Doctor"),
     ]

@@ -6,12 +6,14 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
+from healthcare.api.triggers import ExpiredRecordsTrigger
+
 
 class IdempotencyRecord(models.Model):
     """The answer to a POST with an `Idempotency-Key`, for whoever sends it again.
 
-    It may hold health data, so only its caller sees it and it is removed after a day: see `forget_expired_answers` in
-    the migration. Neither the key nor the request is kept, only hashes of them that need SECRET_KEY.
+    It may hold health data, so only its caller sees it and it is removed after a day: see `ExpiredRecordsTrigger`.
+    Neither the key nor the request is kept, only hashes of them that need SECRET_KEY.
     """
 
     LIFETIME = timedelta(hours=24)
@@ -23,6 +25,9 @@ class IdempotencyRecord(models.Model):
     headers = models.JSONField(default=dict)
     body = models.TextField(blank=True)
     expires_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        triggers = [ExpiredRecordsTrigger()]
 
     def __str__(self) -> str:
         return self.digest

@@ -5,8 +5,7 @@ from typing import Any
 
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
-from django.db.models import F, QuerySet
-from django.utils import timezone
+from django.db.models import QuerySet
 from rest_framework import serializers
 
 from healthcare.api.conditional_requests import lost
@@ -26,7 +25,7 @@ class IdField(serializers.PrimaryKeyRelatedField):
 
 
 class RecordSerializer(ModelSerializer):
-    """Writes only what changes: two PATCHes of different fields both survive. A change counts the version up.
+    """Writes only what changes: two PATCHes of different fields both survive.
 
     Of a list and of one record it answers what `?fields=` and `?include=` ask for.
     """
@@ -58,11 +57,11 @@ class RecordSerializer(ModelSerializer):
         changes = {field: value for field, value in validated_data.items() if getattr(instance, field) != value}
         if not changes:
             return instance
-        changes["updated_at"] = timezone.now()
-        if not self.changeable(instance.row()).update(**changes, version=F("version") + 1):
+        stamps = self.changeable(instance.row()).update_returning(changes, "version", "updated_at")
+        if stamps is None:
             raise lost(instance)
-        # What was read for a change is locked, so this is how the row stands now.
-        for field, value in {**changes, "version": instance.version + 1}.items():
+        # The row was locked when it was read, so its other columns have not changed since.
+        for field, value in {**changes, **stamps}.items():
             setattr(instance, field, value)
         return instance
 

@@ -10,7 +10,6 @@ from typing import Any
 from django.db import connection
 from django.db.models import DateTimeField, F, Field, Func, Model, QuerySet
 from django.db.models.expressions import RawSQL
-from django.db.models.functions import Greatest
 from django.db.models.signals import post_init, post_save, pre_init, pre_save
 from django.db.models.sql import UpdateQuery
 
@@ -122,8 +121,6 @@ def compile_change(
     table = scope.model._meta
     columns = [table.get_field(name) for name in fields]
     values: dict[str, Any] = {field.name: RawSQL(cast(field), [Given(field.attname)]) for field in columns}  # noqa: S611
-    # By the clock after whatever was waited for, and never back.
-    values |= {"updated_at": Greatest(CLOCK, F("updated_at")), "version": F("version") + 1}
     query = scope.filter(pk=KEY).order_by().query.chain(UpdateQuery)
     query.add_update_values(values)  # type: ignore[attr-defined]
     update, parameters = query.get_compiler(connection=connection).as_sql()

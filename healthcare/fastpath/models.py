@@ -4,8 +4,8 @@ from django.db import models
 
 
 class TableVersion(models.Model):
-    """Names the state of a whole table: another one as soon as a change of it is committed. Kept by a trigger, see
-    `KeepVersion`. Random, since a count would come again after a restore from a backup."""
+    """The version of a table: each transaction that changes a row gives it a new one as it commits (see
+    `TableVersionTrigger`). Random, because a counter would repeat values after a restore from a backup."""
 
     table = models.CharField(max_length=63, primary_key=True)
     version = models.UUIDField()

@@ -35,7 +35,7 @@ BEGIN
     PERFORM FROM doctors_doctor d JOIN mappings_mapping m ON m.doctor_id = d.id
     WHERE m.patient_id = NEW.id AND m.ended_at IS NULL ORDER BY d.id FOR NO KEY UPDATE OF d;
     UPDATE mappings_mapping m
-    SET ended_at = greatest(d.deleted_at, m.started_at), updated_at = now(), version = m.version + 1
+    SET ended_at = greatest(d.deleted_at, m.started_at)
     FROM doctors_doctor d
     WHERE d.id = m.doctor_id AND m.patient_id = NEW.id AND m.ended_at IS NULL AND d.deleted_at IS NOT NULL;
     RETURN NULL;
