@@ -6,17 +6,19 @@ from doctors.models import Doctor
 from healthcare.api.schema import example
 from healthcare.api.serializers import RecordSerializer
 
+EXAMPLE_DOCTOR = {
+    "id": 1, "name": "Dr. Meera Rao", "specialization": "Cardiology", "license_number": "", "phone": "", "email": "",
+    "hospital": "City Hospital", "experience_years": None, "version": 1, "created_at": "2026-11-22T09:30:00Z",
+    "updated_at": "2026-11-22T09:30:00Z",
+}  # fmt: skip
+
 
 @extend_schema_serializer(
     examples=example(
         request={"name": "Dr. Meera Rao", "specialization": "Cardiology", "hospital": "City Hospital"},
-        response={
-            "id": 1, "name": "Dr. Meera Rao", "specialization": "Cardiology", "license_number": "", "phone": "",
-            "email": "", "hospital": "City Hospital", "experience_years": None, "version": 1,
-            "created_at": "2026-11-22T09:30:00Z", "updated_at": "2026-11-22T09:30:00Z",
-        },
+        response=EXAMPLE_DOCTOR,
     )
-)  # fmt: skip
+)
 class DoctorSerializer(RecordSerializer):
     """A doctor. Only the name is required; what is not known stays empty."""
 

@@ -7,14 +7,14 @@ from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
 from doctors.models import Doctor
-from doctors.serializers import DoctorSerializer
+from doctors.serializers import EXAMPLE_DOCTOR, DoctorSerializer
 from healthcare.api.fields import WholeNumberField
 from healthcare.api.schema import example
 from healthcare.api.serializers import IdField, RecordSerializer
 from healthcare.ownership import RecordQuerySet
 from mappings.models import Mapping
 from patients.models import Patient
-from patients.serializers import PatientSerializer
+from patients.serializers import EXAMPLE_PATIENT, PatientSerializer
 
 LARGEST_ID = 2**63 - 1
 
@@ -82,15 +82,7 @@ class MappingChangeSerializer(MappingSerializer):
         return rows  # what is on record of a past one is corrected, too
 
 
-@extend_schema_serializer(
-    examples=example(
-        response={
-            "id": 1, "name": "Dr. Meera Rao", "specialization": "Cardiology", "license_number": "", "phone": "",
-            "email": "", "hospital": "City Hospital", "experience_years": None, "version": 1,
-            "created_at": "2026-11-22T09:30:00Z", "updated_at": "2026-11-22T09:30:00Z", "mapping": 1,
-        },
-    )
-)  # fmt: skip
+@extend_schema_serializer(examples=example(response=EXAMPLE_DOCTOR | {"mapping": 1}))
 class PatientDoctorSerializer(DoctorSerializer):
     """The doctor of an assignment, with the `mapping` id that `DELETE /api/mappings/<id>/` takes."""
 
@@ -100,15 +92,7 @@ class PatientDoctorSerializer(DoctorSerializer):
         fields = [*DoctorSerializer.Meta.fields, "mapping"]
 
 
-@extend_schema_serializer(
-    examples=example(
-        response={
-            "id": 1, "name": "John Smith", "age": 34, "gender": "M", "birth_date": None, "birth_year": 1992,
-            "deceased": False, "identifier": "", "phone": "", "email": "", "address": "Bengaluru", "version": 1,
-            "created_by": 1, "created_at": "2026-11-22T09:30:00Z", "updated_at": "2026-11-22T09:30:00Z", "mapping": 1,
-        },
-    )
-)  # fmt: skip
+@extend_schema_serializer(examples=example(response=EXAMPLE_PATIENT | {"mapping": 1}))
 class DoctorPatientSerializer(PatientSerializer):
     """The patient of an assignment, with the `mapping` id that `DELETE /api/mappings/<id>/` takes."""
 

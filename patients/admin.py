@@ -5,38 +5,36 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from django.contrib import admin
-from django.core.exceptions import ValidationError
 from django.http import HttpRequest
-from django.utils import timezone
 
 from accounts.admin import ReadOnlyAdmin
 from audit.admin import ReadsRecordedAdmin
 from healthcare.admin import RecordAdmin, StateFilter
 from healthcare.edit_conflicts import ConflictCheckingForm
-from patients.models import OLDEST, ErasureReceipt, Patient
+from patients.birth import Birth, resolve_birth_year, validate_birth_date, validate_birth_year
+from patients.models import ErasureReceipt, Patient
 
 
 class PatientForm(ConflictCheckingForm):
-    """The year of birth follows the date, unless it is changed too: then they have to agree."""
+    """The year of birth follows the date of birth. A year that is changed too has to agree with it."""
 
     def clean_birth_date(self) -> datetime.date | None:
-        day: datetime.date | None = self.cleaned_data["birth_date"]
-        today = timezone.localdate()
-        if day and not datetime.date(today.year - OLDEST, 1, 1) <= day <= today:
-            raise ValidationError(f"Enter a day of the last {OLDEST} years.")
-        return day
+        date: datetime.date | None = self.cleaned_data["birth_date"]
+        validate_birth_date(date)
+        return date
 
     def clean_birth_year(self) -> int | None:
         year: int | None = self.cleaned_data["birth_year"]
-        today = timezone.localdate()
-        if year is not None and not today.year - OLDEST <= year <= today.year:
-            raise ValidationError(f"Enter a year of the last {OLDEST} years.")
+        validate_birth_year(year)
         return year
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean()
-        if cleaned.get("birth_date") and "birth_year" in cleaned and "birth_year" not in self.changed_data:
-            cleaned["birth_year"] = cleaned["birth_date"].year
+        if {"birth_date", "birth_year"} <= cleaned.keys():
+            date, year = cleaned["birth_date"], cleaned["birth_year"]
+            follows = date is not None and "birth_year" not in self.changed_data
+            stated = {"birth_date": date} if follows else {"birth_date": date, "birth_year": year}
+            cleaned["birth_year"] = resolve_birth_year(stated, Birth)  # the form states both: nothing stored decides
         return cleaned
 
 

@@ -1,16 +1,15 @@
 """What the list of patients can be narrowed by."""
 
-import datetime
 from typing import Any
 
 import django_filters
 from django import forms
-from django.db.models import Q, QuerySet
-from django.utils import timezone
+from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema_field
 
 from healthcare.api.filters import DayFilter, TextFilter, TimeFilter, WholeNumberFilter
-from patients.models import OLDEST, Gender, gender_code
+from patients.birth import MAXIMUM_AGE, at_least_this_old
+from patients.models import Gender, gender_code
 
 
 class GenderChoice(forms.ChoiceField):
@@ -27,8 +26,8 @@ class PatientFilter(django_filters.FilterSet):
     gender = GenderFilter(choices=Gender.choices, label="As it is written in a patient.")
     birth_date_after = DayFilter(field_name="birth_date", lookup_expr="gte", label="Born on this day or later.")
     birth_date_before = DayFilter(field_name="birth_date", lookup_expr="lte", label="Born on this day or earlier.")
-    age_min = WholeNumberFilter(method="at_least", min_value=0, max_value=OLDEST, label="At least this age today.")
-    age_max = WholeNumberFilter(method="at_most", min_value=0, max_value=OLDEST, label="At most this age today.")
+    age_min = WholeNumberFilter(method="at_least", min_value=0, max_value=MAXIMUM_AGE, label="At least this age today.")
+    age_max = WholeNumberFilter(method="at_most", min_value=0, max_value=MAXIMUM_AGE, label="At most this age today.")
     identifier = TextFilter(lookup_expr="exact", label="The whole identifier.")
     created_after = TimeFilter(field_name="created_at", lookup_expr="gte", label="Created then or later.")
     created_before = TimeFilter(field_name="created_at", lookup_expr="lte", label="Created then or earlier.")
@@ -36,18 +35,7 @@ class PatientFilter(django_filters.FilterSet):
     updated_before = TimeFilter(field_name="updated_at", lookup_expr="lte", label="Last changed then or earlier.")
 
     def at_least(self, patients: QuerySet, name: str, age: int) -> QuerySet:
-        return patients.filter(born_by(age))
+        return patients.filter(at_least_this_old(age))
 
     def at_most(self, patients: QuerySet, name: str, age: int) -> QuerySet:
-        return patients.filter(~born_by(age + 1), birth_year__isnull=False)
-
-
-def born_by(age: int) -> Q:
-    """Those who have this age today or a higher one, as `Patient.age` counts: by the date, else by the year."""
-    today = timezone.localdate()
-    year = today.year - age
-    try:
-        day = today.replace(year=year)
-    except ValueError:  # the 29th of February
-        day = datetime.date(year, 2, 28)
-    return Q(birth_date__lte=day) | Q(birth_date=None, birth_year__lte=year)
+        return patients.filter(~at_least_this_old(age + 1), birth_year__isnull=False)

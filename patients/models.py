@@ -13,8 +13,7 @@ from audit.history import Event, remember
 from healthcare.model_fields import NameField, PhoneField, one_visible_line
 from healthcare.ownership import OwnedModel, OwnedQuerySet, derived
 from healthcare.search.index import searchable
-
-OLDEST = 150  # years; nobody has lived longer
+from patients.birth import AGE_SQL, age_on
 
 
 class Gender(models.TextChoices):
@@ -46,8 +45,6 @@ class Patient(OwnedModel):
 
     name = NameField()
     gender = models.CharField(max_length=1, choices=Gender.choices, default=Gender.UNKNOWN)
-    # An age goes stale, so the birth is kept: the date when it is known, else the year that the stated age gives
-    # (a FHIR partial date). With a date the year repeats it, so that one column finds people by age.
     birth_date = models.DateField(null=True, blank=True)
     birth_year = models.PositiveSmallIntegerField(
         null=True, blank=True, validators=[MinValueValidator(1850), MaxValueValidator(9999)]
@@ -109,21 +106,10 @@ class Patient(OwnedModel):
         if self.birth_date:
             self.birth_year = self.birth_date.year
 
-    @derived("""(CASE
-        WHEN birth_date IS NOT NULL THEN greatest(0, date_part('year', age({today}, birth_date)))
-        WHEN birth_year IS NOT NULL THEN greatest(0, date_part('year', {today}) - birth_year)
-    END)::int""")
+    @derived(AGE_SQL)
     def age(self) -> int | None:
-        """Whole years today; exact with a birth date, within one year with a birth year alone."""
+        """Whole years today: see `birth.age_on`."""
         return age_on(timezone.localdate(), self.birth_date, self.birth_year)
-
-
-def age_on(day: datetime.date, birth_date: datetime.date | None, birth_year: int | None) -> int | None:
-    """Whole years lived on that day, never below 0."""
-    if birth_date:
-        before_birthday = (day.month, day.day) < (birth_date.month, birth_date.day)
-        return max(0, day.year - birth_date.year - before_birthday)
-    return None if birth_year is None else max(0, day.year - birth_year)
 
 
 class PatientMergeQuerySet(OwnedQuerySet):

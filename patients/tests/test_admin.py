@@ -106,7 +106,7 @@ def test_the_year_of_birth_follows_the_date(admin: AdminClient, alice: User):
         ({"name": "\u200b"}, {"name": ["Enter one line of visible text."]}),
         (
             {"birth_date": "1990-05-01", "birth_year": "1991"},
-            {"__all__": ["The birth year is not the year of the birth date."]},
+            {"birth_year": ["This contradicts the date or the year of birth."]},
         ),
         ({"birth_date": "yesterday"}, {"birth_date": ["Enter a valid date."]}),
         ({"birth_date": "1700-01-01"}, {"birth_date": ["Enter a day of the last 150 years."]}),

@@ -8,7 +8,8 @@ import pytest
 from django.utils import timezone
 
 from conftest import LoggedInClient
-from patients.models import age_on
+from patients.birth import age_on
+from patients.serializers import PatientSerializer
 
 Travel = Callable[[str], None]
 
@@ -116,3 +117,26 @@ def test_a_change_never_loses_a_known_date_by_an_age(
 
 def test_an_age_is_never_negative() -> None:
     assert age_on(datetime.date(2026, 1, 1), None, 2027) == 0
+
+
+class UnreadPatient:
+    """Stands for a patient on record; whoever reads one of its fields fails the test."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"{name} was read.")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"name": "Y"}, {"birth_date": "1992-03-14"}, {"birth_date": "1992-03-14", "birth_year": 1992},
+     {"birth_date": None, "birth_year": 1990}, {"birth_date": None, "age": 34}],
+)  # fmt: skip
+def test_a_patch_whose_body_decides_does_not_read_the_patient(body: dict[str, Any]) -> None:
+    patch = PatientSerializer(UnreadPatient(), data=body, partial=True)
+    assert patch.is_valid(), patch.errors
+
+
+@pytest.mark.parametrize("body", [{"age": 34}, {"birth_year": 1992}, {"birth_date": None}])
+def test_a_patch_that_leaves_the_birth_open_reads_the_patient(body: dict[str, Any]) -> None:
+    with pytest.raises(AssertionError, match="birth_date was read"):
+        PatientSerializer(UnreadPatient(), data=body, partial=True).is_valid()
