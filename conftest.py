@@ -1,5 +1,6 @@
 """The cast of the tests: alice owns records, bob is an outsider, staff works in the admin."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -11,9 +12,11 @@ from psycopg2.errors import InFailedSqlTransaction
 from rest_framework import test
 from rest_framework.test import APIClient
 
+import healthcare.settings
 from accounts.models import LoginSession, User
 from accounts.tokens import issue_token_pair
 from healthcare.fastpath import frames
+from healthcare.tests import database_flush
 from healthcare.tests.served import ServedHandler
 
 PASSWORD = "StrongPass123"
@@ -38,7 +41,16 @@ def leave_the_wall() -> Iterator[None]:
 
 test.ForceAuthClientHandler = ServedHandler  # type: ignore[misc]
 setting_changed.connect(lambda **_: frames.forget(), weak=False)
+database_flush.install()
+# Programs that tests start run with the project's own settings; `live.serving` says otherwise.
+os.environ["DJANGO_SETTINGS_MODULE"] = "healthcare.settings"
 pytest_plugins = ["healthcare.tests.live"]
+
+
+@pytest.fixture
+def configured_hashers(settings: Any) -> None:
+    """The password hashing of `healthcare.settings` in place of the cheap one of `healthcare.tests.settings`."""
+    settings.PASSWORD_HASHERS = healthcare.settings.PASSWORD_HASHERS
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ class CheaperHasher(Argon2idHasher):
     memory_cost = 8  # KiB
 
 
-def test_a_password_hashed_anew_ends_no_session(alice: User):
+def test_a_password_hashed_anew_ends_no_session(alice: User, configured_hashers: None):
     """When the parameters have grown, the next login hashes the same password with the new ones."""
     alice.password = CheaperHasher().encode(PASSWORD, "saltsaltsalt")
     alice.save(update_fields=["password"])

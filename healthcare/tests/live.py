@@ -113,16 +113,24 @@ def serving(
     application: str = "healthcare.wsgi:application",
     *options: str,
     output: Path | None = None,
+    migrated: bool = False,
     **settings_of_it: str,
 ) -> Iterator[LiveServer]:
-    """Migrate that database and serve it until the block ends. The options are granian's.
+    """Migrate that database, unless it is `migrated`, and serve it until the block ends. The options are granian's.
 
     What the server prints goes to the file `output` when there is one.
     """
-    environment = {**os.environ, "DATABASE_URL": database_url, "THROTTLE_SCALE": "1000000", **settings_of_it}
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "healthcare.tests.settings",
+        "DATABASE_URL": database_url,
+        "THROTTLE_SCALE": "1000000",
+        **settings_of_it,
+    }
     port = free_port()
-    manage = [sys.executable, "-m", "django", "migrate", "--verbosity", "0"]
-    subprocess.run(manage, check=True, cwd=settings.BASE_DIR, env=environment)
+    if not migrated:
+        manage = [sys.executable, "-m", "django", "migrate", "--verbosity", "0"]
+        subprocess.run(manage, check=True, cwd=settings.BASE_DIR, env=environment)
     command = [sys.executable, "-m", "granian", *SERVER, "--host", "127.0.0.1", "--port", str(port), *options]
     with output.open("wb") if output else nullcontext() as log:
         process = subprocess.Popen(
@@ -137,10 +145,11 @@ def serving(
 
 
 @contextmanager
-def own_database(owner: str = "") -> Iterator[str]:
-    """The name of a new, empty database beside the tests' own; dropped at the end."""
+def own_database(owner: str = "", template: str = "") -> Iterator[str]:
+    """The name of a new database beside the tests' own, empty or a copy of the template; dropped at the end."""
     name, admin = f"live_{uuid.uuid4().hex[:12]}", admin_connection()
-    admin.cursor().execute(f"CREATE DATABASE {name}" + (f" OWNER {owner}" if owner else ""))
+    options = (f" TEMPLATE {template}" if template else "") + (f" OWNER {owner}" if owner else "")
+    admin.cursor().execute(f"CREATE DATABASE {name}{options}")
     try:
         yield name
     finally:
@@ -152,7 +161,9 @@ def own_database(owner: str = "") -> Iterator[str]:
 def live_server_process(django_db_setup: None, django_db_blocker: Any) -> Iterator[LiveServer]:
     with django_db_blocker.unblock():
         connection.ensure_connection()  # starts PostgreSQL where no test before has needed it
-        with own_database() as name, serving(url_of(name)) as server:
+        connection.close()  # a template must have no session
+        tests_database = connection.ops.quote_name(str(connection.settings_dict["NAME"]))
+        with own_database(template=tests_database) as name, serving(url_of(name), migrated=True) as server:
             django_db_blocker.block()
             yield server
             django_db_blocker.unblock()

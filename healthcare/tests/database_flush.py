@@ -1,0 +1,46 @@
+"""A fast flush after tests that commit: Django's truncates every table and sends post_migrate, which takes 0.2 s."""
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+from django.db import connection, transaction
+from django.test import TransactionTestCase
+
+# Migrations fill them, and no test of ours changes them.
+LEFT_ALONE = {"django_content_type", "auth_permission"}
+SUPERUSER = "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
+
+
+@lru_cache
+def flushed_tables(database: str) -> tuple[str, ...]:
+    """The tables that Django's flush would empty, without LEFT_ALONE."""
+    existing = connection.introspection.django_table_names(only_existing=True, include_views=False)
+    return tuple(sorted({*existing} - LEFT_ALONE))
+
+
+def flush_database() -> None:
+    """Delete every row of the models' tables. Sequences go on, as after Django's flush."""
+    quote = connection.ops.quote_name
+    tables = [quote(table) for table in flushed_tables(str(connection.settings_dict["NAME"]))]
+    filled = " UNION ALL ".join(f"SELECT %s WHERE EXISTS (SELECT FROM {table})" for table in tables)  # noqa: S608
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(filled, tables)
+        found = [table for (table,) in cursor.fetchall()]
+        if found:
+            cursor.execute(SUPERUSER)
+            cursor.execute(delete(found) if cursor.fetchone()[0] else f"TRUNCATE {', '.join(found)} CASCADE")
+
+
+def delete(tables: Iterable[str]) -> str:
+    """Deletes without triggers, so that append-only tables and foreign keys do not refuse. Takes a superuser."""
+    statements = [f"DELETE FROM {table}" for table in tables]  # noqa: S608  (names from the models)
+    return "; ".join(["SET LOCAL session_replication_role = replica", *statements])
+
+
+def install() -> None:
+    """Let every transactional test end with `flush_database`."""
+
+    def tear_down(_: TransactionTestCase) -> None:
+        flush_database()
+
+    TransactionTestCase._fixture_teardown = tear_down  # type: ignore[attr-defined, method-assign]
