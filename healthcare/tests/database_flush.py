@@ -43,4 +43,4 @@ def install() -> None:
     def tear_down(_: TransactionTestCase) -> None:
         flush_database()
 
-    TransactionTestCase._fixture_teardown = tear_down  # type: ignore[attr-defined, method-assign]
+    TransactionTestCase._fixture_teardown = tear_down  # type: ignore[attr-defined]
