@@ -20,16 +20,33 @@ WHERE patient.created_by_id = (SELECT nullif(current_setting('app.user_id', true
 GRANT SELECT ON audit_patientaccess TO healthcare_api;
 """
 
+# A patient is merged into another patient of the same owner. SECURITY DEFINER: a policy that queries its own table with
+# the caller's rights recurses without end.
+IS_OWN_PATIENT = """
+CREATE FUNCTION is_own_patient(patient bigint) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT EXISTS (
+        SELECT FROM patients_patient
+        WHERE id = patient AND created_by_id = (SELECT nullif(current_setting('app.user_id', true), '')::bigint)
+    );
+$$;
+"""
+
 
 class Migration(migrations.Migration):
     dependencies = [("patients", "0001_initial"), ("audit", "0002_row_level_security"), ("rls", "0001_role"), ("search", "0001_initial")]
     operations = [
+        migrations.RunSQL(IS_OWN_PATIENT, "DROP FUNCTION is_own_patient"),
         RowSecurity(
             "Patient",
             """
             ALTER TABLE patients_patient ENABLE ROW LEVEL SECURITY;
             CREATE POLICY own ON patients_patient TO healthcare_api
-                USING (created_by_id = (SELECT nullif(current_setting('app.user_id', true), '')::bigint));
+                USING (created_by_id = (SELECT nullif(current_setting('app.user_id', true), '')::bigint))
+                WITH CHECK (
+                    created_by_id = (SELECT nullif(current_setting('app.user_id', true), '')::bigint)
+                    AND (merged_into_id IS NULL OR is_own_patient(merged_into_id))
+                );
             GRANT SELECT, INSERT, UPDATE ON patients_patient TO healthcare_api;
             ALTER TABLE patients_patient ALTER COLUMN created_by_id SET (n_distinct = 100);
             """,
