@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""The project's command line. On a fresh machine it makes .venv first and goes on in it."""
+"""The project's command line. On the first run it creates .venv and re-executes itself there."""
 
 import os
 import sys
 
+# Every Python 3 must be able to parse this file, also those it refuses: no syntax newer than Python 3.0.
+
 
 def main() -> None:
-    # This file must be readable to every Python 3, also to those it refuses: nothing newer than Python 3.0.
     if sys.version_info < (3, 11):  # noqa: UP036
         sys.exit("manage.py: Python 3.11 or newer is needed, and this is %d.%d; try python3.11." % sys.version_info[:2])  # noqa: UP031
     from healthcare import first_run
@@ -23,16 +24,18 @@ def main() -> None:
 
 
 def prepare_command() -> None:
-    """What must be there before Django reads the settings."""
+    """Set up what the command needs before Django reads the settings."""
     from healthcare import first_run
 
     command, arguments = sys.argv[1:2], sys.argv[2:]
+    if command:
+        os.environ["PGAPPNAME"] = "manage.py %s" % command[0]  # noqa: UP031
     if command == ["serve"] and not {"-h", "--help"}.intersection(arguments):
         first_run.write_env_file()
     if command == ["test"]:
         import healthcare.tests.pytest_environment  # noqa: F401 (tests bring their settings and need no .env)
 
-        sys.argv.insert(2, "--")  # everything after it is pytest's
+        sys.argv.insert(2, "--")  # pass all arguments after it to pytest
 
 
 def run_command() -> None:
@@ -43,16 +46,16 @@ def run_command() -> None:
 
     try:
         if sys.argv[1:2] not in ([], ["help"], ["--help"], ["version"], ["--version"]):
-            settings.INSTALLED_APPS  # noqa: B018 (some commands would go on without settings)
+            settings.INSTALLED_APPS  # noqa: B018 (some commands would continue without settings)
         execute_from_command_line(sys.argv)
     except ImproperlyConfigured as error:
         sys.exit("manage.py: %s" % error)  # noqa: UP031
     except OperationalError as error:
-        sys.exit("manage.py: %s" % explain(error))  # noqa: UP031
+        sys.exit("manage.py: %s" % describe_connection_failure(error))  # noqa: UP031
 
 
-def explain(error: Exception) -> str:
-    """One sentence for a database that cannot be reached; every other error of it is raised again."""
+def describe_connection_failure(error: Exception) -> str:
+    """Return one sentence if the database cannot be reached. Raise every other error again."""
     from django.db import connection
 
     from healthcare.embedded.base import EmbeddedOperationalError
@@ -60,7 +63,7 @@ def explain(error: Exception) -> str:
     if isinstance(error, EmbeddedOperationalError):
         return str(error)
     if getattr(error.__cause__, "pgcode", None):
-        raise error  # the server answered: this is a fault of ours
+        raise error  # the server answered: the query is at fault, not the connection
     first_line = (str(error).strip().splitlines() or ["no answer"])[0]
     password = connection.settings_dict["PASSWORD"]
     if password:

@@ -1,4 +1,4 @@
-"""The project as an app: its own commands, templates and admin site."""
+"""The project as an app, with its management commands, templates and admin site."""
 
 from django.apps import AppConfig
 from django.contrib.admin.apps import AdminConfig as DjangoAdminConfig

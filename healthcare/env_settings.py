@@ -1,8 +1,6 @@
-"""Strict reading of environment variables: a value that cannot be understood stops the start with one sentence."""
+"""Strict parsing of environment variables: an invalid value raises ImproperlyConfigured with one sentence."""
 
 import os
-import sys
-from pathlib import Path
 from typing import Any
 
 import dj_database_url
@@ -15,15 +13,15 @@ FALSE = {"false", "0", "no", "off"}
 
 
 def text(name: str, default: str = "") -> str:
-    """The variable without surrounding blanks; an empty one counts as unset."""
+    """Return the variable without surrounding whitespace. An empty one counts as unset."""
     return os.environ.get(name, "").strip() or default
 
 
 def key(name: str) -> str:
-    """A secret that signs; empty when it is left out."""
+    """Return a signing key, or an empty string if it is unset."""
     value = text(name)
     if value and len(value) < 32:
-        raise ImproperlyConfigured(f"{name} is too short; give it at least 32 random characters or leave it out.")
+        raise ImproperlyConfigured(f"{name} is too short; give it at least 32 random characters or unset it.")
     return value
 
 
@@ -69,12 +67,12 @@ def whole(name: str, default: int, least: int, most: int) -> int:
 
 
 def names(name: str, default: str = "") -> list[str]:
-    """A comma-separated list."""
+    """Parse a comma-separated list."""
     return [part.strip() for part in text(name, default).split(",") if part.strip()]
 
 
 def origins(name: str) -> list[str]:
-    """Web origins (RFC 6454), comma-separated: scheme, host and port, no path."""
+    """Parse comma-separated web origins (RFC 6454): scheme, host and port, no path."""
     found = names(name)
     for origin in found:
         scheme, separator, host = origin.partition("://")
@@ -85,29 +83,23 @@ def origins(name: str) -> list[str]:
     return found
 
 
-def program() -> str:
-    """What PostgreSQL, and with it the history of a change, calls this process: the command, or `healthcare`."""
-    path = Path(sys.argv[0])
-    command = path.name == "manage.py" or path.stem == "django-admin" or path.parent.name == "django"
-    return f"manage.py {sys.argv[1]}" if command and len(sys.argv) > 1 else "healthcare"
-
-
 def database(name: str) -> dict[str, Any]:
-    """Django's settings of one PostgreSQL: the embedded one unless the variable holds a URL."""
+    """Return Django's settings for the PostgreSQL that the variable names, by default the embedded one."""
     url = text(name, "embedded:")
-    good = f"write {name}=postgres://user:password@host:5432/healthcare, or leave it out for the embedded PostgreSQL"
+    advice = f"write {name}=postgres://user:password@host:5432/healthcare, or unset it for the embedded PostgreSQL"
     if url.partition(":")[0] not in {"postgres", "postgresql", "embedded"}:
-        raise ImproperlyConfigured(f"{name} is not the URL of a PostgreSQL, the only database supported; {good}.")
+        raise ImproperlyConfigured(f"{name} is not the URL of a PostgreSQL, the only database supported; {advice}.")
     try:
         config: dict[str, Any] = {
-            # Cursors on the server do not survive PgBouncer's transaction pooling.
+            # Server-side cursors do not survive PgBouncer's transaction pooling.
             **dj_database_url.parse(url, conn_max_age=600, conn_health_checks=True, disable_server_side_cursors=True)
         }
     except ValueError as error:
-        raise ImproperlyConfigured(f"{name} cannot be read (are special characters %-encoded?); {good}.") from error
+        raise ImproperlyConfigured(f"{name} cannot be read (are special characters %-encoded?); {advice}.") from error
     if not config["NAME"]:
-        raise ImproperlyConfigured(f"{name} names no database; {good}.")
+        raise ImproperlyConfigured(f"{name} names no database; {advice}.")
     options: dict[str, Any] = config.setdefault("OPTIONS", {})
     options.setdefault("connect_timeout", 5)  # seconds
-    options.setdefault("application_name", program())
+    # History records it for changes that come from outside the API. manage.py sets it to the command.
+    options.setdefault("application_name", text("PGAPPNAME", "healthcare"))
     return config | {"ATOMIC_REQUESTS": True}

@@ -1,6 +1,6 @@
-"""What is no API: the landing page, the documentation and the two health checks. Read-only, open to anyone.
+"""Pages outside the API: the landing page, the documentation and the two health checks. Read-only and public.
 
-No page is one transaction, as API calls are: all but /readyz must answer while the database is away.
+They do not run in a transaction as API requests do: all but /readyz must answer while the database is unreachable.
 """
 
 from collections.abc import Callable
@@ -28,14 +28,14 @@ API_LINKS = {
 }
 
 
-def page(view: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
-    # Exempt from the CSRF check, whose 403 would come before the 405 of an unsafe method.
+def public_page(view: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    # Exempt from the CSRF check: its 403 would come before the 405 of an unsafe method.
     return csrf_exempt(transaction.non_atomic_requests(require_safe(view)))
 
 
-@page
+@public_page
 def landing(request: HttpRequest) -> HttpResponse:
-    """A page for browsers; for every other client the links as JSON."""
+    """Return a page to browsers, and the links as JSON to every other client."""
     response: HttpResponse
     if request.get_preferred_type(["application/json", "text/html"]) == "text/html":
         response = HttpResponse(render_to_string("healthcare/landing.html"))
@@ -47,21 +47,21 @@ def landing(request: HttpRequest) -> HttpResponse:
     return response
 
 
-@page
+@public_page
 def docs(request: HttpRequest) -> HttpResponse:
-    """Swagger UI, from local files."""
+    """Swagger UI from local files."""
     return HttpResponse(render_to_string("healthcare/docs.html"))
 
 
-@page
+@public_page
 def healthz(request: HttpRequest) -> HttpResponse:
-    """Whether this process is alive; asks nothing of the database."""
+    """Report that this process is alive, without a query."""
     return JsonResponse({"status": "ok"})
 
 
-@page
+@public_page
 def readyz(request: HttpRequest) -> HttpResponse:
-    """Whether this process can serve: the database answers and every migration is applied. Else 503."""
+    """Report whether the database answers and every migration is applied, else 503."""
     applied = MigrationRecorder(connection).applied_migrations()
     if not required_migrations() <= applied.keys():
         detail = "The database lacks migrations; run `python3 manage.py migrate`."
@@ -71,5 +71,5 @@ def readyz(request: HttpRequest) -> HttpResponse:
 
 @cache
 def required_migrations() -> set[tuple[str, str]]:
-    """Every migration of the code, as (app, name). Read once: it cannot change in a running process."""
+    """Return every migration of the code as (app, name). Cached: it cannot change in a running process."""
     return {*MigrationLoader(None).disk_migrations}

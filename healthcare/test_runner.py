@@ -1,4 +1,4 @@
-"""`manage.py test`: pytest behind Django's TEST_RUNNER."""
+"""Runs pytest as Django's TEST_RUNNER, for `manage.py test`."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 
 class PytestRunner:
-    """Replaces this process by pytest, whose exit status is then the command's; `manage.py` hands every argument on."""
+    """Replaces this process by pytest, so that the command has its exit status. manage.py passes all arguments on."""
 
     def __init__(self, **options: Any) -> None:
         pass

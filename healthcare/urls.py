@@ -1,4 +1,4 @@
-"""Every path of the project. The domains' own paths are in their rooms."""
+"""Every path of the project. Each domain has its own in `urls.py` of its app."""
 
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path

@@ -1,4 +1,4 @@
-"""granian, the WSGI server behind `manage.py serve`: its address, its settings and its workers."""
+"""granian, the WSGI server of `manage.py serve`: its address, settings and workers."""
 
 import http.client
 import multiprocessing
@@ -13,20 +13,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-THREADS = 4  # per worker; each holds one database connection
-KILL_TIMEOUT = 10  # seconds a worker has to answer what is in flight
-HEADER_TIMEOUT = 15_000  # milliseconds to send a request's head
-BUFFER = 64 * 1024  # bytes of a request's head
-BACKLOG = 1024  # connections the kernel keeps waiting
+THREADS_PER_WORKER = 4  # each has one database connection
+KILL_TIMEOUT = 10  # seconds for a worker to finish the requests in flight
+HEADER_TIMEOUT = 15_000  # milliseconds for a client to send the request line and headers
+MAX_HEADER_BYTES = 64 * 1024  # of the request line and headers
+BACKLOG = 1024  # connections that the kernel queues
 
 
 class AddressError(Exception):
-    """The address cannot be listened on; the text is one sentence."""
+    """The server cannot listen on the address. The text is one sentence."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where to listen, by number: "127.0.0.1" or "::1"."""
+    """An IP address and a port to listen on."""
 
     host: str
     port: int
@@ -37,7 +37,7 @@ class Address:
 
     @property
     def reachable_host(self) -> str:
-        """A host that a client on this machine can use."""
+        """The host that a client on this machine connects to."""
         return {"0.0.0.0": "localhost", "::": "localhost"}.get(self.host, self.host)  # noqa: S104
 
     @property
@@ -47,7 +47,7 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """From "8000", "0.0.0.0:8000", "[::1]:8000" or "localhost:8000". Raises AddressError."""
+    """Parse "8000", "0.0.0.0:8000", "[::1]:8000" or "localhost:8000". Raises AddressError."""
     host, _, port = text.rpartition(":")
     host = host or "127.0.0.1"
     example = "write 127.0.0.1:8000, [::1]:8000 or 8000, for example"
@@ -63,34 +63,36 @@ def parse_address(text: str) -> Address:
     return Address(str(found[0][4][0]), int(port))
 
 
-def reserve(address: Address) -> socket.socket:
-    """Bind the address, so that no second server takes it while this one gets ready. Raises AddressError.
+def reserve_address(address: Address) -> socket.socket:
+    """Bind the address, so that a second server cannot take it while this one starts. Raises AddressError.
 
-    granian shares a port by SO_REUSEPORT, with which a second server would silently take half of the requests.
+    granian's workers share a port by SO_REUSEPORT; without this check a second server would get half of the requests.
     """
-    reserved = socket.socket(address.family, socket.SOCK_STREAM)
+    listener = socket.socket(address.family, socket.SOCK_STREAM)
     try:
-        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of an earlier server may linger
+        listener.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # connections of a previous server may be in TIME_WAIT
         if address.family == socket.AF_INET6:
-            reserved.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        reserved.bind((address.host, address.port))
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((address.host, address.port))
     except PermissionError as error:
-        reserved.close()
-        raise AddressError(f"port {address.port} is for root only; choose one from 1024 on.") from error
+        listener.close()
+        raise AddressError(f"port {address.port} needs root; choose one from 1024 on.") from error
     except OSError as error:
-        reserved.close()
+        listener.close()
         reason = (error.strerror or "unknown error").lower()
         raise AddressError(
             f"{address.url} cannot be listened on ({reason}); choose another address or port."
         ) from error
-    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
     if sys.platform == "linux":
-        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # lets granian in, of this account only
-    return reserved
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # lets granian bind too; only this account can
+    return listener
 
 
-def serve(address: Address, workers: int, announce: Callable[[], None]) -> None:
-    """Serve until SIGINT or SIGTERM; what is in flight is answered first."""
+def run_granian(address: Address, workers: int, on_ready: Callable[[], None]) -> None:
+    """Serve until SIGINT or SIGTERM, and finish the requests in flight."""
     from granian.constants import HTTPModes, Interfaces, RuntimeModes
     from granian.http import HTTP1Settings
     from granian.log import LogLevels
@@ -102,41 +104,41 @@ def serve(address: Address, workers: int, announce: Callable[[], None]) -> None:
         port=address.port,
         interface=Interfaces.WSGI,
         workers=workers,
-        blocking_threads=THREADS,
+        blocking_threads=THREADS_PER_WORKER,
         runtime_mode=RuntimeModes.mt,
         http=HTTPModes.http1,
         websockets=False,
         backlog=BACKLOG,
-        http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT, max_buffer_size=BUFFER),
+        http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT, max_buffer_size=MAX_HEADER_BYTES),
         log_level=LogLevels.warning,
         respawn_failed_workers=True,
         workers_kill_timeout=KILL_TIMEOUT,
     )
-    first = multiprocessing.Semaphore(1)
-    server.serve(target_loader=partial(load_application, first, address, announce), wrap_loader=False)
+    unannounced = multiprocessing.Semaphore(1)
+    server.serve(target_loader=partial(load_application, unannounced, address, on_ready), wrap_loader=False)
 
 
-def load_application(first: Any, address: Address, announce: Callable[[], None]) -> Any:
-    """The WSGI application, in a worker; runs there before the first request."""
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    from healthcare.wsgi import application  # takes a moment
+def load_application(unannounced: Any, address: Address, on_ready: Callable[[], None]) -> Any:
+    """Load the WSGI application in a worker process, before its first request."""
+    threading.Thread(target=exit_with_parent, daemon=True).start()
+    from healthcare.wsgi import application  # slow to import
 
-    if first.acquire(block=False):
-        threading.Thread(target=announce_when_answering, args=[address, announce], daemon=True).start()
+    if unannounced.acquire(block=False):
+        threading.Thread(target=call_when_ready, args=[address, on_ready], daemon=True).start()
     return application
 
 
-def end_with_parent() -> None:
-    """A worker whose parent was killed would keep the port and the database for ever."""
+def exit_with_parent() -> None:
+    """Exit if the parent is killed: the worker would otherwise keep the port and the database forever."""
     parent = multiprocessing.parent_process()
     if parent:
         parent.join()
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(KILL_TIMEOUT)
-        os._exit(1)  # it had not come so far as to listen to signals
+        os._exit(1)  # the worker did not handle signals yet
 
 
-def announce_when_answering(address: Address, announce: Callable[[], None]) -> None:
+def call_when_ready(address: Address, on_ready: Callable[[], None]) -> None:
     while True:
         connection = http.client.HTTPConnection(address.reachable_host, address.port, timeout=5)
         try:
@@ -145,7 +147,7 @@ def announce_when_answering(address: Address, announce: Callable[[], None]) -> N
         except OSError:
             time.sleep(0.02)
         else:
-            announce()
+            on_ready()
             return
         finally:
             connection.close()

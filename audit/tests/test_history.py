@@ -170,9 +170,7 @@ def test_a_command_and_psql_are_caught_with_what_the_database_knows(live: LiveSe
     patient = live.call("POST", "/api/patients/", {"name": "Ana"}, tokens["access"]).json["id"]
     live_database.execute("UPDATE patients_patient SET address = 'psql' WHERE id = %s", [patient])
     code = f"from patients.models import Patient; Patient.objects.filter(pk={patient}).update(address='shell')"
-    manage = ["-c", "from django.core.management import execute_from_command_line as run; import sys; run(sys.argv)"]
-    wrapper = "import sys; sys.argv = ['manage.py', *sys.argv[1:]]; " + manage[1]
-    command = [sys.executable, "-c", wrapper, "shell", "--no-imports", "-c", code]
+    command = [sys.executable, "manage.py", "shell", "--no-imports", "-c", code]
     subprocess.run(command, check=True, cwd=settings.BASE_DIR, env={**os.environ, **live.environment})
     live_database.execute(
         "SELECT address, pgh_context FROM patients_patientevent WHERE id = %s ORDER BY pgh_id", [patient]

@@ -1,4 +1,4 @@
-"""The account that owns the server: PostgreSQL refuses to run as root."""
+"""The unprivileged account that runs the server if this process is root: PostgreSQL refuses to run as root."""
 
 import os
 import pwd
@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from healthcare.embedded.failure import EmbeddedError
+from healthcare.embedded.errors import EmbeddedError
 
-UNPRIVILEGED = ("postgres", "nobody")
+FALLBACK_ACCOUNTS = ("postgres", "nobody")
 
 
 @dataclass(frozen=True)
 class Account:
-    """An unprivileged account of this machine."""
+    """An unprivileged account of this machine, by its ids."""
 
     uid: int
     gid: int
 
-    def may_enter(self, folder: Path) -> bool:
-        """Whether every existing part of the path lets the account pass. Parts still to be made will be its own."""
+    def can_enter(self, folder: Path) -> bool:
+        """Whether the account can traverse every existing part of the path. It will own the missing parts."""
         for part in (*reversed(folder.parents), folder):
             try:
                 status = part.stat()
@@ -35,26 +35,26 @@ class Account:
                 return False
         return True
 
-    def take(self, path: Path) -> None:
-        """Give what this process has just made to the account."""
+    def take_ownership(self, path: Path) -> None:
+        """Make the account the owner of a path that this process has just created."""
         os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
     def process_options(self) -> dict[str, Any]:
-        """Keywords for `subprocess` that run a program as the account."""
+        """Keyword arguments of `subprocess` that run a program as the account."""
         return {"user": self.uid, "group": self.gid, "extra_groups": []}
 
 
 def drop_privileges(account: Account) -> None:
-    """Become the account for good."""
+    """Run as the account from now on; a process cannot go back."""
     os.setgroups([])
     os.setgid(account.gid)
     os.setuid(account.uid)
 
 
-def unprivileged(data: Iterable[Path], project: Path) -> Account | None:
-    """The account that PostgreSQL runs under, or None when this process is not root.
+def find_unprivileged_account(data: Iterable[Path], project: Path) -> Account | None:
+    """Return the account that runs PostgreSQL, or None if this process is not root.
 
-    The owner of a data directory that is there already, else the project's owner, else `postgres`, else `nobody`.
+    It is the owner of an existing data directory, else the project's owner, else `postgres`, else `nobody`.
     """
     if os.geteuid() != 0:
         return None
@@ -66,7 +66,7 @@ def unprivileged(data: Iterable[Path], project: Path) -> Account | None:
     if owner and owner.pw_uid != 0:
         return Account(owner.pw_uid, owner.pw_gid)
     names = {entry.pw_name: entry for entry in known.values()}
-    for name in UNPRIVILEGED:
+    for name in FALLBACK_ACCOUNTS:
         if name in names:
             return Account(names[name].pw_uid, names[name].pw_gid)
     raise EmbeddedError(

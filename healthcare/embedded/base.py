@@ -1,7 +1,9 @@
-"""The database backend: Django's own for PostgreSQL, on a server that is started when it does not answer."""
+"""The database backend: Django's PostgreSQL backend on a server that it starts when the connection is refused."""
 
-import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -11,62 +13,67 @@ from django.db.utils import OperationalError
 from healthcare.embedded import probe, server
 from healthcare.embedded.client import DatabaseClient
 from healthcare.embedded.cluster import SUPERUSER
-from healthcare.embedded.failure import EmbeddedError
-from healthcare.embedded.home import PORT, Home, resolve
+from healthcare.embedded.errors import EmbeddedError
+from healthcare.embedded.home import POSTGRES_PORT, Home, resolve_home
 
-# Looks at the migrations that are applied if it can, and only warns if it cannot.
-COMMANDS_THAT_START_NOTHING = {"makemigrations"}
+_start_allowed = ContextVar("start_allowed", default=True)
 
 
 class EmbeddedOperationalError(OperationalError):
-    """The embedded server cannot be used; the text is one sentence for a person."""
+    """The embedded server cannot be used. The text is one sentence for the user."""
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """Connects through the server's socket; the first refused connection starts the server."""
+    """Connects through the server's socket. A refused connection starts the server."""
 
     display_name = "embedded PostgreSQL"
     client_class = DatabaseClient
 
     @property
     def home(self) -> Home:
-        return resolve(Path(self.settings_dict["EMBEDDED_HOME"]))
+        return resolve_home(Path(self.settings_dict["EMBEDDED_HOME"]))
 
     def get_connection_params(self) -> dict[str, Any]:
-        place = {"host": str(self.home.socket_folder), "port": str(PORT), "user": SUPERUSER}
-        return {**super().get_connection_params(), **place}
+        server_params = {"host": str(self.home.socket_folder), "port": str(POSTGRES_PORT), "user": SUPERUSER}
+        return {**super().get_connection_params(), **server_params}
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
-        """Raises EmbeddedOperationalError when the server cannot be started."""
+        """Raises EmbeddedOperationalError if the server cannot be started."""
         try:
-            return self._connect(conn_params)
+            return self._connect_or_start(conn_params)
         except EmbeddedError as error:
             raise EmbeddedOperationalError(str(error)) from error
 
-    def _connect(self, conn_params: dict[str, Any]) -> Any:
-        there = self.home.check_socket_folder()
-        if not may_start() and not (there and probe.accepts(self.home.socket)):
+    def _connect_or_start(self, conn_params: dict[str, Any]) -> Any:
+        has_socket_folder = self.home.check_socket_folder()
+        if not _start_allowed.get() and not (has_socket_folder and probe.accepts_connections(self.home.socket)):
             warnings.filterwarnings("ignore", "Got an error checking a consistent migration history", RuntimeWarning)
             raise EmbeddedError("The embedded PostgreSQL does not run, and this command does not start it.")
-        server.join(self.home)
+        server.attach(self.home)
         try:
             return super().get_new_connection(conn_params)
         except self.Database.OperationalError:
-            if self.home.check_socket_folder() and probe.accepts(self.home.socket):
-                raise  # it answers: the database or the account is the trouble
+            if self.home.check_socket_folder() and probe.accepts_connections(self.home.socket):
+                raise  # the server runs: the error is about the database or the account
         server.ensure_running(self.home)
         return super().get_new_connection(conn_params)
 
 
-def may_start() -> bool:
-    return not COMMANDS_THAT_START_NOTHING.intersection(sys.argv[1:2])
+@contextmanager
+def starting_disabled() -> Iterator[None]:
+    """Let connections fail instead of starting the server, for commands that can do without the database."""
+    token = _start_allowed.set(False)
+    try:
+        yield
+    finally:
+        _start_allowed.reset(token)
 
 
-def stop_if_last() -> None:
-    """Leave every embedded server this process has used; the last user waits until the server has stopped."""
+def release_servers() -> None:
+    """Detach from every embedded server that this process has used. The last client stops the server and waits."""
     from django.db import connections
 
     connections.close_all()
     for connection in connections.all(initialized_only=True):
         if isinstance(connection, DatabaseWrapper):
-            server.leave(connection.home)
+            server.detach(connection.home)

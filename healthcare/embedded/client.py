@@ -9,27 +9,27 @@ from django.db.backends.postgresql.client import DatabaseClient as PostgreSQLCli
 
 from healthcare.embedded import binaries
 from healthcare.embedded.cluster import SUPERUSER
-from healthcare.embedded.failure import EmbeddedError
-from healthcare.embedded.home import PORT, resolve
+from healthcare.embedded.errors import EmbeddedError
+from healthcare.embedded.home import POSTGRES_PORT, resolve_home
 
 
 class DatabaseClient(PostgreSQLClient):
-    """psql of the embedded server, else the one on PATH."""
+    """Run psql of the embedded server's binaries, else psql on PATH."""
 
     @classmethod
     def settings_to_cmd_args_env(
         cls, settings_dict: dict[str, Any], parameters: Iterable[str]
     ) -> tuple[list[str], dict[str, str] | None]:
-        home = resolve(Path(settings_dict["EMBEDDED_HOME"]))
-        place = {"HOST": str(home.socket_folder), "PORT": str(PORT), "USER": SUPERUSER}
-        command, environment = super().settings_to_cmd_args_env({**settings_dict, **place}, list(parameters))
+        home = resolve_home(Path(settings_dict["EMBEDDED_HOME"]))
+        server_settings = {"HOST": str(home.socket_folder), "PORT": str(POSTGRES_PORT), "USER": SUPERUSER}
+        command, environment = super().settings_to_cmd_args_env({**settings_dict, **server_settings}, list(parameters))
         try:
-            bundled = binaries.find().program("psql")
+            psql = binaries.find_binaries().program("psql")
         except EmbeddedError:
             return command, environment
-        return [bundled if os.access(bundled, os.X_OK) else command[0], *command[1:]], environment
+        return [psql if os.access(psql, os.X_OK) else command[0], *command[1:]], environment
 
     def runshell(self, parameters: Iterable[str]) -> None:
-        self.connection.ensure_connection()  # starts the server if need be, and this process stays its user
+        self.connection.ensure_connection()  # starts the server if necessary and counts this process as a client
         self.connection.close()
         super().runshell(parameters)

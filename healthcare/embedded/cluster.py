@@ -1,4 +1,4 @@
-"""The data directory: made once, whole or not at all."""
+"""The data directory (PostgreSQL's "database cluster"), created atomically."""
 
 import os
 import shutil
@@ -7,27 +7,27 @@ import tempfile
 from pathlib import Path
 
 from healthcare.embedded.binaries import Binaries
-from healthcare.embedded.failure import EmbeddedError, from_os_error, from_output
+from healthcare.embedded.errors import EmbeddedError, embedded_error_from_os_error, embedded_error_from_output
 from healthcare.embedded.home import Home
+from healthcare.embedded.url import DATABASE_NAME
 
 SUPERUSER = "postgres"
-DATABASE = "healthcare"
-# The server needs nothing of ours: no PG* variable that would change it, no secret.
-ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C"}
+# PostgreSQL gets no other variables: a PG* variable could change its behaviour, and it needs no secret.
+POSTGRES_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C"}
 
 
-def prepare(home: Home, binaries: Binaries) -> None:
-    """Make the data directory if there is none; refuse one of another major version."""
+def ensure_data_directory(home: Home, binaries: Binaries) -> None:
+    """Create the data directory if there is none. Refuse one of another major version."""
     try:
         if home.data.exists():
-            check_version(home, binaries)
+            check_data_version(home, binaries)
         else:
-            initialise(home, binaries)
+            create_data_directory(home, binaries)
     except OSError as error:
-        raise from_os_error(error, home.folder) from error
+        raise embedded_error_from_os_error(error, home.folder) from error
 
 
-def check_version(home: Home, binaries: Binaries) -> None:
+def check_data_version(home: Home, binaries: Binaries) -> None:
     try:
         found = (home.data / "PG_VERSION").read_text(encoding="ascii").strip()
     except (FileNotFoundError, UnicodeDecodeError) as error:
@@ -41,14 +41,14 @@ def check_version(home: Home, binaries: Binaries) -> None:
         )
 
 
-def initialise(home: Home, binaries: Binaries) -> None:
-    """Run initdb beside the place and rename: a process killed in the middle leaves nothing that is believed."""
+def create_data_directory(home: Home, binaries: Binaries) -> None:
+    """Run initdb in a temporary folder and rename it, so that a killed process leaves no partial data directory."""
     for leftover in home.folder.glob("data.new-*"):
         shutil.rmtree(leftover, ignore_errors=True)
     new = Path(tempfile.mkdtemp(prefix="data.new-", dir=home.folder))
     try:
         if home.account:
-            home.account.take(new)
+            home.account.take_ownership(new)
         run_initdb(home, binaries, new)
         create_database(home, binaries, new)
         os.rename(new, home.data)
@@ -57,34 +57,36 @@ def initialise(home: Home, binaries: Binaries) -> None:
 
 
 def run_initdb(home: Home, binaries: Binaries, data: Path) -> None:
-    # No password: the folder that holds the socket is 0700 and nothing listens on TCP.
+    # No password: the folder of the socket has mode 0700, and the server does not listen on TCP.
     command = [binaries.program("initdb"), "-D", str(data), "-U", SUPERUSER, "--auth=trust", "--encoding=UTF8"]
     if int(binaries.major()) >= 17:
-        # Sorts and compares the same on every machine; the wheels are built without ICU.
+        # Sorts the same on every machine. The wheels are built without ICU.
         command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-    done = run(home, [*command, "--locale=C.UTF-8"])
-    if done.returncode and "invalid locale" in done.stderr:  # an old system; only the C library's functions use it
-        done = run(home, [*command, "--locale=C"])
-    if done.returncode:
-        raise from_output(done.stderr, home.folder, "set up")
+    completed = run_postgres_program(home, [*command, "--locale=C.UTF-8"])
+    if (
+        completed.returncode and "invalid locale" in completed.stderr
+    ):  # an old system without it; only the C library uses it
+        completed = run_postgres_program(home, [*command, "--locale=C"])
+    if completed.returncode:
+        raise embedded_error_from_output(completed.stderr, home.folder, "set up")
 
 
 def create_database(home: Home, binaries: Binaries, data: Path) -> None:
     command = [binaries.program("postgres"), "--single", "-D", str(data), SUPERUSER]
-    done = run(home, command, f"CREATE DATABASE {DATABASE}\n")
-    if done.returncode or "ERROR:" in done.stderr:
-        raise from_output(done.stderr, home.folder, "set up")
+    completed = run_postgres_program(home, command, f"CREATE DATABASE {DATABASE_NAME}\n")
+    if completed.returncode or "ERROR:" in completed.stderr:
+        raise embedded_error_from_output(completed.stderr, home.folder, "set up")
 
 
-def run(home: Home, command: list[str], text: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # noqa: S603 (our own programs, no shell)
+def run_postgres_program(home: Home, command: list[str], text: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603 (PostgreSQL's programs, no shell)
         command,
         input=text,
         capture_output=True,
         text=True,
         errors="replace",
-        cwd="/",  # initdb wants a current directory that its account can enter
-        env=ENVIRONMENT,
+        cwd="/",  # initdb needs a current directory that its account can enter
+        env=POSTGRES_ENVIRONMENT,
         umask=0o077,
         **(home.account.process_options() if home.account else {}),
     )

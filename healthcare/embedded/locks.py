@@ -1,7 +1,7 @@
-"""Locks that end with the last process that holds them (flock, BSD), however it dies: they cannot go stale.
+"""File locks (flock) that the kernel releases when the last process that holds them ends, so they cannot go stale.
 
-A lock belongs to the open file, so a forked child shares it and an executed program does not, unless it is handed the
-descriptor. It is let go by closing, never by LOCK_UN: that would take it from the children too.
+A lock belongs to the open file description: a forked child shares it, an executed program does not unless it gets the
+descriptor. Release a lock by closing the descriptor: LOCK_UN would release it for the children too.
 """
 
 import fcntl
@@ -15,11 +15,11 @@ from healthcare.embedded.account import Account
 
 EXCLUSIVE = fcntl.LOCK_EX
 SHARED = fcntl.LOCK_SH
-PAUSE = 0.01  # seconds between two tries
+POLL_SECONDS = 0.01
 
 
 def open_lock(path: Path, account: Account | None) -> int:
-    """A new descriptor of the lock file, which is made if it is not there; a symbolic link is refused."""
+    """Open a new descriptor of the lock file and create the file if necessary. Refuse a symbolic link."""
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         return os.open(path, flags)
@@ -42,17 +42,17 @@ def try_lock(descriptor: int, kind: int) -> bool:
     return True
 
 
-def wait_for(descriptor: int, kind: int, seconds: float) -> bool:
+def wait_for_lock(descriptor: int, kind: int, seconds: float) -> bool:
     deadline = time.monotonic() + seconds
     while not try_lock(descriptor, kind):
         if time.monotonic() > deadline:
             return False
-        time.sleep(PAUSE)
+        time.sleep(POLL_SECONDS)
     return True
 
 
-def is_free(path: Path, account: Account | None) -> bool:
-    """Whether nobody holds the lock, at this moment."""
+def is_unlocked(path: Path, account: Account | None) -> bool:
+    """Whether no process holds the lock at this moment."""
     descriptor = open_lock(path, account)
     try:
         return try_lock(descriptor, EXCLUSIVE)
@@ -61,8 +61,8 @@ def is_free(path: Path, account: Account | None) -> bool:
 
 
 @contextmanager
-def alone(path: Path, account: Account | None) -> Iterator[None]:
-    """One process, and one thread of it, at a time."""
+def exclusive_lock(path: Path, account: Account | None) -> Iterator[None]:
+    """Wait for the lock and hold it, against other processes and other threads of this one."""
     descriptor = open_lock(path, account)
     try:
         fcntl.flock(descriptor, EXCLUSIVE)

@@ -1,16 +1,16 @@
-"""postmaster.pid, which PostgreSQL writes and which a crash leaves behind: never believed on its own."""
+"""postmaster.pid, which PostgreSQL writes and a crash leaves behind. It is always checked against the live process."""
 
 import signal
 from pathlib import Path
 
 import psutil
 
-from healthcare.embedded.failure import EmbeddedError
+from healthcare.embedded.errors import EmbeddedError
 from healthcare.embedded.home import Home
 
 
-def written_id(data: Path) -> int | None:
-    """The process id in the file; None when there is no file, 0 when it cannot be understood."""
+def read_postmaster_pid(data: Path) -> int | None:
+    """Return the process id in the file, None if there is no file, and 0 if its content is invalid."""
     try:
         lines = (data / "postmaster.pid").read_bytes().splitlines()
     except FileNotFoundError:
@@ -19,9 +19,9 @@ def written_id(data: Path) -> int | None:
     return int(number) if number.isdigit() and len(number) < 12 else 0
 
 
-def find(data: Path) -> psutil.Process | None:
-    """The live PostgreSQL that the file names, known by the folder it works in and not by its number."""
-    number = written_id(data)
+def find_postmaster(data: Path) -> psutil.Process | None:
+    """Return the live PostgreSQL that the file names, identified by its working directory: ids are reused."""
+    number = read_postmaster_pid(data)
     if not number:
         return None
     try:
@@ -33,17 +33,17 @@ def find(data: Path) -> psutil.Process | None:
     return None
 
 
-def clear_stale_file(home: Home) -> None:
-    """Remove a postmaster.pid that would stop a start. Call it only while holding the server's lock.
+def remove_stale_pid_file(home: Home) -> None:
+    """Remove a postmaster.pid that would prevent a start. The caller must hold the server lock.
 
-    The lock says that no process of ours lives, so the file is a crash's leftover, unless somebody started a server
-    on this folder by hand. A file with the id of a dead process stays: PostgreSQL then also looks at the shared memory
+    With that lock no process of our server is alive, so the file is left from a crash, unless a user started a server
+    on this data directory. A file with the id of a dead process stays, because PostgreSQL also checks the shared memory
     that it names.
     """
-    number = written_id(home.data)
+    number = read_postmaster_pid(home.data)
     if number is None:
         return
-    if find(home.data):
+    if find_postmaster(home.data):
         raise EmbeddedError(
             f"Another PostgreSQL (process {number}) already runs on {home.data}; stop it, or use it with DATABASE_URL."
         )
@@ -51,8 +51,8 @@ def clear_stale_file(home: Home) -> None:
         (home.data / "postmaster.pid").unlink(missing_ok=True)
 
 
-def stop(data: Path) -> None:
-    """Ask the server for a fast shutdown: it ends the sessions and writes everything out. Signals no other process."""
-    process = find(data)
+def request_fast_shutdown(data: Path) -> None:
+    """Request PostgreSQL's fast shutdown (SIGINT), which ends the sessions and writes a checkpoint."""
+    process = find_postmaster(data)
     if process:
         process.send_signal(signal.SIGINT)

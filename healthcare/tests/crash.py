@@ -26,7 +26,7 @@ from typing import Any
 import psutil
 import psycopg2
 
-from healthcare.embedded.home import PORT, PROJECT, Home, resolve
+from healthcare.embedded.home import POSTGRES_PORT, PROJECT, Home, resolve_home
 from healthcare.tests.live import Answer, LiveServer, free_port
 from healthcare.tests.pytest_environment import TEST_ENVIRONMENT
 
@@ -81,7 +81,7 @@ class Serving:
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
         folder = str(self.home.socket_folder)
-        connection = psycopg2.connect(host=folder, port=PORT, user="postgres", dbname="healthcare")
+        connection = psycopg2.connect(host=folder, port=POSTGRES_PORT, user="postgres", dbname="healthcare")
         try:
             cursor = connection.cursor()
             cursor.execute(statement)
@@ -105,7 +105,7 @@ def serving() -> Iterator[Serving]:
     try:
         server = LiveServer("127.0.0.1", port, url, environment)
         eventually(lambda: process.poll() is not None or attempt(lambda: server.call("GET", "/readyz"), [200]))
-        yield Serving(process, resolve(folder / "home"), server)
+        yield Serving(process, resolve_home(folder / "home"), server)
     finally:
         process.terminate()
         process.wait(PATIENCE)

@@ -1,4 +1,4 @@
-"""A PostgreSQL of a test's own, to stop and to start again, set up and configured like the embedded one."""
+"""A separate PostgreSQL that a test can stop and start, configured like the embedded one."""
 
 import shutil
 import signal
@@ -8,41 +8,41 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from healthcare.embedded import binaries, cluster, probe
-from healthcare.embedded.home import PORT, Home, resolve
-from healthcare.embedded.supervisor import SETTINGS
+from healthcare.embedded import binaries, cluster, probe, url
+from healthcare.embedded.home import POSTGRES_PORT, Home, resolve_home
+from healthcare.embedded.supervisor import SERVER_SETTINGS
 from healthcare.tests.crash import eventually
 
 
-class Postgres:
-    """`home` is where its data, its socket and its log are."""
+class SeparatePostgres:
+    """`home` is the folder of its data, socket and log."""
 
     def __init__(self, folder: Path) -> None:
-        self.home: Home = resolve(folder / "home")
-        self.programs = binaries.find().reachable(self.home)
+        self.home: Home = resolve_home(folder / "home")
+        self.programs = binaries.find_binaries().accessible_to_server(self.home)
         self.process: subprocess.Popen[bytes] | None = None
-        self.home.make()
-        cluster.prepare(self.home, self.programs)
-        self.home.make_socket_folder()
+        self.home.create()
+        cluster.ensure_data_directory(self.home, self.programs)
+        self.home.create_socket_folder()
 
     @property
     def url(self) -> str:
-        return f"postgres://postgres@/{cluster.DATABASE}?host={self.home.socket_folder}&port={PORT}"
+        return f"postgres://postgres@/{url.DATABASE_NAME}?host={self.home.socket_folder}&port={POSTGRES_PORT}"
 
-    def start(self, settings: dict[str, str] = SETTINGS) -> None:
-        """Start it, with the embedded server's settings unless others are given."""
+    def start(self, settings: dict[str, str] = SERVER_SETTINGS) -> None:
+        """Start the server with these settings, by default those of the embedded server."""
         given = {"listen_addresses": "", **settings, "unix_socket_directories": str(self.home.socket_folder)}
         options = [part for name, value in given.items() for part in ("-c", f"{name}={value}")]
         account = self.home.account.process_options() if self.home.account else {}
         with self.home.log.open("ab") as log:
             command = [self.programs.program("postgres"), "-D", str(self.home.data), *options]
             self.process = subprocess.Popen(
-                command, cwd="/", env=cluster.ENVIRONMENT, stdout=log, stderr=log, **account
+                command, cwd="/", env=cluster.POSTGRES_ENVIRONMENT, stdout=log, stderr=log, **account
             )
-        eventually(lambda: probe.accepts(self.home.socket))
+        eventually(lambda: probe.accepts_connections(self.home.socket))
 
     def stop(self) -> None:
-        """At once, as `pg_ctl stop -m immediate` does; the next start recovers."""
+        """Stop as `pg_ctl stop -m immediate` does; the next start recovers."""
         if self.process:
             self.process.send_signal(signal.SIGQUIT)
             self.process.wait()
@@ -50,11 +50,11 @@ class Postgres:
 
 
 @contextmanager
-def own_postgres() -> Iterator[Postgres]:
-    """A running one, gone at the end."""
+def separate_postgres() -> Iterator[SeparatePostgres]:
+    """Yield a running server, and remove it at the end."""
     folder = Path(tempfile.mkdtemp(prefix="hc-", dir="/tmp"))
     folder.chmod(0o755)
-    postgres = Postgres(folder)
+    postgres = SeparatePostgres(folder)
     postgres.start()
     try:
         yield postgres

@@ -18,6 +18,7 @@ TEST_ENVIRONMENT = {
     "THROTTLE_SCALE": "1",
     "ACCESS_TOKEN_MINUTES": "15",
     "SESSION_HOURS": "168",
+    "PGAPPNAME": "healthcare",  # `manage.py test` has set it to that command
 }
 os.environ.update(TEST_ENVIRONMENT)
 

@@ -13,7 +13,7 @@ import psycopg2
 import pytest
 
 from healthcare.tests.live import LiveServer, serving
-from healthcare.tests.postgres import Postgres, own_postgres
+from healthcare.tests.postgres import SeparatePostgres, separate_postgres
 
 WORD = "Canaryqzx"  # letters alone: it is a method, a host and a header's name, too
 EVERYWHERE = {
@@ -64,8 +64,8 @@ RAW = [
 
 
 @pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    with own_postgres() as started:
+def postgres() -> Iterator[SeparatePostgres]:
+    with separate_postgres() as started:
         yield started
 
 
@@ -75,7 +75,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(postgres: Postgres, output: Path) -> Iterator[LiveServer]:
+def server(postgres: SeparatePostgres, output: Path) -> Iterator[LiveServer]:
     with serving(postgres.url, output=output, THROTTLE_SCALE="1") as started:
         with psycopg2.connect(postgres.url) as connection:
             connection.cursor().execute(BROKEN)
@@ -139,7 +139,7 @@ class Caller:
 FORM = "application/x-www-form-urlencoded"
 
 
-def test_no_log_ever_holds_what_was_sent(postgres: Postgres, server: LiveServer, output: Path) -> None:
+def test_no_log_ever_holds_what_was_sent(postgres: SeparatePostgres, server: LiveServer, output: Path) -> None:
     caller = Caller(server)
     call = partial(caller.call, token=caller.token)
     patient = call("POST", "/api/patients/", {"name": WORD})["id"]
@@ -176,7 +176,9 @@ def test_no_log_ever_holds_what_was_sent(postgres: Postgres, server: LiveServer,
     assert [line for line in (printed + log).splitlines() if WORD.lower() in line.lower()] == []
 
 
-def test_it_is_the_settings_of_the_server_that_keep_its_log_clean(postgres: Postgres, server: LiveServer) -> None:
+def test_it_is_the_settings_of_the_server_that_keep_its_log_clean(
+    postgres: SeparatePostgres, server: LiveServer
+) -> None:
     account = {"name": WORD, "email": f"{WORD}@example.com", "password": f"Strong{WORD}123"}
     postgres.stop()
     postgres.start({})

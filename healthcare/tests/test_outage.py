@@ -10,7 +10,7 @@ import pytest
 
 from healthcare.tests.concurrent_calls import call_concurrently
 from healthcare.tests.live import Answer, LiveServer, serving
-from healthcare.tests.postgres import Postgres, own_postgres
+from healthcare.tests.postgres import SeparatePostgres, separate_postgres
 
 PATIENTS, LOGIN = "/api/patients/", "/api/auth/login/"
 STAFF = {"Cookie": "sessionid=0123456789abcdef0123456789abcdef"}  # makes the admin look for a session
@@ -27,13 +27,13 @@ CALLS: list[tuple[str, str, Any, dict[str, str]]] = [
 
 
 @pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    with own_postgres() as started:
+def postgres() -> Iterator[SeparatePostgres]:
+    with separate_postgres() as started:
         yield started
 
 
 @pytest.fixture(scope="module")
-def server(postgres: Postgres) -> Iterator[LiveServer]:
+def server(postgres: SeparatePostgres) -> Iterator[LiveServer]:
     with serving(postgres.url) as started:
         yield started
 
@@ -49,7 +49,7 @@ def by_every_thread(server: LiveServer, token: str) -> list[Answer]:
 
 
 def test_an_outage_is_503_everywhere_and_over_at_the_first_request(
-    postgres: Postgres, server: LiveServer, token: str
+    postgres: SeparatePostgres, server: LiveServer, token: str
 ) -> None:
     assert {answer.status for answer in by_every_thread(server, token)} == {200}
     postgres.stop()
@@ -64,7 +64,7 @@ def test_an_outage_is_503_everywhere_and_over_at_the_first_request(
 
 
 def test_threads_that_were_idle_during_an_outage_answer_their_first_request(
-    postgres: Postgres, server: LiveServer, token: str
+    postgres: SeparatePostgres, server: LiveServer, token: str
 ) -> None:
     by_every_thread(server, token)
     postgres.stop()
@@ -73,7 +73,7 @@ def test_threads_that_were_idle_during_an_outage_answer_their_first_request(
 
 
 def test_a_connection_killed_between_two_requests_of_one_client_is_not_noticed(
-    postgres: Postgres, server: LiveServer, token: str
+    postgres: SeparatePostgres, server: LiveServer, token: str
 ) -> None:
     client = http.client.HTTPConnection(server.host, server.port, timeout=30)
     by_every_thread(server, token)
@@ -88,7 +88,7 @@ def test_a_connection_killed_between_two_requests_of_one_client_is_not_noticed(
     client.close()
 
 
-def kill_connections(postgres: Postgres) -> int:
+def kill_connections(postgres: SeparatePostgres) -> int:
     connection = psycopg2.connect(postgres.url)
     try:
         cursor = connection.cursor()

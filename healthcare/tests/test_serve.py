@@ -1,4 +1,4 @@
-"""`manage.py serve` as a person runs it: a process, its signals, its port and its PostgreSQL."""
+"""`manage.py serve` as a process, with its signals, its port and its PostgreSQL."""
 
 import http.client
 import json
@@ -18,13 +18,13 @@ import psutil
 import pytest
 
 from healthcare.embedded.home import PROJECT
-from healthcare.embedded.tests.place import PATIENCE, Place, end_all, eventually
+from healthcare.embedded.tests.harness import TIMEOUT, ServerUnderTest, eventually, stop_everything
 
 ACCOUNT = {"name": "Alice", "username": "alice", "email": "alice@example.org", "password": "StrongPass123"}
 
 
 class Serving:
-    """One `manage.py serve`, on a port of its own unless the arguments say another."""
+    """A `manage.py serve` process, by default on a free port."""
 
     def __init__(self, home: Path, *arguments: str) -> None:
         self.port = free_port()
@@ -36,21 +36,21 @@ class Serving:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self.said = ""
+        self.output = ""
 
     def wait_until_ready(self) -> "Serving":
         assert self.process.stdout
-        while "Ctrl-C" not in self.said:
+        while "Ctrl-C" not in self.output:
             line = self.process.stdout.readline()
-            assert line, self.said
-            self.said += line
+            assert line, self.output
+            self.output += line
         return self
 
     def workers(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children()
 
     def answers(self) -> bool:
-        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
         try:
             client.request("GET", "/api/doctors/")
             return client.getresponse().status == 200
@@ -63,8 +63,8 @@ class Serving:
         """The exit status after the signal."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        said, _ = self.process.communicate(timeout=PATIENCE)
-        self.said += said
+        output, _ = self.process.communicate(timeout=TIMEOUT)
+        self.output += output
         return self.process.returncode
 
 
@@ -75,21 +75,21 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def place() -> Iterator[Place]:
+def embedded_server() -> Iterator[ServerUnderTest]:
     folder = Path(tempfile.mkdtemp(prefix="hc-", dir="/tmp"))
     folder.chmod(0o755)
-    made = Place(folder / "home")
-    yield made
-    end_all(made)
+    server = ServerUnderTest(folder / "home")
+    yield server
+    stop_everything(server)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
-def serve(place: Place) -> Iterator[Callable[..., Serving]]:
+def serve(embedded_server: ServerUnderTest) -> Iterator[Callable[..., Serving]]:
     started: list[Serving] = []
 
     def start(*arguments: str) -> Serving:
-        started.append(Serving(place.home, *arguments))
+        started.append(Serving(embedded_server.home, *arguments))
         return started[-1]
 
     yield start
@@ -101,23 +101,25 @@ def serve(place: Place) -> Iterator[Callable[..., Serving]]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_says_where_everything_is_and_stops_cleanly(
-    serve: Callable[..., Serving], place: Place, number: int
+def test_it_prints_the_addresses_and_stops_cleanly(
+    serve: Callable[..., Serving], embedded_server: ServerUnderTest, number: int
 ) -> None:
     serving = serve().wait_until_ready()
     url = f"http://127.0.0.1:{serving.port}"
     for line in ("Starting PostgreSQL", "migrations", f"{url}/api/", f"{url}/api/docs/", f"{url}/admin/"):
-        assert line in serving.said
+        assert line in serving.output
     assert serving.answers()
     assert serving.end(number) == 0
-    assert place.stopped()
-    assert "Traceback" not in serving.said
+    assert embedded_server.stopped()
+    assert "Traceback" not in serving.output
 
 
-def test_a_request_in_flight_is_answered_before_the_stop(serve: Callable[..., Serving], place: Place) -> None:
+def test_a_request_in_flight_is_answered_before_the_stop(
+    serve: Callable[..., Serving], embedded_server: ServerUnderTest
+) -> None:
     serving = serve().wait_until_ready()
     body = json.dumps(ACCOUNT).encode()
-    client = http.client.HTTPConnection("127.0.0.1", serving.port, timeout=PATIENCE)
+    client = http.client.HTTPConnection("127.0.0.1", serving.port, timeout=TIMEOUT)
     client.putrequest("POST", "/api/auth/register/")
     client.putheader("Content-Type", "application/json")
     client.putheader("Content-Length", str(len(body)))
@@ -132,7 +134,7 @@ def test_a_request_in_flight_is_answered_before_the_stop(serve: Callable[..., Se
     assert (response.status, json.loads(response.read())["username"]) == (201, "alice")
     client.close()
     assert serving.end() == 0
-    assert place.stopped()
+    assert embedded_server.stopped()
 
 
 def test_a_killed_worker_is_replaced(serve: Callable[..., Serving]) -> None:
@@ -144,7 +146,9 @@ def test_a_killed_worker_is_replaced(serve: Callable[..., Serving]) -> None:
     assert serving.end() == 0
 
 
-def test_nothing_is_left_when_the_command_itself_is_killed(serve: Callable[..., Serving], place: Place) -> None:
+def test_nothing_is_left_when_the_command_itself_is_killed(
+    serve: Callable[..., Serving], embedded_server: ServerUnderTest
+) -> None:
     serving = serve("--workers", "2", "0.0.0.0:" + str(port := free_port()))
     serving.port = port
     serving.wait_until_ready()
@@ -152,36 +156,40 @@ def test_nothing_is_left_when_the_command_itself_is_killed(serve: Callable[..., 
     assert len(workers) == 2
     assert serving.end(signal.SIGKILL) == -signal.SIGKILL
     eventually(lambda: not any(worker.is_running() for worker in workers))
-    eventually(place.stopped)
+    eventually(embedded_server.stopped)
 
 
-def test_two_first_starts_at_once_share_one_database(serve: Callable[..., Serving], place: Place) -> None:
+def test_two_first_starts_at_once_share_one_database(
+    serve: Callable[..., Serving], embedded_server: ServerUnderTest
+) -> None:
     both = [serve(), serve()]
     for serving in both:
         assert serving.wait_until_ready().answers()
     assert both[0].end() == 0
     assert both[1].answers()
     assert both[1].end() == 0
-    assert place.stopped()
+    assert embedded_server.stopped()
 
 
-def test_a_port_in_use_is_said_in_one_sentence(serve: Callable[..., Serving], place: Place) -> None:
+def test_a_port_in_use_is_reported_in_one_sentence(
+    serve: Callable[..., Serving], embedded_server: ServerUnderTest
+) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         serving = serve(str(other.getsockname()[1]))
-        assert serving.process.wait(PATIENCE) == 1
+        assert serving.process.wait(TIMEOUT) == 1
         serving.end()
     assert re.fullmatch(
-        r"CommandError: http://127\.0\.0\.1:\d+ cannot be listened on \(address already in use\); .*\n", serving.said
+        r"CommandError: http://127\.0\.0\.1:\d+ cannot be listened on \(address already in use\); .*\n", serving.output
     )
-    assert not place.home.exists()
+    assert not embedded_server.home.exists()
 
 
 def test_a_second_server_does_not_share_the_port(serve: Callable[..., Serving]) -> None:
     first = serve().wait_until_ready()
     second = serve(str(first.port))
-    assert second.process.wait(PATIENCE) == 1
+    assert second.process.wait(TIMEOUT) == 1
     assert first.answers()
 
 
@@ -189,21 +197,23 @@ def test_a_second_server_does_not_share_the_port(serve: Callable[..., Serving]) 
     "arguments",
     [["0"], ["65536"], ["port"], ["127.0.0.1:"], ["::1:8000"], ["[::1:8000"], ["300.1.1.1:8000"], ["203.0.113.7:8000"]],
 )
-def test_a_bad_address_is_said_in_one_sentence(
-    serve: Callable[..., Serving], place: Place, arguments: list[str]
+def test_a_bad_address_is_reported_in_one_sentence(
+    serve: Callable[..., Serving], embedded_server: ServerUnderTest, arguments: list[str]
 ) -> None:
     serving = serve(*arguments)
-    assert serving.process.wait(PATIENCE) == 1
+    assert serving.process.wait(TIMEOUT) == 1
     serving.end()
-    assert serving.said.startswith("CommandError: ")
-    assert serving.said.count("\n") == 1
-    assert not place.home.exists()
+    assert serving.output.startswith("CommandError: ")
+    assert serving.output.count("\n") == 1
+    assert not embedded_server.home.exists()
 
 
 @pytest.mark.parametrize("workers", ["0", "65", "-1", "two"])
-def test_the_number_of_workers_is_checked(serve: Callable[..., Serving], place: Place, workers: str) -> None:
+def test_the_number_of_workers_is_checked(
+    serve: Callable[..., Serving], embedded_server: ServerUnderTest, workers: str
+) -> None:
     serving = serve("--workers", workers)
-    assert serving.process.wait(PATIENCE) != 0
+    assert serving.process.wait(TIMEOUT) != 0
     serving.end()
-    assert "Traceback" not in serving.said
-    assert not place.home.exists()
+    assert "Traceback" not in serving.output
+    assert not embedded_server.home.exists()

@@ -1,4 +1,4 @@
-"""Each test has a home of its own, and ends what runs on it."""
+"""Fixtures: each test gets a separate home, and everything that runs on it is stopped."""
 
 import shutil
 import tempfile
@@ -7,31 +7,31 @@ from pathlib import Path
 
 import pytest
 
-from healthcare.embedded.tests.place import Place, end_all
+from healthcare.embedded.tests.harness import ServerUnderTest, stop_everything
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A short folder that every account may enter."""
-    made = Path(tempfile.mkdtemp(prefix="hc-", dir="/tmp"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
+    """A folder with a short path that every account can enter."""
+    path = Path(tempfile.mkdtemp(prefix="hc-", dir="/tmp"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture
-def make_place() -> Iterator[Callable[[Path], Place]]:
-    places: list[Place] = []
+def make_embedded_server() -> Iterator[Callable[[Path], ServerUnderTest]]:
+    servers: list[ServerUnderTest] = []
 
-    def make(home: Path) -> Place:
-        places.append(Place(home))
-        return places[-1]
+    def make(home: Path) -> ServerUnderTest:
+        servers.append(ServerUnderTest(home))
+        return servers[-1]
 
     yield make
-    for place in places:
-        end_all(place)
+    for embedded_server in servers:
+        stop_everything(embedded_server)
 
 
 @pytest.fixture
-def place(folder: Path, make_place: Callable[[Path], Place]) -> Place:
-    return make_place(folder / "home")
+def embedded_server(folder: Path, make_embedded_server: Callable[[Path], ServerUnderTest]) -> ServerUnderTest:
+    return make_embedded_server(folder / "home")

@@ -1,4 +1,4 @@
-"""PostgreSQL refuses root: another account runs it, and no folder that is not ours changes."""
+"""As root, another account runs PostgreSQL, and existing folders of others do not change."""
 
 import os
 import pwd
@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 from healthcare.embedded.account import Account
-from healthcare.embedded.home import Home, digest, resolve
-from healthcare.embedded.tests.place import Place
+from healthcare.embedded.home import Home, path_digest, resolve_home
+from healthcare.embedded.tests.harness import ServerUnderTest
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="takes root")
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 def as_nobody(folder: Path) -> dict[str, Any]:
-    """A Python that the account `nobody` may run, with the packages of this one."""
+    """Return the options for a Python that the account `nobody` can run, with the packages of this one."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     options: dict[str, Any] = {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []}
     for python in (sys.executable, f"/usr/bin/python{version}", f"/usr/local/bin/python{version}"):
@@ -37,109 +37,117 @@ def as_nobody(folder: Path) -> dict[str, Any]:
     pytest.skip("no Python on this machine that `nobody` may run")
 
 
-def test_root_hands_the_server_to_an_unprivileged_account(place: Place) -> None:
-    program = place.program()
+def test_root_runs_the_server_as_an_unprivileged_account(embedded_server: ServerUnderTest) -> None:
+    program = embedded_server.program()
     program.connect()
-    assert place.postmaster().uids().real != 0
-    assert place.supervisor().uids().real == place.postmaster().uids().real
-    assert place.data.stat().st_uid == place.postmaster().uids().real
+    assert embedded_server.postmaster().uids().real != 0
+    assert embedded_server.supervisor().uids().real == embedded_server.postmaster().uids().real
+    assert embedded_server.data.stat().st_uid == embedded_server.postmaster().uids().real
 
 
-def test_root_never_shows_a_folder_that_its_account_cannot_enter(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = place.home / "deeper"
-    home = resolve(asked)
+def test_no_folder_is_visible_before_the_account_owns_it(
+    embedded_server: ServerUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder_in_url = embedded_server.home / "deeper"
+    home = resolve_home(folder_in_url)
     seen: list[Home] = []
 
     def take(account: Account, path: Path) -> None:
-        resolve.cache_clear()
-        seen.append(resolve(asked))  # what another process would find at this moment
+        resolve_home.cache_clear()
+        seen.append(resolve_home(folder_in_url))  # what another process finds at this moment
         os.chown(path, account.uid, account.gid)
 
-    monkeypatch.setattr(Account, "take", take)
-    home.make()
-    home.make()
+    monkeypatch.setattr(Account, "take_ownership", take)
+    home.create()
+    home.create()
     assert seen == [home, home]
-    assert (asked.stat().st_uid, asked.stat().st_mode & 0o777) == (home.owner, 0o700)
-    assert list(place.home.parent.iterdir()) == [place.home]
+    assert (folder_in_url.stat().st_uid, folder_in_url.stat().st_mode & 0o777) == (home.owner, 0o700)
+    assert list(embedded_server.home.parent.iterdir()) == [embedded_server.home]
 
 
-def test_who_makes_the_folder_second_leaves_the_first_ones(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    home = resolve(place.home)
-    rename, made = Path.rename, []
+def test_the_second_of_two_processes_uses_the_folder_of_the_first(
+    embedded_server: ServerUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = resolve_home(embedded_server.home)
+    rename, inodes = Path.rename, []
 
-    def late(new: Path, folder: Path) -> Path:
+    def rename_late(new: Path, folder: Path) -> Path:
         monkeypatch.setattr(Path, "rename", rename)
-        resolve(place.home).make()  # another process is faster
-        made.append(folder.stat().st_ino)
+        resolve_home(embedded_server.home).create()  # another process creates it first
+        inodes.append(folder.stat().st_ino)
         return rename(new, folder)
 
-    monkeypatch.setattr(Path, "rename", late)
-    home.make()
-    assert made == [place.home.stat().st_ino]
-    assert list(place.home.parent.iterdir()) == [place.home]
+    monkeypatch.setattr(Path, "rename", rename_late)
+    home.create()
+    assert inodes == [embedded_server.home.stat().st_ino]
+    assert list(embedded_server.home.parent.iterdir()) == [embedded_server.home]
 
 
-def test_root_leaves_a_folder_that_only_root_may_enter_as_it_is(
-    folder: Path, make_place: Callable[[Path], Place]
+def test_a_folder_that_only_root_can_enter_is_not_changed(
+    folder: Path, make_embedded_server: Callable[[Path], ServerUnderTest]
 ) -> None:
     closed = folder / "closed"
     closed.mkdir(0o700)
     before = closed.stat()
     home = closed / "home"
-    elsewhere = make_place(Path("/var/lib") / f"healthcare-backend-{digest(home)}")
-    asked = Place(home)
-    program = asked.program()
+    elsewhere = make_embedded_server(Path("/var/lib") / f"healthcare-backend-{path_digest(home)}")
+    folder_in_url = ServerUnderTest(home)
+    program = folder_in_url.program()
     assert program.connect()
     assert elsewhere.postmaster().uids().real != 0
     assert (closed.stat().st_mode, closed.stat().st_uid) == (before.st_mode, before.st_uid)
     assert not home.exists()
-    program.ask("leave")
+    program.request("detach")
     program.end()
     shutil.rmtree(elsewhere.home)
 
 
-def test_root_copies_programs_that_the_account_cannot_reach(folder: Path, place: Place) -> None:
+def test_root_copies_programs_that_the_account_cannot_reach(folder: Path, embedded_server: ServerUnderTest) -> None:
     from healthcare.embedded import binaries
 
     closed = folder / "closed"
     closed.mkdir(0o700)
-    package = binaries.find().folder.parent.parent
+    package = binaries.find_binaries().folder.parent.parent
     shutil.copytree(package, closed / package.name)
     shutil.copytree(package.with_name(f"{package.name}.libs"), closed / f"{package.name}.libs")
     environment = {**os.environ, "PYTHONPATH": str(closed)}
-    assert place.program(env=environment).connect()
-    assert Path(place.postmaster().exe()).is_relative_to(place.home)
+    assert embedded_server.program(env=environment).connect()
+    assert Path(embedded_server.postmaster().exe()).is_relative_to(embedded_server.home)
     assert stat.S_IMODE(closed.stat().st_mode) == 0o700
 
 
-def test_an_unprivileged_account_runs_the_server_itself(folder: Path, place: Place) -> None:
+def test_an_unprivileged_account_runs_the_server_itself(folder: Path, embedded_server: ServerUnderTest) -> None:
     options = as_nobody(folder)
     os.chown(folder, pwd.getpwnam("nobody").pw_uid, -1)
-    program = place.program(**options)
+    program = embedded_server.program(**options)
     program.connect()
-    assert place.postmaster().username() == "nobody"
-    assert program.ask("leave") == "left"
-    assert place.stopped()
+    assert embedded_server.postmaster().username() == "nobody"
+    assert program.request("detach") == "detached"
+    assert embedded_server.stopped()
 
 
-def test_root_uses_the_data_of_an_unprivileged_account_as_that_account(folder: Path, place: Place) -> None:
+def test_root_uses_the_data_of_an_unprivileged_account_as_that_account(
+    folder: Path, embedded_server: ServerUnderTest
+) -> None:
     options = as_nobody(folder)
     os.chown(folder, pwd.getpwnam("nobody").pw_uid, -1)
-    first = place.program(**options)
+    first = embedded_server.program(**options)
     first.connect()
-    first.ask("leave")
+    first.request("detach")
     first.end()
-    by_root = place.program()
+    by_root = embedded_server.program()
     by_root.connect()
-    assert place.postmaster().username() == "nobody"
-    by_root.ask("leave")
+    assert embedded_server.postmaster().username() == "nobody"
+    by_root.request("detach")
     by_root.end()
-    assert place.program(**options).connect()
+    assert embedded_server.program(**options).connect()
 
 
-def test_a_folder_without_write_permission_is_said_in_one_sentence(place: Place, folder: Path) -> None:
-    answer = place.program(**as_nobody(folder)).ask("connect")
-    assert answer.startswith(
+def test_a_folder_without_write_permission_is_reported_in_one_sentence(
+    embedded_server: ServerUnderTest, folder: Path
+) -> None:
+    reply = embedded_server.program(**as_nobody(folder)).request("connect")
+    assert reply.startswith(
         "EmbeddedOperationalError: The embedded PostgreSQL cannot start: this account may not write"
     )
-    assert not place.home.exists()
+    assert not embedded_server.home.exists()

@@ -1,60 +1,60 @@
-"""PostgreSQL stops with the last process that used it, and not before."""
+"""PostgreSQL stops after the last process that uses it ends, and not before."""
 
 import os
 import signal
 
 import psutil
 
-from healthcare.embedded.tests.place import Place, eventually
+from healthcare.embedded.tests.harness import ServerUnderTest, eventually
 
 
-def test_the_server_stops_after_the_last_process(place: Place) -> None:
-    program = place.program()
+def test_the_server_stops_after_the_last_process(embedded_server: ServerUnderTest) -> None:
+    program = embedded_server.program()
     program.connect()
     program.end()
-    eventually(place.stopped)
-    assert "database system is shut down" in (place.home / "server.log").read_text(encoding="utf-8")
-    assert not (place.data / "postmaster.pid").exists()
+    eventually(embedded_server.stopped)
+    assert "database system is shut down" in (embedded_server.home / "server.log").read_text(encoding="utf-8")
+    assert not (embedded_server.data / "postmaster.pid").exists()
 
 
-def test_the_server_stays_while_another_process_uses_it(place: Place) -> None:
-    first, second = place.program(), place.program()
+def test_the_server_stays_while_another_process_uses_it(embedded_server: ServerUnderTest) -> None:
+    first, second = embedded_server.program(), embedded_server.program()
     started = first.connect()
     assert second.connect() == started
     first.end()
-    assert second.ask("leave") == "left"  # returns when the last one has stopped the server
-    assert place.stopped()
+    assert second.request("detach") == "detached"  # returns after the server has stopped
+    assert embedded_server.stopped()
 
 
-def test_leaving_does_not_stop_it_for_the_others(place: Place) -> None:
-    first, second = place.program(), place.program()
+def test_detaching_does_not_stop_it_for_the_others(embedded_server: ServerUnderTest) -> None:
+    first, second = embedded_server.program(), embedded_server.program()
     started = first.connect()
     second.connect()
-    assert second.ask("leave") == "left"
+    assert second.request("detach") == "detached"
     assert first.connect() == started
 
 
-def test_a_process_that_left_can_come_back(place: Place) -> None:
-    program = place.program()
+def test_a_process_that_detached_can_connect_again(embedded_server: ServerUnderTest) -> None:
+    program = embedded_server.program()
     started = program.connect()
-    program.ask("leave")
+    program.request("detach")
     assert program.connect() != started
 
 
-def test_a_forked_child_keeps_the_server(place: Place) -> None:
-    program = place.program()
+def test_a_forked_child_keeps_the_server(embedded_server: ServerUnderTest) -> None:
+    program = embedded_server.program()
     started = program.connect()
-    child = psutil.Process(int(program.ask("fork")))
+    child = psutil.Process(int(program.request("fork")))
     program.kill()
-    other = place.program()
+    other = embedded_server.program()
     other.connect()
-    other.ask("leave")
-    assert place.program().connect() == started
+    other.request("detach")
+    assert embedded_server.program().connect() == started
     child.kill()
 
 
-def test_the_terminals_ctrl_c_does_not_reach_the_server(place: Place) -> None:
-    program, other = place.program(start_new_session=True), place.program()
+def test_ctrl_c_in_the_terminal_does_not_stop_the_server(embedded_server: ServerUnderTest) -> None:
+    program, other = embedded_server.program(start_new_session=True), embedded_server.program()
     started = program.connect()
     other.connect()
     os.killpg(program.process.pid, signal.SIGINT)
@@ -62,10 +62,10 @@ def test_the_terminals_ctrl_c_does_not_reach_the_server(place: Place) -> None:
     assert other.connect() == started
 
 
-def test_a_sequence_of_commands_finds_the_server_still_there(place: Place) -> None:
-    first = place.program()
+def test_a_sequence_of_commands_uses_one_server(embedded_server: ServerUnderTest) -> None:
+    first = embedded_server.program()
     started = first.connect()
-    second = place.program()
+    second = embedded_server.program()
     assert second.connect() == started
     first.end()
     assert second.connect() == started

@@ -1,4 +1,4 @@
-"""`manage.py serve [ADDRESS:PORT]`: everything from the database to the web server."""
+"""`manage.py serve [ADDRESS:PORT]`: start the database, migrate, and run the web server."""
 
 import fcntl
 import os
@@ -15,18 +15,18 @@ from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.migrations.executor import MigrationExecutor
 
 from healthcare import web_server
-from healthcare.embedded.base import DatabaseWrapper, stop_if_last
+from healthcare.embedded.base import DatabaseWrapper, release_servers
 
-MOST_WORKERS = 64
+MAX_WORKERS = 64
 
 
-def worker_count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 4 and 1 <= int(text) <= MOST_WORKERS):
-        raise ArgumentTypeError(f"{text} is not a number of workers; give one from 1 to {MOST_WORKERS}.")
+def parse_worker_count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 4 and 1 <= int(text) <= MAX_WORKERS):
+        raise ArgumentTypeError(f"{text} is not a number of workers; give one from 1 to {MAX_WORKERS}.")
     return int(text)
 
 
-def announce(url: str) -> None:
+def print_urls(url: str) -> None:
     print(f"API    {url}/api/\nDocs   {url}/api/docs/\nAdmin  {url}/admin/\nStop with Ctrl-C.", flush=True)
 
 
@@ -35,47 +35,47 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("address", nargs="?", default="127.0.0.1:8000", help="ADDRESS:PORT or PORT, %(default)s")
-        parser.add_argument("--workers", type=worker_count, default=1, help="processes that answer, 1 to 64")
+        parser.add_argument("--workers", type=parse_worker_count, default=1, help="number of worker processes, 1 to 64")
 
     def handle(self, *arguments: Any, **options: Any) -> None:
         try:
             address = web_server.parse_address(options["address"])
-            reserved = web_server.reserve(address)
+            listener = web_server.reserve_address(address)
         except web_server.AddressError as error:
             raise CommandError(str(error)) from error
         try:
             self.start_database()
-            with one_at_a_time():
+            with migration_lock():
                 self.migrate()
-            connections.close_all()  # the workers must not share this process' connection
-            self.say("Starting the web server…")
-            web_server.serve(address, options["workers"], partial(announce, address.url))
+            connections.close_all()  # the workers must not inherit this process's connection
+            self.print_progress("Starting the web server…")
+            web_server.run_granian(address, options["workers"], partial(print_urls, address.url))
         finally:
-            reserved.close()
-            stop_if_last()
+            listener.close()
+            release_servers()
 
-    def say(self, text: str) -> None:
+    def print_progress(self, text: str) -> None:
         self.stdout.write(text)
         self.stdout.flush()
 
     def start_database(self) -> None:
         database = connections[DEFAULT_DB_ALIAS]
         if isinstance(database, DatabaseWrapper):
-            self.say(f"Starting PostgreSQL in {database.home.folder}…")
+            self.print_progress(f"Starting PostgreSQL in {database.home.folder}…")
         else:
-            self.say("Connecting to PostgreSQL…")
+            self.print_progress("Connecting to PostgreSQL…")
         connection.ensure_connection()
 
     def migrate(self) -> None:
         executor = MigrationExecutor(connection)
         pending = executor.migration_plan(executor.loader.graph.leaf_nodes())
-        self.say(f"Applying {len(pending)} migrations…" if pending else "The database is up to date.")
+        self.print_progress(f"Applying {len(pending)} migrations…" if pending else "The database is up to date.")
         call_command("migrate", interactive=False, verbosity=0, skip_checks=True)
 
 
 @contextmanager
-def one_at_a_time() -> Iterator[None]:
-    """Two servers started at once on this machine must not migrate at once."""
+def migration_lock() -> Iterator[None]:
+    """Let one server on this machine migrate at a time."""
     folder = os.open(settings.BASE_DIR, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)

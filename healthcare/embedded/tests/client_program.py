@@ -1,7 +1,8 @@
-"""A program that uses an embedded server, told on stdin what to do: `python -m healthcare.embedded.tests.program URL`.
+"""A client of an embedded server that reads commands from stdin: `python -m <this module> URL`.
 
-Each line is answered by one line: `connect` opens a new connection and gives the server's start time, `ask SQL` gives
-the first row, `fork` leaves a child behind and gives its process id, `leave` stops being a user. It ends with stdin.
+Each command is answered by one line. `connect` opens a new connection and prints the server's start time, `query SQL`
+prints the first row, `fork` leaves a child process running and prints its id, and `detach` stops being a client. The
+program ends at the end of stdin.
 """
 
 import os
@@ -13,12 +14,12 @@ import django
 from django.conf import settings
 from django.db import OperationalError, connection
 
-from healthcare.embedded.base import stop_if_last
+from healthcare.embedded.base import release_servers
 
 STARTED = "SELECT extract(epoch FROM pg_postmaster_start_time())"
 
 
-def ask(sql: str) -> str:
+def query_first_row(sql: str) -> str:
     with connection.cursor() as cursor:
         cursor.execute(sql)
         return " ".join(str(value) for value in cursor.fetchone())
@@ -32,18 +33,18 @@ def fork() -> str:
     return str(child)
 
 
-def answer(line: str) -> str:
+def run_command(line: str) -> str:
     command, _, rest = line.partition(" ")
     try:
         if command == "connect":
             connection.close()
-            return "started " + ask(STARTED)
-        if command == "ask":
-            return ask(rest)
+            return "started " + query_first_row(STARTED)
+        if command == "query":
+            return query_first_row(rest)
         if command == "fork":
             return fork()
-        stop_if_last()
-        return "left"
+        release_servers()
+        return "detached"
     except OperationalError as error:
         connection.close()
         return f"{type(error).__name__}: {error}".replace("\n", " ")
@@ -53,7 +54,7 @@ def main() -> None:
     settings.configure(DATABASES={"default": dj_database_url.parse(sys.argv[1])}, USE_TZ=True)
     django.setup()
     for line in sys.stdin:
-        print(answer(line.rstrip("\n")), flush=True)
+        print(run_command(line.rstrip("\n")), flush=True)
 
 
 if __name__ == "__main__":

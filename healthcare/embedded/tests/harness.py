@@ -1,4 +1,4 @@
-"""Real programs on a real server in a home of its own."""
+"""Client programs, and the real server that they use, in a separate home."""
 
 import os
 import signal
@@ -15,24 +15,29 @@ import psutil
 
 from healthcare.embedded.home import PROJECT
 
-NAMES = ("postgres", "initdb")
-PATIENCE = 60  # seconds that anything may take on a busy machine
+PROCESS_NAMES = ("postgres", "initdb")
+TIMEOUT = 60  # seconds, for a busy machine
 
 
 def eventually(condition: Callable[[], Any]) -> Any:
-    """The condition's first true value; fails the test when none comes."""
-    deadline = time.monotonic() + PATIENCE
+    """Wait for the condition's first true value and return it. Fail the test if none comes."""
+    deadline = time.monotonic() + TIMEOUT
     while not (value := condition()):
         assert time.monotonic() < deadline, f"{condition} never came true"
         time.sleep(0.05)
     return value
 
 
-class Program:
-    """A process that uses the server; see `program`."""
+class ClientProgram:
+    """A process that uses the server; see `client_program`."""
 
     def __init__(self, home: Path, python: str = sys.executable, **options: Any) -> None:
-        command = [python, "-m", "healthcare.embedded.tests.program", "embedded://" + urllib.parse.quote(str(home))]
+        command = [
+            python,
+            "-m",
+            "healthcare.embedded.tests.client_program",
+            "embedded://" + urllib.parse.quote(str(home)),
+        ]
         options.setdefault("env", {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT, **options
@@ -43,19 +48,19 @@ class Program:
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
 
-    def answer(self) -> str:
+    def read_reply(self) -> str:
         assert self.process.stdout
         return str(self.process.stdout.readline()).strip()
 
-    def ask(self, line: str) -> str:
+    def request(self, line: str) -> str:
         self.send(line)
-        return self.answer()
+        return self.read_reply()
 
     def connect(self) -> str:
-        """When the server that answers was started."""
-        answer = self.ask("connect")
-        assert answer.startswith("started "), answer
-        return answer
+        """Connect, and return when the server was started."""
+        reply = self.request("connect")
+        assert reply.startswith("started "), reply
+        return reply
 
     def kill(self) -> None:
         self.process.kill()
@@ -66,27 +71,27 @@ class Program:
         assert self.process.stdout
         with suppress(BrokenPipeError):
             self.process.stdin.close()
-        self.process.wait(PATIENCE)
+        self.process.wait(TIMEOUT)
         self.process.stdout.close()
 
 
-class Place:
-    """The home under test, and what runs on it."""
+class ServerUnderTest:
+    """The home under test, and the processes that run on it."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.programs: list[Program] = []
+        self.programs: list[ClientProgram] = []
 
-    def program(self, **options: Any) -> Program:
-        self.programs.append(Program(self.home, **options))
+    def program(self, **options: Any) -> ClientProgram:
+        self.programs.append(ClientProgram(self.home, **options))
         return self.programs[-1]
 
     def processes(self) -> list[psutil.Process]:
-        """Every process of the server: those that work in its data directory."""
+        """Return every process of the server: those that work in its data directory."""
         found = []
         for process in psutil.process_iter():
             try:
-                if process.name().startswith(NAMES) and Path(process.cwd()).is_relative_to(self.home):
+                if process.name().startswith(PROCESS_NAMES) and Path(process.cwd()).is_relative_to(self.home):
                     found.append(process)
             except psutil.Error:
                 continue
@@ -107,11 +112,11 @@ class Place:
         return not self.processes()
 
 
-def end_all(place: Place) -> None:
-    for program in place.programs:
+def stop_everything(server: ServerUnderTest) -> None:
+    for program in server.programs:
         program.end()
-    for process in place.processes():
+    for process in server.processes():
         with suppress(psutil.Error):
             if process.name().startswith("postgres"):
                 process.send_signal(signal.SIGQUIT)  # PostgreSQL's immediate shutdown
-    eventually(place.stopped)
+    eventually(server.stopped)
