@@ -11,10 +11,10 @@ from django.utils import timezone
 from audit.history import remember
 from healthcare.ownership import OwnedModel
 from patients.models import Patient
-from patients.rows import Moved, PatientRows
+from patients.related_rows import MovedRows, PatientRelatedQuerySet
 
 
-class MappingQuerySet(PatientRows):
+class MappingQuerySet(PatientRelatedQuerySet):
     ended_column = "ended_at"
 
     def of_active_patients(self) -> Self:
@@ -25,36 +25,38 @@ class MappingQuerySet(PatientRows):
         # Another machine's clock may have started it a little later than this one's now.
         return super().end(at or Greatest(F("started_at"), Now()))
 
-    def join(self, field: str, duplicate: Patient, survivor: Patient) -> Moved:
-        """Where both have an active assignment of the same doctor, the survivor's goes on and the duplicate's ends;
-        where both have a primary doctor, the survivor's stays the one."""
+    def move_to_survivor(self, field: str, duplicate: Patient, survivor: Patient) -> MovedRows:
+        """Where both patients have an active assignment of the same doctor, end the duplicate's. Where both have a
+        primary doctor, only the survivor's stays primary."""
         rows: list[Any] = list(self.filter(patient__in=[duplicate, survivor]).order_by("pk").locked())
-        kept = [row for row in rows if row.patient_id == survivor.pk and row.ended_at is None]
-        moving = [row for row in rows if row.patient_id == duplicate.pk]
-        doctors, primary = {row.doctor_id for row in kept}, any(row.is_primary for row in kept)
-        moved: Moved = {str(row.pk): {} for row in moving}
-        for row in moving:
+        active_of_survivor = [row for row in rows if row.patient_id == survivor.pk and row.ended_at is None]
+        survivor_has_primary = any(row.is_primary for row in active_of_survivor)
+        doctors = {row.doctor_id for row in active_of_survivor}
+        of_duplicate = [row for row in rows if row.patient_id == duplicate.pk]
+        moved: MovedRows = {str(row.pk): {} for row in of_duplicate}
+        for row in of_duplicate:
             if row.ended_at is None and row.doctor_id in doctors:
                 row.ended_at = max(timezone.now(), row.started_at)
                 moved[str(row.pk)]["ended_at"] = row.ended_at.isoformat()
-            elif row.ended_at is None and row.is_primary and primary:
+            elif row.ended_at is None and row.is_primary and survivor_has_primary:
                 row.is_primary = moved[str(row.pk)]["is_primary"] = False
-        self.give(moving, field, survivor, "ended_at", "is_primary")
+        self.reassign(of_duplicate, field, survivor, "ended_at", "is_primary")
         return moved
 
-    def part(self, field: str, duplicate: Patient, survivor: Patient, moved: Moved) -> None:
-        """What the merge ended goes on, and what it made secondary is primary, unless that was changed since."""
+    def move_back(self, field: str, duplicate: Patient, survivor: Patient, moved: MovedRows) -> None:
+        """Reopen what the merge ended and make primary what it made secondary, unless either was changed since."""
         rows: list[Any] = list(self.filter(patient=survivor, pk__in=moved).order_by("pk").locked())
-        rows.sort(key=lambda row: row.ended_at is not None or not row.is_primary)  # who is primary now, first
-        primary = False
+        rows.sort(key=lambda row: row.ended_at is not None or not row.is_primary)  # the primary one of now first
+        has_primary = False
         for row in rows:
             changed = moved[str(row.pk)]
             if row.ended_at and row.ended_at.isoformat() == changed.get("ended_at"):
                 row.ended_at = None
             row.is_primary |= "is_primary" in changed
             if row.ended_at is None:
-                row.is_primary, primary = row.is_primary and not primary, primary or row.is_primary
-        self.give(rows, field, duplicate, "ended_at", "is_primary")
+                row.is_primary = row.is_primary and not has_primary
+                has_primary = has_primary or row.is_primary
+        self.reassign(rows, field, duplicate, "ended_at", "is_primary")
 
 
 class Mapping(OwnedModel):

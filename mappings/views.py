@@ -20,7 +20,7 @@ from mappings.serializers import (
     MappingSerializer,
     PatientDoctorSerializer,
 )
-from patients.merges import successor
+from patients.merges import survivor_path
 from patients.models import Patient, PatientEvent
 
 ACTIVE = OpenApiParameter(
@@ -154,7 +154,7 @@ class PatientDoctorsViewSet(NestedMappingListViewSet):
         return self.get_doctors()
 
     def successor(self) -> str | None:
-        return successor(self.request.user, self.kwargs["pk"])
+        return survivor_path(self.request.user, self.kwargs["pk"])
 
 
 @extend_schema_view(

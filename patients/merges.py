@@ -1,27 +1,30 @@
-"""Two records of one person: merged into one, and taken apart again (FHIR R4 Patient.link, replaced-by).
+"""Merging two records of one person, and undoing it (FHIR R4 Patient.link, replaced-by).
 
-Every table that refers to patients follows, from whatever room, by the verbs of `PatientRows`: this room knows no more
-of the others than that they refer to it.
+The rows of every model that refers to patients move to the survivor by the methods of `PatientRelatedQuerySet`. This
+app knows of those models only by their foreign keys.
 """
 
-import datetime
+import json
 from collections.abc import Iterator
 from typing import Any
 
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import ImproperlyConfigured
+from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connection
+from django.db.models import Field, Model
 from django.urls import reverse
 from django.utils import timezone
 
 from patients.erasure import references
-from patients.models import Gender, Patient, PatientMerge
-from patients.rows import PatientRows
+from patients.models import Patient, PatientMerge
+from patients.related_rows import PatientRelatedQuerySet
 
-# What a merge fills. A name is never empty and `deceased` says something either way: both stay the survivor's.
-EMPTY: dict[str, Any] = {
-    "gender": Gender.UNKNOWN.value, "birth_date": None, "birth_year": None, "identifier": "", "phone": "", "email": "",
-    "address": "",
+# A merge fills every field of a patient that the survivor leaves empty, but for these: keys and bookkeeping, the name,
+# which is never empty, and `deceased`, for which False is an answer too.
+FIELDS_NOT_FILLED = {
+    "id", "created_by", "created_at", "updated_at", "version", "name", "deceased", "deleted_at", "merged_into",
 }  # fmt: skip
 SURVIVOR = """
 WITH RECURSIVE chain AS (
@@ -34,76 +37,110 @@ SELECT id FROM chain WHERE merged_into_id IS NULL
 """
 
 
+def empty_values(model: type[Model] = Patient) -> dict[str, Any]:
+    """The fields that a merge fills, by attribute name, each with its value when nothing is known.
+
+    Raises ImproperlyConfigured for a field that has no such value and is not in FIELDS_NOT_FILLED.
+    """
+    fields = [field for field in model._meta.concrete_fields if field.name not in FIELDS_NOT_FILLED]
+    return {field.attname: empty_value(field) for field in fields}
+
+
+def empty_value(field: Field) -> Any:
+    if field.null:
+        return None
+    if field.has_default():
+        return field.get_default()
+    if field.blank and field.empty_strings_allowed:
+        return ""
+    raise ImproperlyConfigured(
+        f"A merge cannot tell whether {field.model._meta.label}.{field.name} is empty. Give it a default, let it "
+        "be null or blank, or name it in patients.merges.FIELDS_NOT_FILLED."
+    )
+
+
 def merge(survivor: Patient, duplicate: Patient) -> Patient:
-    """The survivor as it is with what the duplicate adds. Both are locked, active and different."""
-    filled = gaps(survivor, duplicate)
-    moved = {label: rows.join(field, duplicate, survivor) for label, field, rows in following()}
-    write(survivor, filled)
-    write(duplicate, {"merged_into": survivor, "deleted_at": timezone.now()})
-    now = Patient.objects.get(pk=survivor.pk)
+    """Merge the duplicate into the survivor and return the survivor as it is now.
+
+    Both are locked, active and different.
+    """
+    filled = fields_to_fill(survivor, duplicate)
+    moved = {label: rows.move_to_survivor(field, duplicate, survivor) for label, field, rows in related_rows()}
+    update(survivor, filled)
+    update(duplicate, {"merged_into": survivor, "deleted_at": timezone.now()})
+    merged = Patient.objects.get(pk=survivor.pk)
     PatientMerge.objects.create(
         created_by_id=survivor.created_by_id,
         survivor=survivor,
         duplicate=duplicate,
         filled={field: as_json(value) for field, value in filled.items()},
         moved=moved,
-        first_version=now.version if filled else None,
+        first_version=merged.version if filled else None,
     )
-    return now
+    return merged
 
 
 def unmerge(survivor: Patient, duplicate: Patient) -> Patient:
-    """The survivor as it is without what it had from the duplicate; what was changed since stays as it was changed.
+    """Undo a merge and return the survivor as it is now. What was changed since the merge stays as it was changed.
 
     Both are locked, and the duplicate is merged into the survivor.
     """
     merge = PatientMerge.objects.active().get(survivor=survivor, duplicate=duplicate)
-    for label, field, rows in following():
-        rows.part(field, duplicate, survivor, merge.moved.get(label, {}))
-    write(survivor, unchanged(survivor, merge.filled))
-    write(duplicate, {"merged_into": None, "deleted_at": None})
-    now = Patient.objects.get(pk=survivor.pk)
-    write(merge, {"unmerged_at": timezone.now(), "filled": {}, "moved": {}, "last_version": now.version})
-    return now
+    for label, field, rows in related_rows():
+        rows.move_back(field, duplicate, survivor, merge.moved.get(label, {}))
+    update(survivor, fields_to_empty(survivor, merge.filled))
+    update(duplicate, {"merged_into": None, "deleted_at": None})
+    unmerged = Patient.objects.get(pk=survivor.pk)
+    update(merge, {"unmerged_at": timezone.now(), "filled": {}, "moved": {}, "last_version": unmerged.version})
+    return unmerged
 
 
-def following() -> Iterator[tuple[str, str, PatientRows]]:
-    """Every table of another room that refers to patients: its label, the foreign key and its rows."""
+def related_rows() -> Iterator[tuple[str, str, PatientRelatedQuerySet]]:
+    """The rows of every foreign key to patients outside this module: the key's label, its name, and the queryset."""
     for reference in references(Patient)[0]:
         model, field = reference.related_model, reference.field.name
         if model not in {Patient, PatientMerge}:
             rows = model._default_manager.all()
-            yield f"{model._meta.label}.{field}", field, rows if isinstance(rows, PatientRows) else PatientRows(model)
+            movable = rows if isinstance(rows, PatientRelatedQuerySet) else PatientRelatedQuerySet(model)
+            yield f"{model._meta.label}.{field}", field, movable
 
 
-def gaps(survivor: Patient, duplicate: Patient) -> dict[str, Any]:
-    """What the duplicate says and the survivor does not."""
-    known = {field: getattr(duplicate, field) for field, empty in EMPTY.items() if getattr(duplicate, field) != empty}
-    filled = {field: value for field, value in known.items() if getattr(survivor, field) == EMPTY[field]}
+def fields_to_fill(survivor: Patient, duplicate: Patient) -> dict[str, Any]:
+    """The duplicate's values of the fields that the survivor leaves empty."""
+    filled = {
+        field: getattr(duplicate, field)
+        for field, empty in empty_values().items()
+        if getattr(survivor, field) == empty != getattr(duplicate, field)
+    }
     if survivor.birth_year not in {None, duplicate.birth_year}:
         filled.pop("birth_date", None)  # the survivor was born in another year
     return filled
 
 
-def unchanged(survivor: Patient, filled: dict[str, Any]) -> dict[str, Any]:
-    """The fields that still hold what they were filled with, each empty."""
-    emptied = {field: EMPTY[field] for field, value in filled.items() if as_json(getattr(survivor, field)) == value}
+def fields_to_empty(survivor: Patient, filled: dict[str, Any]) -> dict[str, Any]:
+    """The empty value of each field that still holds the value that the merge filled in."""
+    empty = empty_values()
+    emptied = {field: empty[field] for field, value in filled.items() if as_json(getattr(survivor, field)) == value}
     if emptied.get("birth_date", survivor.birth_date):
-        emptied.pop("birth_year", None)  # a date that was given since has its year
+        emptied.pop("birth_year", None)  # a date that was given since needs its year
     return emptied
 
 
 def as_json(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, datetime.date) else value
+    """A field's value as a JSONField gives it back."""
+    return json.loads(json.dumps(value, cls=DjangoJSONEncoder))
 
 
-def write(record: Patient | PatientMerge, changes: dict[str, Any]) -> None:
+def update(record: Patient | PatientMerge, changes: dict[str, Any]) -> None:
     if changes:
         record.row().update(**changes)
 
 
-def successor(user: AbstractBaseUser | AnonymousUser, patient_id: int) -> str | None:
-    """The path of the last survivor, when this patient of the user's was merged."""
+def survivor_path(user: AbstractBaseUser | AnonymousUser, patient_id: int) -> str | None:
+    """The path of the record that this patient of the user's was merged into, at the end of a chain of merges.
+
+    None for a patient that was not merged, and for another user's.
+    """
     with connection.cursor() as cursor:
         cursor.execute(SURVIVOR, [patient_id, user.pk])
         row = cursor.fetchone()

@@ -63,7 +63,7 @@ class PatientViewSet(ReadsRecordedViewSet, RestorableViewSet):
         return self.shown(mine.unmerged())
 
     def successor(self) -> str | None:
-        return merges.successor(self.request.user, self.kwargs["pk"])
+        return merges.survivor_path(self.request.user, self.kwargs["pk"])
 
     @extend_schema(
         operation_id="patients_create",
