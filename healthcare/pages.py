@@ -19,29 +19,23 @@ from django.views.decorators.http import require_safe
 from healthcare.api.problems import problem_response
 
 LINKS = {"docs": "docs", "schema": "schema", "admin": "admin:index", "health": "healthz"}
-API_LINKS = {
-    "register": "credentials-register",
-    "login": "credentials-login",
-    "patients": "patient-list",
-    "doctors": "doctor-list",
-    "mappings": "mapping-list",
-}
 
 
-def public_page(view: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+def public_page(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     # Exempt from the CSRF check: its 403 would come before the 405 of an unsafe method.
     return csrf_exempt(transaction.non_atomic_requests(require_safe(view)))
 
 
 @public_page
-def landing(request: HttpRequest) -> HttpResponse:
-    """Return a page to browsers, and the links as JSON to every other client."""
+def landing(request: HttpRequest, api_routes: dict[str, str]) -> HttpResponse:
+    """Return a page to browsers, and links as JSON to every other client: those of `api_routes`, by the names of the
+    routes, and of the pages here."""
     response: HttpResponse
     if request.get_preferred_type(["application/json", "text/html"]) == "text/html":
         response = HttpResponse(render_to_string("healthcare/landing.html"))
     else:
         links = {name: request.build_absolute_uri(reverse(view)) for name, view in LINKS.items()}
-        api_links = {name: request.build_absolute_uri(reverse(view)) for name, view in API_LINKS.items()}
+        api_links = {name: request.build_absolute_uri(reverse(view)) for name, view in api_routes.items()}
         response = JsonResponse({"api": api_links} | links)
     patch_vary_headers(response, ["Accept"])
     return response
