@@ -6,19 +6,28 @@ from django.urls import URLPattern, URLResolver, include, path
 from healthcare import pages
 from healthcare.api.schema_view import SchemaView
 
+# What the landing page links, by the names of the routes.
+API_ROUTES = {
+    "register": "credentials-register",
+    "login": "credentials-login",
+    "patients": "patient-list",
+    "doctors": "doctor-list",
+    "mappings": "mapping-list",
+}
+
 api: list[URLPattern | URLResolver] = [
     path("", include("patients.urls")),
     path("", include("doctors.urls")),
     path("", include("mappings.urls")),
     path("", include("accounts.urls")),
-    path("", pages.landing, name="api"),
+    path("", pages.landing, {"api_routes": API_ROUTES}, name="api"),
     path("docs/", pages.docs, name="docs"),
     path("schema/", SchemaView.as_view(), name="schema"),
 ]
 
 urlpatterns = [
     path("api/", include(api)),
-    path("", pages.landing, name="landing"),
+    path("", pages.landing, {"api_routes": API_ROUTES}, name="landing"),
     path("healthz", pages.healthz, name="healthz"),
     path("readyz", pages.readyz, name="readyz"),
     path("admin/", admin.site.urls),
