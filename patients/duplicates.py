@@ -1,11 +1,16 @@
-"""Likely twins: the same person entered twice, told by what two records agree on.
+"""Likely duplicates: other records of the same person, found by the fields on which two records agree.
 
-A record is a likely twin when the identifiers agree; when the names are alike and so is the birth, the phone or the
-e-mail; or when the names are equal and one of the births is not known. Two dates of birth that differ make two people,
-unless the names are equal and the phone or the e-mail agrees.
+Another record is a likely duplicate if the identifiers agree, or if the names are similar and
+
+- the births agree, or
+- the phones or the e-mails agree and the births do not contradict each other, or
+- the names are equal, and the births do not contradict each other or the phones or the e-mails agree.
+
+Births contradict each other when both are known and neither the dates nor the years agree.
 """
 
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.db import connection
@@ -13,60 +18,68 @@ from django.db.models import Q, QuerySet
 
 from healthcare.search.hits import Hits
 from healthcare.search.statements import Page
-from patients.models import PATIENT_SEARCH, Patient
+from patients.models import PATIENT_SEARCH, Gender, Patient
 
-MOST = 20  # twins that are told of, and records that are compared for each field
-# What it says when a field agrees; of the name the less, the less it is alike (the rank of the search).
+MAXIMUM = 20  # duplicates in an answer, and candidates for each searched text
+# The weight of each field that agrees. A name weighs by its search rank: equal, equal at the beginning, similar.
 WEIGHTS = {"identifier": 8, "birth_date": 4, "phone": 4, "email": 4, "birth_year": 2, "gender": 1, "address": 1}
 NAME_WEIGHTS = (6, 4, 3)
-EQUAL = 0
+EQUAL_NAMES = 0  # the search rank
 
 
 @dataclass(frozen=True)
-class Twin:
+class LikelyDuplicate:
     patient: Patient
     agrees_on: list[str]
     weight: int
 
 
-def likely_twins(patient: Patient) -> list[Twin]:
-    """The caller's other active patients who are likely the same person as this one, the likeliest first. The one that
-    is asked about need not be saved."""
+def find_likely_duplicates(patient: Patient) -> list[LikelyDuplicate]:
+    """The owner's other active patients who are likely the same person, the likeliest first, at most MAXIMUM.
+
+    The patient need not be saved.
+    """
     others = Patient.objects.filter(created_by_id=patient.created_by_id).active().exclude(pk=patient.pk)
-    phones = found(patient, others, patient.phone) if patient.phone else {}
-    numbers = [found(patient, others, text) for text in (patient.email, patient.identifier) if text]
-    same_number = {key for keys in (phones, *numbers) for key in keys}
-    names = found(patient, others.filter(born_alike(patient) | Q(pk__in=same_number)), *names_of(patient))
-    records = others.in_bulk({*same_number, *names})
-    twins = [compare(patient, other, names.get(key), phone=key in phones) for key, other in records.items()]
-    likely = [twin for twin in twins if twin is not None]
-    return sorted(likely, key=lambda twin: (-twin.weight, -twin.patient.pk))[:MOST]
+    by_phone = search_ranks(patient, others, [patient.phone]) if patient.phone else {}
+    by_text = search_ranks(patient, others, [text for text in (patient.email, patient.identifier) if text])
+    same_contact = {*by_phone, *by_text}
+    possible = others.filter(compatible_birth(patient) | Q(pk__in=same_contact))
+    by_name = search_ranks(patient, possible, searched_names(patient))
+    candidates = others.in_bulk({*same_contact, *by_name})
+    compared = [
+        compare(patient, other, by_name.get(key), same_phone=key in by_phone) for key, other in candidates.items()
+    ]
+    duplicates = [duplicate for duplicate in compared if duplicate is not None]
+    return sorted(duplicates, key=lambda duplicate: (-duplicate.weight, -duplicate.patient.pk))[:MAXIMUM]
 
 
-def lock(owner_id: int) -> None:
-    """Let nobody else look for twins among this owner's patients until the transaction ends: of two who enter the same
-    person at once, the second sees the first."""
+def lock_against_duplicates(owner_id: int) -> None:
+    """Take an advisory lock on this owner's patients until the transaction ends.
+
+    Of two requests that add the same person at once, the second one then sees the first one's record.
+    """
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended('patients.duplicates', %s))", [owner_id])
 
 
-def found(patient: Patient, others: QuerySet, *texts: str) -> dict[int, int]:
-    """The ranks, by id, of those that a search for any of these texts finds."""
+def search_ranks(patient: Patient, others: QuerySet, texts: Iterable[str]) -> dict[int, int]:
+    """The best search rank of each of the other patients, by id, that a search for any of these texts finds."""
     ranks: dict[int, int] = {}
     for text in texts:
         hits = Hits(others, PATIENT_SEARCH, text, owner=patient.created_by_id, hidden=False)
-        for key, rank in hits.look_up(Page(None, MOST)).items():
+        for key, rank in hits.look_up(Page(None, MAXIMUM)).items():
             ranks[key] = min(rank, ranks.get(key, rank))
     return ranks
 
 
-def names_of(patient: Patient) -> list[str]:
-    """The name, and of a longer one its two ends: a middle name is often left out."""
+def searched_names(patient: Patient) -> list[str]:
+    """The name, and of one with three words or more its first and last word too: a middle name is often left out."""
     words = patient.name.split()
     return [patient.name] if len(words) < 3 else [patient.name, f"{words[0]} {words[-1]}"]
 
 
-def born_alike(patient: Patient) -> Q:
+def compatible_birth(patient: Patient) -> Q:
+    """Patients whose birth agrees with this patient's, or one of the two is unknown."""
     if patient.birth_year is None:
         return Q()
     unknown = Q(birth_year=None)
@@ -75,37 +88,45 @@ def born_alike(patient: Patient) -> Q:
     return Q(birth_date=patient.birth_date) | Q(birth_date=None, birth_year=patient.birth_year) | unknown
 
 
-def compare(patient: Patient, other: Patient, rank: int | None, *, phone: bool) -> Twin | None:
-    """The other one as a twin, None when it is not likely one. `rank` says how much the names are alike."""
-    agrees = [field for field in WEIGHTS if field != "phone" and agree(patient, other, field)]
-    agrees += ["phone"] if phone else []
-    alike = rank is not None and as_long(patient.name, other.name)
-    births = {"birth_date", "birth_year"} & {*agrees}
-    apart = bool(patient.birth_year and other.birth_year) and not births
-    reached = not {"phone", "email"}.isdisjoint(agrees)
-    by_name = alike and (births or (reached and not apart) or (rank == EQUAL and (reached or not apart)))
-    if not by_name and "identifier" not in agrees:
+def compare(patient: Patient, other: Patient, name_rank: int | None, *, same_phone: bool) -> LikelyDuplicate | None:
+    """The other patient as a likely duplicate, or None. `name_rank` is None where a search by name did not find it."""
+    agrees_on = [field for field in WEIGHTS if field != "phone" and values_agree(patient, other, field)]
+    agrees_on += ["phone"] if same_phone else []
+    names_similar = name_rank is not None and similar_length(patient.name, other.name)
+    births_agree = not {"birth_date", "birth_year"}.isdisjoint(agrees_on)
+    births_contradict = bool(patient.birth_year and other.birth_year) and not births_agree
+    contact_agrees = not {"phone", "email"}.isdisjoint(agrees_on)
+    same_person = names_similar and (
+        births_agree
+        or (contact_agrees and not births_contradict)
+        or (name_rank == EQUAL_NAMES and (contact_agrees or not births_contradict))
+    )
+    if not same_person and "identifier" not in agrees_on:
         return None
-    weight = sum(WEIGHTS[field] for field in agrees) + (NAME_WEIGHTS[rank] if alike and rank is not None else 0)
-    return Twin(other, ["name", *agrees] if alike else agrees, weight)
+    weight = sum(WEIGHTS[field] for field in agrees_on)
+    if names_similar and name_rank is not None:
+        return LikelyDuplicate(other, ["name", *agrees_on], weight + NAME_WEIGHTS[name_rank])
+    return LikelyDuplicate(other, agrees_on, weight)
 
 
-def agree(patient: Patient, other: Patient, field: str) -> bool:
-    mine, theirs = getattr(patient, field), getattr(other, field)
+def values_agree(patient: Patient, other: Patient, field: str) -> bool:
+    """Whether both have the same value, other than none. Case, spaces and punctuation of a text do not count."""
+    value, other_value = getattr(patient, field), getattr(other, field)
     if field == "birth_year" and patient.birth_date and other.birth_date:
-        return False  # the dates say more
+        return False  # the dates decide
     if field == "gender":
-        return bool(mine == theirs != "U")
-    if isinstance(mine, str):
-        mine, theirs = letters_and_digits(mine), letters_and_digits(theirs)
-    return bool(mine) and mine == theirs
+        return bool(value == other_value != Gender.UNKNOWN)
+    if isinstance(value, str):
+        value, other_value = letters_and_digits(value), letters_and_digits(other_value)
+    return bool(value) and value == other_value
 
 
 def letters_and_digits(text: str) -> str:
     return "".join(character for character in unicodedata.normalize("NFKC", text).casefold() if character.isalnum())
 
 
-def as_long(name: str, other: str) -> bool:
-    """Whether neither is a mere part of the other: the shorter has more than two thirds of the longer one's letters."""
+def similar_length(name: str, other: str) -> bool:
+    """Whether the shorter name has more than two thirds of the letters of the longer one, so that neither is merely a
+    part of the other."""
     shorter, longer = sorted(sum(unicodedata.category(letter)[0] == "L" for letter in text) for text in (name, other))
     return 3 * shorter > 2 * longer

@@ -10,7 +10,7 @@ from healthcare.api.fields import WholeNumberField
 from healthcare.api.schema import example
 from healthcare.api.serializers import RecordSerializer
 from patients.birth import MAXIMUM_AGE, Birth, resolve_birth_year, validate_birth_date, validate_birth_year
-from patients.duplicates import Twin
+from patients.duplicates import LikelyDuplicate
 from patients.models import Gender, Patient, gender_code
 
 EXAMPLE_PATIENT = {
@@ -85,7 +85,7 @@ class DuplicateSerializer(PatientSerializer):
     class Meta(PatientSerializer.Meta):
         fields = [*PatientSerializer.Meta.fields, "agrees_on"]
 
-    def to_representation(self, instance: Twin) -> dict[str, Any]:
+    def to_representation(self, instance: LikelyDuplicate) -> dict[str, Any]:
         instance.patient.agrees_on = instance.agrees_on  # type: ignore[attr-defined]
         return super().to_representation(instance.patient)
 

@@ -19,7 +19,7 @@ from healthcare.api.exceptions import Duplicate, refuse
 from healthcare.api.schema import PROBLEM, described
 from healthcare.api.viewsets import DELETED, RestorableViewSet, only_when_asked
 from patients import merges
-from patients.duplicates import Twin, likely_twins, lock
+from patients.duplicates import LikelyDuplicate, find_likely_duplicates, lock_against_duplicates
 from patients.filters import PatientFilter
 from patients.models import PATIENT_SEARCH, Patient, PatientEvent
 from patients.serializers import DuplicateSerializer, MergeSerializer, PatientSerializer
@@ -81,10 +81,10 @@ class PatientViewSet(ReadsRecordedViewSet, RestorableViewSet):
     def perform_create(self, serializer: BaseSerializer) -> None:
         if reject_duplicates(self.request):
             owner_id = self.request.user.pk or 0
-            lock(owner_id)
-            twins = likely_twins(Patient(created_by_id=owner_id, **serializer.validated_data))
-            if twins:
-                raise Duplicate(duplicates=self.told(twins))
+            lock_against_duplicates(owner_id)
+            duplicates = find_likely_duplicates(Patient(created_by_id=owner_id, **serializer.validated_data))
+            if duplicates:
+                raise Duplicate(duplicates=self.serialize_duplicates(duplicates))
         super().perform_create(serializer)
 
     @extend_schema(
@@ -96,12 +96,12 @@ class PatientViewSet(ReadsRecordedViewSet, RestorableViewSet):
     def duplicates(self, request: Request, pk: int) -> Response:
         """Your other patients who are likely the same person, the likeliest first, at most 20, each with the fields
         that say so in `agrees_on`. No name has to be spelt the same."""
-        return Response(self.told(likely_twins(self.get_object())))
+        return Response(self.serialize_duplicates(find_likely_duplicates(self.get_object())))
 
-    def told(self, twins: list[Twin]) -> Any:
-        """The twins as the client gets to see them, which is a read of their data."""
-        self.patients_read |= patient_ids_of(twin.patient for twin in twins)
-        return DuplicateSerializer(twins, many=True, context=self.get_serializer_context()).data
+    def serialize_duplicates(self, duplicates: list[LikelyDuplicate]) -> Any:
+        """The duplicates in JSON. Their patients count as read."""
+        self.patients_read |= patient_ids_of(duplicate.patient for duplicate in duplicates)
+        return DuplicateSerializer(duplicates, many=True, context=self.get_serializer_context()).data
 
     @extend_schema(operation_id="patients_access_log", responses=PatientAccessSerializer(many=True))
     @action(detail=True, url_path="access-log")

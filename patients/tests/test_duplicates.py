@@ -1,4 +1,4 @@
-"""Likely twins of a patient of alice: who they are, what they agree on, and a POST that does not add them again."""
+"""Likely duplicates of a patient of alice: who they are, what they agree on, and a POST that refuses to add one."""
 
 import datetime
 from functools import partial
@@ -24,19 +24,19 @@ ASHA: dict[str, Any] = {
 REJECT = "/api/patients/?on_duplicate=reject"
 
 
-def twins(client: LoggedInClient, patient: Patient) -> list[tuple[str, list[str]]]:
+def likely_duplicates(client: LoggedInClient, patient: Patient) -> list[tuple[str, list[str]]]:
     answer = client.get(f"/api/patients/{patient.pk}/duplicates/")
     assert answer.status_code == 200, answer.content
     return [(row["name"], row["agrees_on"]) for row in answer.json()]
 
 
-def test_the_likeliest_comes_first_and_says_what_agrees(as_alice: LoggedInClient, alice: User) -> None:
+def test_the_likeliest_duplicate_comes_first_with_the_fields_that_agree(as_alice: LoggedInClient, alice: User) -> None:
     patient = make_patient(alice, **ASHA)
     make_patient(alice, name="Asha Nairr", birth_year=1990)
     make_patient(alice, name="Nair Asha", birth_date=BORN, phone="080-5550 0100")
     make_patient(alice, name="Quite Another", identifier="m1")
     make_patient(alice, name="Asha Nair")
-    assert twins(as_alice, patient) == [
+    assert likely_duplicates(as_alice, patient) == [
         ("Nair Asha", ["name", "birth_date", "phone"]),
         ("Quite Another", ["identifier"]),
         ("Asha Nair", ["name"]),
@@ -44,9 +44,9 @@ def test_the_likeliest_comes_first_and_says_what_agrees(as_alice: LoggedInClient
     ]
 
 
-def test_each_is_the_whole_patient(as_alice: LoggedInClient, alice: User) -> None:
-    patient, twin = make_patient(alice, **ASHA), make_patient(alice, **ASHA)
-    whole = as_alice.get(f"/api/patients/{twin.pk}/").json()
+def test_each_duplicate_is_a_whole_patient(as_alice: LoggedInClient, alice: User) -> None:
+    patient, other = make_patient(alice, **ASHA), make_patient(alice, **ASHA)
+    whole = as_alice.get(f"/api/patients/{other.pk}/").json()
     agreed = ["name", "identifier", "birth_date", "email", "gender", "phone"]
     assert as_alice.get(f"/api/patients/{patient.pk}/duplicates/").json() == [whole | {"agrees_on": agreed}]
 
@@ -62,28 +62,28 @@ def test_each_is_the_whole_patient(as_alice: LoggedInClient, alice: User) -> Non
         {"name": "Asher Nairn", "birth_year": 1949, "phone": ASHA["phone"], "gender": "M"},
     ],
 )
-def test_who_is_not_likely_the_same(as_alice: LoggedInClient, alice: User, other: dict[str, Any]) -> None:
+def test_other_people_are_no_duplicates(as_alice: LoggedInClient, alice: User, other: dict[str, Any]) -> None:
     patient = make_patient(alice, **ASHA, address="Mysuru")
-    twin = make_patient(alice, **other)
-    assert twins(as_alice, patient) == twins(as_alice, twin) == []
+    other_patient = make_patient(alice, **other)
+    assert likely_duplicates(as_alice, patient) == likely_duplicates(as_alice, other_patient) == []
 
 
-def test_twins_are_twins_of_each_other(as_alice: LoggedInClient, alice: User) -> None:
+def test_duplicates_are_duplicates_of_each_other(as_alice: LoggedInClient, alice: User) -> None:
     pair = [make_patient(alice, **ASHA), make_patient(alice, **ASHA | {"name": "Aasha M. Nair", "identifier": ""})]
     for one, other in (pair, pair[::-1]):
-        assert [name for name, _ in twins(as_alice, one)] == [other.name]
+        assert [name for name, _ in likely_duplicates(as_alice, one)] == [other.name]
 
 
-def test_the_deleted_and_bobs_are_no_twins(as_alice: LoggedInClient, alice: User, bob: User) -> None:
+def test_deleted_patients_and_bobs_are_no_duplicates(as_alice: LoggedInClient, alice: User, bob: User) -> None:
     patient, gone = make_patient(alice, **ASHA), make_patient(alice, **ASHA)
     make_patient(bob, **ASHA)
     as_alice.delete(f"/api/patients/{gone.pk}/")
-    assert twins(as_alice, patient) == []
+    assert likely_duplicates(as_alice, patient) == []
     assert as_alice.get(f"/api/patients/{gone.pk}/duplicates/").status_code == 404
 
 
-def test_a_duplicate_is_rejected_when_asked_to_and_nothing_is_added(as_alice: LoggedInClient, alice: User) -> None:
-    twin = make_patient(alice, **ASHA)
+def test_on_duplicate_reject_refuses_a_duplicate_and_adds_nothing(as_alice: LoggedInClient, alice: User) -> None:
+    other = make_patient(alice, **ASHA)
     body = {"name": "NAIR, Asha", "birth_date": "1990-05-17"}
     answer = as_alice.post(REJECT, body)
     assert (answer.status_code, answer.headers["Content-Type"]) == (409, "application/problem+json")
@@ -91,7 +91,7 @@ def test_a_duplicate_is_rejected_when_asked_to_and_nothing_is_added(as_alice: Lo
     assert problem == {
         "type": "about:blank", "title": "Conflict", "status": 409, "detail": "This is likely there already.",
         "request_id": answer.headers["X-Request-Id"],
-        "duplicates": [as_alice.get(f"/api/patients/{twin.pk}/").json() | {"agrees_on": ["name", "birth_date"]}],
+        "duplicates": [as_alice.get(f"/api/patients/{other.pk}/").json() | {"agrees_on": ["name", "birth_date"]}],
     }  # fmt: skip
     assert Patient.objects.count() == 1
     assert as_alice.post("/api/patients/", body).status_code == 201
@@ -99,32 +99,32 @@ def test_a_duplicate_is_rejected_when_asked_to_and_nothing_is_added(as_alice: Lo
 
 
 @pytest.mark.parametrize("value", ["", "accept", "REJECT", "true"])
-def test_another_wish_is_named(as_alice: LoggedInClient, value: str) -> None:
+def test_any_other_value_of_on_duplicate_is_refused(as_alice: LoggedInClient, value: str) -> None:
     answer = as_alice.post(f"/api/patients/?on_duplicate={value}", {"name": "X"})
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (400, "/on_duplicate")
     assert not Patient.objects.exists()
 
 
-def test_to_tell_of_twins_is_a_read_of_them(as_alice: LoggedInClient, alice: User) -> None:
-    patient, twin, _ = make_patient(alice, **ASHA), make_patient(alice, **ASHA), make_patient(alice, name="X")
-    twins(as_alice, patient)
+def test_the_duplicates_in_an_answer_are_recorded_as_read(as_alice: LoggedInClient, alice: User) -> None:
+    patient, other, _ = make_patient(alice, **ASHA), make_patient(alice, **ASHA), make_patient(alice, name="X")
+    likely_duplicates(as_alice, patient)
     as_alice.post(REJECT, {"name": "Asha Nair", "identifier": "M-1"})
-    told, refused = AccessLog.objects.order_by("id")
-    assert (told.action, told.patient_ids, told.outcome) == ("patient.duplicates", [patient.pk, twin.pk], 200)
-    assert (refused.action, refused.patient_ids, refused.outcome) == ("patient.create", [patient.pk, twin.pk], 409)
+    listed, refused = AccessLog.objects.order_by("id")
+    assert (listed.action, listed.patient_ids, listed.outcome) == ("patient.duplicates", [patient.pk, other.pk], 200)
+    assert (refused.action, refused.patient_ids, refused.outcome) == ("patient.create", [patient.pk, other.pk], 409)
 
 
 @pytest.mark.parametrize("rows", [1, 10, 100])
-def test_twins_cost_the_same_queries_however_many(as_alice: LoggedInClient, alice: User, rows: int) -> None:
+def test_the_query_count_does_not_grow_with_the_duplicates(as_alice: LoggedInClient, alice: User, rows: int) -> None:
     Patient.objects.bulk_create(Patient(created_by=alice, **ASHA) for _ in range(rows + 1))
     with CaptureQueriesContext(connection) as queries:
-        assert len(twins(as_alice, Patient.objects.all()[0])) == min(rows, 20)
+        assert len(likely_duplicates(as_alice, Patient.objects.all()[0])) == min(rows, 20)
     statements = [query["sql"] for query in queries if not query["sql"].startswith(("SAVEPOINT", "RELEASE"))]
-    asked = ["session and user", "the patient", *["like", "matches"] * 4, "the twins", "the access log"]
+    asked = ["session and user", "the patient", *["like", "matches"] * 4, "the duplicates", "the access log"]
     assert len(statements) - 1 == len(asked), statements  # and the test's own look at a patient
 
 
-def test_of_many_who_enter_the_same_person_at_once_one_does(live: LiveServer) -> None:
+def test_of_concurrent_requests_that_add_the_same_person_one_succeeds(live: LiveServer) -> None:
     token = live.register()[1]["access"]
     add = partial(live.call, "POST", REJECT, {"name": "Asha Nair", "birth_date": "1990-05-17"}, token)
     assert sorted(answer.status for answer in call_concurrently(*[add] * 8)) == [201, *[409] * 7]
