@@ -19,6 +19,7 @@ import psycopg2
 import pytest
 from django.conf import settings
 from django.db import connection
+from django.db.backends.base.creation import TEST_DATABASE_PREFIX
 
 SERVER = ["--interface", "wsgi", "--runtime-mode", "mt", "--blocking-threads", "4", "--no-ws", "--http", "1"]
 
@@ -162,8 +163,11 @@ def live_server_process(django_db_setup: None, django_db_blocker: Any) -> Iterat
     with django_db_blocker.unblock():
         connection.ensure_connection()  # starts PostgreSQL where no test before has needed it
         connection.close()  # a template must have no session
-        tests_database = connection.ops.quote_name(str(connection.settings_dict["NAME"]))
-        with own_database(template=tests_database) as name, serving(url_of(name), migrated=True) as server:
+        tests_database = str(connection.settings_dict["NAME"])
+        # pytest-django creates it only if a selected test uses it.
+        created = tests_database.startswith(TEST_DATABASE_PREFIX)
+        template = connection.ops.quote_name(tests_database) if created else ""
+        with own_database(template=template) as name, serving(url_of(name), migrated=created) as server:
             django_db_blocker.block()
             yield server
             django_db_blocker.unblock()
