@@ -38,7 +38,7 @@ def secret_key(name: str, *, strong: bool) -> str:
 
 
 def hosts(name: str, *, named: bool) -> list[str]:
-    found = names(name)
+    found = comma_separated(name)
     if named and (not found or "*" in found):
         raise ImproperlyConfigured(
             f"{name} must name the hosts with DEBUG=False; write {name}=api.example.org, for example."
@@ -66,14 +66,14 @@ def whole(name: str, default: int, least: int, most: int) -> int:
     return int(value)
 
 
-def names(name: str, default: str = "") -> list[str]:
+def comma_separated(name: str, default: str = "") -> list[str]:
     """Parse a comma-separated list."""
     return [part.strip() for part in text(name, default).split(",") if part.strip()]
 
 
 def origins(name: str) -> list[str]:
     """Parse comma-separated web origins (RFC 6454): scheme, host and port, no path."""
-    found = names(name)
+    found = comma_separated(name)
     for origin in found:
         scheme, separator, host = origin.partition("://")
         if scheme not in {"http", "https"} or not separator or not host or set(host) & set("/?#@* "):

@@ -1,4 +1,4 @@
-"""Settings: a value that cannot be understood stops the start with one sentence that names its variable."""
+"""Settings: an invalid value stops the start with one sentence that names its variable."""
 
 import os
 import subprocess
@@ -30,7 +30,7 @@ BAD = [
 
 
 def start(variable: str, value: str) -> "subprocess.CompletedProcess[str]":
-    """What `django check` says with this value among good ones."""
+    """Run `django check` with this value and otherwise valid ones."""
     good = {
         "SECRET_KEY": STRONG[1:] + "k3y",
         "DEBUG": "False",
@@ -73,24 +73,24 @@ def test_good_values_start() -> None:
 def test_a_yes_or_a_no_may_be_written_in_the_usual_ways(
     value: str, read: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ASKED", value)
-    assert env_settings.boolean("ASKED", default=not read) is read
+    monkeypatch.setenv("VARIABLE", value)
+    assert env_settings.boolean("VARIABLE", default=not read) is read
 
 
 def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ASKED", "  ")
-    assert env_settings.boolean("ASKED", default=True) is True
-    assert env_settings.whole("ASKED", 7, least=1, most=9) == 7
-    assert env_settings.names("ASKED") == env_settings.origins("ASKED") == []
-    assert env_settings.database("ASKED")["ENGINE"].endswith("embedded")
+    monkeypatch.setenv("VARIABLE", "  ")
+    assert env_settings.boolean("VARIABLE", default=True) is True
+    assert env_settings.whole("VARIABLE", 7, least=1, most=9) == 7
+    assert env_settings.comma_separated("VARIABLE") == env_settings.origins("VARIABLE") == []
+    assert env_settings.database("VARIABLE")["ENGINE"].endswith("embedded")
 
 
 def test_the_bounds_of_a_number_are_themselves_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     for value in ("1", "9"):
-        monkeypatch.setenv("ASKED", value)
-        assert env_settings.whole("ASKED", 5, least=1, most=9) == int(value)
-    monkeypatch.setenv("ASKED", "10")
+        monkeypatch.setenv("VARIABLE", value)
+        assert env_settings.whole("VARIABLE", 5, least=1, most=9) == int(value)
+    monkeypatch.setenv("VARIABLE", "10")
     with pytest.raises(
-        ImproperlyConfigured, match="^ASKED is not a whole number from 1 to 9; write ASKED=5, for example.$"
+        ImproperlyConfigured, match="^VARIABLE is not a whole number from 1 to 9; write VARIABLE=5, for example.$"
     ):
-        env_settings.whole("ASKED", 5, least=1, most=9)
+        env_settings.whole("VARIABLE", 5, least=1, most=9)

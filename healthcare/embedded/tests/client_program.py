@@ -33,7 +33,7 @@ def fork() -> str:
     return str(child)
 
 
-def run_command(line: str) -> str:
+def reply_to(line: str) -> str:
     command, _, rest = line.partition(" ")
     try:
         if command == "connect":
@@ -54,7 +54,7 @@ def main() -> None:
     settings.configure(DATABASES={"default": dj_database_url.parse(sys.argv[1])}, USE_TZ=True)
     django.setup()
     for line in sys.stdin:
-        print(run_command(line.rstrip("\n")), flush=True)
+        print(reply_to(line.rstrip("\n")), flush=True)
 
 
 if __name__ == "__main__":
