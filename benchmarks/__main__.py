@@ -1,4 +1,4 @@
-"""`python3 -m benchmarks`: makes its environment and its rows, runs every server in turn, prints the table."""
+"""`python3 -m benchmarks`: creates its environment and its rows, runs every server in turn and prints the tables."""
 
 import sys
 
@@ -6,7 +6,9 @@ from benchmarks import python_environments
 
 
 def main() -> None:
-    python_environments.enter(references=not {"guard", "growth", "memory"}.intersection(sys.argv[1:2]))
+    python_environments.enter_environment(
+        references=not {"guard", "growth", "memory", "statements", "row-level-security"}.intersection(sys.argv[1:2])
+    )
     from benchmarks.commands import run
 
     run(sys.argv[1:])

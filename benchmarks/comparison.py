@@ -1,48 +1,66 @@
-"""Every server in turn, operation by operation: A B C, A B C. What is compared is what was measured side by side."""
+"""Plain calls on every server in turn, everyday calls beside their plain call, and how many statements each sends."""
 
 import argparse
 from pathlib import Path
 
-from benchmarks import answers, load, report
-from benchmarks.operations import SEARCHES, requests
-from benchmarks.progress import say, show
-from benchmarks.stage import Stage, set_up
-from benchmarks.targets import CANNOT_SEARCH
+from benchmarks import chart, equal_answers, report
+from benchmarks.load import Contender, measure_interleaved
+from benchmarks.operations import EVERYDAY_CALLS, NAMES, PLAIN_NAMES, plain_requests
+from benchmarks.report import Slices
+from benchmarks.servers import OURS
+from benchmarks.statement_recorder import record_statements
+from benchmarks.terminal import print_line, show_status
+from benchmarks.testbed import Testbed, start_testbed
 
-WARM_UP = 1  # seconds
+CHART = "results.svg"
 
 
 def run(options: argparse.Namespace, folder: Path) -> str:
-    results: report.Results = {}
-    notes: list[str] = []
-    with set_up(folder, options.servers) as stage:
-        operations = [*requests(stage.callers["caller"], "cursor")]
-        wanted = [name for name in operations if not options.operations or name in options.operations]
-        for number, operation in enumerate(wanted, 1):
-            show(f"{number} of {len(wanted)}: {operation}")
-            measured = measure(stage, operation, options.rounds, options.seconds)
-            if measured:
-                results[operation] = measured
-                show("")
-                say(report.lines(operation, measured))
-            else:
-                notes.append(f"{operation.capitalize()}: {stage.servers[0].name} cannot do it yet, so it was left out.")
-    return report.write(results, options.rounds, options.seconds, notes)
+    """The report; its chart is written to the folder."""
+    results = report.Results(options.rounds, options.seconds, options.patients)
+    wanted = [name for name in NAMES if not options.operations or name in options.operations]
+    with start_testbed(folder, options.servers, options.patients) as testbed:
+        ours = testbed.servers[0]
+        supported = [name for name in wanted if equal_answers.supports(name, ours, testbed.caller)]
+        results.left_out = [name for name in wanted if name not in supported]
+        for operation in [name for name in PLAIN_NAMES if name in supported]:
+            show_status(operation)
+            results.plain[operation] = measure_plain(testbed, operation, options.rounds, options.seconds)
+            print_line(report.plain_rows(operation, results.plain[operation]))
+        if ours.server is OURS:
+            for plain in PLAIN_NAMES:
+                calls = [name for name in supported if name in EVERYDAY_CALLS and EVERYDAY_CALLS[name].plain == plain]
+                if calls:
+                    show_status(f"everyday calls beside {plain}")
+                    measured = measure_everyday(testbed, plain, calls, options.rounds, options.seconds)
+                    results.everyday |= {name: (measured[plain], measured[name]) for name in calls}
+                    print_line("\n".join(report.everyday_row(name, results) for name in calls))
+            # Last, because it adds rows to the lists of all servers on this copy of the database.
+            results.sent = record_statements(testbed, supported, folder)
+    (folder / CHART).write_text(chart.draw(results), encoding="utf-8")
+    return report.write(results, CHART)
 
 
-def measure(stage: Stage, operation: str, rounds: int, seconds: int) -> report.Measured:
-    """The slices of every server; empty when the first one cannot do it."""
-    caller = stage.callers["caller"]
-    servers = [one for one in stage.servers if operation not in SEARCHES or one.name not in CANNOT_SEARCH]
-    if not answers.is_offered(operation, servers[0], caller):
-        return {}
-    answers.check(operation, servers, caller)
-    asked = {server.name: requests(caller, server.target.paging)[operation] for server in servers}
-    for server in servers:
-        load.wrk(server.url, asked[server.name], caller, WARM_UP)
-    measured: report.Measured = {server.name: [] for server in servers}
-    for turn in range(1, rounds + 1):
-        for server in servers:
-            show(f"{operation}, round {turn} of {rounds}: {server.name}")
-            measured[server.name].append(load.run(server, asked[server.name], caller, stage.postgresql, seconds))
-    return measured
+def measure_plain(testbed: Testbed, operation: str, rounds: int, seconds: int) -> dict[str, Slices]:
+    """The slices of each server that has the operation."""
+    servers = [one for one in testbed.servers if operation not in one.server.without]
+    equal_answers.check_equal_answers(operation, servers, testbed.caller)
+    contenders = [
+        Contender(one.name, one, plain_requests(testbed.caller, one.server.paging)[operation], testbed.caller)
+        for one in servers
+    ]
+    return measure_interleaved(contenders, testbed.postgresql, rounds, seconds)
+
+
+def measure_everyday(
+    testbed: Testbed, plain: str, operations: list[str], rounds: int, seconds: int
+) -> dict[str, Slices]:
+    """The slices of a plain call of ours and of these everyday calls."""
+    ours = testbed.servers[0]
+    tagged = equal_answers.with_entity_tags(ours, testbed.caller)
+    for operation in operations:
+        equal_answers.check_everyday_answer(operation, ours, tagged)
+    requests = {plain: plain_requests(testbed.caller, ours.server.paging)[plain]}
+    requests |= {operation: EVERYDAY_CALLS[operation].request for operation in operations}
+    contenders = [Contender(name, ours, request, testbed.caller) for name, request in requests.items()]
+    return measure_interleaved(contenders, testbed.postgresql, rounds, seconds)

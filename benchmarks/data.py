@@ -1,8 +1,7 @@
-"""The rows that everybody answers from: a caller with 10,000 patients among 1,000,000 of one other owner.
+"""The rows that every server answers from: a caller with 10,000 patients among 1,000,000 of one other owner.
 
-They are made by SQL through the product's own tables, triggers and all, so that history and whatever else the database
-keeps beside a record is there. The caller's patients lie scattered among the others: a page of twenty is on as many
-pages of the disk.
+They are inserted by SQL into the product's own tables with all triggers enabled, so history and search terms exist for
+each. The caller's patients are scattered among the others: a page of twenty rows is on as many pages of the disk.
 """
 
 from dataclasses import dataclass
@@ -13,10 +12,10 @@ from django.db import connection, transaction
 from accounts.models import LoginSession, User
 from accounts.tokens import issue_token_pair
 
-PASSWORD = "StrongPass123"  # noqa: S105  (nobody's)
+PASSWORD = "StrongPass123"  # noqa: S105  (of users that exist in the benchmark's database only)
 OWN = 10_000  # patients of the caller
 FOREIGN = 1  # a patient who is not the caller's
-MANY, FEW = 1_000_000, 20_000  # patients of the other owner
+OTHERS, FEW_OTHERS = 1_000_000, 20_000  # patients of the other owner: in a full run, in a quick one
 DOCTORS = 2000
 DOCTORS_EACH = 3  # of every tenth patient of an owner
 PAGE = 20
@@ -36,7 +35,7 @@ SELECT i, 'Dr. ' || chr(65 + i %% 26) || 'eera ' || chr(65 + i / 26 %% 26) || 'a
     1, now(), now(), 1
 FROM generate_series(1, %(doctors)s) AS i
 """
-# Some 1,000 given names and 5,000 surnames; a few of them are many people's.
+# Some 1,000 given names and 5,000 surnames; a few of them are common.
 PATIENT_ROWS = """
 INSERT INTO patients_patient (id, name, gender, birth_date, birth_year, deceased, identifier, phone, email, address,
     created_by_id, created_at, updated_at, version)
@@ -70,21 +69,23 @@ SEQUENCES = ("accounts_user", "doctors_doctor", "patients_patient")
 
 @dataclass(frozen=True)
 class Caller:
-    """Whose requests are measured: a token, and samples of what they ask for, spread over all they have."""
+    """A user whose requests are measured. `after` is the id that the last page comes before. `samples`, spread over
+    all rows of the user, are ids of "patients" and of those who are "treated" by a doctor, "names" of patients,
+    "unknown_names" that no patient has, and user names for "logins"."""
 
     token: str
-    ended: str  # a token of theirs whose session has ended
-    samples: dict[str, list[str]]  # "patients", "treated" and "names" of patients, "strangers" whom nobody knows
-    after: int  # the id before which the last page begins
+    revoked_token: str
+    samples: dict[str, list[str]]
+    after: int
 
 
 def stride(others: int) -> int:
-    """One patient in so many is the caller's."""
+    """One patient in so many belongs to the caller."""
     return others // OWN + 1
 
 
-def fill(others: int) -> None:
-    """Into an empty database of the product: the caller's patients among so many others."""
+def fill_database(others: int) -> None:
+    """Inserts the caller's patients and so many of the other owner into an empty database of the product."""
     numbers = {"doctors": DOCTORS, "stride": stride(others), "patients": OWN + others, "each": DOCTORS_EACH}
     with transaction.atomic(), connection.cursor() as cursor:
         user = User()
@@ -109,10 +110,10 @@ SELECT id, name FROM (
 
 
 def log_in(username: str, others: int) -> Caller:
-    """A login session of this owner, and which of their patients to ask for."""
+    """Starts a login session of this user and chooses the samples."""
     user = User.objects.get(username=username)
-    living, ended = (LoginSession.objects.start(user, "benchmarks", "127.0.0.1") for _ in range(2))
-    LoginSession.objects.filter(pk=ended.pk).revoke()
+    live, revoked = (LoginSession.objects.start(user, "benchmarks", "127.0.0.1") for _ in range(2))
+    LoginSession.objects.filter(pk=revoked.pk).revoke()
     with connection.cursor() as cursor:
         cursor.execute(SAMPLE, [user.pk, 1, 1])
         patients = cursor.fetchall()
@@ -126,7 +127,7 @@ def log_in(username: str, others: int) -> Caller:
         "patients": [str(key) for key, _ in patients],
         "treated": [str(key) for key, _ in treated],
         "names": [quote(name) for _, name in patients],
-        "strangers": [quote(f"Qwoxulf Zzyxvent{chr(97 + n // 26)}{chr(97 + n % 26)}") for n in range(200)],
+        "unknown_names": [quote(f"Qwoxulf Zzyxvent{chr(97 + n // 26)}{chr(97 + n % 26)}") for n in range(200)],
         "logins": [f"user{n}" for n in range(1, LOGINS + 1)],
     }
-    return Caller(issue_token_pair(living)["access"], issue_token_pair(ended)["access"], samples, after)
+    return Caller(issue_token_pair(live)["access"], issue_token_pair(revoked)["access"], samples, after)

@@ -1,6 +1,7 @@
-"""The databases, all in one PostgreSQL: one is filled once and kept, each run works on copies of it."""
+"""The databases, all on one PostgreSQL: a template is filled once, and each run works on copies of it."""
 
 import hashlib
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,11 +15,11 @@ from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 
 from benchmarks import data
-from benchmarks.progress import say
+from benchmarks.terminal import print_line
 
-# What the references that are no more than an application keep: the tables they use, with their keys and constraints.
+# The tables that the copies "plain" and "indexed" keep, with their keys and constraints.
 PLAIN_TABLES = ("accounts_user", "patients_patient", "doctors_doctor", "mappings_mapping")
-# What Django makes by itself for a foreign key and a unique name.
+# The indexes that Django creates by itself for a foreign key and a unique name.
 PLAIN_INDEXES = """
 CREATE INDEX plain_patient_owner ON patients_patient (created_by_id);
 CREATE INDEX plain_doctor_owner ON doctors_doctor (created_by_id);
@@ -30,19 +31,26 @@ COMPOSITE = "CREATE INDEX composite ON patients_patient (created_by_id, id DESC)
 EXTRAS = """
 SELECT format('DROP VIEW %%I CASCADE', viewname) FROM pg_views WHERE schemaname = 'public'
 UNION ALL SELECT format('DROP TABLE %%I CASCADE', tablename) FROM pg_tables
-    WHERE schemaname = 'public' AND tablename <> ALL (%(kept)s)
+    WHERE schemaname = 'public' AND tablename <> ALL (%(tables)s)
 UNION ALL SELECT format('DROP TRIGGER %%I ON %%s', tgname, tgrelid::regclass) FROM pg_trigger
-    WHERE NOT tgisinternal AND tgrelid = ANY (%(kept)s::text[]::regclass[])
-UNION ALL SELECT format('ALTER TABLE %%s DISABLE ROW LEVEL SECURITY', name) FROM unnest(%(kept)s) AS name
+    WHERE NOT tgisinternal AND tgrelid = ANY (%(tables)s::text[]::regclass[])
+UNION ALL SELECT format('ALTER TABLE %%s DISABLE ROW LEVEL SECURITY', name) FROM unnest(%(tables)s) AS name
 UNION ALL SELECT format('ALTER TABLE %%s ALTER COLUMN %%I RESET (n_distinct)', attrelid::regclass, attname)
-    FROM pg_attribute WHERE attrelid = ANY (%(kept)s::text[]::regclass[]) AND attoptions IS NOT NULL
+    FROM pg_attribute WHERE attrelid = ANY (%(tables)s::text[]::regclass[]) AND attoptions IS NOT NULL
 UNION ALL SELECT format('DROP INDEX %%s', indexrelid::regclass) FROM pg_index
-    WHERE indrelid = ANY (%(kept)s::text[]::regclass[]) AND NOT indisprimary AND NOT indisunique
+    WHERE indrelid = ANY (%(tables)s::text[]::regclass[]) AND NOT indisprimary AND NOT indisunique
+"""
+DISABLE_POLICIES = """
+DO $$ DECLARE protected regclass; BEGIN
+    FOR protected IN SELECT oid FROM pg_class WHERE relrowsecurity LOOP
+        EXECUTE format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY', protected);
+    END LOOP;
+END $$
 """
 
 
 @contextmanager
-def opened(database: str) -> Iterator[Any]:
+def open_cursor(database: str) -> Iterator[Any]:
     """A cursor on another database of the server, outside of any transaction."""
     parameters = {**connection.get_connection_params(), "dbname": database}
     parameters.pop("cursor_factory", None)
@@ -63,7 +71,7 @@ def url_of(database: str) -> str:
     return f"postgres://{user}{':' + password if password else ''}@/{database}?{urlencode(query)}"
 
 
-def server() -> psutil.Process:
+def find_server_process() -> psutil.Process:
     """PostgreSQL itself, the parent of every process that serves a connection."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
@@ -72,67 +80,74 @@ def server() -> psutil.Process:
     return parent
 
 
-def filled(others: int) -> str:
-    """The name of the database that is kept."""
+def template_name(others: int) -> str:
+    """The database that is filled once, with so many patients of others than the caller."""
     return f"benchmark_{others}"
 
 
-def copied(kind: str, others: int) -> str:
-    """The name of the copy of one run."""
-    return f"{filled(others)}_{kind}"
+def copy_name(kind: str, others: int) -> str:
+    """The copy of one run."""
+    return f"{template_name(others)}_{kind}"
 
 
 def fingerprint() -> str:
-    """Of what the rows were made by."""
-    migrations = sorted(str(key) for key in MigrationLoader(connection).disk_migrations)
-    made_by = [*migrations, Path(data.__file__).read_text(encoding="utf-8")]
-    return hashlib.sha256("\n".join(made_by).encode()).hexdigest()[:16]
+    """Changes with everything that the tables and the rows are made from."""
+    modules = {type(one).__module__ for one in MigrationLoader(connection).disk_migrations.values()}
+    files = [*(str(sys.modules[name].__file__) for name in sorted(modules)), str(data.__file__)]
+    return hashlib.sha256(b"\n".join(Path(file).read_bytes() for file in files)).hexdigest()[:16]
 
 
-def use(database: str) -> None:
+def use_database(database: str) -> None:
     connection.close()
     connection.settings_dict["NAME"] = database
 
 
 def prepare(others: int) -> None:
-    """Use the filled database; it is made anew when the migrations or the data have changed."""
+    """Use the template; fill it first, or again when the migrations or the rows have changed."""
     connection.ensure_connection()  # starts the server if need be
-    if not is_filled(filled(others)):
-        fill(filled(others), others)
-    use(filled(others))
+    if not is_filled(template_name(others)):
+        fill_template(template_name(others), others)
+    use_database(template_name(others))
 
 
 def is_filled(name: str) -> bool:
-    with opened("postgres") as cursor:
+    with open_cursor("postgres") as cursor:
         cursor.execute("SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s", [name])
         return bool(cursor.fetchone() == (fingerprint(),))
 
 
-def fill(name: str, others: int) -> None:
-    with opened("postgres") as cursor:
+def fill_template(name: str, others: int) -> None:
+    with open_cursor("postgres") as cursor:
         cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
         cursor.execute(f"CREATE DATABASE {name}")
-    use(name)
-    say("Making the tables…")
+    use_database(name)
+    print_line("Creating the tables…")
     call_command("migrate", verbosity=0)
-    say(f"Filling them with {data.OWN + others:,} patients, which is done once and may take a minute…")
-    data.fill(others)
+    print_line(f"Filling them with {data.OWN + others:,} patients, which is done once and may take a minute…")
+    data.fill_database(others)
     connection.close()
-    with opened("postgres") as cursor:
+    with open_cursor("postgres") as cursor:
         cursor.execute(f"COMMENT ON DATABASE {name} IS %s", [fingerprint()])
 
 
-def copy(kind: str, others: int) -> str:
-    """A copy for one run; returns its URL. "product" is all of it; "plain" and "indexed" have no history, no access
-    log, no row security, and the indexes of Django's foreign keys; "indexed" has the composite one too."""
-    name = copied(kind, others)
+def copy_database(kind: str, others: int) -> str:
+    """Copies the template for one run and returns the URL of the copy.
+
+    "product" is all of it. "unprotected" is that without row-level security. "plain" and "indexed" have no history, no
+    access log, no row-level security, and only the indexes of Django's foreign keys; "indexed" has the composite index
+    too.
+    """
+    name = copy_name(kind, others)
     connection.close()
-    with opened("postgres") as cursor:
+    with open_cursor("postgres") as cursor:
         cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-        cursor.execute(f"CREATE DATABASE {name} TEMPLATE {filled(others)} STRATEGY file_copy")
-    if kind != "product":
-        with opened(name) as cursor:
-            cursor.execute(EXTRAS, {"kept": list(PLAIN_TABLES)})
+        cursor.execute(f"CREATE DATABASE {name} TEMPLATE {template_name(others)} STRATEGY file_copy")
+    if kind == "unprotected":
+        with open_cursor(name) as cursor:
+            cursor.execute(DISABLE_POLICIES)
+    elif kind != "product":
+        with open_cursor(name) as cursor:
+            cursor.execute(EXTRAS, {"tables": list(PLAIN_TABLES)})
             for (statement,) in cursor.fetchall():
                 cursor.execute(statement)
             cursor.execute(PLAIN_INDEXES + (COMPOSITE if kind == "indexed" else ""))
@@ -140,15 +155,15 @@ def copy(kind: str, others: int) -> str:
     return url_of(name)
 
 
-def drop(kinds: Iterable[str], others: int) -> None:
-    """Give back the disk of these copies."""
+def drop_copies(kinds: Iterable[str], others: int) -> None:
+    """Drop these copies to free their disk space."""
     connection.close()
-    with opened("postgres") as cursor:
+    with open_cursor("postgres") as cursor:
         for kind in kinds:
-            cursor.execute(f"DROP DATABASE IF EXISTS {copied(kind, others)} WITH (FORCE)")
+            cursor.execute(f"DROP DATABASE IF EXISTS {copy_name(kind, others)} WITH (FORCE)")
 
 
-def settle() -> None:
-    """Write out what loading left behind, so that it does not fall into the first slices."""
+def checkpoint() -> None:
+    """Write the pages that copying changed, so that no slice pays for it."""
     with connection.cursor() as cursor:
         cursor.execute("CHECKPOINT")

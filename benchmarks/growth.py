@@ -1,73 +1,76 @@
-"""The same requests by an owner of 10,000 patients and by one of 1,000,000, in turn: what grows with the rows?"""
+"""The same requests by an owner of 10,000 patients and by one of 1,000,000: does the cost grow with the rows?"""
 
 import argparse
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
-from benchmarks import answers, load, report
-from benchmarks.data import MANY, OWN, PAGE, Caller
-from benchmarks.operations import Request, requests
-from benchmarks.progress import say, show
-from benchmarks.stage import Stage, set_up
+from benchmarks import equal_answers, report
+from benchmarks.data import OTHERS, OWN, PAGE, Caller
+from benchmarks.load import Contender, measure_interleaved
+from benchmarks.operations import EVERYDAY_CALLS, PLAIN_NAMES, Request, plain_requests
+from benchmarks.terminal import print_line, show_status
+from benchmarks.testbed import Testbed, start_testbed
 
 OWNERS = ("caller", "large")
-MOST = 1.3  # times the cost
-LAST_PAGE = "last page"
-CHANGES = ("create", "patch", "login", "public doctors")  # these cost the same or are nobody's
+LARGEST_RATIO = 1.3
+LEFT_OUT = ("create", "patch", "login", "public doctors")  # their cost does not depend on the owner
+GROWING = [*(name for name in PLAIN_NAMES if name not in LEFT_OUT), "history"]
 
 
-def asked(caller: Caller) -> dict[str, Request]:
-    """The requests by name. A search answers two rows to either owner: the large one has more of each name."""
-    chosen = {name: one for name, one in requests(caller, "cursor").items() if name not in CHANGES}
-    renamed = {LAST_PAGE if "cursor=" in one.path else name: one for name, one in chosen.items()}
-    hit = renamed["search hit"]
-    renamed["search hit"] = replace(hit, path=hit.path.replace(f"limit={PAGE}", "limit=2"))
-    return renamed | {"history": Request("GET", "/api/patients/@/history/")}
+def owner_requests(caller: Caller) -> dict[str, Request]:
+    """By operation. A search finds two rows for either owner, because the large one has more of each name."""
+    requests = {name: one for name, one in plain_requests(caller, "cursor").items() if name in GROWING}
+    hit = requests["search hit"]
+    requests["search hit"] = replace(hit, path=hit.path.replace(f"limit={PAGE}", "limit=2"))
+    return requests | {"history": EVERYDAY_CALLS["history"].request}
 
 
 def run(options: argparse.Namespace, folder: Path) -> str:
-    names = [f"{number:,}" for number in (OWN, MANY)]
+    """The report."""
+    names = [f"{number:,}" for number in (OWN, OTHERS)]
     heads = [f"{name}: {what}" for name in names for what in ("CPU µs", "p50 ms", "p99 ms")]
-    lines = [report.row("operation", *heads, "CPU", f"≤ {MOST}"), f"|---{'|--:' * (len(heads) + 1)}|---|"]
-    with set_up(folder, ["ours"], OWNERS) as stage:
-        for operation in asked(stage.callers["caller"]):
+    lines = [report.row("operation", *heads, "CPU", f"≤ {LARGEST_RATIO}"), f"|---{'|--:' * (len(heads) + 1)}|---|"]
+    with start_testbed(folder, ["ours"], OTHERS, OWNERS) as testbed:
+        for operation in GROWING:
             if options.operations and operation not in options.operations:
                 continue
-            if answers.is_offered(operation, stage.servers[0], stage.callers["caller"]):
-                lines.append(line(operation, measure(stage, operation, options.rounds, options.seconds)))
+            if equal_answers.supports(operation, testbed.servers[0], testbed.caller):
+                show_status(operation)
+                lines.append(growth_row(operation, measure_owners(testbed, operation, options)))
+                print_line(lines[-1])
             else:
-                lines.append(report.row(operation, *["not there yet"] * (len(heads) + 2)))
-            show("")
-            say(lines[-1])
+                lines.append(report.row(operation, *["not supported"] * (len(heads) + 2)))
     return f"""# Growth
 
-{report.machine()}. Medians of {options.rounds} rounds of {options.seconds} s.
-CPU: how many times more a request of the owner of {MANY:,} costs; in brackets the least and the largest. A search
-answers two rows to either, since the large owner has more of each name.
+{report.describe_machine()}. Medians of {options.rounds} rounds of {options.seconds} s.
+CPU: how many times more a request of the owner of {OTHERS:,} patients costs, with the least and the largest ratio. A
+search finds two rows for either owner, because the large one has more of each name.
 
 {chr(10).join(lines)}
 """
 
 
-def measure(stage: Stage, operation: str, rounds: int, seconds: int) -> list[list[load.Slice]]:
+def measure_owners(testbed: Testbed, operation: str, options: argparse.Namespace) -> list[report.Slices]:
     """The slices of either owner."""
-    server = stage.servers[0]
-    each = [(stage.callers[name], asked(stage.callers[name])[operation]) for name in OWNERS]
-    for caller, request in each:
-        load.run(server, request, caller, stage.postgresql, 1)
-    measured: list[list[load.Slice]] = [[], []]
-    for turn in range(1, rounds + 1):
-        for slices, (caller, request) in zip(measured, each, strict=True):
-            show(f"{operation}, round {turn} of {rounds}")
-            slices.append(load.run(server, request, caller, stage.postgresql, seconds))
-    return measured
+    contenders = [
+        Contender(name, testbed.servers[0], owner_requests(testbed.callers[name])[operation], testbed.callers[name])
+        for name in OWNERS
+    ]
+    return list(measure_interleaved(contenders, testbed.postgresql, options.rounds, options.seconds).values())
 
 
-def line(operation: str, measured: list[list[load.Slice]]) -> str:
+def growth_row(operation: str, measured: list[report.Slices]) -> str:
     cells = []
     for slices in measured:
-        cells += [f"{median(report.cpu(slices)):,.0f}", f"{report.mid(slices, lambda one: one.p50):.1f}"]
-        cells.append(f"{report.mid(slices, lambda one: one.p99):.1f}")
-    grown = report.ratios(report.cpu(measured[1]), report.cpu(measured[0]))
-    return report.row(operation, *cells, report.spread(grown), "yes" if median(grown) <= MOST else "no")
+        cells.append(f"{report.median_of(slices, lambda one: one.cpu):,.0f}")
+        cells.append(f"{report.median_of(slices, lambda one: one.p50):.1f}")
+        cells.append(f"{report.median_of(slices, lambda one: one.p99):.1f}")
+    small, large = measured
+    ratios = report.cpu_ratios(large, small)
+    return report.row(
+        operation,
+        *cells,
+        report.with_spread(ratios),
+        "yes" if report.Goal(LARGEST_RATIO, at_most=True).is_met(median(ratios)) else "no",
+    )

@@ -1,7 +1,7 @@
-"""For continuous integration: names the operation that asks PostgreSQL more often, or costs more, than it used to.
+"""For continuous integration: names the operation that sends more statements, or costs more CPU, than its limit.
 
-Nothing here is a time: questions to PostgreSQL are counted on their way, and CPU is that of the floor on the same
-machine in the same minute times a number. The numbers are those of the last `guard --save`.
+No limit is a time. Statements and round trips are counted exactly. CPU is a ratio measured side by side on one machine:
+of a plain call to the floor's, of an everyday call to its plain call's. `guard --save` writes new limits.
 """
 
 import argparse
@@ -9,103 +9,109 @@ import json
 from pathlib import Path
 from statistics import median
 
-from benchmarks import answers, comparison, databases, report
-from benchmarks.data import FEW
-from benchmarks.operations import SEARCHES, requests
-from benchmarks.progress import say, show
-from benchmarks.relay import Relay, listening
-from benchmarks.stage import Stage, set_up
-from benchmarks.targets import TARGETS, Running, serving
+from benchmarks import comparison, report
+from benchmarks.operations import EVERYDAY_CALLS, NAMES, PLAIN_NAMES
+from benchmarks.servers import SEARCHES
+from benchmarks.statement_recorder import Sent, record_statements
+from benchmarks.terminal import print_line
+from benchmarks.testbed import Testbed, start_testbed
 
 LIMITS = Path(__file__).with_name("guard.json")
-TOLERANCE = 1.25  # a ratio of CPU may be so many times what it was: neighbours, another machine
-TRIES = range(40, 90)  # of the sample: each thread's first one opens a connection, and none may repeat a change
-OURS = TARGETS[0]
+TOLERANCE = 1.25  # a ratio may be so many times its limit: other load on the machine, another machine
+REPEATS = 2  # measurements more of an operation that exceeds its limit; the least counts
 
-Found = dict[str, dict[str, float]]  # by operation: "questions" to PostgreSQL, "cpu" in times the floor's
+Figures = dict[str, dict[str, float]]  # by operation its "statements", "round_trips" and "cpu"
 
 
-class Regressed(Exception):  # noqa: N818
-    """An operation costs more than it used to; the text names it."""
+class RegressionError(Exception):
+    """An operation exceeds its limit; the text names it."""
 
 
 def run(options: argparse.Namespace, folder: Path) -> str:
-    """Raises Regressed."""
-    with set_up(folder, ["ours", "floor"], others=FEW) as stage, listening() as relay:
-        names = [name for name in requests(stage.callers["caller"], "cursor") if name not in SEARCHES]
-        wanted = [name for name in names if not options.operations or name in options.operations]
-        with serving(OURS, relay.url_of(databases.copied("product", FEW)), folder / "counted.log") as counted:
-            said = {name: questions(stage, counted, relay, name) for name in wanted}
-        limits: Found = json.loads(LIMITS.read_text(encoding="utf-8")) if LIMITS.exists() else {}
-        found: Found = {
-            name: {"questions": len(said[name]), "cpu": round(cost(stage, name, options), 2)} for name in wanted
+    """The table of all operations. Raises RegressionError."""
+    wanted = [name for name in NAMES if name not in SEARCHES]
+    wanted = [name for name in wanted if not options.operations or name in options.operations]
+    limits: Figures = json.loads(LIMITS.read_text(encoding="utf-8")) if LIMITS.exists() else {}
+    with start_testbed(folder, ["ours", "floor"], options.patients) as testbed:
+        sent = record_statements(testbed, wanted, folder)
+        ratios = measure_ratios(testbed, wanted, options)
+        figures: Figures = {
+            name: {
+                "statements": len(sent[name].statements),
+                "round_trips": len(sent[name].messages),
+                "cpu": round(ratios[name], 2),
+            }
+            for name in wanted
         }
-        for name in {} if options.save else regressions(found, limits):
-            say(f"{name} once more: a neighbour may have been loud.")
-            found[name]["cpu"] = min(found[name]["cpu"], round(cost(stage, name, options), 2))
+        for _ in range(0 if options.save else REPEATS):
+            suspects = [name for name in find_regressions(figures, limits) if exceeds_cpu(name, figures, limits)]
+            if not suspects:
+                break
+            print_line(f"Measuring again, because other load may have disturbed it: {'; '.join(suspects)}.")
+            for name, ratio in measure_ratios(testbed, suspects, options).items():
+                figures[name]["cpu"] = min(figures[name]["cpu"], round(ratio, 2))
     if options.save:
-        LIMITS.write_text(json.dumps(limits | found, indent=2) + "\n", encoding="utf-8")
-        return f"Kept in {LIMITS.name}.\n{table(found, found)}"
-    worse = regressions(found, limits)
-    print(table(found, limits))
-    if worse:
-        asked = [f"{name} asks:\n  " + "\n  ".join(shortened(text) for text in said[name]) for name in worse]
-        raise Regressed("\n".join([*worse.values(), *asked]))
-    return "No operation costs more than it used to.\n"
+        LIMITS.write_text(json.dumps(limits | figures, indent=2) + "\n", encoding="utf-8")
+        return f"Saved in {LIMITS.name}.\n\n{table(figures, figures)}"
+    print(table(figures, limits))
+    regressions = find_regressions(figures, limits)
+    if regressions:
+        raise RegressionError("\n".join([*regressions.values(), *(listed(name, sent[name]) for name in regressions)]))
+    return "No operation exceeds its limit.\n"
 
 
-def questions(stage: Stage, counted: Running, relay: Relay, operation: str) -> list[str]:
-    """What one request sends to PostgreSQL, on a connection that is there already."""
-    caller = stage.callers["caller"]
-    request = requests(caller, OURS.paging)[operation]
-    heard = []
-    for number in TRIES:
-        relay.heard.clear()
-        answers.answer(operation, counted, request.filled(caller, number), caller)
-        heard.append(list(relay.heard))
-    return min(heard, key=len)
+def measure_ratios(testbed: Testbed, operations: list[str], options: argparse.Namespace) -> dict[str, float]:
+    """By operation the median ratio of its CPU to the floor's or, of an everyday call, to that of its plain call."""
+    ratios = {}
+    for plain in PLAIN_NAMES:
+        if plain in operations:
+            by_server = comparison.measure_plain(testbed, plain, options.rounds, options.seconds)
+            ratios[plain] = median(report.cpu_ratios(by_server["ours"], by_server["floor"]))
+            print_line(f"{plain}: {ratios[plain]:.2f} times the floor")
+        calls = [name for name in operations if name in EVERYDAY_CALLS and EVERYDAY_CALLS[name].plain == plain]
+        if calls:
+            by_call = comparison.measure_everyday(testbed, plain, calls, options.rounds, options.seconds)
+            for name in calls:
+                ratios[name] = median(report.cpu_ratios(by_call[name], by_call[plain]))
+                print_line(f"{name}: {ratios[name]:.2f} times its plain call")
+    return ratios
 
 
-def cost(stage: Stage, operation: str, options: argparse.Namespace) -> float:
-    measured = comparison.measure(stage, operation, options.rounds, options.seconds)
-    show("")
-    say(report.lines(operation, measured))
-    return median(report.ratios(report.cpu(measured["ours"]), report.cpu(measured["floor"])))
+def exceeds_cpu(name: str, figures: Figures, limits: Figures) -> bool:
+    return name in limits and figures[name]["cpu"] > limits[name]["cpu"] * TOLERANCE
 
 
-def regressions(found: Found, limits: Found) -> dict[str, str]:
-    """By operation a sentence on what became worse. One without limits is not judged."""
-    worse = {}
-    for name, now in found.items():
-        limit = limits.get(name, now)
-        if now["questions"] > limit["questions"]:
-            worse[name] = (
-                f"{name} asks PostgreSQL {now['questions']:.0f} times; it used to be {limit['questions']:.0f}."
-            )
-        elif now["cpu"] > limit["cpu"] * TOLERANCE:
-            worse[name] = f"{name} costs {now['cpu']:.2f} times the floor; it used to be {limit['cpu']:.2f}."
-    return worse
+def find_regressions(figures: Figures, limits: Figures) -> dict[str, str]:
+    """By operation a sentence on what exceeds its limit. An operation without limits passes."""
+    regressions = {}
+    for name, found in figures.items():
+        limit = limits.get(name, found)
+        for unit, phrase in (("statements", "statements"), ("round_trips", "messages")):
+            if found[unit] > limit[unit]:
+                regressions[name] = (
+                    f"{name} sends {found[unit]:.0f} {phrase} to PostgreSQL; its limit is {limit[unit]:.0f}."
+                )
+        if name not in regressions and exceeds_cpu(name, figures, limits):
+            beside = f"{EVERYDAY_CALLS[name].plain!r}" if name in EVERYDAY_CALLS else "the floor"
+            regressions[name] = f"{name} costs {found['cpu']:.2f} times the CPU of {beside}; it was {limit['cpu']:.2f}."
+    return regressions
 
 
-def table(found: Found, limits: Found) -> str:
-    lines = [
-        report.row("operation", "questions", "used to be", "CPU to the floor", "used to be"),
-        "|---|--:|--:|--:|--:|",
-    ]
-    for name, now in found.items():
-        before = limits.get(name, now)
-        lines.append(
-            report.row(
-                name,
-                f"{now['questions']:.0f}",
-                f"{before['questions']:.0f}",
-                f"{now['cpu']:.2f}",
-                f"{before['cpu']:.2f}",
-            )
-        )
+def table(figures: Figures, limits: Figures) -> str:
+    heads = ["statements", "limit", "round trips", "limit", "CPU", "saved", "beside"]
+    lines = [report.table_head(["operation"], heads)]
+    for name, found in figures.items():
+        limit = limits.get(name, found)
+        counts = [f"{one[unit]:.0f}" for unit in ("statements", "round_trips") for one in (found, limit)]
+        beside = EVERYDAY_CALLS[name].plain if name in EVERYDAY_CALLS else "the floor"
+        lines.append(report.row(name, *counts, f"{found['cpu']:.2f}", f"{limit['cpu']:.2f}", beside))
     return "\n".join(lines) + "\n"
+
+
+def listed(name: str, sent: Sent) -> str:
+    return f"{name} sends:\n  " + "\n  ".join(shortened(message) for message in sent.messages)
 
 
 def shortened(statement: str) -> str:
     text = " ".join(statement.split())
-    return text if len(text) <= 100 else f"{text[:99]}…"
+    return text if len(text) <= 200 else f"{text[:199]}…"

@@ -1,21 +1,26 @@
-"""One slice of load: wrk against one server for some seconds, and the CPU that was used meanwhile."""
+"""Slices of load: wrk against one server for some seconds, and the CPU time that was used meanwhile."""
 
 import json
 import shutil
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 
-from benchmarks import processor
+from benchmarks import process_tree
+from benchmarks.conditional_load import send_conditional_load
 from benchmarks.data import Caller
+from benchmarks.equal_answers import with_entity_tags
 from benchmarks.operations import Request
-from benchmarks.targets import Running
+from benchmarks.servers import RunningServer
+from benchmarks.terminal import show_status
 
 CONNECTIONS = 16
-LEAST = 50  # answers in a slice
+LEAST_ANSWERS = 50  # in a slice
 LONGEST = 30  # seconds
+WARM_UP = 1  # seconds
 SCRIPT = Path(__file__).with_name("load.lua")
 
 
@@ -34,33 +39,79 @@ class Slice:
         return self.application + self.postgresql
 
 
-def run(target: Running, request: Request, caller: Caller, database: psutil.Process, seconds: int) -> Slice:
-    """At least so many seconds, and more when that is too short to say anything.
+@dataclass(frozen=True)
+class Contender:
+    """One of the requests that are measured side by side."""
 
-    Raises RuntimeError when any answer was an error: an error page is not an answer that was fast.
+    name: str
+    server: RunningServer
+    request: Request
+    caller: Caller
+
+
+def measure_interleaved(
+    contenders: Sequence[Contender], postgresql: psutil.Process, rounds: int, seconds: int
+) -> dict[str, list[Slice]]:
+    """By contender a slice of each round; in a round every contender has its turn (A B C, A B C)."""
+    for contender in contenders:
+        warm_up(contender)
+    measured: dict[str, list[Slice]] = {contender.name: [] for contender in contenders}
+    for turn in range(1, rounds + 1):
+        for contender in contenders:
+            show_status(f"round {turn} of {rounds}: {contender.name}")
+            measured[contender.name].append(measure_slice(contender, postgresql, seconds))
+    show_status("")
+    return measured
+
+
+def measure_slice(contender: Contender, postgresql: psutil.Process, seconds: int) -> Slice:
+    """At least so many seconds, more when too few requests are answered in them.
+
+    Raises RuntimeError when an answer has another status than the request expects, or does not arrive.
     """
-    before = processor.seconds(target.process), processor.seconds(database)
-    result = wrk(target.url, request, caller, seconds)
-    application = processor.seconds(target.process) - before[0]
-    postgresql = processor.seconds(database) - before[1]
+    contender = with_current_tags(contender)  # before the CPU is read
+    application = contender.server.process
+    before = process_tree.cpu_seconds(application), process_tree.cpu_seconds(postgresql)
+    result = send_load(contender, seconds)
+    application_time = process_tree.cpu_seconds(application) - before[0]
+    postgresql_time = process_tree.cpu_seconds(postgresql) - before[1]
     count = result["requests"]
     if result["refused"] or result["broken"] or (not count and seconds > LONGEST):
-        raise RuntimeError(f"{target.name} answered {request.path} with errors: {result}")
-    if count < LEAST and seconds <= LONGEST:
-        return run(target, request, caller, database, seconds * 2)
+        raise RuntimeError(f"{contender.server.name} answered {contender.request.path} with errors: {result}")
+    if count < LEAST_ANSWERS and seconds <= LONGEST:
+        return measure_slice(contender, postgresql, seconds * 2)
     return Slice(
-        count / result["seconds"], result["p50"], result["p99"], application / count * 1e6, postgresql / count * 1e6
+        rate=count / result["seconds"],
+        p50=result["p50"],
+        p99=result["p99"],
+        application=application_time / count * 1e6,
+        postgresql=postgresql_time / count * 1e6,
     )
 
 
-def wrk(url: str, request: Request, caller: Caller, seconds: int) -> dict[str, float]:
+def with_current_tags(contender: Contender) -> Contender:
+    """The contender with the current entity tags where its request sends them."""
+    if contender.request.sample != "tagged":
+        return contender
+    return replace(contender, caller=with_entity_tags(contender.server, contender.caller))
+
+
+def warm_up(contender: Contender) -> None:
+    send_load(with_current_tags(contender), WARM_UP)
+
+
+def send_load(contender: Contender, seconds: int) -> dict[str, float]:
+    """By name: requests, seconds, refused (answers of another status), broken (no answer), p50 and p99 (ms)."""
     program = shutil.which("wrk")
     if program is None:
         raise RuntimeError("wrk is needed: apt-get install wrk, or brew install wrk.")
-    token = caller.token if request.token else ""
+    request, caller = contender.request, contender.caller
+    if request.status == 304:
+        return send_conditional_load(contender.server, request, caller, CONNECTIONS, seconds)
     command = [program, "--threads", "1", "--connections", str(CONNECTIONS), "--duration", f"{seconds}s"]
-    command += ["--latency", "--timeout", "30s", "--script", str(SCRIPT), url, "--"]
-    command += [request.method, request.path, request.body, token, ",".join(caller.samples[request.sample])]
+    command += ["--latency", "--timeout", "30s", "--script", str(SCRIPT), contender.server.url, "--"]
+    command += [request.method, request.path, request.body, caller.token if request.token else "", str(request.status)]
+    command += [",".join(caller.samples[request.sample]), *(part for header in request.headers for part in header)]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode:
         raise RuntimeError(f"wrk could not run: {done.stderr.strip() or done.stdout.strip()}")

@@ -3,11 +3,11 @@
 import sys
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def show(text: str) -> None:
+def show_status(text: str) -> None:
     """On one line of a terminal that the next call writes over; a line of its own elsewhere."""
     start, end = ("\r\x1b[K", "") if sys.stderr.isatty() else ("", "\n")
     print(start + text, end=end, file=sys.stderr, flush=True)

@@ -1,12 +1,12 @@
-"""CPU time and memory of a program, all its processes together."""
+"""CPU time and memory of a process and all its descendants."""
 
 from contextlib import suppress
 
 import psutil
 
 
-def seconds(root: psutil.Process) -> float:
-    """What a process and its descendants have used so far; of those that have ended their parent knows."""
+def cpu_seconds(root: psutil.Process) -> float:
+    """CPU time of a process and its descendants; that of ended ones is counted by their parent."""
     total = 0.0
     for process in [root, *root.children(recursive=True)]:
         with suppress(psutil.NoSuchProcess):
@@ -16,8 +16,8 @@ def seconds(root: psutil.Process) -> float:
     return total
 
 
-def memory(root: psutil.Process) -> list[int]:
-    """Bytes that a process and its descendants each hold (RSS), the largest first."""
+def resident_bytes(root: psutil.Process) -> list[int]:
+    """Resident set size of a process and of each of its descendants, the largest first."""
     sizes = []
     for process in [root, *root.children(recursive=True)]:
         with suppress(psutil.NoSuchProcess):
