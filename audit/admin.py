@@ -1,6 +1,6 @@
-"""Recording who read patients' data in the admin."""
+"""The admin writes a row to the access log for every page that shows patients' data."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from django.contrib.admin import ModelAdmin
@@ -14,9 +14,11 @@ from audit.patient_data import patient_ids_of
 
 
 class ReadsRecordedAdmin(ModelAdmin):
-    """For the admin of every model that is, or belongs to, a patient: records lists, suggestions and single records.
+    """The base of the admin of every model that holds patients' data: records each read of a list, of autocomplete
+    suggestions and of a single record.
 
-    In the view's own transaction. The page is drawn later, from the rows that were read here.
+    The row of the access log belongs to the view's transaction. Django renders the page after it, from the rows that
+    the view has read.
     """
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
@@ -27,28 +29,34 @@ class ReadsRecordedAdmin(ModelAdmin):
         return response
 
     def changeform_view(self, request: HttpRequest, object_id: str | None = None, *args: Any, **kwargs: Any) -> Any:
-        return self.recorded(request, "change", object_id, super().changeform_view(request, object_id, *args, **kwargs))
+        response = super().changeform_view(request, object_id, *args, **kwargs)
+        return self.with_read_recorded(request, "change", object_id, response)
 
     def history_view(self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None) -> Any:
-        return self.recorded(request, "history", object_id, super().history_view(request, object_id, extra_context))
+        response = super().history_view(request, object_id, extra_context)
+        return self.with_read_recorded(request, "history", object_id, response)
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None) -> Any:
-        return self.recorded(request, "delete", object_id, super().delete_view(request, object_id, extra_context))
+        response = super().delete_view(request, object_id, extra_context)
+        return self.with_read_recorded(request, "delete", object_id, response)
 
     def get_paginator(self, request: HttpRequest, queryset: QuerySet, *args: Any, **kwargs: Any) -> Paginator:
         paginator = super().get_paginator(request, queryset, *args, **kwargs)
         if request.resolver_match and request.resolver_match.url_name == "autocomplete":
-            paginator.page = recording(paginator.page, lambda rows: self.record_read(request, "suggest", rows))  # type: ignore[method-assign]
+            paginator.page = with_callback(paginator.page, lambda rows: self.record_read(request, "suggest", rows))  # type: ignore[method-assign]
         return paginator
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
         record = super().get_object(request, object_id, from_field)
-        request.record_shown = record  # type: ignore[attr-defined]
+        request.displayed_record = record  # type: ignore[attr-defined]
         return record
 
-    def recorded(self, request: HttpRequest, action: str, key: str | None, response: HttpResponseBase) -> Any:
-        record = getattr(request, "record_shown", None)
-        if key is not None and record is not None and response.status_code == 200:
+    def with_read_recorded(
+        self, request: HttpRequest, action: str, object_id: str | None, response: HttpResponseBase
+    ) -> Any:
+        """The response, after recording the read of the record that it displays, if it displays one."""
+        record = getattr(request, "displayed_record", None)
+        if object_id is not None and record is not None and response.status_code == 200:
             self.record_read(request, action, [record])
         return response
 
@@ -64,11 +72,14 @@ class ReadsRecordedAdmin(ModelAdmin):
         )
 
 
-def recording(turn: Any, record: Any) -> Any:
+def with_callback(get_page: Callable[[int | str], Page], callback: Callable[[list[Any]], None]) -> Any:
+    """`Paginator.page`, but that it passes the rows of each page to the callback."""
+
     def page(number: int | str) -> Page:
-        turned: Page = turn(number)
-        turned.object_list = list(turned.object_list)
-        record(turned.object_list)
-        return turned
+        result = get_page(number)
+        rows = list(result.object_list)
+        result.object_list = rows
+        callback(rows)
+        return result
 
     return page

@@ -1,4 +1,4 @@
-"""Who read or changed what: accesses, the seals over them and over the history, and what was rightly forgotten."""
+"""The access log, the seals over access log and history, and a list of the rows that an erasure removed from both."""
 
 from collections.abc import Iterable
 
@@ -15,12 +15,12 @@ APPEND_ONLY = pgtrigger.Protect(name="append_only", operation=pgtrigger.Update |
 LARGEST_ID = 2**63 - 1
 
 
-# Users are remembered here, without a password: accounts and audit stand side by side and do not import each other.
+# The history of users belongs to this app, since accounts and audit do not import each other. No password is recorded.
 UserEvent = remember(get_user_model(), exclude=["password", "last_login"], app_label="audit")
 
 
 class Basis(models.TextChoices):
-    """By what right."""
+    """On what basis the actor may read the data."""
 
     OWNER = "owner"
     STAFF = "staff"
@@ -52,8 +52,8 @@ class AccessLogManager(models.Manager["AccessLog"]):
     ) -> None:
         """Add one row, in one statement. `outcome` is the HTTP status.
 
-        A transaction that only reads need not wait for its row to reach the disk: after a crash of the database server
-        (not of the app) the rows of the last moment, at most three times wal_writer_delay (0.6 s), can be missing.
+        With `pure_read` the commit is asynchronous: after a crash of the database server (not of the app) the rows of
+        at most the last three times wal_writer_delay (0.6 s) can be missing.
         """
         known = sorted({key for key in patient_ids if 0 < key <= LARGEST_ID})
         with connection.cursor() as cursor:
@@ -63,7 +63,8 @@ class AccessLogManager(models.Manager["AccessLog"]):
 
 
 class AccessLog(models.Model):
-    """One request that read patients' data, or was refused it. Ids alone: it outlives users and patients."""
+    """One request that read patients' data or was refused it. It holds ids instead of foreign keys, because it outlives
+    users and patients."""
 
     at = models.DateTimeField(db_default=models.Func(function="clock_timestamp"))
     actor = models.BigIntegerField()
@@ -77,7 +78,7 @@ class AccessLog(models.Model):
 
     class Meta:
         verbose_name_plural = "access log"
-        # Every read adds a row, few look for one: what is pending is searched too, so it is kept short (KiB).
+        # GIN searches its pending list too. Every read adds a row, so the list is kept short (KiB).
         indexes = [GinIndex(fields=["patient_ids"], name="access_to_patient", gin_pending_list_limit=512)]
         triggers = [APPEND_ONLY]
 
@@ -86,8 +87,11 @@ class AccessLog(models.Model):
 
 
 class PatientAccess(models.Model):
-    """An access to one patient of the caller, with nothing about the others: a view, see the migration. Its cost grows
-    with the accesses to this patient, not with the log nor with the depth of the page."""
+    """An access to one patient of the caller, without the other patients of the same request.
+
+    A database view: see the migration. Its cost grows with the accesses to this patient, not with the log or the depth
+    of the page.
+    """
 
     patient_id_field = "patient_id"  # see `patient_data`
 
@@ -107,7 +111,7 @@ class PatientAccess(models.Model):
 
 
 class Forgotten(models.Model):
-    """A row that was rightly removed, or relieved of one patient's id, when a person was erased: see `erasure`."""
+    """A row that an erasure removed, or from which it removed a patient's id: see `erasure`."""
 
     table = models.CharField(max_length=63)
     row = models.BigIntegerField()
@@ -123,7 +127,7 @@ class Forgotten(models.Model):
 
 
 class Seal(models.Model):
-    """The signature of the rows of one table that came after its last seal, up to `last_id`: see `seals`."""
+    """The codes of the rows that were added to one table since its last seal, up to `last_id`: see `seals`."""
 
     at = models.DateTimeField(default=timezone.now)
     table = models.CharField(max_length=63)

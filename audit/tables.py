@@ -1,4 +1,4 @@
-"""The tables that the seals cover, read in batches and without a lock that would stop a writer."""
+"""The tables that the seals cover, read in batches and without a lock that would block writers."""
 
 import datetime
 import time
@@ -14,15 +14,15 @@ from django.db.models import Model
 from audit.history import Event
 from audit.models import AccessLog, Forgotten
 
-FIRST = -(2**63)  # below every id
+BELOW_EVERY_ID = -(2**63)
 BATCH = 1000  # rows
-PATIENCE = 300  # seconds to wait for transactions under way
+SETTLE_TIMEOUT = 300  # seconds
 
 
 class Row(NamedTuple):
     id: int
     at: datetime.datetime
-    text: str  # canonical: the columns as jsonb writes them, times in UTC
+    text: str  # the columns in jsonb's canonical form, times in UTC
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Table:
         return cls(model._meta.db_table, "pgh_id" if event else "id", "pgh_created_at" if event else "at", columns)
 
     def rows(self, after: int, until: int, columns: tuple[str, ...], limit: int | None = None) -> list[Row]:
-        """The rows with ids in (after, until], in order of their ids, with the text of these columns."""
+        """The rows with an id above `after` and up to `until`, ordered by id, with the text of these columns."""
         names = ", ".join(connection.ops.quote_name(column) for column in columns)
         with connection.cursor() as cursor:
             cursor.execute(
@@ -50,18 +50,18 @@ class Table:
             return [Row(*row) for row in cursor.fetchall()]
 
     def settled(self) -> int:
-        """An id up to which no row can appear any more, but by tampering.
+        """An id up to which no transaction will insert a row any more.
 
-        Who inserts locks the table before it draws an id, and until it commits. So the ids up to the largest now seen
-        are settled when all who hold that lock now have ended; others go on writing meanwhile. Raises CommandError
-        when one of them does not end in time.
+        An INSERT takes a ROW EXCLUSIVE lock on the table before it draws an id from the sequence, and holds it until
+        it commits. So the largest id visible now is settled once every transaction that holds the lock now has ended.
+        Later transactions are not blocked. Raises CommandError after SETTLE_TIMEOUT.
         """
         with connection.cursor() as cursor:
-            cursor.execute(f'SELECT coalesce(max("{self.key}"), %s) FROM "{self.name}"', [FIRST])  # noqa: S608
+            cursor.execute(f'SELECT coalesce(max("{self.key}"), %s) FROM "{self.name}"', [BELOW_EVERY_ID])  # noqa: S608
             largest: int = cursor.fetchone()[0]
-            writers, give_up = self.writers(), time.monotonic() + PATIENCE
+            writers, deadline = self.writers(), time.monotonic() + SETTLE_TIMEOUT
             while writers & self.writers():
-                if time.monotonic() > give_up:
+                if time.monotonic() > deadline:
                     raise CommandError(
                         f"A transaction that writes to {self.name} does not end; see pg_stat_activity, then try again."
                     )
@@ -69,6 +69,7 @@ class Table:
         return largest
 
     def writers(self) -> set[str]:
+        """The virtual transaction ids of the other sessions that write to the table."""
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT virtualtransaction FROM pg_locks WHERE relation = %s::regclass AND mode = 'RowExclusiveLock' "
@@ -78,8 +79,8 @@ class Table:
             )
             return {row[0] for row in cursor.fetchall()}
 
-    def after(self, last: int) -> Iterator[Row]:
-        """The rows beyond an id, in batches."""
+    def rows_after(self, last: int) -> Iterator[Row]:
+        """All rows with an id above `last`, fetched in batches, without their texts."""
         while rows := self.rows(last, 2**63 - 1, (), BATCH):
             yield from rows
             last = rows[-1].id

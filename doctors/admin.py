@@ -21,11 +21,10 @@ class DoctorAdmin(RecordAdmin):
     def describe(self, record: Doctor) -> str:
         return ", ".join(part for part in (record.name, record.specialization, record.hospital) if part)
 
-    def obstacles(self, records: Sequence[Record]) -> list[str]:
-        """Whoever treats somebody stays."""
-        current = Q(mappings__ended_at=None, mappings__patient__deleted_at=None)  # as the API counts them
-        treated = Count("mappings", filter=current)
-        doctors = Doctor.objects.filter(pk__in=[record.pk for record in records]).annotate(treated=treated)
-        treating = doctors.filter(treated__gt=0)
-        said = [f"{self.describe(doctor)} treats patients; end those assignments first." for doctor in treating]
-        return [*super().obstacles(records), *said]
+    def deletion_obstacles(self, records: Sequence[Record]) -> list[str]:
+        """A doctor with active assignments cannot be deleted."""
+        active = Q(mappings__ended_at=None, mappings__patient__deleted_at=None)  # the same condition as in the API
+        doctors = Doctor.objects.filter(pk__in=[record.pk for record in records])
+        treating = doctors.annotate(assignments=Count("mappings", filter=active)).filter(assignments__gt=0)
+        sentences = [f"{self.describe(doctor)} treats patients; end those assignments first." for doctor in treating]
+        return [*super().deletion_obstacles(records), *sentences]

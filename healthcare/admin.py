@@ -1,4 +1,4 @@
-"""The base of the records' admins, beside `ownership`, whose records it shows: nothing is removed, a creator stays."""
+"""The base of the admin of every model of records (`ownership.Record`): delete hides, and the creator is fixed."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
@@ -15,7 +15,7 @@ from healthcare.ownership import Record, RecordQuerySet
 
 
 class StateFilter(admin.SimpleListFilter):
-    """Active rows, unless the others are asked for."""
+    """Lists active records, or on request the hidden ones or all."""
 
     title = parameter_name = "state"
 
@@ -34,7 +34,7 @@ class StateFilter(admin.SimpleListFilter):
 
 
 class RecordAdmin(ConflictCheckingAdmin):
-    """Records of every creator. Deleting hides; a hidden record can be looked at and no longer changed."""
+    """Records of every creator. Deleting one hides it. A hidden record can be viewed and not changed."""
 
     delete_confirmation_template = "admin/record_delete_confirmation.html"
     delete_selected_confirmation_template = "admin/record_delete_selected_confirmation.html"
@@ -50,20 +50,20 @@ class RecordAdmin(ConflictCheckingAdmin):
         return records
 
     def describe(self, record: Any) -> str:
-        """What tells it from others of the same name, in one line."""
+        """One line that distinguishes the record from others of the same name."""
         return str(record)
 
     def owner_id(self, request: HttpRequest, record: Any) -> Any:
-        """Who a new record belongs to: whoever adds it."""
+        """The id of the user who owns a new record: the one who adds it."""
         return request.user.pk
 
-    def obstacles(self, records: Sequence[Record]) -> list[str]:
-        """Why these may not be deleted, one sentence for each that may not."""
+    def deletion_obstacles(self, records: Sequence[Record]) -> list[str]:
+        """One sentence for each of these records that cannot be deleted, with the reason."""
         return [f"{self.describe(record)} is already deleted." for record in records if self.is_hidden(record)]
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
         if request.resolver_match and request.resolver_match.url_name == "autocomplete":
-            queryset = queryset.active()  # a hidden record is no choice
+            queryset = queryset.active()  # hidden records cannot be chosen
         return super().get_search_results(request, queryset, search_term)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -91,14 +91,14 @@ class RecordAdmin(ConflictCheckingAdmin):
             obj.save(update_fields=changed)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """What the confirmation lists: the records themselves, for nothing else goes with them."""
+        """List the records themselves on the confirmation page: nothing else is deleted with them."""
         if request.method == "POST" and isinstance(objs, models.QuerySet):
             objs = objs.select_for_update(of=("self",), no_key=True)
         records = list(objs)
         listed = [self.linked(record) for record in records]
         allowed = self.has_delete_permission(request)
         lacking = set() if allowed else {str(self.opts.verbose_name)}
-        return listed, {str(self.opts.verbose_name_plural): len(records)}, lacking, self.obstacles(records)
+        return listed, {str(self.opts.verbose_name_plural): len(records)}, lacking, self.deletion_obstacles(records)
 
     def linked(self, record: Record) -> SafeString:
         route = f"admin:{self.opts.app_label}_{self.opts.model_name}_change"
@@ -108,5 +108,5 @@ class RecordAdmin(ConflictCheckingAdmin):
         self.records().filter(pk=obj.pk).end()
 
     def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
-        """Hides the rows that were just logged as deleted; nothing leaves the database."""
+        """Hide the records instead of deleting their rows."""
         self.records().filter(pk__in=[record.pk for record in queryset]).end()

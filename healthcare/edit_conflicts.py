@@ -1,4 +1,4 @@
-"""Forms of the admin that overwrite nothing unseen, and admins that save only what was changed on them."""
+"""Lost-update protection in the admin: a form saves only the columns that were changed on it, on a locked row."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -20,9 +20,11 @@ SAFE_KEY = re.compile(r"\A[^\0]*\Z")
 
 
 class ConflictCheckingForm(forms.ModelForm):
-    """Takes over what was changed since the form was shown, so that what the API changed meanwhile elsewhere stays."""
+    """Saves only the fields that the user changed. The others keep what is in the database now, which the API may have
+    changed since the form was rendered."""
 
-    refusal: ClassVar[Mapping[str, Sequence[str]]] = {}  # what the database said to the first try, by field
+    # The messages of the constraint that the first attempt to save violated, by field.
+    constraint_errors: ClassVar[Mapping[str, Sequence[str]]] = {}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -38,56 +40,56 @@ class ConflictCheckingForm(forms.ModelForm):
         if self.instance.pk:
             for name in self.columns() & cleaned.keys() - set(self.changed_data):
                 cleaned[name] = getattr(self.instance, name)
-        for name, messages in self.refusal.items():
+        for name, messages in self.constraint_errors.items():
             self.add_error(name if name in self.fields else None, list(messages))
         return cleaned
 
     def changed_columns(self) -> list[str]:
-        """The columns whose value is another one than the row holds, derived ones too."""
+        """The columns whose new value differs from the row's, those that `clean` derives included."""
         values = {name: self.cleaned_data[name] for name in self.columns() & self.cleaned_data.keys()}
         return [name for name, value in values.items() if getattr(value, "pk", value) != self.initial.get(name)]
 
 
-class OnlyIds(AutocompleteMixin):
-    """Django's own widget fails on a choice that is no id, such as an address typed by hand can hold."""
+class IdChoicesMixin(AutocompleteMixin):
+    """Ignores a choice that is not an id, which a URL typed by hand can hold: Django's widget raises on it."""
 
     def optgroups(self, name: str, value: Sequence[str], attr: Any = None) -> Any:
         return super().optgroups(name, [choice for choice in value if ID.match(str(choice))], attr)
 
 
-class IdSelect(OnlyIds, AutocompleteSelect):
+class IdSelect(IdChoicesMixin, AutocompleteSelect):
     pass
 
 
-class IdSelectMultiple(OnlyIds, AutocompleteSelectMultiple):
+class IdSelectMultiple(IdChoicesMixin, AutocompleteSelectMultiple):
     pass
 
 
 class ConflictCheckingAdmin(admin.ModelAdmin):
-    """Locks a row while it is changed, saves changed columns alone, and shows on the form what a constraint says."""
+    """Locks the row that is being changed, saves only changed columns, and reports violated constraints on the form."""
 
     form = ConflictCheckingForm
     show_full_result_count = False
 
     def get_queryset(self, request: HttpRequest) -> Any:
-        related = self.list_select_related  # for the form as well
-        found = super().get_queryset(request)
-        return found.select_related(*related) if isinstance(related, list) else found
+        related = self.list_select_related  # Django applies it to the list alone
+        rows = super().get_queryset(request)
+        return rows.select_related(*related) if isinstance(related, list) else rows
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
-        found = super().get_object(request, object_id, from_field)
-        if found is None or request.method != "POST":
-            return found
-        return self.get_queryset(request).select_for_update(of=("self",), no_key=True).filter(pk=found.pk).first()
+        record = super().get_object(request, object_id, from_field)
+        if record is None or request.method != "POST":
+            return record
+        return self.get_queryset(request).select_for_update(of=("self",), no_key=True).filter(pk=record.pk).first()
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         try:
             return super().get_changelist_instance(request)
-        except ValueError as error:  # such as a NUL or the year 0 in the query
+        except ValueError as error:  # a NUL or the year 0 in the query string, for example
             raise IncorrectLookupParameters from error
 
     def response_action(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """Refuses (400) a selection that holds what is no key."""
+        """Refuse (400) a selection with a value that is not a key."""
         for selected in request.POST.getlist(ACTION_CHECKBOX_NAME):
             if not (SAFE_KEY if isinstance(self.opts.pk, models.CharField) else ID).match(selected):
                 raise BadRequest
@@ -95,7 +97,7 @@ class ConflictCheckingAdmin(admin.ModelAdmin):
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         form: Any = super().get_form(request, obj, change=change, **kwargs)
-        form.refusal = getattr(request, "refusal", {})  # the class was made for this request
+        form.constraint_errors = getattr(request, "constraint_errors", {})  # Django builds a form class per request
         return form
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
@@ -109,14 +111,14 @@ class ConflictCheckingAdmin(admin.ModelAdmin):
         return super().formfield_for_manytomany(db_field, request, **kwargs)
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """The database decides what is a duplicate; its refusal is shown on the form, in a race as well."""
+        """Report a violated constraint on the form instead of as a 500, also when two requests race."""
         try:
             return super().changeform_view(request, *args, **kwargs)
         except IntegrityError as error:
             rule = broken_rule(error)
             if rule is None:
                 raise
-            request.refusal = rule.detail  # type: ignore[attr-defined]
+            request.constraint_errors = rule.detail  # type: ignore[attr-defined]
             return super().changeform_view(request, *args, **kwargs)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:

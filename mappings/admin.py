@@ -1,4 +1,4 @@
-"""Who treats whom, in the admin. An assignment belongs to the owner of its patient, whoever adds it."""
+"""The admin of mappings. A mapping that a member of staff adds belongs to the owner of its patient."""
 
 from typing import Any
 
@@ -14,12 +14,13 @@ from mappings.models import Mapping
 class MappingForm(ConflictCheckingForm):
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean()
-        for name in ("patient", "doctor"):  # locked in this order, so that neither can be deleted before it is assigned
-            chosen = cleaned.get(name)
-            if chosen and not self.instance.pk:
-                still_there = type(chosen).objects.active().locked().filter(pk=chosen.pk).first()
-                if still_there is None:
-                    self.add_error(name, "This record has just been deleted.")
+        if self.instance.pk:
+            return cleaned
+        # Row locks in the API's order, so that neither record can be deleted before the mapping is inserted.
+        for name in ("patient", "doctor"):
+            record = cleaned.get(name)
+            if record and type(record).objects.active().locked().filter(pk=record.pk).first() is None:
+                self.add_error(name, "This record has just been deleted.")
         return cleaned
 
 
@@ -41,8 +42,8 @@ class MappingAdmin(ReadsRecordedAdmin, RecordAdmin):
         return record.patient.created_by_id
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        chosen = ["patient", "doctor"] if obj else []
-        return [*super().get_readonly_fields(request, obj), *chosen]
+        fixed = ["patient", "doctor"] if obj else []
+        return [*super().get_readonly_fields(request, obj), *fixed]
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name in self.autocomplete_fields:

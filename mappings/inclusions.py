@@ -1,4 +1,4 @@
-"""`GET /api/patients/?include=doctors`: who treats each patient. Here, because patients do not know of assignments."""
+"""`?include=doctors` of patients: the doctors who treat each patient. `MappingsConfig.ready` registers it."""
 
 from django.db.models import Prefetch, prefetch_related_objects
 
@@ -9,7 +9,7 @@ from patients.models import Patient
 
 
 def fetch_doctors(patients: list[Patient]) -> None:
-    """Reads the active assignments of these patients with their doctors, the latest first, in one statement."""
+    """Set `treated_by` on each patient: the doctors of the active mappings, the latest first. One SQL statement."""
     active = Mapping.objects.active().select_related("doctor").order_by("-pk")
     prefetch_related_objects(patients, Prefetch("mappings", active, to_attr="active_mappings"))
     for patient in patients:

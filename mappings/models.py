@@ -1,4 +1,4 @@
-"""Mappings: who treats whom, FHIR R4 CareTeam.participant. An assignment ends, it is never removed."""
+"""Mappings: which doctor treats which patient (FHIR R4 CareTeam.participant). A mapping ends and is never deleted."""
 
 from typing import Any, ClassVar, Self
 
@@ -18,11 +18,11 @@ class MappingQuerySet(PatientRelatedQuerySet):
     ended_column = "ended_at"
 
     def of_active_patients(self) -> Self:
-        """Those of patients who are not deleted."""
+        """The mappings of patients who are not deleted."""
         return self.filter(patient__deleted_at__isnull=True)
 
     def end(self, at: Combinable | None = None) -> int:
-        # Another machine's clock may have started it a little later than this one's now.
+        # Never before `started_at`: the clock that set it may be ahead of the database's.
         return super().end(at or Greatest(F("started_at"), Now()))
 
     def move_to_survivor(self, field: str, duplicate: Patient, survivor: Patient) -> MovedRows:

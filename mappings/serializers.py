@@ -1,4 +1,4 @@
-"""An assignment in JSON, and a doctor and a patient as the other end of one."""
+"""A mapping (an assignment of a doctor to a patient) in JSON, and a mapping's doctor and patient."""
 
 import datetime
 
@@ -30,9 +30,9 @@ LARGEST_ID = 2**63 - 1
     )
 )  # fmt: skip
 class MappingSerializer(RecordSerializer):
-    """An assignment: this doctor treats this patient of yours, from `started_at`, which is now when it is left out."""
+    """An assignment: this doctor treats this patient of yours, from `started_at` on; the default is now."""
 
-    # Locked, patient before doctor, so that neither can be deleted before the assignment is there.
+    # Row locks, the patient before the doctor, so that neither can be deleted before the assignment is inserted.
     patient: serializers.Field = IdField(scope=lambda user: Patient.objects.owned_by(user).active().locked())
     doctor: serializers.Field = IdField(scope=lambda user: Doctor.objects.active().locked())
 
@@ -47,44 +47,45 @@ class MappingSerializer(RecordSerializer):
 
 @extend_schema_serializer(examples=example(request={"role": "surgeon", "ended_at": "2026-11-29T16:00:00Z"}))
 class MappingChangeSerializer(MappingSerializer):
-    """A change of an assignment. Who treats whom stays, and an end is for good: assign the doctor anew instead."""
+    """A change of an assignment. Its patient and doctor cannot change, and an end cannot be taken back: create a new
+    assignment instead."""
 
     patient = WholeNumberField(
-        source="patient_id", min_value=1, max_value=LARGEST_ID, help_text="May be sent, and stays as it is."
+        source="patient_id", min_value=1, max_value=LARGEST_ID, help_text="May be sent, and must be unchanged."
     )
     doctor = WholeNumberField(
-        source="doctor_id", min_value=1, max_value=LARGEST_ID, help_text="May be sent, and stays as it is."
+        source="doctor_id", min_value=1, max_value=LARGEST_ID, help_text="May be sent, and must be unchanged."
     )
 
     class Meta(MappingSerializer.Meta):
         read_only_fields = ["version", "created_by"]
 
     def validate_patient(self, patient: int) -> int:
-        return self.kept("patient_id", patient)
+        return self.check_unchanged("patient_id", patient)
 
     def validate_doctor(self, doctor: int) -> int:
-        return self.kept("doctor_id", doctor)
+        return self.check_unchanged("doctor_id", doctor)
 
-    def kept(self, column: str, value: int) -> int:
+    def check_unchanged(self, column: str, value: int) -> int:
         if value != getattr(self.instance, column):
-            raise serializers.ValidationError("This cannot be changed; end the assignment and make another one.")
+            raise serializers.ValidationError("This cannot be changed; end the assignment and create another one.")
         return value
 
     def validate_ended_at(self, moment: datetime.datetime | None) -> datetime.datetime | None:
         ended = getattr(self.instance, "ended_at", None)
         if ended and moment is None:
-            raise serializers.ValidationError("An end is for good; assign the doctor anew.")
+            raise serializers.ValidationError("An assignment that has ended cannot be reopened; create a new one.")
         if moment and moment != ended and moment > timezone.now():
             raise serializers.ValidationError("Write a time that is not in the future.")
         return moment
 
     def changeable(self, rows: RecordQuerySet) -> RecordQuerySet:
-        return rows  # what is on record of a past one is corrected, too
+        return rows  # a past assignment can be corrected too
 
 
 @extend_schema_serializer(examples=example(response=EXAMPLE_DOCTOR | {"mapping": 1}))
 class PatientDoctorSerializer(DoctorSerializer):
-    """The doctor of an assignment, with the `mapping` id that `DELETE /api/mappings/<id>/` takes."""
+    """The doctor of an assignment. `mapping` is the id that `PATCH` and `DELETE /api/mappings/<id>/` take."""
 
     mapping = serializers.IntegerField(read_only=True, max_value=LARGEST_ID)
 
@@ -94,7 +95,7 @@ class PatientDoctorSerializer(DoctorSerializer):
 
 @extend_schema_serializer(examples=example(response=EXAMPLE_PATIENT | {"mapping": 1}))
 class DoctorPatientSerializer(PatientSerializer):
-    """The patient of an assignment, with the `mapping` id that `DELETE /api/mappings/<id>/` takes."""
+    """The patient of an assignment. `mapping` is the id that `PATCH` and `DELETE /api/mappings/<id>/` take."""
 
     mapping = serializers.IntegerField(read_only=True, max_value=LARGEST_ID)
 

@@ -70,7 +70,7 @@ def middle(model: Any) -> int:
 
 
 def test_what_nobody_touched_verifies(patient: Patient, as_alice: LoggedInClient) -> None:
-    assert "are as they were, 0 of them rightly forgotten; 0 rows are not sealed yet." in verify()
+    assert "are unaltered, 0 of them erased with a patient; 0 rows are not sealed yet." in verify()
     as_alice.get("/api/patients/")
     assert "1 rows are not sealed yet" in verify()
     sealed = Seal.objects.count()
@@ -144,7 +144,7 @@ def test_a_tail_removed_with_its_seals_is_found_by_the_seal_kept_elsewhere(
 ) -> None:
     as_alice.get("/api/patients/")
     printed = seal()
-    assert "are as they were" in verify(expect=printed)
+    assert "are unaltered" in verify(expect=printed)
     last = Seal.objects.latest("id")
     with superuser() as cursor:
         cursor.execute("DELETE FROM audit_accesslog WHERE id = ANY(%s)", [last.row_ids])
@@ -152,7 +152,7 @@ def test_a_tail_removed_with_its_seals_is_found_by_the_seal_kept_elsewhere(
         verify()
     with superuser() as cursor:
         cursor.execute("DELETE FROM audit_seal WHERE id = %s", [last.pk])
-    assert "are as they were" in verify()  # the chain alone cannot know
+    assert "are unaltered" in verify()  # the chain alone cannot know
     with pytest.raises(CommandError, match=f"^audit_seal {last.pk} is missing: the chain's end was removed.$"):
         verify(expect=printed)
 
@@ -196,15 +196,15 @@ def test_an_erased_person_is_gone_and_the_chain_still_holds(
     assert not AccessLog.objects.filter(patient_ids__contains=[patient.pk]).exists()
     assert not shared.exists()
     assert AccessLog.objects.filter(patient_ids__len=1).count() == 1
-    assert "13 of them rightly forgotten" in verify()
+    assert "13 of them erased with a patient" in verify()
     seal()
-    assert "13 of them rightly forgotten" in verify()
+    assert "13 of them erased with a patient" in verify()
 
 
 def test_a_new_column_does_not_break_what_was_sealed_before(patient: Patient) -> None:
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE patients_patientevent ADD COLUMN blood_group text NOT NULL DEFAULT ''")
-    assert "are as they were" in verify()
+    assert "are unaltered" in verify()
 
 
 def test_many_rows_are_sealed_in_batches(patient: Patient) -> None:
@@ -269,7 +269,7 @@ def wait_until_waiting(watching: Any) -> None:
 
 
 def test_a_writer_that_never_ends_is_named(monkeypatch: pytest.MonkeyPatch, db: None) -> None:
-    monkeypatch.setattr("audit.tables.PATIENCE", 0.2)
+    monkeypatch.setattr("audit.tables.SETTLE_TIMEOUT", 0.2)
     writer = psycopg2.connect(**{**connection.get_connection_params(), "cursor_factory": None})
     with writer.cursor() as cursor:
         cursor.execute("LOCK TABLE audit_accesslog IN ROW EXCLUSIVE MODE")
@@ -285,7 +285,7 @@ def test_a_short_key_stops_every_command_with_one_sentence() -> None:
     ended = subprocess.run(command, cwd=settings.BASE_DIR, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode != 0
     assert ended.stderr.splitlines()[-1].endswith(
-        "AUDIT_SEAL_KEY is too short; give it at least 32 random characters or leave it out."
+        "AUDIT_SEAL_KEY is too short; give it at least 32 random characters or unset it."
     )
 
 

@@ -1,4 +1,4 @@
-"""Seals what history and access log hold by now."""
+"""`manage.py seal_audit`: seal the rows that history and access log hold now."""
 
 from typing import Any
 
