@@ -1,0 +1,78 @@
+"""A copy of the project in a temporary folder, in which a test follows a guide and runs the project's own commands."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+from django.conf import settings
+
+from healthcare.tests.live import url_of
+
+ROOT = Path(settings.BASE_DIR)
+CODE_BLOCK = re.compile(r"(.*?)^ *```(?:python|bash|html)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+
+
+def read_guide(name: str) -> str:
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+def files_of(guide: str, folder: str) -> dict[str, str]:
+    """The files of a folder that a guide writes, by path. A code block is the file that was named last before it."""
+    found: dict[str, str] = {}
+    for prose, code in CODE_BLOCK.findall(guide):
+        path = re.findall(rf"`({folder}/[a-z0-9_/]+\.(?:py|sh))`", prose)[-1]
+        assert path not in found, f"two blocks are {path}"
+        found[path] = textwrap.dedent(code)
+    return found
+
+
+class ProjectCopy:
+    """`root` is the folder of the copy. Its commands use the database of this name, on the server of the tests."""
+
+    def __init__(self, folder: Path, database: str) -> None:
+        self.root = folder / "project"
+        self.environment = {**os.environ, "DATABASE_URL": url_of(database)}
+        ignored = shutil.ignore_patterns(".git", ".venv", ".postgres", ".env", ".*_cache", "__pycache__", "build")
+        shutil.copytree(ROOT, self.root, ignore=ignored)
+
+    def read(self, path: str) -> str:
+        return (self.root / path).read_text(encoding="utf-8")
+
+    def write(self, path: str, text: str) -> None:
+        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / path).write_text(text, encoding="utf-8")
+
+    def insert(self, path: str, text: str, *, before: str) -> None:
+        """Insert the text before a place that the file has once."""
+        content = self.read(path)
+        assert content.count(before) == 1, f"{path} has {before!r} {content.count(before)} times"
+        self.write(path, content.replace(before, text + before))
+
+    def replace(self, path: str, old: str, new: str) -> None:
+        """Replace a text that the file has once."""
+        content = self.read(path)
+        assert content.count(old) == 1, f"{path} has {old!r} {content.count(old)} times"
+        self.write(path, content.replace(old, new))
+
+    def python(self, *arguments: str, **variables: str) -> str:
+        """Run Python with these arguments and return what it printed. Fails unless it ends with status 0."""
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=self.root,
+            env=self.environment | variables,
+            capture_output=True,
+            text=True,
+            timeout=900,
+        )
+        assert done.returncode == 0, f"{' '.join(arguments)}\n{done.stdout[-6000:]}{done.stderr[-6000:]}"
+        return done.stdout + done.stderr
+
+    def manage(self, *command: str, **variables: str) -> str:
+        return self.python("-m", "django", *command, **variables)
+
+    def test(self, *arguments: str) -> str:
+        return self.python("-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *arguments)
