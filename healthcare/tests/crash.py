@@ -12,7 +12,6 @@ import random
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import uuid
@@ -20,7 +19,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPException
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -28,6 +26,7 @@ import psycopg2
 
 from healthcare.embedded.home import POSTGRES_PORT, PROJECT, Home, resolve_home
 from healthcare.tests.live import Answer, LiveServer, free_port
+from healthcare.tests.memory_folder import create_folder
 from healthcare.tests.pytest_environment import TEST_ENVIRONMENT
 
 WORKERS, WRITERS, PATIENCE = 2, 4, 120  # seconds for a recovery on a busy machine
@@ -94,8 +93,7 @@ class Serving:
 @contextmanager
 def serving() -> Iterator[Serving]:
     """A server with everything of its own in a new folder, until the block ends."""
-    folder = Path(tempfile.mkdtemp(prefix="hc-", dir="/tmp"))  # noqa: S108  (short, and every account may enter it)
-    folder.chmod(0o755)
+    folder = create_folder()
     url, port = f"embedded://{folder}/home", free_port()
     own = {"DATABASE_URL": url, "THROTTLE_SCALE": "1000000", "ACCESS_TOKEN_MINUTES": "1440"}
     environment = {**os.environ, **TEST_ENVIRONMENT, **own, "DJANGO_SETTINGS_MODULE": "healthcare.settings"}

@@ -1,9 +1,7 @@
 """A separate PostgreSQL that a test can stop and start, configured like the embedded one."""
 
-import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +10,7 @@ from healthcare.embedded import binaries, cluster, probe, url
 from healthcare.embedded.home import POSTGRES_PORT, Home, resolve_home
 from healthcare.embedded.supervisor import SERVER_SETTINGS
 from healthcare.tests.crash import eventually
+from healthcare.tests.memory_folder import temporary_folder
 
 
 class SeparatePostgres:
@@ -52,12 +51,10 @@ class SeparatePostgres:
 @contextmanager
 def separate_postgres() -> Iterator[SeparatePostgres]:
     """Yield a running server, and remove it at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="hc-", dir="/tmp"))
-    folder.chmod(0o755)
-    postgres = SeparatePostgres(folder)
-    postgres.start()
-    try:
-        yield postgres
-    finally:
-        postgres.stop()
-        shutil.rmtree(folder)
+    with temporary_folder() as folder:
+        postgres = SeparatePostgres(folder)
+        postgres.start()
+        try:
+            yield postgres
+        finally:
+            postgres.stop()

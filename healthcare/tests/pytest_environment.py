@@ -2,8 +2,16 @@
 
 import os
 import secrets
+import shutil
 import signal
+from pathlib import Path
 
+import pytest
+from dotenv import dotenv_values
+
+from healthcare.tests.memory_folder import create_folder
+
+PROJECT = Path(__file__).resolve().parent.parent.parent
 TEST_ENVIRONMENT = {
     # One for a whole run: the workers of pytest-xdist inherit it.
     "SECRET_KEY": os.environ.setdefault("HEALTHCARE_TEST_KEY", secrets.token_urlsafe(50)),
@@ -25,3 +33,25 @@ os.environ.update(TEST_ENVIRONMENT)
 # A run in a script's background ignores Ctrl-C, and so would the programs that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The embedded PostgreSQL of this run, unless the tests are to use another. Its name holds the process that deletes it:
+# workers and programs that tests start inherit the variable.
+if not os.environ.get("DATABASE_URL") and not dotenv_values(PROJECT / ".env").get("DATABASE_URL"):
+    os.environ["HEALTHCARE_TEST_FOLDER"] = str(create_folder(f"hc-run-{os.getpid()}-"))
+    os.environ["DATABASE_URL"] = f"embedded://{os.environ['HEALTHCARE_TEST_FOLDER']}/home"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    """Stop the run's PostgreSQL and delete it, after the workers have ended."""
+    folder = Path(os.environ.get("HEALTHCARE_TEST_FOLDER", ""))
+    if not folder.name.startswith(f"hc-run-{os.getpid()}-"):
+        return
+    from healthcare.embedded import server
+    from healthcare.embedded.home import resolve_home
+
+    home = resolve_home(folder / "home")
+    if home.folder.exists():
+        server.attach(home)
+        server.detach(home)
+    shutil.rmtree(folder, ignore_errors=True)

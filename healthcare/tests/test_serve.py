@@ -4,12 +4,10 @@ import http.client
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +17,7 @@ import pytest
 
 from healthcare.embedded.home import PROJECT
 from healthcare.embedded.tests.harness import TIMEOUT, ServerUnderTest, eventually, stop_everything
+from healthcare.tests.memory_folder import temporary_folder
 
 ACCOUNT = {"name": "Alice", "username": "alice", "email": "alice@example.org", "password": "StrongPass123"}
 
@@ -76,12 +75,10 @@ def free_port() -> int:
 
 @pytest.fixture
 def embedded_server() -> Iterator[ServerUnderTest]:
-    folder = Path(tempfile.mkdtemp(prefix="hc-", dir="/tmp"))
-    folder.chmod(0o755)
-    server = ServerUnderTest(folder / "home")
-    yield server
-    stop_everything(server)
-    shutil.rmtree(folder, ignore_errors=True)
+    with temporary_folder() as folder:
+        server = ServerUnderTest(folder / "home")
+        yield server
+        stop_everything(server)
 
 
 @pytest.fixture

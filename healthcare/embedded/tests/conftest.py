@@ -1,22 +1,19 @@
 """Fixtures: each test gets a separate home, and everything that runs on it is stopped."""
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from healthcare.embedded.tests.harness import ServerUnderTest, stop_everything
+from healthcare.tests.memory_folder import temporary_folder
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A folder with a short path that every account can enter."""
-    path = Path(tempfile.mkdtemp(prefix="hc-", dir="/tmp"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
+    with temporary_folder() as path:
+        yield path
 
 
 @pytest.fixture
