@@ -30,6 +30,40 @@ class RunSQLWithMessages(RunSQL):
             execute_with_messages(schema_editor.connection, sqls)
 
 
+class CreateDatabaseObject(RunSQLWithMessages):
+    """Creates a declared database object, or replaces it with another version; see `healthcare.database_objects`."""
+
+    def __init__(self, name: str, sql: str, reverse_sql: str) -> None:
+        super().__init__(sql, reverse_sql)
+        self.name = name
+
+    def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
+        return type(self).__qualname__, [self.name, self.sql, self.reverse_sql], {}
+
+    def state_forwards(self, app_label: str, state: Any) -> None:
+        objects = getattr(state, "database_objects", {})
+        state.database_objects = {**objects, (app_label, self.name): (self.sql, self.reverse_sql)}
+
+    def describe(self) -> str:
+        return f"Create or replace {self.name}"
+
+    @property
+    def migration_name_fragment(self) -> str:
+        return self.name
+
+
+class DropDatabaseObject(CreateDatabaseObject):
+    """Drops an object that is declared no more; `sql` drops it and `reverse_sql` creates it."""
+
+    def state_forwards(self, app_label: str, state: Any) -> None:
+        objects = dict(getattr(state, "database_objects", {}))
+        objects.pop((app_label, self.name), None)
+        state.database_objects = objects
+
+    def describe(self) -> str:
+        return f"Drop {self.name}"
+
+
 def execute_with_messages(connection: BaseDatabaseWrapper, sql: str) -> None:
     """Execute `sql` as `RunSQLWithMessages` does."""
     with connection.cursor() as cursor:

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from audit.history import remember
 from healthcare.ownership import OwnedModel
+from mappings import triggers  # noqa: F401  (declares them)
 from patients.models import Patient
 from patients.related_rows import MovedRows, PatientRelatedQuerySet
 

@@ -13,6 +13,7 @@ from audit.history import Event, remember
 from healthcare.model_fields import NameField, PhoneField, one_visible_line
 from healthcare.ownership import OwnedModel, OwnedQuerySet, derived
 from healthcare.search.index import searchable
+from patients import accesses  # noqa: F401  (declares the view)
 from patients.birth import AGE_SQL, age_on
 
 

@@ -35,7 +35,7 @@ def test_the_history_tells_each_change_the_latest_first(as_alice: LoggedInClient
     Patient.objects.update(deleted_at=None)
     history = as_alice.get(f"{path}history/").json()
     assert [(row["action"], row["version"], row["actor"], row["reason"]) for row in history] == [
-        ("restore", 3, None, None),
+        ("restore", 4, None, None),
         ("delete", 3, alice.pk, None),
         ("update", 2, alice.pk, "typing error"),
         ("create", 1, alice.pk, None),

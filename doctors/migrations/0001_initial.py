@@ -150,6 +150,102 @@ CREATE TRIGGER pgtrigger_version_88bb7 BEFORE UPDATE ON "doctors_doctor"
         ),
         pgtrigger.migrations.AddTrigger(
             model_name='doctor',
+            trigger=pgtrigger.compiler.Trigger(name='search_insert', sql=healthcare.triggers.TriggerSQL(pgid='pgtrigger_search_insert_07bd5', table='doctors_doctor', sql="""
+CREATE OR REPLACE FUNCTION pgtrigger_search_insert_07bd5() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    WITH added AS (
+        INSERT INTO doctors_doctorterm (owner, hidden, term, record)
+        SELECT 0, deleted_at IS NOT NULL, term, id FROM new_rows, unnest(search_terms("name", "license_number", "phone", "email")) term
+        RETURNING owner, term
+    )
+    INSERT INTO doctors_doctorword (owner, word) SELECT DISTINCT owner, term FROM added
+    WHERE term !~ '[ :]' AND NOT EXISTS (
+        SELECT FROM doctors_doctorword known WHERE known.owner = added.owner AND known.word = added.term
+    );
+    RETURN NULL;
+END $$;
+DROP TRIGGER IF EXISTS pgtrigger_search_insert_07bd5 ON "doctors_doctor";
+CREATE TRIGGER pgtrigger_search_insert_07bd5 AFTER INSERT ON "doctors_doctor" REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION pgtrigger_search_insert_07bd5();
+""")),
+        ),
+        pgtrigger.migrations.AddTrigger(
+            model_name='doctor',
+            trigger=pgtrigger.compiler.Trigger(name='search_update', sql=healthcare.triggers.TriggerSQL(pgid='pgtrigger_search_update_88729', table='doctors_doctor', sql="""
+CREATE OR REPLACE FUNCTION pgtrigger_search_update_88729() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE touched bigint[] := ARRAY[NEW.id];
+BEGIN
+    WITH wanted AS MATERIALIZED (
+        SELECT 0 AS owner, deleted_at IS NOT NULL AS hidden, term, id AS record
+        FROM doctors_doctor, unnest(search_terms("name", "license_number", "phone", "email")) term WHERE id = NEW.id
+    ), removed AS (
+        DELETE FROM doctors_doctorterm had WHERE had.record = NEW.id AND NOT EXISTS (
+            SELECT FROM wanted WHERE wanted.record = had.record
+            AND (wanted.owner, wanted.hidden, wanted.term) = (had.owner, had.hidden, had.term)
+        )
+    ), added AS (
+        INSERT INTO doctors_doctorterm (owner, hidden, term, record)
+        SELECT owner, hidden, term, record FROM wanted WHERE NOT EXISTS (
+            SELECT FROM doctors_doctorterm had WHERE had.record = wanted.record
+            AND (had.owner, had.hidden, had.term) = (wanted.owner, wanted.hidden, wanted.term)
+        )
+        RETURNING owner, term
+    )
+    INSERT INTO doctors_doctorword (owner, word) SELECT DISTINCT owner, term FROM added
+    WHERE term !~ '[ :]' AND NOT EXISTS (
+        SELECT FROM doctors_doctorword known WHERE known.owner = added.owner AND known.word = added.term
+    );
+    RETURN NULL;
+END $$;
+DROP TRIGGER IF EXISTS pgtrigger_search_update_88729 ON "doctors_doctor";
+CREATE TRIGGER pgtrigger_search_update_88729 AFTER UPDATE ON "doctors_doctor"
+    FOR EACH ROW WHEN (ROW(NEW."name", NEW."license_number", NEW."phone", NEW."email", NEW.deleted_at IS NULL) IS DISTINCT FROM ROW(OLD."name", OLD."license_number", OLD."phone", OLD."email", OLD.deleted_at IS NULL)) EXECUTE FUNCTION pgtrigger_search_update_88729();
+""")),
+        ),
+        pgtrigger.migrations.AddTrigger(
+            model_name='doctor',
+            trigger=pgtrigger.compiler.Trigger(name='search_delete', sql=healthcare.triggers.TriggerSQL(pgid='pgtrigger_search_delete_7c680', table='doctors_doctor', sql="""
+CREATE OR REPLACE FUNCTION pgtrigger_search_delete_7c680() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE touched bigint[] := ARRAY(SELECT unnest(ARRAY[id, NULL::bigint]) FROM old_rows);
+BEGIN
+    IF touched = '{}' THEN
+        RETURN NULL;
+    END IF;
+    
+    WITH wanted AS MATERIALIZED (
+        SELECT 0 AS owner, deleted_at IS NOT NULL AS hidden, term, id AS record
+        FROM doctors_doctor, unnest(search_terms("name", "license_number", "phone", "email")) term WHERE id = ANY(touched)
+    ), removed AS (
+        DELETE FROM doctors_doctorterm had WHERE had.record = ANY(touched) AND NOT EXISTS (
+            SELECT FROM wanted WHERE wanted.record = had.record
+            AND (wanted.owner, wanted.hidden, wanted.term) = (had.owner, had.hidden, had.term)
+        )
+    ), added AS (
+        INSERT INTO doctors_doctorterm (owner, hidden, term, record)
+        SELECT owner, hidden, term, record FROM wanted WHERE NOT EXISTS (
+            SELECT FROM doctors_doctorterm had WHERE had.record = wanted.record
+            AND (had.owner, had.hidden, had.term) = (wanted.owner, wanted.hidden, wanted.term)
+        )
+        RETURNING owner, term
+    )
+    INSERT INTO doctors_doctorword (owner, word) SELECT DISTINCT owner, term FROM added
+    WHERE term !~ '[ :]' AND NOT EXISTS (
+        SELECT FROM doctors_doctorword known WHERE known.owner = added.owner AND known.word = added.term
+    );
+    LOCK TABLE doctors_doctorword IN SHARE ROW EXCLUSIVE MODE;
+    DELETE FROM doctors_doctorword WHERE owner = 0 AND NOT EXISTS (
+        SELECT FROM doctors_doctorterm used WHERE used.owner = doctors_doctorword.owner AND used.hidden IN (true, false)
+        AND used.term = doctors_doctorword.word
+    );
+    RETURN NULL;
+END $$;
+DROP TRIGGER IF EXISTS pgtrigger_search_delete_7c680 ON "doctors_doctor";
+CREATE TRIGGER pgtrigger_search_delete_7c680 AFTER DELETE ON "doctors_doctor" REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION pgtrigger_search_delete_7c680();
+""")),
+        ),
+        pgtrigger.migrations.AddTrigger(
+            model_name='doctor',
             trigger=pgtrigger.compiler.Trigger(name='insert_insert', sql=healthcare.triggers.TriggerSQL(pgid='pgtrigger_insert_insert_5d51e', table='doctors_doctor', sql="""
 CREATE OR REPLACE FUNCTION pgtrigger_insert_insert_5d51e() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN

@@ -1,6 +1,6 @@
-"""Search: records found by name, also a misspelt one, by phone, e-mail and identifier, at the same cost however many.
+"""Search by name (misspelt names too), phone, e-mail and identifier, at a cost that does not grow with the records.
 
-For every record a trigger keeps *terms*: each folded word of its name, each pair of words, its identifier, phone and
-e-mail. An owner's distinct words are their *vocabulary*, which grows far more slowly than the records: only there is
-anything looked up by its beginning or by similarity. The words found are then looked up as terms, by equality.
+Triggers store the *terms* of each record: every normalized word of its name, every pair of those words, and its
+normalized identifier, phone and e-mail. An owner's distinct words are their *vocabulary*, which grows far more slowly
+than the records; prefixes and similar words are looked up there alone. Records are then found by equal terms.
 """

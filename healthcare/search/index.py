@@ -1,4 +1,4 @@
-"""What of a model can be searched, declared beside it in one statement; and the SQL that keeps its terms."""
+"""Declares what of a model can be searched: `searchable(model, …)` beside the model."""
 
 from dataclasses import dataclass
 
@@ -10,8 +10,8 @@ INDEXES: list["Index"] = []
 
 @dataclass(frozen=True)
 class Index:
-    """The tables of a searchable model, and its columns. `owner` is empty where everybody finds every record;
-    `successor` names the record that has taken the place of one, and is found by what that one said as well."""
+    """The tables of a searchable model, and its columns. `owner` is empty where everybody finds every record.
+    `successor` refers to the record that replaces this one, which is then found by the terms of both."""
 
     table: str
     terms: str
@@ -25,7 +25,7 @@ class Index:
 
 
 class Term(models.Model):
-    """What a record is found by, kept by a trigger: see the room's own words on it."""
+    """A term that a record is found by. `hidden` says that the record is deleted."""
 
     pk = models.CompositePrimaryKey("owner", "hidden", "term", "record")
     owner = models.BigIntegerField()
@@ -38,8 +38,8 @@ class Term(models.Model):
 
 
 class Word(models.Model):
-    """A word of an owner's vocabulary. One that stands twice, as two transactions at once may add it, does no harm:
-    a unique constraint would have the second wait for the first, and would be one more way to a deadlock."""
+    """A word of an owner's vocabulary. Two transactions at once may both add it, which does no harm; a unique
+    constraint would have the second wait for the first, and could deadlock."""
 
     owner = models.BigIntegerField()
     word = models.TextField(db_collation="C")
@@ -49,22 +49,29 @@ class Word(models.Model):
 
 
 def searchable(model: type[Model], **columns: str) -> Index:
-    """Makes `<Model>Term` and `<Model>Word`. `columns` name the model's fields that are what `Index` describes: its
-    `owner`, `successor`, `name`, `identifier`, `phone` and `email`.
+    """Make the models `<Model>Term` and `<Model>Word`, the triggers that fill them, and the function that looks words
+    up.
 
-    The migration that creates the two tables keeps and fills them with the operation `KeepTerms`.
+    `columns` name the model's fields that serve as `owner`, `successor`, `name`, `identifier`, `phone` and `email` of
+    `Index`. `makemigrations` writes all of it; the row-level security of the two models is yours to add.
     """
+    from healthcare.search import triggers, vocabulary  # noqa: PLC0415  (they import `Index`)
+
     name = model.__name__.lower()
-    terms = make(model, "Term", Term, models.Index(fields=["record"], name=f"{name}_found_by"))
-    words = make(model, "Word", Word, models.Index(fields=["owner", "word"], name=f"{name}_vocabulary"))
-    named = {field.name: str(field.column) for field in model._meta.concrete_fields}
-    kept = {kind: named[field] for kind, field in columns.items()}
-    index = Index(model._meta.db_table, terms._meta.db_table, words._meta.db_table, **kept)
+    terms = make_model(model, "Term", Term, models.Index(fields=["record"], name=f"{name}_found_by"))
+    words = make_model(model, "Word", Word, models.Index(fields=["owner", "word"], name=f"{name}_vocabulary"))
+    column_names = {field.name: str(field.column) for field in model._meta.concrete_fields}
+    indexed = {kind: column_names[field] for kind, field in columns.items()}
+    index = Index(model._meta.db_table, terms._meta.db_table, words._meta.db_table, **indexed)
+    for trigger in (triggers.SearchInsertTrigger, triggers.SearchUpdateTrigger, triggers.SearchDeleteTrigger):
+        trigger(index).register(model)  # type: ignore[arg-type]
+    vocabulary.declare_vocabulary(model._meta.app_label, index)
     INDEXES.append(index)
     return index
 
 
-def make(model: type[Model], kind: str, base: type[Model], index: models.Index) -> type[Model]:
+def make_model(model: type[Model], kind: str, base: type[Model], index: models.Index) -> type[Model]:
     meta = type("Meta", (), {"indexes": [index], "app_label": model._meta.app_label})
-    made: type[Model] = type(f"{model.__name__}{kind}", (base,), {"__module__": model.__module__, "Meta": meta})
+    attributes = {"__module__": model.__module__, "Meta": meta}
+    made: type[Model] = type(f"{model.__name__}{kind}", (base,), attributes)
     return made

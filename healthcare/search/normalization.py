@@ -1,122 +1,146 @@
-"""How text is folded, for storing and for asking alike: SQL functions, since triggers use them too.
+"""SQL functions that normalize text for search; the triggers and the queries use the same ones.
 
-Case, accents, vowel points and width go (Unicode NFKD, then what `unaccent` knows); apostrophes vanish, other
-punctuation parts words. Nothing here depends on the database's locale but `lower`, for which a collation is chosen.
+Normalization removes case, accents, vowel points and width (Unicode NFKD, then `unaccent`) and apostrophes; other
+punctuation separates words. It does not depend on the database's locale, except for `lower`, whose collation is chosen
+when the functions are created. ASCII text takes a shortcut with the same result.
 """
 
-from django.db.backends.base.base import BaseDatabaseWrapper
+from healthcare.database_objects import DatabaseObject, declare
 
-from healthcare.search.extensions import Extensions
-
-# Code points, as PostgreSQL's regular expressions write them.
-APOSTROPHES = r"[''`´′‘’ʼʻ]"
-# Combining marks of Latin, Greek and Cyrillic, points of Hebrew and Arabic with the tatweel, nuktas, the invisible.
-MARKS = (
-    r"[\u0300-\u036f\u0483-\u0487\u0591-\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06ed\u093c\u09bc\u0a3c"
-    r"\u1ab0-\u1aff\u1dc0-\u1dff\u00ad\u200b-\u200f\u2060\ufe00-\ufe0f\ufeff]"
-)
-# Letters that no decomposition parts: Arabic and Persian twins, the sigma at the end of a word, a nasal sign.
-TWINS = ("ٱىةکیےھہςँłøđðħıŧŋ", "ايهكييههσंloddhitn")
-SEPARATORS = (
-    r"[\s\u0001-\u002f\u003a-\u0040\u005b-\u0060\u007b-\u00bf\u00d7\u00f7\u055a-\u055f\u0589\u05be\u05c0\u05c3\u05f3"
-    r"\u05f4\u060c\u061b\u061f\u066a-\u066d\u06d4\u0964\u0965\u2000-\u206f\u2e00-\u2e7f\u3000-\u303f\u30fb]+"
-)
-# Scripts whose names are written without a space between the family's and the given name: Han and Hangul.
-UNSPACED = r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff\uac00-\ud7a3]"
-NAMED, ASKED = 8, 6  # the most words of a name, and of what is asked, that count
-LONGEST = 64  # characters of a word
-
+# In PostgreSQL's regular expressions, \u0000 is a code point.
 FUNCTIONS = r"""
+DO $create$
+DECLARE
+    unaccent text;
+    collation_name text;
+BEGIN
+    SELECT quote_ident(nspname) || '.unaccent' INTO unaccent
+    FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE extname = 'unaccent';
+    -- A collation whose lower() knows every script, whatever the locale of the database.
+    SELECT quote_ident(collname) INTO collation_name FROM pg_collation
+    WHERE collname IN ('pg_c_utf8', 'und-x-icu') ORDER BY collname LIMIT 1;
+    EXECUTE replace(replace($function$
+
+-- Removed: apostrophes; combining marks of Latin, Greek and Cyrillic; points of Hebrew and Arabic with the tatweel;
+-- nuktas; invisible characters. Replaced: letters without a decomposition (variants of Arabic and Persian letters, the
+-- final sigma, a nasal sign, letters of European languages).
 CREATE OR REPLACE FUNCTION search_fold(value text) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT normalize(replace(replace(replace(replace(translate(lower(
-        {unaccent}(regexp_replace(normalize(regexp_replace(value, '{apostrophes}', '', 'g'), NFKD), '{marks}', '', 'g'))
-        COLLATE {collation}), '{twins}', '{twin}'), 'ß', 'ss'), 'æ', 'ae'), 'œ', 'oe'), 'þ', 'th'), NFC)
+    SELECT CASE WHEN octet_length(value) = length(value) THEN lower(translate(value, '''`', '') COLLATE <collation>)
+    ELSE normalize(replace(replace(replace(replace(translate(lower(
+        <unaccent>(regexp_replace(normalize(regexp_replace(value, '[''`´′‘’ʼʻ]', '', 'g'), NFKD),
+            '[\u0300-\u036f\u0483-\u0487\u0591-\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06ed'
+            '\u093c\u09bc\u0a3c\u1ab0-\u1aff\u1dc0-\u1dff\u00ad\u200b-\u200f\u2060\ufe00-\ufe0f\ufeff]', '', 'g'))
+        COLLATE <collation>), 'ٱىةکیےھہςँłøđðħıŧŋ', 'ايهكييههσंloddhitn'),
+        'ß', 'ss'), 'æ', 'ae'), 'œ', 'oe'), 'þ', 'th'), NFC) END
 $$;
 
-CREATE OR REPLACE FUNCTION search_split(folded text) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT coalesce(array_agg(left(word, {longest}) ORDER BY place), '{{}}')
-    FROM regexp_split_to_table(folded, '{separators}') WITH ORDINALITY AS parts(word, place) WHERE word <> ''
-$$;
+    $function$, '<unaccent>', coalesce(unaccent, '')), '<collation>', coalesce(collation_name, '"default"'));
+END $create$;
 
+-- The words of normalized text, each cut after 64 characters.
+CREATE OR REPLACE FUNCTION search_split(folded text) RETURNS text[] LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+    IF length(folded) <= 64 AND folded ~ '^[a-z0-9 ]*$' THEN
+        RETURN array_remove(string_to_array(folded, ' '), '');
+    END IF;
+    RETURN (
+        SELECT coalesce(array_agg(left(word, 64) ORDER BY place), '{}')
+        FROM regexp_split_to_table(folded,
+            '[\s\u0001-\u002f\u003a-\u0040\u005b-\u0060\u007b-\u00bf\u00d7\u00f7\u055a-\u055f\u0589\u05be\u05c0\u05c3'
+            '\u05f3\u05f4\u060c\u061b\u061f\u066a-\u066d\u06d4\u0964\u0965\u2000-\u206f\u2e00-\u2e7f\u3000-\u303f'
+            '\u30fb]+') WITH ORDINALITY AS parts(word, place) WHERE word <> ''
+    );
+END $$;
+
+-- An identifier or a name as one word, without separators.
 CREATE OR REPLACE FUNCTION search_key(value text) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT left(regexp_replace(search_fold(value), '{separators}', '', 'g'), 254)
+    SELECT CASE WHEN value = '' THEN '' ELSE left(regexp_replace(search_fold(value),
+        '[\s\u0001-\u002f\u003a-\u0040\u005b-\u0060\u007b-\u00bf\u00d7\u00f7\u055a-\u055f\u0589\u05be\u05c0\u05c3'
+        '\u05f3\u05f4\u060c\u061b\u061f\u066a-\u066d\u06d4\u0964\u0965\u2000-\u206f\u2e00-\u2e7f\u3000-\u303f'
+        '\u30fb]+', '', 'g'), 254) END
 $$;
 
--- The digits from the last to the first, so that two ways to write a number begin alike: without the zeros in front,
--- the zero in brackets and the extension.
+-- The digits from the last to the first, so that national and international forms of a number begin alike: without
+-- leading zeros, the zero in brackets and the extension.
 CREATE OR REPLACE FUNCTION search_digits(phone text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT reverse(ltrim(regexp_replace(regexp_replace(phone, '\(0\)|(x|ext).*$', '', 'gi'), '[^0-9]', '', 'g'), '0'))
+    SELECT reverse(ltrim(regexp_replace(
+        CASE WHEN phone ~ '[(xX]' THEN regexp_replace(phone, '\(0\)|(x|ext).*$', '', 'gi') ELSE phone END,
+        '[^0-9]', '', 'g'), '0'))
 $$;
 
--- The words of a name. Of one written without spaces every beginning and end is a word too, so that the family's and
--- the given name find it; parts with a hyphen are one word as well.
+-- The distinct words of a name, of its first 8. Parts with a hyphen count as one word too. Han and Hangul names are
+-- written without a space between family and given name, so each beginning and end of such a word is a word as well.
 CREATE OR REPLACE FUNCTION search_words(name text) RETURNS text[] LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
 DECLARE
-    folded text := regexp_replace(search_fold(name), '({unspaced})\s+(?={unspaced})', '\1', 'g');
-    words text[] := (search_split(folded))[:{named}];
+    unspaced CONSTANT text := '[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff\uac00-\ud7a3]';
+    folded text := search_fold(name);
+    words text[];
     word text;
 BEGIN
-    IF folded ~ '\S-\S' THEN
-        words := words || (search_split(regexp_replace(folded, '(\S)-(?=\S)', '\1', 'g')))[:{named}];
+    IF octet_length(folded) > length(folded) THEN
+        folded := regexp_replace(folded, '(' || unspaced || ')\s+(?=' || unspaced || ')', '\1', 'g');
     END IF;
-    IF folded ~ '{unspaced}{{2}}' THEN
+    words := (search_split(folded))[:8];
+    IF strpos(folded, '-') > 0 AND folded ~ '\S-\S' THEN
+        words := words || (search_split(regexp_replace(folded, '(\S)-(?=\S)', '\1', 'g')))[:8];
+    END IF;
+    IF octet_length(folded) > length(folded) AND folded ~ (unspaced || '{2}') THEN
         FOREACH word IN ARRAY words LOOP
-            IF word ~ '^{unspaced}{{2,6}}$' THEN
+            IF word ~ ('^' || unspaced || '{2,6}$') THEN
                 words := words || ARRAY(
                     SELECT unnest(ARRAY[left(word, length), right(word, length)])
                     FROM generate_series(1, length(word) - 1) length);
             END IF;
         END LOOP;
     END IF;
+    IF cardinality(words) < 2 OR (cardinality(words) = 2 AND words[1] <> words[2]) THEN
+        RETURN words;
+    END IF;
     RETURN ARRAY(SELECT DISTINCT unnest(words));
 END $$;
 
-CREATE OR REPLACE FUNCTION search_terms(name text, identifier text, phone text, email text) RETURNS SETOF text
+-- The distinct terms of a record. A word holds neither a space nor a colon, so the kinds of terms cannot collide.
+CREATE OR REPLACE FUNCTION search_terms(name text, identifier text, phone text, email text) RETURNS text[]
 LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
 DECLARE
     words text[] := search_words(name);
+    terms text[] := words;
+    key text;
 BEGIN
-    RETURN QUERY SELECT unnest(words);
-    RETURN QUERY SELECT a || ' ' || b FROM unnest(words) a, unnest(words) b WHERE a COLLATE "C" < b COLLATE "C";
-    RETURN QUERY SELECT kind || value FROM (VALUES
-        ('id:', search_key(identifier)), ('tel:', search_digits(phone)), ('mail:', search_fold(email))
-    ) keys(kind, value) WHERE value <> '';
+    FOR one IN 1..cardinality(words) LOOP
+        FOR other IN one + 1..cardinality(words) LOOP
+            IF words[one] COLLATE "C" < words[other] COLLATE "C" THEN
+                terms := terms || (words[one] || ' ' || words[other]);
+            ELSE
+                terms := terms || (words[other] || ' ' || words[one]);
+            END IF;
+        END LOOP;
+    END LOOP;
+    IF identifier <> '' THEN
+        key := search_key(identifier);
+        terms := CASE WHEN key = '' THEN terms ELSE terms || ('id:' || key) END;
+    END IF;
+    IF phone <> '' THEN
+        key := search_digits(phone);
+        terms := CASE WHEN key = '' THEN terms ELSE terms || ('tel:' || key) END;
+    END IF;
+    IF email <> '' THEN
+        key := search_fold(email);
+        terms := CASE WHEN key = '' THEN terms ELSE terms || ('mail:' || key) END;
+    END IF;
+    RETURN terms;
 END $$;
 
--- The distinct words that are asked for, the longest first: they are the rarest.
+-- The first 6 distinct words of a query, the longest first: they are the rarest.
 CREATE OR REPLACE FUNCTION search_asked(asked text) RETURNS text[] LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT coalesce(array_agg(word), '{{}}') FROM (
+    SELECT coalesce(array_agg(word), '{}') FROM (
         SELECT word FROM unnest(search_split(search_fold(asked))) word GROUP BY word
-        ORDER BY length(word) DESC, word LIMIT {asked}
+        ORDER BY length(word) DESC, word LIMIT 6
     ) words
 $$;
 """
 DROP_FUNCTIONS = """
 DROP FUNCTION search_asked(text), search_terms(text, text, text, text), search_words(text), search_digits(text),
-    search_key(text), search_split(text), search_fold(text)
+    search_key(text), search_split(text), search_fold(text);
 """
-COLLATIONS = ("pg_c_utf8", "und-x-icu")  # whose lower() knows every script, whatever the database's locale
-
-
-def functions(connection: BaseDatabaseWrapper) -> str:
-    """Creates the functions, or replaces them, with what there is on this server."""
-    extensions = Extensions.of(connection)
-    schema = extensions.schemas.get("unaccent")
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT collname FROM pg_collation WHERE collname = ANY(%s)", [list(COLLATIONS)])
-        there = {row[0] for row in cursor.fetchall()}
-    collation = next((f'"{name}"' for name in COLLATIONS if name in there), '"default"')
-    twins, twin = TWINS
-    return FUNCTIONS.format(
-        unaccent=f"{schema}.unaccent" if schema else "",
-        collation=collation,
-        twins=twins,
-        twin=twin,
-        apostrophes=APOSTROPHES,
-        marks=MARKS,
-        separators=SEPARATORS,
-        unspaced=UNSPACED,
-        longest=LONGEST,
-        named=NAMED,
-        asked=ASKED,
-    )
+NORMALIZATION = declare(DatabaseObject("search", "search_normalization", FUNCTIONS, DROP_FUNCTIONS))

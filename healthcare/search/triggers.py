@@ -1,119 +1,197 @@
-"""The SQL of the trigger that keeps an index's terms and vocabulary."""
+"""The triggers that keep the terms and the vocabulary of a searchable model, and the SQL that they share with
+`rebuild_search`."""
 
 from dataclasses import asdict
 
+import pgtrigger
+from django.db.models import Model
+
 from healthcare.search.index import Index
+from healthcare.triggers import DatabaseTrigger
 
-# What a statement adds, of some rows: their terms, and the words that the vocabulary does not have yet.
-ADD = """
-WITH made AS (
-    INSERT INTO {terms} (owner, hidden, term, record)
-    SELECT DISTINCT {owner}, deleted_at IS NOT NULL, term, id FROM {rows}, search_terms({values}) term
-    RETURNING owner, term
-)
-INSERT INTO {words} (owner, word) SELECT DISTINCT owner, term FROM made
-WHERE term !~ '[ :]' AND NOT EXISTS (SELECT FROM {words} known WHERE known.owner = made.owner AND known.word = term)
-"""
-# The records whose place no other one has taken, each with those whose place it took: it is found by their words too.
+# Inserts the words of new terms that the vocabulary lacks. It does not wait for another transaction that inserts the
+# same word; a word may then exist twice, which does no harm.
+ADD_WORDS = """INSERT INTO {words} (owner, word) SELECT DISTINCT owner, term FROM added
+    WHERE term !~ '[ :]' AND NOT EXISTS (
+        SELECT FROM {words} known WHERE known.owner = added.owner AND known.word = added.term
+    )"""
+# The terms of new records. `search_terms` repeats none.
+ADD_NEW = """WITH added AS (
+        INSERT INTO {terms} (owner, hidden, term, record)
+        SELECT {owner}, deleted_at IS NOT NULL, term, id FROM {new_rows}, unnest(search_terms({values})) term
+        RETURNING owner, term
+    )
+    {add_words}"""
+# Of the records that replace others (merged patients) and of all others: `id` is a record that nothing replaces,
+# `member` one whose terms it is found by, itself or what it replaces.
 FAMILIES = """
-(
     WITH RECURSIVE family(id, deleted_at, member) AS (
-        SELECT id, deleted_at, id FROM {table} WHERE {successor} IS NULL {which}
-        UNION ALL SELECT family.id, family.deleted_at, merged.id FROM {table} merged, family WHERE {successor} = member
+        SELECT id, deleted_at, id FROM {table} WHERE {successor} IS NULL AND {which}
+        UNION ALL
+        SELECT family.id, family.deleted_at, merged.id FROM {table} merged JOIN family ON {successor} = family.member
+    ), wanted AS MATERIALIZED (
+        SELECT DISTINCT {member_owner} AS owner, family.deleted_at IS NOT NULL AS hidden, term, family.id AS record
+        FROM family JOIN {table} member ON member.id = family.member, unnest(search_terms({member_values})) term
+    )"""
+# The same where no record replaces another.
+RECORDS = """
+    WITH wanted AS MATERIALIZED (
+        SELECT {owner} AS owner, deleted_at IS NOT NULL AS hidden, term, id AS record
+        FROM {table}, unnest(search_terms({values})) term WHERE {which}
+    )"""
+# Makes the terms of some records those that are wanted. It writes only what differs.
+SYNCHRONIZE = """{wanted}, removed AS (
+        DELETE FROM {terms} had WHERE {which_terms} AND NOT EXISTS (
+            SELECT FROM wanted WHERE wanted.record = had.record
+            AND (wanted.owner, wanted.hidden, wanted.term) = (had.owner, had.hidden, had.term)
+        )
+    ), added AS (
+        INSERT INTO {terms} (owner, hidden, term, record)
+        SELECT owner, hidden, term, record FROM wanted WHERE NOT EXISTS (
+            SELECT FROM {terms} had WHERE had.record = wanted.record
+            AND (had.owner, had.hidden, had.term) = (wanted.owner, wanted.hidden, wanted.term)
+        )
+        RETURNING owner, term
     )
-    SELECT family.id, family.deleted_at, {said} FROM family JOIN {table} said ON said.id = member
-) AS families
-"""
-# It works with its owner's rights, since callers may not write terms, and with a pinned search path. Records
-# are added a statement at a time, so that many at once cost little more than their rows; a change that is not searched
-# for costs nothing.
-#
-# Who adds a word does not wait for another who adds it. So that a word is not taken for there while it is removed, the
-# removal waits for all who write here and keeps others out until it is done: only the erasure of a person comes to it.
-KEEP = """
-CREATE OR REPLACE FUNCTION {terms}_keep() RETURNS trigger LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
-DECLARE
-    touched bigint[];
-BEGIN
-    IF TG_OP = 'INSERT' THEN
-        {add_new};
-        RETURN NULL;
-    ELSIF TG_OP = 'DELETE' THEN
-        touched := ARRAY(SELECT unnest(ARRAY[id, {successor}]) FROM old_rows);
-        IF touched = '{{}}' THEN
-            RETURN NULL;
-        END IF;
-    ELSE
-        touched := ARRAY[NEW.id, {new_successor}, {old_successor}];
-    END IF;
-    touched := touched || ARRAY(
-        WITH RECURSIVE ahead(id, next) AS (
-            SELECT id, {successor} FROM {table} WHERE id = ANY(touched)
-            UNION SELECT successor.id, {successor} FROM {table} successor JOIN ahead ON successor.id = next
-        ) SELECT id FROM ahead);
-    DELETE FROM {terms} WHERE record = ANY(touched);
-    {add_touched};
-    IF TG_OP = 'DELETE' THEN
-        LOCK TABLE {words} IN SHARE ROW EXCLUSIVE MODE;
-        DELETE FROM {words} USING (SELECT DISTINCT {owner} AS id FROM old_rows) owners
-        WHERE owner = owners.id AND NOT EXISTS (
-            SELECT FROM {terms} used
-            WHERE used.owner = owners.id AND used.hidden IN (true, false) AND used.term = word
-        );
-    END IF;
-    RETURN NULL;
-END $$;
-
-CREATE OR REPLACE TRIGGER {terms}_insert AFTER INSERT ON {table}
-    REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION {terms}_keep();
-CREATE OR REPLACE TRIGGER {terms}_update AFTER UPDATE ON {table}
-    FOR EACH ROW WHEN (ROW({new}) IS DISTINCT FROM ROW({old})) EXECUTE FUNCTION {terms}_keep();
-CREATE OR REPLACE TRIGGER {terms}_delete AFTER DELETE ON {table}
-    REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION {terms}_keep();
-"""
-DROP = """
-DROP TRIGGER {terms}_insert ON {table};
-DROP TRIGGER {terms}_update ON {table};
-DROP TRIGGER {terms}_delete ON {table};
-DROP FUNCTION {terms}_keep();
-"""
-
-
-def values(index: Index) -> str:
-    return ", ".join(
-        f'"{column}"' if column else "''" for column in (index.name, index.identifier, index.phone, index.email)
-    )
-
-
-def fields(index: Index) -> dict[str, str]:
-    own = {"owner": index.owner or "0", "successor": index.successor or "NULL::bigint", "values": values(index)}
-    return asdict(index) | own
-
-
-def keep(index: Index) -> str:
-    """Creates the trigger, or replaces it."""
-    add_new = ADD.format(rows="new_rows", **fields(index))
-    add_touched = add_terms(index, "AND id = ANY(touched)")
-    rows = {}
-    for row in ("new", "old"):
-        kept = [f'{row.upper()}."{name}"' for name in columns(index)]
-        rows[row] = ", ".join([*kept, f"{row.upper()}.deleted_at IS NULL"])
-        rows[f"{row}_successor"] = f'{row.upper()}."{index.successor}"' if index.successor else "NULL"
-    return KEEP.format(add_new=add_new, add_touched=add_touched, **rows, **fields(index))
+    {add_words}"""
+# A word may go when no term of its owner holds it. The lock waits for all who write words and excludes others until the
+# commit: none of them can count on a word that is being removed.
+REMOVE_WORDS = """LOCK TABLE {words} IN SHARE ROW EXCLUSIVE MODE;
+    DELETE FROM {words} WHERE {which} AND NOT EXISTS (
+        SELECT FROM {terms} used WHERE used.owner = {words}.owner AND used.hidden IN (true, false)
+        AND used.term = {words}.word
+    )"""
 
 
 def columns(index: Index) -> list[str]:
-    """What the terms are made of."""
+    """The columns that the terms are made of."""
     names = (index.owner, index.successor, index.name, index.identifier, index.phone, index.email)
     return [name for name in names if name]
 
 
-def add_terms(index: Index, which: str = "") -> str:
-    """Adds the terms of the rows that are there, or some of them, and the words that are new."""
-    said = ", ".join(f'said."{name}"' for name in columns(index) if name != index.successor)
-    return ADD.format(rows=FAMILIES.format(which=which, said=said, **fields(index)), **fields(index))
+def fragments(index: Index) -> dict[str, str]:
+    """What the SQL above is formatted with."""
+    texts = (index.name, index.identifier, index.phone, index.email)
+    return asdict(index) | {
+        "owner": f'"{index.owner}"' if index.owner else "0",
+        "member_owner": f'member."{index.owner}"' if index.owner else "0",
+        "values": ", ".join(f'"{name}"' if name else "''" for name in texts),
+        "member_values": ", ".join(f'member."{name}"' if name else "''" for name in texts),
+        "add_words": ADD_WORDS.format(words=index.words),
+    }
 
 
-def drop(index: Index) -> str:
-    return DROP.format(**asdict(index))
+def synchronize(index: Index, which: str, which_terms: str) -> str:
+    """SQL that brings the terms of some records up to date. `which` chooses the records, in SQL over the columns of the
+    model's table; `which_terms` chooses the present terms to compare with, in SQL over the columns of `had`."""
+    fields = fragments(index)
+    wanted = (FAMILIES if index.successor else RECORDS).format(which=which, **fields)
+    return SYNCHRONIZE.format(wanted=wanted, which_terms=which_terms, **fields)
+
+
+def remove_words(index: Index, which: str) -> str:
+    """SQL that removes those words of the vocabulary for which `which` holds and that no term holds any more."""
+    return REMOVE_WORDS.format(which=which, terms=index.terms, words=index.words)
+
+
+# All records that the changed ones are found with: themselves and what replaces them, directly or in turn.
+TOUCHED = """touched := touched || ARRAY(
+        WITH RECURSIVE ahead(id, next) AS (
+            SELECT id, {successor} FROM {table} WHERE id = ANY(touched)
+            UNION SELECT successor.id, {successor} FROM {table} successor JOIN ahead ON successor.id = next
+        ) SELECT id FROM ahead);
+    """
+
+
+class SearchTrigger(DatabaseTrigger):
+    """Runs with its owner's rights, since callers may not write terms."""
+
+    when = pgtrigger.After
+    security_definer = True
+
+    def __init__(self, index: Index) -> None:
+        self.index = index
+        super().__init__()
+
+
+class SearchInsertTrigger(SearchTrigger):
+    """Adds the terms of new records, a statement at a time."""
+
+    name = "search_insert"
+    operation = pgtrigger.Insert
+    level = pgtrigger.Statement
+    referencing = pgtrigger.Referencing(new="new_rows")  # type: ignore[no-untyped-call]
+
+    def get_func(self, model: type[Model]) -> str:  # type: ignore[override]
+        add = ADD_NEW.format(new_rows="new_rows", **fragments(self.index))
+        return f"""
+    {add};
+    RETURN NULL;
+"""
+
+
+class SearchUpdateTrigger(SearchTrigger):
+    """Changes the terms of a record when what they are made of changes; any other change costs nothing."""
+
+    name = "search_update"
+    operation = pgtrigger.Update
+
+    def get_declare(self, model: type[Model]) -> list[tuple[str, str]]:  # type: ignore[override]
+        return [("touched", "bigint[] := ARRAY[NEW.id]")]
+
+    def render_condition(self, model: type[Model]) -> str:  # type: ignore[override]
+        new, old = (
+            ", ".join([*(f'{row}."{name}"' for name in columns(self.index)), f"{row}.deleted_at IS NULL"])
+            for row in ("NEW", "OLD")
+        )
+        return f"WHEN (ROW({new}) IS DISTINCT FROM ROW({old}))"
+
+    def get_func(self, model: type[Model]) -> str:  # type: ignore[override]
+        index, table = self.index, self.index.table
+        fields = fragments(index)
+        of_touched = SYNCHRONIZE.format(
+            wanted=RECORDS.format(which="id = NEW.id", **fields), which_terms="had.record = NEW.id", **fields
+        )
+        if not index.successor:
+            return f"""
+    {of_touched};
+    RETURN NULL;
+"""
+        new, old = f'NEW."{index.successor}"', f'OLD."{index.successor}"'
+        alone = f'NOT EXISTS (SELECT FROM {table} WHERE "{index.successor}" = NEW.id)'  # noqa: S608
+        of_families = synchronize(index, "id = ANY(touched)", "had.record = ANY(touched)")
+        return f"""
+    IF {new} IS NULL AND {old} IS NULL AND {alone} THEN
+        {of_touched};
+        RETURN NULL;
+    END IF;
+    touched := touched || {new} || {old};
+    {TOUCHED.format(successor=index.successor, table=table)}{of_families};
+    RETURN NULL;
+"""
+
+
+class SearchDeleteTrigger(SearchTrigger):
+    """Removes the terms of removed records, and the words that no record has any more."""
+
+    name = "search_delete"
+    operation = pgtrigger.Delete
+    level = pgtrigger.Statement
+    referencing = pgtrigger.Referencing(old="old_rows")  # type: ignore[no-untyped-call]
+
+    def get_declare(self, model: type[Model]) -> list[tuple[str, str]]:  # type: ignore[override]
+        successor = self.index.successor or "NULL::bigint"
+        return [("touched", f"bigint[] := ARRAY(SELECT unnest(ARRAY[id, {successor}]) FROM old_rows)")]  # noqa: S608
+
+    def get_func(self, model: type[Model]) -> str:  # type: ignore[override]
+        index = self.index
+        ahead = TOUCHED.format(successor=index.successor, table=index.table) if index.successor else ""
+        owners = f'IN (SELECT "{index.owner}" FROM old_rows)' if index.owner else "= 0"  # noqa: S608
+        return f"""
+    IF touched = '{{}}' THEN
+        RETURN NULL;
+    END IF;
+    {ahead}{synchronize(index, "id = ANY(touched)", "had.record = ANY(touched)")};
+    {remove_words(index, f"owner {owners}")};
+    RETURN NULL;
+"""

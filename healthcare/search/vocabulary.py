@@ -1,17 +1,34 @@
-"""The SQL of the function that looks into an index's vocabulary: what is asked for, and which words are like it."""
+"""The function that looks a query up in an index's vocabulary: which words equal it, begin with it or resemble it."""
 
 from dataclasses import asdict
 
+from healthcare.database_objects import DatabaseObject, declare
 from healthcare.rls import CALLER
 from healthcare.search.index import Index
 
-# What is asked for, as terms: `place` 0 is for the whole text, 1 and on for one of its `words` each, whose likenesses
-# in the vocabulary have the ranks 0 (equal), 1 (it begins so) and 2 (similar). Nothing for the words as soon as one of
-# them is like none. It reads with its owner's rights, because similarity leaks what it compares and PostgreSQL keeps
-# such a comparison behind row-level security, away from every index; so it asks itself who the caller is.
+# The query as terms. `place` is 0 for the whole text, and from 1 on one of its `words`; `rank` of a word in the
+# vocabulary is 0 if it equals that one, 1 if it begins with it, 2 if it is similar. No rows for the words as soon as
+# one of them matches nothing.
+#
+# SECURITY DEFINER: the operator of similarity is not leakproof, so PostgreSQL would evaluate it after the row-level
+# security policies and not use the index. The function compares the owner with the caller itself.
+#
+# The DO block adapts the function to the extensions: their schemas are on its pinned search path, and it uses
+# similarity only where both exist. The GIN index is created in a migration, where the vocabulary is empty;
+# `rebuild_search` creates it concurrently.
 NEAR = """
+DO $create$
+DECLARE
+    schemas CONSTANT text[] := ARRAY(
+        SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace
+        WHERE extname IN ('pg_trgm', 'btree_gin', 'unaccent') AND nspname NOT IN ('pg_catalog', 'public')
+        GROUP BY nspname);
+    similarity CONSTANT boolean := (SELECT count(*) = 2 FROM pg_extension WHERE extname IN ('pg_trgm', 'btree_gin'));
+BEGIN
+    EXECUTE replace(replace($function$
+
 CREATE OR REPLACE FUNCTION {words}_near(asked text) RETURNS TABLE (place int, rank int, term text, words int)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = {path} AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = <path> AS $$
 DECLARE
     caller bigint := {caller};
     parts text[] := search_asked(asked);
@@ -43,8 +60,13 @@ BEGIN
     RETURN QUERY SELECT row.place, min(row.rank), row.term, cardinality(parts)
     FROM unnest(places, ranks, terms) AS row(place, rank, term) GROUP BY row.place, row.term;
 END $$;
+
+    $function$, '<path>', array_to_string(ARRAY['pg_catalog', 'public'] || schemas || ARRAY['pg_temp'], ', ')),
+        '<similarity>', similarity::text);
+END $create$;
 """
-# A word begins as asked: of the first 2,000 in the alphabet the shortest, so that a single letter costs no more.
+# Words that begin with the one asked for: the shortest of the first 2,000 in order, so that the cost of a single letter
+# is bounded.
 BEGINS = """
 SELECT places || array_agg(number), ranks || array_agg(found.rank), terms || array_agg(found.word)
 INTO places, ranks, terms FROM (
@@ -57,17 +79,17 @@ INTO places, ranks, terms FROM (
         LIMIT CASE cardinality(parts) WHEN 1 THEN 200 ELSE 48 END)
 ) found;
 """
-# First the words that one edit makes equal: a letter less or two swapped, which are looked up as they are, or a letter
-# more or other, of the words that share trigrams. Then the most similar ones.
+# First the words one edit away: a letter removed or two swapped are looked up as they are; a letter added or replaced
+# is found among words that share trigrams. Then the most similar ones. `%` is similarity above a threshold.
 SIMILAR = """
-IF length(parts[number]) > 2 THEN
+IF <similarity> AND length(parts[number]) > 2 THEN
     SELECT array_agg(left(part, at) || substr(part, at + 2))
         || array_agg(left(part, at) || substr(part, at + 2, 1) || substr(part, at + 1, 1) || substr(part, at + 3)),
         array_agg(left(part, at) || '_' || substr(part, at + 1))
         || array_agg(left(part, at) || '_' || substr(part, at + 2))
     INTO shorter, patterns FROM (SELECT parts[number]) asked(part), generate_series(0, length(part)) at;
-    PERFORM show_limit();  -- which loads the library, without which nobody may set this
-    -- Of the four trigrams of three letters one alone, such as the first letter, is not enough to look at a word.
+    PERFORM show_limit();  -- loads the library, which defines the setting below
+    -- A word of three letters has four trigrams; sharing one of them, such as the first letter, is too little.
     PERFORM set_config(
         'pg_trgm.similarity_threshold', CASE length(parts[number]) WHEN 3 THEN '0.26' ELSE '{loose}' END, true);
     SELECT places || array_agg(number), ranks || array_agg(2), terms || array_agg(found.word)
@@ -83,15 +105,34 @@ IF length(parts[number]) > 2 THEN
     ) found;
 END IF;
 """
-LOOSE, SIMILAR_ENOUGH = 0.25, 0.35  # trigram similarity: of what one edit makes equal, and of the rest
+LOOSE, SIMILAR_ENOUGH = 0.25, 0.35  # trigram similarity: of a word one edit away, and of any other
+
+CREATE_SIMILARITY_INDEX = """
+DO $$
+DECLARE
+    trigram_schema text;
+BEGIN
+    SELECT quote_ident(nspname) INTO trigram_schema
+    FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE extname = 'pg_trgm';
+    IF trigram_schema IS NOT NULL AND EXISTS (SELECT FROM pg_extension WHERE extname = 'btree_gin') THEN
+        EXECUTE format('CREATE INDEX IF NOT EXISTS {words}_similar ON {words} USING gin (owner, word %s.gin_trgm_ops) '
+            'WITH (fastupdate = off)', trigram_schema);
+    END IF;
+END $$;
+"""
+DROP = """
+DROP INDEX IF EXISTS {words}_similar;
+DROP FUNCTION {words}_near(text);
+"""
 
 
-def near(index: Index, path: str, *, similar: bool) -> str:
-    """Creates the function that reads the vocabulary, or replaces it; it knows similarity where pg_trgm is there."""
-    likenesses = (BEGINS + (SIMILAR if similar else "")).format(words=index.words, similar=SIMILAR_ENOUGH, loose=LOOSE)
-    caller = CALLER if index.owner else "0"
-    return NEAR.format(**asdict(index) | {"path": path, "caller": caller, "likenesses": likenesses})
+def create_near(index: Index) -> str:
+    """SQL that creates or replaces the function `<words>_near`."""
+    similar = SIMILAR.format(words=index.words, similar=SIMILAR_ENOUGH, loose=LOOSE)
+    likenesses = BEGINS.format(words=index.words) + similar
+    return NEAR.format(**asdict(index) | {"caller": CALLER if index.owner else "0", "likenesses": likenesses})
 
 
-def drop(index: Index) -> str:
-    return f"DROP FUNCTION {index.words}_near(text);"
+def declare_vocabulary(app_label: str, index: Index) -> None:
+    create = create_near(index) + CREATE_SIMILARITY_INDEX.format(words=index.words)
+    declare(DatabaseObject(app_label, f"{index.words}_near", create, DROP.format(words=index.words)))

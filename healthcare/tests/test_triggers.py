@@ -2,6 +2,7 @@
 
 import datetime
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,11 +11,14 @@ from django.core.management import call_command
 from django.db import connection
 
 from accounts.models import User
+from audit.history import Recorder
 from conftest import LoggedInClient
 from doctors.tests.factories import make_doctor
 from healthcare.api.triggers import ExpiredRecordsTrigger
+from healthcare.database_objects import DECLARED
 from healthcare.fastpath.triggers import TableVersionTrigger, TruncateVersionTrigger
 from healthcare.ownership import Record, VersionTrigger
+from healthcare.search.triggers import SearchDeleteTrigger, SearchInsertTrigger, SearchUpdateTrigger
 from mappings.tests.factories import make_mapping
 from patients.tests.factories import make_patient
 
@@ -93,9 +97,32 @@ def test_the_migrations_hold_the_triggers_as_they_are_declared() -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    "trigger", [VersionTrigger, TableVersionTrigger, TruncateVersionTrigger, ExpiredRecordsTrigger]
+    "trigger",
+    [
+        VersionTrigger,
+        TableVersionTrigger,
+        TruncateVersionTrigger,
+        ExpiredRecordsTrigger,
+        SearchInsertTrigger,
+        SearchUpdateTrigger,
+        SearchDeleteTrigger,
+        Recorder,
+    ],
 )
 def test_makemigrations_notices_a_changed_trigger(trigger: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trigger, "get_func", lambda self, model: "RETURN NULL;")
+    with pytest.raises(SystemExit):
+        check_migrations()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("key", DECLARED, ids=str)
+def test_makemigrations_notices_a_changed_or_missing_database_object(
+    key: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DECLARED, key, replace(DECLARED[key], create=f"{DECLARED[key].create} -- changed"))
+    with pytest.raises(SystemExit):
+        check_migrations()
+    monkeypatch.delitem(DECLARED, key)
     with pytest.raises(SystemExit):
         check_migrations()

@@ -195,6 +195,146 @@ CREATE TRIGGER pgtrigger_version_030ad BEFORE UPDATE ON "patients_patient"
         ),
         pgtrigger.migrations.AddTrigger(
             model_name='patient',
+            trigger=pgtrigger.compiler.Trigger(name='search_insert', sql=healthcare.triggers.TriggerSQL(pgid='pgtrigger_search_insert_2b2fe', table='patients_patient', sql="""
+CREATE OR REPLACE FUNCTION pgtrigger_search_insert_2b2fe() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    WITH added AS (
+        INSERT INTO patients_patientterm (owner, hidden, term, record)
+        SELECT "created_by_id", deleted_at IS NOT NULL, term, id FROM new_rows, unnest(search_terms("name", "identifier", "phone", "email")) term
+        RETURNING owner, term
+    )
+    INSERT INTO patients_patientword (owner, word) SELECT DISTINCT owner, term FROM added
+    WHERE term !~ '[ :]' AND NOT EXISTS (
+        SELECT FROM patients_patientword known WHERE known.owner = added.owner AND known.word = added.term
+    );
+    RETURN NULL;
+END $$;
+DROP TRIGGER IF EXISTS pgtrigger_search_insert_2b2fe ON "patients_patient";
+CREATE TRIGGER pgtrigger_search_insert_2b2fe AFTER INSERT ON "patients_patient" REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION pgtrigger_search_insert_2b2fe();
+""")),
+        ),
+        pgtrigger.migrations.AddTrigger(
+            model_name='patient',
+            trigger=pgtrigger.compiler.Trigger(name='search_update', sql=healthcare.triggers.TriggerSQL(pgid='pgtrigger_search_update_0fe6c', table='patients_patient', sql="""
+CREATE OR REPLACE FUNCTION pgtrigger_search_update_0fe6c() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE touched bigint[] := ARRAY[NEW.id];
+BEGIN
+    IF NEW."merged_into_id" IS NULL AND OLD."merged_into_id" IS NULL AND NOT EXISTS (SELECT FROM patients_patient WHERE "merged_into_id" = NEW.id) THEN
+        
+    WITH wanted AS MATERIALIZED (
+        SELECT "created_by_id" AS owner, deleted_at IS NOT NULL AS hidden, term, id AS record
+        FROM patients_patient, unnest(search_terms("name", "identifier", "phone", "email")) term WHERE id = NEW.id
+    ), removed AS (
+        DELETE FROM patients_patientterm had WHERE had.record = NEW.id AND NOT EXISTS (
+            SELECT FROM wanted WHERE wanted.record = had.record
+            AND (wanted.owner, wanted.hidden, wanted.term) = (had.owner, had.hidden, had.term)
+        )
+    ), added AS (
+        INSERT INTO patients_patientterm (owner, hidden, term, record)
+        SELECT owner, hidden, term, record FROM wanted WHERE NOT EXISTS (
+            SELECT FROM patients_patientterm had WHERE had.record = wanted.record
+            AND (had.owner, had.hidden, had.term) = (wanted.owner, wanted.hidden, wanted.term)
+        )
+        RETURNING owner, term
+    )
+    INSERT INTO patients_patientword (owner, word) SELECT DISTINCT owner, term FROM added
+    WHERE term !~ '[ :]' AND NOT EXISTS (
+        SELECT FROM patients_patientword known WHERE known.owner = added.owner AND known.word = added.term
+    );
+        RETURN NULL;
+    END IF;
+    touched := touched || NEW."merged_into_id" || OLD."merged_into_id";
+    touched := touched || ARRAY(
+        WITH RECURSIVE ahead(id, next) AS (
+            SELECT id, merged_into_id FROM patients_patient WHERE id = ANY(touched)
+            UNION SELECT successor.id, merged_into_id FROM patients_patient successor JOIN ahead ON successor.id = next
+        ) SELECT id FROM ahead);
+    
+    WITH RECURSIVE family(id, deleted_at, member) AS (
+        SELECT id, deleted_at, id FROM patients_patient WHERE merged_into_id IS NULL AND id = ANY(touched)
+        UNION ALL
+        SELECT family.id, family.deleted_at, merged.id FROM patients_patient merged JOIN family ON merged_into_id = family.member
+    ), wanted AS MATERIALIZED (
+        SELECT DISTINCT member."created_by_id" AS owner, family.deleted_at IS NOT NULL AS hidden, term, family.id AS record
+        FROM family JOIN patients_patient member ON member.id = family.member, unnest(search_terms(member."name", member."identifier", member."phone", member."email")) term
+    ), removed AS (
+        DELETE FROM patients_patientterm had WHERE had.record = ANY(touched) AND NOT EXISTS (
+            SELECT FROM wanted WHERE wanted.record = had.record
+            AND (wanted.owner, wanted.hidden, wanted.term) = (had.owner, had.hidden, had.term)
+        )
+    ), added AS (
+        INSERT INTO patients_patientterm (owner, hidden, term, record)
+        SELECT owner, hidden, term, record FROM wanted WHERE NOT EXISTS (
+            SELECT FROM patients_patientterm had WHERE had.record = wanted.record
+            AND (had.owner, had.hidden, had.term) = (wanted.owner, wanted.hidden, wanted.term)
+        )
+        RETURNING owner, term
+    )
+    INSERT INTO patients_patientword (owner, word) SELECT DISTINCT owner, term FROM added
+    WHERE term !~ '[ :]' AND NOT EXISTS (
+        SELECT FROM patients_patientword known WHERE known.owner = added.owner AND known.word = added.term
+    );
+    RETURN NULL;
+END $$;
+DROP TRIGGER IF EXISTS pgtrigger_search_update_0fe6c ON "patients_patient";
+CREATE TRIGGER pgtrigger_search_update_0fe6c AFTER UPDATE ON "patients_patient"
+    FOR EACH ROW WHEN (ROW(NEW."created_by_id", NEW."merged_into_id", NEW."name", NEW."identifier", NEW."phone", NEW."email", NEW.deleted_at IS NULL) IS DISTINCT FROM ROW(OLD."created_by_id", OLD."merged_into_id", OLD."name", OLD."identifier", OLD."phone", OLD."email", OLD.deleted_at IS NULL)) EXECUTE FUNCTION pgtrigger_search_update_0fe6c();
+""")),
+        ),
+        pgtrigger.migrations.AddTrigger(
+            model_name='patient',
+            trigger=pgtrigger.compiler.Trigger(name='search_delete', sql=healthcare.triggers.TriggerSQL(pgid='pgtrigger_search_delete_d0655', table='patients_patient', sql="""
+CREATE OR REPLACE FUNCTION pgtrigger_search_delete_d0655() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE touched bigint[] := ARRAY(SELECT unnest(ARRAY[id, merged_into_id]) FROM old_rows);
+BEGIN
+    IF touched = '{}' THEN
+        RETURN NULL;
+    END IF;
+    touched := touched || ARRAY(
+        WITH RECURSIVE ahead(id, next) AS (
+            SELECT id, merged_into_id FROM patients_patient WHERE id = ANY(touched)
+            UNION SELECT successor.id, merged_into_id FROM patients_patient successor JOIN ahead ON successor.id = next
+        ) SELECT id FROM ahead);
+    
+    WITH RECURSIVE family(id, deleted_at, member) AS (
+        SELECT id, deleted_at, id FROM patients_patient WHERE merged_into_id IS NULL AND id = ANY(touched)
+        UNION ALL
+        SELECT family.id, family.deleted_at, merged.id FROM patients_patient merged JOIN family ON merged_into_id = family.member
+    ), wanted AS MATERIALIZED (
+        SELECT DISTINCT member."created_by_id" AS owner, family.deleted_at IS NOT NULL AS hidden, term, family.id AS record
+        FROM family JOIN patients_patient member ON member.id = family.member, unnest(search_terms(member."name", member."identifier", member."phone", member."email")) term
+    ), removed AS (
+        DELETE FROM patients_patientterm had WHERE had.record = ANY(touched) AND NOT EXISTS (
+            SELECT FROM wanted WHERE wanted.record = had.record
+            AND (wanted.owner, wanted.hidden, wanted.term) = (had.owner, had.hidden, had.term)
+        )
+    ), added AS (
+        INSERT INTO patients_patientterm (owner, hidden, term, record)
+        SELECT owner, hidden, term, record FROM wanted WHERE NOT EXISTS (
+            SELECT FROM patients_patientterm had WHERE had.record = wanted.record
+            AND (had.owner, had.hidden, had.term) = (wanted.owner, wanted.hidden, wanted.term)
+        )
+        RETURNING owner, term
+    )
+    INSERT INTO patients_patientword (owner, word) SELECT DISTINCT owner, term FROM added
+    WHERE term !~ '[ :]' AND NOT EXISTS (
+        SELECT FROM patients_patientword known WHERE known.owner = added.owner AND known.word = added.term
+    );
+    LOCK TABLE patients_patientword IN SHARE ROW EXCLUSIVE MODE;
+    DELETE FROM patients_patientword WHERE owner IN (SELECT "created_by_id" FROM old_rows) AND NOT EXISTS (
+        SELECT FROM patients_patientterm used WHERE used.owner = patients_patientword.owner AND used.hidden IN (true, false)
+        AND used.term = patients_patientword.word
+    );
+    RETURN NULL;
+END $$;
+DROP TRIGGER IF EXISTS pgtrigger_search_delete_d0655 ON "patients_patient";
+CREATE TRIGGER pgtrigger_search_delete_d0655 AFTER DELETE ON "patients_patient" REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION pgtrigger_search_delete_d0655();
+""")),
+        ),
+        pgtrigger.migrations.AddTrigger(
+            model_name='patient',
             trigger=pgtrigger.compiler.Trigger(name='insert_insert', sql=healthcare.triggers.TriggerSQL(pgid='pgtrigger_insert_insert_62165', table='patients_patient', sql="""
 CREATE OR REPLACE FUNCTION pgtrigger_insert_insert_62165() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN

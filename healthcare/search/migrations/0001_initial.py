@@ -1,9 +1,170 @@
 from django.db import migrations
 
-from healthcare.search.operations import CreateExtensions, CreateFolding
+from healthcare.migration_operations import CreateDatabaseObject, RunSQLWithMessages
+
+CREATE_EXTENSIONS = r"""
+DO $$
+DECLARE
+    wanted name;
+    missing text;
+BEGIN
+    FOREACH wanted IN ARRAY ARRAY['pg_trgm', 'btree_gin', 'unaccent'] LOOP
+        BEGIN
+            IF NOT EXISTS (SELECT FROM pg_extension WHERE extname = wanted) THEN
+                EXECUTE format('CREATE EXTENSION %I', wanted);
+            END IF;
+        EXCEPTION WHEN OTHERS THEN  -- this database user may not, or the server does not have it
+            missing := concat_ws(' ', missing, format('CREATE EXTENSION %I;', wanted));
+        END;
+    END LOOP;
+    IF missing IS NOT NULL THEN
+        RAISE WARNING USING MESSAGE = 'Search finds names by their beginnings, not by similarity, until an '
+            'administrator of this database has run: ' || missing || E'\nThen run: manage.py rebuild_search';
+    END IF;
+END $$;
+"""
 
 
 class Migration(migrations.Migration):
+    """Where the database user may not create extensions, search works without them, and a warning says what an
+    administrator has to run. Reversing leaves the extensions."""
+
     initial = True
     dependencies = []
-    operations = [CreateExtensions(), CreateFolding()]
+    operations = [
+        RunSQLWithMessages(CREATE_EXTENSIONS, migrations.RunSQL.noop),
+        CreateDatabaseObject("search_normalization", r"""
+DO $create$
+DECLARE
+    unaccent text;
+    collation_name text;
+BEGIN
+    SELECT quote_ident(nspname) || '.unaccent' INTO unaccent
+    FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE extname = 'unaccent';
+    -- A collation whose lower() knows every script, whatever the locale of the database.
+    SELECT quote_ident(collname) INTO collation_name FROM pg_collation
+    WHERE collname IN ('pg_c_utf8', 'und-x-icu') ORDER BY collname LIMIT 1;
+    EXECUTE replace(replace($function$
+
+-- Removed: apostrophes; combining marks of Latin, Greek and Cyrillic; points of Hebrew and Arabic with the tatweel;
+-- nuktas; invisible characters. Replaced: letters without a decomposition (variants of Arabic and Persian letters, the
+-- final sigma, a nasal sign, letters of European languages).
+CREATE OR REPLACE FUNCTION search_fold(value text) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN octet_length(value) = length(value) THEN lower(translate(value, '''`', '') COLLATE <collation>)
+    ELSE normalize(replace(replace(replace(replace(translate(lower(
+        <unaccent>(regexp_replace(normalize(regexp_replace(value, '[''`´′‘’ʼʻ]', '', 'g'), NFKD),
+            '[\u0300-\u036f\u0483-\u0487\u0591-\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06ed'
+            '\u093c\u09bc\u0a3c\u1ab0-\u1aff\u1dc0-\u1dff\u00ad\u200b-\u200f\u2060\ufe00-\ufe0f\ufeff]', '', 'g'))
+        COLLATE <collation>), 'ٱىةکیےھہςँłøđðħıŧŋ', 'ايهكييههσंloddhitn'),
+        'ß', 'ss'), 'æ', 'ae'), 'œ', 'oe'), 'þ', 'th'), NFC) END
+$$;
+
+    $function$, '<unaccent>', coalesce(unaccent, '')), '<collation>', coalesce(collation_name, '"default"'));
+END $create$;
+
+-- The words of normalized text, each cut after 64 characters.
+CREATE OR REPLACE FUNCTION search_split(folded text) RETURNS text[] LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+    IF length(folded) <= 64 AND folded ~ '^[a-z0-9 ]*$' THEN
+        RETURN array_remove(string_to_array(folded, ' '), '');
+    END IF;
+    RETURN (
+        SELECT coalesce(array_agg(left(word, 64) ORDER BY place), '{}')
+        FROM regexp_split_to_table(folded,
+            '[\s\u0001-\u002f\u003a-\u0040\u005b-\u0060\u007b-\u00bf\u00d7\u00f7\u055a-\u055f\u0589\u05be\u05c0\u05c3'
+            '\u05f3\u05f4\u060c\u061b\u061f\u066a-\u066d\u06d4\u0964\u0965\u2000-\u206f\u2e00-\u2e7f\u3000-\u303f'
+            '\u30fb]+') WITH ORDINALITY AS parts(word, place) WHERE word <> ''
+    );
+END $$;
+
+-- An identifier or a name as one word, without separators.
+CREATE OR REPLACE FUNCTION search_key(value text) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN value = '' THEN '' ELSE left(regexp_replace(search_fold(value),
+        '[\s\u0001-\u002f\u003a-\u0040\u005b-\u0060\u007b-\u00bf\u00d7\u00f7\u055a-\u055f\u0589\u05be\u05c0\u05c3'
+        '\u05f3\u05f4\u060c\u061b\u061f\u066a-\u066d\u06d4\u0964\u0965\u2000-\u206f\u2e00-\u2e7f\u3000-\u303f'
+        '\u30fb]+', '', 'g'), 254) END
+$$;
+
+-- The digits from the last to the first, so that national and international forms of a number begin alike: without
+-- leading zeros, the zero in brackets and the extension.
+CREATE OR REPLACE FUNCTION search_digits(phone text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT reverse(ltrim(regexp_replace(
+        CASE WHEN phone ~ '[(xX]' THEN regexp_replace(phone, '\(0\)|(x|ext).*$', '', 'gi') ELSE phone END,
+        '[^0-9]', '', 'g'), '0'))
+$$;
+
+-- The distinct words of a name, of its first 8. Parts with a hyphen count as one word too. Han and Hangul names are
+-- written without a space between family and given name, so each beginning and end of such a word is a word as well.
+CREATE OR REPLACE FUNCTION search_words(name text) RETURNS text[] LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+DECLARE
+    unspaced CONSTANT text := '[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff\uac00-\ud7a3]';
+    folded text := search_fold(name);
+    words text[];
+    word text;
+BEGIN
+    IF octet_length(folded) > length(folded) THEN
+        folded := regexp_replace(folded, '(' || unspaced || ')\s+(?=' || unspaced || ')', '\1', 'g');
+    END IF;
+    words := (search_split(folded))[:8];
+    IF strpos(folded, '-') > 0 AND folded ~ '\S-\S' THEN
+        words := words || (search_split(regexp_replace(folded, '(\S)-(?=\S)', '\1', 'g')))[:8];
+    END IF;
+    IF octet_length(folded) > length(folded) AND folded ~ (unspaced || '{2}') THEN
+        FOREACH word IN ARRAY words LOOP
+            IF word ~ ('^' || unspaced || '{2,6}$') THEN
+                words := words || ARRAY(
+                    SELECT unnest(ARRAY[left(word, length), right(word, length)])
+                    FROM generate_series(1, length(word) - 1) length);
+            END IF;
+        END LOOP;
+    END IF;
+    IF cardinality(words) < 2 OR (cardinality(words) = 2 AND words[1] <> words[2]) THEN
+        RETURN words;
+    END IF;
+    RETURN ARRAY(SELECT DISTINCT unnest(words));
+END $$;
+
+-- The distinct terms of a record. A word holds neither a space nor a colon, so the kinds of terms cannot collide.
+CREATE OR REPLACE FUNCTION search_terms(name text, identifier text, phone text, email text) RETURNS text[]
+LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+DECLARE
+    words text[] := search_words(name);
+    terms text[] := words;
+    key text;
+BEGIN
+    FOR one IN 1..cardinality(words) LOOP
+        FOR other IN one + 1..cardinality(words) LOOP
+            IF words[one] COLLATE "C" < words[other] COLLATE "C" THEN
+                terms := terms || (words[one] || ' ' || words[other]);
+            ELSE
+                terms := terms || (words[other] || ' ' || words[one]);
+            END IF;
+        END LOOP;
+    END LOOP;
+    IF identifier <> '' THEN
+        key := search_key(identifier);
+        terms := CASE WHEN key = '' THEN terms ELSE terms || ('id:' || key) END;
+    END IF;
+    IF phone <> '' THEN
+        key := search_digits(phone);
+        terms := CASE WHEN key = '' THEN terms ELSE terms || ('tel:' || key) END;
+    END IF;
+    IF email <> '' THEN
+        key := search_fold(email);
+        terms := CASE WHEN key = '' THEN terms ELSE terms || ('mail:' || key) END;
+    END IF;
+    RETURN terms;
+END $$;
+
+-- The first 6 distinct words of a query, the longest first: they are the rarest.
+CREATE OR REPLACE FUNCTION search_asked(asked text) RETURNS text[] LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT coalesce(array_agg(word), '{}') FROM (
+        SELECT word FROM unnest(search_split(search_fold(asked))) word GROUP BY word
+        ORDER BY length(word) DESC, word LIMIT 6
+    ) words
+$$;
+""", """
+DROP FUNCTION search_asked(text), search_terms(text, text, text, text), search_words(text), search_digits(text),
+    search_key(text), search_split(text), search_fold(text);
+"""),
+    ]

@@ -64,7 +64,7 @@ ASKED = {
 def fill(database: str, owners: dict[int, int]) -> float:
     """Patients for each owner's id, so many; the seconds that their terms took."""
     from healthcare.search.index import INDEXES  # noqa: PLC0415  (needs Django)
-    from healthcare.search.triggers import add_terms  # noqa: PLC0415
+    from healthcare.search.triggers import synchronize  # noqa: PLC0415
 
     (index,) = (index for index in INDEXES if index.table == "patients_patient")
     opened = psycopg2.connect(url_of(database))
@@ -76,7 +76,7 @@ def fill(database: str, owners: dict[int, int]) -> float:
         cursor.execute(PATIENTS, {"owner": owner, "patients": patients})
     cursor.execute("ALTER TABLE patients_patient ENABLE TRIGGER USER")
     began = time.perf_counter()
-    cursor.execute(add_terms(index))
+    cursor.execute(synchronize(index, "true", "true"))
     took = time.perf_counter() - began
     cursor.execute("VACUUM ANALYZE")
     opened.close()

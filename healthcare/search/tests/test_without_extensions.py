@@ -59,7 +59,8 @@ def test_search_goes_by_beginnings_until_an_administrator_has_created_the_extens
 
             as_administrator(database, CREATE)
             rebuilt = manage(url, "rebuild_search")
-            assert (rebuilt.returncode, rebuilt.stdout) == (0, "Search finds names by similarity.\n"), rebuilt.stderr
+            assert rebuilt.returncode == 0, rebuilt.stderr
+            assert rebuilt.stdout.splitlines()[-1] == "Search finds names by similarity."
             assert found(server, token, "jon%20smyth") == ["John Smith"]
             assert found(server, token, "zolc") == ["Łukasz Żółć"]
         assert manage(url, "migrate", "--verbosity", "0").stderr == ""
