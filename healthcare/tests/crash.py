@@ -1,4 +1,4 @@
-"""Kills a server's processes under a write load, and looks for what was lost or happened twice.
+"""Kills a server's processes under a write load, and reports writes that were lost or applied twice.
 
 The long run: `python -m healthcare.tests.crash --kills 600`, 200 times each a worker, a backend and the postmaster;
 about a quarter of an hour. A short one is part of the tests. It prints its figures; the exit status is 1 when anything
@@ -29,13 +29,13 @@ from healthcare.tests.live import Answer, LiveServer, free_port
 from healthcare.tests.memory_folder import create_folder
 from healthcare.tests.pytest_environment import TEST_ENVIRONMENT
 
-WORKERS, WRITERS, PATIENCE = 2, 4, 120  # seconds for a recovery on a busy machine
+WORKERS, WRITERS, RECOVERY_TIMEOUT = 2, 4, 120  # the timeout in seconds, for a busy machine
 EVENTS = "SELECT id, count(*) FROM patients_patientevent GROUP BY 1"
 
 
 def eventually(condition: Callable[[], Any]) -> Any:
-    """The condition's first true value; TimeoutError when none comes."""
-    deadline = time.monotonic() + PATIENCE
+    """Wait for the condition's first true value and return it. Raises TimeoutError."""
+    deadline = time.monotonic() + RECOVERY_TIMEOUT
     while not (value := condition()):
         if time.monotonic() > deadline:
             raise TimeoutError(f"{condition} never came true")
@@ -44,7 +44,7 @@ def eventually(condition: Callable[[], Any]) -> Any:
 
 
 @dataclass
-class Serving:
+class KillableServer:
     """`manage.py serve` with its embedded PostgreSQL, and the processes that can be killed."""
 
     process: "subprocess.Popen[bytes]"
@@ -52,7 +52,7 @@ class Serving:
     server: LiveServer
 
     def worker(self) -> psutil.Process:
-        """The oldest one: granian gives up on a worker that ends twice within seconds."""
+        """Return the oldest worker: granian gives up on one that ends twice within seconds."""
         workers: list[psutil.Process] = eventually(self._workers)
         return min(workers, key=lambda worker: worker.create_time())
 
@@ -61,7 +61,7 @@ class Serving:
         return found if len(found) == WORKERS else []
 
     def backend(self) -> psutil.Process:
-        """One that works for the API."""
+        """Return a PostgreSQL backend that serves the API."""
         backends: list[psutil.Process] = eventually(self._backends)
         return random.choice(backends)
 
@@ -91,8 +91,8 @@ class Serving:
 
 
 @contextmanager
-def serving() -> Iterator[Serving]:
-    """A server with everything of its own in a new folder, until the block ends."""
+def killable_server() -> Iterator[KillableServer]:
+    """Yield a server with its database in a new folder, and remove both at the end."""
     folder = create_folder()
     url, port = f"embedded://{folder}/home", free_port()
     own = {"DATABASE_URL": url, "THROTTLE_SCALE": "1000000", "ACCESS_TOKEN_MINUTES": "1440"}
@@ -103,10 +103,10 @@ def serving() -> Iterator[Serving]:
     try:
         server = LiveServer("127.0.0.1", port, url, environment)
         eventually(lambda: process.poll() is not None or attempt(lambda: server.call("GET", "/readyz"), [200]))
-        yield Serving(process, resolve_home(folder / "home"), server)
+        yield KillableServer(process, resolve_home(folder / "home"), server)
     finally:
         process.terminate()
-        process.wait(PATIENCE)
+        process.wait(RECOVERY_TIMEOUT)
         shutil.rmtree(folder)
 
 
@@ -123,7 +123,7 @@ def attempt(call: Callable[[], Answer], wanted: list[int]) -> Answer | None:
 
 @dataclass
 class Load:
-    """Writers that create patients, each once by its key however often it takes, and change them."""
+    """Writers that create and change patients. They repeat each POST with its idempotency key until it succeeds."""
 
     server: LiveServer
     token: str
@@ -140,7 +140,7 @@ class Load:
                 if self.ended.is_set():
                     return
                 self.create(f"{writer}-{number}")
-        except Exception as error:  # noqa: BLE001  (told at the end)
+        except Exception as error:  # noqa: BLE001  (reported at the end)
             self.broken.append(repr(error))
 
     def create(self, name: str) -> None:
@@ -160,10 +160,10 @@ class Load:
         if attempt(lambda: self.server.call("PATCH", path, {"address": name}, self.token), [200]):
             self.changed.add(patient)
 
-    def faults(self, serving: Serving) -> list[str]:
-        """What is not as it was answered, as sentences."""
-        rows = serving.rows("SELECT id, name, address, version FROM patients_patient")
-        events = dict(serving.rows(EVENTS))
+    def find_faults(self, target: KillableServer) -> list[str]:
+        """Compare the database with the answers, and return each difference as a sentence."""
+        rows = target.rows("SELECT id, name, address, version FROM patients_patient")
+        events = dict(target.rows(EVENTS))
         ids = {row[0] for row in rows}
         found = list(self.broken)
         found += [f"{name} was answered and is lost" for name, patient in self.created.items() if patient not in ids]
@@ -175,7 +175,7 @@ class Load:
 
 @dataclass
 class Figures:
-    """What a run did; `recoveries` are seconds from a kill to new answers, by what was killed."""
+    """The result of a run. `recoveries` are the seconds from a kill to new answers, by the kind of process."""
 
     recoveries: dict[str, list[float]]
     created: int
@@ -198,11 +198,11 @@ class Figures:
         return "\n".join(lines + self.faults)
 
 
-def run(serving: Serving, kills: int, say: Callable[[str], Any] = str) -> tuple[Load, Figures]:
+def kill_under_load(target: KillableServer, kills: int, say: Callable[[str], Any] = str) -> tuple[Load, Figures]:
     """Kill a worker, a backend and the postmaster in turn while the load runs."""
-    load = Load(serving.server, serving.server.register()[1]["access"])
+    load = Load(target.server, target.server.register()[1]["access"])
     writers = [threading.Thread(target=load.write, args=[number]) for number in range(WRITERS)]
-    victims = {"worker": serving.worker, "backend": serving.backend, "postmaster": serving.postmaster}
+    victims = {"worker": target.worker, "backend": target.backend, "postmaster": target.postmaster}
     recoveries: dict[str, list[float]] = {kind: [] for kind in victims}
     for writer in writers:
         writer.start()
@@ -217,12 +217,12 @@ def run(serving: Serving, kills: int, say: Callable[[str], Any] = str) -> tuple[
         load.ended.set()
         for writer in writers:
             writer.join()
-    faults = load.faults(serving)
+    faults = load.find_faults(target)
     return load, Figures(recoveries, len(load.created), len(load.changed), load.sent_again, load.replayed, faults)
 
 
 def seconds_until_written(load: Load) -> float:
-    """Until more was created than can have been under way."""
+    """Wait until more records were created than requests can have been in flight; return the seconds."""
     began, before = time.monotonic(), len(load.created)
     eventually(lambda: load.broken or len(load.created) > before + WRITERS)
     return time.monotonic() - began
@@ -231,8 +231,8 @@ def seconds_until_written(load: Load) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=600, help="in all; %(default)s")
-    with serving() as served:
-        _, figures = run(served, parser.parse_args().kills, lambda text: print(text, flush=True))
+    with killable_server() as served:
+        _, figures = kill_under_load(served, parser.parse_args().kills, lambda text: print(text, flush=True))
     print(figures)
     sys.exit(bool(figures.faults))
 

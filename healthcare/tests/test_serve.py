@@ -22,7 +22,7 @@ from healthcare.tests.memory_folder import temporary_folder
 ACCOUNT = {"name": "Alice", "username": "alice", "email": "alice@example.org", "password": "StrongPass123"}
 
 
-class Serving:
+class ServeProcess:
     """A `manage.py serve` process, by default on a free port."""
 
     def __init__(self, home: Path, *arguments: str) -> None:
@@ -37,7 +37,7 @@ class Serving:
         )
         self.output = ""
 
-    def wait_until_ready(self) -> "Serving":
+    def wait_until_ready(self) -> "ServeProcess":
         assert self.process.stdout
         while "Ctrl-C" not in self.output:
             line = self.process.stdout.readline()
@@ -82,11 +82,11 @@ def embedded_server() -> Iterator[ServerUnderTest]:
 
 
 @pytest.fixture
-def serve(embedded_server: ServerUnderTest) -> Iterator[Callable[..., Serving]]:
-    started: list[Serving] = []
+def serve(embedded_server: ServerUnderTest) -> Iterator[Callable[..., ServeProcess]]:
+    started: list[ServeProcess] = []
 
-    def start(*arguments: str) -> Serving:
-        started.append(Serving(embedded_server.home, *arguments))
+    def start(*arguments: str) -> ServeProcess:
+        started.append(ServeProcess(embedded_server.home, *arguments))
         return started[-1]
 
     yield start
@@ -99,7 +99,7 @@ def serve(embedded_server: ServerUnderTest) -> Iterator[Callable[..., Serving]]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_prints_the_addresses_and_stops_cleanly(
-    serve: Callable[..., Serving], embedded_server: ServerUnderTest, number: int
+    serve: Callable[..., ServeProcess], embedded_server: ServerUnderTest, number: int
 ) -> None:
     serving = serve().wait_until_ready()
     url = f"http://127.0.0.1:{serving.port}"
@@ -112,7 +112,7 @@ def test_it_prints_the_addresses_and_stops_cleanly(
 
 
 def test_a_request_in_flight_is_answered_before_the_stop(
-    serve: Callable[..., Serving], embedded_server: ServerUnderTest
+    serve: Callable[..., ServeProcess], embedded_server: ServerUnderTest
 ) -> None:
     serving = serve().wait_until_ready()
     body = json.dumps(ACCOUNT).encode()
@@ -134,7 +134,7 @@ def test_a_request_in_flight_is_answered_before_the_stop(
     assert embedded_server.stopped()
 
 
-def test_a_killed_worker_is_replaced(serve: Callable[..., Serving]) -> None:
+def test_a_killed_worker_is_replaced(serve: Callable[..., ServeProcess]) -> None:
     serving = serve().wait_until_ready()
     [worker] = serving.workers()
     worker.kill()
@@ -144,7 +144,7 @@ def test_a_killed_worker_is_replaced(serve: Callable[..., Serving]) -> None:
 
 
 def test_nothing_is_left_when_the_command_itself_is_killed(
-    serve: Callable[..., Serving], embedded_server: ServerUnderTest
+    serve: Callable[..., ServeProcess], embedded_server: ServerUnderTest
 ) -> None:
     serving = serve("--workers", "2", "0.0.0.0:" + str(port := free_port()))
     serving.port = port
@@ -157,7 +157,7 @@ def test_nothing_is_left_when_the_command_itself_is_killed(
 
 
 def test_two_first_starts_at_once_share_one_database(
-    serve: Callable[..., Serving], embedded_server: ServerUnderTest
+    serve: Callable[..., ServeProcess], embedded_server: ServerUnderTest
 ) -> None:
     both = [serve(), serve()]
     for serving in both:
@@ -169,7 +169,7 @@ def test_two_first_starts_at_once_share_one_database(
 
 
 def test_a_port_in_use_is_reported_in_one_sentence(
-    serve: Callable[..., Serving], embedded_server: ServerUnderTest
+    serve: Callable[..., ServeProcess], embedded_server: ServerUnderTest
 ) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -183,7 +183,7 @@ def test_a_port_in_use_is_reported_in_one_sentence(
     assert not embedded_server.home.exists()
 
 
-def test_a_second_server_does_not_share_the_port(serve: Callable[..., Serving]) -> None:
+def test_a_second_server_does_not_share_the_port(serve: Callable[..., ServeProcess]) -> None:
     first = serve().wait_until_ready()
     second = serve(str(first.port))
     assert second.process.wait(TIMEOUT) == 1
@@ -195,7 +195,7 @@ def test_a_second_server_does_not_share_the_port(serve: Callable[..., Serving]) 
     [["0"], ["65536"], ["port"], ["127.0.0.1:"], ["::1:8000"], ["[::1:8000"], ["300.1.1.1:8000"], ["203.0.113.7:8000"]],
 )
 def test_a_bad_address_is_reported_in_one_sentence(
-    serve: Callable[..., Serving], embedded_server: ServerUnderTest, arguments: list[str]
+    serve: Callable[..., ServeProcess], embedded_server: ServerUnderTest, arguments: list[str]
 ) -> None:
     serving = serve(*arguments)
     assert serving.process.wait(TIMEOUT) == 1
@@ -207,7 +207,7 @@ def test_a_bad_address_is_reported_in_one_sentence(
 
 @pytest.mark.parametrize("workers", ["0", "65", "-1", "two"])
 def test_the_number_of_workers_is_checked(
-    serve: Callable[..., Serving], embedded_server: ServerUnderTest, workers: str
+    serve: Callable[..., ServeProcess], embedded_server: ServerUnderTest, workers: str
 ) -> None:
     serving = serve("--workers", workers)
     assert serving.process.wait(TIMEOUT) != 0
