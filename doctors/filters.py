@@ -1,4 +1,4 @@
-"""What the directory of doctors can be narrowed by."""
+"""The filters of the list of doctors."""
 
 import django_filters
 

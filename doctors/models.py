@@ -1,4 +1,4 @@
-"""Doctors: FHIR R4 Practitioner, a public directory."""
+"""Doctors (FHIR R4 Practitioner): a public directory."""
 
 from typing import Any
 

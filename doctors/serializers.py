@@ -1,4 +1,4 @@
-"""A doctor in JSON, as everybody sees it."""
+"""A doctor in JSON, the same for every caller."""
 
 from drf_spectacular.utils import extend_schema_serializer
 
@@ -20,7 +20,7 @@ EXAMPLE_DOCTOR = {
     )
 )
 class DoctorSerializer(RecordSerializer):
-    """A doctor. Only the name is required; what is not known stays empty."""
+    """A doctor. Only the name is required; unknown fields stay empty."""
 
     class Meta:
         model = Doctor

@@ -1,4 +1,4 @@
-"""What the list of mappings, and because of mappings the list of patients, can be narrowed by."""
+"""The filters of the list of mappings, and a filter for the list of patients."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Patients in the admin: those of every owner."""
+"""The admin of patients of every owner, and of erasure receipts."""
 
 import datetime
 from collections.abc import Sequence
@@ -53,16 +53,16 @@ class PatientAdmin(ReadsRecordedAdmin, RecordAdmin):
 
     @admin.display(description="Merged into")
     def survivor(self, record: Patient) -> int | None:
-        return record.merged_into_id  # the id alone: of the other record nothing is read here
+        return record.merged_into_id  # only the id: the other record is not read, so no read is recorded
 
     def describe(self, record: Patient) -> str:
-        known = [record.name, record.birth_date or record.birth_year, record.identifier]
-        return ", ".join(str(part) for part in known if part)
+        parts = [record.name, record.birth_date or record.birth_year, record.identifier]
+        return ", ".join(str(part) for part in parts if part)
 
 
 @admin.register(ErasureReceipt)
 class ErasureReceiptAdmin(ReadOnlyAdmin):
-    """Made by `manage.py erase_patient` alone, and kept."""
+    """Written by `manage.py erase_patient` only, and never deleted."""
 
     list_display = ["patient_id", "erased_at", "account", "username", "reason"]
     list_filter = ["erased_at"]

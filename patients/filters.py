@@ -1,4 +1,4 @@
-"""What the list of patients can be narrowed by."""
+"""The filters of the list of patients. Other apps add theirs: see `healthcare.api.extensions`."""
 
 from typing import Any
 

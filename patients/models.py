@@ -1,4 +1,4 @@
-"""Patients: FHIR R4 Patient, seen by nobody but the user who created them."""
+"""Patients (FHIR R4 Patient), visible only to the user who created them, and the records of merges and erasures."""
 
 import datetime
 from typing import Any, ClassVar, Self
@@ -27,14 +27,15 @@ class Gender(models.TextChoices):
 
 
 def gender_code(text: str) -> str:
-    """The letter for a letter or one of FHIR's words, in any case; what is neither comes back in capitals."""
+    """The code of a gender that is written as its code or as FHIR's word, in any case. Other text comes back in upper
+    case."""
     word = text.strip().lower()
     return next((letter for letter, label in Gender.choices if label == word), word.upper())
 
 
 class PatientQuerySet(OwnedQuerySet):
     def unmerged(self) -> Self:
-        """Those in whose place no other one has come."""
+        """The patients that were not merged into another one."""
         return self.filter(merged_into=None)
 
     def merged(self) -> Self:
@@ -42,7 +43,7 @@ class PatientQuerySet(OwnedQuerySet):
 
 
 class Patient(OwnedModel):
-    patient_id_field = "id"  # the rows that refer to one hold patients' data: see `audit.patient_data`
+    patient_id_field = "id"  # marks this as the model of the patients: see `audit.patient_data`
 
     name = NameField()
     gender = models.CharField(max_length=1, choices=Gender.choices, default=Gender.UNKNOWN)
@@ -56,7 +57,7 @@ class Patient(OwnedModel):
     email = models.EmailField(blank=True)
     address = models.CharField(max_length=500, blank=True)
     deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
-    # Of a duplicate: the record that has taken its place (FHIR R4 Patient.link, replaced-by). See `merges`.
+    # The record that this duplicate was merged into (FHIR R4 Patient.link, replaced-by): see `merges`.
     merged_into = models.ForeignKey(
         "self", models.PROTECT, null=True, blank=True, editable=False, related_name="duplicates", db_index=False
     )
@@ -118,16 +119,17 @@ class PatientMergeQuerySet(OwnedQuerySet):
 
 
 class PatientMerge(OwnedModel):
-    """That a duplicate was merged into another record, and what is needed to take them apart again."""
+    """A merge of a duplicate into another record, with what is needed to undo it."""
 
     patient_id_field = "survivor_id"
 
     survivor = models.ForeignKey(Patient, models.PROTECT, related_name="+")
     duplicate = models.ForeignKey(Patient, models.PROTECT, related_name="+", db_index=False)
-    # Both are emptied when it is undone.
+    # Both are emptied when the merge is undone.
     filled = models.JSONField(help_text="What the survivor got from the duplicate, by field.")
     moved = models.JSONField(help_text="The rows that were the duplicate's, by table and id, and what changed on each.")
-    # The survivor's versions that may hold what is not its own, for an erasure: from the first on, and before the last.
+    # The survivor's versions that may hold the duplicate's data, which an erasure removes: from the first one on, and
+    # before the last one.
     first_version = models.PositiveIntegerField(null=True)
     last_version = models.PositiveIntegerField(null=True)
     unmerged_at = models.DateTimeField(null=True)
@@ -145,7 +147,7 @@ class PatientMerge(OwnedModel):
 
 
 class ErasureReceipt(models.Model):
-    """That somebody's records were erased, when, by whom and why; nothing of what they said."""
+    """An erasure of a patient: when, by whom and why, without any of the erased data."""
 
     patient_id = models.BigIntegerField(help_text="The id that the patient had; ids are never given again.")
     erased_at = models.DateTimeField(auto_now_add=True)
@@ -163,6 +165,8 @@ class ErasureReceipt(models.Model):
 
 
 class PastPatient(Event):
+    """The base of PatientEvent: a patient as of a time in the past, with the age at that time."""
+
     as_of: datetime.datetime
     birth_date: datetime.date | None
     birth_year: int | None
@@ -172,7 +176,7 @@ class PastPatient(Event):
 
     @property
     def age(self) -> int | None:
-        """Whole years on the day that `as_of` asked for."""
+        """Whole years on the day of `as_of`."""
         return age_on(timezone.localdate(self.as_of), self.birth_date, self.birth_year)
 
 

@@ -21,7 +21,7 @@ EXAMPLE_PATIENT = {
 
 
 class GenderField(serializers.ChoiceField):
-    """M, F, O or U; takes FHIR's words male, female, other and unknown too, in any case."""
+    """M, F, O or U. FHIR's words male, female, other and unknown are accepted too, in any case."""
 
     def to_internal_value(self, data: Any) -> Any:
         return super().to_internal_value(gender_code(data) if isinstance(data, str) else data)
@@ -34,7 +34,7 @@ class GenderField(serializers.ChoiceField):
     )
 )
 class PatientSerializer(RecordSerializer):
-    """A patient. Only the name is required; what is not known stays empty."""
+    """A patient. Only the name is required; unknown fields stay empty."""
 
     gender = GenderField(choices=Gender.choices, required=False)
     age = WholeNumberField(
@@ -78,7 +78,7 @@ class PatientSerializer(RecordSerializer):
 
 @extend_schema_serializer(examples=example(response=EXAMPLE_PATIENT | {"agrees_on": ["name", "birth_year", "gender"]}))
 class DuplicateSerializer(PatientSerializer):
-    """A patient who is likely the same person, and the fields that say so."""
+    """A patient who is likely the same person, with the fields on which the two agree."""
 
     agrees_on = serializers.ListField(child=serializers.CharField(), read_only=True)
 

@@ -40,7 +40,7 @@ def rows() -> list[tuple[Any, ...]]:
     return list(AccessLog.objects.order_by("id").values_list("actor", "action", "patient_ids", "basis", "outcome"))
 
 
-def test_each_way_to_read_leaves_one_row(as_alice: LoggedInClient, alice: User) -> None:
+def test_every_kind_of_read_adds_one_row(as_alice: LoggedInClient, alice: User) -> None:
     patient, other = make_patient(alice), make_patient(alice)
     mapping = make_mapping(patient, make_doctor(alice))
     one, both = [patient.pk], [patient.pk, other.pk]
@@ -62,13 +62,13 @@ def test_each_way_to_read_leaves_one_row(as_alice: LoggedInClient, alice: User) 
     assert logged == [answer["X-Request-Id"] for answer in answers]
 
 
-def test_a_change_that_answers_the_record_is_a_read_too(as_alice: LoggedInClient, alice: User) -> None:
+def test_a_change_that_returns_the_record_counts_as_a_read(as_alice: LoggedInClient, alice: User) -> None:
     patient = make_patient(alice)
     assert as_alice.patch(f"/api/patients/{patient.pk}/", {}).json()["name"] == "John Smith"
     assert rows() == [(alice.pk, "patient.partial_update", [patient.pk], "owner", 200)]
 
 
-def test_what_tells_nothing_of_a_patient_leaves_no_row(as_alice: LoggedInClient, anonymous: Any, alice: User) -> None:
+def test_requests_without_patients_data_add_no_row(as_alice: LoggedInClient, anonymous: Any, alice: User) -> None:
     as_alice.get(f"/api/doctors/{make_doctor(alice).pk}/history/")
     as_alice.get("/api/patients/?limit=none")
     as_alice.post("/api/patients/", {"name": "Ana"})
@@ -99,7 +99,7 @@ def test_a_refused_read_is_recorded_and_its_owner_sees_it(
     ]
 
 
-def test_the_access_log_is_paged_and_lists_itself_the_next_time(as_alice: LoggedInClient, alice: User) -> None:
+def test_the_access_log_is_paged_and_lists_its_own_reads(as_alice: LoggedInClient, alice: User) -> None:
     patient = make_patient(alice)
     read = as_alice.get(f"/api/patients/{patient.pk}/")
     log = f"/api/patients/{patient.pk}/access-log/"
@@ -121,7 +121,7 @@ def test_the_access_log_is_paged_and_lists_itself_the_next_time(as_alice: Logged
 
 
 @pytest.mark.urls("audit.tests.test_access_log")
-def test_what_staff_sees_in_the_admin_is_recorded_and_shown_to_the_owner(
+def test_reads_in_the_admin_are_recorded_and_listed_for_the_owner(
     as_alice: LoggedInClient, alice: User, bob: User, staff: User
 ) -> None:
     hers, his = make_patient(alice), make_patient(bob)
@@ -182,14 +182,14 @@ FORGED = "INSERT INTO audit_accesslog (at, actor, action, patient_ids, basis, re
         FORGED + "(now(), %(bob)s, 'x', '{}', 'staff', '', 200)",
     ],
 )
-def test_callers_neither_read_nor_forge_the_log(bob: User, alice: User, statement: str) -> None:
+def test_callers_can_neither_read_nor_write_the_table(bob: User, alice: User, statement: str) -> None:
     refused = pytest.raises(DatabaseError, match="permission denied|row-level security")
     with refused, transaction.atomic(), connection.cursor() as cursor:
         enter(bob.pk)
         cursor.execute(statement, {"alice": alice.pk, "bob": bob.pk})
 
 
-def test_accesses_of_own_patients_alone_are_visible(as_alice: LoggedInClient, alice: User, bob: User) -> None:
+def test_a_caller_sees_only_accesses_to_own_patients(as_alice: LoggedInClient, alice: User, bob: User) -> None:
     make_patient(alice)
     as_alice.get("/api/patients/")
     for user_id, seen in ((alice.pk, 1), (bob.pk, 0), (None, 0)):
@@ -199,7 +199,7 @@ def test_accesses_of_own_patients_alone_are_visible(as_alice: LoggedInClient, al
             transaction.set_rollback(True)
 
 
-def test_only_a_pure_read_does_not_wait_for_the_disk(as_alice: LoggedInClient, alice: User) -> None:
+def test_only_a_pure_read_commits_asynchronously(as_alice: LoggedInClient, alice: User) -> None:
     patient = make_patient(alice)
 
     def commits() -> str:
@@ -225,7 +225,7 @@ def test_a_read_that_cannot_be_recorded_is_not_answered(as_alice: LoggedInClient
     assert "John" not in answer.content.decode()
 
 
-def test_the_access_log_is_drawn_from_its_index(alice: User) -> None:
+def test_the_access_log_of_a_patient_is_read_from_its_index(alice: User) -> None:
     patients = Patient.objects.bulk_create(Patient(created_by=alice, name="X") for _ in range(200))
     with connection.cursor() as cursor:
         cursor.execute(

@@ -69,7 +69,7 @@ def middle(model: Any) -> int:
     return int(keys[len(keys) // 2])
 
 
-def test_what_nobody_touched_verifies(patient: Patient, as_alice: LoggedInClient) -> None:
+def test_unaltered_rows_verify(patient: Patient, as_alice: LoggedInClient) -> None:
     assert "are unaltered, 0 of them erased with a patient; 0 rows are not sealed yet." in verify()
     as_alice.get("/api/patients/")
     assert "1 rows are not sealed yet" in verify()
@@ -103,7 +103,7 @@ def test_a_removed_row_is_named(patient: Patient, model: Any) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_row_put_among_the_sealed_ones_is_named(patient: Patient, model: Any) -> None:
+def test_a_row_inserted_among_sealed_rows_is_named(patient: Patient, model: Any) -> None:
     table, key = model._meta.db_table, model._meta.pk.column
     rest = ", ".join(f'"{field.column}"' for field in model._meta.concrete_fields if field.column != key)
     with superuser() as cursor:
@@ -132,16 +132,14 @@ def test_a_row_inserted_with_an_old_date_is_named(patient: Patient, sealed: bool
     ["DELETE FROM audit_seal WHERE id = {}", "UPDATE audit_seal SET last_id = last_id + 1 WHERE id = {}"]
     + ["UPDATE audit_seal SET code = repeat('0', 64) WHERE id = {}", "UPDATE audit_seal SET at = now() WHERE id = {}"],
 )
-def test_a_changed_chain_is_found(patient: Patient, change: str) -> None:
+def test_an_altered_seal_is_found(patient: Patient, change: str) -> None:
     with superuser() as cursor:
         cursor.execute(change.format(middle(Seal)))
     with pytest.raises(CommandError, match=r"^audit_seal \d+ was altered, or one before it is missing.$"):
         verify()
 
 
-def test_a_tail_removed_with_its_seals_is_found_by_the_seal_kept_elsewhere(
-    patient: Patient, as_alice: LoggedInClient
-) -> None:
+def test_expect_finds_rows_removed_together_with_their_seals(patient: Patient, as_alice: LoggedInClient) -> None:
     as_alice.get("/api/patients/")
     printed = seal()
     assert "are unaltered" in verify(expect=printed)
@@ -157,14 +155,14 @@ def test_a_tail_removed_with_its_seals_is_found_by_the_seal_kept_elsewhere(
         verify(expect=printed)
 
 
-def test_no_seal_at_all_is_no_good_answer(patient: Patient) -> None:
+def test_verification_fails_without_any_seal(patient: Patient) -> None:
     with superuser() as cursor:
         cursor.execute("DELETE FROM audit_seal")
     with pytest.raises(CommandError, match="There is no seal"):
         verify()
 
 
-def test_another_key_seals_nothing_that_verifies(patient: Patient, settings: Any) -> None:
+def test_verification_fails_with_another_key(patient: Patient, settings: Any) -> None:
     settings.AUDIT_SEAL_KEY = "another key of at least 32 characters"
     with pytest.raises(CommandError, match="^audit_seal"):
         verify()
@@ -175,14 +173,12 @@ def test_another_key_seals_nothing_that_verifies(patient: Patient, settings: Any
 
 
 @pytest.mark.parametrize("bad", ["x", "1", "1:abc", ":" + "0" * 64])
-def test_an_expectation_that_is_no_seal_is_refused(bad: str) -> None:
+def test_expect_refuses_what_is_not_a_seal(bad: str) -> None:
     with pytest.raises(CommandError, match="--expect takes a line"):
         verify(expect=bad)
 
 
-def test_an_erased_person_is_gone_and_the_chain_still_holds(
-    patient: Patient, as_alice: LoggedInClient, alice: User
-) -> None:
+def test_the_chain_verifies_after_an_erasure(patient: Patient, as_alice: LoggedInClient, alice: User) -> None:
     make_patient(alice, name="stays")
     as_alice.get("/api/patients/")
     as_alice.get(f"/api/patients/{patient.pk}/")
@@ -201,7 +197,7 @@ def test_an_erased_person_is_gone_and_the_chain_still_holds(
     assert "13 of them erased with a patient" in verify()
 
 
-def test_a_new_column_does_not_break_what_was_sealed_before(patient: Patient) -> None:
+def test_rows_sealed_before_a_column_was_added_verify(patient: Patient) -> None:
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE patients_patientevent ADD COLUMN blood_group text NOT NULL DEFAULT ''")
     assert "are unaltered" in verify()
@@ -235,7 +231,7 @@ def connect(live: LiveServer) -> Iterator[Any]:
         each.close()
 
 
-def test_the_exit_status_tells_cron(live: LiveServer, connect: Any) -> None:
+def test_the_exit_status_is_1_after_tampering(live: LiveServer, connect: Any) -> None:
     _, tokens = live.register()
     patient = live.call("POST", "/api/patients/", {"name": "Ana"}, tokens["access"]).json["id"]
     assert run(live, "seal_audit").returncode == 0
@@ -268,7 +264,7 @@ def wait_until_waiting(watching: Any) -> None:
     raise AssertionError("no seal waits")
 
 
-def test_a_writer_that_never_ends_is_named(monkeypatch: pytest.MonkeyPatch, db: None) -> None:
+def test_a_transaction_that_does_not_end_is_reported(monkeypatch: pytest.MonkeyPatch, db: None) -> None:
     monkeypatch.setattr("audit.tables.SETTLE_TIMEOUT", 0.2)
     writer = psycopg2.connect(**{**connection.get_connection_params(), "cursor_factory": None})
     with writer.cursor() as cursor:
@@ -289,7 +285,7 @@ def test_a_short_key_stops_every_command_with_one_sentence() -> None:
     )
 
 
-def test_a_seal_waits_for_those_who_write_at_the_moment_and_for_nobody_else(live: LiveServer, connect: Any) -> None:
+def test_a_seal_waits_for_current_writers_only(live: LiveServer, connect: Any) -> None:
     early, late = connect(), connect()
     row = (
         "INSERT INTO audit_accesslog (at, actor, action, patient_ids, basis, request_id, outcome) "

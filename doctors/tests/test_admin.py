@@ -21,7 +21,7 @@ def admin(staff: User) -> AdminClient:
 
 
 @pytest.mark.parametrize("rows", [10, 60])
-def test_the_list_takes_the_same_queries_however_long_it_is(admin: AdminClient, alice: User, rows: int):
+def test_the_query_count_of_the_list_does_not_grow_with_its_rows(admin: AdminClient, alice: User, rows: int):
     for _ in range(rows):
         make_doctor(alice)
     with named_queries() as queries:
@@ -31,7 +31,7 @@ def test_the_list_takes_the_same_queries_however_long_it_is(admin: AdminClient, 
 
 
 @pytest.mark.parametrize("rows", [10, 60])
-def test_the_form_takes_the_same_queries_however_many_there_are(admin: AdminClient, alice: User, rows: int):
+def test_the_query_count_of_the_form_does_not_grow_with_the_table(admin: AdminClient, alice: User, rows: int):
     doctor = make_doctor(alice)
     for _ in range(rows):
         make_mapping(make_patient(alice), doctor)
@@ -40,7 +40,7 @@ def test_the_form_takes_the_same_queries_however_many_there_are(admin: AdminClie
     assert queries == [*LOGGED_IN, "select doctors_doctor"]
 
 
-def test_who_adds_a_doctor_is_the_creator_for_good(admin: AdminClient, staff: User, make_user):
+def test_the_member_of_staff_who_adds_a_doctor_stays_the_creator(admin: AdminClient, staff: User, make_user):
     assert admin.submit(ADD, name="Dr. Meera Rao").status_code == 302
     doctor = Doctor.objects.get()
     assert (doctor.created_by, doctor.version) == (staff, 1)
@@ -50,12 +50,12 @@ def test_who_adds_a_doctor_is_the_creator_for_good(admin: AdminClient, staff: Us
     assert (doctor.created_by, doctor.version, doctor.hospital) == (staff, 2, "City")
 
 
-def test_experience_has_a_limit(admin: AdminClient):
+def test_experience_years_have_a_maximum(admin: AdminClient):
     said = errors_of(admin.submit(ADD, name="Dr. Meera Rao", experience_years="101"))
     assert said == {"experience_years": ["Ensure this value is less than or equal to 100."]}
 
 
-def test_a_doctor_without_patients_is_hidden_by_deleting(admin: AdminClient, alice: User, anonymous: LoggedInClient):
+def test_deleting_a_doctor_without_patients_hides_it(admin: AdminClient, alice: User, anonymous: LoggedInClient):
     doctor = make_doctor(alice)
     make_mapping(make_patient(alice), doctor)
     Mapping.objects.all().end()
@@ -64,7 +64,7 @@ def test_a_doctor_without_patients_is_hidden_by_deleting(admin: AdminClient, ali
     assert anonymous.get(f"/api/doctors/{doctor.pk}/").status_code == 404
 
 
-def test_a_doctor_who_treats_somebody_cannot_be_deleted(admin: AdminClient, alice: User):
+def test_a_doctor_with_active_assignments_cannot_be_deleted(admin: AdminClient, alice: User):
     doctor = make_doctor(alice)
     make_mapping(make_patient(alice), doctor)
     why = "Dr. Meera Rao treats patients; end those assignments first."
@@ -73,7 +73,7 @@ def test_a_doctor_who_treats_somebody_cannot_be_deleted(admin: AdminClient, alic
     assert Doctor.objects.get().deleted_at is None
 
 
-def test_assignments_of_deleted_patients_keep_no_doctor(admin: AdminClient, alice: User):
+def test_assignments_of_deleted_patients_do_not_prevent_a_deletion(admin: AdminClient, alice: User):
     doctor = make_doctor(alice)
     make_mapping(make_patient(alice), doctor)
     Patient.objects.all().end()
@@ -81,7 +81,7 @@ def test_assignments_of_deleted_patients_keep_no_doctor(admin: AdminClient, alic
     assert Doctor.objects.get().deleted_at is not None
 
 
-def test_among_many_one_who_treats_somebody_keeps_all(admin: AdminClient, alice: User):
+def test_one_doctor_with_assignments_prevents_a_bulk_deletion(admin: AdminClient, alice: User):
     treating, idle = make_doctor(alice, name="<b>Busy</b>"), make_doctor(alice, name="Idle")
     make_mapping(make_patient(alice), treating)
     for fields in ({}, {"post": "yes"}):

@@ -29,7 +29,7 @@ def test_bob_restores_a_doctor_that_alice_added(as_bob: LoggedInClient, anonymou
     assert as_bob.post(f"/api/doctors/{deleted.pk}/restore/").json() == restored.json()
 
 
-def test_an_anonymous_caller_sees_the_directory_alone(anonymous: APIClient, deleted: Doctor) -> None:
+def test_an_anonymous_caller_sees_active_doctors_only(anonymous: APIClient, deleted: Doctor) -> None:
     refused = anonymous.get("/api/doctors/?deleted=true")
     assert (refused.status_code, refused["WWW-Authenticate"]) == (401, 'Bearer realm="api"')
     assert refused.json() == {
@@ -45,17 +45,17 @@ def test_an_anonymous_caller_sees_the_directory_alone(anonymous: APIClient, dele
     assert anonymous.get(f"/api/doctors/{deleted.pk}/").status_code == 404
 
 
-def test_restoring_nobody_is_404(as_alice: LoggedInClient) -> None:
+def test_restoring_a_missing_doctor_is_404(as_alice: LoggedInClient) -> None:
     assert as_alice.post(f"/api/doctors/{2**40}/restore/").status_code == 404
 
 
 @pytest.mark.parametrize("method", ["get", "put", "patch", "delete"])
-def test_a_restore_is_a_post(as_alice: LoggedInClient, deleted: Doctor, method: str) -> None:
+def test_restore_takes_post_only(as_alice: LoggedInClient, deleted: Doctor, method: str) -> None:
     answer = getattr(as_alice, method)(f"/api/doctors/{deleted.pk}/restore/", {})
     assert (answer.status_code, answer["Allow"]) == (405, "POST, OPTIONS")
 
 
-def test_the_deleted_ones_come_from_an_index_of_their_own(alice: User) -> None:
+def test_the_list_of_deleted_records_uses_its_own_index(alice: User) -> None:
     Doctor.objects.bulk_create(Doctor(created_by=alice, name="kept") for _ in range(2000))
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE doctors_doctor")

@@ -25,7 +25,7 @@ MEERA = {
 }
 
 
-def test_alice_adds_a_doctor_whom_anyone_reads(as_alice: LoggedInClient, anonymous: APIClient) -> None:
+def test_a_doctor_that_alice_adds_is_public(as_alice: LoggedInClient, anonymous: APIClient) -> None:
     created = as_alice.post("/api/doctors/", MEERA)
     assert created.status_code == 201
     body = created.json()
@@ -35,13 +35,13 @@ def test_alice_adds_a_doctor_whom_anyone_reads(as_alice: LoggedInClient, anonymo
     assert anonymous.get("/api/doctors/").json() == [body]
 
 
-def test_a_name_is_all_that_is_needed(as_alice: LoggedInClient, alice: User) -> None:
+def test_only_the_name_is_required(as_alice: LoggedInClient, alice: User) -> None:
     assert as_alice.post("/api/doctors/", {"name": "Dr. A"}).status_code == 201
     assert Doctor.objects.get().created_by == alice
 
 
 @pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
-def test_an_anonymous_caller_changes_nothing(method: str, anonymous: APIClient, alice: User) -> None:
+def test_an_anonymous_caller_can_change_nothing(method: str, anonymous: APIClient, alice: User) -> None:
     doctor = make_doctor(alice)
     path = "/api/doctors/" if method == "post" else f"/api/doctors/{doctor.pk}/"
     answer = getattr(anonymous, method)(path, {"name": "Changed"})
@@ -49,7 +49,7 @@ def test_an_anonymous_caller_changes_nothing(method: str, anonymous: APIClient, 
     assert [row.name for row in Doctor.objects.all()] == ["Dr. Meera Rao"]
 
 
-def test_bob_may_correct_a_doctor_that_alice_added(as_bob: LoggedInClient, alice: User) -> None:
+def test_bob_can_change_a_doctor_that_alice_added(as_bob: LoggedInClient, alice: User) -> None:
     doctor = make_doctor(alice)
     answer = as_bob.patch(f"/api/doctors/{doctor.pk}/", {"hospital": "St. Mary"})
     assert (answer.status_code, answer.json()["hospital"], answer.json()["version"]) == (200, "St. Mary", 2)
@@ -63,7 +63,7 @@ def test_put_replaces_the_named_fields(as_alice: LoggedInClient, alice: User) ->
     assert (answer.status_code, answer.json()["name"], answer.json()["hospital"]) == (200, "Dr. B", "City Hospital")
 
 
-def test_delete_hides_and_keeps(as_alice: LoggedInClient, anonymous: APIClient, alice: User) -> None:
+def test_delete_hides_the_record_and_keeps_its_row(as_alice: LoggedInClient, anonymous: APIClient, alice: User) -> None:
     doctor = make_doctor(alice)
     assert as_alice.delete(f"/api/doctors/{doctor.pk}/").status_code == 204
     assert anonymous.get(f"/api/doctors/{doctor.pk}/").status_code == 404
@@ -72,7 +72,7 @@ def test_delete_hides_and_keeps(as_alice: LoggedInClient, anonymous: APIClient, 
     assert Doctor.objects.get().deleted_at is not None
 
 
-def test_a_doctor_who_treats_somebody_cannot_be_deleted(as_alice: LoggedInClient, alice: User, bob: User) -> None:
+def test_a_doctor_with_active_assignments_cannot_be_deleted(as_alice: LoggedInClient, alice: User, bob: User) -> None:
     doctor = make_doctor(alice)
     mapping = make_mapping(make_patient(bob), doctor)
     answer = as_alice.delete(f"/api/doctors/{doctor.pk}/")
@@ -95,7 +95,7 @@ def test_a_doctor_who_treats_somebody_cannot_be_deleted(as_alice: LoggedInClient
         ({"name": "X", "license_number": "1" * 101}, "/license_number", "max_length"),
     ],
 )
-def test_bad_input_names_the_field_and_changes_nothing(
+def test_invalid_input_names_the_field_and_changes_nothing(
     as_alice: LoggedInClient, body: dict[str, Any], pointer: str, code: str
 ) -> None:
     answer = as_alice.post("/api/doctors/", body)
@@ -105,7 +105,7 @@ def test_bad_input_names_the_field_and_changes_nothing(
 
 
 @pytest.mark.parametrize("rows", [10, 100])
-def test_a_list_costs_the_same_queries_however_long(anonymous: APIClient, alice: User, rows: int) -> None:
+def test_the_query_count_of_a_list_does_not_grow_with_its_rows(anonymous: APIClient, alice: User, rows: int) -> None:
     Doctor.objects.bulk_create(Doctor(created_by=alice, name=f"D{number}") for number in range(rows))
     with CaptureQueriesContext(connection) as queries:
         assert len(anonymous.get("/api/doctors/").json()) == rows

@@ -33,7 +33,7 @@ def choices(admin: AdminClient, field: str, term: str = "") -> list[str]:
 
 
 @pytest.mark.parametrize("rows", [10, 60])
-def test_the_list_takes_the_same_queries_however_long_it_is(admin: AdminClient, alice: User, rows: int):
+def test_the_query_count_of_the_list_does_not_grow_with_its_rows(admin: AdminClient, alice: User, rows: int):
     for _ in range(rows):
         make_mapping(make_patient(alice), make_doctor(alice))
     with named_queries() as queries:
@@ -43,7 +43,7 @@ def test_the_list_takes_the_same_queries_however_long_it_is(admin: AdminClient, 
 
 
 @pytest.mark.parametrize("rows", [10, 60])
-def test_the_forms_take_the_same_queries_however_many_there_are(admin: AdminClient, alice: User, rows: int):
+def test_the_query_count_of_the_forms_does_not_grow_with_the_table(admin: AdminClient, alice: User, rows: int):
     for _ in range(rows):
         mapping = make_mapping(make_patient(alice), make_doctor(alice))
     with named_queries() as adding:
@@ -76,14 +76,14 @@ def test_a_change_keeps_patient_doctor_and_owner(admin: AdminClient, alice: User
     assert (now.role, now.version) == ("nurse", 2)
 
 
-def test_the_same_doctor_twice_is_said_on_the_form(admin: AdminClient, alice: User):
+def test_a_second_assignment_of_the_same_doctor_is_reported_on_the_form(admin: AdminClient, alice: User):
     mapping = make_mapping(make_patient(alice), make_doctor(alice))
     said = errors_of(admin.submit(ADD, patient=mapping.patient_id, doctor=mapping.doctor_id))
     assert said == {"doctor": ["This doctor is already assigned to this patient."]}
     assert Mapping.objects.get() == mapping
 
 
-def test_a_second_primary_doctor_is_said_on_the_form(admin: AdminClient, alice: User):
+def test_a_second_primary_doctor_is_reported_on_the_form(admin: AdminClient, alice: User):
     patient = make_patient(alice)
     make_mapping(patient, make_doctor(alice), is_primary=True)
     mapping = make_mapping(patient, make_doctor(alice))
@@ -100,11 +100,11 @@ def test_a_deleted_patient_or_doctor_cannot_be_chosen(admin: AdminClient, alice:
     assert (choices(admin, "patient"), choices(admin, "doctor")) == ([], [])
 
 
-def test_what_is_no_id_is_said_on_the_form(admin: AdminClient):
+def test_an_invalid_id_is_reported_on_the_form(admin: AdminClient):
     assert errors_of(admin.submit(ADD, patient="1e9", doctor="9" * 30)).keys() == {"patient", "doctor"}
 
 
-def test_the_choices_tell_people_of_one_name_apart(admin: AdminClient, alice: User):
+def test_the_choices_distinguish_people_of_the_same_name(admin: AdminClient, alice: User):
     for identifier in ("A-1", "A-2"):
         make_patient(alice, identifier=identifier, birth_year=1990)
     make_doctor(alice, specialization="Cardiology")
@@ -114,7 +114,7 @@ def test_the_choices_tell_people_of_one_name_apart(admin: AdminClient, alice: Us
 
 
 @pytest.mark.parametrize("rows", [10, 60])
-def test_the_choices_take_the_same_queries_however_many_there_are(admin: AdminClient, alice: User, rows: int):
+def test_the_query_count_of_the_choices_does_not_grow_with_their_number(admin: AdminClient, alice: User, rows: int):
     for _ in range(rows):
         make_patient(alice)
     with named_queries() as queries:
@@ -132,7 +132,7 @@ def test_deleting_ends_the_assignment(admin: AdminClient, alice: User, as_alice:
     assert (Patient.objects.active().count(), Doctor.objects.active().count()) == (1, 1)
 
 
-def test_ending_many_ends_them_and_the_filter_shows_them(admin: AdminClient, alice: User):
+def test_deleting_several_assignments_ends_them_and_the_state_filter_lists_them(admin: AdminClient, alice: User):
     ended, kept = [make_mapping(make_patient(alice, name=name), make_doctor(alice)) for name in ("Ann", "Ben")]
     assert admin.act(LIST, "delete_selected", [ended], post="yes").status_code == 302
     assert list(Mapping.objects.active()) == [kept]
@@ -145,7 +145,7 @@ def test_ending_many_ends_them_and_the_filter_shows_them(admin: AdminClient, ali
     assert admin.post(change(ended), {"role": "nurse"}).status_code == 403
 
 
-def test_the_choices_are_for_those_who_may_see_them(make_user, alice: User):
+def test_the_choices_require_the_view_permission(make_user, alice: User):
     make_patient(alice)
     clerk = AdminClient(allow(make_user("clerk", is_staff=True), "add_mapping", "view_doctor"))
     query = {"app_label": "mappings", "model_name": "mapping", "field_name": "patient"}

@@ -36,7 +36,7 @@ def refused(answer: Any) -> list[tuple[str, str]]:
     return [(error["pointer"], error["code"]) for error in answer.json()["errors"]]
 
 
-def test_a_new_assignment_states_role_reason_and_start(as_alice: LoggedInClient, patient: Patient, alice: User) -> None:
+def test_a_new_assignment_stores_role_reason_and_start(as_alice: LoggedInClient, patient: Patient, alice: User) -> None:
     stated = {"role": "surgeon", "is_primary": True, "reason": "hip", "started_at": "2026-03-01T09:00:00Z"}
     body = {"patient": patient.pk, "doctor": make_doctor(alice).pk, "ended_at": "2026-03-02T09:00:00Z"}
     answer = as_alice.post("/api/mappings/", body | stated)
@@ -44,7 +44,7 @@ def test_a_new_assignment_states_role_reason_and_start(as_alice: LoggedInClient,
     assert answer.json().items() >= (stated | {"ended_at": None, "version": 1}).items()
 
 
-def test_a_change_answers_the_assignment_and_leaves_the_rest(as_alice: LoggedInClient, mapping: Mapping) -> None:
+def test_patch_changes_the_given_fields_and_returns_the_assignment(as_alice: LoggedInClient, mapping: Mapping) -> None:
     (before,) = as_alice.get("/api/mappings/").json()
     answer = as_alice.patch(path(mapping), {"role": "surgeon", "started_at": "2026-02-28T09:00:00+01:00"})
     changed = {"role": "surgeon", "started_at": "2026-02-28T08:00:00Z", "version": 2}
@@ -53,12 +53,12 @@ def test_a_change_answers_the_assignment_and_leaves_the_rest(as_alice: LoggedInC
     assert as_alice.get("/api/mappings/").json() == [answer.json()]
 
 
-def test_put_stays_away(as_alice: LoggedInClient, mapping: Mapping) -> None:
+def test_put_is_not_allowed(as_alice: LoggedInClient, mapping: Mapping) -> None:
     answer = as_alice.put(path(mapping), {"role": "surgeon"})
     assert (answer.status_code, answer["Allow"]) == (405, "GET, HEAD, OPTIONS, PATCH, DELETE")
 
 
-def test_a_change_can_be_held_to_a_state(as_alice: LoggedInClient, patient: Patient, alice: User) -> None:
+def test_patch_honours_if_match(as_alice: LoggedInClient, patient: Patient, alice: User) -> None:
     pair = {"patient": patient.pk, "doctor": make_doctor(alice).pk}
     created = as_alice.post("/api/mappings/", pair)
     where = f"/api/mappings/{created.json()['id']}/"
@@ -70,7 +70,9 @@ def test_a_change_can_be_held_to_a_state(as_alice: LoggedInClient, patient: Pati
     assert as_alice.delete(where, headers={"If-Match": changed["ETag"]}).status_code == 204
 
 
-def test_who_treats_whom_stays(as_alice: LoggedInClient, mapping: Mapping, alice: User, bob: User) -> None:
+def test_patient_and_doctor_cannot_be_changed(
+    as_alice: LoggedInClient, mapping: Mapping, alice: User, bob: User
+) -> None:
     same = {"patient": mapping.patient_id, "doctor": mapping.doctor_id}
     assert as_alice.patch(path(mapping), same | {"role": "surgeon"}).json()["version"] == 2
     for field, other in (("patient", make_patient(alice)), ("doctor", make_doctor(alice))):
@@ -82,7 +84,7 @@ def test_who_treats_whom_stays(as_alice: LoggedInClient, mapping: Mapping, alice
         assert [pointer for pointer, _ in refused(as_alice.patch(path(mapping), {"doctor": no_id}))] == ["/doctor"]
 
 
-def test_an_end_ends_the_assignment(as_alice: LoggedInClient, mapping: Mapping) -> None:
+def test_ended_at_ends_the_assignment(as_alice: LoggedInClient, mapping: Mapping) -> None:
     answer = as_alice.patch(path(mapping), {"ended_at": "2026-03-05T12:00:00Z"})
     assert (answer.status_code, answer.json()["ended_at"]) == (200, "2026-03-05T12:00:00Z")
     assert as_alice.get("/api/mappings/").json() == []
@@ -91,7 +93,7 @@ def test_an_end_ends_the_assignment(as_alice: LoggedInClient, mapping: Mapping) 
     assert [row["action"] for row in history] == ["delete", "create"]
 
 
-def test_a_past_assignment_is_corrected(as_alice: LoggedInClient, mapping: Mapping) -> None:
+def test_a_past_assignment_can_be_corrected(as_alice: LoggedInClient, mapping: Mapping) -> None:
     as_alice.delete(path(mapping))
     correction = {"role": "surgeon", "reason": "hip", "started_at": "2026-02-01T00:00:00Z",
                   "ended_at": "2026-02-02T00:00:00Z"}  # fmt: skip
@@ -100,7 +102,9 @@ def test_a_past_assignment_is_corrected(as_alice: LoggedInClient, mapping: Mappi
     assert as_alice.get("/api/mappings/?active=false").json() == [answer.json()]
 
 
-def test_an_end_is_for_good_and_the_doctor_can_be_assigned_anew(as_alice: LoggedInClient, mapping: Mapping) -> None:
+def test_an_ended_assignment_cannot_be_reopened_but_the_doctor_can_be_assigned_again(
+    as_alice: LoggedInClient, mapping: Mapping
+) -> None:
     assert as_alice.patch(path(mapping), {"ended_at": None}).json()["version"] == 1  # it has not ended
     as_alice.delete(path(mapping))
     assert refused(as_alice.patch(path(mapping), {"ended_at": None})) == [("/ended_at", "invalid")]
@@ -126,7 +130,7 @@ def test_an_end_is_for_good_and_the_doctor_can_be_assigned_anew(as_alice: Logged
         ({"reason": ["hip"]}, "/reason"),
     ],
 )
-def test_bad_input_names_the_field_and_changes_nothing(
+def test_invalid_input_names_the_field_and_changes_nothing(
     as_alice: LoggedInClient, mapping: Mapping, body: dict[str, Any], pointer: str
 ) -> None:
     assert [where for where, _ in refused(as_alice.patch(path(mapping), body))] == [pointer]
@@ -141,7 +145,7 @@ def test_an_assignment_cannot_end_before_it_starts(as_alice: LoggedInClient, map
     ]
 
 
-def test_an_end_to_come_that_is_there_may_be_sent_again(as_alice: LoggedInClient, mapping: Mapping) -> None:
+def test_a_future_end_on_record_can_be_sent_unchanged(as_alice: LoggedInClient, mapping: Mapping) -> None:
     Mapping.objects.update(started_at=timezone.now() + datetime.timedelta(days=2))
     as_alice.delete(path(mapping))  # ends when it starts
     (ended,) = as_alice.get("/api/mappings/?active=false").json()
@@ -157,18 +161,20 @@ def test_a_second_primary_doctor_is_refused(as_alice: LoggedInClient, mapping: M
     assert as_alice.patch(path(mapping), {"is_primary": True}).status_code == 200  # he was in his time
 
 
-def test_bob_changes_none_of_alices_assignments(as_bob: LoggedInClient, mapping: Mapping) -> None:
+def test_bob_cannot_change_alices_assignments(as_bob: LoggedInClient, mapping: Mapping) -> None:
     answers = [as_bob.patch(f"/api/mappings/{number}/", {"role": "x"}) for number in (mapping.pk, 2**40)]
     assert [answer.status_code for answer in answers] == [404, 404]
     assert {**answers[0].json(), "request_id": ""} == {**answers[1].json(), "request_id": ""}
 
 
-def test_an_assignment_of_a_deleted_patient_is_not_there(as_alice: LoggedInClient, mapping: Mapping) -> None:
+def test_an_assignment_of_a_deleted_patient_is_404(as_alice: LoggedInClient, mapping: Mapping) -> None:
     as_alice.delete(f"/api/patients/{mapping.patient_id}/")
     assert as_alice.patch(path(mapping), {"role": "x"}).status_code == 404
 
 
-def test_a_change_is_remembered_with_who_and_why(as_alice: LoggedInClient, mapping: Mapping, alice: User) -> None:
+def test_the_history_of_a_change_holds_the_actor_and_the_reason(
+    as_alice: LoggedInClient, mapping: Mapping, alice: User
+) -> None:
     answer = as_alice.patch(path(mapping), {"role": "surgeon"}, headers={"X-Change-Reason": "hip"})
     event = MappingEvent.objects.get(pgh_label="update")
     assert event.pgh_context == {"actor": alice.pk, "request_id": answer["X-Request-Id"], "reason": "hip"}

@@ -12,7 +12,7 @@ from patients.models import Patient
 from patients.tests.factories import make_patient
 
 
-def test_assignments_of_a_patient_of_a_doctor_or_with_a_role(as_alice: LoggedInClient, alice: User) -> None:
+def test_the_list_is_filtered_by_patient_doctor_and_role(as_alice: LoggedInClient, alice: User) -> None:
     patients, doctors = [make_patient(alice) for _ in range(2)], [make_doctor(alice) for _ in range(2)]
     made = {
         (p, d): make_mapping(patient, doctor, role=f"Role {p}{d}").pk
@@ -55,7 +55,9 @@ def test_a_foreign_patient_in_a_filter_reads_like_a_missing_one(
         ("ordering=name", ["Iyer", "Nair", "Rao"]),
     ],
 )
-def test_anyone_narrows_the_directory(anonymous: APIClient, alice: User, query: str, found: list[str]) -> None:
+def test_an_anonymous_caller_can_filter_doctors(
+    anonymous: APIClient, alice: User, query: str, found: list[str]
+) -> None:
     make_doctor(alice, name="Rao", specialization="Cardiology", hospital="City Hospital", license_number="KMC-1")
     make_doctor(alice, name="Nair", specialization="Oncology", hospital="City Hospital")
     make_doctor(alice, name="Iyer")

@@ -19,7 +19,7 @@ def made(live: LiveServer, token: str, path: str, **body: Any) -> int:
     return int(answer.json["id"])
 
 
-def test_of_sixteen_same_assignments_at_once_one_is_made(live: LiveServer):
+def test_of_sixteen_concurrent_equal_assignments_one_is_created(live: LiveServer):
     token = live.register()[1]["access"]
     doctor = made(live, token, "/api/doctors/", name="Dr. Meera Rao")
     for _ in range(50):
@@ -31,7 +31,7 @@ def test_of_sixteen_same_assignments_at_once_one_is_made(live: LiveServer):
         assert len(live.call("GET", f"/api/mappings/{patient}/", token=token).json) == 1
 
 
-def test_of_sixteen_primary_doctors_at_once_one_is(live: LiveServer):
+def test_of_sixteen_concurrent_primary_doctors_one_is_created(live: LiveServer):
     token = live.register()[1]["access"]
     doctors = [made(live, token, "/api/doctors/", name=f"Dr. {number}") for number in range(16)]
     for _ in range(20):
@@ -43,7 +43,7 @@ def test_of_sixteen_primary_doctors_at_once_one_is(live: LiveServer):
         assert len(live.call("GET", f"/api/mappings/{patient}/", token=token).json) == 1
 
 
-def test_of_sixteen_made_primary_at_once_one_is(live: LiveServer):
+def test_of_sixteen_concurrent_changes_to_primary_one_succeeds(live: LiveServer):
     token = live.register()[1]["access"]
     patient = made(live, token, "/api/patients/", name="John Smith")
     doctors = [made(live, token, "/api/doctors/", name=f"Dr. {number}") for number in range(16)]
@@ -58,7 +58,7 @@ def test_of_sixteen_made_primary_at_once_one_is(live: LiveServer):
         live.call("PATCH", f"/api/mappings/{primary['id']}/", {"is_primary": False}, token)
 
 
-def test_an_assignment_ended_while_it_is_changed_stays_ended_and_keeps_the_change(live: LiveServer):
+def test_a_concurrent_end_and_change_of_an_assignment_both_survive(live: LiveServer):
     token = live.register()[1]["access"]
     doctor = made(live, token, "/api/doctors/", name="Dr. Meera Rao")
     for _ in range(20):

@@ -46,7 +46,7 @@ def test_alice_assigns_a_doctor_to_her_patient(
     assert as_alice.get("/api/mappings/").json() == [body]
 
 
-def test_the_doctors_of_a_patient_carry_the_id_that_delete_takes(
+def test_each_doctor_of_a_patient_carries_the_mapping_id(
     as_alice: LoggedInClient, patient: Patient, doctor: Doctor
 ) -> None:
     mapping = as_alice.post("/api/mappings/", {"patient": patient.pk, "doctor": doctor.pk}).json()
@@ -57,7 +57,7 @@ def test_the_doctors_of_a_patient_carry_the_id_that_delete_takes(
     assert as_alice.get(f"/api/mappings/{patient.pk}/").json() == []
 
 
-def test_an_ended_assignment_is_kept_and_can_be_made_anew(
+def test_an_ended_assignment_stays_on_record_and_the_doctor_can_be_assigned_again(
     as_alice: LoggedInClient, patient: Patient, doctor: Doctor
 ) -> None:
     pair = {"patient": patient.pk, "doctor": doctor.pk}
@@ -71,7 +71,9 @@ def test_an_ended_assignment_is_kept_and_can_be_made_anew(
     assert len(as_alice.get("/api/mappings/").json()) == 1
 
 
-def test_the_same_doctor_twice_is_a_duplicate(as_alice: LoggedInClient, patient: Patient, doctor: Doctor) -> None:
+def test_a_second_active_assignment_of_the_same_doctor_is_refused(
+    as_alice: LoggedInClient, patient: Patient, doctor: Doctor
+) -> None:
     pair = {"patient": patient.pk, "doctor": doctor.pk}
     assert as_alice.post("/api/mappings/", pair).status_code == 201
     answer = as_alice.post("/api/mappings/", pair)
@@ -82,7 +84,9 @@ def test_the_same_doctor_twice_is_a_duplicate(as_alice: LoggedInClient, patient:
     assert Mapping.objects.count() == 1
 
 
-def test_one_primary_doctor_at_a_time(as_alice: LoggedInClient, patient: Patient, doctor: Doctor, bob: User) -> None:
+def test_a_patient_has_one_primary_doctor_at_a_time(
+    as_alice: LoggedInClient, patient: Patient, doctor: Doctor, bob: User
+) -> None:
     first = {"patient": patient.pk, "doctor": doctor.pk, "is_primary": True, "role": "GP", "reason": "asthma"}
     body = as_alice.post("/api/mappings/", first).json()
     assert (body["is_primary"], body["role"], body["reason"]) == (True, "GP", "asthma")
@@ -106,7 +110,7 @@ def test_a_foreign_patient_reads_like_a_missing_one(as_bob: LoggedInClient, pati
 
 @pytest.mark.parametrize("bad", [None, "", "x", 0, -1, 1.5, True, [], {}, 2**70])
 @pytest.mark.parametrize("field", ["patient", "doctor"])
-def test_what_is_not_an_id_is_refused(
+def test_an_invalid_id_is_refused(
     as_alice: LoggedInClient, patient: Patient, doctor: Doctor, field: str, bad: object
 ) -> None:
     answer = as_alice.post("/api/mappings/", {"patient": patient.pk, "doctor": doctor.pk, field: bad})
@@ -126,7 +130,7 @@ def test_a_deleted_patient_or_doctor_cannot_be_assigned(
     assert [error["pointer"] for error in answer.json()["errors"]] == ["/patient"]
 
 
-def test_bob_sees_and_ends_none_of_alices_assignments(
+def test_bob_can_neither_see_nor_end_alices_assignments(
     as_bob: LoggedInClient, as_alice: LoggedInClient, patient: Patient, doctor: Doctor
 ) -> None:
     mapping = make_mapping(patient, doctor)
@@ -137,7 +141,7 @@ def test_bob_sees_and_ends_none_of_alices_assignments(
     assert len(as_alice.get("/api/mappings/").json()) == 1
 
 
-def test_a_deleted_patients_assignments_are_hidden_and_kept(
+def test_deleting_a_patient_hides_the_assignments_and_does_not_end_them(
     as_alice: LoggedInClient, patient: Patient, doctor: Doctor
 ) -> None:
     mapping = make_mapping(patient, doctor)
@@ -161,7 +165,7 @@ PAST = {
 
 @pytest.mark.parametrize("rows", [10, 100])
 @pytest.mark.parametrize("path", LISTS | PAST)
-def test_a_list_costs_the_same_queries_however_long(
+def test_the_query_count_of_a_list_does_not_grow_with_its_rows(
     as_alice: LoggedInClient, alice: User, patient: Patient, path: str, rows: int
 ) -> None:
     for _ in range(rows):
@@ -174,7 +178,7 @@ def test_a_list_costs_the_same_queries_however_long(
     assert len(statements) == len((LISTS | PAST)[path]), statements
 
 
-def test_a_patient_comes_back_without_the_doctors_who_have_left_since(
+def test_restoring_a_patient_ends_assignments_of_doctors_deleted_since(
     alice: User, patient: Patient, doctor: Doctor
 ) -> None:
     left, stayed = make_mapping(patient, doctor), make_mapping(patient, make_doctor(alice))

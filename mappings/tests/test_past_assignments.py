@@ -34,7 +34,7 @@ def ids(client: LoggedInClient, url: str) -> list[int]:
 
 
 @pytest.mark.parametrize("path", LISTS)
-def test_each_list_shows_the_past_when_asked(as_alice: LoggedInClient, patient: Patient, path: str) -> None:
+def test_active_false_lists_past_assignments(as_alice: LoggedInClient, patient: Patient, path: str) -> None:
     doctor = make_doctor(patient.created_by)
     past = [make_past_mapping(patient, doctor).pk for _ in range(3)]
     now = make_mapping(patient, doctor).pk
@@ -47,7 +47,9 @@ def test_each_list_shows_the_past_when_asked(as_alice: LoggedInClient, patient: 
 
 
 @pytest.mark.parametrize("path", LISTS)
-def test_the_past_of_a_deleted_patient_is_hidden(as_alice: LoggedInClient, patient: Patient, path: str) -> None:
+def test_past_assignments_of_a_deleted_patient_are_hidden(
+    as_alice: LoggedInClient, patient: Patient, path: str
+) -> None:
     doctor = make_doctor(patient.created_by)
     make_past_mapping(patient, doctor)
     as_alice.delete(f"/api/patients/{patient.pk}/")
@@ -56,7 +58,7 @@ def test_the_past_of_a_deleted_patient_is_hidden(as_alice: LoggedInClient, patie
 
 
 @pytest.mark.parametrize("path", LISTS)
-def test_bob_sees_nothing_of_alices_past(as_bob: LoggedInClient, patient: Patient, path: str) -> None:
+def test_bob_sees_none_of_alices_past_assignments(as_bob: LoggedInClient, patient: Patient, path: str) -> None:
     doctor = make_doctor(patient.created_by)
     make_past_mapping(patient, doctor)
     answer = as_bob.get(path.format(patient=patient.pk, doctor=doctor.pk) + "?active=false")
@@ -65,7 +67,7 @@ def test_bob_sees_nothing_of_alices_past(as_bob: LoggedInClient, patient: Patien
 
 @pytest.mark.parametrize("path", LISTS)
 @pytest.mark.parametrize("query", ["active=no", "active=", "active=0", "active=false&as_of=2026-01-01T00:00:00Z"])
-def test_active_is_true_or_false_and_the_past_is_not_asked_of_the_past(
+def test_active_takes_true_or_false_and_false_not_with_as_of(
     as_alice: LoggedInClient, patient: Patient, path: str, query: str
 ) -> None:
     doctor = make_doctor(patient.created_by)
@@ -74,14 +76,14 @@ def test_active_is_true_or_false_and_the_past_is_not_asked_of_the_past(
     assert [error["pointer"] for error in answer.json()["errors"]] == ["/active"]
 
 
-def test_what_was_active_then_may_be_said(as_alice: LoggedInClient, patient: Patient) -> None:
+def test_active_true_can_be_combined_with_as_of(as_alice: LoggedInClient, patient: Patient) -> None:
     mapping, then = make_mapping(patient, make_doctor(patient.created_by)).pk, timezone.now().isoformat()
     as_alice.delete(f"/api/mappings/{mapping}/")
     for query in ("", "&active=true"):
         assert ids(as_alice, f"/api/mappings/?as_of={then.replace('+', '%2B')}{query}") == [mapping]
 
 
-def test_the_history_of_a_past_assignment_is_there(as_alice: LoggedInClient, as_bob: LoggedInClient, patient: Patient):
+def test_a_past_assignment_has_a_history(as_alice: LoggedInClient, as_bob: LoggedInClient, patient: Patient):
     mapping = make_mapping(patient, make_doctor(patient.created_by))
     as_alice.delete(f"/api/mappings/{mapping.pk}/")
     history = f"/api/mappings/{mapping.pk}/history/"
@@ -89,7 +91,7 @@ def test_the_history_of_a_past_assignment_is_there(as_alice: LoggedInClient, as_
     assert as_bob.get(history).status_code == 404
 
 
-def test_every_list_comes_from_an_index(alice: User, bob: User) -> None:
+def test_every_list_is_read_from_an_index(alice: User, bob: User) -> None:
     doctors = Doctor.objects.bulk_create(Doctor(created_by=bob, name="D") for _ in range(200))
     for owner in (alice, bob):
         patients = Patient.objects.bulk_create(Patient(created_by=owner, name="P") for _ in range(50))

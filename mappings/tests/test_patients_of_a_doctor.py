@@ -28,7 +28,7 @@ def path(doctor: Doctor) -> str:
     return f"/api/doctors/{doctor.pk}/patients/"
 
 
-def test_alice_sees_her_patients_of_a_doctor_and_bob_his(
+def test_each_caller_sees_only_own_patients_of_a_doctor(
     as_alice: LoggedInClient, as_bob: LoggedInClient, alice: User, bob: User, doctor: Doctor
 ) -> None:
     first, second, other = make_patient(alice), make_patient(alice, name="Second"), make_patient(bob)
@@ -42,7 +42,9 @@ def test_alice_sees_her_patients_of_a_doctor_and_bob_his(
     assert [row["mapping"] for row in as_bob.get(path(doctor)).json()] == [mappings[2].pk]
 
 
-def test_what_was_deleted_or_has_ended_is_not_shown(as_alice: LoggedInClient, alice: User, doctor: Doctor) -> None:
+def test_deleted_patients_and_ended_assignments_are_not_listed(
+    as_alice: LoggedInClient, alice: User, doctor: Doctor
+) -> None:
     deleted, ended = make_mapping(make_patient(alice), doctor), make_mapping(make_patient(alice), doctor)
     as_alice.delete(f"/api/patients/{deleted.patient_id}/")
     as_alice.delete(f"/api/mappings/{ended.pk}/")
@@ -50,19 +52,19 @@ def test_what_was_deleted_or_has_ended_is_not_shown(as_alice: LoggedInClient, al
     assert [row["mapping"] for row in as_alice.get(f"{path(doctor)}?active=false").json()] == [ended.pk]
 
 
-def test_an_unknown_and_a_deleted_doctor_are_not_there(as_alice: LoggedInClient, doctor: Doctor) -> None:
+def test_an_unknown_and_a_deleted_doctor_are_404(as_alice: LoggedInClient, doctor: Doctor) -> None:
     Doctor.objects.end()
     answers = [as_alice.get(f"/api/doctors/{number}/patients/") for number in (doctor.pk, 2**40)]
     assert [answer.status_code for answer in answers] == [404, 404]
     assert {**answers[0].json(), "request_id": ""} == {**answers[1].json(), "request_id": ""}
 
 
-def test_the_public_directory_ends_here(anonymous: APIClient, doctor: Doctor) -> None:
+def test_an_anonymous_caller_is_refused(anonymous: APIClient, doctor: Doctor) -> None:
     assert anonymous.get(f"/api/doctors/{doctor.pk}/").status_code == 200
     assert anonymous.get(path(doctor)).status_code == 401
 
 
-def test_the_patients_who_were_read_are_recorded(as_alice: LoggedInClient, alice: User, doctor: Doctor) -> None:
+def test_the_listed_patients_are_recorded_as_read(as_alice: LoggedInClient, alice: User, doctor: Doctor) -> None:
     patients = [make_patient(alice) for _ in range(3)]
     for patient in patients:
         make_mapping(patient, doctor)
@@ -72,7 +74,7 @@ def test_the_patients_who_were_read_are_recorded(as_alice: LoggedInClient, alice
     assert access.patient_ids == [patients[1].pk, patients[2].pk]
 
 
-def test_whom_a_doctor_treated_then_is_shown_as_they_were(
+def test_as_of_a_time_the_patients_are_listed_as_they_were(
     as_alice: LoggedInClient, alice: User, doctor: Doctor
 ) -> None:
     patient = make_patient(alice, birth_date=datetime.date(1990, 7, 1))
@@ -94,7 +96,7 @@ COSTS = {
 
 @pytest.mark.parametrize("rows", [10, 100])
 @pytest.mark.parametrize("query", COSTS)
-def test_the_list_costs_the_same_queries_however_long(
+def test_the_query_count_of_the_list_does_not_grow_with_its_rows(
     as_alice: LoggedInClient, alice: User, doctor: Doctor, query: str, rows: int
 ) -> None:
     for _ in range(rows):
@@ -108,14 +110,18 @@ def test_the_list_costs_the_same_queries_however_long(
     assert len(statements) == len(COSTS[query]), statements
 
 
-def test_a_patient_comes_once_for_each_past_assignment(as_alice: LoggedInClient, alice: User, doctor: Doctor) -> None:
+def test_a_patient_is_listed_once_for_each_past_assignment(
+    as_alice: LoggedInClient, alice: User, doctor: Doctor
+) -> None:
     patient = make_patient(alice)
     past = [make_past_mapping(patient, doctor).pk for _ in range(2)]
     rows = as_alice.get(f"{path(doctor)}?active=false").json()
     assert [(row["id"], row["mapping"]) for row in rows] == [(patient.pk, past[1]), (patient.pk, past[0])]
 
 
-def test_the_patient_is_exactly_what_patients_answers(as_alice: LoggedInClient, alice: User, doctor: Doctor) -> None:
+def test_each_patient_equals_the_answer_of_the_patients_api(
+    as_alice: LoggedInClient, alice: User, doctor: Doctor
+) -> None:
     patient = make_patient(alice, birth_year=1990)
     mapping = make_mapping(Patient.objects.get(pk=patient.pk), doctor)
     (row,) = as_alice.get(path(doctor)).json()

@@ -29,7 +29,7 @@ def change(patient: Patient) -> str:
 
 
 @pytest.mark.parametrize("rows", [10, 60])
-def test_the_list_takes_the_same_queries_however_long_it_is(admin: AdminClient, alice: User, rows: int):
+def test_the_query_count_of_the_list_does_not_grow_with_its_rows(admin: AdminClient, alice: User, rows: int):
     for _ in range(rows):
         make_patient(alice)
     with named_queries() as queries:
@@ -39,7 +39,9 @@ def test_the_list_takes_the_same_queries_however_long_it_is(admin: AdminClient, 
 
 
 @pytest.mark.parametrize("rows", [10, 60])
-def test_the_form_takes_the_same_queries_however_many_there_are(admin: AdminClient, alice: User, bob: User, rows: int):
+def test_the_query_count_of_the_form_does_not_grow_with_the_table(
+    admin: AdminClient, alice: User, bob: User, rows: int
+):
     for _ in range(rows):
         make_mapping(make_patient(bob), make_doctor(bob))
     patient = make_patient(alice)
@@ -48,7 +50,9 @@ def test_the_form_takes_the_same_queries_however_many_there_are(admin: AdminClie
     assert queries == [*LOGGED_IN, "select patients_patient"]
 
 
-def test_who_adds_a_patient_owns_it(admin: AdminClient, staff: User, as_staff: LoggedInClient, alice: User):
+def test_the_member_of_staff_who_adds_a_patient_owns_it(
+    admin: AdminClient, staff: User, as_staff: LoggedInClient, alice: User
+):
     answer = admin.submit(ADD, name="Ada", gender="F", created_by=str(alice.pk))
     assert answer.status_code == 302
     patient = Patient.objects.get()
@@ -56,7 +60,7 @@ def test_who_adds_a_patient_owns_it(admin: AdminClient, staff: User, as_staff: L
     assert [row["name"] for row in as_staff.get("/api/patients/").json()] == ["Ada"]
 
 
-def test_a_change_keeps_the_owner_and_counts_the_version_up(admin: AdminClient, alice: User, as_alice: LoggedInClient):
+def test_a_change_keeps_the_owner_and_increments_the_version(admin: AdminClient, alice: User, as_alice: LoggedInClient):
     patient = make_patient(alice)
     answer = admin.submit(change(patient), phone="+91 80 1234", created_by="1", version="9")
     assert answer.status_code == 302
@@ -66,13 +70,13 @@ def test_a_change_keeps_the_owner_and_counts_the_version_up(admin: AdminClient, 
     assert as_alice.get(f"/api/patients/{patient.pk}/").json()["phone"] == "+91 80 1234"
 
 
-def test_the_owner_is_shown_and_no_field(admin: AdminClient, alice: User):
+def test_the_owner_is_displayed_and_not_editable(admin: AdminClient, alice: User):
     page = admin.page(change(make_patient(alice)))
     assert f'<a href="/admin/accounts/user/{alice.pk}/change/">alice</a>' in page
     assert 'name="created_by"' not in page
 
 
-def test_a_form_sent_back_as_it_came_changes_nothing(admin: AdminClient, alice: User):
+def test_submitting_an_unchanged_form_changes_nothing(admin: AdminClient, alice: User):
     patient = make_patient(alice, birth_date=datetime.date(1990, 5, 1), address="Bengaluru")
     before = Patient.objects.values().get()
     with named_queries() as queries:
@@ -81,7 +85,9 @@ def test_a_form_sent_back_as_it_came_changes_nothing(admin: AdminClient, alice: 
     assert "update patients_patient" not in queries
 
 
-def test_what_the_api_changed_while_the_form_was_open_stays(admin: AdminClient, alice: User, as_alice: LoggedInClient):
+def test_a_form_does_not_overwrite_what_the_api_changed_since_it_was_rendered(
+    admin: AdminClient, alice: User, as_alice: LoggedInClient
+):
     patient = make_patient(alice, phone="111", address="Bengaluru")
     form = admin.form(change(patient))
     as_alice.patch(f"/api/patients/{patient.pk}/", {"phone": "222", "birth_date": "1990-05-01"})
@@ -117,7 +123,7 @@ def test_the_year_of_birth_follows_the_date(admin: AdminClient, alice: User):
         ({"address": "a\0b"}, {"address": ["Null characters are not allowed."]}),
     ],
 )
-def test_bad_input_is_said_on_the_form(admin: AdminClient, changes: dict[str, str], errors: dict[str, Any]):
+def test_invalid_input_is_reported_on_the_form(admin: AdminClient, changes: dict[str, str], errors: dict[str, Any]):
     said = errors_of(admin.submit(ADD, admin.form(ADD), **{"name": "Ada", "gender": "F", **changes}))
     assert said.keys() == errors.keys()
     assert all(messages is None or said[field] == messages for field, messages in errors.items())
@@ -130,7 +136,7 @@ def test_a_birth_day_in_the_future_is_refused(admin: AdminClient):
     assert said == {"birth_date": ["Enter a day of the last 150 years."]}
 
 
-def test_deleting_hides(admin: AdminClient, alice: User, as_alice: LoggedInClient):
+def test_deleting_a_patient_hides_it(admin: AdminClient, alice: User, as_alice: LoggedInClient):
     patient = make_patient(alice)
     mapping = make_mapping(patient, make_doctor(alice))
     page = admin.page(f"{LIST}{patient.pk}/delete/")
@@ -143,7 +149,7 @@ def test_deleting_hides(admin: AdminClient, alice: User, as_alice: LoggedInClien
     assert as_alice.get(f"/api/patients/{patient.pk}/").status_code == 404
 
 
-def test_deleting_many_hides_them(admin: AdminClient, alice: User):
+def test_deleting_several_patients_hides_them(admin: AdminClient, alice: User):
     gone, kept = [make_patient(alice, name=name) for name in ("Ann", "Ben")], make_patient(alice)
     make_mapping(gone[0], make_doctor(alice))
     confirmation = admin.act(LIST, "delete_selected", gone).content.decode()
@@ -157,7 +163,7 @@ def test_deleting_many_hides_them(admin: AdminClient, alice: User):
     assert LogEntry.objects.count() == 2
 
 
-def test_the_filter_shows_deleted_ones(admin: AdminClient, alice: User):
+def test_the_state_filter_lists_deleted_patients(admin: AdminClient, alice: User):
     make_patient(alice, name="Ann")
     make_patient(alice, name="Ben", deleted_at=timezone.now())
     shown = {
@@ -167,7 +173,7 @@ def test_the_filter_shows_deleted_ones(admin: AdminClient, alice: User):
     assert shown == {"": ["Ann"], "?state=hidden": ["Ben"], "?state=all": ["Ann", "Ben"]}
 
 
-def test_a_deleted_patient_can_be_looked_at_and_not_changed(admin: AdminClient, alice: User):
+def test_a_deleted_patient_can_be_viewed_and_not_changed(admin: AdminClient, alice: User):
     patient = make_patient(alice, deleted_at=timezone.now())
     page = admin.page(change(patient))
     assert 'name="phone"' not in page
@@ -188,7 +194,7 @@ def test_a_patient_is_found_by(admin: AdminClient, alice: User, bob: User, term:
     assert "Other" not in page.replace("Others", "")
 
 
-def test_who_may_only_view_can_neither_add_change_nor_delete(make_user: Any, alice: User):
+def test_the_view_permission_alone_allows_no_add_change_or_delete(make_user: Any, alice: User):
     viewer = AdminClient(allow(make_user("viewer", is_staff=True), "view_patient"))
     patient = make_patient(alice)
     assert "John Smith" in viewer.page(LIST)

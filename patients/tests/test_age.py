@@ -24,7 +24,7 @@ def today_is(monkeypatch: pytest.MonkeyPatch) -> Travel:
     return travel
 
 
-def test_34_now_is_35_next_year(as_alice: LoggedInClient, today_is: Travel) -> None:
+def test_a_stated_age_grows_by_one_a_year(as_alice: LoggedInClient, today_is: Travel) -> None:
     today_is("2026-11-22")
     patient = as_alice.post("/api/patients/", {"name": "John", "age": 34}).json()
     assert (patient["age"], patient["birth_year"], patient["birth_date"]) == (34, 1992, None)
@@ -32,7 +32,7 @@ def test_34_now_is_35_next_year(as_alice: LoggedInClient, today_is: Travel) -> N
     assert as_alice.get(f"/api/patients/{patient['id']}/").json()["age"] == 35
 
 
-def test_with_a_birth_date_the_birthday_counts(as_alice: LoggedInClient, today_is: Travel) -> None:
+def test_a_birth_date_gives_the_exact_age(as_alice: LoggedInClient, today_is: Travel) -> None:
     today_is("2026-02-27")
     patient = as_alice.post("/api/patients/", {"name": "Leap", "birth_date": "1992-02-29"}).json()
     assert (patient["age"], patient["birth_year"]) == (33, 1992)
@@ -54,7 +54,7 @@ def test_with_a_birth_date_the_birthday_counts(as_alice: LoggedInClient, today_i
         ({"age": None, "birth_date": None, "birth_year": None}, None),
     ],
 )
-def test_what_agrees_may_be_given_together(
+def test_an_age_a_year_and_a_date_that_agree_are_accepted(
     as_alice: LoggedInClient, today_is: Travel, body: dict[str, Any], age: int | None
 ) -> None:
     today_is("2026-11-22")
@@ -73,7 +73,7 @@ def test_what_agrees_may_be_given_together(
         ({"birth_year": None, "birth_date": "1992-12-01"}, "/birth_year"),
     ],
 )
-def test_a_contradiction_is_refused(
+def test_an_age_a_year_and_a_date_that_contradict_each_other_are_refused(
     as_alice: LoggedInClient, today_is: Travel, body: dict[str, Any], pointer: str
 ) -> None:
     today_is("2026-11-22")
@@ -100,7 +100,7 @@ def test_a_contradiction_is_refused(
         ({"birth_date": "1992-03-01"}, {"birth_date": "1993-03-01"}, 200, ("1993-03-01", 1993)),
     ],
 )
-def test_a_change_never_loses_a_known_date_by_an_age(
+def test_a_patch_of_the_age_or_the_year_keeps_a_known_birth_date(
     as_alice: LoggedInClient,
     today_is: Travel,
     kept: dict[str, Any],

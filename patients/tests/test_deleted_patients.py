@@ -29,7 +29,7 @@ def deleted(alice: User) -> Patient:
     return patient
 
 
-def test_a_patient_comes_back_as_it_was(as_alice: LoggedInClient) -> None:
+def test_restore_brings_back_a_patient_unchanged(as_alice: LoggedInClient) -> None:
     created = as_alice.post("/api/patients/", {"name": "X", "age": 34, "phone": "1"}).json()
     path = f"/api/patients/{created['id']}/"
     assert as_alice.delete(path).status_code == 204
@@ -42,7 +42,7 @@ def test_a_patient_comes_back_as_it_was(as_alice: LoggedInClient) -> None:
     assert as_alice.get("/api/patients/").json() == [restored.json()]
 
 
-def test_the_assignments_come_back_with_the_patient(as_alice: LoggedInClient, alice: User) -> None:
+def test_restore_brings_back_the_assignments_of_the_patient(as_alice: LoggedInClient, alice: User) -> None:
     patient = make_patient(alice)
     mapping, ended = make_mapping(patient, make_doctor(alice)), make_mapping(patient, make_doctor(alice))
     as_alice.delete(f"/api/mappings/{ended.pk}/")
@@ -55,7 +55,7 @@ def test_the_assignments_come_back_with_the_patient(as_alice: LoggedInClient, al
     assert as_alice.get("/api/mappings/").json() == mappings
 
 
-def test_restoring_what_is_not_deleted_changes_nothing(as_alice: LoggedInClient, alice: User) -> None:
+def test_restoring_an_active_patient_changes_nothing(as_alice: LoggedInClient, alice: User) -> None:
     path = f"/api/patients/{make_patient(alice).pk}/"
     before = as_alice.get(path)
     for _ in range(2):
@@ -63,7 +63,7 @@ def test_restoring_what_is_not_deleted_changes_nothing(as_alice: LoggedInClient,
         assert (answer.status_code, answer.json(), answer["ETag"]) == (200, before.json(), before["ETag"])
 
 
-def test_deleted_patients_have_a_list_of_their_own(as_alice: LoggedInClient, deleted: Patient) -> None:
+def test_deleted_true_lists_deleted_patients_only(as_alice: LoggedInClient, deleted: Patient) -> None:
     def names(query: str) -> list[str]:
         return [row["name"] for row in as_alice.get(f"/api/patients/{query}").json()]
 
@@ -77,7 +77,7 @@ def test_deleted_patients_have_a_list_of_their_own(as_alice: LoggedInClient, del
     assert datetime.timedelta(0) <= since < datetime.timedelta(seconds=1)
 
 
-def test_deleted_patients_are_paged_and_counted_like_every_list(as_alice: LoggedInClient, alice: User) -> None:
+def test_the_list_of_deleted_patients_is_paged_and_counted(as_alice: LoggedInClient, alice: User) -> None:
     patients = [make_patient(alice) for _ in range(5)]
     Patient.objects.filter(pk__in=[patient.pk for patient in patients[1:]]).end()
     first = as_alice.get("/api/patients/?deleted=true&limit=3&count=true")
@@ -88,7 +88,7 @@ def test_deleted_patients_are_paged_and_counted_like_every_list(as_alice: Logged
 
 
 @pytest.mark.parametrize("value", ["", "1", "True", "yes", "true%00", "null"])
-def test_deleted_is_true_or_false(as_alice: LoggedInClient, value: str) -> None:
+def test_deleted_takes_true_or_false_only(as_alice: LoggedInClient, value: str) -> None:
     answer = as_alice.get(f"/api/patients/?deleted={value}")
     assert answer.status_code == 400
     assert answer.json() == {
@@ -101,7 +101,7 @@ def test_deleted_is_true_or_false(as_alice: LoggedInClient, value: str) -> None:
     }
 
 
-def test_a_deleted_patient_stays_hidden_everywhere_else(as_alice: LoggedInClient, deleted: Patient) -> None:
+def test_a_deleted_patient_is_404_on_every_other_route(as_alice: LoggedInClient, deleted: Patient) -> None:
     path = f"/api/patients/{deleted.pk}/"
     for method in ("get", "put", "patch", "delete"):
         body = {"name": "X"} if method != "get" else None
@@ -123,7 +123,7 @@ def test_an_anonymous_caller_neither_lists_nor_restores(anonymous: APIClient, de
     assert anonymous.post(f"/api/patients/{deleted.pk}/restore/").status_code == 401
 
 
-def test_a_restore_can_be_held_to_a_state(as_alice: LoggedInClient, alice: User) -> None:
+def test_restore_honours_if_match(as_alice: LoggedInClient, alice: User) -> None:
     patient = make_patient(alice)
     path = f"/api/patients/{patient.pk}/"
     tag = as_alice.get(path)["ETag"]
@@ -135,7 +135,7 @@ def test_a_restore_can_be_held_to_a_state(as_alice: LoggedInClient, alice: User)
     assert as_alice.post(f"{path}restore/", headers={"If-Match": restored["ETag"]}).status_code == 200
 
 
-def test_a_restore_costs_these_queries(as_alice: LoggedInClient, deleted: Patient) -> None:
+def test_a_restore_takes_these_queries(as_alice: LoggedInClient, deleted: Patient) -> None:
     named = [
         "session and user of the token",
         "the patient, locked",
@@ -149,7 +149,7 @@ def test_a_restore_costs_these_queries(as_alice: LoggedInClient, deleted: Patien
     assert len(statements) == len(named), statements
 
 
-def test_the_deleted_ones_come_from_an_index_of_their_own(alice: User, bob: User) -> None:
+def test_the_list_of_deleted_records_uses_its_own_index(alice: User, bob: User) -> None:
     Patient.objects.bulk_create(Patient(created_by=alice, name="kept") for _ in range(2000))
     Patient.objects.bulk_create(Patient(created_by=bob, name="other") for _ in range(2000))
     Patient.objects.filter(created_by=bob).end()
@@ -160,7 +160,7 @@ def test_the_deleted_ones_come_from_an_index_of_their_own(alice: User, bob: User
     assert "Sort" not in plan
 
 
-def test_deleting_changing_and_restoring_at_once_never_fails(live: LiveServer) -> None:
+def test_concurrent_deletes_changes_and_restores_never_fail(live: LiveServer) -> None:
     token = live.register()[1]["access"]
     path = f"/api/patients/{live.call('POST', '/api/patients/', {'name': 'First'}, token).json['id']}/"
     numbers, version = itertools.count(), 1
@@ -180,7 +180,7 @@ def test_deleting_changing_and_restoring_at_once_never_fails(live: LiveServer) -
         assert (kept["version"], kept["name"]) == (version, "First")
 
 
-def test_many_restores_at_once_are_one_change(live: LiveServer) -> None:
+def test_concurrent_restores_make_one_change(live: LiveServer) -> None:
     token = live.register()[1]["access"]
     path = f"/api/patients/{live.call('POST', '/api/patients/', {'name': 'First'}, token).json['id']}/"
     for number in range(5):

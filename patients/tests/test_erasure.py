@@ -73,7 +73,7 @@ def canary(alice: User, staff: User) -> Patient:
     return patient
 
 
-def test_nothing_in_the_database_tells_of_the_person_any_more(
+def test_an_erasure_leaves_no_trace_of_the_person_in_the_database(
     canary: Patient, alice: User, staff: User, as_alice: LoggedInClient
 ) -> None:
     kept = make_mapping(make_patient(alice, name="Kept"), make_doctor(alice))
@@ -90,7 +90,7 @@ def test_nothing_in_the_database_tells_of_the_person_any_more(
     assert LogEntry.objects.get().object_repr == "Kept"
 
 
-def test_what_was_erased_is_printed_by_table(canary: Patient) -> None:
+def test_the_number_of_erased_rows_is_printed_by_table(canary: Patient) -> None:
     printed = erase(canary.pk)
     receipt = ErasureReceipt.objects.get()
     counted = [f"  {table} {count}" for table, count in sorted(receipt.counts.items())]
@@ -98,7 +98,7 @@ def test_what_was_erased_is_printed_by_table(canary: Patient) -> None:
     assert receipt.counts.items() >= {"patients_patient": 1, "mappings_mapping": 2, "django_admin_log": 2}.items()
 
 
-def test_the_receipt_says_when_who_and_why_and_nothing_else(canary: Patient, staff: User) -> None:
+def test_the_receipt_holds_only_when_by_whom_and_why(canary: Patient, staff: User) -> None:
     erase(canary.pk, "--by", "STAFF@example.org")
     receipt = ErasureReceipt.objects.get()
     assert (receipt.patient_id, receipt.username, receipt.reason) == (canary.pk, "staff", "Request 17")
@@ -114,7 +114,7 @@ def test_a_deleted_patient_can_be_erased(canary: Patient, as_alice: LoggedInClie
     assert tables_that_say(CANARY) == set()
 
 
-def test_what_was_merged_into_the_patient_is_erased_with_it(
+def test_an_erasure_covers_the_records_merged_into_the_patient(
     canary: Patient, alice: User, as_alice: LoggedInClient
 ) -> None:
     middle, survivor = make_patient(alice, name=CANARY), make_patient(alice, name="Last")
@@ -134,7 +134,7 @@ def test_what_was_merged_into_the_patient_is_erased_with_it(
     assert receipt.counts.items() >= {"patients_patient": 3, "patients_patientmerge": 2, "mappings_mapping": 2}.items()
 
 
-def test_what_a_patient_lent_to_another_while_they_were_merged_is_erased_too(
+def test_an_erasure_covers_values_that_an_undone_merge_copied_to_another_patient(
     canary: Patient, alice: User, as_alice: LoggedInClient
 ) -> None:
     other, another = (make_patient(alice, name=name) for name in ("Other", "Another"))
@@ -177,13 +177,13 @@ def test_a_dry_run_counts_and_erases_nothing(canary: Patient) -> None:
     ],
 )
 @pytest.mark.usefixtures("alice")
-def test_a_bad_call_says_why_and_erases_nothing(options: list[str], message: str) -> None:
+def test_invalid_arguments_are_refused_and_erase_nothing(options: list[str], message: str) -> None:
     with pytest.raises(CommandError, match=f"^{message.replace('(', '.').replace(')', '.')}$"):
         call_command("erase_patient", "4242", "--yes", *options)
     assert not ErasureReceipt.objects.exists()
 
 
-def test_staff_look_at_receipts_in_the_admin_and_change_none(canary: Patient, staff: User) -> None:
+def test_the_admin_lists_receipts_and_changes_none(canary: Patient, staff: User) -> None:
     erase(canary.pk)
     receipt, client = ErasureReceipt.objects.get(), AdminClient(staff)
     assert "Request 17" in client.page("/admin/patients/erasurereceipt/")
@@ -201,7 +201,7 @@ def run(live: LiveServer, *arguments: str, answer: str = "") -> "subprocess.Comp
     )
 
 
-def test_it_asks_before_it_erases(live: LiveServer) -> None:
+def test_the_command_asks_for_confirmation(live: LiveServer) -> None:
     token = live.register()[1]["access"]
     number = live.call("POST", "/api/patients/", {"name": "X"}, token).json["id"]
     path = f"/api/patients/{number}/"
@@ -226,7 +226,7 @@ def changed_until_gone(live: LiveServer, path: str, token: str) -> Answer:
     return answer
 
 
-def test_erasing_while_the_record_is_in_use_leaves_nothing_behind(live: LiveServer) -> None:
+def test_an_erasure_that_races_with_requests_leaves_nothing_behind(live: LiveServer) -> None:
     token = live.register()[1]["access"]
     for _ in range(3):
         number = live.call("POST", "/api/patients/", {"name": "X"}, token).json["id"]

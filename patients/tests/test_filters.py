@@ -54,11 +54,11 @@ def people(alice: User, bob: User) -> None:
         ("deleted=true&gender=F", []),
     ],
 )
-def test_a_filter_narrows_alices_own_list(as_alice: LoggedInClient, query: str, found: list[str]) -> None:
+def test_a_filter_narrows_the_callers_own_list(as_alice: LoggedInClient, query: str, found: list[str]) -> None:
     assert names(as_alice, query) == found
 
 
-def test_the_ages_are_those_that_are_answered(as_alice: LoggedInClient, alice: User) -> None:
+def test_the_age_filters_agree_with_the_age_field(as_alice: LoggedInClient, alice: User) -> None:
     today = timezone.localdate()
     for days in range(-3, 4):
         born = (today + datetime.timedelta(days=days)).replace(year=today.year - 30)
@@ -72,7 +72,7 @@ def test_the_ages_are_those_that_are_answered(as_alice: LoggedInClient, alice: U
         assert names(as_alice, f"age_max={age}") == sorted(n for n, a in ages.items() if a is not None and a <= age)
 
 
-def test_a_doctors_patients_are_those_treated_now(as_alice: LoggedInClient, alice: User) -> None:
+def test_the_doctor_filter_finds_patients_with_an_active_assignment(as_alice: LoggedInClient, alice: User) -> None:
     doctor, other = make_doctor(alice), make_doctor(alice)
     past = make_mapping(make_patient(alice, name="past"), doctor)
     Mapping.objects.filter(pk=past.pk).end()
@@ -105,7 +105,7 @@ def test_a_doctors_patients_are_those_treated_now(as_alice: LoggedInClient, alic
         (f"doctor={2**70}", "/doctor", "does_not_exist"),
     ],
 )
-def test_a_value_that_cannot_be_is_named_and_not_repeated(
+def test_an_invalid_filter_value_is_refused_and_not_echoed(
     as_alice: LoggedInClient, alice: User, query: str, pointer: str, code: str
 ) -> None:
     make_patient(alice)
@@ -117,7 +117,7 @@ def test_a_value_that_cannot_be_is_named_and_not_repeated(
     assert len(value) < 3 or value not in error["detail"]
 
 
-def test_a_doctor_who_is_gone_reads_like_one_that_never_was(as_alice: LoggedInClient, alice: User) -> None:
+def test_a_deleted_doctor_in_a_filter_reads_like_a_missing_one(as_alice: LoggedInClient, alice: User) -> None:
     gone = make_doctor(alice)
     Doctor.objects.filter(pk=gone.pk).end()
 
@@ -129,7 +129,7 @@ def test_a_doctor_who_is_gone_reads_like_one_that_never_was(as_alice: LoggedInCl
     assert body(gone.pk) == body(2**40)
 
 
-def test_filters_read_the_past_as_it_was(as_alice: LoggedInClient, alice: User) -> None:
+def test_filters_apply_to_a_list_as_of_a_time(as_alice: LoggedInClient, alice: User) -> None:
     patient = make_patient(alice, gender="F")
     then = timezone.now().isoformat()
     Patient.objects.filter(pk=patient.pk).update(gender="M")

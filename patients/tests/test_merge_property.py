@@ -67,7 +67,7 @@ def everything(client: LoggedInClient) -> list[Any]:
 
 
 @pytest.mark.django_db
-def test_unmerging_leaves_everything_as_it_was(as_alice: LoggedInClient, alice: User) -> None:
+def test_unmerging_restores_the_state_before_the_merge(as_alice: LoggedInClient, alice: User) -> None:
     doctors = [make_doctor(alice) for _ in range(4)]
 
     @SEVERAL

@@ -27,7 +27,7 @@ def call(live: LiveServer, token: str, verb: str, survivor: int, duplicate: int)
     return live.call("POST", f"/api/patients/{survivor}/{verb}/", {"duplicate": duplicate}, token)
 
 
-def test_of_two_opposite_merges_at_once_one_wins(live: LiveServer, token: str) -> None:
+def test_of_two_opposite_concurrent_merges_one_succeeds(live: LiveServer, token: str) -> None:
     for _ in range(TURNS):
         one, other = (made(live, token, "/api/patients/", name=name) for name in ("One", "Other"))
         answers = call_concurrently(
@@ -42,7 +42,7 @@ def test_of_two_opposite_merges_at_once_one_wins(live: LiveServer, token: str) -
         assert [row["id"] for row in left] == [won]
 
 
-def test_merging_in_a_circle_at_once_leaves_one_that_answers(live: LiveServer, token: str) -> None:
+def test_concurrent_merges_in_a_circle_leave_one_active_patient(live: LiveServer, token: str) -> None:
     for _ in range(TURNS):
         ring = [made(live, token, "/api/patients/", name=f"Number {number}") for number in range(4)]
         answers = call_concurrently(
@@ -56,7 +56,7 @@ def test_merging_in_a_circle_at_once_leaves_one_that_answers(live: LiveServer, t
         assert all((answer.status, answer.headers["Link"] in links) == (410, True) for answer in gone)
 
 
-def test_what_is_assigned_and_changed_during_a_merge_ends_up_in_one_place(live: LiveServer, token: str) -> None:
+def test_assignments_and_changes_that_race_with_a_merge_end_at_the_survivor(live: LiveServer, token: str) -> None:
     doctors = [made(live, token, "/api/doctors/", name=f"Dr. {number}") for number in range(4)]
     for _ in range(TURNS):
         survivor, duplicate = (made(live, token, "/api/patients/", name=name) for name in ("One", "Other"))
@@ -85,7 +85,7 @@ def test_what_is_assigned_and_changed_during_a_merge_ends_up_in_one_place(live: 
         assert sum(row["is_primary"] for row in theirs) <= 1
 
 
-def test_an_assignment_that_ends_during_a_merge_has_ended(live: LiveServer, token: str) -> None:
+def test_an_assignment_ended_during_a_merge_stays_ended(live: LiveServer, token: str) -> None:
     doctors = [made(live, token, "/api/doctors/", name=f"Dr. {number}") for number in range(7)]
     for _ in range(TURNS):
         survivor, duplicate = (made(live, token, "/api/patients/", name=name) for name in ("One", "Other"))
@@ -102,7 +102,7 @@ def test_an_assignment_that_ends_during_a_merge_has_ended(live: LiveServer, toke
         ]
 
 
-def test_a_merge_and_what_hides_or_changes_the_duplicate_never_fail(live: LiveServer, token: str) -> None:
+def test_a_merge_that_races_with_a_delete_or_a_change_never_fails(live: LiveServer, token: str) -> None:
     for _ in range(TURNS):
         survivor, duplicate = (made(live, token, "/api/patients/", name=name) for name in ("One", "Other"))
         path = f"/api/patients/{duplicate}/"
@@ -119,7 +119,7 @@ def test_a_merge_and_what_hides_or_changes_the_duplicate_never_fail(live: LiveSe
         assert there == 410 if merged.status == 200 else there in {200, 404}
 
 
-def test_of_many_ways_to_take_a_duplicate_out_one_wins(live: LiveServer, token: str) -> None:
+def test_of_concurrent_unmerges_one_succeeds(live: LiveServer, token: str) -> None:
     survivor, duplicate = (made(live, token, "/api/patients/", name=name) for name in ("One", "Other"))
     doctor = made(live, token, "/api/doctors/", name="Dr. Meera Rao")
     mapping = made(live, token, "/api/mappings/", patient=duplicate, doctor=doctor)

@@ -24,7 +24,7 @@ def entered(user_id: int | None) -> Iterator[None]:
         transaction.set_rollback(True)
 
 
-def test_a_forgotten_scope_merges_nothing(
+def test_row_level_security_stops_a_merge_without_a_scope(
     as_alice: LoggedInClient,
     as_bob: LoggedInClient,
     bob: User,
@@ -40,7 +40,7 @@ def test_a_forgotten_scope_merges_nothing(
     assert as_bob.get(f"/api/patients/{duplicate.pk}/").status_code == 404
 
 
-def test_a_merge_is_seen_by_its_owner_alone(
+def test_row_level_security_shows_a_merge_to_its_owner_only(
     as_alice: LoggedInClient, alice: User, bob: User, survivor: Patient, duplicate: Patient
 ) -> None:
     merge(as_alice, survivor, duplicate)
@@ -56,9 +56,7 @@ def test_a_merge_is_seen_by_its_owner_alone(
     " updated_at) SELECT %(bob)s, %(alices)s, %(bobs)s, '{}', '{}', 1, now(), now()",
     "DELETE FROM patients_patientmerge",
 ])  # fmt: skip
-def test_a_caller_notes_no_merge_of_anothers_patient_and_removes_none(
-    bob: User, survivor: Patient, statement: str
-) -> None:
+def test_a_caller_can_neither_insert_nor_delete_merges_of_others(bob: User, survivor: Patient, statement: str) -> None:
     ids = {"bob": bob.pk, "bobs": make_patient(bob).pk, "alices": survivor.pk}
     refused = pytest.raises(DatabaseError, match="permission denied|row-level security")
     with entered(bob.pk), refused, transaction.atomic(), connection.cursor() as cursor:

@@ -65,7 +65,7 @@ def test_a_field_that_was_added_to_the_model_is_filled_and_emptied_again(
     assert unmerged.added == empty
 
 
-def test_what_the_survivor_says_in_such_a_field_stays(alice: User, add_field: AddField):
+def test_a_merge_keeps_the_survivors_own_value(alice: User, add_field: AddField):
     add_field(models.CharField(max_length=3, blank=True))
     survivor, duplicate = make_patient(alice, added="O-"), make_patient(alice, added="AB+")
     merged: Any = merges.merge(survivor, duplicate)

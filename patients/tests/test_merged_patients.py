@@ -47,7 +47,7 @@ def call(client: LoggedInClient, method: str, path: str, number: int) -> Any:
 
 
 @pytest.mark.parametrize(("method", "path"), CALLS)
-def test_the_old_id_is_gone_and_names_the_last_survivor(
+def test_a_merged_patients_id_is_410_with_a_link_to_the_last_survivor(
     as_alice: LoggedInClient, chain: list[Patient], method: str, path: str
 ) -> None:
     *merged, survivor = chain
@@ -66,7 +66,7 @@ def test_the_old_id_is_gone_and_names_the_last_survivor(
 
 
 @pytest.mark.parametrize(("method", "path"), [*CALLS, ("get", "/api/patients/{}/history/")])
-def test_to_bob_it_is_what_was_never_there(
+def test_a_merged_patient_of_another_user_is_404(
     as_bob: LoggedInClient, chain: list[Patient], method: str, path: str
 ) -> None:
     answers = [call(as_bob, method, path, number) for number in (chain[0].pk, chain[2].pk, 2**40, 2**70)]
@@ -79,7 +79,7 @@ def test_to_bob_it_is_what_was_never_there(
     assert len(seen) == 1
 
 
-def test_only_what_takes_a_patients_id_is_gone(as_alice: LoggedInClient, chain: list[Patient], alice: User) -> None:
+def test_only_routes_with_a_patients_id_answer_410(as_alice: LoggedInClient, chain: list[Patient], alice: User) -> None:
     number = chain[0].pk
     for method in ("patch", "delete"):
         assert getattr(as_alice, method)(f"/api/mappings/{number}/", {}).status_code == 404
@@ -89,7 +89,7 @@ def test_only_what_takes_a_patients_id_is_gone(as_alice: LoggedInClient, chain: 
     assert [error["code"] for error in answer.json()["errors"]] == ["does_not_exist"]
 
 
-def test_what_was_merged_is_not_among_the_deleted(as_alice: LoggedInClient, chain: list[Patient]) -> None:
+def test_a_merged_patient_is_not_listed_as_deleted(as_alice: LoggedInClient, chain: list[Patient]) -> None:
     as_alice.delete(f"/api/patients/{chain[2].pk}/")
     assert [row["id"] for row in as_alice.get("/api/patients/?deleted=true").json()] == [chain[2].pk]
     assert as_alice.get(f"/api/patients/{chain[0].pk}/").status_code == 410
@@ -97,7 +97,7 @@ def test_what_was_merged_is_not_among_the_deleted(as_alice: LoggedInClient, chai
     assert as_alice.post(f"/api/patients/{chain[2].pk}/restore/").status_code == 200
 
 
-def test_a_chain_comes_apart_link_by_link(as_alice: LoggedInClient, chain: list[Patient]) -> None:
+def test_a_chain_of_merges_is_undone_one_by_one(as_alice: LoggedInClient, chain: list[Patient]) -> None:
     first, second, third = chain
 
     def unmerge(survivor: Patient, duplicate: Patient) -> int:
@@ -108,7 +108,7 @@ def test_a_chain_comes_apart_link_by_link(as_alice: LoggedInClient, chain: list[
     assert [row["name"] for row in as_alice.get("/api/patients/").json()] == ["Third", "Second", "First"]
 
 
-def test_a_chain_takes_its_assignments_along_and_gives_them_back(as_alice: LoggedInClient, alice: User) -> None:
+def test_assignments_follow_a_chain_of_merges_and_its_undoing(as_alice: LoggedInClient, alice: User) -> None:
     doctor, patients = make_doctor(alice), [make_patient(alice) for _ in range(3)]
     mappings = [make_mapping(patient, doctor, is_primary=True) for patient in patients]
     pairs = [(patients[1], patients[0]), (patients[2], patients[1])]
@@ -127,7 +127,9 @@ def test_a_chain_takes_its_assignments_along_and_gives_them_back(as_alice: Logge
 
 
 @pytest.mark.parametrize("length", [2, 20])
-def test_being_told_costs_the_same_however_long_the_chain(as_alice: LoggedInClient, alice: User, length: int) -> None:
+def test_the_query_count_of_a_410_does_not_grow_with_the_chain(
+    as_alice: LoggedInClient, alice: User, length: int
+) -> None:
     patients = [make_patient(alice) for _ in range(length)]
     for duplicate, survivor in zip(patients, patients[1:], strict=False):
         as_alice.post(f"/api/patients/{survivor.pk}/merge/", {"duplicate": duplicate.pk})
@@ -139,7 +141,7 @@ def test_being_told_costs_the_same_however_long_the_chain(as_alice: LoggedInClie
 
 
 @pytest.mark.parametrize("rows", [2, 40])
-def test_a_merge_costs_the_same_queries_however_many_assignments(
+def test_the_query_count_of_a_merge_does_not_grow_with_the_assignments(
     as_alice: LoggedInClient, alice: User, rows: int
 ) -> None:
     survivor, duplicate = make_patient(alice), make_patient(alice, phone="1")
@@ -161,7 +163,7 @@ def test_a_merge_costs_the_same_queries_however_many_assignments(
         assert len(found) == len(named), found
 
 
-def test_the_admin_names_the_survivors_id_alone(staff: User, chain: list[Patient]) -> None:
+def test_the_admin_displays_only_the_survivors_id(staff: User, chain: list[Patient]) -> None:
     page = AdminClient(staff).page(f"/admin/patients/patient/{chain[0].pk}/change/")
     shown = re.search(r"Merged into:.*?readonly\">(\d+)<", page, re.DOTALL)
     assert shown is not None

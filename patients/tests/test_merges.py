@@ -17,7 +17,7 @@ from patients.tests.factories import make_patient
 from patients.tests.merging import MISSING, errors, merge, read, unmerge
 
 
-def test_what_the_survivor_does_not_say_is_filled_and_nothing_is_overwritten(
+def test_a_merge_fills_empty_fields_and_overwrites_none(
     as_alice: LoggedInClient, survivor: Patient, duplicate: Patient
 ) -> None:
     before = read(as_alice, survivor)
@@ -38,7 +38,7 @@ def test_what_the_survivor_does_not_say_is_filled_and_nothing_is_overwritten(
         ({"birth_date": datetime.date(1991, 7, 1)}, {"birth_year": 1990}, ("1991-07-01", 1991)),
     ],
 )
-def test_a_birth_is_filled_where_it_does_not_contradict(
+def test_a_merge_fills_a_birth_that_does_not_contradict_the_survivors(
     as_alice: LoggedInClient, alice: User, kept: Any, added: Any, expected: Any
 ) -> None:
     survivor, duplicate = make_patient(alice, **kept), make_patient(alice, **added)
@@ -49,7 +49,7 @@ def test_a_birth_is_filled_where_it_does_not_contradict(
     assert [after[name] for name in ("birth_date", "birth_year")] == [before[n] for n in ("birth_date", "birth_year")]
 
 
-def test_the_duplicates_assignments_become_the_survivors(
+def test_a_merge_moves_the_duplicates_assignments(
     as_alice: LoggedInClient, survivor: Patient, duplicate: Patient, alice: User
 ) -> None:
     past, active = make_past_mapping(duplicate, make_doctor(alice)), make_mapping(duplicate, make_doctor(alice))
@@ -65,7 +65,7 @@ def test_the_duplicates_assignments_become_the_survivors(
     assert ended["mapping"] == past.pk
 
 
-def test_of_two_assignments_of_one_doctor_the_survivors_goes_on(
+def test_a_merge_ends_the_duplicates_assignment_of_a_doctor_both_have(
     as_alice: LoggedInClient, survivor: Patient, duplicate: Patient, alice: User
 ) -> None:
     doctor = make_doctor(alice)
@@ -76,7 +76,7 @@ def test_of_two_assignments_of_one_doctor_the_survivors_goes_on(
     assert (row["id"], row["patient"], row["role"]) == (other.pk, survivor.pk, "surgeon")
 
 
-def test_of_two_primary_doctors_the_survivors_stays_the_one(
+def test_a_merge_keeps_the_survivors_primary_doctor(
     as_alice: LoggedInClient, survivor: Patient, duplicate: Patient, alice: User
 ) -> None:
     kept = make_mapping(survivor, make_doctor(alice), is_primary=True)
@@ -87,7 +87,7 @@ def test_of_two_primary_doctors_the_survivors_stays_the_one(
 
 
 @pytest.mark.parametrize("verb", [merge, unmerge])
-def test_what_is_no_duplicate_of_the_callers_is_refused(
+def test_a_duplicate_that_is_missing_deleted_or_anothers_is_refused(
     as_alice: LoggedInClient, survivor: Patient, alice: User, bob: User, verb: Any
 ) -> None:
     deleted = make_patient(alice, deleted_at=timezone.now())
@@ -98,13 +98,15 @@ def test_what_is_no_duplicate_of_the_callers_is_refused(
 
 @pytest.mark.parametrize("body", [{}, {"duplicate": None}, {"duplicate": "1"}, {"duplicate": 0}, {"duplicate": 2**70}])
 @pytest.mark.parametrize("verb", ["merge", "unmerge"])
-def test_what_is_no_id_is_refused(as_alice: LoggedInClient, survivor: Patient, verb: str, body: Any) -> None:
+def test_an_invalid_id_of_the_duplicate_is_refused(
+    as_alice: LoggedInClient, survivor: Patient, verb: str, body: Any
+) -> None:
     answer = as_alice.post(f"/api/patients/{survivor.pk}/{verb}/", body)
     assert [error["pointer"] for error in errors(answer)] == ["/duplicate"]
 
 
 @pytest.mark.parametrize("verb", [merge, unmerge])
-def test_bob_merges_none_of_alices_patients(
+def test_bob_cannot_merge_alices_patients(
     as_bob: LoggedInClient, survivor: Patient, duplicate: Patient, bob: User, verb: Any
 ) -> None:
     answers = [verb(as_bob, patient, duplicate) for patient in (survivor, Patient(pk=2**40))]
@@ -113,7 +115,7 @@ def test_bob_merges_none_of_alices_patients(
     assert errors(verb(as_bob, make_patient(bob), duplicate)) == [MISSING]
 
 
-def test_a_merge_is_remembered_with_who_and_why(
+def test_the_history_of_a_merge_holds_the_actor_and_the_reason(
     as_alice: LoggedInClient, survivor: Patient, duplicate: Patient, alice: User
 ) -> None:
     mapping = make_mapping(duplicate, make_doctor(alice))
@@ -127,7 +129,9 @@ def test_a_merge_is_remembered_with_who_and_why(
     assert (access.action, access.patient_ids) == ("patient.merge", [survivor.pk, duplicate.pk])
 
 
-def test_each_keeps_its_own_history(as_alice: LoggedInClient, survivor: Patient, duplicate: Patient) -> None:
+def test_survivor_and_duplicate_keep_their_own_histories(
+    as_alice: LoggedInClient, survivor: Patient, duplicate: Patient
+) -> None:
     merge(as_alice, survivor, duplicate)
     own, others = (as_alice.get(f"/api/patients/{patient.pk}/history/").json() for patient in (survivor, duplicate))
     assert [row["changes"].keys() >= {"address"} for row in own] == [True, False]
@@ -136,7 +140,7 @@ def test_each_keeps_its_own_history(as_alice: LoggedInClient, survivor: Patient,
     assert others[1]["changes"]["address"] == [None, "Bengaluru"]
 
 
-def test_what_was_before_the_merge_still_shows_both(
+def test_as_of_a_time_before_the_merge_both_patients_are_there(
     as_alice: LoggedInClient, survivor: Patient, duplicate: Patient, alice: User
 ) -> None:
     make_mapping(duplicate, make_doctor(alice))
@@ -150,9 +154,7 @@ def test_what_was_before_the_merge_still_shows_both(
     assert [row["id"] for row in as_alice.get(f"{urls[2]}?as_of={now}").json()] == [survivor.pk]
 
 
-def test_a_merge_can_be_held_to_a_state_of_the_survivor(
-    as_alice: LoggedInClient, survivor: Patient, duplicate: Patient
-) -> None:
+def test_merge_and_unmerge_honour_if_match(as_alice: LoggedInClient, survivor: Patient, duplicate: Patient) -> None:
     tag = as_alice.get(f"/api/patients/{survivor.pk}/")["ETag"]
     as_alice.patch(f"/api/patients/{survivor.pk}/", {"name": "John"})
     assert merge(as_alice, survivor, duplicate, headers={"If-Match": tag}).status_code == 412
@@ -163,7 +165,9 @@ def test_a_merge_can_be_held_to_a_state_of_the_survivor(
     assert unmerge(as_alice, survivor, duplicate, headers={"If-Match": merged["ETag"]}).status_code == 200
 
 
-def test_a_keyed_merge_happens_once(as_alice: LoggedInClient, survivor: Patient, duplicate: Patient) -> None:
+def test_a_merge_with_an_idempotency_key_happens_once(
+    as_alice: LoggedInClient, survivor: Patient, duplicate: Patient
+) -> None:
     first, second = (merge(as_alice, survivor, duplicate, headers={"Idempotency-Key": "k"}) for _ in range(2))
     assert (second.status_code, second.content, second["ETag"]) == (200, first.content, first["ETag"])
     assert second["Idempotency-Replayed"] == "true"

@@ -38,12 +38,12 @@ def test_alice_creates_a_patient_and_reads_the_same_back(as_alice: LoggedInClien
     assert as_alice.get(f"/api/patients/{created.json()['id']}/").json() == created.json()
 
 
-def test_a_name_is_all_that_is_needed(as_alice: LoggedInClient) -> None:
+def test_only_the_name_is_required(as_alice: LoggedInClient) -> None:
     body = as_alice.post("/api/patients/", {"name": "Ana"}).json()
     assert (body["name"], body["age"], body["gender"], body["birth_year"]) == ("Ana", None, "U", None)
 
 
-def test_every_column_can_be_written_and_is_kept(as_alice: LoggedInClient) -> None:
+def test_every_writable_field_is_stored(as_alice: LoggedInClient) -> None:
     full = {
         "name": "José 李 👩‍⚕️",
         "gender": "O",
@@ -81,7 +81,7 @@ def test_the_creator_is_the_caller_whatever_the_body_says(as_bob: LoggedInClient
     assert Patient.objects.get().deleted_at is None
 
 
-def test_put_changes_a_patient_and_counts_the_version_up(as_alice: LoggedInClient, alice: User) -> None:
+def test_put_changes_a_patient_and_increments_the_version(as_alice: LoggedInClient, alice: User) -> None:
     patient = make_patient(alice)
     answer = as_alice.put(f"/api/patients/{patient.pk}/", {"name": "Jon", "gender": "F", "age": 20})
     assert answer.status_code == 200
@@ -109,14 +109,14 @@ def test_patch_writes_only_the_columns_that_were_sent(
     assert set(re.findall(r'"(\w+)" = ', changes)) == {"phone"}  # version and updated_at are the trigger's
 
 
-def test_a_patch_that_changes_nothing_is_no_change(as_alice: LoggedInClient, alice: User) -> None:
+def test_a_patch_with_unchanged_values_changes_nothing(as_alice: LoggedInClient, alice: User) -> None:
     patient = make_patient(alice)
     for body in ({}, {"name": "John Smith", "gender": "male"}):
         answer = as_alice.patch(f"/api/patients/{patient.pk}/", body)
         assert (answer.status_code, answer.json()["version"], answer.json()["name"]) == (200, 1, "John Smith")
 
 
-def test_delete_hides_and_keeps(as_alice: LoggedInClient, alice: User) -> None:
+def test_delete_hides_the_record_and_keeps_its_row(as_alice: LoggedInClient, alice: User) -> None:
     patient = make_patient(alice)
     assert as_alice.delete(f"/api/patients/{patient.pk}/").status_code == 204
     assert as_alice.get("/api/patients/").json() == []
@@ -131,7 +131,7 @@ def test_delete_hides_and_keeps(as_alice: LoggedInClient, alice: User) -> None:
     ("sent", "kept"),
     [("M", "M"), ("f", "F"), ("male", "M"), ("FEMALE", "F"), ("Other", "O"), ("unknown", "U"), (" u ", "U")],
 )
-def test_gender_takes_codes_and_words_and_answers_codes(as_alice: LoggedInClient, sent: str, kept: str) -> None:
+def test_gender_accepts_codes_and_words_and_returns_codes(as_alice: LoggedInClient, sent: str, kept: str) -> None:
     assert as_alice.post("/api/patients/", {"name": "X", "gender": sent}).json()["gender"] == kept
 
 
@@ -165,7 +165,7 @@ def test_gender_takes_codes_and_words_and_answers_codes(as_alice: LoggedInClient
         ({"name": "X", "deceased": "perhaps"}, "/deceased", "invalid"),
     ],
 )
-def test_bad_input_names_the_field_and_changes_nothing(
+def test_invalid_input_names_the_field_and_changes_nothing(
     as_alice: LoggedInClient, body: dict[str, Any], pointer: str, code: str
 ) -> None:
     answer = as_alice.post("/api/patients/", body)
@@ -183,7 +183,9 @@ QUERIES_OF_A_LIST = ["entering as the caller, the page and the row of the access
 
 
 @pytest.mark.parametrize("rows", [10, 100])
-def test_a_list_costs_the_same_queries_however_long(as_alice: LoggedInClient, alice: User, rows: int) -> None:
+def test_the_query_count_of_a_list_does_not_grow_with_its_rows(
+    as_alice: LoggedInClient, alice: User, rows: int
+) -> None:
     Patient.objects.bulk_create(Patient(created_by=alice, name=f"P{number}") for number in range(rows))
     with CaptureQueriesContext(connection) as queries:
         assert len(as_alice.get("/api/patients/").json()) == rows
@@ -191,7 +193,7 @@ def test_a_list_costs_the_same_queries_however_long(as_alice: LoggedInClient, al
     assert len(statements) == len(QUERIES_OF_A_LIST), statements
 
 
-def test_the_page_comes_from_the_composite_index(alice: User, bob: User) -> None:
+def test_a_page_is_read_from_the_composite_index(alice: User, bob: User) -> None:
     Patient.objects.bulk_create(Patient(created_by=bob, name="other") for _ in range(2000))
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE patients_patient")

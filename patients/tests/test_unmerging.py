@@ -10,7 +10,7 @@ from patients.tests.factories import make_patient
 from patients.tests.merging import MISSING, errors, merge, read, unmerge, without_stamps
 
 
-def test_unmerging_gives_back_what_was_moved_and_empties_what_was_filled(
+def test_unmerging_moves_assignments_back_and_empties_filled_fields(
     as_alice: LoggedInClient, survivor: Patient, duplicate: Patient, alice: User
 ) -> None:
     doctor = make_doctor(alice)
@@ -29,7 +29,7 @@ def test_unmerging_gives_back_what_was_moved_and_empties_what_was_filled(
     assert errors(unmerge(as_alice, survivor, duplicate)) == [MISSING]
 
 
-def test_what_was_changed_or_added_since_stays(
+def test_unmerging_keeps_what_was_changed_or_added_since(
     as_alice: LoggedInClient, survivor: Patient, duplicate: Patient, alice: User
 ) -> None:
     moved, other = make_mapping(duplicate, make_doctor(alice)), make_mapping(duplicate, make_doctor(alice))
@@ -47,7 +47,7 @@ def test_what_was_changed_or_added_since_stays(
     assert [row["id"] for row in as_alice.get("/api/mappings/?active=false").json()] == [other.pk]
 
 
-def test_who_was_made_primary_since_stays_the_one(
+def test_unmerging_keeps_a_primary_doctor_chosen_since(
     as_alice: LoggedInClient, survivor: Patient, duplicate: Patient, alice: User
 ) -> None:
     doctor = make_doctor(alice)
@@ -65,7 +65,7 @@ def test_who_was_made_primary_since_stays_the_one(
     }  # fmt: skip
 
 
-def test_a_duplicate_comes_back_without_the_doctors_who_have_left_since(
+def test_unmerging_ends_assignments_of_doctors_deleted_since(
     as_alice: LoggedInClient, survivor: Patient, duplicate: Patient, alice: User
 ) -> None:
     doctor = make_doctor(alice)
@@ -80,7 +80,7 @@ def test_a_duplicate_comes_back_without_the_doctors_who_have_left_since(
     assert (other.patient_id, other.ended_at) == (duplicate.pk, doctor.deleted_at)
 
 
-def test_merges_come_apart_in_any_order(as_alice: LoggedInClient, alice: User) -> None:
+def test_merges_are_undone_in_any_order(as_alice: LoggedInClient, alice: User) -> None:
     doctor, survivor = make_doctor(alice), make_patient(alice)
     first, second = make_patient(alice, phone="1"), make_patient(alice, phone="2", address="Mysuru")
     mappings = [make_mapping(patient, doctor) for patient in (first, second)]
