@@ -1,4 +1,4 @@
-"""Every read of patients' data leaves one row: who, what, whose, by what right, and with what outcome."""
+"""Every read of patients' data adds one row to the access log: actor, action, patients, basis and outcome."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A superuser with triggers disabled changes what was; the seals tell, and name the row."""
+"""The seals detect what a superuser changes with the triggers disabled, and name the row."""
 
 import os
 import subprocess

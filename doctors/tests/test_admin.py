@@ -1,4 +1,4 @@
-"""Doctors in the admin."""
+"""The admin of doctors."""
 
 import pytest
 

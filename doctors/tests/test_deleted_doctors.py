@@ -1,4 +1,4 @@
-"""A deleted doctor is hidden from the directory; anyone with a token lists the deleted ones and brings them back."""
+"""A deleted doctor is hidden. Anyone with a token lists and restores deleted doctors."""
 
 import pytest
 from django.db import connection

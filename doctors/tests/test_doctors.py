@@ -1,4 +1,4 @@
-"""/api/doctors/: anyone reads the directory, anyone with a token keeps it."""
+"""/api/doctors/: anyone reads doctors, anyone with a token adds, changes and deletes them."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Who treats whom, in the admin."""
+"""The admin of mappings."""
 
 from urllib.parse import urlencode
 

@@ -1,4 +1,4 @@
-"""PATCH of an assignment: alice says what a doctor does for her patient, from when and until when."""
+"""PATCH of an assignment: role, reason, start, end and the primary doctor."""
 
 import datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""Assigning doctors to one patient many times at once, over real connections."""
+"""Concurrent assignments to one patient, over real connections."""
 
 from functools import partial
 from typing import Any

@@ -1,4 +1,4 @@
-"""`?active=false`: the assignments that have ended, in each list."""
+"""`?active=false` lists the assignments that have ended."""
 
 import re
 

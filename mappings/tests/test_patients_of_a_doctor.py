@@ -1,4 +1,4 @@
-"""/api/doctors/<id>/patients/: whom of alice's patients a doctor treats; bob's are none of her business."""
+"""/api/doctors/<id>/patients/: the caller's own patients whom a doctor treats."""
 
 import datetime
 

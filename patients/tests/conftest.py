@@ -1,4 +1,4 @@
-"""Two records of one person."""
+"""Two patients of alice that are one person: the survivor and the duplicate."""
 
 import datetime
 

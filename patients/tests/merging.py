@@ -1,4 +1,4 @@
-"""Merging as a client does it."""
+"""Merge and unmerge over HTTP."""
 
 from typing import Any
 

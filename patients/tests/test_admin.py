@@ -1,4 +1,4 @@
-"""Patients in the admin."""
+"""The admin of patients."""
 
 import datetime
 from typing import Any

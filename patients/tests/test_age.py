@@ -1,4 +1,4 @@
-"""An age goes stale, so the birth is what is kept."""
+"""A stated age is stored as a year of birth; the age of today is derived."""
 
 import datetime
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A deleted patient is hidden, listed for its owner, and comes back with its assignments."""
+"""A deleted patient is hidden, listed for its owner, and restored with its assignments."""
 
 import datetime
 import itertools

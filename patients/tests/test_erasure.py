@@ -1,4 +1,4 @@
-"""`manage.py erase_patient`: staff remove a person for good, and a receipt stays."""
+"""`manage.py erase_patient` removes a person permanently and writes a receipt."""
 
 import io
 import os

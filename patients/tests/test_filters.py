@@ -1,4 +1,4 @@
-"""Filters of /api/patients/: alice narrows her list, and bob's patients stay out of it."""
+"""The filters of /api/patients/ narrow the caller's own list."""
 
 import datetime
 from typing import Any

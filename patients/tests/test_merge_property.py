@@ -1,4 +1,4 @@
-"""Whatever two records say and whoever treats them: unmerging leaves both as they were before the merge."""
+"""For random patients and assignments, unmerging restores the state before the merge."""
 
 import datetime
 from typing import Any

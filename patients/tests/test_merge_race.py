@@ -1,4 +1,4 @@
-"""Merges at once, over real connections: of two that contradict each other one wins, and no assignment is lost."""
+"""Concurrent merges over real connections: of two that contradict each other one succeeds; no assignment is lost."""
 
 from functools import partial
 from typing import Any

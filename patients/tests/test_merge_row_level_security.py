@@ -1,4 +1,4 @@
-"""Merges behind the database's own wall: the code in front of it forgets its scopes, or is not asked at all."""
+"""Row-level security protects merges if a scope in the code is missing or bypassed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

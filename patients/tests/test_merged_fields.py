@@ -1,4 +1,4 @@
-"""Which fields a merge fills follows from the model, so that a field that is added later is not lost."""
+"""A merge derives the fields it fills from the model, so that a field that is added later is not lost."""
 
 import datetime
 import decimal

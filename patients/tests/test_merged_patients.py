@@ -1,4 +1,4 @@
-"""What was merged is gone, and its owner is told where to."""
+"""A merged patient answers 410 with a link to the survivor."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""Merging two records of one person: alice merges her own, bob's are none of her business."""
+"""Merging two records of one person. Alice merges her own patients, bob is an outsider."""
 
 import datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""Taking two records apart again: each is as it was, but for what was done since."""
+"""Unmerging restores both records, except for what was changed since."""
 
 from accounts.models import User
 from conftest import LoggedInClient
