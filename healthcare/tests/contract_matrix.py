@@ -55,7 +55,8 @@ def table_hashes(execute: Callable[[str], list[tuple[str, str]]] | None = None, 
     stored = [model for model in apps.get_models(include_auto_created=True) if not model._meta.proxy]
     tables = {model._meta.db_table for model in stored if model._meta.managed} - {without, "audit_accesslog"}
     statement = " UNION ALL ".join(
-        f"SELECT '{table}', md5(coalesce(string_agg(t::text, '|' ORDER BY t::text), '')) FROM {table} t"  # noqa: S608
+        # Of the rows in any order: to sort them takes six times as long.
+        f"SELECT '{table}', count(*) || ' ' || coalesce(sum(hashtextextended(t::text, 0)), 0) FROM {table} t"  # noqa: S608
         for table in sorted(tables)
     )
     if execute is not None:

@@ -20,7 +20,7 @@ from patients.models import Patient
 
 LONG = os.environ.get("STATE_MACHINE_EXAMPLES")
 PROFILE = settings(
-    max_examples=int(LONG or 10),
+    max_examples=int(LONG or 6),
     stateful_step_count=40,
     derandomize=not LONG,
     phases=[Phase.generate, Phase.shrink] if LONG else [Phase.generate],
