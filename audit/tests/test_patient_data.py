@@ -25,7 +25,7 @@ def test_a_model_with_a_foreign_key_to_patients_holds_their_data(model: type[mod
 
 @isolate_apps("patients")
 def test_several_foreign_keys_need_a_declaration():
-    class Twins(models.Model):  # noqa: DJ008
+    class Siblings(models.Model):  # noqa: DJ008
         elder = models.ForeignKey(Patient, models.PROTECT, related_name="+")
         younger = models.ForeignKey(Patient, models.PROTECT, related_name="+")
 
@@ -33,7 +33,7 @@ def test_several_foreign_keys_need_a_declaration():
             app_label = "patients"
 
     with pytest.raises(ImproperlyConfigured, match="several foreign keys"):
-        patient_id_field_of(Twins)
+        patient_id_field_of(Siblings)
 
 
 def test_a_read_that_cannot_be_recorded_is_not_answered(alice: User):

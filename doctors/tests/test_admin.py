@@ -51,8 +51,8 @@ def test_the_member_of_staff_who_adds_a_doctor_stays_the_creator(admin: AdminCli
 
 
 def test_experience_years_have_a_maximum(admin: AdminClient):
-    said = errors_of(admin.submit(ADD, name="Dr. Meera Rao", experience_years="101"))
-    assert said == {"experience_years": ["Ensure this value is less than or equal to 100."]}
+    reported = errors_of(admin.submit(ADD, name="Dr. Meera Rao", experience_years="101"))
+    assert reported == {"experience_years": ["Ensure this value is less than or equal to 100."]}
 
 
 def test_deleting_a_doctor_without_patients_hides_it(admin: AdminClient, alice: User, anonymous: LoggedInClient):

@@ -71,15 +71,15 @@ def test_a_change_keeps_patient_doctor_and_owner(admin: AdminClient, alice: User
     others = {"patient": make_patient(bob).pk, "doctor": make_doctor(bob).pk, "created_by": bob.pk}
     assert admin.submit(change(mapping), admin.form(change(mapping)), role="nurse", **others).status_code == 302
     now = Mapping.objects.get()
-    kept = (mapping.patient, mapping.doctor, mapping.created_by, mapping.started_at)
-    assert (now.patient, now.doctor, now.created_by, now.started_at) == kept
+    before = (mapping.patient, mapping.doctor, mapping.created_by, mapping.started_at)
+    assert (now.patient, now.doctor, now.created_by, now.started_at) == before
     assert (now.role, now.version) == ("nurse", 2)
 
 
 def test_a_second_assignment_of_the_same_doctor_is_reported_on_the_form(admin: AdminClient, alice: User):
     mapping = make_mapping(make_patient(alice), make_doctor(alice))
-    said = errors_of(admin.submit(ADD, patient=mapping.patient_id, doctor=mapping.doctor_id))
-    assert said == {"doctor": ["This doctor is already assigned to this patient."]}
+    reported = errors_of(admin.submit(ADD, patient=mapping.patient_id, doctor=mapping.doctor_id))
+    assert reported == {"doctor": ["This doctor is already assigned to this patient."]}
     assert Mapping.objects.get() == mapping
 
 
@@ -133,15 +133,15 @@ def test_deleting_ends_the_assignment(admin: AdminClient, alice: User, as_alice:
 
 
 def test_deleting_several_assignments_ends_them_and_the_state_filter_lists_them(admin: AdminClient, alice: User):
-    ended, kept = [make_mapping(make_patient(alice, name=name), make_doctor(alice)) for name in ("Ann", "Ben")]
+    ended, remaining = [make_mapping(make_patient(alice, name=name), make_doctor(alice)) for name in ("Ann", "Ben")]
     assert admin.act(LIST, "delete_selected", [ended], post="yes").status_code == 302
-    assert list(Mapping.objects.active()) == [kept]
+    assert list(Mapping.objects.active()) == [remaining]
     assert Mapping.objects.count() == 2
-    shown = {
+    listed = {
         query: [name for name in ("Ann", "Ben") if f">{name}<" in main(admin.page(f"{LIST}{query}"))]
         for query in ("", "?state=hidden", "?state=all")
     }
-    assert shown == {"": ["Ben"], "?state=hidden": ["Ann"], "?state=all": ["Ann", "Ben"]}
+    assert listed == {"": ["Ben"], "?state=hidden": ["Ann"], "?state=all": ["Ann", "Ben"]}
     assert admin.post(change(ended), {"role": "nurse"}).status_code == 403
 
 

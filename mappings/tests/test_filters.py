@@ -14,7 +14,7 @@ from patients.tests.factories import make_patient
 
 def test_the_list_is_filtered_by_patient_doctor_and_role(as_alice: LoggedInClient, alice: User) -> None:
     patients, doctors = [make_patient(alice) for _ in range(2)], [make_doctor(alice) for _ in range(2)]
-    made = {
+    mappings = {
         (p, d): make_mapping(patient, doctor, role=f"Role {p}{d}").pk
         for p, patient in enumerate(patients)
         for d, doctor in enumerate(doctors)
@@ -23,10 +23,10 @@ def test_the_list_is_filtered_by_patient_doctor_and_role(as_alice: LoggedInClien
     def found(query: str) -> list[int]:
         return sorted(row["id"] for row in as_alice.get(f"/api/mappings/?{query}").json())
 
-    assert found(f"patient={patients[0].pk}") == [made[0, 0], made[0, 1]]
-    assert found(f"doctor={doctors[1].pk}") == [made[0, 1], made[1, 1]]
-    assert found(f"doctor={doctors[1].pk}&patient={patients[1].pk}") == [made[1, 1]]
-    assert found("role=role 10") == [made[1, 0]]
+    assert found(f"patient={patients[0].pk}") == [mappings[0, 0], mappings[0, 1]]
+    assert found(f"doctor={doctors[1].pk}") == [mappings[0, 1], mappings[1, 1]]
+    assert found(f"doctor={doctors[1].pk}&patient={patients[1].pk}") == [mappings[1, 1]]
+    assert found("role=role 10") == [mappings[1, 0]]
     assert found("role=role") == []
 
 

@@ -70,8 +70,8 @@ def test_a_concurrent_end_and_change_of_an_assignment_both_survive(live: LiveSer
         ended, *answers = call_concurrently(partial(live.call, "DELETE", path, token=token), *changed)
         assert (ended.status, [answer.status for answer in answers[:2]]) == (204, [200, 200])
         assert answers[2].status in {200, 400}  # before the end it says nothing new
-        (kept,) = live.call("GET", f"/api/patients/{patient}/doctors/?active=false", token=token).json
-        assert kept["mapping"] == mapping
+        (ended_row,) = live.call("GET", f"/api/patients/{patient}/doctors/?active=false", token=token).json
+        assert ended_row["mapping"] == mapping
         (row,) = [
             row for row in live.call("GET", "/api/mappings/?active=false", token=token).json if row["id"] == mapping
         ]

@@ -153,9 +153,9 @@ def test_deleting_a_patient_hides_the_assignments_and_does_not_end_them(
     assert mapping.ended_at is None
 
 
-DIRECTLY = ["entering as the caller, the page and the row of the access log"]
+FAST_PATH = ["entering as the caller, the page and the row of the access log"]
 DOCTORS = ["session and user of the token", "the patient", "the page with its doctors", "the row of the access log"]
-LISTS = {"/api/mappings/": DIRECTLY, "/api/mappings/{}/": DOCTORS, "/api/patients/{}/doctors/": DIRECTLY}
+LISTS = {"/api/mappings/": FAST_PATH, "/api/mappings/{}/": DOCTORS, "/api/patients/{}/doctors/": FAST_PATH}
 PAST = {
     "/api/mappings/?active=false": ["session and user of the token", "the page", "the row of the access log"],
     "/api/mappings/{}/?active=false": DOCTORS,

@@ -124,16 +124,16 @@ def test_the_year_of_birth_follows_the_date(admin: AdminClient, alice: User):
     ],
 )
 def test_invalid_input_is_reported_on_the_form(admin: AdminClient, changes: dict[str, str], errors: dict[str, Any]):
-    said = errors_of(admin.submit(ADD, admin.form(ADD), **{"name": "Ada", "gender": "F", **changes}))
-    assert said.keys() == errors.keys()
-    assert all(messages is None or said[field] == messages for field, messages in errors.items())
+    reported = errors_of(admin.submit(ADD, admin.form(ADD), **{"name": "Ada", "gender": "F", **changes}))
+    assert reported.keys() == errors.keys()
+    assert all(messages is None or reported[field] == messages for field, messages in errors.items())
     assert not Patient.objects.exists()
 
 
 def test_a_birth_day_in_the_future_is_refused(admin: AdminClient):
     tomorrow = timezone.localdate() + datetime.timedelta(days=1)
-    said = errors_of(admin.submit(ADD, name="Ada", gender="F", birth_date=tomorrow.isoformat()))
-    assert said == {"birth_date": ["Enter a day of the last 150 years."]}
+    reported = errors_of(admin.submit(ADD, name="Ada", gender="F", birth_date=tomorrow.isoformat()))
+    assert reported == {"birth_date": ["Enter a day of the last 150 years."]}
 
 
 def test_deleting_a_patient_hides_it(admin: AdminClient, alice: User, as_alice: LoggedInClient):
@@ -150,7 +150,7 @@ def test_deleting_a_patient_hides_it(admin: AdminClient, alice: User, as_alice: 
 
 
 def test_deleting_several_patients_hides_them(admin: AdminClient, alice: User):
-    gone, kept = [make_patient(alice, name=name) for name in ("Ann", "Ben")], make_patient(alice)
+    gone, remaining = [make_patient(alice, name=name) for name in ("Ann", "Ben")], make_patient(alice)
     make_mapping(gone[0], make_doctor(alice))
     confirmation = admin.act(LIST, "delete_selected", gone).content.decode()
     assert "stay in the database" in confirmation
@@ -158,7 +158,7 @@ def test_deleting_several_patients_hides_them(admin: AdminClient, alice: User):
     with named_queries() as queries:
         assert admin.act(LIST, "delete_selected", gone, post="yes").status_code == 302
     assert "delete patients_patient" not in queries
-    assert list(Patient.objects.active()) == [kept]
+    assert list(Patient.objects.active()) == [remaining]
     assert (Patient.objects.count(), Mapping.objects.count()) == (3, 1)
     assert LogEntry.objects.count() == 2
 
@@ -166,11 +166,11 @@ def test_deleting_several_patients_hides_them(admin: AdminClient, alice: User):
 def test_the_state_filter_lists_deleted_patients(admin: AdminClient, alice: User):
     make_patient(alice, name="Ann")
     make_patient(alice, name="Ben", deleted_at=timezone.now())
-    shown = {
+    listed = {
         query: [name for name in ("Ann", "Ben") if name in admin.page(f"{LIST}{query}")]
         for query in ("", "?state=hidden", "?state=all")
     }
-    assert shown == {"": ["Ann"], "?state=hidden": ["Ben"], "?state=all": ["Ann", "Ben"]}
+    assert listed == {"": ["Ann"], "?state=hidden": ["Ben"], "?state=all": ["Ann", "Ben"]}
 
 
 def test_a_deleted_patient_can_be_viewed_and_not_changed(admin: AdminClient, alice: User):

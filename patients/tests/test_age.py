@@ -83,7 +83,7 @@ def test_an_age_a_year_and_a_date_that_contradict_each_other_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("kept", "patch", "status", "birth"),
+    ("stored", "patch", "status", "birth"),
     [
         ({"age": 34}, {"age": 40}, 200, (None, 1986)),
         ({"age": 34}, {"birth_date": "1992-03-01"}, 200, ("1992-03-01", 1992)),
@@ -103,13 +103,13 @@ def test_an_age_a_year_and_a_date_that_contradict_each_other_are_refused(
 def test_a_patch_of_the_age_or_the_year_keeps_a_known_birth_date(
     as_alice: LoggedInClient,
     today_is: Travel,
-    kept: dict[str, Any],
+    stored: dict[str, Any],
     patch: dict[str, Any],
     status: int,
     birth: tuple[str | None, int | None],
 ) -> None:
     today_is("2026-11-22")
-    patient = as_alice.post("/api/patients/", {"name": "X", **kept}).json()
+    patient = as_alice.post("/api/patients/", {"name": "X", **stored}).json()
     assert as_alice.patch(f"/api/patients/{patient['id']}/", patch).status_code == status
     after = as_alice.get(f"/api/patients/{patient['id']}/").json()
     assert (after["birth_date"], after["birth_year"]) == birth

@@ -165,6 +165,6 @@ def test_the_query_count_of_a_merge_does_not_grow_with_the_assignments(
 
 def test_the_admin_displays_only_the_survivors_id(staff: User, chain: list[Patient]) -> None:
     page = AdminClient(staff).page(f"/admin/patients/patient/{chain[0].pk}/change/")
-    shown = re.search(r"Merged into:.*?readonly\">(\d+)<", page, re.DOTALL)
-    assert shown is not None
-    assert (int(shown[1]), "Second" in page) == (chain[1].pk, False)
+    displayed = re.search(r"Merged into:.*?readonly\">(\d+)<", page, re.DOTALL)
+    assert displayed is not None
+    assert (int(displayed[1]), "Second" in page) == (chain[1].pk, False)

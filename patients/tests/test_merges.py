@@ -30,7 +30,7 @@ def test_a_merge_fills_empty_fields_and_overwrites_none(
 
 
 @pytest.mark.parametrize(
-    ("kept", "added", "expected"),
+    ("survivors", "duplicates", "expected"),
     [
         ({}, {"birth_year": 1990}, (None, 1990)),
         ({"birth_year": 1990}, {"birth_date": datetime.date(1990, 7, 1)}, ("1990-07-01", 1990)),
@@ -39,9 +39,9 @@ def test_a_merge_fills_empty_fields_and_overwrites_none(
     ],
 )
 def test_a_merge_fills_a_birth_that_does_not_contradict_the_survivors(
-    as_alice: LoggedInClient, alice: User, kept: Any, added: Any, expected: Any
+    as_alice: LoggedInClient, alice: User, survivors: Any, duplicates: Any, expected: Any
 ) -> None:
-    survivor, duplicate = make_patient(alice, **kept), make_patient(alice, **added)
+    survivor, duplicate = make_patient(alice, **survivors), make_patient(alice, **duplicates)
     before = read(as_alice, survivor)
     body = merge(as_alice, survivor, duplicate).json()
     assert (body["birth_date"], body["birth_year"]) == expected
@@ -69,9 +69,9 @@ def test_a_merge_ends_the_duplicates_assignment_of_a_doctor_both_have(
     as_alice: LoggedInClient, survivor: Patient, duplicate: Patient, alice: User
 ) -> None:
     doctor = make_doctor(alice)
-    kept, other = make_mapping(survivor, doctor), make_mapping(duplicate, doctor, role="surgeon")
+    own, other = make_mapping(survivor, doctor), make_mapping(duplicate, doctor, role="surgeon")
     merge(as_alice, survivor, duplicate)
-    assert [row["id"] for row in as_alice.get("/api/mappings/").json()] == [kept.pk]
+    assert [row["id"] for row in as_alice.get("/api/mappings/").json()] == [own.pk]
     (row,) = as_alice.get("/api/mappings/?active=false").json()
     assert (row["id"], row["patient"], row["role"]) == (other.pk, survivor.pk, "surgeon")
 
@@ -79,11 +79,11 @@ def test_a_merge_ends_the_duplicates_assignment_of_a_doctor_both_have(
 def test_a_merge_keeps_the_survivors_primary_doctor(
     as_alice: LoggedInClient, survivor: Patient, duplicate: Patient, alice: User
 ) -> None:
-    kept = make_mapping(survivor, make_doctor(alice), is_primary=True)
+    own = make_mapping(survivor, make_doctor(alice), is_primary=True)
     other = make_mapping(duplicate, make_doctor(alice), is_primary=True)
     merge(as_alice, survivor, duplicate)
     rows = as_alice.get("/api/mappings/").json()
-    assert [(row["id"], row["is_primary"]) for row in rows] == [(other.pk, False), (kept.pk, True)]
+    assert [(row["id"], row["is_primary"]) for row in rows] == [(other.pk, False), (own.pk, True)]
 
 
 @pytest.mark.parametrize("verb", [merge, unmerge])
@@ -120,10 +120,10 @@ def test_the_history_of_a_merge_holds_the_actor_and_the_reason(
 ) -> None:
     mapping = make_mapping(duplicate, make_doctor(alice))
     answer = merge(as_alice, survivor, duplicate, headers={"X-Change-Reason": "one person"})
-    said = {"actor": alice.pk, "request_id": answer["X-Request-Id"], "reason": "one person"}
+    context = {"actor": alice.pk, "request_id": answer["X-Request-Id"], "reason": "one person"}
     events = [*PatientEvent.objects.filter(pgh_label="update"), *MappingEvent.objects.filter(pgh_label="update")]
     assert [(event.id, event.pgh_context) for event in events] == [
-        (survivor.pk, said), (duplicate.pk, said), (mapping.pk, said),
+        (survivor.pk, context), (duplicate.pk, context), (mapping.pk, context),
     ]  # fmt: skip
     access = AccessLog.objects.get()
     assert (access.action, access.patient_ids) == ("patient.merge", [survivor.pk, duplicate.pk])

@@ -128,11 +128,11 @@ def test_delete_hides_the_record_and_keeps_its_row(as_alice: LoggedInClient, ali
 
 
 @pytest.mark.parametrize(
-    ("sent", "kept"),
+    ("sent", "stored"),
     [("M", "M"), ("f", "F"), ("male", "M"), ("FEMALE", "F"), ("Other", "O"), ("unknown", "U"), (" u ", "U")],
 )
-def test_gender_accepts_codes_and_words_and_returns_codes(as_alice: LoggedInClient, sent: str, kept: str) -> None:
-    assert as_alice.post("/api/patients/", {"name": "X", "gender": sent}).json()["gender"] == kept
+def test_gender_accepts_codes_and_words_and_returns_codes(as_alice: LoggedInClient, sent: str, stored: str) -> None:
+    assert as_alice.post("/api/patients/", {"name": "X", "gender": sent}).json()["gender"] == stored
 
 
 @pytest.mark.parametrize(

@@ -69,9 +69,9 @@ def test_unmerging_ends_assignments_of_doctors_deleted_since(
     as_alice: LoggedInClient, survivor: Patient, duplicate: Patient, alice: User
 ) -> None:
     doctor = make_doctor(alice)
-    kept, other = make_mapping(survivor, doctor), make_mapping(duplicate, doctor)
+    own, other = make_mapping(survivor, doctor), make_mapping(duplicate, doctor)
     merge(as_alice, survivor, duplicate)
-    as_alice.delete(f"/api/mappings/{kept.pk}/")
+    as_alice.delete(f"/api/mappings/{own.pk}/")
     assert as_alice.delete(f"/api/doctors/{doctor.pk}/").status_code == 204
     assert unmerge(as_alice, survivor, duplicate).status_code == 200
     assert as_alice.get("/api/mappings/").json() == []
