@@ -1,4 +1,4 @@
-"""Erasing a person from the audit: the one path by which append-only rows go, and it leaves a note of which."""
+"""Erasing a person from history and access log: the only code that deletes append-only rows. It records their ids."""
 
 from collections.abc import Iterable
 
@@ -11,9 +11,9 @@ from audit.models import AccessLog, Forgotten
 
 @transaction.atomic
 def forget_events(events: QuerySet) -> int:
-    """Remove these events for good; returns how many there were. Only their numbers are noted, for `verify_audit`."""
+    """Delete these events and return their number. Their ids are recorded in `Forgotten`, for `verify_audit`."""
     keys = list(events.values_list("pk", flat=True))
-    note(events.model._meta.db_table, keys)
+    record_forgotten(events.model._meta.db_table, keys)
     with pgtrigger.ignore(f"{events.model._meta.label}:append_only"):
         events.model._default_manager.filter(pk__in=keys).delete()
     return len(keys)
@@ -21,10 +21,10 @@ def forget_events(events: QuerySet) -> int:
 
 @transaction.atomic
 def forget_accesses(patient_ids: list[int]) -> int:
-    """Remove these patients from the access log for good; returns in how many rows any of them stood. An access to
-    other patients too stays, without these."""
+    """Delete these patients from the access log and return the number of rows that named any of them. A row that names
+    other patients as well stays, without these."""
     keys = list(AccessLog.objects.filter(patient_ids__overlap=patient_ids).values_list("pk", flat=True))
-    note(AccessLog._meta.db_table, keys)
+    record_forgotten(AccessLog._meta.db_table, keys)
     accesses = AccessLog.objects.filter(pk__in=keys)
     others: F | Func = F("patient_ids")
     for patient_id in patient_ids:
@@ -35,5 +35,5 @@ def forget_accesses(patient_ids: list[int]) -> int:
     return len(keys)
 
 
-def note(table: str, keys: Iterable[int]) -> None:
+def record_forgotten(table: str, keys: Iterable[int]) -> None:
     Forgotten.objects.bulk_create((Forgotten(table=table, row=key) for key in keys), ignore_conflicts=True)

@@ -1,4 +1,4 @@
-"""What happens around a request that only the outside can do."""
+"""Audit steps that run outside the transaction of a view."""
 
 import pghistory
 from django.db import transaction
@@ -10,7 +10,8 @@ from healthcare.api.middleware import Middleware
 
 
 class AuditMiddleware(Middleware):
-    """Tells history who changes things in the admin, and records refused reads, whose transaction is undone."""
+    """Gives the history its actor for changes in the admin, and records refused reads after their transaction has been
+    rolled back."""
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         if request.method == "POST" and request.path_info.startswith("/admin/"):

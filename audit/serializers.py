@@ -1,4 +1,4 @@
-"""An event and an access in JSON."""
+"""Events of the history and rows of the access log in JSON."""
 
 from typing import Any
 
@@ -11,9 +11,10 @@ BOOKKEEPING = {"id", "created_by", "created_at", "updated_at", "version"}
 
 
 class EventSerializer(serializers.Serializer):
-    """A change: what it made of each field, as ``[before, after]``. Of a creation only what was given is told.
+    """A change of a record. `changes` holds ``[before, after]`` of each changed field; of a creation, the fields
+    that were given.
 
-    Takes events that carry the one before them as `previous`; None for the first.
+    Takes events whose `previous` is the event before them, or None for the first one.
     """
 
     version = serializers.IntegerField()
@@ -23,7 +24,7 @@ class EventSerializer(serializers.Serializer):
         help_text="The user's id; null for a command or somebody at the database."
     )
     request_id = serializers.SerializerMethodField()
-    reason = serializers.SerializerMethodField(help_text="What the request's X-Change-Reason said.")
+    reason = serializers.SerializerMethodField(help_text="The X-Change-Reason header of the request.")
     changes = serializers.SerializerMethodField()
 
     def get_action(self, event: Event) -> str:
