@@ -13,21 +13,33 @@ from django.conf import settings
 from healthcare.tests.live import url_of
 
 ROOT = Path(settings.BASE_DIR)
-CODE_BLOCK = re.compile(r"(.*?)^ *```(?:python|bash|html)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"(.*?)^ *```(\w+)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
 
 def read_guide(name: str) -> str:
     return (ROOT / "docs" / name).read_text(encoding="utf-8")
 
 
-def files_of(guide: str, folder: str) -> dict[str, str]:
-    """The files of a folder that a guide writes, by path. A code block is the file that was named last before it."""
-    found: dict[str, str] = {}
-    for prose, code in CODE_BLOCK.findall(guide):
-        path = re.findall(rf"`({folder}/[a-z0-9_/]+\.(?:py|sh))`", prose)[-1]
-        assert path not in found, f"two blocks are {path}"
-        found[path] = textwrap.dedent(code)
+def blocks_of(guide: str, folder: str) -> list[tuple[str, str, str]]:
+    """The path, the language and the text of each code block: its file in the folder was named last before it."""
+    found, path = [], ""
+    for prose, language, text in BLOCK.findall(guide):
+        path = [path, *re.findall(rf"`({folder}/[a-z0-9_/]+\.(?:py|sh))`", prose)][-1]
+        found.append((path, language, textwrap.dedent(text)))
     return found
+
+
+def files_of(guide: str, folder: str) -> dict[str, str]:
+    """The files of a folder that a guide writes whole, by path."""
+    written = [(path, text) for path, language, text in blocks_of(guide, folder) if language != "diff"]
+    found = dict(written)
+    assert len(found) == len(written), "two blocks are one file"
+    return found
+
+
+def hunks_of(guide: str, folder: str) -> list[tuple[str, str]]:
+    """The changes that a guide makes to files of a folder: the path, and a hunk of a unified diff, without header."""
+    return [(path, text) for path, language, text in blocks_of(guide, folder) if language == "diff"]
 
 
 class ProjectCopy:
@@ -57,6 +69,12 @@ class ProjectCopy:
         content = self.read(path)
         assert content.count(old) == 1, f"{path} has {old!r} {content.count(old)} times"
         self.write(path, content.replace(old, new))
+
+    def patch(self, path: str, hunk: str) -> None:
+        """Apply a hunk: lines that begin with a space stay, with - are removed, with + are added."""
+        lines = hunk.splitlines(keepends=True)
+        old = "".join(line[1:] for line in lines if line[0] != "+")
+        self.replace(path, old, "".join(line[1:] for line in lines if line[0] != "-"))
 
     def python(self, *arguments: str, **variables: str) -> str:
         """Run Python with these arguments and return what it printed. Fails unless it ends with status 0."""

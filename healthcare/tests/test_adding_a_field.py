@@ -1,0 +1,58 @@
+"""docs/adding-a-field.md, followed to the letter in a copy of the project, adds a field that appears everywhere."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from healthcare.tests.live import own_database
+from healthcare.tests.project_copy import ProjectCopy, files_of, hunks_of, read_guide
+
+GUIDE = read_guide("adding-a-field.md")
+CONTRACT_TESTS = [
+    "patients/tests/test_blood_group.py",
+    "patients/tests/test_patients.py",
+    "patients/tests/test_merged_fields.py",
+    "patients/tests/test_filters.py",
+    "healthcare/tests/test_schema_operations.py",
+    "healthcare/tests/test_query_matrix.py",
+    "healthcare/tests/test_hostile_input.py",
+]
+# Of the hostile input only what is sent in the new field.
+SELECTED = "not test_hostile_input or blood_group"
+
+
+@pytest.fixture(scope="module")
+def extended(
+    tmp_path_factory: pytest.TempPathFactory, django_db_setup: None, django_db_blocker: Any
+) -> Iterator[ProjectCopy]:
+    """The project after the steps of the guide."""
+    with django_db_blocker.unblock():
+        connection.ensure_connection()  # starts PostgreSQL where no test before has needed it
+        with own_database() as database:
+            project = ProjectCopy(tmp_path_factory.mktemp("adding-a-field"), database)
+            for path, hunk in hunks_of(GUIDE, "patients"):
+                project.patch(path, hunk)
+            for path, text in files_of(GUIDE, "patients").items():
+                project.write(path, text)
+            project.manage("makemigrations", "patients")
+            yield project
+
+
+@pytest.mark.xdist_group("adding a field")
+def test_the_new_field_appears_everywhere(extended: ProjectCopy) -> None:
+    extended.manage("makemigrations", "--check", "--dry-run")
+    assert "blood_group" not in extended.manage("check")
+    extended.manage("spectacular", "--validate", "--fail-on-warn", "--file", os.devnull)
+    extended.test(*CONTRACT_TESTS, "-k", SELECTED)
+
+
+@pytest.mark.xdist_group("adding a field")
+def test_the_new_field_passes_the_static_checks(extended: ProjectCopy) -> None:
+    for tool in ("ruff", "mypy"):
+        pytest.importorskip(tool, reason="requirements-dev.txt has it")
+    extended.python("-m", "ruff", "check", "--no-cache", ".")
+    extended.python("-m", "ruff", "format", "--no-cache", "--check", ".")
+    extended.python("-m", "mypy", ".")
