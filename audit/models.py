@@ -10,9 +10,9 @@ from django.db import connection, models
 from django.utils import timezone
 
 from audit.history import remember
+from healthcare.model_fields import LARGEST_ID
 
 APPEND_ONLY = pgtrigger.Protect(name="append_only", operation=pgtrigger.Update | pgtrigger.Delete)
-LARGEST_ID = 2**63 - 1
 
 
 # The history of users belongs to this app, since accounts and audit do not import each other. No password is recorded.

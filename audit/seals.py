@@ -17,7 +17,7 @@ from django.core.management.base import CommandError
 from django.db import connection, transaction
 
 from audit.models import Forgotten, Seal
-from audit.tables import BATCH, BELOW_EVERY_ID, Row, Table
+from audit.tables import BELOW_EVERY_ID, ROWS_PER_BATCH, SealedRow, Table
 
 CODE_LENGTH = 16  # bytes of each row's code: 128 bits, NIST SP 800-107 section 5.3
 CLOCK_TOLERANCE = datetime.timedelta(minutes=1)  # by which a clock may be set back
@@ -36,7 +36,7 @@ def seal_key() -> bytes:
     return settings.AUDIT_SEAL_KEY.encode()
 
 
-def row_code(key: bytes, table: str, row: Row) -> bytes:
+def row_code(key: bytes, table: str, row: SealedRow) -> bytes:
     return hmac.digest(key, f"{table}\0{row.id}\0{row.text}".encode(), "sha256")[:CODE_LENGTH]
 
 
@@ -54,7 +54,7 @@ def seal_batch(key: bytes, table: Table, until: int) -> int:
         cursor.execute("LOCK TABLE audit_seal IN SHARE ROW EXCLUSIVE MODE")  # concurrent runs extend one chain
     previous = Seal.objects.order_by("-id").first()
     last = Seal.objects.filter(table=table.name).order_by("-id").first()
-    rows = table.rows(last.last_id if last else BELOW_EVERY_ID, until, table.columns, BATCH)
+    rows = table.rows(last.last_id if last else BELOW_EVERY_ID, until, table.columns, ROWS_PER_BATCH)
     if rows:
         seal = Seal(
             table=table.name,
@@ -101,7 +101,7 @@ class Verifier:
             self.verify_row(table, row_id, codes.get(row_id), rows.get(row_id), row_id in forgotten)
         self.code, self.position[table.name], self.latest[table.name] = seal.code, seal.last_id, seal.latest
 
-    def verify_row(self, table: Table, row_id: int, code: bytes | None, row: Row | None, forgotten: bool) -> None:
+    def verify_row(self, table: Table, row_id: int, code: bytes | None, row: SealedRow | None, forgotten: bool) -> None:
         self.verified_rows += 1
         if code is None:
             raise TamperingError(f"{table.name} {row_id} was inserted after its time was sealed.")
@@ -114,7 +114,7 @@ class Verifier:
         if row:
             self.check_date(table, row)
 
-    def check_date(self, table: Table, row: Row) -> None:
+    def check_date(self, table: Table, row: SealedRow) -> None:
         if table.name in self.latest and row.at < self.latest[table.name] - CLOCK_TOLERANCE:
             raise TamperingError(f"{table.name} {row.id} was inserted with a date before rows sealed earlier.")
 

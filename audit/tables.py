@@ -13,13 +13,14 @@ from django.db.models import Model
 
 from audit.history import Event
 from audit.models import AccessLog, Forgotten
+from healthcare.model_fields import LARGEST_ID
 
 BELOW_EVERY_ID = -(2**63)
-BATCH = 1000  # rows
+ROWS_PER_BATCH = 1000  # rows
 SETTLE_TIMEOUT = 300  # seconds
 
 
-class Row(NamedTuple):
+class SealedRow(NamedTuple):
     id: int
     at: datetime.datetime
     text: str  # the columns in jsonb's canonical form, times in UTC
@@ -38,7 +39,7 @@ class Table:
         columns = tuple(sorted(str(field.column) for field in model._meta.concrete_fields))
         return cls(model._meta.db_table, "pgh_id" if event else "id", "pgh_created_at" if event else "at", columns)
 
-    def rows(self, after: int, until: int, columns: tuple[str, ...], limit: int | None = None) -> list[Row]:
+    def rows(self, after: int, until: int, columns: tuple[str, ...], limit: int | None = None) -> list[SealedRow]:
         """The rows with an id above `after` and up to `until`, ordered by id, with the text of these columns."""
         names = ", ".join(connection.ops.quote_name(column) for column in columns)
         with connection.cursor() as cursor:
@@ -47,7 +48,7 @@ class Table:
                 f'FROM "{self.name}" WHERE "{self.key}" > %s AND "{self.key}" <= %s ORDER BY "{self.key}" LIMIT %s',
                 [after, until, limit],
             )
-            return [Row(*row) for row in cursor.fetchall()]
+            return [SealedRow(*row) for row in cursor.fetchall()]
 
     def settled(self) -> int:
         """An id up to which no transaction will insert a row any more.
@@ -79,9 +80,9 @@ class Table:
             )
             return {row[0] for row in cursor.fetchall()}
 
-    def rows_after(self, last: int) -> Iterator[Row]:
+    def rows_after(self, last: int) -> Iterator[SealedRow]:
         """All rows with an id above `last`, fetched in batches, without their texts."""
-        while rows := self.rows(last, 2**63 - 1, (), BATCH):
+        while rows := self.rows(last, LARGEST_ID, (), ROWS_PER_BATCH):
             yield from rows
             last = rows[-1].id
 

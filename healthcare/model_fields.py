@@ -1,4 +1,4 @@
-"""Text columns that more than one domain has."""
+"""Model fields that more than one domain has."""
 
 import unicodedata
 from typing import Any
@@ -7,6 +7,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
 
+LARGEST_ID = 2**63 - 1  # of a BigAutoField
 PHONE = RegexValidator(
     r"\A\+?[0-9()./ -]*(\s?(x|ext\.?)\s?[0-9]+)?\Z",
     "Enter a phone number: digits with spaces or ( ) . / -, a + in front and an extension (x123) behind if need be.",

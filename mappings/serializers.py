@@ -11,12 +11,11 @@ from doctors.serializers import EXAMPLE_DOCTOR, DoctorSerializer
 from healthcare.api.fields import WholeNumberField
 from healthcare.api.schema import example
 from healthcare.api.serializers import IdField, RecordSerializer
+from healthcare.model_fields import LARGEST_ID
 from healthcare.ownership import RecordQuerySet
 from mappings.models import Mapping
 from patients.models import Patient
 from patients.serializers import EXAMPLE_PATIENT, PatientSerializer
-
-LARGEST_ID = 2**63 - 1
 
 
 @extend_schema_serializer(

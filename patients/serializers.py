@@ -9,6 +9,7 @@ from rest_framework import serializers
 from healthcare.api.fields import WholeNumberField
 from healthcare.api.schema import example
 from healthcare.api.serializers import RecordSerializer
+from healthcare.model_fields import LARGEST_ID
 from patients.birth import MAXIMUM_AGE, Birth, resolve_birth_year, validate_birth_date, validate_birth_year
 from patients.duplicates import LikelyDuplicate
 from patients.models import Gender, Patient, gender_code
@@ -94,4 +95,4 @@ class DuplicateSerializer(PatientSerializer):
 class MergeSerializer(serializers.Serializer):
     """The other record of the same person."""
 
-    duplicate = WholeNumberField(min_value=1, max_value=2**63 - 1, help_text="The id of a patient of yours.")
+    duplicate = WholeNumberField(min_value=1, max_value=LARGEST_ID, help_text="The id of a patient of yours.")

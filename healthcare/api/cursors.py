@@ -12,8 +12,7 @@ from django.db.models.fields.tuple_lookups import Tuple, TupleGreaterThan, Tuple
 from rest_framework.exceptions import ValidationError
 
 from healthcare.api.parsers import UNSTORABLE
-
-LARGEST_ID = 2**63 - 1
+from healthcare.model_fields import LARGEST_ID
 
 
 @dataclass(frozen=True)

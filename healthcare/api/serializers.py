@@ -10,6 +10,7 @@ from rest_framework import serializers
 
 from healthcare.api.conditional_requests import lost
 from healthcare.api.fields import ModelSerializer, WholeNumberField
+from healthcare.model_fields import LARGEST_ID
 from healthcare.ownership import Record, RecordQuerySet
 
 
@@ -18,7 +19,7 @@ class IdField(serializers.PrimaryKeyRelatedField):
 
     def __init__(self, *, scope: Callable[[AbstractBaseUser | AnonymousUser], QuerySet], **kwargs: Any) -> None:
         self.scope = scope
-        super().__init__(pk_field=WholeNumberField(min_value=1, max_value=2**63 - 1), **kwargs)
+        super().__init__(pk_field=WholeNumberField(min_value=1, max_value=LARGEST_ID), **kwargs)
 
     def get_queryset(self) -> QuerySet:
         return self.scope(self.context["request"].user)

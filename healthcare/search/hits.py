@@ -7,7 +7,8 @@ from django.db import connection
 from django.db.models import Model, QuerySet
 from django.utils.functional import cached_property
 
-from healthcare.api.cursors import LARGEST_ID, Cursor, decode, unknown
+from healthcare.api.cursors import Cursor, decode, unknown
+from healthcare.model_fields import LARGEST_ID
 from healthcare.search.index import Index
 from healthcare.search.statements import Near, Page, Statement
 

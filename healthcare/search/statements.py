@@ -3,7 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from healthcare.api.cursors import LARGEST_ID, Cursor
+from healthcare.api.cursors import Cursor
+from healthcare.model_fields import LARGEST_ID
 
 # The terms to look up. Of several words two make the term, and its rank is that of the worse one.
 READINGS = """
