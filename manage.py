@@ -14,7 +14,7 @@ def main() -> None:
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "healthcare.settings")
     try:
-        first_run.enter_virtualenv()
+        first_run.enter_virtualenv(tests=sys.argv[1:2] == ["test"])
         prepare_command()
         run_command()
     except first_run.SetupError as error:

@@ -18,6 +18,7 @@ from pathlib import Path
 from healthcare.first_run.errors import SetupError, print_progress, setup_error_from_installer_output
 
 UNFINISHED = "unfinished\n"
+TESTS_SECTION = "# The tests\n"  # of requirements.txt; the last one
 PIP_OPTIONS = ["--quiet", "--no-input", "--disable-pip-version-check"]
 
 
@@ -50,9 +51,15 @@ def requirements_digest(project: Path) -> str:
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def required_names(file: Path) -> list[str]:
-    """Return the packages that a requirements file or a lock file names, normalized (PEP 503)."""
-    names = re.findall(r"^([A-Za-z0-9][A-Za-z0-9._-]*)", file.read_text(encoding="utf-8"), re.MULTILINE)
+def required_names(file: Path, *, tests: bool = True) -> list[str]:
+    """Return the packages that a requirements file or a lock file names, normalized (PEP 503).
+
+    Without `tests`, leave out the tests' section: requirements-production.lock has none of its packages.
+    """
+    text = file.read_text(encoding="utf-8")
+    if not tests:
+        text = text.partition(TESTS_SECTION)[0]
+    names = re.findall(r"^([A-Za-z0-9][A-Za-z0-9._-]*)", text, re.MULTILINE)
     return [re.sub(r"[-_.]+", "-", name).lower() for name in names]
 
 

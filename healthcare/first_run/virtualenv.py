@@ -17,10 +17,10 @@ ENTERING_VARIABLE = "HEALTHCARE_ENTERING_VENV"
 PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def enter_virtualenv(project: Path = PROJECT) -> None:
+def enter_virtualenv(project: Path = PROJECT, *, tests: bool) -> None:
     """Return once every package can be imported: in this interpreter, or after re-executing in .venv.
 
-    Raises SetupError if neither is possible.
+    Only with `tests` must the packages of the tests be there. Raises SetupError if neither is possible.
     """
     venv = project / ".venv"
     entered = os.environ.pop(ENTERING_VARIABLE, None)
@@ -30,7 +30,7 @@ def enter_virtualenv(project: Path = PROJECT) -> None:
             return
         if not entered:
             execute_again(Path(sys._base_executable), entering=False)  # type: ignore[attr-defined]
-    if not missing_packages(project):
+    if not missing_packages(project, tests=tests):
         return
     if active and not installer.is_managed(Path(sys.prefix)):
         raise SetupError("this environment lacks packages; run `pip install -r requirements.txt` in it.")
@@ -64,10 +64,10 @@ def virtualenv_python_version(venv: Path) -> str:
     return "none"
 
 
-def missing_packages(project: Path) -> list[str]:
+def missing_packages(project: Path, *, tests: bool) -> list[str]:
     """Return the packages of requirements.txt that this interpreter does not have."""
     missing = []
-    for name in installer.required_names(project / "requirements.txt"):
+    for name in installer.required_names(project / "requirements.txt", tests=tests):
         try:
             importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:

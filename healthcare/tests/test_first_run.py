@@ -24,7 +24,7 @@ MANAGE = """\
 import sys
 from healthcare import first_run
 try:
-    first_run.enter_virtualenv()
+    first_run.enter_virtualenv(tests=sys.argv[1:2] == ["test"])
     if sys.argv[1:2] == ["serve"]:
         first_run.write_env_file()
 except first_run.SetupError as error:
@@ -217,6 +217,20 @@ def test_a_dot_venv_of_the_users_own_is_used_and_not_changed(project: Project) -
         wheel.extractall(packages)
     assert project.run().stdout == expected_output(project)
     assert not list(project.venv.glob("managed-by*"))
+
+
+def test_only_the_tests_need_the_packages_of_the_tests(project: Project, tmp_path: Path) -> None:
+    """As in an environment that was installed from requirements-production.lock."""
+    with (project.folder / "requirements.txt").open("a", encoding="utf-8") as file:
+        file.write("\n# The tests\nsome_test_tool~=1.0\n")
+    python = project.create_virtualenv(tmp_path / "own")
+    [packages] = (tmp_path / "own" / "lib").glob("python*/site-packages")
+    with zipfile.ZipFile(project.wheels / "greeting-1.0-py3-none-any.whl") as wheel:
+        wheel.extractall(packages)
+    assert project.run("serve", python=python).returncode == 0
+    done = project.run("test", python=python)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "pip install -r requirements.txt" in done.stderr
 
 
 def test_packages_that_cannot_be_installed_are_reported_in_one_sentence(project: Project) -> None:

@@ -13,9 +13,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from healthcare.api.schema_view import description
+from healthcare.first_run.installer import TESTS_SECTION
 
 ROOT = Path(settings.BASE_DIR)
-TESTS_SECTION = "# The tests\n"
 LOCK_FILES = {
     "requirements.lock": ["requirements.txt"],
     "requirements-production.lock": ["requirements.txt"],
