@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from healthcare.embedded.tests.harness import ServerUnderTest, stop_everything
+from healthcare.embedded.binaries import find_binaries
+from healthcare.embedded.cluster import ensure_data_directory
+from healthcare.embedded.home import Home, resolve_home
+from healthcare.embedded.tests.harness import ServerUnderTest, copy_data, stop_everything
 from healthcare.tests.memory_folder import temporary_folder
 
 
@@ -30,5 +33,29 @@ def make_embedded_server() -> Iterator[Callable[[Path], ServerUnderTest]]:
 
 
 @pytest.fixture
-def embedded_server(folder: Path, make_embedded_server: Callable[[Path], ServerUnderTest]) -> ServerUnderTest:
+def uninitialized_server(folder: Path, make_embedded_server: Callable[[Path], ServerUnderTest]) -> ServerUnderTest:
+    """A home that does not exist yet."""
     return make_embedded_server(folder / "home")
+
+
+@pytest.fixture(scope="session")
+def initialized_home() -> Iterator[Home]:
+    """A home whose data directory initdb has created, to be copied."""
+    with temporary_folder() as folder:
+        home = resolve_home(folder / "home")
+        home.create()
+        ensure_data_directory(home, find_binaries().accessible_to_server(home))
+        yield home
+
+
+@pytest.fixture
+def initialized_server(uninitialized_server: ServerUnderTest, initialized_home: Home) -> ServerUnderTest:
+    """A home with a data directory, for the tests that are not about its creation: initdb takes a second."""
+    copy_data(initialized_home, uninitialized_server)
+    return uninitialized_server
+
+
+@pytest.fixture
+def embedded_server(uninitialized_server: ServerUnderTest) -> ServerUnderTest:
+    """The server under test. A module of tests that start from an initialized one overrides this fixture."""
+    return uninitialized_server

@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from healthcare.embedded.home import PROJECT
+from healthcare.embedded.home import PROJECT, Home, resolve_home
 
 PROCESS_NAMES = ("postgres", "initdb")
 TIMEOUT = 60  # seconds, for a busy machine
@@ -110,6 +110,12 @@ class ServerUnderTest:
 
     def stopped(self) -> bool:
         return not self.processes()
+
+
+def copy_data(home: Home, server: ServerUnderTest) -> None:
+    """Create the home of the server, with a copy of the data directory of a home whose server is stopped."""
+    resolve_home(server.home).create()
+    subprocess.run(["cp", "-a", str(home.data), str(server.data)], check=True)  # -a keeps the owner
 
 
 def stop_everything(server: ServerUnderTest) -> None:

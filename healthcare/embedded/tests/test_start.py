@@ -45,21 +45,21 @@ def test_only_its_own_account_reaches_the_server(embedded_server: ServerUnderTes
     assert {stat.S_IMODE(path.stat().st_mode) for path in embedded_server.home.glob("*.lo*")} == {0o600}
 
 
-def test_patients_data_stays_out_of_the_servers_log(embedded_server: ServerUnderTest) -> None:
-    program = embedded_server.program()
+def test_patients_data_stays_out_of_the_servers_log(initialized_server: ServerUnderTest) -> None:
+    program = initialized_server.program()
     assert program.request("query CREATE TABLE t (name text UNIQUE, age int); SELECT 1") == "1"
     program.send("query INSERT INTO t VALUES ('Zelda Quux'), ('Zelda Quux')")
     program.kill()  # the program does not handle that error
-    other = embedded_server.program()
+    other = initialized_server.program()
     assert other.request("query SELECT 1") == "1"
-    log = (embedded_server.home / "server.log").read_text(encoding="utf-8")
+    log = (initialized_server.home / "server.log").read_text(encoding="utf-8")
     assert "Zelda" not in log
     assert "ready to accept connections" in log
 
 
 @pytest.mark.parametrize("extension", ["pg_trgm", "unaccent", "citext", "btree_gist"])
-def test_the_extensions_are_available(embedded_server: ServerUnderTest, extension: str) -> None:
-    assert embedded_server.program().request(f"query CREATE EXTENSION {extension}; SELECT 1") == "1"
+def test_the_extensions_are_available(initialized_server: ServerUnderTest, extension: str) -> None:
+    assert initialized_server.program().request(f"query CREATE EXTENSION {extension}; SELECT 1") == "1"
 
 
 def test_eight_first_starts_at_once_share_one_server(embedded_server: ServerUnderTest) -> None:
@@ -100,6 +100,6 @@ def test_check_and_makemigrations_start_nothing(embedded_server: ServerUnderTest
     assert not embedded_server.home.exists()
 
 
-def test_dbshell_connects_to_the_server(embedded_server: ServerUnderTest) -> None:
-    completed = run_manage(embedded_server.home, "dbshell", "--", "-Atc", "SELECT current_database()")
+def test_dbshell_connects_to_the_server(initialized_server: ServerUnderTest) -> None:
+    completed = run_manage(initialized_server.home, "dbshell", "--", "-Atc", "SELECT current_database()")
     assert (completed.returncode, completed.stdout) == (0, "healthcare\n"), completed.stderr

@@ -4,8 +4,14 @@ import os
 import signal
 
 import psutil
+import pytest
 
 from healthcare.embedded.tests.harness import ServerUnderTest, eventually
+
+
+@pytest.fixture
+def embedded_server(initialized_server: ServerUnderTest) -> ServerUnderTest:
+    return initialized_server
 
 
 def test_the_server_stops_after_the_last_process(embedded_server: ServerUnderTest) -> None:
