@@ -87,6 +87,8 @@ def test_a_lock_file_has_every_dependency_and_nothing_else(name: str):
     here = {
         key for key, package in locked.items() if (marker := package.requirement.marker) is None or marker.evaluate()
     }
+    if any(importlib.metadata.version(key) != locked[key].version for key in direct):
+        pytest.skip("the packages of this environment do not come from requirements.lock")
     assert here == dependencies(direct)
 
 
