@@ -20,7 +20,6 @@ from benchmarks.terminal import show_status
 CONNECTIONS = 16
 LEAST_ANSWERS = 50  # in a slice
 LONGEST = 30  # seconds
-WARM_UP = 1  # seconds
 SCRIPT = Path(__file__).with_name("load.lua")
 
 
@@ -97,7 +96,7 @@ def with_current_tags(contender: Contender) -> Contender:
 
 
 def warm_up(contender: Contender) -> None:
-    send_load(with_current_tags(contender), WARM_UP)
+    send_load(with_current_tags(contender), contender.server.server.warm_up)
 
 
 def send_load(contender: Contender, seconds: int) -> dict[str, float]:
