@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 url = os.environ["DATABASE_URL"].replace("postgres://", "postgresql+asyncpg://", 1)
-engine = create_async_engine(url, pool_size=8, max_overflow=8)
+engine = create_async_engine(url, pool_size=16, max_overflow=0)
 Session = async_sessionmaker(engine, expire_on_commit=False)
 
 
