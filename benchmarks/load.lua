@@ -1,6 +1,6 @@
 -- wrk's script. Arguments after `--`: METHOD PATH BODY TOKEN STATUS SAMPLE [HEADER VALUE]...
 -- SAMPLE is a list, separated by commas, whose values are taken in turn. In PATH, BODY and every VALUE, @ stands for
--- the value and # for a number that is never sent twice. A value "id=tag" gives @ and ~, the entity tag of that record;
+-- the value, # for a number that is never sent twice and $ for a date that is another one each time a value is taken. A value "id=tag" gives @ and ~, the entity tag of that record;
 -- the tag is replaced by the one in the answer, so that the next If-Match of this record holds.
 local method, path, body, expected, headers, sample, position, number
 local tags = {}
@@ -46,8 +46,13 @@ end
 function request()
    number, position = number + 1, position % #sample + 1
    local value = sample[position]
-   local values = {["@"] = value, ["#"] = string.format("%d", number), ["~"] = tags[value]}
-   local function fill(text) return (text:gsub("[@#~]", values)) end
+   local values = {
+      ["@"] = value,
+      ["#"] = string.format("%d", number),
+      ["$"] = string.format("%d-05-17", 1930 + number % 71),
+      ["~"] = tags[value],
+   }
+   local function fill(text) return (text:gsub("[@#$~]", values)) end
    local sent = {}
    for name, content in pairs(wrk.headers) do sent[name] = content end
    for name, content in pairs(headers) do sent[name] = fill(content) end

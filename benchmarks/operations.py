@@ -13,7 +13,7 @@ CREATED_WITH_ALL_FIELDS = (  # with an escaped @, because a bare one stands for 
     '"phone": "+91 80 #", "email": "john.smith\\u0040example.org", "address": "# Residency Road, Bengaluru"}'
 )
 CHANGED = '{"address": "# Church Street, Bengaluru"}'
-CHANGED_WITH_BIRTH_DATE = '{"birth_date": "1991-05-17", "address": "# Church Street, Bengaluru"}'
+CHANGED_BIRTH_DATE = '{"birth_date": "$"}'
 LOGIN = f'{{"username": "@", "password": "{PASSWORD}"}}'
 TRACE = "00-0000000000000000000#-00f067aa0ba902b7-01"  # W3C trace context; # has 13 digits
 UNKNOWN_TAG = '"00000000000000000000000000000000"'
@@ -24,7 +24,8 @@ Headers = tuple[tuple[str, str], ...]
 @dataclass(frozen=True)
 class Request:
     """In `path`, `body` and the values of `headers`, @ is one of the caller's `sample`, # a number that is never sent
-    twice, and ~ the entity tag of the record @ where the sample is "tagged"."""
+    twice, $ a date that is another one each time the same @ is sent, and ~ the entity tag of the record @ where the
+    sample is "tagged"."""
 
     method: str
     path: str
@@ -35,12 +36,13 @@ class Request:
     status: int = 200
 
     def filled(self, caller: Caller, number: int) -> "Request":
-        """The request with the values of the sample's member `number` in place of @, # and ~."""
+        """The request with the values of the sample's member `number` in place of @, #, $ and ~."""
         value, _, tag = caller.samples[self.sample][number].partition("=")
         unique = str(1_000_000_000_000 + number)
+        date = f"{1930 + number % 71}-05-17"
 
         def fill(text: str) -> str:
-            return text.replace("@", value).replace("#", unique).replace("~", tag)
+            return text.replace("@", value).replace("#", unique).replace("$", date).replace("~", tag)
 
         headers = tuple((name, fill(content)) for name, content in self.headers)
         return replace(self, path=fill(self.path), body=fill(self.body), headers=headers)
@@ -156,7 +158,7 @@ EVERYDAY_CALLS = {
     ),
     "patch, If-Match": patch(is_patient, sample="tagged", headers=(("If-Match", "~"),)),
     "patch, X-Change-Reason": patch(is_patient, headers=(("X-Change-Reason", "Moved to another street"),)),
-    "patch, birth_date": patch(lambda body: body["birth_date"] == "1991-05-17", CHANGED_WITH_BIRTH_DATE),
+    "patch, birth_date": patch(lambda body: body["birth_date"].endswith("-05-17"), CHANGED_BIRTH_DATE),
     "doctors, ?specialization=": doctors(
         "&specialization=Cardiology", 4, of_each(lambda row: row["specialization"] == "Cardiology")
     ),
