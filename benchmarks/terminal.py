@@ -1,4 +1,4 @@
-"""What a person sees while it runs."""
+"""Progress on standard error."""
 
 import sys
 
@@ -8,6 +8,6 @@ def print_line(text: str) -> None:
 
 
 def show_status(text: str) -> None:
-    """On one line of a terminal that the next call writes over; a line of its own elsewhere."""
+    """On a terminal the next status overwrites this one; elsewhere each has its own line."""
     start, end = ("\r\x1b[K", "") if sys.stderr.isatty() else ("", "\n")
     print(start + text, end=end, file=sys.stderr, flush=True)

@@ -24,7 +24,7 @@ class Base(DeclarativeBase):
     pass
 
 
-class Kept:
+class Versioned:
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     version: Mapped[int] = mapped_column(default=1)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=now)
@@ -40,7 +40,7 @@ class User(Base):
     is_active: Mapped[bool]
 
 
-class Patient(Kept, Base):
+class Patient(Versioned, Base):
     __tablename__ = "patients_patient"
 
     name: Mapped[str] = mapped_column(String(200))
@@ -63,7 +63,7 @@ class Patient(Kept, Base):
         return today.year - self.birth_year if self.birth_year else None
 
 
-class Doctor(Kept, Base):
+class Doctor(Versioned, Base):
     __tablename__ = "doctors_doctor"
 
     name: Mapped[str] = mapped_column(String(200))

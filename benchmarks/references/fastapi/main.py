@@ -16,7 +16,7 @@ Limit = Annotated[int, Query(ge=1, le=500)]
 Offset = Annotated[int, Query(ge=0)]
 
 
-def kept(values: dict[str, Any]) -> dict[str, Any]:
+def with_birth_year(values: dict[str, Any]) -> dict[str, Any]:
     age = values.pop("age", None)
     return values if age is None else values | {"birth_year": date.today().year - age}
 
@@ -42,7 +42,7 @@ async def patients(
 
 @app.post("/api/patients/", response_model=schemas.PatientOut, status_code=201)
 async def create(session: DatabaseSession, user: CurrentUser, data: schemas.PatientIn) -> Any:
-    patient = Patient(created_by=user.id, **kept(data.model_dump()))
+    patient = Patient(created_by=user.id, **with_birth_year(data.model_dump()))
     session.add(patient)
     await session.commit()
     return patient
@@ -56,7 +56,7 @@ async def retrieve(session: DatabaseSession, user: CurrentUser, id: int) -> Any:
 @app.patch("/api/patients/{id}/", response_model=schemas.PatientOut)
 async def change(session: DatabaseSession, user: CurrentUser, id: int, data: schemas.PatientChange) -> Any:
     patient = await own(session, user, id)
-    for name, value in kept(data.model_dump(exclude_unset=True)).items():
+    for name, value in with_birth_year(data.model_dump(exclude_unset=True)).items():
         setattr(patient, name, value)
     patient.version += 1
     await session.commit()

@@ -41,7 +41,7 @@ class Bearer(HttpBearer):
 api = NinjaAPI(auth=Bearer())
 
 
-def kept(values: dict[str, Any]) -> dict[str, Any]:
+def with_birth_year(values: dict[str, Any]) -> dict[str, Any]:
     age = values.pop("age", None)
     return values if age is None else values | {"birth_year": datetime.date.today().year - age}
 
@@ -60,7 +60,7 @@ def patients(request: HttpRequest, search: str | None = None) -> QuerySet[Patien
 
 @api.post("/patients/", response={201: PatientOut})
 def create(request: HttpRequest, data: PatientIn) -> tuple[int, Patient]:
-    return 201, Patient.objects.create(created_by=request.auth, **kept(data.dict()))
+    return 201, Patient.objects.create(created_by=request.auth, **with_birth_year(data.dict()))
 
 
 @api.get("/patients/{id}/", response=PatientOut)
@@ -71,7 +71,7 @@ def retrieve(request: HttpRequest, id: int) -> Patient:
 @api.patch("/patients/{id}/", response=PatientOut)
 def change(request: HttpRequest, id: int, data: PatientChange) -> Patient:
     patient = get_object_or_404(Patient, pk=id, created_by=request.auth)
-    for name, value in kept(data.dict(exclude_unset=True)).items():
+    for name, value in with_birth_year(data.dict(exclude_unset=True)).items():
         setattr(patient, name, value)
     patient.version += 1
     patient.save()

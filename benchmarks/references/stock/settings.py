@@ -1,6 +1,6 @@
 """Settings of the plain build: what `startproject` writes, with DRF and SimpleJWT added as their documentation says.
 
-The database connection is kept, which the plain build would not do by itself: opening one per request would be the
+The database connection stays open, unlike by default, because opening one for each request would be the
 larger part of its time.
 """
 
