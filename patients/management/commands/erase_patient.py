@@ -1,4 +1,4 @@
-"""`manage.py erase_patient ID --reason TEXT`: removes a person for good."""
+"""`manage.py erase_patient ID --reason TEXT`: erase a person permanently."""
 
 import os
 import pwd
@@ -15,9 +15,9 @@ from patients.models import ErasureReceipt, Patient
 
 class Command(BaseCommand):
     help = (
-        "Erase a patient for good: the record, what was merged into it and every row that refers to them. It cannot be "
-        "undone; DELETE in the API only hides. A receipt stays that says when, by whom, why and how many rows, and "
-        "nothing of what they said. "
+        "Erase a patient permanently: the record, the records merged into it and every row that refers to them. This "
+        "cannot be undone; DELETE in the API only hides. A receipt records when, by whom, why and how many rows, and "
+        "none of the erased data. "
         "Backups and PostgreSQL's write-ahead log hold the rows until they expire."
     )
 
