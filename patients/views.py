@@ -28,7 +28,7 @@ NO_DUPLICATE = ErrorDetail("There is no such record.", "does_not_exist")
 ON_DUPLICATE = OpenApiParameter(
     "on_duplicate",
     {"type": "string", "enum": ["reject"]},
-    description="Whether a patient who is likely there already is added all the same, as without this.",
+    description="`reject` refuses (409) a patient who is likely on record already. Without it the patient is added.",
 )
 
 
@@ -94,8 +94,8 @@ class PatientViewSet(ReadsRecordedViewSet, RestorableViewSet):
     )
     @action(detail=True, pagination_class=None, serializer_class=DuplicateSerializer, filter_backends=[])
     def duplicates(self, request: Request, pk: int) -> Response:
-        """Your other patients who are likely the same person, the likeliest first, at most 20, each with the fields
-        that say so in `agrees_on`. No name has to be spelt the same."""
+        """Your other patients who are likely the same person, the likeliest first, at most 20. `agrees_on` names the
+        fields on which the two agree. Names need not be spelt the same."""
         return Response(self.serialize_duplicates(find_likely_duplicates(self.get_object())))
 
     def serialize_duplicates(self, duplicates: list[LikelyDuplicate]) -> Any:
@@ -113,25 +113,26 @@ class PatientViewSet(ReadsRecordedViewSet, RestorableViewSet):
     @extend_schema(operation_id="patients_merge", summary="Merge a duplicate into a patient", request=MergeSerializer)
     @action(detail=True, methods=["post"])
     def merge(self, request: Request, pk: int) -> Response:
-        """Two records of one person become one: what this patient's says nothing of is filled from the duplicate, whose
-        assignments become this patient's. Where both have an active assignment of the same doctor, or a primary doctor,
-        this patient's stays. The duplicate answers 410 from then on, but for its history."""
+        """Merge another record of the same person into this patient. Fields that are empty in this patient are filled
+        from the duplicate, and the duplicate's assignments move to this patient. Where both have an active assignment
+        of the same doctor, or a primary doctor, this patient's is kept. Afterwards the duplicate answers 410, except
+        for its history."""
         pair = self.locked_pair(Q(deleted_at=None))
         return Response(self.get_serializer(merges.merge(*pair)).data)
 
-    @extend_schema(operation_id="patients_unmerge", summary="Take a duplicate out again", request=MergeSerializer)
+    @extend_schema(operation_id="patients_unmerge", summary="Undo a merge", request=MergeSerializer)
     @action(detail=True, methods=["post"])
     def unmerge(self, request: Request, pk: int) -> Response:
-        """Undo a merge: the duplicate is back with its values and assignments, and what this patient had from it is
-        empty again. What was changed or added since stays."""
+        """Undo a merge: the duplicate is restored with its values and assignments, and the fields that it filled in
+        this patient are emptied. What was changed or added since is kept."""
         pair = self.locked_pair(Q(merged_into=pk))
         return Response(self.get_serializer(merges.unmerge(*pair)).data)
 
     def locked_pair(self, state: Q) -> tuple[Patient, Patient]:
-        """The patient of the path and the `duplicate` of the body, which is in that state.
+        """The patient of the path, and the patient that `duplicate` in the body names, which must be in this state.
 
-        Locked in the order of their ids, so that two opposite merges wait for each other. Raises Http404 for the
-        first and ValidationError (400) for the second.
+        The rows are locked in the order of their ids, so that two opposite merges cannot deadlock. Raises Http404 if
+        the first is missing and ValidationError (400) if the second is.
         """
         wanted = self.held(MergeSerializer(data=self.request.data))
         wanted.is_valid(raise_exception=True)
