@@ -1,4 +1,4 @@
-"""The admin as a browser sees it: forms are read from the page, changed and sent back with all they hold."""
+"""The admin as a browser uses it: tests read a form from its page, change fields, and send all of them back."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -59,7 +59,7 @@ class Page(HTMLParser):
 
 
 class AdminClient(Client):
-    """Logged in to the admin as this user."""
+    """A client that is logged in to the admin as this user."""
 
     def __init__(self, user: User) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class AdminClient(Client):
         return Page(self.page(path)).fields
 
     def submit(self, path: str, form: dict[str, Any] | None = None, **changes: Any) -> Any:
-        """Fill in the form of this page (or one that was opened before) and send it."""
+        """Change fields in the form of this page, or in one that was opened before, and send it."""
         sent = {**(self.form(path) if form is None else form), **changes}
         return self.post(path, {name: value for name, value in sent.items() if value is not None})
 
@@ -85,12 +85,12 @@ class AdminClient(Client):
 
 
 def main(page: str) -> str:
-    """The page without what every page has around it."""
+    """The main part of a page, without header, navigation and footer."""
     return page.partition('id="content-start"')[2]
 
 
 def errors_of(response: Any) -> dict[str, list[str]]:
-    """What a form that was refused says, by field; what concerns the whole form under `__all__`."""
+    """The errors of a form that was refused, by field; those of the whole form under `__all__`."""
     assert response.status_code == 200, response.status_code
     return {name: list(messages) for name, messages in response.context["adminform"].form.errors.items()}
 
@@ -102,7 +102,7 @@ def allow(user: User, *codenames: str) -> User:
 
 @contextmanager
 def named_queries() -> Iterator[list[str]]:
-    """Each statement as its verb and table, in the order they ran; savepoints left out."""
+    """Yield a list that is filled with the verb and table of each statement, in their order, without savepoints."""
     names: list[str] = []
     with CaptureQueriesContext(connection) as queries:
         yield names

@@ -59,7 +59,7 @@ class Case:
 
 
 def request(method: str, path: str, body: bytes | None = None, *lines: bytes, token: bytes = TOKEN) -> bytes:
-    """A request as bytes, with a true Content-Length if there is a body. `lines` are further header lines."""
+    """A request as bytes, with the right Content-Length if there is a body. `lines` are further header lines."""
     target = path if isinstance(path, bytes) else path.encode()
     head = [method.encode() + b" " + target + b" HTTP/1.1", b"Host: localhost", b"Connection: close"]
     head += [b"Authorization: Bearer " + token] if token else []
@@ -71,7 +71,10 @@ def request(method: str, path: str, body: bytes | None = None, *lines: bytes, to
 
 
 def send(live: LiveServer, case: Case, token: str) -> Answer | None:
-    """The answer on a connection of its own; None when it was closed without one. TimeoutError when it hangs."""
+    """Send a request over a new connection. Return None if it is closed without an answer.
+
+    Raises TimeoutError if the server neither answers nor closes the connection.
+    """
     with socket.create_connection((live.host, live.port), timeout=20) as connection:
         received = b""
         try:
@@ -97,7 +100,7 @@ def parse(received: bytes) -> Answer | None:
 
 
 class Recorded:
-    """What `http.client` reads from in place of a socket."""
+    """A received answer, which `http.client` reads in place of a socket."""
 
     def __init__(self, received: bytes) -> None:
         self.received = received
@@ -109,7 +112,7 @@ class Recorded:
 NAME = b'"name": "' + CANARY.encode() + b'"'
 
 
-def texts_that_are_no_json() -> dict[str, bytes]:
+def malformed_json() -> dict[str, bytes]:
     return {
         "nothing but blanks": b"   ",
         "no JSON": CANARY.encode(),
@@ -162,7 +165,7 @@ def values_that_are_refused() -> dict[str, bytes]:
 
 
 def unreadable_bodies() -> list[Case]:
-    texts = [*texts_that_are_no_json().items(), *values_that_are_refused().items()]
+    texts = [*malformed_json().items(), *values_that_are_refused().items()]
     ways = [("POST", "/api/patients/", TOKEN), ("POST", "/api/auth/register/", b"")]
     return [
         Case(f"{name} to {path}", request(method, path, text, token=token), {400})
@@ -205,7 +208,7 @@ BODY = json.dumps({"name": CANARY}).encode()
 CHUNKED = b"5\r\n" + BODY[:5] + b"\r\n%x\r\n" % len(BODY[5:]) + BODY[5:] + b"\r\n0\r\n\r\n"
 
 
-def framed(name: str, statuses: set[int], *lines: bytes, body: bytes = BODY, **how: Any) -> Case:
+def framed_request(name: str, statuses: set[int], *lines: bytes, body: bytes = BODY, **how: Any) -> Case:
     method = how.pop("method", "POST")
     path = "/api/patients/1/" if method in {"PUT", "PATCH"} else "/api/patients/"
     raw = request(method, path, None, JSON, *lines) + body
@@ -213,39 +216,42 @@ def framed(name: str, statuses: set[int], *lines: bytes, body: bytes = BODY, **h
 
 
 def framing() -> list[Case]:
-    """Where a body ends. The bare ones are hyper's, which refuses them before the application is asked."""
+    """Requests whose length or transfer coding is wrong. hyper refuses the bare ones before the application runs."""
     length, chunked = b"Content-Length: ", b"Transfer-Encoding: chunked"
     true = b"%d" % len(BODY)
     return [
-        framed("2 MiB announced", {413}, length + b"2097152"),
-        framed("2 MiB sent", {413}, length + b"2097152", body=b" " * 2097152),
-        framed("more than announced", {400}, length + b"10"),
-        framed("less than announced", {400, CLOSED}, length + b"1000", hang_up=True),
-        framed("a length of 20 digits", {400, 413}, length + b"9" * 19),
-        framed("a length beyond all", {400}, length + b"9" * 40, bare=True),
-        framed("a negative length", {400}, length + b"-5", bare=True),
-        framed("a length that is no number", {400}, length + b"banana", bare=True),
-        framed("a length with a plus", {400}, length + b"+" + true, bare=True),
-        framed("a hexadecimal length", {400}, length + b"0x10", bare=True),
-        framed("two lengths", {400}, length + true, length + b"3", bare=True),
-        framed("a list of lengths", {400}, length + true + b", " + true, bare=True),
-        *(framed(f"chunked {method}", {411}, chunked, body=CHUNKED, method=method) for method in ("POST", "PUT")),
-        framed("chunked PATCH", {411}, chunked, body=CHUNKED, method="PATCH"),
-        framed("chunked with a length", {411}, chunked, length + true, body=CHUNKED),
-        framed("broken chunks", {411}, chunked, body=b"zz\r\n" + BODY),
-        framed("gzip, chunked", {411}, b"Transfer-Encoding: gzip, chunked", body=CHUNKED),
-        framed("chunked, identity", {400}, b"Transfer-Encoding: chunked, identity", length + true, bare=True),
-        framed("identity", {400}, b"Transfer-Encoding: identity", length + true, bare=True),
-        framed("POST without a length", {400, 411}, body=b""),
-        framed("PUT without a length", {411}, body=b"", method="PUT"),
-        framed("PATCH without a length", {411}, body=b"", method="PATCH"),
-        framed("a length of 0", {400}, length + b"0", body=b""),
-        framed("an unknown expectation", {400, 417}, b"Expect: banana", length + b"2", body=b"[]"),
+        framed_request("2 MiB announced", {413}, length + b"2097152"),
+        framed_request("2 MiB sent", {413}, length + b"2097152", body=b" " * 2097152),
+        framed_request("more than announced", {400}, length + b"10"),
+        framed_request("less than announced", {400, CLOSED}, length + b"1000", hang_up=True),
+        framed_request("a length of 20 digits", {400, 413}, length + b"9" * 19),
+        framed_request("a length beyond all", {400}, length + b"9" * 40, bare=True),
+        framed_request("a negative length", {400}, length + b"-5", bare=True),
+        framed_request("a length that is no number", {400}, length + b"banana", bare=True),
+        framed_request("a length with a plus", {400}, length + b"+" + true, bare=True),
+        framed_request("a hexadecimal length", {400}, length + b"0x10", bare=True),
+        framed_request("two lengths", {400}, length + true, length + b"3", bare=True),
+        framed_request("a list of lengths", {400}, length + true + b", " + true, bare=True),
+        *(
+            framed_request(f"chunked {method}", {411}, chunked, body=CHUNKED, method=method)
+            for method in ("POST", "PUT")
+        ),
+        framed_request("chunked PATCH", {411}, chunked, body=CHUNKED, method="PATCH"),
+        framed_request("chunked with a length", {411}, chunked, length + true, body=CHUNKED),
+        framed_request("broken chunks", {411}, chunked, body=b"zz\r\n" + BODY),
+        framed_request("gzip, chunked", {411}, b"Transfer-Encoding: gzip, chunked", body=CHUNKED),
+        framed_request("chunked, identity", {400}, b"Transfer-Encoding: chunked, identity", length + true, bare=True),
+        framed_request("identity", {400}, b"Transfer-Encoding: identity", length + true, bare=True),
+        framed_request("POST without a length", {400, 411}, body=b""),
+        framed_request("PUT without a length", {411}, body=b"", method="PUT"),
+        framed_request("PATCH without a length", {411}, body=b"", method="PATCH"),
+        framed_request("a length of 0", {400}, length + b"0", body=b""),
+        framed_request("an unknown expectation", {400, 417}, b"Expect: banana", length + b"2", body=b"[]"),
     ]
 
 
 def paths() -> list[Case]:
-    """All 404: the ids no record can have, and paths that only look like one."""
+    """Paths that are all a 404: ids that no record can have, and paths that resemble a route."""
     ids = [
         "%00", "%ff", "%C3%28", "%D9%A1", "%EF%BC%91", "-1", "+1", "1.0", "1e3", "0x1", "%201", "0", str(2**63), "..",
         str(2**64), "9" * 5000, "None", "null", "true", "1;a=b", "1,2", "%2e%2e", "1%2f", "%0a1", "1%00", "me", CANARY,
@@ -298,8 +304,8 @@ def queries() -> list[Case]:
 
 
 def headers() -> list[Case]:
-    """Authorization that lets nobody in, hosts that are not ours, headers out of bounds."""
-    lets_nobody_in = [
+    """Invalid Authorization headers, hosts that are not allowed, headers that are too large or malformed."""
+    invalid_authorizations = [
         "Bearer", "Bearer ", "Bearer a b", "Basic x", "Basic YWxpY2U6eA==", "Token x", CANARY, ",",
         "Bearer null", "Bearer ..", "Bearer a.b.c", "Bearer " + "a" * 50_000, "Bearer " + "." * 1000, "Bearer=x",
         "Digest username=x", "Bearer,Bearer", "Bearer \u00fc\u674e", "\u00fc", 'Bearer "x"',
@@ -307,7 +313,7 @@ def headers() -> list[Case]:
     ]  # fmt: skip
     cases = [
         Case(f"Authorization {value[:30]!r}", request("GET", "/api/patients/", None, line(value), token=b""), {401})
-        for value in lets_nobody_in
+        for value in invalid_authorizations
     ]
     hosts = ["evil.example", CANARY, "a b c", "localhost:banana", "localhost@evil", "[::1", "..", "localhost\u00fc", ""]
     raw = request("GET", "/api/doctors/", token=b"")
@@ -336,7 +342,7 @@ def line(value: str) -> bytes:
 
 
 def protocols() -> list[Case]:
-    """Methods and versions of HTTP."""
+    """Unknown methods and versions of HTTP."""
     close = b"Host: localhost\r\nConnection: close\r\n\r\n"
     methods = ["TRACE", "FOO", "PROPFIND", "CONNECT", "A" * 200]
     return [
@@ -362,5 +368,5 @@ def protocols() -> list[Case]:
     ]
 
 
-def corpus() -> list[Case]:
+def all_hostile_requests() -> list[Case]:
     return [*unreadable_bodies(), *content_types(), *framing(), *paths(), *queries(), *headers(), *protocols()]

@@ -1,4 +1,4 @@
-"""A real server for the tests that need one: granian, in processes of its own, on a database of its own."""
+"""A real server for tests: granian, in separate processes, on a separate database."""
 
 import http.client
 import json
@@ -47,7 +47,7 @@ class LiveServer:
         return f"http://{self.host}:{self.port}"
 
     def call(self, method: str, path: str, body: Any = None, token: str = "", **headers: str) -> Answer:
-        """One request on a connection of its own; a `bytes` body is sent as it is, anything else as JSON."""
+        """Send one request over a new connection. A `bytes` body is sent as it is, any other as JSON."""
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         if token:
             sent["Authorization"] = f"Bearer {token}"
@@ -63,7 +63,7 @@ class LiveServer:
             client.close()
 
     def register(self, name: str = "") -> tuple[dict[str, Any], dict[str, str]]:
-        """A new user and a pair of tokens."""
+        """Register a user and log in. Return both answers: the user and the pair of tokens."""
         name = name or f"user{uuid.uuid4().hex[:12]}"
         account = {"name": name, "username": name, "email": f"{name}@example.org", "password": "StrongPass123"}
         user = self.call("POST", "/api/auth/register/", account)
@@ -147,7 +147,7 @@ def serving(
 
 @contextmanager
 def own_database(owner: str = "", template: str = "") -> Iterator[str]:
-    """The name of a new database beside the tests' own, empty or a copy of the template; dropped at the end."""
+    """Create a database, empty or a copy of the template, and drop it after the block. Yields its name."""
     name, admin = f"live_{uuid.uuid4().hex[:12]}", admin_connection()
     options = (f" TEMPLATE {template}" if template else "") + (f" OWNER {owner}" if owner else "")
     admin.cursor().execute(f"CREATE DATABASE {name}{options}")

@@ -1,4 +1,4 @@
-"""Staff who add the same at once, over real connections."""
+"""Staff who add the same record concurrently, over real connections."""
 
 import subprocess
 import sys
@@ -22,12 +22,12 @@ class Browser:
     def __init__(self, live: LiveServer, username: str) -> None:
         self.live = live
         self.cookies: SimpleCookie = SimpleCookie()
-        self.keep(live.call("GET", "/admin/login/"))
+        self.store_cookies(live.call("GET", "/admin/login/"))
         answer = self.send("/admin/login/?next=/admin/", username=username, password=PASSWORD)
         assert answer.status == 302
-        self.keep(answer)
+        self.store_cookies(answer)
 
-    def keep(self, answer: Answer) -> None:
+    def store_cookies(self, answer: Answer) -> None:
         for cookie in answer.headers.get_all("Set-Cookie") or []:
             self.cookies.load(cookie)
 
@@ -48,7 +48,7 @@ def browser(live: LiveServer) -> Browser:
     return Browser(live, name)
 
 
-def test_of_eight_same_mappings_at_once_one_is_added_and_the_others_say_why(live: LiveServer, browser: Browser):
+def test_of_eight_concurrent_equal_mappings_one_is_added_and_the_others_say_why(live: LiveServer, browser: Browser):
     _, tokens = live.register()
     for _ in range(5):
         patient = live.call("POST", "/api/patients/", {"name": "John"}, tokens["access"]).json["id"]
@@ -60,7 +60,7 @@ def test_of_eight_same_mappings_at_once_one_is_added_and_the_others_say_why(live
         assert all("This doctor is already assigned to this patient." in page for page in refused)
 
 
-def test_of_eight_same_users_at_once_one_is_added_and_the_others_say_why(browser: Browser):
+def test_of_eight_concurrent_equal_users_one_is_added_and_the_others_say_why(browser: Browser):
     for _ in range(3):
         name = f"eve{uuid.uuid4().hex[:12]}"
         form = {"name": "Eve", "username": name, "email": f"{name}@example.org", "usable_password": "true"}

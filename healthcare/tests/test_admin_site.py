@@ -53,7 +53,7 @@ def records(alice: User) -> list[tuple[AdminModel, Any]]:
     return [(model, model.create(alice)) for model in all_admin_models()]
 
 
-def test_nobody_gets_in_without_logging_in(anonymous: Client):
+def test_every_page_redirects_an_anonymous_visitor_to_the_login(anonymous: Client):
     paths = admin_paths()
     assert len(paths) > 40
     for path in paths:
@@ -74,7 +74,7 @@ def test_staff_without_permissions_see_nothing(make_user, records: list[tuple[Ad
             assert (answer.status_code, answer["Content-Type"]) == (403, "text/html; charset=utf-8"), (model, page)
 
 
-def test_the_index_lists_every_model_and_says_whose_admin_it_is(staff: User):
+def test_the_index_lists_every_model_and_has_the_projects_title(staff: User):
     answer = AdminClient(staff).get("/admin/")
     listed = [
         f"{app['app_label']}.{model['object_name']}" for app in answer.context["app_list"] for model in app["models"]
@@ -83,7 +83,7 @@ def test_the_index_lists_every_model_and_says_whose_admin_it_is(staff: User):
     assert "<title>Records and accounts | Healthcare admin</title>" in answer.content.decode()
 
 
-def test_no_page_holds_what_the_content_security_policy_blocks(staff: User, records: list[tuple[AdminModel, Any]]):
+def test_no_page_has_markup_that_the_content_security_policy_blocks(staff: User, records: list[tuple[AdminModel, Any]]):
     client = AdminClient(staff)
     paths = ["/admin/", "/admin/password_change/", LOGIN]
     for model, record in records:
@@ -98,7 +98,7 @@ def test_no_page_holds_what_the_content_security_policy_blocks(staff: User, reco
     assert "default-src 'self'" in client.get("/admin/")["Content-Security-Policy"]
 
 
-def test_the_admin_keeps_its_own_pages_for_errors(staff: User):
+def test_the_admin_answers_errors_with_html_pages(staff: User):
     client = AdminClient(staff)
     for path, status in (("/admin/nothing/", 404), ("/admin/accounts/attempts/add/", 403)):
         answer = client.get(path)
@@ -124,7 +124,7 @@ def test_no_query_breaks_a_list(staff: User, records: list[tuple[AdminModel, Any
 
 
 @pytest.mark.parametrize("term", ["%00", "x" * 5000, "%ff", "a&page=x", "a&page=99999999999999999999", "a&page=0"])
-def test_no_term_breaks_the_choices(staff: User, records: list[tuple[AdminModel, Any]], term: str):
+def test_no_search_term_breaks_the_autocomplete(staff: User, records: list[tuple[AdminModel, Any]], term: str):
     path = "/admin/autocomplete/?app_label=mappings&model_name=mapping&field_name=patient&term="
     assert AdminClient(staff).get(path + term).status_code < 500
 
@@ -155,14 +155,14 @@ def test_staff_log_in_by_username_or_email(staff: User, identifier: str):
 
 
 @pytest.mark.parametrize("who", ["alice", "staff", "inactive", "nobody"])
-def test_whoever_may_not_enter_gets_one_message(staff: User, alice: User, make_user, who: str):
+def test_every_refused_login_gets_the_same_message(staff: User, alice: User, make_user, who: str):
     make_user("inactive", is_staff=True, is_active=False)
     answer = log_in(Client(), who, "WrongPass123" if who == "staff" else PASSWORD)
     said = "Please enter the correct username and password for a staff account."
     assert (answer.status_code, said in answer.content.decode()) == (200, True)
 
 
-def test_too_many_failures_have_to_wait(staff: User):
+def test_after_too_many_failures_even_the_right_password_has_to_wait(staff: User):
     client = Client()
     answers = [log_in(client, "staff", "WrongPass123") for _ in range(11)]
     assert [answer.status_code for answer in answers] == [200] * 10 + [429]
@@ -189,9 +189,7 @@ def test_a_failure_is_committed_before_the_password_is_checked(staff: User):
     assert statements == ["SELECT", "BEGIN", "INSERT", "COMMIT"]
 
 
-def test_an_unknown_page_of_staff_who_may_view_one_model_shows_that_one_alone(
-    make_user, records: list[tuple[AdminModel, Any]]
-):
+def test_staff_who_may_view_one_model_see_that_one_alone(make_user, records: list[tuple[AdminModel, Any]]):
     client = AdminClient(allow(make_user("reader", is_staff=True), "view_doctor"))
     answer = client.get("/admin/")
     assert [app["app_label"] for app in answer.context["app_list"]] == ["doctors"]

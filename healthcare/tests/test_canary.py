@@ -1,4 +1,4 @@
-"""Nothing of a request is ever logged: a word put everywhere, through every error, is in no log afterwards."""
+"""No value of a request is logged: a canary word is sent in every place, through every error, and no log has it."""
 
 import json
 import re
@@ -15,14 +15,14 @@ import pytest
 from healthcare.tests.live import LiveServer, serving
 from healthcare.tests.postgres import SeparatePostgres, separate_postgres
 
-WORD = "Canaryqzx"  # letters alone: it is a method, a host and a header's name, too
+WORD = "Canaryqzx"  # letters only, so that it can be a method, a host and the name of a header too
 EVERYWHERE = {
     "User-Agent": WORD, "Referer": f"http://127.0.0.1/{WORD}", "Origin": f"http://{WORD}.example", "Accept": WORD,
     "Accept-Language": WORD, "Cookie": f"sessionid={WORD}; csrftoken={WORD}; {WORD}={WORD}", "Range": WORD,
     "X-Forwarded-For": WORD, "X-Forwarded-Host": WORD, "X-Request-Id": WORD, "If-Match": f'"{WORD}"',
     "If-None-Match": f'"{WORD}"', "X-Change-Reason": WORD, WORD: WORD,
 }  # fmt: skip
-# What the database can say of a row that it refuses, with the row in it: each is chosen by the patient's phone.
+# Database errors whose messages contain the row. The phone of the patient selects one.
 BROKEN = """
 CREATE FUNCTION break_off() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -84,7 +84,7 @@ def server(postgres: SeparatePostgres, output: Path) -> Iterator[LiveServer]:
 
 
 class Caller:
-    """Sends the word along with every request, and remembers the statuses."""
+    """Sends the canary word in every request, and collects the statuses."""
 
     def __init__(self, server: LiveServer) -> None:
         self.server, self.seen = server, set[int]()
@@ -95,7 +95,7 @@ class Caller:
     def call(self, method: str, path: str, body: Any = None, token: str = "", **headers: str) -> Any:
         joint = "&" if "?" in path else "?"
         sent = {**EVERYWHERE, "Idempotency-Key": f"{WORD}-{body}".replace(" ", "")[:255], **headers}
-        for query in (f"{joint}{WORD}={WORD}", ""):  # refused, and as it is meant
+        for query in (f"{joint}{WORD}={WORD}", ""):  # with an unknown parameter, which is refused, and without
             answer = self.server.call(method, f"{path}{query}", body, token, **sent)
             self.seen.add(answer.status)
         return json.loads(answer.body) if b"json" in (answer.headers["Content-Type"] or "").encode() else answer
@@ -103,14 +103,14 @@ class Caller:
     def raw(self, text: str) -> None:
         with socket.create_connection((self.server.host, self.server.port), timeout=30) as connection:
             connection.sendall(text.encode())
-            if CUT_OFF in text:  # else the server may take it that nobody waits for the answer
+            if CUT_OFF in text:  # otherwise the server may assume that nobody waits for the answer
                 connection.shutdown(socket.SHUT_WR)
             answer = connection.recv(65536)
         if found := re.match(rb"HTTP/1.1 (\d{3})", answer):
             self.seen.add(int(found[1]))
 
-    def everything(self) -> None:
-        """Every kind of mistake and of failure but those that the callers of this bring about."""
+    def send_all_bad_requests(self) -> None:
+        """Send every kind of bad request. The tests below cause the failures that need a state of the database."""
         call = partial(self.call, token=self.token)
         for token in ("", WORD, f"{self.token}{WORD}"):
             self.call("GET", "/api/patients/", token=token)
@@ -139,12 +139,12 @@ class Caller:
 FORM = "application/x-www-form-urlencoded"
 
 
-def test_no_log_ever_holds_what_was_sent(postgres: SeparatePostgres, server: LiveServer, output: Path) -> None:
+def test_no_log_contains_what_was_sent(postgres: SeparatePostgres, server: LiveServer, output: Path) -> None:
     caller = Caller(server)
     call = partial(caller.call, token=caller.token)
     patient = call("POST", "/api/patients/", {"name": WORD})["id"]
     doctor = call("POST", "/api/doctors/", {"name": WORD, "email": f"{WORD}@example.org"})["id"]
-    caller.everything()
+    caller.send_all_bad_requests()
     with ThreadPoolExecutor(8) as threads, psycopg2.connect(postgres.url) as connection:
         connection.cursor().execute("SELECT FROM patients_patient WHERE id = %s FOR UPDATE", [patient])
         late = {"name": f"{WORD} waits for a lock"}
@@ -166,7 +166,7 @@ def test_no_log_ever_holds_what_was_sent(postgres: SeparatePostgres, server: Liv
     for number in range(12):
         caller.call("POST", "/api/auth/login/", {"username": WORD, "password": f"{WORD}{number}"})
     postgres.stop()
-    caller.everything()
+    caller.send_all_bad_requests()
     postgres.start()
     assert caller.seen >= {200, 201, 400, 401, 403, 404, 405, 409, 411, 412, 413, 415, 422, 429, 500, 503}
     printed, log = output.read_text(errors="replace"), postgres.home.log.read_text(errors="replace")
@@ -176,7 +176,7 @@ def test_no_log_ever_holds_what_was_sent(postgres: SeparatePostgres, server: Liv
     assert [line for line in (printed + log).splitlines() if WORD.lower() in line.lower()] == []
 
 
-def test_it_is_the_settings_of_the_server_that_keep_its_log_clean(
+def test_without_the_settings_of_the_embedded_server_its_log_contains_what_was_sent(
     postgres: SeparatePostgres, server: LiveServer
 ) -> None:
     account = {"name": WORD, "email": f"{WORD}@example.com", "password": f"Strong{WORD}123"}

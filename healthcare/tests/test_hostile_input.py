@@ -1,4 +1,4 @@
-"""Hostile input against a real server: a named status in the one shape each, and a refusal changes nothing."""
+"""Hostile input to a real server: each gets one of its statuses as an RFC 9457 problem, and changes no table."""
 
 import json
 import socket
@@ -15,7 +15,7 @@ from conftest import PASSWORD
 from healthcare.tests.cast import read_claims, sign_token, tamper_token
 from healthcare.tests.contract_matrix import protocol_faults, table_hashes
 from healthcare.tests.declarations import all_bad_values, all_rows
-from healthcare.tests.hostile_requests import CANARY, CLOSED, Case, corpus, parse, request, send
+from healthcare.tests.hostile_requests import CANARY, CLOSED, Case, all_hostile_requests, parse, request, send
 from healthcare.tests.live import Answer, LiveServer
 
 Tables = Callable[[], dict[str, str]]
@@ -23,7 +23,7 @@ Tables = Callable[[], dict[str, str]]
 
 @pytest.fixture(scope="session")
 def alice_live(live_server_process: LiveServer) -> dict[str, Any]:
-    """A user of the live server: her account, her tokens, a patient and a doctor."""
+    """Alice on the live server: her account, her tokens, and the ids of a patient and a doctor."""
     account, tokens = live_server_process.register()
     ids = {
         kind: live_server_process.call("POST", f"/api/{kind}s/", {"name": "X"}, tokens["access"]).json["id"]
@@ -34,7 +34,7 @@ def alice_live(live_server_process: LiveServer) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def tables(live_server_process: LiveServer) -> Iterator[Tables]:
-    """What the live server's database holds; the counters of logins apart, which a refused login counts up."""
+    """A function that hashes the tables of the live server, without the counters of failed logins."""
     connection = psycopg2.connect(live_server_process.database_url)
     connection.autocommit = True
 
@@ -55,7 +55,7 @@ def check_refusal(answer: Answer, statuses: set[int], before: dict[str, str], ta
     assert tables() == before
 
 
-@pytest.mark.parametrize("case", corpus(), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", all_hostile_requests(), ids=lambda case: case.name)
 def test_hostile_bytes_are_answered_and_change_nothing(
     case: Case, live: LiveServer, alice_live: dict[str, Any], tables: Tables
 ) -> None:
@@ -125,7 +125,7 @@ LOGINS: list[Any] = [
 
 
 @pytest.mark.parametrize("body", LOGINS, ids=lambda body: ascii(body)[:50])
-def test_nobody_gets_in_by_a_hostile_login(body: dict[str, Any], live: LiveServer, tables: Tables) -> None:
+def test_a_hostile_login_is_refused(body: dict[str, Any], live: LiveServer, tables: Tables) -> None:
     check_refusal(live.call("POST", "/api/auth/login/", body), {400, 401}, tables(), tables)
 
 
@@ -161,8 +161,8 @@ CLAIMS: dict[str, list[Any]] = {
 OPTIONAL = {"iat", "nbf"}
 
 
-def forged(real: dict[str, Any], other: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Tokens with one claim changed, signed with our own key: what a defect of ours, or a leaked key, could make."""
+def tokens_with_a_changed_claim(real: dict[str, Any], other: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Tokens with one changed claim, signed with the server's key, as a defect or a leaked key could produce them."""
     for claim, values in CLAIMS.items():
         if claim not in OPTIONAL:
             yield f"without {claim}", sign_token({name: value for name, value in real.items() if name != claim})
@@ -172,8 +172,8 @@ def forged(real: dict[str, Any], other: dict[str, Any]) -> Iterator[tuple[str, s
                 yield f"{claim} {ascii(changed)[:40]}", sign_token(real | {claim: changed})
 
 
-def handmade(token: str, other: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """What anybody can make of a token of theirs without our key."""
+def tokens_made_without_the_key(token: str, other: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Tokens that a user can produce from their own without the server's key."""
     real = read_claims(token)
     yield "another user's id", tamper_token(token, user_id=other["user_id"])
     yield "another session", tamper_token(token, sid=other["sid"])
@@ -190,11 +190,14 @@ def handmade(token: str, other: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "a shorter signature", token[:-5]
 
 
-def test_no_forged_token_lets_anybody_in(live: LiveServer, alice_live: dict[str, Any], tables: Tables) -> None:
+def test_a_forged_access_token_is_refused(live: LiveServer, alice_live: dict[str, Any], tables: Tables) -> None:
     other = read_claims(live.register()[1]["access"])
     before = tables()
-    forgeries = [*forged(read_claims(alice_live["access"]), other), *handmade(alice_live["access"], other)]
-    let_in = []
+    forgeries = [
+        *tokens_with_a_changed_claim(read_claims(alice_live["access"]), other),
+        *tokens_made_without_the_key(alice_live["access"], other),
+    ]
+    accepted = []
     for name, token in [*forgeries, ("the refresh token", alice_live["refresh"])]:
         answer = live.call("GET", "/api/patients/", None, token)
         if (
@@ -202,18 +205,21 @@ def test_no_forged_token_lets_anybody_in(live: LiveServer, alice_live: dict[str,
             or protocol_faults(answer.status, answer.headers, answer.body)
             or CANARY.encode() in answer.body
         ):
-            let_in.append((name, answer.status, answer.body))
-    assert let_in == [], "\n".join(map(str, let_in))
+            accepted.append((name, answer.status, answer.body))
+    assert accepted == [], "\n".join(map(str, accepted))
     assert tables() == before
 
 
-def test_no_forged_token_is_refreshed(live: LiveServer, tables: Tables) -> None:
+def test_a_forged_refresh_token_is_refused(live: LiveServer, tables: Tables) -> None:
     _, tokens = live.register()
     other, before = read_claims(live.register()[1]["refresh"]), tables()
     texts: list[Any] = [
         tokens["access"], "", CANARY, "a.b.c", "." * 1000, CANARY * 5000, None, [CANARY], {"a": 1}, True, "\x00",
     ]  # fmt: skip
-    forgeries = [*forged(read_claims(tokens["refresh"]), other), *handmade(tokens["refresh"], other)]
+    forgeries = [
+        *tokens_with_a_changed_claim(read_claims(tokens["refresh"]), other),
+        *tokens_made_without_the_key(tokens["refresh"], other),
+    ]
     refreshed = []
     for name, token in [*forgeries, *((ascii(text)[:40], text) for text in texts)]:
         answer = live.call("POST", "/api/auth/refresh/", {"refresh": token})
@@ -239,7 +245,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
-def test_a_name_in_any_script_is_kept_as_it_was_sent(name: str, live: LiveServer, alice_live: dict[str, Any]) -> None:
+def test_a_name_in_any_script_is_stored_as_it_was_sent(name: str, live: LiveServer, alice_live: dict[str, Any]) -> None:
     created = live.call("POST", "/api/patients/", {"name": name}, alice_live["access"])
     assert (created.status, created.json["name"]) == (201, name)
     assert live.call("GET", f"/api/patients/{created.json['id']}/", None, alice_live["access"]).json["name"] == name
@@ -253,7 +259,7 @@ GRABBED = {
 }  # fmt: skip
 
 
-def test_no_body_writes_what_is_not_a_clients_to_write(live: LiveServer) -> None:
+def test_a_body_does_not_write_read_only_columns(live: LiveServer) -> None:
     grabbed = {name: value for name, value in GRABBED.items() if name != "password"}
     account = {"name": "Mass", "username": "mass", "email": "mass@example.org", "password": PASSWORD}
     created = live.call("POST", "/api/auth/register/", account | grabbed)
@@ -276,7 +282,7 @@ def test_no_body_writes_what_is_not_a_clients_to_write(live: LiveServer) -> None
     "path", ["/api/patients", "/api/doctors", "/api/mappings", "/api/auth/register", "/api/auth/login"]
 )
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
-def test_a_path_without_its_slash_names_the_right_one_and_is_not_redirected(
+def test_a_path_without_its_slash_is_a_404_that_names_the_path_with_it(
     method: str, path: str, live: LiveServer, alice_live: dict[str, Any], tables: Tables
 ) -> None:
     answer = live.call(method, path, {"name": CANARY}, alice_live["access"])
@@ -285,12 +291,14 @@ def test_a_path_without_its_slash_names_the_right_one_and_is_not_redirected(
     assert "Location" not in answer.headers
 
 
-def test_pipelined_requests_are_answered_each_and_in_order(live: LiveServer, alice_live: dict[str, Any]) -> None:
+def test_pipelined_requests_are_answered_in_order(live: LiveServer, alice_live: dict[str, Any]) -> None:
     token = alice_live["access"].encode()
     created = request("POST", "/api/patients/", json.dumps({"name": "Piped"}).encode(), token=token)
-    kept = [part.replace(b"Connection: close\r\n", b"") for part in (created, request("GET", "/api/x/", token=token))]
+    persistent = [
+        part.replace(b"Connection: close\r\n", b"") for part in (created, request("GET", "/api/x/", token=token))
+    ]
     with socket.create_connection((live.host, live.port), timeout=20) as connection:
-        connection.sendall(kept[0] + kept[1] + request("GET", "/api/patients/?limit=1", token=token))
+        connection.sendall(persistent[0] + persistent[1] + request("GET", "/api/patients/?limit=1", token=token))
         received = b""
         while block := connection.recv(65536):
             received += block
@@ -300,19 +308,19 @@ def test_pipelined_requests_are_answered_each_and_in_order(live: LiveServer, ali
     assert answers[-1].json[0]["name"] == "Piped"
 
 
-def test_after_all_of_it_the_same_process_answers(live: LiveServer, alice_live: dict[str, Any], tables: Tables) -> None:
-    """Sends the whole corpus once more, at once and without looking, and compares the worker before and after."""
-    before, rows = workers(live), tables()
+def test_no_hostile_request_restarts_a_worker(live: LiveServer, alice_live: dict[str, Any], tables: Tables) -> None:
+    """Send all hostile requests again, concurrently, and compare the worker processes before and after."""
+    before, rows = worker_processes(live), tables()
     with ThreadPoolExecutor(8) as senders:
-        answers = list(senders.map(lambda case: send(live, case, alice_live["access"]), corpus()))
+        answers = list(senders.map(lambda case: send(live, case, alice_live["access"]), all_hostile_requests()))
     assert [answer.status for answer in answers if answer and answer.status >= 500] == []
     assert live.call("GET", "/api/patients/", None, alice_live["access"]).status == 200
-    assert workers(live) == before != set()
+    assert worker_processes(live) == before != set()
     assert tables() == rows
 
 
-def workers(live: LiveServer) -> set[tuple[int, float]]:
-    """The processes that listen on the server's port and their children, each with the time it began."""
+def worker_processes(live: LiveServer) -> set[tuple[int, float]]:
+    """The processes that listen on the server's port and their children, each with its time of creation."""
     found: set[tuple[int, float]] = set()
     for process in psutil.Process().children(recursive=True):
         if str(live.port) in process.cmdline():

@@ -1,4 +1,4 @@
-"""Writers at once, each over a connection of its own: nobody overwrites what they have not seen."""
+"""Concurrent writers, each over its own connection: nobody overwrites a state that they have not read."""
 
 import http.client
 from collections import Counter
@@ -18,19 +18,19 @@ def token(live: LiveServer) -> str:
     return live.register()[1]["access"]
 
 
-def made(live: LiveServer, token: str, resource: str = "patients", **body: Any) -> tuple[str, str]:
-    """The path and the tag of a new record."""
+def create_record_with_etag(live: LiveServer, token: str, resource: str = "patients", **body: Any) -> tuple[str, str]:
+    """Return the path and the ETag of a new record."""
     created = live.call("POST", f"/api/{resource}/", {"name": "First", **body}, token)
     assert created.status == 201
     return f"/api/{resource}/{created.json['id']}/", created.headers["ETag"]
 
 
 @pytest.mark.parametrize("resource", ["patients", "doctors"])
-def test_of_many_writers_with_one_tag_one_wins(live: LiveServer, token: str, resource: str) -> None:
+def test_of_many_concurrent_writers_with_one_etag_one_succeeds(live: LiveServer, token: str, resource: str) -> None:
     for _ in range(ROUNDS):
-        path, tag = made(live, token, resource)
+        path, etag = create_record_with_etag(live, token, resource)
         calls = [
-            partial(live.call, "PATCH", path, {"name": f"Writer {number}"}, token, If_Match=tag)
+            partial(live.call, "PATCH", path, {"name": f"Writer {number}"}, token, If_Match=etag)
             for number in range(WRITERS)
         ]
         answers = call_concurrently(*calls)
@@ -40,57 +40,59 @@ def test_of_many_writers_with_one_tag_one_wins(live: LiveServer, token: str, res
         assert live.call("GET", path, None, token).json == winner
 
 
-def test_of_many_writers_of_the_same_value_one_wins(live: LiveServer, token: str) -> None:
+def test_of_many_concurrent_writers_of_the_same_value_one_succeeds(live: LiveServer, token: str) -> None:
     for _ in range(SOME_ROUNDS):
-        path, tag = made(live, token)
-        answers = call_concurrently(*[partial(live.call, "PUT", path, {"name": "Same"}, token, If_Match=tag)] * WRITERS)
+        path, etag = create_record_with_etag(live, token)
+        answers = call_concurrently(
+            *[partial(live.call, "PUT", path, {"name": "Same"}, token, If_Match=etag)] * WRITERS
+        )
         assert sorted_statuses(answers) == [200] + [412] * (WRITERS - 1)
 
 
-def test_of_many_writers_to_the_own_account_with_one_tag_one_wins(live: LiveServer) -> None:
+def test_of_many_concurrent_writers_to_the_callers_account_with_one_etag_one_succeeds(live: LiveServer) -> None:
     for _ in range(2):
         token = live.register()[1]["access"]
-        tag = live.call("GET", "/api/auth/me/", None, token).headers["ETag"]
+        etag = live.call("GET", "/api/auth/me/", None, token).headers["ETag"]
         calls = [
-            partial(live.call, "PATCH", "/api/auth/me/", {"name": f"Writer {number}"}, token, If_Match=tag)
+            partial(live.call, "PATCH", "/api/auth/me/", {"name": f"Writer {number}"}, token, If_Match=etag)
             for number in range(WRITERS)
         ]
         assert sorted_statuses(call_concurrently(*calls)) == [200] + [412] * (WRITERS - 1)
 
 
-def test_a_writer_and_a_remover_with_one_tag_are_not_both_served(live: LiveServer, token: str) -> None:
+def test_a_concurrent_change_and_delete_with_one_etag_do_not_both_succeed(live: LiveServer, token: str) -> None:
     outcomes: Counter[tuple[int, ...]] = Counter()
     for _ in range(ROUNDS):
-        path, tag = made(live, token)
+        path, etag = create_record_with_etag(live, token)
         change, remove = call_concurrently(
-            partial(live.call, "PATCH", path, {"name": "Changed"}, token, If_Match=tag),
-            partial(live.call, "DELETE", path, None, token, If_Match=tag),
+            partial(live.call, "PATCH", path, {"name": "Changed"}, token, If_Match=etag),
+            partial(live.call, "DELETE", path, None, token, If_Match=etag),
         )
         outcomes[change.status, remove.status] += 1
         assert live.call("GET", path, None, token).status == (200 if change.status == 200 else 404)
-    # 404 for the writer who comes when the record is gone, 412 for the one who had already found it.
+    # The writer gets a 404 when the record is already deleted, and a 412 when it was deleted after being found.
     assert set(outcomes) <= {(200, 412), (412, 204), (404, 204)}
 
 
-def test_changes_of_different_fields_without_a_tag_all_survive(live: LiveServer, token: str) -> None:
+def test_concurrent_changes_of_different_fields_without_an_etag_all_survive(live: LiveServer, token: str) -> None:
     fields = {"name": "N", "phone": "1", "email": "n@example.org", "address": "A", "identifier": "I", "gender": "F"}
     for _ in range(SOME_ROUNDS):
-        path, _ = made(live, token)
+        path, _ = create_record_with_etag(live, token)
         calls = [partial(live.call, "PATCH", path, {field: value}, token) for field, value in fields.items()]
         assert sorted_statuses(call_concurrently(*calls)) == [200] * len(fields)
-        kept = live.call("GET", path, None, token).json
-        assert {field: kept[field] for field in fields} == fields
-        assert kept["version"] == 1 + len(fields)
+        record = live.call("GET", path, None, token).json
+        assert {field: record[field] for field in fields} == fields
+        assert record["version"] == 1 + len(fields)
 
 
-def test_a_connection_goes_on_after_an_answer_without_content(live: LiveServer, token: str) -> None:
-    path, tag = made(live, token)
+def test_a_connection_stays_open_after_an_answer_without_content(live: LiveServer, token: str) -> None:
+    path, etag = create_record_with_etag(live, token)
     client = http.client.HTTPConnection(live.host, live.port, timeout=30)
     seen = []
     for method, headers in [
-        ("GET", {"If-None-Match": tag}),
+        ("GET", {"If-None-Match": etag}),
         ("HEAD", {}),
-        ("HEAD", {"If-None-Match": tag}),
+        ("HEAD", {"If-None-Match": etag}),
         ("GET", {}),
     ]:
         client.request(method, path, headers={"Authorization": f"Bearer {token}", **headers})
@@ -99,8 +101,8 @@ def test_a_connection_goes_on_after_an_answer_without_content(live: LiveServer, 
     client.close()
     length = seen[-1][3]
     assert seen == [
-        (304, tag, str(length), 0),
-        (200, tag, str(length), 0),
-        (304, tag, str(length), 0),
-        (200, tag, str(length), length),
+        (304, etag, str(length), 0),
+        (200, etag, str(length), 0),
+        (304, etag, str(length), 0),
+        (200, etag, str(length), length),
     ]

@@ -1,4 +1,4 @@
-"""The database goes away under a running server, and comes back."""
+"""The database stops while a server is running, and starts again."""
 
 import http.client
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from healthcare.tests.live import Answer, LiveServer, serving
 from healthcare.tests.postgres import SeparatePostgres, separate_postgres
 
 PATIENTS, LOGIN = "/api/patients/", "/api/auth/login/"
-STAFF = {"Cookie": "sessionid=0123456789abcdef0123456789abcdef"}  # makes the admin look for a session
+STAFF = {"Cookie": "sessionid=0123456789abcdef0123456789abcdef"}  # makes the admin query for a session
 CALLS: list[tuple[str, str, Any, dict[str, str]]] = [
     ("GET", PATIENTS, None, {}),
     ("POST", PATIENTS, {"name": "X"}, {}),
@@ -43,15 +43,15 @@ def token(server: LiveServer) -> str:
     return str(server.register()[1]["access"])
 
 
-def by_every_thread(server: LiveServer, token: str) -> list[Answer]:
-    """More calls at once than the server has threads, so that each has used its connection."""
+def call_every_thread(server: LiveServer, token: str) -> list[Answer]:
+    """Send more concurrent calls than the server has threads, so that every thread has used its connection."""
     return call_concurrently(*[partial(server.call, "GET", PATIENTS, token=token)] * 16)
 
 
-def test_an_outage_is_503_everywhere_and_over_at_the_first_request(
+def test_every_route_answers_503_during_an_outage_and_works_at_the_first_request_after_it(
     postgres: SeparatePostgres, server: LiveServer, token: str
 ) -> None:
-    assert {answer.status for answer in by_every_thread(server, token)} == {200}
+    assert {answer.status for answer in call_every_thread(server, token)} == {200}
     postgres.stop()
     for method, path, body, headers in CALLS * 2:
         answer = server.call(method, path, body, token, **headers)
@@ -60,23 +60,23 @@ def test_an_outage_is_503_everywhere_and_over_at_the_first_request(
         assert set(answer.json) == {"type", "title", "status", "detail", "request_id"}
     postgres.start()
     assert server.call("GET", PATIENTS, token=token).status == 200
-    assert {answer.status for answer in by_every_thread(server, token)} == {200}
+    assert {answer.status for answer in call_every_thread(server, token)} == {200}
 
 
 def test_threads_that_were_idle_during_an_outage_answer_their_first_request(
     postgres: SeparatePostgres, server: LiveServer, token: str
 ) -> None:
-    by_every_thread(server, token)
+    call_every_thread(server, token)
     postgres.stop()
     postgres.start()
-    assert {answer.status for answer in by_every_thread(server, token)} == {200}
+    assert {answer.status for answer in call_every_thread(server, token)} == {200}
 
 
-def test_a_connection_killed_between_two_requests_of_one_client_is_not_noticed(
+def test_a_client_does_not_notice_a_connection_killed_between_two_requests(
     postgres: SeparatePostgres, server: LiveServer, token: str
 ) -> None:
     client = http.client.HTTPConnection(server.host, server.port, timeout=30)
-    by_every_thread(server, token)
+    call_every_thread(server, token)
     for _ in range(3):
         client.request(
             "POST", PATIENTS, b'{"name":"X"}', {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}

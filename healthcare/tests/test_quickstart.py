@@ -16,18 +16,18 @@ def answer_once(listener: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 418 Teapot\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
 
 
-def test_it_makes_every_call_of_the_contract(live: LiveServer):
+def test_the_script_makes_every_call_of_the_contract(live: LiveServer):
     done = run_bash(QUICKSTART, live.url)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
     shown = "\n".join(line for line in done.stdout.splitlines() if line.startswith("$ curl"))
     assert calls_in(shown) == contract_calls()
 
 
-def test_it_can_be_run_again_on_the_same_server(live: LiveServer):
+def test_the_script_can_be_run_again_on_the_same_server(live: LiveServer):
     assert [run_bash(QUICKSTART, live.url + "/").returncode for _ in range(2)] == [0, 0]
 
 
-def test_it_stops_at_the_first_answer_that_is_not_the_expected_one():
+def test_the_script_stops_at_the_first_unexpected_answer():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(60)
         answering = threading.Thread(target=answer_once, args=[listener])
@@ -39,7 +39,7 @@ def test_it_stops_at_the_first_answer_that_is_not_the_expected_one():
     assert "Expected 201 instead of 418." in done.stderr
 
 
-def test_it_says_that_the_server_does_not_run():
+def test_the_script_says_that_the_server_does_not_run():
     done = run_bash(QUICKSTART, f"http://127.0.0.1:{free_port()}")
     assert done.returncode == 1
     assert "does not answer. Is the server running?" in done.stderr

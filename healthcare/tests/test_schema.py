@@ -12,19 +12,19 @@ from healthcare.tests.live import LiveServer
 from healthcare.tests.openapi import by_name, resolved
 
 
-def test_it_is_written_without_a_warning_and_is_valid(capsys: pytest.CaptureFixture[str]):
+def test_the_description_is_generated_without_a_warning_and_is_valid(capsys: pytest.CaptureFixture[str]):
     call_command("spectacular", "--validate", "--fail-on-warn", "--format", "openapi-json")
     written = json.loads(capsys.readouterr().out)
     assert written["openapi"].startswith("3.1")
 
 
-def test_an_independent_validator_accepts_it():
+def test_an_independent_validator_accepts_the_description():
     validator = pytest.importorskip("openapi_spec_validator", reason="requirements-dev.txt has it")
     described = json.loads(json.dumps(description()))
     assert [error.message for error in validator.OpenAPIV31SpecValidator(described).iter_errors()] == []
 
 
-def test_the_problem_is_what_an_error_answers(anonymous: APIClient):
+def test_the_described_problem_has_the_members_of_an_error(anonymous: APIClient):
     problem = description()["components"]["schemas"]["Problem"]
     bad, absent = anonymous.post("/api/auth/login/", {}).json(), anonymous.get("/api/doctors/1/").json()
     assert {*bad} == {*problem["properties"]}
@@ -33,7 +33,7 @@ def test_the_problem_is_what_an_error_answers(anonymous: APIClient):
     assert {*bad["errors"][0]} == {*error["properties"]} == {*error["required"]}
 
 
-def test_an_answer_always_has_every_field():
+def test_every_field_of_an_answer_is_required():
     schemas = description()["components"]["schemas"]
     answers = {name: s for name, s in schemas.items() if s["type"] == "object" and not name.endswith("Request")}
     assert {"Patient", "Doctor", "Mapping", "PatientDoctor", "User", "LoginSession", "TokenPair"} <= answers.keys()
@@ -42,12 +42,12 @@ def test_an_answer_always_has_every_field():
         assert {*schema["properties"]} - {*schema["required"]} == optional, name
 
 
-def test_a_password_is_never_in_an_answer():
+def test_no_answer_has_a_password():
     for name, schema in description()["components"]["schemas"].items():
         assert name.endswith("Request") or not any("password" in field for field in schema.get("properties", {})), name
 
 
-def test_the_contracts_patient_is_the_example():
+def test_the_patient_of_the_contract_is_the_example():
     content = by_name()["patients_create"]["requestBody"]["content"]["application/json"]
     assert content["examples"]["Request"]["value"] == {
         "name": "John Smith", "age": 34, "gender": "M", "address": "Bengaluru",
@@ -65,7 +65,7 @@ def test_the_contracts_patient_is_the_example():
         ("?format=json", "application/yaml", "json"),
     ],
 )
-def test_it_comes_as_json_or_yaml(live: LiveServer, query: str, accept: str, answered: str):
+def test_the_description_is_served_as_json_or_yaml(live: LiveServer, query: str, accept: str, answered: str):
     answer = live.call("GET", f"/api/schema/{query}", Accept=accept)
     assert (answer.status, answered in answer.headers["Content-Type"]) == (200, True)
     read = json.loads(answer.body) if answered == "json" else yaml.safe_load(answer.body)

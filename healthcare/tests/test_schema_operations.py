@@ -7,7 +7,7 @@ from healthcare.tests.openapi import by_name, operations, parameters, resolved
 PAGING = {"limit", "cursor", "count"}
 
 
-def test_it_describes_every_call_of_the_contract():
+def test_the_description_has_every_call_of_the_contract():
     described = {(method, path) for method, path, _ in operations()}
     contract = {
         (method, "/" + row.route.replace("<int:pk>", "{id}"))
@@ -18,19 +18,19 @@ def test_it_describes_every_call_of_the_contract():
     assert described == contract
 
 
-def test_operations_keep_their_names():
+def test_operations_have_the_names_that_their_apps_declare():
     names = [operation["operationId"] for _, _, operation in operations()]
     assert len(names) == len(set(names))
     assert set(names) == set(all_operations())
 
 
-def test_what_is_open_asks_for_no_token():
+def test_a_public_operation_requires_no_token():
     for name, operation in by_name().items():
         assert operation["security"] == ([] if all_operations()[name].public else [{"Bearer": []}]), name
     assert description()["components"]["securitySchemes"]["Bearer"]["scheme"] == "bearer"
 
 
-def test_bodies_are_json_alone():
+def test_every_body_is_json():
     for name, operation in by_name().items():
         assert {*operation.get("requestBody", {}).get("content", {"application/json": {}})} == {"application/json"}, (
             name
@@ -42,7 +42,7 @@ def test_bodies_are_json_alone():
             assert {*answer.get("content", {})} == expected, (name, status)
 
 
-def test_every_error_is_the_one_problem():
+def test_every_error_refers_to_the_shared_problem():
     for name, operation in by_name().items():
         for status, answer in operation["responses"].items():
             if status >= "400":
@@ -85,7 +85,7 @@ def test_a_list_is_a_bare_array_with_keyset_parameters():
         assert parameters(operation, "query") == (PAGING if declared.paged else set()) | declared.query, name
 
 
-def test_the_headers_that_make_a_call_conditional_or_safe_to_repeat_are_described():
+def test_preconditions_and_idempotency_keys_are_described():
     for method, _, operation in operations():
         name = operation["operationId"]
         declared = all_operations()[name]
@@ -96,7 +96,7 @@ def test_the_headers_that_make_a_call_conditional_or_safe_to_repeat_are_describe
         assert ("304" in operation["responses"]) == ("If-None-Match" in declared.preconditions), name
 
 
-def test_both_ways_to_a_patients_doctors_name_each_other():
+def test_the_two_paths_to_a_patients_doctors_name_each_other():
     doctors, same_doctors = by_name()["mappings_doctors"], by_name()["patients_doctors"]
     assert "/api/patients/{id}/doctors/" in doctors["description"]
     assert "/api/mappings/{id}/" in same_doctors["description"]

@@ -1,4 +1,4 @@
-"""The wall behind what people run: a database user who is no superuser, and PgBouncer in transaction mode."""
+"""Row-level security in real deployments: a database user who is no superuser, and PgBouncer in transaction mode."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @contextmanager
 def login_role() -> Iterator[str]:
-    """A database user of its own; dropped at the end."""
+    """A new database user, dropped at the end."""
     name, admin = f"owner_{uuid.uuid4().hex[:12]}", admin_connection()
     admin.cursor().execute(f"CREATE ROLE {name} LOGIN PASSWORD 'pass'")
     try:
@@ -40,9 +40,9 @@ def url_as(role: str, database: str) -> str:
     return f"{scheme}://{role}:pass@{rest.partition('@')[2]}"
 
 
-def check_that_it_holds(server: LiveServer) -> None:
-    """Two callers at once on the same few connections, and neither ever sees the other's patients; nor does a request
-    that is sent many times at once happen twice."""
+def check_separation_of_callers(server: LiveServer) -> None:
+    """Two callers share a few connections, and neither ever sees the other's patients. A request with an idempotency
+    key that is sent many times concurrently is executed once."""
     callers = [server.register()[1]["access"] for _ in range(2)]
     for number, token in enumerate(callers):
         created = server.call("POST", "/api/patients/", {"name": f"Patient {number}"}, token)
@@ -61,7 +61,7 @@ def check_that_it_holds(server: LiveServer) -> None:
     assert len(server.call("GET", "/api/doctors/").json) == 1
 
 
-def test_an_ordinary_owner_is_enough_once_an_administrator_has_run_what_migrate_says() -> None:
+def test_a_database_user_without_privileges_can_migrate_after_an_administrator_ran_what_migrate_says() -> None:
     with login_role() as role, own_database(role) as database:
         environment = {**os.environ, "DATABASE_URL": url_as(role, database)}
         migrate = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
@@ -69,14 +69,14 @@ def test_an_ordinary_owner_is_enough_once_an_administrator_has_run_what_migrate_
         assert refused.returncode == 1
         assert f"{role} may not use the role healthcare_api" in refused.stderr
         assert "Traceback" not in refused.stderr
-        told = refused.stderr.partition("run once: ")[2].partition("; then")[0]
+        statement = refused.stderr.partition("run once: ")[2].partition("; then")[0]
         documented = (Path(settings.BASE_DIR) / "docs" / "operations.md").read_text(encoding="utf-8")
-        assert told in documented.replace('"healthcare"', f'"{role}"')
+        assert statement in documented.replace('"healthcare"', f'"{role}"')
         admin = admin_connection()
-        admin.cursor().execute(told)
+        admin.cursor().execute(statement)
         admin.close()
         with serving(url_as(role, database)) as server:
-            check_that_it_holds(server)
+            check_separation_of_callers(server)
 
 
 @contextmanager
@@ -116,13 +116,13 @@ def account_for(host: str) -> int | None:
 
 
 @pytest.mark.skipif(not (shutil.which("pgbouncer") or Path("/usr/sbin/pgbouncer").exists()), reason="needs pgbouncer")
-def test_pgbouncer_in_transaction_mode_never_mixes_callers_up() -> None:
+def test_pgbouncer_in_transaction_mode_never_confuses_callers() -> None:
     folder = Path(f"/tmp/bouncer-{uuid.uuid4().hex[:8]}")  # noqa: S108  (reachable for the account that runs it)
     folder.mkdir(mode=0o700)
     try:
         with own_database() as database, pgbouncer(database, folder) as port:
             user = connection.get_connection_params().get("user") or "postgres"
             with serving(f"postgres://{user}@127.0.0.1:{port}/{database}") as server:
-                check_that_it_holds(server)
+                check_separation_of_callers(server)
     finally:
         shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""The wall holds when the code in front of it forgets."""
+"""Row-level security protects the records of each user, also where the scopes of the code are missing."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,13 +23,14 @@ from doctors.tests.factories import make_doctor
 from healthcare.ownership import OwnedQuerySet
 from healthcare.rls.checks import declared_policies
 from healthcare.rls.context import enter
+from healthcare.tests.declarations import all_rows
 from mappings.models import Mapping
 from mappings.tests.factories import make_mapping
 from patients.models import Patient
 from patients.serializers import PatientSerializer
 from patients.tests.factories import make_patient
 
-WALLED = ["patients_patient", "mappings_mapping", "accounts_user", "accounts_loginsession"]
+PROTECTED_TABLES = ["patients_patient", "mappings_mapping", "accounts_user", "accounts_loginsession"]
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def alices(alice: User) -> tuple[Patient, Doctor, Mapping]:
 
 
 @pytest.fixture
-def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_scopes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every scope of the code answers all rows."""
     monkeypatch.setattr(OwnedQuerySet, "owned_by", lambda queryset, user: queryset)
 
@@ -59,8 +60,10 @@ def entered(user_id: int | None) -> Iterator[None]:
         transaction.set_rollback(True)
 
 
-@pytest.mark.usefixtures("forgetful")
-def test_a_forgotten_scope_leaks_nothing(as_bob: LoggedInClient, as_alice: LoggedInClient, alices: Any) -> None:
+@pytest.mark.usefixtures("without_scopes")
+def test_without_scopes_row_level_security_hides_alices_records_from_bob(
+    as_bob: LoggedInClient, as_alice: LoggedInClient, alices: Any
+) -> None:
     patient, doctor, mapping = alices
     assert as_bob.get("/api/patients/").json() == []
     assert as_bob.get("/api/mappings/").json() == []
@@ -83,7 +86,7 @@ def test_raw_sql_sees_and_changes_the_callers_rows_alone(alice: User, bob: User,
     LoginSession.objects.start(alice, "", None)
     for user_id, seen in ((alice.pk, [1, 1, 1, 1]), (bob.pk, [1, 0, 1, 0]), (None, [0, 0, 0, 0])):
         with entered(user_id):
-            assert [rows(table) for table in WALLED] == seen
+            assert [rows(table) for table in PROTECTED_TABLES] == seen
     with entered(bob.pk), connection.cursor() as cursor:
         cursor.execute("UPDATE patients_patient SET name = 'Bob''s'")
         assert cursor.rowcount == 1
@@ -145,8 +148,8 @@ def test_an_anonymous_caller_adds_no_doctor_even_in_sql(alices: Any) -> None:
         assert cursor.rowcount == 0
 
 
-def test_a_view_that_forgets_who_may_call_it_shows_nothing(alices: Any, bob: User) -> None:
-    class Forgetful(ListAPIView):
+def test_a_view_without_authentication_answers_no_records(alices: Any, bob: User) -> None:
+    class UnauthenticatedView(ListAPIView):
         permission_classes = [AllowAny]
         serializer_class = PatientSerializer
 
@@ -156,17 +159,16 @@ def test_a_view_that_forgets_who_may_call_it_shows_nothing(alices: Any, bob: Use
     token = issue_token_pair(LoginSession.objects.start(bob, "", None))["access"]
     for headers in ({}, {"Authorization": f"Bearer {token}"}):
         with transaction.atomic():
-            answer = Forgetful.as_view()(RequestFactory().get("/", headers=headers))
+            answer = UnauthenticatedView.as_view()(RequestFactory().get("/", headers=headers))
             assert (answer.status_code, answer.data) == (200, [])
             transaction.set_rollback(True)
 
 
-# The ways in run before there is a caller; the description of the API reads no row.
-OPEN = {"/api/auth/register/", "/api/auth/login/", "/api/auth/refresh/", "/api/schema/"}
-
-
-def test_every_api_route_enters_the_database_but_the_ways_in() -> None:
-    assert {path for path, view in api_views() if SessionJWTAuthentication not in view.authentication_classes} == OPEN
+def test_every_api_route_enters_the_database_but_those_without_a_caller() -> None:
+    # Registering and logging in run before there is a caller; the description of the API reads no row.
+    without_caller = {f"/{row.route}" for row in all_rows() if row.access == "OPEN"} | {"/api/schema/"}
+    found = {path for path, view in api_views() if SessionJWTAuthentication not in view.authentication_classes}
+    assert found == without_caller
 
 
 def api_views() -> list[tuple[str, Any]]:
