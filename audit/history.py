@@ -1,4 +1,4 @@
-"""History by trigger: every change of a remembered table leaves one event a row, whoever made it and however."""
+"""History by trigger: every INSERT, UPDATE and DELETE of a tracked table writes one event for each row it changes."""
 
 import datetime
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from pghistory.trigger import Event as EventTrigger
 from healthcare.ownership import OwnedQuerySet
 from healthcare.triggers import DatabaseTrigger
 
-# What a request or the admin said about itself; of a command or psql the database knows the login and the program.
+# The actor and request id that the API or the admin has set; for a command or psql, the login and the program.
 CONTEXT = """COALESCE(NULLIF(current_setting('pghistory.context_metadata', true), '')::jsonb,
     jsonb_build_object('login', session_user, 'application', current_setting('application_name')))"""
 
@@ -27,7 +27,8 @@ class Recorder(DatabaseTrigger, EventTrigger):
     event_model: Any
 
     def get_func(self, model: Any) -> str:
-        """Copies the row. The time is the clock's, not the transaction's, so that it runs with the order of events."""
+        """Copy the row. The time is that of the clock, not of the transaction's start, so that it follows the order of
+        the events."""
         columns = [field.column for field in self.event_model._meta.fields if not field.name.startswith("pgh_")]
         names = ", ".join(f'"{column}"' for column in columns)
         values = ", ".join(f'{self.row}."{column}"' for column in columns)
@@ -41,6 +42,8 @@ class Recorder(DatabaseTrigger, EventTrigger):
 
 
 class Recorded(pghistory.RowEvent):
+    """A kind of event that `Recorder` writes."""
+
     def add_event_trigger(self, event_model: Any) -> None:
         pgtrigger.register(
             Recorder(  # type: ignore[no-untyped-call]
@@ -68,8 +71,8 @@ class Deleted(Recorded, pghistory.DeleteEvent):
 
 class EventQuerySet(OwnedQuerySet):
     def as_of(self, at: datetime.datetime) -> Self:
-        """What was on record and not deleted at that time: of each row the last event until then. Answers are as the
-        record stood, not as it was corrected since."""
+        """The records that existed at that time, as they were: the last event of each until then, unless it was deleted
+        or ended. Later corrections do not show."""
         model: Any = self.model
         ended, until = model.ended_column(), model.objects.filter(pgh_created_at__lte=at)
         later = until.filter(id=OuterRef("id"), pgh_id__gt=OuterRef("pgh_id"))
@@ -81,7 +84,7 @@ class EventQuerySet(OwnedQuerySet):
 
 
 class Event(LibraryEvent):
-    """A row as it was after a change: its columns, and when and by whom (`pgh_created_at`, `pgh_context`)."""
+    """A row as it was after a change: its columns, the time (`pgh_created_at`) and who made it (`pgh_context`)."""
 
     pgh_id = models.BigAutoField(primary_key=True)
     pgh_tracked_model: Any
@@ -106,9 +109,10 @@ def remember(
     exclude: Iterable[str] = (),
     app_label: str | None = None,
 ) -> type[Event]:
-    """The append-only event model `<Model>Event` of a model, and the triggers that fill it.
+    """Make the append-only event model `<Model>Event` of a model, and the triggers that fill it.
 
-    `listed_by` names the columns that lists of the past are drawn by; `exclude` what is never kept.
+    `listed_by` names the foreign keys that lists with `as_of` filter by, each of which gets an index; `exclude` names
+    the fields that history does not store.
     """
     indexes = [models.Index(fields=["id", "-pgh_id"], name=f"{model._meta.model_name}_history")]
     indexes += [
@@ -121,7 +125,7 @@ def remember(
         Updated(),
         Deleted(),
         exclude=list(exclude),
-        obj_field=None,  # type: ignore[arg-type]  # the row's own id says whose event it is
+        obj_field=None,  # type: ignore[arg-type]  # events carry the id of the row
         context_field=pghistory.ContextJSONField(null=False),
         context_id_field=None,  # type: ignore[arg-type]
         append_only=True,

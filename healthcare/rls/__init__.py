@@ -1,5 +1,5 @@
-"""The database's own wall: API requests work as a role that row-level security holds to the caller's rows."""
+"""Row-level security: API requests run as a role whose policies admit the caller's rows alone."""
 
 ROLE = "healthcare_api"
-# The caller's id as a policy reads it: a subquery, so that PostgreSQL computes it once a statement; NULL for nobody.
+# The caller's id in a policy, NULL for an anonymous caller. PostgreSQL evaluates a subquery once a statement.
 CALLER = "(SELECT nullif(current_setting('app.user_id', true), '')::bigint)"

@@ -1,4 +1,4 @@
-"""Entering the database as a caller: for the rest of the transaction, as the restricted role."""
+"""Sets the restricted role and the caller's id for the rest of the transaction."""
 
 import json
 from collections.abc import Iterator
@@ -16,14 +16,14 @@ from healthcare.rls import ROLE
 
 LONGEST_REASON = 200  # characters
 
-# Local to the transaction, so that nothing stays on a pooled connection, PgBouncer's transaction pooling included.
-# The timeouts hold here alone: a migration may take its time. The metadata is what history's triggers keep of a change.
+# Local to the transaction, so that a pooled connection carries nothing over, behind PgBouncer in transaction mode too.
+# The timeouts apply to requests alone, not to migrations. History's triggers store the metadata with each change.
 SETTINGS = """set_config('app.user_id', {caller}, true),
     set_config('statement_timeout', '10s', true), set_config('lock_timeout', '2s', true),
     set_config('pghistory.context_metadata', {metadata}, true)"""
 ENTER = f"{SETTINGS}, set_config('role', '{ROLE}', true)"
-# For statements that are planned once for everybody. An owner has few rows or a million: what reads all of theirs to
-# find some is wrong for one of them. What is left follows an index in the order of the page.
+# Settings for statements with one generic plan for all callers. One owner has few rows, another a million: a plan that
+# reads all rows of an owner is wrong for the latter. With these off, plans scan an index in the order of the page.
 PLANNED_ONCE = ", ".join(
     f"set_config('{setting}', '{value}', true)"
     for setting, value in [
@@ -35,13 +35,15 @@ PLANNED_ONCE = ", ".join(
         ("enable_sort", "off"),
     ]
 )
-# Apart from the settings where these are a prepared statement: one that changes the role is planned each time.
+# A statement of its own where the settings are a prepared statement: one that changes the role is planned again each
+# time.
 TAKE_ROLE = f"SET LOCAL role {ROLE}"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """The statement by which a request enters the database, before `TAKE_ROLE`, and as whom; nobody is None."""
+    """The statement that authenticates a request and applies `SETTINGS`, to be followed by `TAKE_ROLE`. `caller` is the
+    user's id, None for an anonymous one."""
 
     sql: str
     parameters: list[Any]
@@ -49,13 +51,13 @@ class Entry:
 
 
 def leave() -> None:
-    """Work as the database's owner again, for what a caller may cause and not do: counting failed attempts, say."""
+    """Drop the restricted role, for writes that a caller causes but may not do, such as counting failed attempts."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT set_config('role', 'none', true)")
 
 
 def enter(user_id: int | None, request: HttpRequest | Request | None = None) -> None:
-    """Work as this user until the transaction ends; as nobody, who owns no rows, with None."""
+    """Work as this user until the transaction ends; with None as an anonymous caller, who owns no rows."""
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT {ENTER.format(caller='%s', metadata='%s')}",
@@ -65,25 +67,25 @@ def enter(user_id: int | None, request: HttpRequest | Request | None = None) -> 
 
 @contextmanager
 def entered(user_id: int | None, request: HttpRequest | Request | None = None) -> Iterator[None]:
-    """A transaction as this user, in a view that has none around it."""
+    """Run a transaction as this user, in a view without a transaction of its own."""
     with transaction.atomic():
         enter(user_id, request)
         yield
 
 
 def metadata(user_id: int | None, request: HttpRequest | Request | None) -> str:
-    """What history keeps of a request, as JSON: `actor`, `request_id`, and `reason` when X-Change-Reason gives one.
+    """What history stores of a request, as JSON: `actor`, `request_id`, and `reason` when X-Change-Reason gives one.
 
     Raises ValidationError (400) for a reason that is not one visible line of at most 200 characters in UTF-8.
     """
-    said = {"actor": user_id, "request_id": getattr(request, "request_id", "")}
+    stored = {"actor": user_id, "request_id": getattr(request, "request_id", "")}
     reason = request.META.get("HTTP_X_CHANGE_REASON") if request else None
-    return json.dumps(said if reason is None else said | {"reason": read_reason(reason)})
+    return json.dumps(stored if reason is None else stored | {"reason": read_reason(reason)})
 
 
 def read_reason(header: str) -> str:
     try:
-        reason = header.encode("latin-1").decode("utf-8")  # WSGI hands bytes over as Latin-1 (PEP 3333)
+        reason = header.encode("latin-1").decode("utf-8")  # WSGI decodes headers as Latin-1 (PEP 3333)
     except UnicodeError:
         reason = ""
     if not one_line(reason) or len(reason) > LONGEST_REASON:

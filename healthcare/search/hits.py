@@ -1,4 +1,4 @@
-"""Looking records up by what they are found by, the best first: exact, then by the beginning, then by similarity."""
+"""Search results in pages, best first: equal words, then words that begin so, then similar ones."""
 
 from typing import Any
 
@@ -10,13 +10,13 @@ from django.utils.functional import cached_property
 from healthcare.api.cursors import Cursor, decode, unknown
 from healthcare.model_fields import LARGEST_ID
 from healthcare.search.index import Index
-from healthcare.search.statements import Near, Page, Statement
+from healthcare.search.statements import Page, QueryTerms, Statement
 
 RANKS = (0, 1, 2)
 
 
 class Hits:
-    """The records of a queryset that a text finds, in pages. A cursor holds the rank and the id of a row."""
+    """The records of a queryset that match a text. A cursor holds the rank and the id of a row."""
 
     def __init__(self, queryset: QuerySet, index: Index, text: str, *, owner: int, hidden: bool) -> None:
         self.queryset, self.index, self.text, self.owner, self.hidden = queryset, index, text, owner, hidden
@@ -30,7 +30,7 @@ class Hits:
         return Cursor((row.search_rank, row.pk), back)
 
     def read(self, text: str | None) -> Cursor | None:
-        """The cursor that a client sends; None without one. ValidationError (400) when it is none of this list."""
+        """Decode the cursor that a client sent; None for none. Raises ValidationError (400) for any other text."""
         if text is None:
             return None
         parts = decode(text)
@@ -45,7 +45,7 @@ class Hits:
         return len(self.look_up(Page(None, None)))
 
     def fetch(self, cursor: Cursor | None, limit: int) -> list[Model]:
-        """At most so many records from the cursor on, the nearest first, each with its `search_rank`."""
+        """At most `limit` records after the cursor, best first, each with its `search_rank`."""
         ranks = self.look_up(Page(cursor, limit))
         rows = {row.pk: row for row in self.queryset.filter(pk__in=ranks)} if ranks else {}
         found = [rows[key] for key in ranks if key in rows]
@@ -54,9 +54,12 @@ class Hits:
         return found
 
     def look_up(self, page: Page) -> dict[int, int]:
-        """The ranks of the records by their ids, in the order of the page. Two statements when one rank fills it."""
+        """The records' ranks by their ids, in the order of the page.
+
+        Tries the first rank alone, since it often fills the page; only otherwise the rest in a second statement.
+        """
         order = RANKS[::-1] if page.back else RANKS
-        ranks = [rank for rank in order if page.reaches(rank) and rank in self.near.ranks]
+        ranks = [rank for rank in order if page.reaches(rank) and rank in self.query_terms.ranks]
         found: dict[int, int] = {}
         for some in (ranks[:1], ranks[1:]):
             if some and (page.limit is None or len(found) < page.limit):
@@ -64,18 +67,18 @@ class Hits:
         return found
 
     @cached_property
-    def near(self) -> Near:
-        """What the text is like among the owner's words."""
+    def query_terms(self) -> QueryTerms:
+        """The terms to look up: those of the owner's words that equal or resemble the words of the text."""
         with connection.cursor() as cursor:
             cursor.execute(f"SELECT place, rank, term, words FROM {self.index.words}_near(%s)", [self.text])  # noqa: S608
-            return Near(cursor.fetchall())
+            return QueryTerms(cursor.fetchall())
 
     def execute(self, ranks: list[int], page: Page) -> dict[int, int]:
         try:
             allowed = self.queryset.order_by().values("pk").query.sql_with_params()
         except EmptyResultSet:
             return {}
-        statement = Statement(self.index.terms, self.owner, self.hidden, self.near, page, *allowed)
+        statement = Statement(self.index.terms, self.owner, self.hidden, self.query_terms, page, *allowed)
         with connection.cursor() as cursor:
-            cursor.execute(*statement.over(ranks))
+            cursor.execute(*statement.for_ranks(ranks))
             return {key: rank for rank, key in cursor.fetchall()}

@@ -1,4 +1,4 @@
-"""The statement that looks terms up. It holds only what the question needs: more to plan costs more."""
+"""Builds the statement that looks terms up. It has only the parts that the query needs, since planning costs too."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from healthcare.api.cursors import Cursor
 from healthcare.model_fields import LARGEST_ID
 
-# The terms to look up. Of several words two make the term, and its rank is that of the worse one.
+# The terms to look up. For several words these are pairs of the first two, with the rank of the worse one.
 READINGS = """
 WITH near AS MATERIALIZED (SELECT * FROM unnest(%s::int[], %s::int[], %s::text[]) AS likeness(place, rank, term)),
 reading AS MATERIALIZED (
@@ -24,18 +24,19 @@ SELECT found.record FROM {terms} found
 WHERE found.owner = {owner} AND found.hidden = {hidden} AND found.term = reading.term {bound} {others} {not_better}
 AND EXISTS (SELECT FROM ({allowed}) AS allowed(id) WHERE allowed.id = found.record OFFSET 0)
 """
-# That a record has one of these terms too. OFFSET 0 and IS TRUE keep the planner from joining: it is asked of one
-# record at a time, and the terms are hashed once.
+# Whether a record has one of these terms too. OFFSET 0 and IS TRUE keep the planner from making it a join: it checks
+# one record at a time against terms that are hashed once.
 HAS = """EXISTS (SELECT FROM {terms} has WHERE has.record = found.record
     AND (has.term IN (SELECT term FROM {among})) IS TRUE OFFSET 0)"""
-# The records of one rank, unless those before it fill the page. No term gives more rows than a page has.
+# The records of one rank, unless better ranks fill the page. Each term contributes at most one page of rows.
 STAGE = """
 rank{rank} AS MATERIALIZED (
     SELECT DISTINCT hit.record FROM reading, LATERAL ({match} {beyond} ORDER BY 1 {direction} LIMIT {limit}) hit
     WHERE {of_rank} ORDER BY 1 {direction} LIMIT {limit}
 )
 """
-# Of many terms most cannot reach the page: where as many terms as it has rows begin, the others need not be read on.
+# With many terms, most cannot reach the page. As many terms as the page has rows each have a record up to this edge, so
+# records beyond it need not be read.
 EDGE = """
 edge{rank} AS MATERIALIZED (
     SELECT CASE count(*) WHEN {limit} THEN {furthest}(record) ELSE {end} END AS record FROM (
@@ -48,7 +49,7 @@ edge{rank} AS MATERIALIZED (
 
 @dataclass(frozen=True)
 class Page:
-    """At most `limit` records (None for all) from the cursor on, and whether backwards."""
+    """At most `limit` records (None for all) after the cursor, or before it where the cursor goes back."""
 
     cursor: Cursor | None
     limit: int | None
@@ -71,15 +72,15 @@ class Page:
         return f"AND found.record {'>' if self.back else '<'} {int(self.cursor.values[1])}"
 
 
-class Near:
-    """What is asked, as terms: rows of the place in the text, the rank, the term, and how many words there are."""
+class QueryTerms:
+    """The terms of a query, from rows of `<words>_near`: place in the text, rank, term, number of words."""
 
     def __init__(self, rows: list[tuple[int, int, str, int]]) -> None:
         self.arrays = [[row[column] for row in rows] for column in range(3)]
         self.words = max((row[3] for row in rows if row[0]), default=0)
         places = {row[0] for row in rows if row[0]}
         best = [min(rank for at, rank, _, _ in rows if at == place) for place in places]
-        least = max(best, default=0)  # no record is better than its worst word
+        least = max(best, default=0)  # a record ranks as its worst word
         self.ranks = {rank for place, rank, _, _ in rows if not place or rank >= least}
 
 
@@ -88,19 +89,19 @@ class Statement:
     terms: str
     owner: int
     hidden: bool
-    near: Near
+    query_terms: QueryTerms
     page: Page
     allowed: str
     parameters: tuple[Any, ...]
 
-    def over(self, ranks: list[int]) -> tuple[str, list[Any]]:
-        """The SQL and its parameters: the rank and id of the records, in the order of the page."""
-        readings = READINGS.format(names=ONE_WORD if self.near.words < 2 else TWO_WORDS)
+    def for_ranks(self, ranks: list[int]) -> tuple[str, list[Any]]:
+        """The SQL and its parameters. It returns the rank and the id of each record, in the order of the page."""
+        readings = READINGS.format(names=ONE_WORD if self.query_terms.words < 2 else TWO_WORDS)
         stages = ", ".join(self.stage(rank, ranks[:place]) for place, rank in enumerate(ranks))
         rows = " UNION ALL ".join(f"SELECT {rank}, record FROM rank{rank}" for rank in ranks)  # noqa: S608  (numbers)
         ways = ("DESC", "ASC") if self.page.back else ("ASC", "DESC")
         statement = f"{readings}, {stages} {rows} ORDER BY 1 {ways[0]}, 2 {ways[1]} LIMIT {self.limit}"
-        return statement, [*self.near.arrays, *self.parameters * statement.count(self.allowed)]
+        return statement, [*self.query_terms.arrays, *self.parameters * statement.count(self.allowed)]
 
     @property
     def limit(self) -> str:
@@ -117,19 +118,19 @@ class Statement:
             "match": self.match(rank),
             "of_rank": self.of_rank(rank) + (f" AND {filled} < {self.limit}" if filled and self.page.limit else ""),
         }
-        if rank == 0 or self.page.limit is None:  # a few terms, or all rows
+        if rank == 0 or self.page.limit is None:  # few terms, or no limit
             return STAGE.format(beyond="", **fields)
         beyond = f"AND found.record {'<=' if self.page.back else '>='} (SELECT record FROM edge{rank})"  # noqa: S608
         return EDGE.format(**fields) + STAGE.format(beyond=beyond, **fields)
 
     def of_rank(self, rank: int) -> str:
-        if self.near.words < 3:
+        if self.query_terms.words < 3:
             return f"reading.rank = {rank}"
-        return f"(reading.rank = {rank} OR (reading.rank < {rank} AND reading.named))"  # another word may be worse
+        return f"(reading.rank = {rank} OR (reading.rank < {rank} AND reading.named))"  # a third word may rank worse
 
     def match(self, rank: int) -> str:
         others = self.others(rank)
-        if self.near.words < 3:
+        if self.query_terms.words < 3:
             better = [self.has(f"reading WHERE rank < {rank}")]
         else:
             better = [self.has(f"reading WHERE rank < {rank} AND NOT named")]
@@ -145,8 +146,8 @@ class Statement:
         )
 
     def others(self, rank: int) -> str:
-        """That a record has the third word and those after it, none worse than this rank."""
-        others = range(3, self.near.words + 1)
+        """The conditions that a record has the third and all later words, each with at most this rank."""
+        others = range(3, self.query_terms.words + 1)
         return "".join(f" AND {self.has(f'near WHERE place = {place} AND rank <= {rank}')}" for place in others)
 
     def has(self, among: str) -> str:
