@@ -1,6 +1,7 @@
 """The base of the admin of every model of records (`ownership.Record`): delete hides, and the creator is fixed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from django.contrib import admin
@@ -33,6 +34,15 @@ class StateFilter(admin.SimpleListFilter):
         yield from others
 
 
+@dataclass(frozen=True)
+class DeletionObstacle:
+    """Why some records cannot be deleted: `find` returns those among the given ones. `reason` completes the sentence
+    that begins with the description of a record."""
+
+    find: Callable[[Sequence[Any]], Iterable[Record]]
+    reason: str
+
+
 class RecordAdmin(ConflictCheckingAdmin):
     """Records of every creator. Deleting one hides it. A hidden record can be viewed and not changed."""
 
@@ -40,6 +50,13 @@ class RecordAdmin(ConflictCheckingAdmin):
     delete_selected_confirmation_template = "admin/record_delete_selected_confirmation.html"
     list_select_related: ClassVar[list[str]] = ["created_by"]
     record_fields: ClassVar[Sequence[str]] = ["created_by", "created_at", "updated_at", "version"]
+
+    registered_obstacles: ClassVar[Sequence[DeletionObstacle]] = ()
+
+    @classmethod
+    def register_obstacle(cls, obstacle: DeletionObstacle) -> None:
+        """Let an app above this one, which this admin does not know of, prevent deletions."""
+        cls.registered_obstacles = [*cls.registered_obstacles, obstacle]
 
     @property
     def ended_column(self) -> str:
@@ -59,7 +76,14 @@ class RecordAdmin(ConflictCheckingAdmin):
 
     def deletion_obstacles(self, records: Sequence[Record]) -> list[str]:
         """One sentence for each of these records that cannot be deleted, with the reason."""
-        return [f"{self.describe(record)} is already deleted." for record in records if self.is_hidden(record)]
+        return [
+            f"{self.describe(record)} {obstacle.reason}"
+            for obstacle in (DeletionObstacle(self.hidden_among, "is already deleted."), *self.registered_obstacles)
+            for record in obstacle.find(records)
+        ]
+
+    def hidden_among(self, records: Sequence[Record]) -> list[Record]:
+        return [record for record in records if self.is_hidden(record)]
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
         if request.resolver_match and request.resolver_match.url_name == "autocomplete":

@@ -1,12 +1,16 @@
 """The admin of mappings. A mapping that a member of staff adds belongs to the owner of its patient."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from audit.admin import ReadsRecordedAdmin
-from healthcare.admin import RecordAdmin, StateFilter
+from doctors.admin import DoctorAdmin
+from doctors.models import Doctor
+from healthcare.admin import DeletionObstacle, RecordAdmin, StateFilter
 from healthcare.edit_conflicts import ConflictCheckingForm
 from mappings.models import Mapping
 
@@ -49,3 +53,14 @@ class MappingAdmin(ReadsRecordedAdmin, RecordAdmin):
         if db_field.name in self.autocomplete_fields:
             kwargs["queryset"] = db_field.related_model.objects.active()
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+
+def doctors_who_treat_patients(doctors: Sequence[Doctor]) -> QuerySet[Doctor]:
+    """Those of these doctors who have active mappings. The trigger in `triggers` applies the same rule to the API."""
+    mappings = Mapping.objects.active().of_active_patients().filter(doctor__in=doctors)
+    return Doctor.objects.filter(pk__in=mappings.values("doctor"))
+
+
+DoctorAdmin.register_obstacle(
+    DeletionObstacle(doctors_who_treat_patients, "treats patients; end those assignments first.")
+)

@@ -20,9 +20,9 @@ MAY_NOT_NAME = {
 }
 # These compose the project of its apps.
 COMPOSITION = {"healthcare/settings.py", "healthcare/urls.py", "healthcare/apps.py"}
-# `"patients.Patient"`, `"patients.models.Patient"`, `"patients_patient"` in SQL
-NAMED = r"\b({apps})(\.[A-Za-z]\w*|_[a-z]+\b)"
-LOOKUPS = {"get_model", "get_app_config", "is_installed", "import_module", "import_string"}
+# `"patients.Patient"`, `"patients.models.Patient"`, `"patients_patient"` in SQL, `"patients__name"`, `"patients"`
+NAMED = r"\b({apps})(\.[A-Za-z]\w*|__?[a-z]\w*)|^({apps})$"
+RELATION = r"({apps})(__\w+)?"  # a keyword of `filter` or `Q`
 
 
 def python_files(folder: Path) -> Iterator[Path]:
@@ -33,22 +33,19 @@ def python_files(folder: Path) -> Iterator[Path]:
 
 def names_of_other_apps(source: str, apps: set[str]) -> list[str]:
     """Each string in this code that names one of these apps, with its line."""
-    found = []
-    pattern = re.compile(NAMED.format(apps="|".join(sorted(apps)))) if apps else None
+    found: list[str] = []
+    if not apps:
+        return found
+    named, relation = (re.compile(pattern.format(apps="|".join(sorted(apps)))) for pattern in (NAMED, RELATION))
     tree = ast.parse(source)
     docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
-            if pattern and pattern.search(node.value):
+            if named.search(node.value):
                 found.append(f"{node.lineno}: {node.value.strip()[:60]}")
-        elif isinstance(node, ast.Call) and called_name(node) in LOOKUPS:
-            arguments = [argument.value for argument in node.args[:1] if isinstance(argument, ast.Constant)]
-            found += [f"{node.lineno}: {argument}" for argument in arguments if argument in apps]
+        elif isinstance(node, ast.keyword) and node.arg and relation.fullmatch(node.arg):
+            found.append(f"{node.lineno}: {node.arg}")
     return found
-
-
-def called_name(call: ast.Call) -> str:
-    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
 
 
 @pytest.mark.parametrize("app", MAY_NOT_NAME)
@@ -65,11 +62,12 @@ def test_no_string_names_an_app_that_may_not_be_imported(app: str):
 @pytest.mark.parametrize(
     "source",
     ['READS = {"patients.Patient"}', 'doctor = IdFilter("doctors.Doctor")', 'get_model("patients", "Patient")',
-     'import_string("patients.views.PatientViewSet")', 'SQL = "SELECT id FROM patients_patient"'],
+     'import_string("patients.views.PatientViewSet")', 'SQL = "SELECT id FROM patients_patient"',
+     "Q(doctors__deleted_at=None)", 'values("doctors__name")', 'Count("doctors")'],
 )  # fmt: skip
 def test_a_string_that_names_another_app_is_found(source: str):
     assert names_of_other_apps(source, {"patients", "doctors"})
 
 
 def test_prose_and_other_apps_strings_are_not_found():
-    assert names_of_other_apps('"""See patients.models."""\nx = "patients"\ny = "audit.E001"', {"patients"}) == []
+    assert names_of_other_apps('"""See patients.models."""\nx = "the patients"\ny = "audit.E001"', {"patients"}) == []
