@@ -1,4 +1,4 @@
-"""Every change leaves exactly one event a row, whoever makes it and however."""
+"""Every change of a row adds exactly one event, whether by the API, the ORM, a command or psql."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ def events(model: Any = PatientEvent) -> list[tuple[str, dict[str, Any]]]:
     return [(event.pgh_label, event.pgh_context) for event in model.objects.order_by("pgh_id")]
 
 
-def test_a_change_by_the_api_leaves_one_event_with_who_and_why(as_alice: LoggedInClient, alice: User) -> None:
+def test_a_change_by_the_api_adds_one_event_with_actor_and_reason(as_alice: LoggedInClient, alice: User) -> None:
     created = as_alice.post("/api/patients/", {"name": "Ana"})
     path = f"/api/patients/{created.json()['id']}/"
     reason = "moved house – straße".encode().decode("latin-1")  # as a server hands UTF-8 over
@@ -45,7 +45,7 @@ def test_a_change_by_the_api_leaves_one_event_with_who_and_why(as_alice: LoggedI
     ]
 
 
-def test_doctors_and_assignments_are_remembered_too(as_alice: LoggedInClient, alice: User) -> None:
+def test_doctors_and_assignments_have_events_too(as_alice: LoggedInClient, alice: User) -> None:
     doctor = as_alice.post("/api/doctors/", {"name": "Meera"}).json()["id"]
     mapping = as_alice.post("/api/mappings/", {"patient": make_patient(alice).pk, "doctor": doctor}).json()["id"]
     as_alice.delete(f"/api/mappings/{mapping}/")
@@ -56,20 +56,20 @@ def test_doctors_and_assignments_are_remembered_too(as_alice: LoggedInClient, al
     ]
 
 
-def test_a_patch_that_changes_nothing_leaves_no_event(as_alice: LoggedInClient, alice: User) -> None:
+def test_a_patch_with_unchanged_values_adds_no_event(as_alice: LoggedInClient, alice: User) -> None:
     patient = make_patient(alice)
     assert as_alice.patch(f"/api/patients/{patient.pk}/", {"name": patient.name}).status_code == 200
     Patient.objects.update(name=F("name"))
     assert [label for label, _ in events()] == ["insert"]
 
 
-def test_a_refused_change_leaves_no_event(as_bob: LoggedInClient, alice: User) -> None:
+def test_a_refused_change_adds_no_event(as_bob: LoggedInClient, alice: User) -> None:
     patient = make_patient(alice)
     assert as_bob.patch(f"/api/patients/{patient.pk}/", {"name": "Bob's"}).status_code == 404
     assert [label for label, _ in events()] == ["insert"]
 
 
-def test_the_orm_and_bulk_updates_leave_one_event_a_row(alice: User) -> None:
+def test_the_orm_and_bulk_updates_add_one_event_per_row(alice: User) -> None:
     patients = Patient.objects.bulk_create(Patient(created_by=alice, name=f"P{number}") for number in range(3))
     assert Patient.objects.update(address="Mysuru") == 3
     patients[0].delete()
@@ -77,7 +77,7 @@ def test_the_orm_and_bulk_updates_leave_one_event_a_row(alice: User) -> None:
     assert {context["application"] for _, context in events()} == {"healthcare"}
 
 
-def test_users_are_remembered_without_password_or_login(
+def test_the_events_of_users_hold_no_password_and_no_last_login(
     anonymous: Any, make_user: Callable[..., User], as_alice: LoggedInClient, alice: User
 ) -> None:
     body = {"name": "Eve", "email": "eve@example.org", "password": "StrongPass123"}
@@ -94,7 +94,7 @@ def test_users_are_remembered_without_password_or_login(
 
 
 @pytest.mark.parametrize("reason", ["", "x" * 201, "two\nlines", "\u200b", "\xff\xfe"])
-def test_a_reason_that_cannot_be_kept_is_refused(as_alice: LoggedInClient, reason: str) -> None:
+def test_a_reason_that_cannot_be_stored_is_refused(as_alice: LoggedInClient, reason: str) -> None:
     sent = reason if reason == "\xff\xfe" else reason.encode().decode("latin-1")
     answer = as_alice.post("/api/patients/", {"name": "Ana"}, headers={"X-Change-Reason": sent})
     assert answer.status_code == 400
@@ -109,7 +109,7 @@ REFUSED = "permission denied|row-level security"
 @pytest.mark.parametrize(
     "statement", ["UPDATE {} SET pgh_label = 'x'", "DELETE FROM {}", "INSERT INTO {} DEFAULT VALUES", "TRUNCATE {}"]
 )
-def test_callers_cannot_touch_history(alice: User, table: str, statement: str) -> None:
+def test_callers_can_neither_insert_nor_change_events(alice: User, table: str, statement: str) -> None:
     make_mapping(make_patient(alice), make_doctor(alice))
     with transaction.atomic():
         enter(alice.pk)
@@ -120,7 +120,7 @@ def test_callers_cannot_touch_history(alice: User, table: str, statement: str) -
 
 @pytest.mark.parametrize("table", ["patients_patientevent", "audit_userevent", "audit_accesslog"])
 @pytest.mark.parametrize("statement", ["UPDATE {} SET request_id = ''", "DELETE FROM {}"])
-def test_not_even_the_owner_of_the_tables_alters_the_past(
+def test_the_owner_of_the_tables_cannot_change_events(
     as_alice: LoggedInClient, alice: User, table: str, statement: str
 ) -> None:
     make_patient(alice)
@@ -131,7 +131,7 @@ def test_not_even_the_owner_of_the_tables_alters_the_past(
         cursor.execute(statement.format(table).replace("request_id", column))
 
 
-def test_no_session_setting_and_no_temporary_table_hides_a_change(alice: User) -> None:
+def test_no_session_setting_or_temporary_table_prevents_an_event(alice: User) -> None:
     patient = make_patient(alice)
     with transaction.atomic():
         enter(alice.pk)
@@ -145,7 +145,7 @@ def test_no_session_setting_and_no_temporary_table_hides_a_change(alice: User) -
     assert [label for label, _ in events()] == ["insert", "update"]
 
 
-def test_a_caller_sees_events_of_own_rows_alone(alice: User, bob: User) -> None:
+def test_a_caller_sees_only_events_of_own_rows(alice: User, bob: User) -> None:
     for owner in (alice, bob):
         make_mapping(make_patient(owner), make_doctor(owner))
     for user_id, seen in ((alice.pk, [1, 1, 2, 1]), (None, [0, 0, 2, 0])):
@@ -165,7 +165,9 @@ def live_database(live: LiveServer) -> Any:
     opened.close()
 
 
-def test_a_command_and_psql_are_caught_with_what_the_database_knows(live: LiveServer, live_database: Any) -> None:
+def test_changes_by_a_command_and_by_psql_are_recorded_with_login_and_program(
+    live: LiveServer, live_database: Any
+) -> None:
     user, tokens = live.register()
     patient = live.call("POST", "/api/patients/", {"name": "Ana"}, tokens["access"]).json["id"]
     live_database.execute("UPDATE patients_patient SET address = 'psql' WHERE id = %s", [patient])

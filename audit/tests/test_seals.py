@@ -44,7 +44,7 @@ def verify(**options: Any) -> str:
 
 @contextmanager
 def superuser() -> Iterator[Any]:
-    """Somebody who may switch every trigger off."""
+    """A connection that may disable triggers."""
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL session_replication_role = replica")
         yield cursor
@@ -150,7 +150,7 @@ def test_expect_finds_rows_removed_together_with_their_seals(patient: Patient, a
         verify()
     with superuser() as cursor:
         cursor.execute("DELETE FROM audit_seal WHERE id = %s", [last.pk])
-    assert "are unaltered" in verify()  # the chain alone cannot know
+    assert "are unaltered" in verify()  # the chain alone cannot detect it
     with pytest.raises(CommandError, match=f"^audit_seal {last.pk} is missing: the chain's end was removed.$"):
         verify(expect=printed)
 
@@ -250,7 +250,7 @@ def test_the_exit_status_is_1_after_tampering(live: LiveServer, connect: Any) ->
 
 
 def wait_until_waiting(watching: Any) -> None:
-    """Until a seal has looked again whether those who write have ended."""
+    """Wait until a seal has checked again whether the current writers have ended."""
     looks = (
         "SELECT FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
         "AND state = 'idle' AND query LIKE 'SELECT virtualtransaction%audit_accesslog%'"
@@ -303,7 +303,7 @@ def test_a_seal_waits_for_current_writers_only(live: LiveServer, connect: Any) -
     wait_until_waiting(connect())
     assert sealing.is_alive()
     with late.cursor() as cursor:
-        cursor.execute(row)  # nobody is kept from writing meanwhile
+        cursor.execute(row)  # writers are not blocked
     early.commit()
     sealing.join()
     late.commit()

@@ -1,4 +1,4 @@
-"""The history of a record, and the past as it was, over HTTP."""
+"""/history/ of a record, and `as_of`, over HTTP."""
 
 import datetime
 from typing import Any
@@ -27,7 +27,7 @@ def statements(queries: CaptureQueriesContext) -> list[str]:
     return [query["sql"] for query in queries if not query["sql"].startswith(("SAVEPOINT", "RELEASE", "ROLLBACK"))]
 
 
-def test_the_history_tells_each_change_the_latest_first(as_alice: LoggedInClient, alice: User) -> None:
+def test_the_history_lists_each_change_the_latest_first(as_alice: LoggedInClient, alice: User) -> None:
     created = as_alice.post("/api/patients/", {"name": "Ana", "birth_date": "1990-02-28"})
     path = f"/api/patients/{created.json()['id']}/"
     changed = as_alice.patch(path, {"name": "Anna", "birth_date": None}, headers={"X-Change-Reason": "typing error"})
@@ -59,7 +59,7 @@ def test_the_history_tells_each_change_the_latest_first(as_alice: LoggedInClient
     assert history[0]["changes"]["deleted_at"] == history[1]["changes"]["deleted_at"][::-1]
 
 
-def test_pages_of_a_history_lose_no_change_at_their_borders(as_alice: LoggedInClient, alice: User) -> None:
+def test_changes_across_a_page_boundary_of_a_history_are_complete(as_alice: LoggedInClient, alice: User) -> None:
     patient = make_patient(alice, name="N0")
     for number in range(1, 6):
         as_alice.patch(f"/api/patients/{patient.pk}/", {"name": f"N{number}"})
@@ -84,7 +84,7 @@ def test_assignments_and_doctors_have_a_history(as_alice: LoggedInClient, anonym
     assert anonymous.get(f"/api/doctors/{doctor.pk}/history/").status_code == 401
 
 
-def test_bobs_sight_of_alices_history_is_that_of_nothing(as_bob: LoggedInClient, alice: User) -> None:
+def test_alices_history_is_404_for_bob(as_bob: LoggedInClient, alice: User) -> None:
     patient = make_patient(alice)
     mapping, at = make_mapping(patient, make_doctor(alice)), now()
     for path in (
@@ -102,7 +102,7 @@ def test_bobs_sight_of_alices_history_is_that_of_nothing(as_bob: LoggedInClient,
     assert as_bob.get(f"/api/mappings/?as_of={at}").json() == []
 
 
-def test_a_patient_as_of_a_time_is_what_was_answered_then(as_alice: LoggedInClient) -> None:
+def test_as_of_returns_what_the_api_answered_then(as_alice: LoggedInClient) -> None:
     before = now()
     created = as_alice.post("/api/patients/", {"name": "Ana"}).json()
     path, then = f"/api/patients/{created['id']}/", now()
@@ -122,7 +122,7 @@ def test_a_patient_as_of_a_time_is_what_was_answered_then(as_alice: LoggedInClie
     )
 
 
-def test_the_age_is_that_of_the_day_asked_for(as_alice: LoggedInClient, alice: User) -> None:
+def test_as_of_derives_the_age_on_that_day(as_alice: LoggedInClient, alice: User) -> None:
     patient = make_patient(alice, birth_date=datetime.date(1990, 7, 1))
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE patients_patientevent DISABLE TRIGGER USER")
@@ -133,7 +133,7 @@ def test_the_age_is_that_of_the_day_asked_for(as_alice: LoggedInClient, alice: U
         assert as_alice.get(f"{path}?as_of={at}").json()["age"] == age
 
 
-def test_who_was_responsible_then(as_alice: LoggedInClient, alice: User) -> None:
+def test_as_of_lists_the_doctors_of_that_time(as_alice: LoggedInClient, alice: User) -> None:
     patient, first, second = make_patient(alice), make_doctor(alice, name="First"), make_doctor(alice, name="Second")
     mapping = as_alice.post("/api/mappings/", {"patient": patient.pk, "doctor": first.pk}).json()
     paths = (f"/api/mappings/{patient.pk}/", f"/api/patients/{patient.pk}/doctors/")
@@ -150,7 +150,7 @@ def test_who_was_responsible_then(as_alice: LoggedInClient, alice: User) -> None
     assert as_alice.get(f"/api/doctors/{first.pk}/?as_of={then}").json()["name"] == "First"
 
 
-def test_a_past_list_is_paged_by_what_it_lists(as_alice: LoggedInClient, alice: User) -> None:
+def test_a_list_as_of_a_time_is_paged_by_the_ids_of_its_records(as_alice: LoggedInClient, alice: User) -> None:
     patients = [make_patient(alice, name=f"P{number}") for number in range(5)]
     Patient.objects.filter(pk=patients[0].pk).update(address="the oldest has the newest event")
     url, seen = f"/api/patients/?limit=2&as_of={now()}&count=true", []
@@ -166,19 +166,19 @@ def test_a_past_list_is_paged_by_what_it_lists(as_alice: LoggedInClient, alice: 
 @pytest.mark.parametrize(
     "at", ["", "yesterday", "2026-13-01T00:00:00Z", "2026-03-03", "2999-01-01T00:00:00Z", "9999-12-31T23:59:59-14:00"]
 )
-def test_a_time_that_is_none_or_to_come_is_refused(as_alice: LoggedInClient, at: str) -> None:
+def test_an_invalid_or_future_time_is_refused(as_alice: LoggedInClient, at: str) -> None:
     answer = as_alice.get(f"/api/patients/?as_of={at}")
     assert answer.status_code == 400
     assert [error["pointer"] for error in answer.json()["errors"]] == ["/as_of"]
 
 
-def test_the_past_cannot_be_written(as_alice: LoggedInClient, alice: User) -> None:
+def test_as_of_is_refused_on_writes(as_alice: LoggedInClient, alice: User) -> None:
     path = f"/api/patients/{make_patient(alice).pk}/?as_of={now()}"
     assert as_alice.patch(path, {"name": "X"}).status_code == as_alice.delete(path).status_code == 400
     assert Patient.objects.get().name == "John Smith"
 
 
-def test_the_oldest_times_are_before_everything(as_alice: LoggedInClient) -> None:
+def test_as_of_a_time_before_every_record_lists_nothing(as_alice: LoggedInClient) -> None:
     for at in ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00%2B14:00"):
         assert as_alice.get(f"/api/patients/?as_of={at}").json() == []
 
@@ -197,7 +197,7 @@ COSTS = {
 
 @pytest.mark.parametrize("rows", [1, 30])
 @pytest.mark.parametrize("path", COSTS)
-def test_what_was_costs_the_same_queries_however_much(
+def test_the_query_count_as_of_a_time_does_not_grow_with_the_rows(
     as_alice: LoggedInClient, alice: User, path: str, rows: int
 ) -> None:
     patient = make_patient(alice)
@@ -210,7 +210,7 @@ def test_what_was_costs_the_same_queries_however_much(
     assert len(statements(queries)) == len(COSTS[path]), statements(queries)
 
 
-def test_a_past_page_comes_from_the_index(alice: User, bob: User) -> None:
+def test_a_page_as_of_a_time_is_read_from_the_index(alice: User, bob: User) -> None:
     for owner in (alice, bob):
         Patient.objects.bulk_create(Patient(created_by=owner, name="X") for _ in range(1000))
     for number in range(3):

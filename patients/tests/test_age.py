@@ -16,7 +16,7 @@ Travel = Callable[[str], None]
 
 @pytest.fixture
 def today_is(monkeypatch: pytest.MonkeyPatch) -> Travel:
-    """Another day, as the application sees it; the tokens' clock goes on."""
+    """Changes the local date of the application, and not the clock of the tokens."""
 
     def travel(day: str) -> None:
         monkeypatch.setattr(timezone, "localdate", lambda *_: datetime.date.fromisoformat(day))

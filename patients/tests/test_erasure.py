@@ -62,7 +62,7 @@ def log(user: User, record: Any, text: str) -> None:
 
 @pytest.fixture
 def canary(alice: User, staff: User) -> Patient:
-    """A patient whose name stands wherever a name can stand."""
+    """A patient whose name is in every table that can hold a name."""
     fields = ("name", "identifier", "address", "phone")
     patient = make_patient(alice, **dict.fromkeys(fields, CANARY), email=f"{CANARY}@example.org")
     make_mapping(patient, make_doctor(alice), reason=CANARY)

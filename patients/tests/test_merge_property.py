@@ -48,7 +48,7 @@ SEVERAL = settings(
 
 
 def give(patient: Patient, doctors: list[Any], assignments: list[tuple[int, bool, bool]]) -> None:
-    """These assignments, but for those that a constraint forbids."""
+    """Create these assignments, except those that violate a constraint."""
     for number, primary, past in assignments:
         active = Mapping.objects.active().filter(patient=patient)
         if past:
@@ -60,7 +60,7 @@ def give(patient: Patient, doctors: list[Any], assignments: list[tuple[int, bool
 
 
 def everything(client: LoggedInClient) -> list[Any]:
-    """All that alice sees, but for how often and when it was changed."""
+    """All that alice can list, without versions and times of change."""
     lists = ["/api/patients/", "/api/patients/?deleted=true", "/api/mappings/", "/api/mappings/?active=false"]
     answers = [client.get(f"{path}{'&' if '?' in path else '?'}limit=500").json() for path in lists]
     return [[{key: row[key] for key in row.keys() - STAMPS} for row in rows] for rows in answers]

@@ -17,7 +17,7 @@ from patients.tests.merging import errors, merge, unmerge
 
 @contextmanager
 def entered(user_id: int | None) -> Iterator[None]:
-    """As this caller, and back to before whatever happened inside."""
+    """Runs the block with the caller's role and rolls it back."""
     with transaction.atomic():
         enter(user_id)
         yield
