@@ -91,6 +91,8 @@ TEMPLATES = [
 ]
 
 DATABASES = {"default": env_settings.database("DATABASE_URL")}
+# How long a statement of an API request may run, and wait for a lock, before the request is answered by 503.
+API_STATEMENT_TIMEOUT, API_LOCK_TIMEOUT = "10s", "2s"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 PGHISTORY_FOREIGN_KEY_FIELD = pghistory.ForeignKey(db_index=False)  # the events' own indexes serve their lists

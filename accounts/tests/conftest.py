@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from django.conf import settings
 
-from healthcare.tests.live import SERVER, LiveServer, free_port, wait_until_answering
+from healthcare.tests.live import SERVER, TIMEOUT, LiveServer, free_port, wait_until_answering
 
 # Runs each line it reads, a piece of Python as JSON, and says so.
 SHELL = """
@@ -53,4 +53,4 @@ def limited(live_server_process: LiveServer) -> Iterator[LiveServer]:
         yield replace(live_server_process, port=port, environment=environment)
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(TIMEOUT)

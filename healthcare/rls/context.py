@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from django.conf import settings
 from django.db import connection, transaction
 from django.http import HttpRequest
 from rest_framework.exceptions import ValidationError
@@ -18,9 +19,10 @@ LONGEST_REASON = 200  # characters
 
 # Local to the transaction, so that a pooled connection carries nothing over, behind PgBouncer in transaction mode too.
 # The timeouts apply to requests alone, not to migrations. History's triggers store the metadata with each change.
-SETTINGS = """set_config('app.user_id', {caller}, true),
-    set_config('statement_timeout', '10s', true), set_config('lock_timeout', '2s', true),
-    set_config('pghistory.context_metadata', {metadata}, true)"""
+SETTINGS = f"""set_config('app.user_id', {{caller}}, true),
+    set_config('statement_timeout', '{settings.API_STATEMENT_TIMEOUT}', true),
+    set_config('lock_timeout', '{settings.API_LOCK_TIMEOUT}', true),
+    set_config('pghistory.context_metadata', {{metadata}}, true)"""
 ENTER = f"{SETTINGS}, set_config('role', '{ROLE}', true)"
 # Settings for statements with one generic plan for all callers. One owner has few rows, another a million: a plan that
 # reads all rows of an owner is wrong for the latter. With these off, plans scan an index in the order of the page.

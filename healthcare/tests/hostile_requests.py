@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from healthcare.tests.declarations import all_rows
-from healthcare.tests.live import Answer, LiveServer
+from healthcare.tests.live import TIMEOUT, Answer, LiveServer
 
 CANARY = "k4n4ryk4n4ry"
 CLOSED = 0  # in place of a status: the connection is closed without an answer
@@ -75,7 +75,7 @@ def send(live: LiveServer, case: Case, token: str) -> Answer | None:
 
     Raises TimeoutError if the server neither answers nor closes the connection.
     """
-    with socket.create_connection((live.host, live.port), timeout=20) as connection:
+    with socket.create_connection((live.host, live.port), timeout=TIMEOUT) as connection:
         received = b""
         try:
             connection.sendall(case.raw.replace(TOKEN, token.encode()))

@@ -21,6 +21,7 @@ from django.conf import settings
 from django.db import connection
 from django.db.backends.base.creation import TEST_DATABASE_PREFIX
 
+TIMEOUT = 120  # seconds: a server on a busy machine; one that hangs is found all the same
 SERVER = ["--interface", "wsgi", "--runtime-mode", "mt", "--blocking-threads", "4", "--no-ws", "--http", "1"]
 
 
@@ -54,7 +55,7 @@ class LiveServer:
         if body is not None:
             sent.setdefault("Content-Type", "application/json")
             body = body if isinstance(body, bytes) else json.dumps(body).encode()
-        client = http.client.HTTPConnection(self.host, self.port, timeout=30)
+        client = http.client.HTTPConnection(self.host, self.port, timeout=TIMEOUT)
         try:
             client.request(method, path, body=body, headers=sent)
             response = client.getresponse()
@@ -96,7 +97,8 @@ def url_of(database: str) -> str:
 
 
 def wait_until_answering(port: int, process: "subprocess.Popen[bytes]") -> None:
-    for _ in range(600):
+    deadline = time.monotonic() + TIMEOUT
+    while time.monotonic() < deadline:
         if process.poll() is not None:
             raise RuntimeError(f"the server ended with {process.returncode}")
         try:
@@ -142,7 +144,7 @@ def serving(
         yield LiveServer("127.0.0.1", port, database_url, environment)
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(TIMEOUT)
 
 
 @contextmanager

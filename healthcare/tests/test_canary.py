@@ -12,7 +12,7 @@ from typing import Any
 import psycopg2
 import pytest
 
-from healthcare.tests.live import LiveServer, serving
+from healthcare.tests.live import TIMEOUT, LiveServer, serving
 from healthcare.tests.postgres import SeparatePostgres, separate_postgres
 
 WORD = "Canaryqzx"  # letters only, so that it can be a method, a host and the name of a header too
@@ -76,7 +76,9 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(postgres: SeparatePostgres, output: Path) -> Iterator[LiveServer]:
-    with serving(postgres.url, output=output, THROTTLE_SCALE="1") as started:
+    # The project's own settings: the test waits for the timeouts of statements and locks.
+    own = {"THROTTLE_SCALE": "1", "DJANGO_SETTINGS_MODULE": "healthcare.settings"}
+    with serving(postgres.url, output=output, **own) as started:
         with psycopg2.connect(postgres.url) as connection:
             connection.cursor().execute(BROKEN)
         connection.close()
@@ -101,7 +103,7 @@ class Caller:
         return json.loads(answer.body) if b"json" in (answer.headers["Content-Type"] or "").encode() else answer
 
     def raw(self, text: str) -> None:
-        with socket.create_connection((self.server.host, self.server.port), timeout=30) as connection:
+        with socket.create_connection((self.server.host, self.server.port), timeout=TIMEOUT) as connection:
             connection.sendall(text.encode())
             if CUT_OFF in text:  # otherwise the server may assume that nobody waits for the answer
                 connection.shutdown(socket.SHUT_WR)

@@ -16,7 +16,7 @@ from healthcare.tests.cast import read_claims, sign_token, tamper_token
 from healthcare.tests.contract_matrix import protocol_faults, table_hashes
 from healthcare.tests.declarations import all_bad_values, all_rows
 from healthcare.tests.hostile_requests import CANARY, CLOSED, Case, all_hostile_requests, parse, request, send
-from healthcare.tests.live import Answer, LiveServer
+from healthcare.tests.live import TIMEOUT, Answer, LiveServer
 
 Tables = Callable[[], dict[str, str]]
 
@@ -297,7 +297,7 @@ def test_pipelined_requests_are_answered_in_order(live: LiveServer, alice_live: 
     persistent = [
         part.replace(b"Connection: close\r\n", b"") for part in (created, request("GET", "/api/x/", token=token))
     ]
-    with socket.create_connection((live.host, live.port), timeout=20) as connection:
+    with socket.create_connection((live.host, live.port), timeout=TIMEOUT) as connection:
         connection.sendall(persistent[0] + persistent[1] + request("GET", "/api/patients/?limit=1", token=token))
         received = b""
         while block := connection.recv(65536):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from healthcare.tests.concurrent_calls import call_concurrently, sorted_statuses
-from healthcare.tests.live import LiveServer
+from healthcare.tests.live import TIMEOUT, LiveServer
 
 ROUNDS, SOME_ROUNDS, WRITERS = 25, 8, 16
 
@@ -87,7 +87,7 @@ def test_concurrent_changes_of_different_fields_without_an_etag_all_survive(live
 
 def test_a_connection_stays_open_after_an_answer_without_content(live: LiveServer, token: str) -> None:
     path, etag = create_record_with_etag(live, token)
-    client = http.client.HTTPConnection(live.host, live.port, timeout=30)
+    client = http.client.HTTPConnection(live.host, live.port, timeout=TIMEOUT)
     seen = []
     for method, headers in [
         ("GET", {"If-None-Match": etag}),

@@ -9,7 +9,7 @@ import psycopg2
 import pytest
 
 from healthcare.tests.concurrent_calls import call_concurrently
-from healthcare.tests.live import Answer, LiveServer, serving
+from healthcare.tests.live import TIMEOUT, Answer, LiveServer, serving
 from healthcare.tests.postgres import SeparatePostgres, separate_postgres
 
 PATIENTS, LOGIN = "/api/patients/", "/api/auth/login/"
@@ -75,7 +75,7 @@ def test_threads_that_were_idle_during_an_outage_answer_their_first_request(
 def test_a_client_does_not_notice_a_connection_killed_between_two_requests(
     postgres: SeparatePostgres, server: LiveServer, token: str
 ) -> None:
-    client = http.client.HTTPConnection(server.host, server.port, timeout=30)
+    client = http.client.HTTPConnection(server.host, server.port, timeout=TIMEOUT)
     call_every_thread(server, token)
     for _ in range(3):
         client.request(

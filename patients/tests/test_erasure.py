@@ -197,7 +197,7 @@ def run(live: LiveServer, *arguments: str, answer: str = "") -> "subprocess.Comp
     """The command in a process of its own on the live server's database, with somebody to ask."""
     command = [sys.executable, "-m", "django", "erase_patient", *arguments]
     return subprocess.run(
-        command, input=answer, capture_output=True, text=True, env=live.environment, cwd=settings.BASE_DIR, timeout=60
+        command, input=answer, capture_output=True, text=True, env=live.environment, cwd=settings.BASE_DIR, timeout=300
     )
 
 

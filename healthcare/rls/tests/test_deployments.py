@@ -96,7 +96,7 @@ def pgbouncer(database: str, folder: Path) -> Iterator[int]:
     program = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
     process = subprocess.Popen([program, "-q", str(folder / "pgbouncer.ini")], user=account)
     try:
-        for _ in range(200):
+        for _ in range(2400):
             try:
                 psycopg2.connect(host="127.0.0.1", port=port, dbname=database, user=place["user"]).close()
                 break
@@ -105,7 +105,7 @@ def pgbouncer(database: str, folder: Path) -> Iterator[int]:
         yield port
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def account_for(host: str) -> int | None:
