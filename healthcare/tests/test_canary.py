@@ -77,8 +77,9 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(postgres: SeparatePostgres, output: Path) -> Iterator[LiveServer]:
     # The project's own settings: the test waits for the timeouts of statements and locks.
-    own = {"THROTTLE_SCALE": "1", "DJANGO_SETTINGS_MODULE": "healthcare.settings"}
-    with serving(postgres.url, output=output, **own) as started:
+    with serving(
+        postgres.url, output=output, THROTTLE_SCALE="1", DJANGO_SETTINGS_MODULE="healthcare.settings"
+    ) as started:
         with psycopg2.connect(postgres.url) as connection:
             connection.cursor().execute(BROKEN)
         connection.close()
