@@ -6,25 +6,22 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from django.core.signals import request_finished, setting_changed
+from django.core.signals import request_finished
 from django.db import connection
 from psycopg2.errors import InFailedSqlTransaction
-from rest_framework import test
 from rest_framework.test import APIClient
 
 import healthcare.settings
 from accounts.models import LoginSession, User
 from accounts.tokens import issue_token_pair
-from healthcare.fastpath import frames
 from healthcare.tests import database_flush
-from healthcare.tests.served import ServedHandler
 
 PASSWORD = "StrongPass123"
 
 
 @pytest.fixture(autouse=True)
-def leave_the_wall() -> Iterator[None]:
-    """Ends with each request what its own transaction would end; in a test there is another one around it."""
+def reset_role_after_each_request() -> Iterator[None]:
+    """Reset after each request what the end of its transaction would: in a test another transaction is around it."""
 
     def leave(**_: object) -> None:
         if connection.in_atomic_block:
@@ -39,8 +36,6 @@ def leave_the_wall() -> Iterator[None]:
     request_finished.disconnect(leave)
 
 
-test.ForceAuthClientHandler = ServedHandler  # type: ignore[misc]
-setting_changed.connect(lambda **_: frames.forget(), weak=False)
 database_flush.install()
 # Programs that tests start run with the project's own settings; `live.serving` says otherwise.
 os.environ["DJANGO_SETTINGS_MODULE"] = "healthcare.settings"

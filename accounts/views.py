@@ -31,13 +31,13 @@ from accounts.tokens import issue_token_pair, start_session, verify_refresh_toke
 from healthcare.api.conditional_requests import ConditionalRequests
 from healthcare.api.idempotency import PARAMETER, IdempotentMixin, Key, once
 from healthcare.api.schema import PROBLEM
-from healthcare.api.unknown_parameters import StrictViewSet
+from healthcare.api.unknown_parameters import UnknownParametersViewSet
 from healthcare.rls.context import entered, leave
 
 
 # Not one transaction per request: the count of a refused login and the revocation by a replayed token must commit.
 @method_decorator(transaction.non_atomic_requests, name="dispatch")
-class CredentialsViewSet(StrictViewSet):
+class CredentialsViewSet(UnknownParametersViewSet):
     """Register, log in and refresh: open to anyone, since the body carries the credentials."""
 
     authentication_classes = []
@@ -56,7 +56,7 @@ class CredentialsViewSet(StrictViewSet):
     )
     @action(detail=False, methods=["post"], serializer_class=RegistrationSerializer)
     def register(self, request: Request) -> Response:
-        key = Key.of(request)
+        key = Key.of(request._request, request.user.pk)
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         count_registration(request)
@@ -104,7 +104,7 @@ class CredentialsViewSet(StrictViewSet):
         return Response(issue_token_pair(session))
 
 
-class AccountViewSet(IdempotentMixin, ConditionalRequests, StrictViewSet):
+class AccountViewSet(IdempotentMixin, ConditionalRequests, UnknownParametersViewSet):
     """The caller's own account."""
 
     serializer_class = UserSerializer
@@ -119,7 +119,7 @@ class AccountViewSet(IdempotentMixin, ConditionalRequests, StrictViewSet):
     def update_me(self, request: Request) -> Response:
         # Lock the row: users have no version to compare.
         user = User.objects.select_for_update(no_key=True).get(pk=request.user.pk or 0)
-        self.require(user)
+        self.check_preconditions(user)
         serializer = self.get_serializer(user, data=request.data, partial=True)
         serializer.is_valid(raise_exception=True)
         serializer.save()
@@ -139,7 +139,7 @@ class AccountViewSet(IdempotentMixin, ConditionalRequests, StrictViewSet):
 
 
 @method_decorator(transaction.non_atomic_requests, name="dispatch")
-class PasswordViewSet(StrictViewSet):
+class PasswordViewSet(UnknownParametersViewSet):
     """Change the caller's password. Not one transaction: a wrong current password is counted, and the count commits."""
 
     serializer_class = PasswordChangeSerializer
@@ -154,7 +154,7 @@ class PasswordViewSet(StrictViewSet):
     @action(detail=False, methods=["post"])
     def password(self, request: Request) -> Response:
         user: Any = request.user
-        key = Key.of(request)
+        key = Key.of(request._request, request.user.pk)
         if key:  # replay before the check: after the first request `current_password` is no longer the current one
             with entered(user.pk, request):
                 key.claim()
@@ -183,7 +183,7 @@ class PasswordViewSet(StrictViewSet):
     list=extend_schema(operation_id="auth_sessions_list", summary="List your login sessions"),
     destroy=extend_schema(operation_id="auth_sessions_destroy", summary="End a login session"),
 )
-class SessionViewSet(mixins.ListModelMixin, mixins.DestroyModelMixin, StrictViewSet):
+class SessionViewSet(mixins.ListModelMixin, mixins.DestroyModelMixin, UnknownParametersViewSet):
     """The caller's live login sessions; deleting one logs that device out."""
 
     queryset = LoginSession.objects.none()

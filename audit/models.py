@@ -31,12 +31,11 @@ class AccessLogManager(models.Manager["AccessLog"]):
     INSERT = """
         INSERT INTO audit_accesslog (at, actor, action, patient_ids, basis, request_id, outcome)
         SELECT clock_timestamp(), %s, %s, %s::bigint[], %s, %s, %s FROM (SELECT {}) AS settings"""
-    # For one round trip with the reading itself: of the rows of a relation `shown`, whose column `noted` names the
-    # patients; nothing where there is no row. Parameters: actor, action, basis and request id.
-    OF_SHOWN = """
+    # For the statement that also reads the rows (`healthcare.fastpath`). Parameters: actor and action, those of `ids`,
+    # basis and request id, those of `outcome` and of `condition`.
+    INSERT_IN_STATEMENT = """
         INSERT INTO audit_accesslog (at, actor, action, patient_ids, basis, request_id, outcome)
-        SELECT clock_timestamp(), %s, %s, array_agg(DISTINCT noted ORDER BY noted), %s, %s, 200
-        FROM shown HAVING count(*) > 0"""
+        SELECT clock_timestamp(), %s, %s, {ids}, %s, %s, {outcome} WHERE {condition}"""
     DURABLE, SOON = INSERT.format("1"), INSERT.format("set_config('synchronous_commit', 'off', true)")
 
     def record(

@@ -1,11 +1,10 @@
-"""What the views of the domains share: the history of a record, what was true at a time, and who read it."""
+"""Base viewsets of the domains: the history of a record, its state as of a time, and the record of who read it."""
 
 import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db.models import QuerySet
-from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.functional import cached_property
@@ -17,13 +16,18 @@ from rest_framework.permissions import SAFE_METHODS, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from audit.fast_lists import FastHistory
 from audit.models import AccessLog, Basis
 from audit.patient_data import patient_id_field_of, patient_ids_of
 from audit.serializers import EventSerializer
 from healthcare.api.exceptions import refuse
 from healthcare.api.filters import IdFilter
-from healthcare.api.viewsets import RecordViewSet
+from healthcare.api.viewsets import Owner, RecordViewSet
+from healthcare.coverage import covered_by_fast_path
+from healthcare.fastpath.actions import AccessRecording, FastAction
+from healthcare.fastpath.placeholders import CALLER, REQUEST_ID
 
+AS_OF_REFUSED = "`as_of` works with GET only, and not on history/ and access-log/."
 # Query parameters that cannot be combined with `as_of`: the history has no index for them.
 PRESENT_ONLY = {"ordering", "include", "search"}
 AS_OF = OpenApiParameter(
@@ -33,28 +37,45 @@ AS_OF = OpenApiParameter(
 )
 
 
+@covered_by_fast_path
 class HistoryViewSet(RecordViewSet):
-    """Records with their history, and as they were `?as_of=` a time."""
+    """Records with their history, and as they were `?as_of=` a time. The fast path serves requests without `as_of`."""
 
-    lookup_field = "id"  # of a record and of the record as it was alike
+    lookup_field = "id"  # of a record and of its events alike
     lookup_url_kwarg = "pk"
-    event_model: Any  # the model of the records' events
+    event_model: ClassVar[Any]  # the model of the records' events
+    fast_implementations: ClassVar[dict[str, type[FastAction]]] = {"history": FastHistory}
+
+    @classmethod
+    def past_scope(cls, owner: Owner) -> QuerySet:
+        """The events of the records that the owner may see."""
+        return cls.event_model.objects.owned_by(owner)  # type: ignore[no-any-return]
+
+    @classmethod
+    def history_scope(cls, owner: Owner) -> QuerySet:
+        """The records whose history the owner may see."""
+        return cls.in_state(cls.scope(owner), "history")
+
+    def get_queryset(self) -> QuerySet:
+        if self.as_of:
+            return self.past_scope(self.request.user).as_of(self.as_of)  # type: ignore[attr-defined,no-any-return]
+        return self.history_scope(self.request.user) if self.action == "history" else super().get_queryset()
 
     @cached_property
     def as_of(self) -> datetime.datetime | None:
-        """The time asked for; None for now. Raises ValidationError (400) for what is no time or not past."""
+        """The time asked for; None for now. Raises ValidationError (400) for anything but a past time."""
         text = self.request.query_params.get("as_of")
         if text is None:
             return None
         if self.request.method not in SAFE_METHODS or self.action in {"history", "access_log"}:
-            raise ValidationError({"as_of": ["The past can be read only, and its history is one."]})
+            raise ValidationError({"as_of": [AS_OF_REFUSED]})
         try:
             at = parse_datetime(text.replace(" ", "+")) if "T" in text else None  # a + that was not escaped is a space
         except ValueError:
             at = None
         if at is None:
             raise ValidationError({"as_of": ["Write a time as 2026-03-03T10:00:00Z."]})
-        refuse(self.present_only_parameters(), "invalid", "This can be asked of the present alone.")
+        refuse(self.present_only_parameters(), "invalid", "This cannot be combined with `as_of`.")
         at = at if timezone.is_aware(at) else timezone.make_aware(at)
         if at > timezone.now():
             raise ValidationError({"as_of": ["Write a time that is not in the future."]})
@@ -85,22 +106,30 @@ class HistoryViewSet(RecordViewSet):
         return self.get_paginated_response(EventSerializer(page, many=True).data)
 
 
+@covered_by_fast_path
 class ReadsRecordedViewSet(HistoryViewSet):
-    """Records every request that answers patients' data: which patients is seen from what the view draws.
+    """Records every request that answers patients' data. The patients are those of the rows that the view reads.
 
-    What was answered is recorded in the request's own transaction, so that without the row there is no answer; what
-    was refused (404) by `AuditMiddleware`, after the roll-back.
+    An answer is recorded in the request's own transaction, so that without the row there is no answer. A refusal (404)
+    is recorded by `AuditMiddleware`, after the transaction has been rolled back.
     """
 
-    @classmethod
-    def recording(cls, action: str, request: HttpRequest, caller: int | None) -> tuple[str, list[Any]] | None:
-        if action == "create":
-            return None  # the client knows what it sends
-        access = [caller, cls.access_action(action), Basis.OWNER.value, getattr(request, "request_id", "")]
-        return AccessLog.objects.OF_SHOWN, access
+    path_names_patient: ClassVar[bool | None] = None  # whether the id in the path is a patient's; None: a record's
 
     @classmethod
-    def noted(cls) -> str:
+    def access_recording(cls, action: str) -> AccessRecording | None:
+        if action == "create":
+            return None  # the client knows what it sends
+        return AccessRecording(
+            insert=AccessLog.objects.INSERT_IN_STATEMENT,
+            parameters=((CALLER, cls.access_action(action)), (Basis.OWNER.value, REQUEST_ID)),
+            column=cls.patient_field(),
+            path_names_subject=cls.is_patient_path(),
+        )
+
+    @classmethod
+    def patient_field(cls) -> str:
+        """The field of a record with the patient's id."""
         field = patient_id_field_of(cls.event_model)
         if field is None:
             raise ImproperlyConfigured(
@@ -109,16 +138,21 @@ class ReadsRecordedViewSet(HistoryViewSet):
         return field
 
     @classmethod
+    def is_patient_path(cls) -> bool:
+        """Whether the id in the path is a patient's."""
+        return cls.patient_field() == "id" if cls.path_names_patient is None else cls.path_names_patient
+
+    @classmethod
     def access_action(cls, action: str) -> str:
         return f"{cls.event_model.pgh_tracked_model._meta.model_name}.{action}"
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        self.patients_read: set[int] = set(self.asked_for())
+        self.patients_read: set[int] = set(self.patients_in_path())
         super().initial(request, *args, **kwargs)
 
-    def asked_for(self) -> list[int]:
+    def patients_in_path(self) -> list[int]:
         """The patient that the path names."""
-        return [int(self.kwargs["pk"])] if "pk" in self.kwargs else []
+        return [int(self.kwargs["pk"])] if self.is_patient_path() and "pk" in self.kwargs else []
 
     def get_object(self) -> Any:
         record = super().get_object()
@@ -135,8 +169,10 @@ class ReadsRecordedViewSet(HistoryViewSet):
         # A change answers the whole record too; of a new one the client knows it.
         creates = request.method == "POST" and "pk" not in self.kwargs
         answers = request.method in {"GET", "HEAD", "POST", "PUT", "PATCH"} and not creates
-        told = final.status_code == 409 and self.patients_read  # whom something to be added is like
-        if request.user.pk and (told or (answers and (final.status_code < 400 or final.status_code == 404))):
+        lists_duplicates = final.status_code == 409 and self.patients_read
+        if request.user.pk and (
+            lists_duplicates or (answers and (final.status_code < 400 or final.status_code == 404))
+        ):
             access: dict[str, Any] = {
                 "actor": request.user.pk,
                 "action": self.access_action(self.action),

@@ -1,11 +1,9 @@
 """The filters of the list of doctors."""
 
-import django_filters
-
-from healthcare.api.filters import TextFilter
+from healthcare.api.filters import ListFilterSet, TextFilter
 
 
-class DoctorFilter(django_filters.FilterSet):
+class DoctorFilter(ListFilterSet):
     specialization = TextFilter(label="The whole specialization, in any case.")
     hospital = TextFilter(label="The whole name of the hospital, in any case.")
     license_number = TextFilter(label="The whole license number, in any case.")

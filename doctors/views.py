@@ -1,18 +1,19 @@
 """/api/doctors/: the public directory. Anyone reads it, anyone with a token keeps it."""
 
 from django.db.models import QuerySet
-from drf_spectacular.utils import extend_schema, extend_schema_view
+from drf_spectacular.utils import extend_schema
 from rest_framework.permissions import IsAuthenticatedOrReadOnly
 
 from audit.views import AS_OF, HistoryViewSet
 from doctors.filters import DoctorFilter
 from doctors.models import DOCTOR_SEARCH, Doctor, DoctorEvent
 from doctors.serializers import DoctorSerializer
-from healthcare.api.schema import PROBLEM, described
-from healthcare.api.viewsets import DELETED, RestorableViewSet
+from healthcare.api.schema import PROBLEM, described, described_view
+from healthcare.api.viewsets import DELETED, Owner, RestorableViewSet
+from healthcare.fastpath.views import FastPathMixin
 
 
-@extend_schema_view(
+@described_view(
     list=extend_schema(parameters=[AS_OF, DELETED]),
     retrieve=extend_schema(parameters=[AS_OF]),
     destroy=extend_schema(
@@ -21,7 +22,7 @@ from healthcare.api.viewsets import DELETED, RestorableViewSet
     ),
 )
 @described("doctors", one="a doctor", many="the doctors")
-class DoctorViewSet(HistoryViewSet, RestorableViewSet):
+class DoctorViewSet(FastPathMixin, HistoryViewSet, RestorableViewSet):
     """Doctors, public to read."""
 
     queryset = Doctor.objects.none()
@@ -31,7 +32,13 @@ class DoctorViewSet(HistoryViewSet, RestorableViewSet):
     search_index = DOCTOR_SEARCH
     ordering_fields = ["name", "created_at", "updated_at"]
     permission_classes = [IsAuthenticatedOrReadOnly]
-    versioned = True
+    fast_actions = frozenset({"list", "retrieve", "create", "update", "partial_update", "history"})
+    cached_by_table_version = True
 
-    def get_queryset(self) -> QuerySet:
-        return DoctorEvent.objects.as_of(self.as_of) if self.as_of else self.shown(Doctor.objects.all())
+    @staticmethod
+    def scope(owner: Owner) -> QuerySet:
+        return Doctor.objects.all()
+
+    @classmethod
+    def past_scope(cls, owner: Owner) -> QuerySet:
+        return DoctorEvent.objects.all()  # type: ignore[no-any-return]

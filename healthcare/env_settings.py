@@ -55,6 +55,14 @@ def boolean(name: str, default: bool) -> bool:
     return value in TRUE
 
 
+def choice(name: str, default: str, words: set[str]) -> str:
+    """One of these words, in lower case."""
+    value = text(name, default).lower()
+    if value not in words:
+        raise ImproperlyConfigured(f"{name} must be one of these: {', '.join(sorted(words))}.")
+    return value
+
+
 def whole(name: str, default: int, least: int, most: int) -> int:
     value = text(name)
     if not value:

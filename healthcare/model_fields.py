@@ -7,6 +7,8 @@ from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
 
+from healthcare.coverage import covered_by_fast_path
+
 LARGEST_ID = 2**63 - 1  # of a BigAutoField
 PHONE = RegexValidator(
     r"\A\+?[0-9()./ -]*(\s?(x|ext\.?)\s?[0-9]+)?\Z",
@@ -25,6 +27,7 @@ def one_line(value: str) -> bool:
     return "Cc" not in categories and any(category[0] in "LNPS" for category in categories)
 
 
+@covered_by_fast_path
 class NameField(models.CharField):
     """The name of a person, in any script; required."""
 
@@ -34,6 +37,7 @@ class NameField(models.CharField):
         self.validators = [*self.validators, one_visible_line]
 
 
+@covered_by_fast_path
 class PhoneField(models.CharField):
     """A phone number as it was written; any national form."""
 

@@ -7,10 +7,9 @@ import pgtrigger
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
-from django.db import connection, models
+from django.db import models
 from django.db.models.expressions import Combinable
 from django.db.models.signals import class_prepared
-from django.db.models.sql import UpdateQuery
 from django.dispatch import receiver
 
 from healthcare.triggers import DatabaseTrigger
@@ -53,24 +52,13 @@ class RecordQuerySet(models.QuerySet):
         """Bring the hidden rows among these back and return how many there were."""
         return self.hidden().update(**{self.ended_column: None})
 
-    def update_returning(self, changes: dict[str, Any], *columns: str) -> dict[str, Any] | None:
-        """Update the one row among these, and return these of its columns as a trigger left them; None if there is no
-        row."""
-        query = self.query.chain(UpdateQuery)
-        query.add_update_values(changes)  # type: ignore[attr-defined]
-        sql, parameters = query.get_compiler(using=self.db).as_sql()
-        fields = {field.name: field for field in self.model._meta.concrete_fields}
-        returned = ", ".join(f'"{fields[name].column}"' for name in columns)
-        with connection.cursor() as cursor:
-            cursor.execute(f"{sql} RETURNING {returned}", parameters)
-            row = cursor.fetchone()
-        return dict(zip(columns, row, strict=True)) if row else None
-
 
 class OwnedQuerySet(RecordQuerySet):
-    def owned_by(self, user: AbstractBaseUser | AnonymousUser) -> Self:
-        """The rows this user created; none for an anonymous one."""
-        return self.filter(created_by_id=user.pk) if user.pk else self.none()
+    def owned_by(self, owner: AbstractBaseUser | AnonymousUser | Combinable) -> Self:
+        """The rows that a user created; none for an anonymous one. Takes the user, or an SQL expression for the id."""
+        if isinstance(owner, Combinable):
+            return self.filter(created_by_id=owner)
+        return self.filter(created_by_id=owner.pk) if owner.pk else self.none()
 
 
 class VersionTrigger(DatabaseTrigger):

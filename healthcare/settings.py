@@ -50,23 +50,26 @@ INSTALLED_APPS = [
     "mappings",
 ]
 
+# An API request meets the first four and the last two; the others step aside for it.
 MIDDLEWARE = [
-    "healthcare.api.middleware.RequestIdMiddleware",
-    "healthcare.api.middleware.SecurityHeadersMiddleware",
-    "healthcare.api.middleware.ProblemMiddleware",
-    "healthcare.api.middleware.HTTPSRequiredMiddleware",
+    "healthcare.api.middleware.RequestMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
-    "healthcare.api.middleware.FramingMiddleware",
     "django.middleware.common.CommonMiddleware",
+    "healthcare.api.middleware.WhiteNoiseMiddleware",
     "healthcare.api.middleware.SessionMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
+    "healthcare.api.middleware.CsrfViewMiddleware",
     "healthcare.api.middleware.AuthenticationMiddleware",
     "healthcare.api.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "audit.middleware.AuditMiddleware",
 ]
+
+# The single-statement implementation of the actions that opt into it (see healthcare/fastpath): `on`, `off`, or
+# `verify`, which answers reads by Django REST framework and logs a warning where the fast path would differ.
+FAST_PATH = env_settings.choice("FAST_PATH", "on", {"on", "off", "verify"})
+# Plans statements once a database session (SQL PREPARE). `off` behind PgBouncer in transaction mode.
+DB_PREPARED_STATEMENTS = env_settings.choice("DB_PREPARED_STATEMENTS", "on", {"on", "off"}) == "on"
 
 ROOT_URLCONF = "healthcare.urls"
 WSGI_APPLICATION = "healthcare.wsgi.application"

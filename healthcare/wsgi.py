@@ -6,10 +6,8 @@ from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "healthcare.settings")
 
-django = get_wsgi_application()
+application = get_wsgi_application()
 
-from healthcare.api.unknown_parameters import parameters  # noqa: E402  (needs the apps)
-from healthcare.fastpath.door import Door  # noqa: E402
+from healthcare.api.unknown_parameters import known_parameters  # noqa: E402  (needs the apps)
 
-parameters()  # the first request must not wait for what every request is held to
-application = Door(django)
+known_parameters()  # builds the OpenAPI description now, so that the first request does not wait for it

@@ -2,15 +2,14 @@
 
 from typing import Any
 
-import django_filters
 from django.db.models import QuerySet
 
 from doctors.models import Doctor
-from healthcare.api.filters import IdFilter, TextFilter
+from healthcare.api.filters import IdFilter, ListFilterSet, TextFilter
 from patients.models import Patient
 
 
-class MappingFilter(django_filters.FilterSet):
+class MappingFilter(ListFilterSet):
     patient = IdFilter(scope=lambda user: Patient.objects.owned_by(user).active(), label="A patient of yours.")
     doctor = IdFilter(scope=lambda user: Doctor.objects.active(), label="A doctor.")
     role = TextFilter(label="The whole role, in any case.")

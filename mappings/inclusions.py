@@ -21,4 +21,8 @@ def fetch_doctors(patients: list[Patient]) -> None:
 DOCTORS = Inclusion(
     fetch=fetch_doctors,
     field=lambda: PatientDoctorSerializer(source="treated_by", many=True, read_only=True),
+    links=lambda: Mapping.objects.active(),
+    parent="patient",
+    related="doctor",
+    serializer=PatientDoctorSerializer,
 )

@@ -4,14 +4,16 @@ from typing import Any, ClassVar
 
 from django.db.models import QuerySet
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.exceptions import ValidationError
 
 from audit.views import AS_OF, ReadsRecordedViewSet
 from doctors.models import Doctor, DoctorEvent
 from healthcare.api.pagination import read_flag
-from healthcare.api.schema import described
-from healthcare.api.viewsets import NestedListViewSet
+from healthcare.api.schema import described, described_view
+from healthcare.api.viewsets import NestedListViewSet, Owner
+from healthcare.coverage import covered_by_fast_path
+from healthcare.fastpath.views import FastPathMixin
 from mappings.filters import MappingFilter
 from mappings.models import Mapping, MappingEvent
 from mappings.serializers import (
@@ -35,22 +37,29 @@ def path_id(whose: str) -> OpenApiParameter:
     return OpenApiParameter("id", {"type": "integer", "format": "int64", "minimum": 1}, "path", description=whose)
 
 
+@covered_by_fast_path
 class CallersMappingsViewSet(ReadsRecordedViewSet):
-    """The base of the viewsets that read the caller's mappings."""
+    """The base of the viewsets that read the caller's mappings. The fast path serves requests without `active`."""
 
     queryset = Mapping.objects.none()
     event_model = MappingEvent
 
-    def get_listed_mappings(self) -> QuerySet:
-        """The caller's mappings that a list answers: the active ones, or what `active` and `as_of` select."""
-        active = read_flag(self.request, "active", default=True)
+    @staticmethod
+    def scope(owner: Owner) -> QuerySet:
+        return Mapping.objects.owned_by(owner).of_active_patients()
+
+    @classmethod
+    def in_state(cls, records: QuerySet, action: str | None) -> QuerySet:
+        """A past assignment can be corrected and has a history; what lists and ends assignments sees active ones."""
+        return records if action in {"partial_update", "history"} else records.active()  # type: ignore[attr-defined,no-any-return]
+
+    def get_queryset(self) -> QuerySet:
+        active = self.action != "list" or read_flag(self.request.query_params, "active", default=True)
+        if self.as_of and not active:
+            raise ValidationError({"active": ["`active` cannot be combined with `as_of`."]})
         if self.as_of:
-            if not active:
-                raise ValidationError({"active": ["What was at a time is what was active then."]})
-            events: QuerySet = MappingEvent.objects.owned_by(self.request.user).as_of(self.as_of)
-            return events.filter(patient__in=self.get_patients().values("id"))
-        mappings = Mapping.objects.owned_by(self.request.user).of_active_patients()
-        return mappings.active() if active else mappings.hidden()
+            return super().get_queryset().filter(patient__in=self.get_patients().values("id"))
+        return super().get_queryset() if active else self.scope(self.request.user).hidden()  # type: ignore[attr-defined,no-any-return]
 
     def get_patients(self) -> QuerySet:
         """The caller's active patients, now or as of the time that the request names."""
@@ -65,7 +74,7 @@ class CallersMappingsViewSet(ReadsRecordedViewSet):
         return doctors
 
 
-@extend_schema_view(
+@described_view(
     list=extend_schema(parameters=[AS_OF, ACTIVE]),
     partial_update=extend_schema(
         description="Takes the id of the **assignment**, a past one too. `ended_at` ends it.",
@@ -79,38 +88,28 @@ class CallersMappingsViewSet(ReadsRecordedViewSet):
     ),
 )
 @described("mappings", one="an assignment", many="your assignments")
-class MappingViewSet(CallersMappingsViewSet):
+class MappingViewSet(FastPathMixin, CallersMappingsViewSet):
     """Who treats whom: a doctor assigned to a patient of yours."""
 
+    serializer_class = MappingSerializer
+    serializer_classes = {"partial_update": MappingChangeSerializer}
     filterset_class = MappingFilter
     ordering_fields = ["started_at", "updated_at"]
-    shaped = {"list"}
-
-    def get_serializer_class(self) -> type[MappingSerializer]:
-        return MappingChangeSerializer if self.action == "partial_update" else MappingSerializer
-
-    def get_queryset(self) -> QuerySet:
-        if self.action == "list":
-            return self.get_listed_mappings()
-        mappings = Mapping.objects.owned_by(self.request.user).of_active_patients()
-        return mappings if self.action in {"partial_update", "history"} else mappings.active()
-
-    def asked_for(self) -> list[int]:
-        return []  # the path names no patient
+    selecting_actions = frozenset({"list"})
+    fast_actions = frozenset({"list", "history"})
 
 
-class NestedMappingListViewSet(CallersMappingsViewSet, NestedListViewSet):
+@covered_by_fast_path
+class NestedMappingListViewSet(FastPathMixin, CallersMappingsViewSet, NestedListViewSet):
     """The doctors of a patient or the patients of a doctor, each with the id of the mapping between them."""
 
     association_id_field = "mapping"
     access_log_action: ClassVar[str]
+    fast_actions = frozenset({"list"})
 
     @classmethod
     def access_action(cls, action: str) -> str:
         return cls.access_log_action
-
-    def get_queryset(self) -> QuerySet:
-        return self.get_listed_mappings()
 
     def get_related_events(self) -> QuerySet:
         """The events of the related records, for a list as of a time."""
@@ -126,7 +125,7 @@ class NestedMappingListViewSet(CallersMappingsViewSet, NestedListViewSet):
         return [(mapping, records[key]) for mapping, key in zip(page, keys, strict=True)]
 
 
-@extend_schema_view(
+@described_view(
     list=extend_schema(
         operation_id="patients_doctors",
         summary="List the doctors of a patient",
@@ -145,11 +144,18 @@ class PatientDoctorsViewSet(NestedMappingListViewSet):
     related = "doctor"
     serializer_class = PatientDoctorSerializer
     access_log_action = "mapping.doctors"
-    succeeded = frozenset({"list"})
+    path_names_patient = True
+    successor_actions = frozenset({"list"})
 
+    @staticmethod
+    def parent_scope(owner: Owner) -> QuerySet:
+        return Patient.objects.owned_by(owner).active()
+
+    @covered_by_fast_path
     def get_parents(self) -> QuerySet:
         return self.get_patients()
 
+    @covered_by_fast_path
     def get_related_events(self) -> QuerySet:
         return self.get_doctors()
 
@@ -157,7 +163,7 @@ class PatientDoctorsViewSet(NestedMappingListViewSet):
         return survivor_path(self.request.user, self.kwargs["pk"])
 
 
-@extend_schema_view(
+@described_view(
     list=extend_schema(
         operation_id="mappings_doctors",
         summary="List the doctors of a patient",
@@ -176,7 +182,7 @@ class MappingDoctorsViewSet(PatientDoctorsViewSet):
     access_log_action = "mapping.retrieve"
 
 
-@extend_schema_view(
+@described_view(
     list=extend_schema(
         operation_id="doctors_patients",
         summary="List your patients of a doctor",
@@ -196,11 +202,14 @@ class DoctorPatientsViewSet(NestedMappingListViewSet):
     serializer_class = DoctorPatientSerializer
     access_log_action = "mapping.patients"
 
+    @staticmethod
+    def parent_scope(owner: Owner) -> QuerySet:
+        return Doctor.objects.active()
+
+    @covered_by_fast_path
     def get_parents(self) -> QuerySet:
         return self.get_doctors()
 
+    @covered_by_fast_path
     def get_related_events(self) -> QuerySet:
         return self.get_patients()
-
-    def asked_for(self) -> list[int]:
-        return []  # the path names no patient

@@ -7,7 +7,7 @@ from django import forms
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema_field
 
-from healthcare.api.filters import DayFilter, TextFilter, TimeFilter, WholeNumberFilter
+from healthcare.api.filters import DayFilter, ListFilterSet, TextFilter, TimeFilter, WholeNumberFilter
 from patients.birth import MAXIMUM_AGE, at_least_this_old
 from patients.models import Gender, gender_code
 
@@ -22,7 +22,7 @@ class GenderFilter(django_filters.Filter):
     field_class = GenderChoice
 
 
-class PatientFilter(django_filters.FilterSet):
+class PatientFilter(ListFilterSet):
     gender = GenderFilter(choices=Gender.choices, label="As it is written in a patient.")
     birth_date_after = DayFilter(field_name="birth_date", lookup_expr="gte", label="Born on this day or later.")
     birth_date_before = DayFilter(field_name="birth_date", lookup_expr="lte", label="Born on this day or earlier.")

@@ -9,6 +9,7 @@ from rest_framework import serializers
 from healthcare.api.fields import WholeNumberField
 from healthcare.api.schema import example
 from healthcare.api.serializers import RecordSerializer
+from healthcare.coverage import covered_by_fast_path
 from healthcare.model_fields import LARGEST_ID
 from patients.birth import MAXIMUM_AGE, Birth, resolve_birth_year, validate_birth_date, validate_birth_year
 from patients.duplicates import LikelyDuplicate
@@ -21,6 +22,7 @@ EXAMPLE_PATIENT = {
 }  # fmt: skip
 
 
+@covered_by_fast_path
 class GenderField(serializers.ChoiceField):
     """M, F, O or U. FHIR's words male, female, other and unknown are accepted too, in any case."""
 

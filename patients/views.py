@@ -4,20 +4,23 @@ from typing import Any
 
 from django.db.models import Q, QuerySet
 from django.http import Http404
-from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.decorators import action
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
+from audit.fast_lists import FastAccessLog
 from audit.models import PatientAccess
 from audit.patient_data import patient_ids_of
 from audit.serializers import PatientAccessSerializer
 from audit.views import AS_OF, ReadsRecordedViewSet
 from healthcare.api.exceptions import Duplicate, refuse
-from healthcare.api.schema import PROBLEM, described
-from healthcare.api.viewsets import DELETED, RestorableViewSet, only_when_asked
+from healthcare.api.schema import PROBLEM, described, described_view
+from healthcare.api.viewsets import DELETED, Owner, RestorableViewSet
+from healthcare.coverage import covered_by_fast_path
+from healthcare.fastpath.views import FastPathMixin
 from patients import merges
 from patients.duplicates import LikelyDuplicate, find_likely_duplicates, lock_against_duplicates
 from patients.filters import PatientFilter
@@ -32,15 +35,20 @@ ON_DUPLICATE = OpenApiParameter(
 )
 
 
-def reject_duplicates(request: Request) -> bool:
-    value = request.query_params.get("on_duplicate")
-    refuse(["on_duplicate"] if value not in {None, "reject"} else [], "invalid", "Write reject or leave it out.")
-    return value is not None
-
-
-@extend_schema_view(list=extend_schema(parameters=[AS_OF, DELETED]), retrieve=extend_schema(parameters=[AS_OF]))
+@described_view(
+    list=extend_schema(parameters=[AS_OF, DELETED]),
+    retrieve=extend_schema(parameters=[AS_OF]),
+    create=extend_schema(
+        operation_id="patients_create",
+        summary="Add a patient",
+        description="With `on_duplicate=reject` 409 when the patient is likely there already: the member `duplicates` "
+        "of the problem lists them as `GET /api/patients/{id}/duplicates/` does.",
+        parameters=[ON_DUPLICATE],
+        responses={201: PatientSerializer, 409: PROBLEM},
+    ),
+)
 @described("patients", one="a patient", many="your patients")
-class PatientViewSet(ReadsRecordedViewSet, RestorableViewSet):
+class PatientViewSet(FastPathMixin, ReadsRecordedViewSet, RestorableViewSet):
     """Patients are seen by nobody but the user who created them."""
 
     queryset = Patient.objects.none()
@@ -49,43 +57,36 @@ class PatientViewSet(ReadsRecordedViewSet, RestorableViewSet):
     filterset_class = PatientFilter
     search_index = PATIENT_SEARCH
     ordering_fields = ["name", "created_at", "updated_at"]
-    succeeded = frozenset(
+    create_hooks = {"on_duplicate": "reject_duplicates"}
+    fast_actions = frozenset({"list", "retrieve", "create", "update", "partial_update", "history", "access_log"})
+    fast_implementations = {**ReadsRecordedViewSet.fast_implementations, "access_log": FastAccessLog}
+    successor_field = "merged_into"
+    successor_actions = frozenset(
         {"retrieve", "update", "partial_update", "destroy", "restore", "access_log", "duplicates", "merge", "unmerge"}
     )
 
-    def get_queryset(self) -> QuerySet:
-        if self.as_of:
-            then: QuerySet = PatientEvent.objects.owned_by(self.request.user).as_of(self.as_of)
-            return then
-        mine = Patient.objects.owned_by(self.request.user)
-        if self.action == "history":
-            return mine.active() | mine.merged()
-        return self.shown(mine.unmerged())
+    @staticmethod
+    def scope(owner: Owner) -> QuerySet:
+        return Patient.objects.owned_by(owner).unmerged()
+
+    @classmethod
+    def history_scope(cls, owner: Owner) -> QuerySet:
+        patients = Patient.objects.owned_by(owner)
+        owned: QuerySet = patients.active() | patients.merged()
+        return owned
 
     def successor(self) -> str | None:
         return merges.survivor_path(self.request.user, self.kwargs["pk"])
 
-    @extend_schema(
-        operation_id="patients_create",
-        summary="Add a patient",
-        description="With `on_duplicate=reject` 409 when the patient is likely there already: the member `duplicates` "
-        "of the problem lists them as `GET /api/patients/{id}/duplicates/` does.",
-        parameters=[ON_DUPLICATE],
-        responses={201: PatientSerializer, 409: PROBLEM},
-    )
-    @only_when_asked("on_duplicate")
-    def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        return super().create(request, *args, **kwargs)
-
-    @only_when_asked("on_duplicate")
-    def perform_create(self, serializer: BaseSerializer) -> None:
-        if reject_duplicates(self.request):
-            owner_id = self.request.user.pk or 0
-            lock_against_duplicates(owner_id)
-            duplicates = find_likely_duplicates(Patient(created_by_id=owner_id, **serializer.validated_data))
-            if duplicates:
-                raise Duplicate(duplicates=self.serialize_duplicates(duplicates))
-        super().perform_create(serializer)
+    def reject_duplicates(self, serializer: BaseSerializer) -> None:
+        """With `on_duplicate=reject`: raise Duplicate (409) when the patient is likely there already."""
+        value = self.request.query_params["on_duplicate"]
+        refuse(["on_duplicate"] if value != "reject" else [], "invalid", "Write reject or leave it out.")
+        owner_id = self.request.user.pk or 0
+        lock_against_duplicates(owner_id)
+        duplicates = find_likely_duplicates(Patient(created_by_id=owner_id, **serializer.validated_data))
+        if duplicates:
+            raise Duplicate(duplicates=self.serialize_duplicates(duplicates))
 
     @extend_schema(
         operation_id="patients_duplicates",
@@ -103,6 +104,7 @@ class PatientViewSet(ReadsRecordedViewSet, RestorableViewSet):
         self.patients_read |= patient_ids_of(duplicate.patient for duplicate in duplicates)
         return DuplicateSerializer(duplicates, many=True, context=self.get_serializer_context()).data
 
+    @covered_by_fast_path
     @extend_schema(operation_id="patients_access_log", responses=PatientAccessSerializer(many=True))
     @action(detail=True, url_path="access-log")
     def access_log(self, request: Request, pk: int) -> Response:
@@ -134,7 +136,7 @@ class PatientViewSet(ReadsRecordedViewSet, RestorableViewSet):
         The rows are locked in the order of their ids, so that two opposite merges cannot deadlock. Raises Http404 if
         the first is missing and ValidationError (400) if the second is.
         """
-        wanted = self.held(MergeSerializer(data=self.request.data))
+        wanted = self.check_unknown_fields(MergeSerializer(data=self.request.data))
         wanted.is_valid(raise_exception=True)
         key, duplicate_key = self.kwargs["pk"], wanted.validated_data["duplicate"]
         mine = Patient.objects.owned_by(self.request.user)
@@ -143,7 +145,7 @@ class PatientViewSet(ReadsRecordedViewSet, RestorableViewSet):
         survivor, duplicate = found.pop(key, None), found.pop(duplicate_key, None)
         if survivor is None:
             raise Http404
-        self.require(survivor)
+        self.check_preconditions(survivor)
         if duplicate is None:
             raise ValidationError({"duplicate": [NO_DUPLICATE]})
         self.patients_read |= {survivor.pk, duplicate.pk}

@@ -198,8 +198,9 @@ COSTS = {
 @pytest.mark.parametrize("rows", [1, 30])
 @pytest.mark.parametrize("path", COSTS)
 def test_the_query_count_as_of_a_time_does_not_grow_with_the_rows(
-    as_alice: LoggedInClient, alice: User, path: str, rows: int
+    as_alice: LoggedInClient, alice: User, path: str, rows: int, settings: Any
 ) -> None:
+    settings.FAST_PATH = "off"
     patient = make_patient(alice)
     for number in range(rows):
         make_mapping(patient, make_doctor(alice))

@@ -105,7 +105,10 @@ def test_invalid_input_names_the_field_and_changes_nothing(
 
 
 @pytest.mark.parametrize("rows", [10, 100])
-def test_the_query_count_of_a_list_does_not_grow_with_its_rows(anonymous: APIClient, alice: User, rows: int) -> None:
+def test_the_query_count_of_a_list_does_not_grow_with_its_rows(
+    anonymous: APIClient, alice: User, rows: int, settings: Any
+) -> None:
+    settings.FAST_PATH = "on"
     Doctor.objects.bulk_create(Doctor(created_by=alice, name=f"D{number}") for number in range(rows))
     with CaptureQueriesContext(connection) as queries:
         assert len(anonymous.get("/api/doctors/").json()) == rows

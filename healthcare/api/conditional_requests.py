@@ -1,12 +1,15 @@
-"""Conditional requests (RFC 9110 section 13): what was read is not overwritten unseen, and not sent twice."""
+"""Conditional requests (RFC 9110 section 13): ETag, If-Match and If-None-Match of one record."""
 
+import hashlib
+import hmac
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
+from django.conf import settings
 from django.db.models import Model
 from django.http import Http404
-from django.utils.crypto import salted_hmac
 from rest_framework.exceptions import APIException, ParseError
 from rest_framework.generics import GenericAPIView
 from rest_framework.renderers import JSONRenderer
@@ -18,6 +21,7 @@ from healthcare.api.exceptions import PreconditionFailed
 from healthcare.ownership import Record
 
 TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
+ENTITY_TAG_DIGITS = 32
 TAGS = re.compile(rf"[ \t,]*{TAG}(?:[ \t]*,[ \t,]*{TAG})*[ \t,]*")
 
 
@@ -26,16 +30,22 @@ def entity_tag(content: bytes) -> str:
 
     It follows the content and not the version alone, because a derived field, such as an age, changes by itself.
     """
-    digest = salted_hmac("healthcare.api.entity_tag", content, algorithm="sha256")
-    return f'"{digest.hexdigest()[:32]}"'
+    digest = hmac.digest(entity_tag_key(settings.SECRET_KEY), content, "sha256")
+    return f'"{digest.hex()[:ENTITY_TAG_DIGITS]}"'
 
 
-def read_tags(request: Request, header: str) -> set[str]:
+@lru_cache(maxsize=8)
+def entity_tag_key(secret: str) -> bytes:
+    """The key of the HMAC-SHA256 of entity tags, 32 bytes, derived from SECRET_KEY for this purpose alone."""
+    return hashlib.sha256(b"healthcare.api.entity_tag" + secret.encode()).digest()
+
+
+def read_tags(meta: Mapping[str, Any], header: str) -> set[str]:
     """The entity tags of If-Match or If-None-Match as they stand there, or `*`; empty without the header.
 
-    Raises ParseError (400) for anything else.
+    Takes `request.META`. Raises ParseError (400) for anything else.
     """
-    value = request.headers.get(header)
+    value = meta.get(f"HTTP_{header.upper().replace('-', '_')}")
     if value is None:
         return set()
     if value.strip(" \t") == "*":
@@ -51,9 +61,9 @@ def matches(tag: str, tags: set[str], *, weakly: bool = False) -> bool:
 
 
 class ConditionalRequests(GenericAPIView):
-    """Gives every answer that is one record its ETag, and holds reads and writes to If-Match and If-None-Match.
+    """Adds an ETag to every answer that is one record, and evaluates If-Match and If-None-Match.
 
-    A read that has nothing new answers 304. A write calls `require` with the record that it found.
+    A read whose ETag the client already has answers 304. A write calls `check_preconditions` with the record it found.
     """
 
     if_match: set[str] = set()
@@ -62,13 +72,14 @@ class ConditionalRequests(GenericAPIView):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         if request.method in self.allowed_methods:  # else it is a 405, whatever the headers say
-            self.if_match = read_tags(request, "If-Match")
-            self.if_none_match = read_tags(request, "If-None-Match")
+            self.if_match = read_tags(request.META, "If-Match")
+            self.if_none_match = read_tags(request.META, "If-None-Match")
 
-    def require(self, record: Model) -> None:
-        """Raises PreconditionFailed (412) for a write that is meant for another state of the record than this one.
+    def check_preconditions(self, record: Model) -> None:
+        """Raise PreconditionFailed (412) for a write whose If-Match or If-None-Match names another state of the record.
 
-        Else it pins the record: somebody else may be faster still, so the write itself compares the version again.
+        Otherwise it pins the record to its version: the write compares the version again, since a concurrent request
+        may change the record in between.
         """
         if self.request.method in {"GET", "HEAD"} or not (self.if_match or self.if_none_match):
             return
@@ -97,8 +108,8 @@ class ConditionalRequests(GenericAPIView):
         return response
 
 
-def lost(record: Record) -> APIException | Http404:
-    """Why a write to a record that was there found it no more: changed when only that version would do, else gone."""
+def write_conflict(record: Record) -> APIException | Http404:
+    """The error of a write that found no row: 412 for a record pinned to a version, else 404."""
     return PreconditionFailed() if record.pinned else Http404()
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import django_filters
 from django import forms
-from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
 from django.db.models import QuerySet
 from django_filters.fields import IsoDateTimeField, ModelChoiceField
@@ -33,6 +32,17 @@ class ListFilterBackend(DjangoFilterBackend):
         refuse(empty, "blank", "Write what to filter by.")
         kwargs: dict[str, Any] = super().get_filterset_kwargs(request, queryset, view)
         return kwargs
+
+
+class ListFilterSet(FilterSet):
+    """django-filter's, which copies only the filters that the request names: to copy all costs more than a query."""
+
+    def __init__(
+        self, data: Any = None, queryset: QuerySet | None = None, *, request: Any = None, prefix: str | None = None
+    ) -> None:
+        named = {name: one for name, one in self.base_filters.items() if name in (data or {}) or one.extra["required"]}
+        vars(self)["base_filters"] = named  # what the initializer copies
+        super().__init__(data, queryset, request=request, prefix=prefix)
 
 
 class StorableText(forms.CharField):
@@ -78,12 +88,18 @@ class WholeNumberFilter(django_filters.Filter):
 
 
 class GivenId(ModelChoiceField):
+    # Whether the statement that uses the id also checks that there is such a record, so that it is not read before.
+    checked_in_statement = False
+
     def to_python(self, value: Any) -> Any:
         if value in self.empty_values:
             return None
         number = int(value) if value.isascii() and value.isdigit() else 0
+        in_range = 0 < number < 2**63
+        if in_range and self.checked_in_statement:
+            return number
         given: Any = self.queryset
-        record = given.filter(pk=number).first() if 0 < number < 2**63 else None
+        record = given.filter(pk=number).first() if in_range else None
         if record is None:
             raise forms.ValidationError("There is no such record.", code="does_not_exist")
         return record
@@ -95,9 +111,11 @@ class IdFilter(django_filters.ModelChoiceFilter):
 
     field_class = GivenId
 
-    def __init__(self, scope: Callable[[AbstractBaseUser | AnonymousUser], QuerySet], **kwargs: Any) -> None:
+    def __init__(self, scope: Callable[[Any], QuerySet], **kwargs: Any) -> None:
         def choices(request: Request | None) -> QuerySet:
-            return scope(request.user if request else AnonymousUser())
+            return scope(request.user if isinstance(request, Request) else AnonymousUser())
+
+        self.scope = scope
 
         kwargs["queryset"] = choices
         super().__init__(**kwargs)

@@ -1,13 +1,12 @@
-"""The `Idempotency-Key` header (IETF draft-ietf-httpapi-idempotency-key-header): a POST sent again happens once.
+"""The `Idempotency-Key` header (IETF draft-ietf-httpapi-idempotency-key-header): a repeated POST is executed once.
 
-The key is kept in the transaction of the write, so that there is never one without the other. The same request from the
-same caller answers what it answered first, with `Idempotency-Replayed: true`; another request with that key is a 422,
-and one that is still under way a 409, at once: nobody waits for a lock.
+The key is stored in the transaction of the write, so that neither exists without the other. The same request from the
+same caller gets the first answer again, with `Idempotency-Replayed: true`. Another request with that key gets a 422. A
+request whose first execution is still running gets a 409 at once: nothing waits for a lock.
 
-Only 2xx are kept. An error has undone its transaction, so the key was never used: a retry is processed as the first
-one, with a body put right, too. Tokens are never kept, so login and refresh ignore the header: a login sent again
-starts one more session, which ends by itself, and a refresh token works once anyway. Without a login, to register, the
-caller is whoever sends the same body, password included: nobody meets another's key.
+Only 2xx answers are stored. An error has rolled its transaction back, so the key is unused: a retry is processed as the
+first request, with a corrected body, too. Tokens are never stored, so login and refresh ignore the header. Without a
+login, that is on registration, the caller is identified by the body, password included.
 """
 
 import json
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from django.db import connection
+from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 from drf_spectacular.utils import OpenApiParameter
@@ -31,7 +31,7 @@ from healthcare.api.models import IdempotencyRecord
 HEADER = "Idempotency-Key"
 BARE = re.compile(r"[!#-~][!-~]{0,254}", re.ASCII)
 QUOTED = re.compile(r'"([!#-\[\]-~]|\\["\\]){1,255}"', re.ASCII)  # a string of RFC 9651, without blanks
-KEPT_HEADERS = ("ETag", "Location")
+STORED_HEADERS = ("ETag", "Location")
 PARAMETER = OpenApiParameter(
     HEADER,
     {"type": "string", "pattern": f"^({BARE.pattern}|{QUOTED.pattern})$"},
@@ -51,12 +51,12 @@ def taken_by(operation: dict[str, Any]) -> bool:
     return any(parameter["name"] == HEADER for parameter in operation.get("parameters", []))
 
 
-class Replayed(Exception):  # noqa: N818  (no error: the request was answered before)
-    """Leaves the view with the answer of the first time; the exception handler gives it out."""
+class Replayed(Exception):  # noqa: N818  (not an error: the request has been answered before)
+    """Leaves the view with the stored answer, which the exception handler returns."""
 
-    def __init__(self, kept: IdempotencyRecord) -> None:
-        body = json.loads(kept.body) if kept.body else None
-        self.response = Response(body, kept.status, headers={**kept.headers, "Idempotency-Replayed": "true"})
+    def __init__(self, record: IdempotencyRecord) -> None:
+        body = json.loads(record.body) if record.body else None
+        self.response = Response(body, record.status, headers={**record.headers, "Idempotency-Replayed": "true"})
 
 
 class KeyReused(APIException):
@@ -79,34 +79,42 @@ class Key:
     user_id: int | None
 
     @classmethod
-    def of(cls, request: Request) -> Self | None:
-        """The key that came with the request, or None. Call it before `request.data`. ParseError (400) on a bad one."""
+    def of(cls, request: HttpRequest, user_id: int | None) -> Self | None:
+        """The key that a user sent with the request, or None. Call it before DRF reads the body.
+
+        Raises ParseError (400) on a malformed key.
+        """
         header = request.headers.get(HEADER)
         if header is None:
             return None
-        value = read(header)
-        # With the key in it, which is not kept, a password in the body cannot be guessed from the fingerprint.
-        fingerprint = hashed(value, str(request.method), request.get_full_path(), request._request.body.hex())
-        caller = f"user {request.user.pk}" if request.user.pk else f"body {fingerprint}"
-        return cls(hashed(value, caller), fingerprint, request.user.pk)
+        value = read_key(header)
+        # The key is part of the fingerprint and not stored, so a password in the body cannot be guessed from it.
+        fingerprint = keyed_digest(value, str(request.method), request.get_full_path(), request.body.hex())
+        caller = f"user {user_id}" if user_id else f"body {fingerprint}"
+        return cls(keyed_digest(value, caller), fingerprint, user_id)
+
+    @property
+    def lock_id(self) -> int:
+        """The key of the advisory lock, a signed 64-bit integer."""
+        return int(self.digest[:16], 16) - 2**63
 
     def claim(self) -> None:
         """Take the key until the transaction ends. Raises Replayed, KeyReused (422) or UnderWay (409)."""
         with connection.cursor() as cursor:
             # Of the transaction, so that it works behind PgBouncer; and a statement of its own, because the next one
             # must see what its last holder has committed.
-            cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [int(self.digest[:16], 16) - 2**63])
+            cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [self.lock_id])
             if not cursor.fetchone()[0]:
                 raise UnderWay
-        kept = IdempotencyRecord.objects.filter(pk=self.digest).first()
-        if kept is None:
+        record = IdempotencyRecord.objects.filter(pk=self.digest).first()
+        if record is None:
             return
-        if not kept.expired:
-            raise Replayed(kept) if kept.fingerprint == self.fingerprint else KeyReused
-        kept.delete()
+        if not record.expired:
+            raise Replayed(record) if record.fingerprint == self.fingerprint else KeyReused
+        record.delete()
 
-    def keep(self, response: Response) -> None:
-        """Keep a 2xx answer, in the transaction of the claim."""
+    def store(self, response: Response) -> None:
+        """Store a 2xx answer, in the transaction of the claim."""
         if not 200 <= response.status_code < 300:
             return
         IdempotencyRecord.objects.create(
@@ -114,13 +122,13 @@ class Key:
             fingerprint=self.fingerprint,
             user_id=self.user_id,
             status=response.status_code,
-            headers={name: response[name] for name in KEPT_HEADERS if name in response},
+            headers={name: response[name] for name in STORED_HEADERS if name in response},
             body="" if response.data is None else JSONRenderer().render(response.data).decode(),
             expires_at=timezone.now() + IdempotencyRecord.LIFETIME,
         )
 
 
-def read(header: str) -> str:
+def read_key(header: str) -> str:
     """The key in the header's value, quoted as the draft has it or bare. ParseError (400) with a fixed text."""
     if QUOTED.fullmatch(header):
         return re.sub(r"\\(.)", r"\1", header[1:-1])
@@ -129,7 +137,7 @@ def read(header: str) -> str:
     return header
 
 
-def hashed(*parts: str) -> str:
+def keyed_digest(*parts: str) -> str:
     """An HMAC-SHA256 of the parts, keyed by SECRET_KEY, in hex."""
     return salted_hmac("healthcare.api.idempotency", json.dumps(parts), algorithm="sha256").hexdigest()
 
@@ -140,7 +148,7 @@ def once(key: Key | None, write: Callable[[], Response]) -> Response:
         return write()
     key.claim()
     response = write()
-    key.keep(response)
+    key.store(response)
     return response
 
 
@@ -151,13 +159,13 @@ class IdempotentMixin(APIView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        key = Key.of(request) if request.method == "POST" else None
+        key = Key.of(request._request, request.user.pk) if request.method == "POST" else None
         if key:
             key.claim()
-            self.key = key  # from here on it is ours to keep
+            self.key = key  # claimed: `finalize_response` stores the answer
 
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
         final = super().finalize_response(request, response, *args, **kwargs)
         if self.key:
-            self.key.keep(final)
+            self.key.store(final)
         return final

@@ -1,4 +1,4 @@
-"""What happens around every request, in the API, the admin and the pages alike."""
+"""The project's middleware: one for every request, and Django's page middleware for the requests outside the API."""
 
 import logging
 import time
@@ -16,8 +16,10 @@ from django.db import IntegrityError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest
 from django.http.multipartparser import MultiPartParserError
 from django.http.response import HttpResponseBase
+from django.middleware import csrf
 from django.urls import Resolver404, resolve
 from django.utils.deprecation import MiddlewareMixin
+from whitenoise import middleware as whitenoise
 
 from healthcare.api.problems import CONTENT_TYPE, problem_response
 
@@ -29,7 +31,7 @@ CONTENT_SECURITY_POLICY = (
     "form-action 'self'; frame-ancestors 'none'"
 )
 
-OF_THE_BODY = {"Content-Type", "Content-Length", "Content-Encoding", "Content-Disposition", "ETag", "Last-Modified"}
+BODY_HEADERS = {"Content-Type", "Content-Length", "Content-Encoding", "Content-Disposition", "ETag", "Last-Modified"}
 
 ANSWERED_BY_DJANGO = (Http404, PermissionDenied, BadRequest, SuspiciousOperation, MultiPartParserError)
 
@@ -39,59 +41,90 @@ class Middleware:
         self.get_response = get_response
 
 
-class RequestIdMiddleware(Middleware):
-    """Gives every request an id and logs one line: the route, never the path, which can name a person."""
+class RequestMiddleware(Middleware):
+    """Everything that this project adds to a request, the API's and the pages' alike.
+
+    Before the view: a request id; 403 for API calls over plain HTTP where HTTPS is required, since a redirect would
+    lose the body of a POST; 411, 413 and 415 for bodies without a length, too large or compressed. After it: errors in
+    the one shape (RFC 9457), the security headers, and one line in the access log, which holds the route and never the
+    path, since a path can name a person.
+    """
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         request.request_id = uuid4().hex  # type: ignore[attr-defined]
         started = time.perf_counter()
-        response = self.get_response(request)
+        if settings.SECURE_SSL_REDIRECT and is_api(request) and not request.is_secure():
+            response: HttpResponseBase = problem_response(request, 403, "Use https:// for every call.")
+        else:
+            response = self.get_response(request)
+        if response.status_code >= 400:
+            response = as_problem(request, response)
+        response.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+        response.setdefault("Cache-Control", "no-store")  # unless the view says otherwise
         response["X-Request-Id"] = request.request_id  # type: ignore[attr-defined]
-        if not hasattr(request, "rehearsed"):
-            match = request.resolver_match
-            route = match.route if match else "-"
-            log_answer(request.method, route, response.status_code, started, request.request_id)  # type: ignore[attr-defined]
+        log_access(request, response.status_code, started)
         return response
 
-
-def log_answer(method: str | None, route: str, status: int, started: float, request_id: str) -> None:
-    """`started` is what `time.perf_counter` said when the request came."""
-    access_log.info(
-        "%s /%s %d %d ms request_id=%s",
-        method if method in HTTPMethod.__members__ else "-",  # a client may send any word
-        route,
-        status,
-        (time.perf_counter() - started) * 1000,
-        request_id,
-    )
-
-
-class ProblemMiddleware(Middleware):
-    """Gives every error from outside DRF the one shape too, with DEBUG on as well. The admin keeps its own pages."""
-
-    def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        response = self.get_response(request)
-        own_page = request.path_info.startswith("/admin/") and response.status_code < 500
-        if response.status_code < 400 or own_page or response.get("Content-Type") == CONTENT_TYPE:
-            return response
-        detail = missing_slash(request) if response.status_code == 404 else ""
-        # The other middleware's headers stay: whom CORS lets in, the policies, Allow, Retry-After.
-        kept = {name: value for name, value in response.items() if name not in OF_THE_BODY}
-        return problem_response(request, response.status_code, detail, kept)
+    def process_view(self, request: HttpRequest, *_: Any) -> HttpResponseBase | None:
+        return refuse_framing(request)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponseBase | None:
-        """Answers 503 when the database is away, 500 for a defect of ours, and logs which it was. None for what is
-        neither, such as a 403 or 404 of the admin: Django answers it."""
+        """Answer 503 when the database is away and 500 for a defect of ours, and log which it was.
+
+        None for what Django answers itself, such as a 403 or 404 of the admin.
+        """
         if isinstance(error, ANSWERED_BY_DJANGO):
             return None
-        outage = isinstance(error, OperationalError | InterfaceError)
-        if outage:
-            error_log.warning("database away: %s request_id=%s", type(error).__name__, request.request_id)  # type: ignore[attr-defined]
+        request_id = request.request_id  # type: ignore[attr-defined]
+        if isinstance(error, OperationalError | InterfaceError):
+            error_log.warning("database away: %s request_id=%s", type(error).__name__, request_id)
             return problem_response(request, 503, headers={"Retry-After": "5"})
         if isinstance(error, IntegrityError):  # a foreign key, checked when the transaction commits
-            return problem_response(request, 409, "Something this refers to has just been removed.")
-        error_log.error("unhandled request_id=%s", request.request_id, exc_info=error)  # type: ignore[attr-defined]
+            return problem_response(
+                request, 409, "A record that this one refers to has just been removed; read it again."
+            )
+        error_log.error("unhandled request_id=%s", request_id, exc_info=error)
         return problem_response(request, 500)
+
+
+def refuse_framing(request: HttpRequest) -> HttpResponseBase | None:
+    """The refusal of a request by the framing of its body (RFC 9112 section 6); None for one that may go on."""
+    meta = request.META
+    length = meta.get("CONTENT_LENGTH", "")
+    if not length and (request.method in {"PUT", "PATCH"} or "HTTP_TRANSFER_ENCODING" in meta):
+        return problem_response(request, 411)  # WSGI passes on an empty body
+    if length and not (length.isascii() and length.isdigit()):
+        return problem_response(request, 400, "Content-Length is not a number.")
+    if length and int(length[:20]) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+        return problem_response(request, 413)
+    if meta.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
+        return problem_response(request, 415, "Send the body without a Content-Encoding.")
+    return None
+
+
+def as_problem(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    """An error in the one shape, with DEBUG on as well. The admin keeps its own pages for errors below 500."""
+    own_page = request.path_info.startswith("/admin/") and response.status_code < 500
+    if own_page or response.get("Content-Type") == CONTENT_TYPE:
+        return response
+    detail = missing_slash(request) if response.status_code == 404 else ""
+    # The headers of other middleware stay: CORS, the policies, Allow, Retry-After.
+    headers = {name: value for name, value in response.items() if name not in BODY_HEADERS}
+    return problem_response(request, response.status_code, detail, headers)
+
+
+def log_access(request: HttpRequest, status: int, started: float) -> None:
+    """`started` is the value of `time.perf_counter` when the request came."""
+    match = request.resolver_match
+    access_log.info(
+        "%s /%s %d %d ms path=%s request_id=%s",
+        request.method if request.method in HTTPMethod.__members__ else "-",  # a client may send any word
+        match.route if match else "-",
+        status,
+        (time.perf_counter() - started) * 1000,
+        getattr(request, "served_by", "standard"),
+        request.request_id,  # type: ignore[attr-defined]
+    )
 
 
 def missing_slash(request: HttpRequest) -> str:
@@ -105,51 +138,27 @@ def missing_slash(request: HttpRequest) -> str:
     return f"Every path ends in a slash: send this to {request.path_info}/ instead."
 
 
-class HTTPSRequiredMiddleware(Middleware):
-    """Refuses API calls over plain HTTP where HTTPS is required: a redirect would lose the body of a POST."""
-
-    def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        if settings.SECURE_SSL_REDIRECT and request.path_info.startswith("/api/") and not request.is_secure():
-            return problem_response(request, 403, "Use https:// for every call.")
-        return self.get_response(request)
+def is_api(request: HttpRequest) -> bool:
+    return request.path_info.startswith("/api/")
 
 
-def for_pages(middleware: type[MiddlewareMixin]) -> type[MiddlewareMixin]:
-    """The middleware for the admin and the pages alone: the API knows its callers by their tokens."""
+def outside_api(middleware: type[MiddlewareMixin]) -> type[MiddlewareMixin]:
+    """A middleware of Django for the admin and the pages alone: API callers are known by their tokens."""
 
     def call(self: Any, request: HttpRequest) -> Any:
-        api = request.path_info.startswith("/api/")
-        return self.get_response(request) if api else middleware.__call__(self, request)
+        return self.get_response(request) if is_api(request) else middleware.__call__(self, request)
 
-    return type(middleware.__name__, (middleware,), {"__call__": call})
+    def process_view(self: Any, request: HttpRequest, *args: Any) -> Any:
+        return None if is_api(request) else middleware.process_view(self, request, *args)  # type: ignore[attr-defined]
 
-
-SessionMiddleware = for_pages(sessions.SessionMiddleware)
-AuthenticationMiddleware = for_pages(auth.AuthenticationMiddleware)
-MessageMiddleware = for_pages(messages.MessageMiddleware)
-
-
-class SecurityHeadersMiddleware(Middleware):
-    """A strict Content-Security-Policy everywhere; API answers stay out of every cache unless they say otherwise."""
-
-    def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        response = self.get_response(request)
-        response.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
-        response.setdefault("Cache-Control", "no-store")
-        return response
+    members: dict[str, Any] = {"__call__": call, "__module__": __name__}
+    if hasattr(middleware, "process_view"):
+        members["process_view"] = process_view
+    return type(middleware.__name__, (middleware,), members)
 
 
-class FramingMiddleware(Middleware):
-    """411 for a body without a length, which WSGI hands over empty; 413 for one too large; 415 for a compressed one."""
-
-    def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        length = request.META.get("CONTENT_LENGTH", "")
-        if not length and (request.method in {"PUT", "PATCH"} or "HTTP_TRANSFER_ENCODING" in request.META):
-            return problem_response(request, 411)
-        if length and not (length.isascii() and length.isdigit()):
-            return problem_response(request, 400, "Content-Length is not a number.")
-        if length and int(length[:20]) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
-            return problem_response(request, 413)
-        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-            return problem_response(request, 415, "Send the body without a Content-Encoding.")
-        return self.get_response(request)
+WhiteNoiseMiddleware = outside_api(whitenoise.WhiteNoiseMiddleware)
+SessionMiddleware = outside_api(sessions.SessionMiddleware)
+CsrfViewMiddleware = outside_api(csrf.CsrfViewMiddleware)
+AuthenticationMiddleware = outside_api(auth.AuthenticationMiddleware)
+MessageMiddleware = outside_api(messages.MessageMiddleware)

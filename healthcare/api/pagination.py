@@ -1,11 +1,12 @@
 """Keyset paging: a page costs the same however deep it lies. The pages are linked in the Link header (RFC 8288)."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
 from django.db.models import Model, QuerySet
+from django.http import HttpRequest
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
@@ -38,41 +39,28 @@ class KeysetPagination(BasePagination):
         self, queryset: QuerySet, request: Request, view: APIView | None = None
     ) -> list[Model]:
         self.request = request
-        limit = read_limit(request.query_params.get("limit"))
+        limit = read_limit(request.query_params)
         self.rows = self.order(queryset, view)
         cursor = self.rows.read(request.query_params.get("cursor"))
-        self.total = self.rows.count() if read_flag(request, "count") else None
+        self.total = self.rows.count() if read_flag(request.query_params, "count") else None
         rows = self.rows.fetch(cursor, limit + 1)
         page, more, back = rows[:limit], len(rows) > limit, cursor is not None and cursor.back
         page = page[::-1] if back else page
         self.headers = {}
         if page:
             ends = self.rows.cursor(page[0], back=True), self.rows.cursor(page[-1], back=False)
-            self.headers = self.link_header(cursor, *ends, more=more)
+            self.headers = link_header(request._request, cursor, *ends, more=more)
         return page
 
     def order(self, queryset: QuerySet, view: APIView | None) -> Keyset | Hits:
         """The rows in the order that is asked for; what is found by a search is ordered by how well it matches."""
-        text, ordering = read_search(self.request, view), read_ordering(self.request, ordering_of(view))
+        text, ordering = read_search(self.request, view), read_ordering(self.request.query_params, ordering_of(view))
         if text is not None:
             refuse(["ordering"] if ordering else [], "invalid", "A search answers the best match first.")
-            return Hits.of(queryset, view, text, hidden=read_flag(self.request, "deleted"))
+            return Hits.of(queryset, view, text, hidden=read_flag(self.request.query_params, "deleted"))
         if ordering is None:
             return Keyset(queryset, [self.key], descending=True)
         return Keyset(queryset, [ordering.lstrip("-"), self.key], descending=ordering.startswith("-"))
-
-    def link_header(self, cursor: Cursor | None, before: Cursor, after: Cursor, *, more: bool) -> dict[str, str]:
-        """The Link header of a page that the cursor led to, if there are pages beside it."""
-        back, links = cursor is not None and cursor.back, []
-        if more or back:
-            links.append(f'<{self.link(after)}>; rel="next"')
-        if cursor and (more or not back):
-            links.append(f'<{self.link(before)}>; rel="prev"')
-        return {"Link": ", ".join(links)} if links else {}
-
-    def link(self, cursor: Cursor) -> str:
-        asked = sorted({**self.request.GET.dict(), "cursor": cursor.text()}.items())  # each once, else it was a 400
-        return f"{self.request.scheme}://{self.request.get_host()}{self.request.path}?{urlencode(asked)}"
 
     def get_paginated_response(self, data: Any) -> Response:
         total = {} if self.total is None else {"X-Total-Count": str(self.total)}
@@ -117,15 +105,36 @@ def ordering_of(view: APIView | None) -> Sequence[str]:
     return getattr(view, "ordering_fields", ()) if getattr(view, "action", "") == "list" else ()
 
 
-def read_ordering(request: Request, allowed: Sequence[str]) -> str | None:
-    value = request.query_params.get("ordering")
+def read_ordering(parameters: Mapping[str, str], allowed: Sequence[str]) -> str | None:
+    value = parameters.get("ordering")
     if value is not None and value.removeprefix("-") not in allowed:
         detail = f"Order by one of these, with - in front for descending: {', '.join(allowed)}."
         raise ValidationError({"ordering": [ErrorDetail(detail, "invalid")]})
     return value
 
 
-def read_limit(value: str | None) -> int:
+def link_header(
+    request: HttpRequest, cursor: Cursor | None, before: Cursor, after: Cursor, *, more: bool
+) -> dict[str, str]:
+    """The Link header (RFC 8288) of the page at a cursor, if there are pages beside it.
+
+    `before` and `after` are the cursors at the first and the last row of the page; `more` says whether rows follow.
+    """
+    back, links = cursor is not None and cursor.back, []
+    if more or back:
+        links.append(f'<{page_url(request, after)}>; rel="next"')
+    if cursor and (more or not back):
+        links.append(f'<{page_url(request, before)}>; rel="prev"')
+    return {"Link": ", ".join(links)} if links else {}
+
+
+def page_url(request: HttpRequest, cursor: Cursor) -> str:
+    parameters = sorted({**request.GET.dict(), "cursor": cursor.text()}.items())  # a repeated one was a 400
+    return f"{request.scheme}://{request.get_host()}{request.path}?{urlencode(parameters)}"
+
+
+def read_limit(parameters: Mapping[str, str]) -> int:
+    value = parameters.get("limit")
     if value is None:
         return DEFAULT_LIMIT
     if not re.fullmatch(r"[0-9]{1,3}", value, re.ASCII) or not 1 <= int(value) <= MAXIMUM_LIMIT:
@@ -133,9 +142,9 @@ def read_limit(value: str | None) -> int:
     return int(value)
 
 
-def read_flag(request: Request, name: str, default: bool = False) -> bool:
-    """A query parameter that is `true` or `false`."""
-    value = request.query_params.get(name)
+def read_flag(parameters: Mapping[str, str], name: str, default: bool = False) -> bool:
+    """A query parameter that is `true` or `false`. ValidationError (400) for anything else."""
+    value = parameters.get(name)
     if value not in {None, "true", "false"}:
         raise ValidationError({name: ["Write true or false."]})
     return default if value is None else value == "true"

@@ -12,6 +12,7 @@ from rest_framework import serializers
 from healthcare.api import conditional_requests, idempotency, sparse_fieldsets, unknown_parameters
 from healthcare.api.pagination import KeysetPagination
 from healthcare.api.problems import CONTENT_TYPE, DETAILS, PROBLEM_BODY, PROBLEM_ERROR, TEXT
+from healthcare.coverage import covered_by_fast_path, is_covered
 
 # What an operation says of an error of its own: `@extend_schema(responses={409: PROBLEM})`.
 PROBLEM: None = None
@@ -91,7 +92,8 @@ class ProblemAutoSchema(AutoSchema):
 
     def get_override_parameters(self) -> list[Any]:
         keyed = self.method == "POST" and isinstance(self.view, idempotency.IdempotentMixin)
-        taken = unknown_parameters.taken(self.view, self.method) + sparse_fieldsets.taken(self.view, self.method)
+        taken = unknown_parameters.preference_parameters(self.view, self.method)
+        taken += sparse_fieldsets.parameters_of_selection(self.view, self.method)
         return [idempotency.PARAMETER, *taken] if keyed else taken
 
     def problem_statuses(self, operation: dict[str, Any]) -> set[int]:
@@ -101,7 +103,9 @@ class ProblemAutoSchema(AutoSchema):
         statuses |= {400} if "query" in places else set()
         statuses |= {404} if "path" in places else set()
         statuses |= {400, 409, 422} if idempotency.taken_by(operation) else set()
-        statuses |= {410} if getattr(self.view, "action", None) in getattr(self.view, "succeeded", ()) else set()
+        statuses |= (
+            {410} if getattr(self.view, "action", None) in getattr(self.view, "successor_actions", ()) else set()
+        )
         # Where logging in is a choice, a token that is sent must be good all the same.
         return statuses | ({401} if self.view.get_authenticators() else set())
 
@@ -172,6 +176,23 @@ def described(resource: str, one: str, many: str) -> Callable[[type], type]:
             for action, summary in summaries.items()
             if hasattr(viewset, action) and action not in vars(viewset)
         }
-        return extend_schema_view(**operations)(viewset)
+        return described_view(**operations)(viewset)
+
+    return decorate
+
+
+def described_view(**schemas: Any) -> Callable[[type], type]:
+    """drf-spectacular's `extend_schema_view`, for viewsets that use the fast path.
+
+    drf-spectacular wraps an inherited action to describe it. The wrapper only calls the action, so it is covered by the
+    fast path when the action is.
+    """
+
+    def decorate(viewset: type) -> type:
+        covered = [name for name in schemas if is_covered(getattr(viewset, name))]
+        extend_schema_view(**schemas)(viewset)
+        for name in covered:
+            covered_by_fast_path(vars(viewset)[name])
+        return viewset
 
     return decorate

@@ -1,4 +1,4 @@
-"""What the serializers of the records share."""
+"""The base serializer of all records."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,10 +8,9 @@ from django.contrib.auth.models import AnonymousUser
 from django.db.models import QuerySet
 from rest_framework import serializers
 
-from healthcare.api.conditional_requests import lost
 from healthcare.api.fields import ModelSerializer, WholeNumberField
 from healthcare.model_fields import LARGEST_ID
-from healthcare.ownership import Record, RecordQuerySet
+from healthcare.ownership import Record
 
 
 class IdField(serializers.PrimaryKeyRelatedField):
@@ -26,9 +25,9 @@ class IdField(serializers.PrimaryKeyRelatedField):
 
 
 class RecordSerializer(ModelSerializer):
-    """Writes only what changes: two PATCHes of different fields both survive.
+    """Writes only the columns that change: two concurrent PATCHes of different fields both survive.
 
-    Of a list and of one record it answers what `?fields=` and `?include=` ask for.
+    Answers the fields and inclusions that `?fields=` and `?include=` select.
     """
 
     @property
@@ -40,32 +39,27 @@ class RecordSerializer(ModelSerializer):
         fields = super().get_fields()
         if self.parent and self.parent is not self.root:  # included in another record
             return fields
-        shape = self.context.get("shape")
-        if shape and shape.fields is not None:
-            fields = {name: field for name, field in fields.items() if name in shape.fields}
+        selection = self.context.get("field_selection")
+        if selection and selection.fields is not None:
+            fields = {name: field for name, field in fields.items() if name in selection.fields}
         return fields | {name: inclusion.field() for name, inclusion in self.context.get("inclusions", {}).items()}
 
     def get_validators(self) -> list[Any]:
-        """None that ask the database before a write: its constraints decide, a check would race."""
+        """No validator that queries the database before a write: it would race, so the constraint decides."""
         return []
 
     def create(self, validated_data: dict[str, Any]) -> Any:
         return self.Meta.model._default_manager.create(**validated_data)  # type: ignore[attr-defined]
 
     def update(self, instance: Record, validated_data: dict[str, Any]) -> Record:
-        """Raises Http404 when the record was deleted since it was read, PreconditionFailed when it is pinned and was
-        changed."""
-        changes = {field: value for field, value in validated_data.items() if getattr(instance, field) != value}
-        if not changes:
-            return instance
-        stamps = self.changeable(instance.row()).update_returning(changes, "version", "updated_at")
-        if stamps is None:
-            raise lost(instance)
-        # The row was locked when it was read, so its other columns have not changed since.
-        for field, value in {**changes, **stamps}.items():
-            setattr(instance, field, value)
-        return instance
+        """Save the fields that differ, by `Model.save`, so that signals and overrides of the model apply.
 
-    def changeable(self, rows: RecordQuerySet) -> RecordQuerySet:
-        """Which of these may be written: those that are not hidden."""
-        return rows.active()
+        The view has locked the row when it read it.
+        """
+        changed = [field for field, value in validated_data.items() if getattr(instance, field) != value]
+        if changed:
+            for field in changed:
+                setattr(instance, field, validated_data[field])
+            instance.save(update_fields=changed)
+            instance.refresh_from_db(fields=["version", "updated_at"])  # a trigger of the database sets them
+        return instance

@@ -1,42 +1,52 @@
-"""`?fields=` answers less of a record, `?include=` more: what belongs to it, in one statement for all records."""
+"""`?fields=` answers some of a record's fields, `?include=` adds related records, in one statement for all records."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from django.db.models import QuerySet
+from drf_spectacular.drainage import warn
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework.exceptions import ErrorDetail, ValidationError
-from rest_framework.request import Request
-from rest_framework.serializers import Field
+from rest_framework.serializers import Field, Serializer
 
 PARAMETERS = {"fields", "include"}
 
 
 @dataclass(frozen=True)
 class Inclusion:
-    """What `?include=` adds: `fetch(records)` reads it for all, `field()` makes the serializer field that shows it."""
+    """What one name of `?include=` adds to each record.
+
+    `fetch(records)` reads it for all records, and `field()` builds the serializer field that answers it. The fast path
+    builds the same from `links`, the rows that link to the record by `parent`, in their order, and answers of each the
+    record in `related`, by `serializer`.
+    """
 
     fetch: Callable[[list[Any]], None]
     field: Callable[[], Field]
+    links: Callable[[], QuerySet]
+    parent: str
+    related: str
+    serializer: type[Serializer]
 
 
 @dataclass(frozen=True)
-class Shape:
-    """The fields to answer (None for all of the record's own) and the names of what is included."""
+class FieldSelection:
+    """The names of the fields to answer, None for all of the record's own, and the names of the inclusions."""
 
     fields: frozenset[str] | None = None
     included: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, request: Request, fields: set[str], inclusions: set[str]) -> "Shape":
-        """Raises ValidationError (400) on a parameter that names what is not there."""
-        included = read_names(request, "include", inclusions) or frozenset()
-        return cls(read_names(request, "fields", fields | inclusions), included)
+    def of(cls, parameters: Mapping[str, str], fields: set[str], inclusions: set[str]) -> "FieldSelection":
+        """Raises ValidationError (400) on a parameter that names an unknown field or inclusion."""
+        included = read_names(parameters, "include", inclusions) or frozenset()
+        return cls(read_names(parameters, "fields", fields | inclusions), included)
 
 
-def read_names(request: Request, parameter: str, known: set[str]) -> frozenset[str] | None:
+def read_names(parameters: Mapping[str, str], parameter: str, known: set[str]) -> frozenset[str] | None:
     """The comma-separated names of a parameter; None without it."""
-    text = request.query_params.get(parameter)
+    text = parameters.get(parameter)
     if text is None:
         return None
     listed = [name.strip() for name in text.split(",")]
@@ -47,15 +57,22 @@ def read_names(request: Request, parameter: str, known: set[str]) -> frozenset[s
     return names
 
 
-def taken(view: Any, method: str) -> list[OpenApiParameter]:
-    """What an OpenAPI operation takes because of this."""
-    if method != "GET" or view.action not in getattr(view, "shaped", ()):
+def parameters_of_selection(view: Any, method: str) -> list[OpenApiParameter]:
+    """The query parameters of an OpenAPI operation that come from here."""
+    if method != "GET" or view.action not in getattr(view, "selecting_actions", ()):
         return []
-    fields = view.get_serializer_class()().own_fields
-    less = names("fields", fields, "Answers only these fields of a record, though all are described here.")
-    return [less, names("include", list(view.inclusions), "Adds these to each record.")] if view.inclusions else [less]
+    try:
+        fields = view.get_serializer_class()().own_fields
+    except Exception as error:  # a view whose serializer depends on the request
+        warn(f"{type(view).__name__}: ?fields= is described without its choices ({type(error).__name__})")
+        fields = None
+    selection = names_parameter("fields", fields, "Answers only these fields of a record, though all are described.")
+    if not view.inclusions:
+        return [selection]
+    return [selection, names_parameter("include", list(view.inclusions), "Adds these to each record.")]
 
 
-def names(parameter: str, known: list[str], description: str) -> OpenApiParameter:
-    schema = {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"type": "string", "enum": known}}
+def names_parameter(parameter: str, known: list[str] | None, description: str) -> OpenApiParameter:
+    items: dict[str, Any] = {"type": "string"} if known is None else {"type": "string", "enum": known}
+    schema = {"type": "array", "minItems": 1, "uniqueItems": True, "items": items}
     return OpenApiParameter(parameter, schema, description=description, explode=False, style="form")

@@ -1,4 +1,4 @@
-"""Nothing that a client asks for is overlooked: an unknown parameter is refused, and an unknown field when asked to."""
+"""Unknown query parameters are a 400; unknown body fields are one with `Prefer: handling=strict` (RFC 7240)."""
 
 import re
 from functools import cache
@@ -17,57 +17,57 @@ PREFER = OpenApiParameter(
     "Prefer",
     {"type": "string"},
     OpenApiParameter.HEADER,
-    description="`handling=strict` (RFC 7240): a field of the body that is not known here is a 400, not overlooked.",
+    description="`handling=strict` (RFC 7240): an unknown field of the body is a 400 instead of being ignored.",
 )
 
 
-class StrictViewSet(GenericViewSet):
+class UnknownParametersViewSet(GenericViewSet):
     """Takes the query parameters that its OpenAPI description names and refuses (400) any other, so that a misspelt
-    filter does not answer everybody. With `Prefer: handling=strict` (RFC 7240) unknown body fields are refused too."""
+    filter does not answer the whole list. With `Prefer: handling=strict` (RFC 7240) unknown body fields are refused."""
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         route = request._request.resolver_match.route  # type: ignore[union-attr]
-        known = parameters().get((str(request.method), shape(route)))
+        known = known_parameters().get((str(request.method), path_shape(route)))
         if known is not None:
             refuse(request.query_params.keys() - known, "unknown", "There is no such parameter here.")
             repeated = [name for name, values in request.query_params.lists() if len(values) > 1]
             refuse(repeated, "repeated", "Give this parameter once.")
 
     @property
-    def strict(self) -> bool:
-        """Whether the client prefers an error to an oversight."""
+    def handles_strictly(self) -> bool:
+        """Whether the client prefers an error to an ignored field."""
         return bool(HANDLING_STRICT.search(self.request.headers.get("Prefer", "")))
 
     def get_serializer(self, *args: Any, **kwargs: Any) -> Any:
         serializer = super().get_serializer(*args, **kwargs)
-        return self.held(serializer) if "data" in kwargs else serializer
+        return self.check_unknown_fields(serializer) if "data" in kwargs else serializer
 
-    def held(self, serializer: Any) -> Any:
-        """The serializer, held to what the client prefers: raises ValidationError (400) on fields that it has not."""
-        if self.strict:
+    def check_unknown_fields(self, serializer: Any) -> Any:
+        """The serializer. Raises ValidationError (400) on unknown fields if the client prefers strict handling."""
+        if self.handles_strictly:
             refuse(serializer.initial_data.keys() - serializer.fields.keys(), "unknown", "There is no such field here.")
         return serializer
 
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
         final = super().finalize_response(request, response, *args, **kwargs)
-        if request.method in {"POST", "PUT", "PATCH"} and self.strict:
+        if request.method in {"POST", "PUT", "PATCH"} and self.handles_strictly:
             final["Preference-Applied"] = "handling=strict"
         return final
 
 
-def taken(view: Any, method: str) -> list[OpenApiParameter]:
-    """What an OpenAPI operation takes because of this."""
-    return [PREFER] if method in {"POST", "PUT", "PATCH"} and isinstance(view, StrictViewSet) else []
+def preference_parameters(view: Any, method: str) -> list[OpenApiParameter]:
+    """The header parameter of an OpenAPI operation that comes from here."""
+    return [PREFER] if method in {"POST", "PUT", "PATCH"} and isinstance(view, UnknownParametersViewSet) else []
 
 
 @cache
-def parameters() -> dict[tuple[str, str], frozenset[str]]:
+def known_parameters() -> dict[tuple[str, str], frozenset[str]]:
     """The query parameters of every operation that is described, by its method and the shape of its path."""
     from healthcare.api.schema_view import description  # noqa: PLC0415  (which imports every view)
 
     found = {
-        (method.upper(), shape(path.lstrip("/"))): frozenset(
+        (method.upper(), path_shape(path.lstrip("/"))): frozenset(
             parameter["name"] for parameter in operation.get("parameters", []) if parameter["in"] == "query"
         )
         for path, operations in description()["paths"].items()
@@ -76,6 +76,6 @@ def parameters() -> dict[tuple[str, str], frozenset[str]]:
     return found | {("HEAD", path): names for (method, path), names in found.items() if method == "GET"}
 
 
-def shape(template: str) -> str:
+def path_shape(template: str) -> str:
     """A path's template, whatever its placeholders are called: Django and OpenAPI write them differently."""
     return PLACEHOLDER.sub("{}", template)

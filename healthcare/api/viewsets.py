@@ -1,10 +1,13 @@
-"""What the viewsets share."""
+"""The base viewsets of all records: create, read, change, hide, restore."""
 
-from collections.abc import Callable, Sequence, Set
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Sequence, Set
+from typing import Any, ClassVar, TypeAlias
 
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import AnonymousUser
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest
+from django.db.models.expressions import Combinable
+from django.http import Http404
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers, viewsets
@@ -14,18 +17,19 @@ from rest_framework.generics import get_object_or_404
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from healthcare.api.conditional_requests import ConditionalRequests, lost
+from healthcare.api.conditional_requests import ConditionalRequests, write_conflict
 from healthcare.api.exceptions import Gone
 from healthcare.api.filters import ListFilterBackend
 from healthcare.api.idempotency import IdempotentMixin
 from healthcare.api.pagination import read_flag
-from healthcare.api.sparse_fieldsets import PARAMETERS, Inclusion, Shape
-from healthcare.api.unknown_parameters import StrictViewSet
-from healthcare.ownership import Record, RecordQuerySet
+from healthcare.api.serializers import RecordSerializer
+from healthcare.api.sparse_fieldsets import PARAMETERS, FieldSelection, Inclusion
+from healthcare.api.unknown_parameters import UnknownParametersViewSet
+from healthcare.ownership import Record
 from healthcare.search.index import Index
 
-Records = TypeVar("Records", bound=RecordQuerySet)
-Method = TypeVar("Method", bound=Callable[..., Any])
+# The caller, or an SQL expression for the caller's id.
+Owner: TypeAlias = AbstractBaseUser | AnonymousUser | Combinable
 
 DELETED = OpenApiParameter(
     "deleted",
@@ -35,35 +39,31 @@ DELETED = OpenApiParameter(
 )
 
 
-def only_when_asked(parameter: str) -> Callable[[Method], Method]:
-    """Marks a hook that does something of its own only for a request with this query parameter: see
-    `healthcare.fastpath`."""
+class RecordViewSet(IdempotentMixin, ConditionalRequests, UnknownParametersViewSet, viewsets.ModelViewSet):
+    """CRUD of records: the creator is the caller, and DELETE hides. Paths take integer ids.
 
-    def mark(method: Method) -> Method:
-        method.asked_by = parameter  # type: ignore[attr-defined]
-        return method
+    A subclass states what it serves in class attributes and in `scope`; `healthcare.fastpath` compiles the same
+    declarations to SQL.
 
-    return mark
-
-
-class RecordViewSet(IdempotentMixin, ConditionalRequests, StrictViewSet, viewsets.ModelViewSet):
-    """CRUD of records: the creator is the caller, and DELETE hides. Paths take ids alone.
-
-    `search_index` is what `?search=` looks into, `ordering_fields` are what the list may be ordered by, `inclusions`
-    what `?include=` may add, each under its name.
+    - `serializer_classes`: the serializer of an action, where it is not `serializer_class`.
+    - `search_index`: what `?search=` looks into.
+    - `ordering_fields`: the columns that `?ordering=` takes. Each is never null and has an index that ends in the id.
+    - `inclusions`: what `?include=` may add to a record, by name.
+    - `create_hooks`: methods that take the serializer before a record is created, by the query parameter without which
+      they are not called.
+    - `successor_actions`: the actions on whose path a record may have been replaced by another one: see `successor`.
     """
 
     lookup_value_converter = "int"
     filter_backends = [ListFilterBackend]
+    serializer_classes: ClassVar[dict[str, type[RecordSerializer]]] = {}
     search_index: ClassVar[Index | None] = None
     ordering_fields: ClassVar[Sequence[str]] = ()
-    shaped: ClassVar[set[str]] = {"list", "retrieve"}  # the actions that take ?fields= and ?include=
+    selecting_actions: ClassVar[Set[str]] = frozenset({"list", "retrieve"})  # these take ?fields= and ?include=
     inclusions: ClassVar[dict[str, Inclusion]] = {}
-    # The actions whose path names a record that another one can take the place of: see `successor`.
-    succeeded: ClassVar[Set[str]] = frozenset()
-    shape = Shape()  # what the client wants of each record
-    # Whether the table keeps a version (`KeepVersion`), so that what anybody may read is kept ready until it changes.
-    versioned: ClassVar[bool] = False
+    create_hooks: ClassVar[dict[str, str]] = {}
+    successor_actions: ClassVar[Set[str]] = frozenset()
+    field_selection = FieldSelection()
     # The methods of the path, where several viewsets share it: see `routing.as_view_by_method`.
     path_methods: Sequence[str] = ()
 
@@ -71,33 +71,42 @@ class RecordViewSet(IdempotentMixin, ConditionalRequests, StrictViewSet, viewset
     def allowed_methods(self) -> list[str]:
         return list(self.path_methods) or super().allowed_methods
 
-    @classmethod
-    def noted(cls) -> str:
-        """The column that `recording` finds as `noted` in each row of `shown`."""
-        return "pk"
+    @staticmethod
+    def scope(owner: Owner) -> QuerySet:
+        """The records that the owner may see, deleted ones included.
+
+        It depends on the owner alone: not on the clock, the request or a role of the user.
+        """
+        raise NotImplementedError
 
     @classmethod
-    def recording(cls, action: str, request: HttpRequest, caller: int | None) -> tuple[str, list[Any]] | None:
-        """A statement that records an access to the rows of the relation `shown`, nothing where there is none, with its
-        parameters; None where accesses of this kind are not recorded. See `healthcare.fastpath`."""
-        return None
+    def in_state(cls, records: QuerySet, action: str | None) -> QuerySet:
+        """Of the scope, what an action reaches unless a query parameter asks for others."""
+        return records
+
+    def get_queryset(self) -> QuerySet:
+        return self.in_state(self.scope(self.request.user), self.action)
+
+    def get_serializer_class(self) -> type[serializers.BaseSerializer]:
+        return self.serializer_classes.get(self.action or "") or super().get_serializer_class()
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        if self.action in self.shaped and not request.query_params.keys().isdisjoint(PARAMETERS):
-            self.shape = Shape.of(request, set(self.get_serializer().own_fields), set(self.inclusions))
+        if self.action in self.selecting_actions and not request.query_params.keys().isdisjoint(PARAMETERS):
+            own_fields = set(self.get_serializer().own_fields)
+            self.field_selection = FieldSelection.of(request.query_params, own_fields, set(self.inclusions))
 
     def get_serializer_context(self) -> dict[str, Any]:
-        context = {**super().get_serializer_context(), "shape": self.shape}
+        context = {**super().get_serializer_context(), "field_selection": self.field_selection}
         if getattr(self, "swagger_fake_view", False) and self.serializer_class is type(self).serializer_class:
-            included = self.inclusions  # the description tells of everything
+            included = self.inclusions  # the OpenAPI description lists all of them
         else:
-            included = {name: self.inclusions[name] for name in self.shape.included}
+            included = {name: self.inclusions[name] for name in self.field_selection.included}
         return context | {"inclusions": included}
 
     def include(self, records: list[Any]) -> None:
-        """Read what the client wants added to these records, each kind in one statement."""
-        for name in self.shape.included:
+        """Fetch what `?include=` adds to these records, each kind in one statement."""
+        for name in self.field_selection.included:
             self.inclusions[name].fetch(records)
 
     def paginate_queryset(self, queryset: QuerySet) -> Any:  # type: ignore[override]
@@ -107,40 +116,43 @@ class RecordViewSet(IdempotentMixin, ConditionalRequests, StrictViewSet, viewset
         return page
 
     def handle_exception(self, exc: Exception) -> Response:
-        if isinstance(exc, Http404) and self.action in self.succeeded and (path := self.successor()):
+        if isinstance(exc, Http404) and self.action in self.successor_actions and (path := self.successor()):
             exc = Gone(path)
         return super().handle_exception(exc)
 
     def successor(self) -> str | None:
-        """The path of the record that has taken the place of a record of the caller's; None where there is none."""
+        """The path of the record that has replaced a record of the caller's; None where there is none."""
         raise NotImplementedError
 
     def filter_queryset(self, queryset: QuerySet) -> QuerySet:
-        """What is read to be changed stays as it is until it has been."""
+        """Lock what is read to be changed, so that no concurrent update is lost."""
         rows = super().filter_queryset(queryset)
         return rows.locked() if self.request.method in {"PUT", "PATCH"} else rows  # type: ignore[attr-defined]
 
-    def found(self) -> Any:
+    def find_object(self) -> Any:
         try:
             return super().get_object()
         except Http404:
             if self.request.method not in {"PUT", "PATCH"}:
                 raise
-            # Who waited for a row that has moved to another patient meanwhile finds it at a second look.
+            # Retry once: a concurrent merge may have moved the row to another patient while we waited for its lock.
             return super().get_object()
 
     def get_object(self) -> Any:
-        record = self.found()
-        self.require(record)
+        record = self.find_object()
+        self.check_preconditions(record)
         self.include([record])
         return record
 
     def perform_create(self, serializer: serializers.BaseSerializer) -> None:
+        for parameter, hook in self.create_hooks.items():
+            if parameter in self.request.query_params:
+                getattr(self, hook)(serializer)
         serializer.save(created_by=self.request.user)
 
     def perform_destroy(self, instance: Record) -> None:
-        if not instance.row().end():  # somebody else was faster
-            raise lost(instance)
+        if not instance.row().end():  # a concurrent request has hidden it
+            raise write_conflict(instance)
 
 
 class NestedListViewSet(RecordViewSet):
@@ -148,17 +160,21 @@ class NestedListViewSet(RecordViewSet):
 
     `parent` and `related` name the two foreign keys of the association: a path with the id of a `parent` answers its
     `related` records, those of the latest association first. `serializer_class` has the field `association_id_field`
-    beside those of the related record. `get_queryset` answers the associations, `get_parents` the records that the
-    caller may name in the path.
+    beside those of the related record. `scope` gives the associations, `parent_scope` the records that the owner may
+    name in the path.
     """
 
     parent: ClassVar[str]
     related: ClassVar[str]
     association_id_field: ClassVar[str]
-    shaped: ClassVar[set[str]] = set()
+    selecting_actions: ClassVar[Set[str]] = frozenset()
+
+    @staticmethod
+    def parent_scope(owner: Owner) -> QuerySet:
+        raise NotImplementedError
 
     def get_parents(self) -> QuerySet:
-        raise NotImplementedError
+        return self.parent_scope(self.request.user)
 
     def paginate_related(self, associations: QuerySet) -> list[tuple[Any, Any]]:
         """A page of these associations, each with its related record."""
@@ -176,18 +192,21 @@ class NestedListViewSet(RecordViewSet):
 
 
 class RestorableViewSet(RecordViewSet):
-    """Records that can be brought back: `get_queryset` answers what `shown` leaves of the caller's."""
+    """Records that can be restored. `?deleted=true` lists the deleted ones, for callers who are logged in."""
 
-    def shown(self, records: Records) -> Records:
-        """The active ones; in a list with `?deleted=true` the deleted ones, for callers who are logged in; both to
-        restore, locked so that nobody deletes or restores in between."""
+    @classmethod
+    def in_state(cls, records: QuerySet, action: str | None) -> QuerySet:
+        return records.active()  # type: ignore[attr-defined,no-any-return]
+
+    def get_queryset(self) -> QuerySet:
         if self.action == "restore":
-            return records.locked()
-        if self.action != "list" or not read_flag(self.request, "deleted"):
-            return records.active()
-        if not self.request.user.is_authenticated:
-            raise NotAuthenticated
-        return records.hidden()
+            # Active ones too, and locked: a concurrent delete or restore waits.
+            return self.scope(self.request.user).locked()  # type: ignore[attr-defined,no-any-return]
+        if self.action == "list" and read_flag(self.request.query_params, "deleted"):
+            if not self.request.user.is_authenticated:
+                raise NotAuthenticated
+            return self.scope(self.request.user).hidden()  # type: ignore[attr-defined,no-any-return]
+        return super().get_queryset()
 
     @extend_schema(parameters=[DELETED])
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -196,8 +215,8 @@ class RestorableViewSet(RecordViewSet):
     @extend_schema(request=None)
     @action(detail=True, methods=["post"])
     def restore(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Bring a deleted record back, with everything that refers to it. One that is not deleted stays as it is, so
-        that a call whose answer was lost can be repeated."""
+        """Restore a deleted record, with everything that refers to it. One that is not deleted stays as it is, so that
+        a call whose answer was lost can be repeated."""
         record = self.get_object()
         if record.row().restore():
             record.refresh_from_db()

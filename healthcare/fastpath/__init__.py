@@ -1,8 +1,11 @@
-"""The direct way: an ordinary request of a record is one round trip to PostgreSQL, and no more than that.
+"""The fast path: an action of a viewset answered by one SQL statement, within Django's request handling.
 
-It stands in front of Django. What a viewset declares (scope, permissions, serializer, paging) is compiled into a
-statement that enters the database as the caller, reads or writes behind row-level security, records the access and
-gives the answer as JSON. Django and Django REST framework stay the truth: whatever does not end as an ordinary 200 or
-201 (a header or a parameter that asks for more, a token or a body that is not good, nothing found) is left to them,
-and they answer as if this were not there.
+A viewset opts in with `FastPathMixin` and names the actions in `fast_actions`. When its URL is built, `eligibility`
+compares every member that takes part in such an action, by identity, with the ones this package reproduces. An action
+with any other member uses Django REST framework, and `manage.py check` names that member.
+
+The statement enters the database as the caller, reads or writes behind row-level security, records the access and
+returns the body as JSON, in one round trip. Whatever it does not know (another query parameter, a body that does not
+validate, a record that is not there for a write) goes to Django REST framework, which answers as if this package did
+not exist. `FAST_PATH=off` sends every request there; `FAST_PATH=verify` compares both answers of each read.
 """

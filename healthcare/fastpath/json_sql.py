@@ -1,65 +1,154 @@
-"""JSON as PostgreSQL builds it: for every field of a serializer the SQL of what its `to_representation` gives."""
+"""SQL expressions for the JSON of a record: for every serializer field what its `to_representation` returns."""
 
-from functools import cache
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
-from django.core.exceptions import FieldDoesNotExist
-from django.db import models
+from django.db import connection, models
 from rest_framework import serializers
 
+from healthcare.api import fields as api_fields
+from healthcare.api.serializers import IdField
+from healthcare.coverage import is_covered
+from healthcare.fastpath.placeholders import TODAY, Placeholder
 from healthcare.ownership import Derived
 
-# What `row_to_json` writes as DRF and its JSON renderer do.
-SAME_IN_JSON = (
-    models.BooleanField,
-    models.CharField,
-    models.DateField,
-    models.ForeignKey,
-    models.IntegerField,
-)
-# ISO 8601 with microseconds where there are any. The session's time zone is UTC, as all of Django's are here.
-TODAY = object()  # stands for the day among the parameters
-MOMENT = """replace(to_char("{}", 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '.000000Z', 'Z')"""
+TEXT_COLUMNS: set[type[models.Field]] = {models.CharField, models.EmailField, models.TextField}
+INTEGER_COLUMNS: set[type[models.Field]] = {
+    models.AutoField, models.BigAutoField, models.SmallIntegerField, models.IntegerField, models.BigIntegerField,
+    models.PositiveSmallIntegerField, models.PositiveIntegerField, models.PositiveBigIntegerField,
+}  # fmt: skip
+# The columns whose values each serializer field represents as `row_to_json` does. Compared by exact class.
+COLUMNS_OF_FIELD: dict[type[serializers.Field], set[type[models.Field]]] = {
+    serializers.CharField: TEXT_COLUMNS,
+    serializers.EmailField: TEXT_COLUMNS,
+    serializers.ChoiceField: TEXT_COLUMNS,
+    serializers.UUIDField: {models.UUIDField},
+    serializers.IntegerField: INTEGER_COLUMNS,
+    serializers.BigIntegerField: INTEGER_COLUMNS,
+    serializers.BooleanField: {models.BooleanField},
+    serializers.DateField: {models.DateField},
+    serializers.DateTimeField: {models.DateTimeField},
+    serializers.PrimaryKeyRelatedField: {models.ForeignKey},
+    api_fields.TextField: TEXT_COLUMNS,
+    api_fields.EmailField: TEXT_COLUMNS,
+    api_fields.WholeNumberField: INTEGER_COLUMNS,
+    api_fields.TrueOrFalseField: {models.BooleanField},
+    IdField: {models.ForeignKey},
+}
+# ISO 8601 in UTC, with microseconds unless they are zero. Django sets every session's time zone to UTC.
+TIMESTAMP = """replace(to_char("{}", 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '.000000Z', 'Z')"""
 
 
-@cache
-def row_as_json(
-    serializer: type[serializers.Serializer], between: tuple[str, str] | None = None
-) -> tuple[str, list[Any]] | None:
-    """An expression over the columns of the model's row that gives the record's JSON as text, byte for byte what the
-    serializer and the renderer give, and its parameters; None for a serializer that does anything of its own.
+class UnsupportedError(Exception):
+    """A member that has no SQL here; `member` names it and `hint` says what helps."""
 
-    `between` names a field beside those of the model, and the number of another row that it shows.
+    def __init__(self, member: str, hint: str) -> None:
+        super().__init__(member)
+        self.member, self.hint = member, hint
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """SQL with the parameters of its `%s`, placeholders among them."""
+
+    sql: str
+    parameters: tuple[Any, ...] = ()
+
+
+def record_as_json(
+    serializer: serializers.BaseSerializer,
+    *,
+    only: frozenset[str] | None = None,
+    columns: Iterable[tuple[str, str]] = (),
+    inclusions: Iterable[tuple[str, Fragment]] = (),
+) -> Fragment:
+    """The JSON text of a row of the serializer's model, byte for byte what the serializer and DRF's renderer give.
+
+    `only` names the fields to answer, `columns` gives SQL for fields that are no columns of the model, and `inclusions`
+    JSON that is appended to the record under a name. Raises UnsupportedError.
     """
-    if serializer.to_representation is not serializers.Serializer.to_representation:
-        return None
-    columns = []
-    for name, field in serializer().fields.items():
-        if field.write_only:
+    model: type[models.Model] = serializer.Meta.model  # type: ignore[attr-defined]
+    given = dict(columns)
+    parts: list[str] = []
+    parameters: list[Any] = []
+    for name, field in serializer.fields.items():  # type: ignore[attr-defined]
+        if field.write_only or (only is not None and name not in only):
             continue
-        other = between[1] if between and name == between[0] else None
-        expression = other or expression_of(serializer.Meta.model, name, field)  # type: ignore[attr-defined]
-        if expression is None:
-            return None
-        columns.append(f'{expression} AS "{name}"')
-    table = serializer.Meta.model._meta  # type: ignore[attr-defined]
-    row = ", ".join(
-        f'"{table.db_table}"."{column.column}"' for column in table.concrete_fields
-    )  # tells joined ones apart
-    sql = f"(SELECT row_to_json(record) FROM (SELECT {', '.join(columns)} FROM (SELECT {row}) AS own) AS record)::text"  # noqa: S608  (names of our own)
-    return sql.replace("{today}", "%s::date"), [TODAY] * sql.count("{today}")
+        expression = Fragment(given[name]) if name in given else field_as_json(type(serializer), model, name, field)
+        parts.append(f'{expression.sql} AS "{name}"')
+        parameters += expression.parameters
+    for name, fragment in inclusions:
+        parts.append(f'{fragment.sql}::json AS "{name}"')
+        parameters += fragment.parameters
+    table = model._meta.db_table
+    # Qualified in an inner SELECT, so that the expressions do not meet the columns of joined tables.
+    row = ", ".join(f'"{table}"."{column.column}"' for column in model._meta.concrete_fields)
+    record = f"SELECT {', '.join(parts)} FROM (SELECT {row}) AS own" if parts else "SELECT"  # noqa: S608
+    return Fragment(f"(SELECT row_to_json(record) FROM ({record}) AS record)::text", tuple(parameters))  # noqa: S608
 
 
-def expression_of(model: type[models.Model], name: str, field: serializers.Field) -> str | None:
-    derived = getattr(model, name, None)
-    if isinstance(derived, Derived):
-        return derived.sql
-    try:
-        column = model._meta.get_field(name)
-    except FieldDoesNotExist:
-        return None
-    if field.source != name or not isinstance(column, models.Field):
-        return None
-    if isinstance(column, models.DateTimeField):
-        return MOMENT.format(column.column)
-    return f'"{column.column}"' if isinstance(column, SAME_IN_JSON) else None
+def field_as_json(
+    owner: type[serializers.BaseSerializer], model: type[models.Model], name: str, field: serializers.Field
+) -> Fragment:
+    derived = getattr(model, field.source or "", None)
+    if type(derived) is Derived:
+        sql = derived.sql.replace("{today}", "%s::date")
+        return Fragment(sql, (TODAY,) * sql.count("%s"))
+    column = next((c for c in model._meta.concrete_fields if field.source in {c.name, c.attname}), None)
+    member = f"{owner.__name__}.{name}"
+    if column is None:
+        raise UnsupportedError(member, f"{name} is neither a column nor a derived property of {model.__name__}.")
+    if not (known_columns(type(field)) & known_columns(type(column))) or is_formatted(field):
+        raise UnsupportedError(
+            member,
+            f"{type(field).__name__} of a {type(column).__name__} has no SQL in healthcare.fastpath.json_sql. "
+            "Leave the action out of fast_actions, or add the pair there with a test.",
+        )
+    if type(column) is models.ForeignKey and type(column.target_field) not in INTEGER_COLUMNS:
+        raise UnsupportedError(member, "The foreign key is not an integer.")
+    return Fragment(TIMESTAMP.format(column.column) if type(column) is models.DateTimeField else f'"{column.column}"')
+
+
+def known_columns(kind: type) -> set[type[models.Field]]:
+    """The column classes that a serializer field or a column of this exact class stands for; empty when unknown.
+
+    A covered subclass (`covered_by_fast_path`) stands for its base.
+    """
+    if kind in COLUMNS_OF_FIELD:
+        return COLUMNS_OF_FIELD[kind]
+    if any(kind in columns for columns in COLUMNS_OF_FIELD.values()):
+        return {kind}
+    return known_columns(kind.__base__) if is_covered(kind) and kind.__base__ else set()
+
+
+def is_formatted(field: serializers.Field) -> bool:
+    """Whether the field has a representation of its own: a format or a time zone."""
+    return not {"format", "timezone"}.isdisjoint(vars(field)) and type(field) is not serializers.UUIDField
+
+
+def included_as_json(links: Fragment) -> Fragment:
+    """The JSON array of the `content` of rows that also have a `key`, the newest key first."""
+    return Fragment(
+        f"(SELECT '[' || coalesce(string_agg(content, ',' ORDER BY key DESC), '') || ']' FROM ({links.sql}) AS rows)",  # noqa: S608
+        links.parameters,
+    )
+
+
+def cast_placeholder(field: models.Field) -> str:
+    """A parameter of the field's type. Without a length: the column refuses a longer text, a cast would cut it off."""
+    return f"%s::{(field.db_type(connection) or '').partition('(')[0]}"
+
+
+def substitute(fragment: Fragment, placeholder: Placeholder, sql: str) -> Fragment:
+    """The fragment with SQL in the place of a placeholder."""
+    pieces = fragment.sql.split("%s")
+    rebuilt = pieces[0]
+    parameters: list[Any] = []
+    for parameter, piece in zip(fragment.parameters, pieces[1:], strict=True):
+        if parameter is placeholder:
+            rebuilt += sql + piece
+        else:
+            rebuilt += "%s" + piece
+            parameters.append(parameter)
+    return Fragment(rebuilt, tuple(parameters))

@@ -1,57 +1,89 @@
-"""Statements that PostgreSQL plans once a session (PREPARE), where sessions are a client's own.
+"""Statements that PostgreSQL plans once a database session (SQL PREPARE).
 
-What would change a plan, how many rows are wanted, stands in the statement: one plan serves all.
-
-Behind a pooler that hands sessions on between transactions a statement is not where it was prepared. Then the first
-failure says so, and this process prepares nothing more.
+A prepared statement belongs to its session. A pooler that shares sessions between transactions, or a `DISCARD ALL`,
+loses it. The lost statement is then sent unprepared, in the same request, and prepared again by the next one. When that
+happens often, this process stops preparing for a while and logs a warning. `DB_PREPARED_STATEMENTS=off` never prepares.
 """
 
 import hashlib
+import logging
 import re
+import time
+from collections import deque
 from functools import lru_cache
 from itertools import count
+from threading import Lock
 from typing import Any
-from weakref import WeakKeyDictionary
 
+from django.conf import settings
 from django.db import Error
-from psycopg2.errors import DuplicatePreparedStatement, InvalidSqlStatementName
+from psycopg2.errors import DuplicatePreparedStatement, FeatureNotSupported, InvalidSqlStatementName
 
-NAME = re.compile("direct_[0-9a-f]{16}")
-MOST = 200  # statements that a session keeps
+logger = logging.getLogger("healthcare.fastpath")
 
-_known: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
-_pooled = False
-
-
-def prepared(session: Any, sql: str) -> str:
-    """The SQL to run in the place of a statement, with the same parameters; it prepares what is not known to be."""
-    known = _known.get(session, ())
-    name, preparation, execution = forms(sql)
-    if name in known:
-        return execution
-    return sql if _pooled or len(known) >= MOST else preparation + execution
+MAXIMUM_STATEMENTS = 200  # a session
+LOSSES, PERIOD = 5, 60.0  # so many losses within so many seconds suspend preparing
+FIRST_SUSPENSION, LONGEST_SUSPENSION = 60.0, 1800.0  # seconds
 
 
-def ran(session: Any, *statements: str) -> None:
-    """Call it when what `prepared` gave for them has run."""
-    known = _known.setdefault(session, set())
-    if not _pooled and len(known) < MOST:
-        known.update(forms(sql)[0] for sql in statements)
+class Losses:
+    """Counts lost statements of this process, and suspends preparing while they are frequent."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.reset()
+
+    def reset(self) -> None:
+        self.times: deque[float] = deque(maxlen=LOSSES)
+        self.suspended_until, self.suspension = 0.0, FIRST_SUSPENSION
+
+    def add(self) -> None:
+        now = time.monotonic()
+        with self.lock:
+            self.times.append(now)
+            if len(self.times) < LOSSES or now - self.times[0] > PERIOD:
+                return
+            self.times.clear()
+            self.suspended_until = now + self.suspension
+            suspension, self.suspension = self.suspension, min(2 * self.suspension, LONGEST_SUSPENSION)
+        logger.warning(
+            "prepared statements were lost %d times within %d s; none are prepared for %d s. Behind a pooler in "
+            "transaction mode set DB_PREPARED_STATEMENTS=off.",
+            LOSSES, PERIOD, suspension,
+        )  # fmt: skip
+
+    def suspended(self) -> bool:
+        return time.monotonic() < self.suspended_until
 
 
-def failed(session: Any, error: Error) -> None:
-    """Call it with what that raised. After anything else, a lock that was not to be had, say, it is tried again."""
-    global _pooled
-    if isinstance(error.__cause__, InvalidSqlStatementName):
-        _pooled = True
-        _known.clear()
-    elif isinstance(error.__cause__, DuplicatePreparedStatement):  # prepared by then, though not run
-        _known.setdefault(session, set()).update(NAME.findall(error.__cause__.diag.message_primary or ""))
+losses = Losses()
 
 
-@lru_cache(maxsize=256)
-def forms(sql: str) -> tuple[str, str, str]:
-    name = f"direct_{hashlib.sha256(sql.encode()).hexdigest()[:16]}"
+def is_preparing() -> bool:
+    return settings.DB_PREPARED_STATEMENTS and not losses.suspended()
+
+
+def prepared_names(connection: Any) -> set[str]:
+    """The names of the statements that the session of a connection has prepared. Each thread has its own connection."""
+    session, names = getattr(connection, "prepared_by_fast_path", (None, set()))
+    if session is not connection.connection:
+        names = set()
+        connection.prepared_by_fast_path = connection.connection, names
+    return names
+
+
+def is_lost(error: Error) -> bool:
+    """Whether PostgreSQL refused a prepared statement as such, before executing it."""
+    cause = error.__cause__
+    if isinstance(cause, FeatureNotSupported):
+        return "cached plan must not change result type" in (cause.diag.message_primary or "")
+    return isinstance(cause, InvalidSqlStatementName | DuplicatePreparedStatement)
+
+
+@lru_cache(maxsize=1024)
+def prepared_forms(sql: str) -> tuple[str, str, str]:
+    """The name of a statement with `%s` parameters, the SQL that prepares it, and the SQL that executes it."""
+    name = f"fastpath_{hashlib.sha256(sql.encode()).hexdigest()[:16]}"
     numbers = count(1)
     numbered = re.sub("%[s%]", lambda match: f"${next(numbers)}" if match[0] == "%s" else "%%", sql)
     places = ", ".join(["%s"] * (next(numbers) - 1))

@@ -1,86 +1,554 @@
-"""The direct GET of a record or of a page."""
+"""The fast GET of a record, of a list, and of a list nested in another record."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
-from django.core.exceptions import SuspiciousOperation
-from django.core.handlers.wsgi import WSGIRequest
-from django.db import Error
-from rest_framework.exceptions import APIException
+from django.core.exceptions import EmptyResultSet, SuspiciousOperation
+from django.db import Error, connection
+from django.db.models import BooleanField, Exists, F, QuerySet
+from django.db.models.expressions import RawSQL
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from rest_framework.exceptions import APIException, AuthenticationFailed, NotAuthenticated
+from rest_framework.serializers import BaseSerializer
 
+from healthcare.api.conditional_requests import entity_tag, matches, read_tags
 from healthcare.api.cursors import Cursor, Keyset
-from healthcare.api.pagination import DEFAULT_LIMIT, KeysetPagination, read_limit
-from healthcare.fastpath.answers import JSON, RETRY, Answer, encoded, failure, record
-from healthcare.fastpath.compiled import Compiled, compile_read
-from healthcare.fastpath.routes import Place
-from healthcare.fastpath.statements import Row, ask, filled, has_waited, reading
+from healthcare.api.filters import IdFilter
+from healthcare.api.pagination import link_header, read_limit, read_ordering
+from healthcare.api.sparse_fieldsets import FieldSelection, Inclusion
+from healthcare.fastpath import public_cache
+from healthcare.fastpath.actions import FastAction, NotExpressibleError, encoded, entering, obstacles_of_scope
+from healthcare.fastpath.eligibility import Obstacle
+from healthcare.fastpath.execution import Statement, execute, has_timed_out
+from healthcare.fastpath.json_sql import Fragment, UnsupportedError, included_as_json, record_as_json, substitute
+from healthcare.fastpath.placeholders import (
+    CALLER,
+    CALLER_TEXT,
+    KEY,
+    PARENT,
+    REQUEST_ID,
+    TODAY,
+    Parameter,
+    Placeholder,
+    fill,
+)
+from healthcare.model_fields import LARGEST_ID
+from healthcare.rls.context import Entry
 
-KEYSET = Keyset(None, ["pk"], descending=True)  # type: ignore[arg-type]  # reads cursors alone
-PREPARED = {1, 10, 20, 50, 100}  # rows; what clients ask for most, as many plans as a session can keep
+# The limits whose statements are planned once: what clients ask for most, as many as a session keeps.
+PLANNED_LIMITS = {1, 10, 20, 50, 100}
+IS_CALLER = Fragment("current_setting('app.user_id', true) = %s", (CALLER_TEXT,))
+CURSOR = tuple(Placeholder(f"cursor {position}") for position in range(2))
+WHOLE = FieldSelection()
+
+
+class Unreachable:
+    """Stands for the request of a filter: one that looks at it gets standard DRF."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise NotExpressibleError
 
 
 @dataclass(frozen=True)
-class Span:
-    """Where a read begins, and how many rows it wants. `form` is `=` for the row with the key, `<` and `>` for the rows
-    before and after it, empty for the first page. `named` is the number in the path."""
+class Compiled:
+    """A statement with its placeholders. `plannable` if its text is the same for many requests."""
 
-    form: str
+    fragment: Fragment
+    plannable: bool
+
+    def statement(self, values: Mapping[Placeholder, Any]) -> Statement:
+        return Statement(self.fragment.sql, fill(self.fragment.parameters, values), self.plannable)
+
+
+class FastRead(FastAction):
+    """What the read of a record and of a list share."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.cached_table = self.model._meta.db_table if self.viewset.cached_by_table_version else None
+        self.inclusions: Mapping[str, Inclusion] = self.viewset.inclusions if self.selects else {}
+        self.content = lru_cache(maxsize=256)(self.compile_content)
+
+    @property
+    def selects(self) -> bool:
+        return self.action in self.viewset.selecting_actions
+
+    def obstacles_of_statements(self) -> Iterator[Obstacle]:
+        yield from super().obstacles_of_statements()
+        if self.cached_table and TODAY in self.content(WHOLE).parameters:
+            yield Obstacle(
+                f"{self.viewset.__name__}.cached_by_table_version", "A cached answer cannot depend on the day."
+            )
+
+    def compile_content(self, selection: FieldSelection) -> Fragment:
+        included = [
+            (name, included_as_json(self.compile_links(self.inclusions[name]))) for name in self.inclusions
+            if name in selection.included
+        ]  # fmt: skip
+        return record_as_json(self.serializer(), only=selection.fields, inclusions=included)
+
+    def serializer(self) -> BaseSerializer:
+        return self.serializer_class()  # type: ignore[no-any-return]
+
+    def compile_links(self, inclusion: Inclusion) -> Fragment:
+        """The rows of an inclusion for one record of the outer statement."""
+        links = inclusion.links().filter(**{f"{inclusion.parent}_id": Parameter(PARENT)}).order_by()
+        fragment = compile_nested(links, inclusion.related, inclusion.serializer())
+        return substitute(fragment, PARENT, f'"{self.model._meta.db_table}"."{self.model._meta.pk.column}"')
+
+    def values_of(self, request: HttpRequest, entry: Entry) -> dict[Placeholder, Any]:
+        return {
+            CALLER: entry.caller,
+            CALLER_TEXT: str(entry.caller or ""),
+            REQUEST_ID: request.request_id,  # type: ignore[attr-defined]
+            TODAY: timezone.localdate(),
+        }
+
+    def respond(self, request: HttpRequest, kwargs: dict[str, Any]) -> HttpResponse | None:
+        meta = request.META
+        if "HTTP_IF_MATCH" in meta or "HTTP_X_CHANGE_REASON" in meta or self.is_observed():
+            return None
+        try:
+            tags = read_tags(meta, "If-None-Match") if "HTTP_IF_NONE_MATCH" in meta else set()
+            asked = self.read_parameters(request, kwargs)
+        except (APIException, SuspiciousOperation, NotExpressibleError, UnsupportedError):
+            return None
+        try:
+            entry = self.enter(request)
+        except (NotAuthenticated, AuthenticationFailed) as error:
+            return self.unauthenticated(request, error)
+        self.set_user(request, entry.caller)
+        try:
+            response = self.respond_from_cache(request, entry, asked)
+        except Error as error:
+            # Standard DRF finds out what it is, and connects again if it must. It would only wait as long once more.
+            if has_timed_out(error):
+                return self.unavailable(request)
+            self.log_defect(error)
+            return None
+        if response is not None and tags and response.status_code == 200 and is_held(response, tags):
+            # RFC 9110 section 8.6: the length that the whole answer has.
+            not_modified = HttpResponse(status=304, headers={**response.headers})
+            not_modified.headers["Content-Length"] = str(len(response.content))
+            del not_modified.headers["Content-Type"]
+            return not_modified
+        return response
+
+    def respond_from_cache(self, request: HttpRequest, entry: Entry, asked: Any) -> HttpResponse | None:
+        """The cached answer if the table has not changed since, else the current answer, which is then cached.
+
+        Inside a transaction nothing is cached: it sees changes that are not committed.
+        """
+        if not self.cached_table or connection.in_atomic_block:
+            return self.execute(request, entry, asked, [])[0]
+        try:
+            return self.respond_by_version(request, entry, asked, self.cached_table)
+        except Error as error:
+            if not has_timed_out(error):
+                raise
+            return self.execute(request, entry, asked, [])[0]  # the table of versions is locked
+
+    def respond_by_version(self, request: HttpRequest, entry: Entry, asked: Any, table: str) -> HttpResponse | None:
+        key = request.scheme, request.get_host(), request.path, request.META["QUERY_STRING"]
+        cached = public_cache.answers.get(key)
+        if cached is not None:
+            session = [Statement(entry.sql, entry.parameters, plannable=True)] if entry.caller else []
+            caller, version = execute([*session, *public_cache.version_statements(table)])[0]
+            if entry.caller and caller != str(entry.caller):
+                return self.session_ended(request)
+            if version == cached.version:
+                return self.answer(cached.content, headers=cached.headers)
+        response, version = self.execute(request, entry, asked, public_cache.remember_version(table))
+        if response is not None and response.status_code == 200 and version:
+            headers = {name: value for name, value in response.items() if name in {"ETag", "Link"}}
+            public_cache.answers.put(key, public_cache.CachedAnswer(version, response.content, headers))
+        return response
+
+    def session_ended(self, request: HttpRequest) -> HttpResponse:
+        return self.unauthenticated(request, self.authentication.session_ended())
+
+    def read_parameters(self, request: HttpRequest, kwargs: dict[str, Any]) -> Any:
+        """What the request asks for. Raises whatever standard DRF has to answer."""
+        raise NotImplementedError
+
+    def execute(
+        self, request: HttpRequest, entry: Entry, asked: Any, before: list[Statement]
+    ) -> tuple[HttpResponse | None, str | None]:
+        """The answer, and the version of the cached table if `before` has remembered it."""
+        raise NotImplementedError
+
+    def read_selection(self, parameters: Mapping[str, str]) -> FieldSelection:
+        if not self.selects or parameters.keys().isdisjoint({"fields", "include"}):
+            return WHOLE
+        return FieldSelection.of(parameters, set(self.serializer().fields), set(self.inclusions))  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class RecordRequest:
     key: int
+    selection: FieldSelection
+
+
+class FastRetrieve(FastRead):
+    """`GET /…/<id>/`: 200, 304, 401, and 404 unless the record may have a successor."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.compile = lru_cache(maxsize=64)(self.compile_record)
+
+    def obstacles_of_statements(self) -> Iterator[Obstacle]:
+        yield from super().obstacles_of_statements()
+        self.compile(WHOLE)
+        if "retrieve" in self.viewset.successor_actions and not self.viewset.successor_field:
+            yield Obstacle(f"{self.viewset.__name__}.successor_field", "Name the foreign key to the successor.")
+
+    def compile_record(self, selection: FieldSelection) -> Compiled:
+        subject = {"subject": F(self.recording.column)} if self.recording else {}
+        content = self.content(selection)
+        rows = self.rows().filter(pk=Parameter(KEY)).order_by()
+        page = compile_rows(rows.values(key=F("pk"), content=raw(content), **subject))
+        successor = self.compile_successor()
+        recorded = Fragment("")
+        if self.recording:
+            found = Fragment("CASE WHEN EXISTS (SELECT FROM page) THEN 200 ELSE 404 END")
+            replaced = Fragment(f" AND NOT {successor.sql}", successor.parameters) if successor.sql else Fragment("")
+            condition = Fragment(IS_CALLER.sql + replaced.sql, IS_CALLER.parameters + replaced.parameters)
+            ids = Fragment("(SELECT coalesce(array_agg(subject), '{}') FROM page)")
+            if self.recording.path_names_subject:
+                ids = Fragment("ARRAY[%s]::bigint[]", (KEY,))
+            insert = self.recording.fragment(ids, found, condition)
+            recorded = Fragment(f",\nrecorded AS ({insert.sql})", insert.parameters)
+        return finish(page, recorded, successor, Fragment(""), plannable=selection == WHOLE)
+
+    def compile_successor(self) -> Fragment:
+        """Whether the row that was not found has been replaced by another one; empty if no row ever is."""
+        if not self.viewset.successor_field:
+            return Fragment("")
+        table, meta = self.model._meta.db_table, self.model._meta
+        column = meta.get_field(self.viewset.successor_field).column
+        sql = (
+            f'(NOT EXISTS (SELECT FROM page) AND EXISTS (SELECT FROM "{table}" '  # noqa: S608
+            f'WHERE "{meta.pk.column}" = %s AND "{column}" IS NOT NULL))'
+        )
+        return Fragment(sql, (KEY,))
+
+    def read_parameters(self, request: HttpRequest, kwargs: dict[str, Any]) -> RecordRequest:
+        key = next(iter(kwargs.values()))
+        parameters = read_query(request, {"fields", "include"} if self.selects else set())
+        if not 0 < key <= LARGEST_ID:
+            raise NotExpressibleError
+        return RecordRequest(key, self.read_selection(parameters))
+
+    def execute(
+        self, request: HttpRequest, entry: Entry, asked: RecordRequest, before: list[Statement]
+    ) -> tuple[HttpResponse | None, str | None]:
+        values = self.values_of(request, entry) | {KEY: asked.key}
+        statement = self.compile(asked.selection).statement(values)
+        caller, version, has_successor, key, content = execute([*before, *entering(entry), statement])[0]
+        if caller != values[CALLER_TEXT]:
+            return self.session_ended(request), None
+        if has_successor:
+            return None, None
+        if key is None:
+            return self.problem(request, 404), None
+        body = encoded(content)
+        return self.answer(body, headers={"ETag": entity_tag(body)}), version
+
+
+@dataclass(frozen=True)
+class ListRequest:
+    """`filtered` are the rows after the filters, None without any. `parent` is the id in the path of a nested list."""
+
     limit: int
-    cursor: Cursor | None = None
-    named: int = 0
+    ordering: str | None
+    cursor: Cursor | None
+    selection: FieldSelection
+    filtered: QuerySet | None = None
+    names_record: bool = False  # whether a filter names another record by its id
+    parent: int | None = None
 
 
-def answer(place: Place, request: WSGIRequest) -> Answer | None:
-    """The ordinary 200, or None."""
-    viewset, action = place.route.viewset, place.action
-    entry = viewset.authentication_classes[0]().entry(request)
-    span = span_of(place, request) if entry else None
-    if entry is None or span is None:
+class FastList(FastRead):
+    """`GET /…/` with limit, cursor, ordering, fields, include and the filters of the viewset: 200 and 401."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.compile = lru_cache(maxsize=256)(self.compile_list)
+        filterset = getattr(self.viewset, "filterset_class", None)
+        self.filterset_class: Any = self.options.get("filterset_class", filterset)
+        self.filter_names = set(self.filterset_class.base_filters) if self.filterset_class else set()
+        self.orderings = self.viewset.ordering_fields
+        self.known_parameters = {"limit", "cursor"} | self.filter_names
+        self.known_parameters |= {"ordering"} if self.orderings else set()
+        self.known_parameters |= {"fields", "include"} if self.selects else set()
+
+    def obstacles_of_statements(self) -> Iterator[Obstacle]:
+        yield from super().obstacles_of_statements()
+        self.compile(20, None, None, WHOLE)
+
+    def rows_of_list(self) -> QuerySet:
+        return self.rows()
+
+    def compile_list(self, limit: int, ordering: str | None, back: bool | None, selection: FieldSelection) -> Compiled:
+        """`back` is None on the first page, else whether the rows are those before the cursor."""
+        return self.compile_page(self.rows_of_list(), limit, ordering, back, selection, plannable=True)
+
+    def compile_page(
+        self, rows: QuerySet, limit: int, ordering: str | None, back: bool | None, selection: FieldSelection, *,
+        plannable: bool, needs_rows: bool = False,
+    ) -> Compiled:  # fmt: skip
+        columns = [*([ordering.lstrip("-")] if ordering else []), "pk"]
+        downwards = (ordering is None or ordering.startswith("-")) != bool(back)
+        values: dict[str, Any] = {"key": F("pk"), **self.content_values(selection)}
+        if self.recording:
+            values["subject"] = F(self.recording.column)
+        if ordering:
+            values["position"] = F(columns[0])
+        rows = rows.order_by(*(f"-{column}" if downwards else column for column in columns))
+        if back is not None:
+            rows = rows.filter(self.beyond_cursor(columns, downwards))
+        page = compile_rows(rows.values(**values))
+        direction = "DESC" if downwards else "ASC"
+        order = Fragment(f"ORDER BY {f'position {direction}, ' if ordering else ''}key {direction}")
+        page = Fragment(f"{page.sql} LIMIT {limit + 1}", page.parameters)
+        recorded = Fragment("")
+        if self.recording:
+            accessed = f"(SELECT subject FROM page {order.sql} LIMIT {limit})"  # noqa: S608
+            ids = f"(SELECT coalesce(array_agg(DISTINCT subject ORDER BY subject), '{{}}') FROM {accessed} AS accessed)"  # noqa: S608
+            insert = self.record_list(Fragment(ids), Fragment(" AND EXISTS (SELECT FROM page)" if needs_rows else ""))
+            recorded = Fragment(f",\nrecorded AS ({insert.sql})", insert.parameters)
+        return finish(page, recorded, self.existence(), order, plannable=plannable and limit in PLANNED_LIMITS)
+
+    def content_values(self, selection: FieldSelection) -> dict[str, Any]:
+        return {"content": raw(self.content(selection))}
+
+    def record_list(self, ids: Fragment, condition: Fragment) -> Fragment:
+        """The INSERT that records the access to these ids, if the caller's session is live and the condition holds."""
+        condition = Fragment(IS_CALLER.sql + condition.sql, IS_CALLER.parameters + condition.parameters)
+        return self.recording.fragment(ids, Fragment("200"), condition)  # type: ignore[union-attr]
+
+    def existence(self) -> Fragment:
+        """SQL that is false when the list is not there at all; empty if it always is."""
+        return Fragment("")
+
+    def beyond_cursor(self, columns: Sequence[str], downwards: bool) -> Any:
+        fields = [self.model._meta.pk if name == "pk" else self.model._meta.get_field(name) for name in columns]
+        table, sign = self.model._meta.db_table, "<" if downwards else ">"
+        left = ", ".join(f'"{table}"."{field.column}"' for field in fields)
+        right = ", ".join(f"%s::{field.rel_db_type(connection)}" for field in fields)
+        # One comparison of rows, which an index on these columns serves.
+        return RawSQL(f"({left}) {sign} ({right})", CURSOR[: len(columns)], BooleanField())  # noqa: S611
+
+    def read_parameters(self, request: HttpRequest, kwargs: dict[str, Any]) -> ListRequest:
+        parameters = read_query(request, self.known_parameters)
+        ordering = read_ordering(parameters, self.orderings) if self.orderings else None
+        columns = [*([ordering.lstrip("-")] if ordering else []), "pk"]
+        cursor = Keyset(self.model._default_manager.none(), columns, descending=True).read(parameters.get("cursor"))
+        filtered, names_record = None, False
+        if not self.filter_names.isdisjoint(parameters):
+            filtered, names_record = self.filter(self.rows_of_list(), request)
+        return ListRequest(
+            read_limit(parameters), ordering, cursor, self.read_selection(parameters), filtered, names_record,
+            self.parent_of(kwargs),
+        )  # fmt: skip
+
+    def parent_of(self, kwargs: dict[str, Any]) -> int | None:
         return None
-    actions = tuple(place.route.actions.items())
-    compiled = compile_read(viewset, viewset.get_queryset, actions, span.form, entry.caller is None)
-    if compiled is None:
-        return None
-    recording = viewset.recording(action, request, entry.caller)
-    parameters = filled(compiled, entry, span.key, named=span.named) + (recording[1] if recording else [])
-    parameters.append(str(entry.caller or ""))
-    statement = reading(compiled.sql, recording and recording[0], span.limit)
-    try:
-        rows = ask(entry, statement, parameters, preparing=span.limit in PREPARED)
-    except Error as error:
-        # The plain way finds out what it is, and mends it if it can; it would only wait as long once more.
-        return failure(request, 503, RETRY) if has_waited(error) else None
-    if not rows:
-        return None
-    return record(200, rows[0][1], compiled.allow) if span.form == "=" else page(compiled, rows, request, span)
+
+    def filter(self, rows: QuerySet, request: HttpRequest) -> tuple[QuerySet, bool]:
+        """The rows that the filters leave, and whether a filter names another record by its id.
+
+        Such a record is looked for in the same statement. Without it no row is left.
+        """
+        given: dict[str, Any] = {name: one for name, one in request.GET.items() if name in self.filter_names}
+        if not all(value.strip() for value in given.values()):
+            raise NotExpressibleError
+        filterset: Any = self.filterset_class(data=given, queryset=rows, request=Unreachable())
+        with connection.execute_wrapper(refuse_query):
+            by_id = {name: one for name, one in filterset.filters.items() if isinstance(one, IdFilter)}
+            for one in by_id.values():
+                vars(one.field)["checked_in_statement"] = True
+            if not filterset.is_valid():
+                raise NotExpressibleError
+            filtered = filterset.qs
+        for name, one in by_id.items():
+            named = one.scope(Parameter(CALLER)).filter(pk=filterset.form.cleaned_data[name])
+            filtered = filtered.filter(Exists(named))
+        return filtered, bool(by_id)
+
+    def execute(
+        self, request: HttpRequest, entry: Entry, asked: ListRequest, before: list[Statement]
+    ) -> tuple[HttpResponse | None, str | None]:
+        cursor, back = asked.cursor, asked.cursor.back if asked.cursor else None
+        values = self.values_of(request, entry) | {KEY: asked.parent}
+        values |= dict(zip(CURSOR, cursor.values if cursor else (), strict=False))
+        if asked.filtered is None:
+            compiled = self.compile(asked.limit, asked.ordering, back, asked.selection)
+        else:
+            try:
+                compiled = self.compile_page(
+                    asked.filtered, asked.limit, asked.ordering, back, asked.selection,
+                    plannable=False, needs_rows=asked.names_record,
+                )  # fmt: skip
+            except EmptyResultSet:
+                return None, None
+        rows = execute([*before, *entering(entry), compiled.statement(values)])
+        caller, version, exists, first_key, *_ = rows[0]
+        if caller != values[CALLER_TEXT]:
+            return self.session_ended(request), None
+        if exists is False or (first_key is None and asked.names_record):
+            # There is no such parent, or a filter may name what is not there. Nothing has been recorded.
+            return None, None
+        page = [] if first_key is None else rows[: asked.limit]
+        if back:
+            page = page[::-1]
+        headers = self.links(request, asked, page, more=len(rows) > asked.limit)
+        body = encoded(f"[{','.join(row[4] for row in page)}]")
+        return self.answer(body, headers=headers), version
+
+    def links(self, request: HttpRequest, asked: ListRequest, page: list[Any], *, more: bool) -> dict[str, str]:
+        if not page:
+            return {}
+        before, after = (
+            Cursor((*([written(row[5])] if asked.ordering else []), row[3]), back)
+            for row, back in ((page[0], True), (page[-1], False))
+        )
+        return link_header(request, asked.cursor, before, after, more=more)
 
 
-def span_of(place: Place, request: WSGIRequest) -> Span | None:
-    named = next(iter(place.kwargs.values()), 0)
-    one = place.action == "retrieve"
+class FastNestedList(FastList):
+    """`GET /…/<id>/…/`: the records that association rows link to the one in the path, each with the row's id."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.parent, self.related = self.viewset.parent, self.viewset.related
+
+    def rows_of_list(self) -> QuerySet:
+        parents = self.viewset.parent_scope(Parameter(CALLER)).filter(pk=Parameter(KEY))
+        return self.rows().filter(**{f"{self.parent}_id": Parameter(KEY), f"{self.parent}__in": parents})
+
+    def existence(self) -> Fragment:
+        parents = self.viewset.parent_scope(Parameter(CALLER)).filter(pk=Parameter(KEY)).order_by().values("pk")
+        fragment = compile_rows(parents)
+        return Fragment(f"EXISTS ({fragment.sql})", fragment.parameters)
+
+    def record_list(self, ids: Fragment, condition: Fragment) -> Fragment:
+        exists = self.existence()
+        if self.recording and self.recording.path_names_subject:
+            ids = Fragment("ARRAY[%s]::bigint[]", (KEY,))
+        condition = Fragment(f"{condition.sql} AND {exists.sql}", condition.parameters + exists.parameters)
+        return super().record_list(ids, condition)
+
+    def compile_content(self, selection: FieldSelection) -> Fragment:
+        table, key = self.model._meta.db_table, self.model._meta.pk.column
+        return record_as_json(self.serializer(), columns=[(self.viewset.association_id_field, f'"{table}"."{key}"')])
+
+    def content_values(self, selection: FieldSelection) -> dict[str, Any]:
+        # Any column of the related record joins its table.
+        return {"joined": F(f"{self.related}__created_at"), **super().content_values(selection)}
+
+    def parent_of(self, kwargs: dict[str, Any]) -> int:
+        key = int(next(iter(kwargs.values())))
+        if not 0 < key <= LARGEST_ID:
+            raise NotExpressibleError
+        return key
+
+
+class FastRecordList(FastList):
+    """`GET /…/<id>/<action>/`: rows of another table about the record in the path, the latest first."""
+
+    def target(self) -> QuerySet:
+        """The record in the path, as the action finds it."""
+        return self.rows().filter(pk=Parameter(KEY)).order_by()
+
+    def compile_rows_of_record(self, condition: str) -> Fragment:
+        """The rows about the record `KEY` as `key` and `content`, in no order. The SQL condition is about `key`."""
+        raise NotImplementedError
+
+    def obstacles_of_statements(self) -> Iterator[Obstacle]:
+        yield from obstacles_of_scope(self.viewset, self.viewset.scope)
+        self.compile(20, None, None, WHOLE)
+
+    def compile_list(self, limit: int, ordering: str | None, back: bool | None, selection: FieldSelection) -> Compiled:
+        subject = {"subject": F(self.recording.column)} if self.recording else {}
+        target = compile_rows(self.target().values(found=F("pk"), **subject))
+        rows = self.compile_rows_of_record("" if back is None else "key < %s::bigint")
+        order = Fragment("ORDER BY key DESC")
+        cursor = () if back is None else (CURSOR[0],)
+        page = Fragment(f"{rows.sql} {order.sql} LIMIT {limit + 1}", (*rows.parameters, *cursor))
+        recorded = Fragment("")
+        if self.recording:
+            ids = Fragment("(SELECT coalesce(array_agg(subject), '{}') FROM target)")
+            insert = self.record_list(ids, Fragment(" AND EXISTS (SELECT FROM target)"))
+            recorded = Fragment(f",\nrecorded AS ({insert.sql})", insert.parameters)
+        exists = Fragment("EXISTS (SELECT FROM target)")
+        compiled = finish(page, recorded, exists, order, plannable=limit in PLANNED_LIMITS)
+        sql = compiled.fragment.sql.replace("WITH page", f"WITH target AS MATERIALIZED ({target.sql}),\npage", 1)
+        return Compiled(Fragment(sql, target.parameters + compiled.fragment.parameters), compiled.plannable)
+
+    def read_parameters(self, request: HttpRequest, kwargs: dict[str, Any]) -> ListRequest:
+        parameters = read_query(request, {"limit", "cursor"})
+        cursor = Keyset(self.model._default_manager.none(), ["pk"], descending=True).read(parameters.get("cursor"))
+        key = int(next(iter(kwargs.values())))
+        if (cursor and cursor.back) or not 0 < key <= LARGEST_ID:
+            raise NotExpressibleError
+        return ListRequest(read_limit(parameters), None, cursor, WHOLE, parent=key)
+
+
+def compile_nested(links: QuerySet, related: str, serializer: BaseSerializer) -> Fragment:
+    """Association rows as `key` and `content`, the JSON of the related record with the association's id."""
+    meta = links.model._meta
+    name = meta.model_name or ""
+    content = record_as_json(serializer, columns=[(name, f'"{meta.db_table}"."{meta.pk.column}"')])
+    return compile_rows(links.values(key=F("pk"), joined=F(f"{related}__created_at"), content=raw(content)))
+
+
+def compile_rows(rows: QuerySet) -> Fragment:
+    """Raises EmptyResultSet for a condition that no row can meet."""
+    sql, parameters = rows.query.get_compiler(connection=connection).as_sql()
+    return Fragment(sql, tuple(parameters))
+
+
+def raw(fragment: Fragment) -> RawSQL:
+    return RawSQL(fragment.sql, list(fragment.parameters))  # noqa: S611  (compiled from the models)
+
+
+def finish(page: Fragment, recorded: Fragment, flag: Fragment, order: Fragment, *, plannable: bool) -> Compiled:
+    """At least one row: the session's user, the version of the cached table, a flag, then what the page's row holds."""
+    flag_sql = flag.sql or "NULL::boolean"
+    position = ", page.position" if "position" in order.sql else ""
+    sql = (
+        f"WITH page AS MATERIALIZED ({page.sql}){recorded.sql}\n"  # noqa: S608
+        "SELECT current_setting('app.user_id', true), nullif(current_setting('fastpath.table_version', true), ''), "
+        f"{flag_sql}, page.key, page.content{position} FROM (VALUES (1)) AS one LEFT JOIN page ON true {order.sql}"
+    )
+    parameters = (*page.parameters, *recorded.parameters, *flag.parameters, *order.parameters)
+    return Compiled(Fragment(sql, parameters), plannable)
+
+
+def read_query(request: HttpRequest, known: set[str]) -> Mapping[str, str]:
+    """The query parameters, when each is known and there once. Raises NotExpressibleError otherwise."""
     if not request.META["QUERY_STRING"]:
-        return Span("=", named, 1) if one else Span("", 0, DEFAULT_LIMIT, None, named)
-    try:
-        asked = request.GET
-    except SuspiciousOperation:  # too many parameters
-        return None
-    known = {"limit", "cursor"} >= asked.keys() and all(len(values) == 1 for _, values in asked.lists())
-    if one or not known:
-        return None
-    try:
-        limit, cursor = read_limit(asked.get("limit")), KEYSET.read(asked.get("cursor"))
-    except APIException:
-        return None
-    if cursor is None:
-        return Span("", 0, limit, None, named)
-    return Span(">" if cursor.back else "<", cursor.values[0], limit, cursor, named)
+        return {}
+    lists = request.GET
+    if not lists.keys() <= known or any(len(values) != 1 for _, values in lists.lists()):
+        raise NotExpressibleError
+    return lists.dict()
 
 
-def page(compiled: Compiled, rows: list[Row], request: WSGIRequest, span: Span) -> Answer:
-    shown = rows[: span.limit][::-1] if span.form == ">" else rows[: span.limit]
-    paginator = KeysetPagination()
-    paginator.request = request  # type: ignore[assignment]  # all that links need of it
-    ends = Cursor((shown[0][0],), back=True), Cursor((shown[-1][0],), back=False)
-    links = paginator.link_header(span.cursor, *ends, more=len(rows) > span.limit)
-    content = encoded(f"[{','.join(body for _, body in shown)}]")
-    return Answer(200, [JSON, ("Allow", compiled.allow), *links.items()], content)
+def refuse_query(*_: Any) -> Any:
+    """In place of a query: the message has not been sent yet, so nothing may be read outside the caller's role."""
+    raise NotExpressibleError
+
+
+def is_held(response: HttpResponse, tags: set[str]) -> bool:
+    """Whether the client has this record already. A list has no entity tag."""
+    return "ETag" in response.headers and matches(response.headers["ETag"], tags, weakly=True)
+
+
+def written(value: Any) -> Any:
+    """A value of a cursor as `Keyset` writes it."""
+    return value.isoformat() if hasattr(value, "isoformat") else value

@@ -1,176 +1,395 @@
-"""The direct POST, PUT and PATCH of a record.
+"""The fast POST, PUT and PATCH of a record: 201, 200 and 401.
 
-The serializer validates as ever, but one that is kept: nothing of a request stays in it. What asks for more than the
-body to be validated, the record as it stands, say, takes the plain way, and so does a change that changes nothing.
+The serializer validates the body as ever. It gets neither a request nor a record nor the database: a validation that
+needs one of them raises, and standard DRF answers.
 """
 
-from functools import cache, lru_cache
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from io import BytesIO
+from threading import local
 from typing import Any
 
 from django.conf import settings
-from django.core.handlers.wsgi import WSGIRequest
+from django.core.exceptions import RequestDataTooBig
 from django.db import Error, connection
-from django.db.models import Field
-from rest_framework.exceptions import ParseError, ValidationError
+from django.db.models import F, Field
+from django.db.models.expressions import DatabaseDefault
+from django.db.models.sql import UpdateQuery
+from django.http import HttpRequest, HttpResponse, UnreadablePostError
+from django.utils import timezone
+from rest_framework.exceptions import APIException, AuthenticationFailed, NotAuthenticated
 from rest_framework.fields import empty
 from rest_framework.relations import ManyRelatedField, RelatedField
 from rest_framework.serializers import BaseSerializer
 
+from healthcare.api.conditional_requests import ENTITY_TAG_DIGITS, entity_tag, entity_tag_key, read_tags
+from healthcare.api.idempotency import Key
+from healthcare.api.models import IdempotencyRecord
 from healthcare.api.parsers import StrictJSONParser
-from healthcare.fastpath.answers import RETRY, Answer, failure, record
-from healthcare.fastpath.compiled import Compiled, compile_change, compile_creation, inserted
-from healthcare.fastpath.declared import ordinary, view_of
-from healthcare.fastpath.routes import Place
-from healthcare.fastpath.statements import ask, filled, has_waited, is_undone, writing
-from healthcare.ownership import Record
-from healthcare.rls.context import Entry
+from healthcare.fastpath.actions import FastAction, NotExpressibleError, encoded, entering
+from healthcare.fastpath.eligibility import Obstacle
+from healthcare.fastpath.execution import Statement, execute, has_timed_out, is_rolled_back
+from healthcare.fastpath.json_sql import (
+    COLUMNS_OF_FIELD,
+    Fragment,
+    cast_placeholder,
+    known_columns,
+    record_as_json,
+)
+from healthcare.fastpath.placeholders import (
+    CALLER,
+    CALLER_TEXT,
+    ENTITY_TAGS,
+    IDEMPOTENCY_DIGEST,
+    IDEMPOTENCY_FINGERPRINT,
+    KEY,
+    REQUEST_ID,
+    TODAY,
+    Parameter,
+    Placeholder,
+    fill,
+)
+from healthcare.fastpath.reads import IS_CALLER, compile_rows, raw, refuse_query
+from healthcare.model_fields import LARGEST_ID
 
-MEDIA_TYPES = {"application/json", "application/json; charset=utf-8", "application/json;charset=utf-8"}
 PARSER = StrictJSONParser()
-OF_OTHERS = (BaseSerializer, ManyRelatedField, RelatedField)
-OURS = ("rest_framework.", "healthcare.api.")
-# What saves, and what reads a body, as the framework and `RecordSerializer` have it.
-HOOKS = ("create", "update", "save", "run_validation", "to_internal_value", "run_validators", "changeable")
+RELATIONS = (BaseSerializer, ManyRelatedField, RelatedField)
+HANDLED_BY_DRF = {"HTTP_IF_NONE_MATCH", "HTTP_PREFER"}
+CLAIM = "SELECT set_config('fastpath.key_claimed', pg_try_advisory_xact_lock(%s)::text, true)"
+INNER_PAD, OUTER_PAD, BLOCK = 0x36, 0x5C, 64  # of HMAC-SHA256 (RFC 2104)
 
 
-class AsksForMoreError(Exception):
-    """Validation needs to know more than the body."""
-
-
-class Unread:
-    """Stands for the record that is to be changed, and for the context of a serializer."""
+class Unavailable:
+    """Stands for the record and for the context of a serializer: whoever looks at it gets standard DRF."""
 
     def __getattr__(self, name: str) -> Any:
-        raise AsksForMoreError
+        raise NotExpressibleError
 
     def __getitem__(self, name: str) -> Any:
-        raise AsksForMoreError
+        raise NotExpressibleError
 
 
-def refuse(*_: Any) -> Any:
-    """In the place of a statement: nothing has entered the database yet."""
-    raise AsksForMoreError
+@dataclass(frozen=True)
+class CompiledWrite:
+    fragment: Fragment
+    plannable: bool
+
+    def statement(self, values: dict[Placeholder, Any]) -> Statement:
+        return Statement(self.fragment.sql, fill(self.fragment.parameters, values), self.plannable)
 
 
-def answer(place: Place, request: WSGIRequest) -> Answer | None:
-    """The ordinary 201 or 200, a 503 when nobody knows whether the write has happened, or None."""
-    if request.META["QUERY_STRING"]:
-        return None
-    viewset, actions, method = place.route.viewset, tuple(place.route.actions.items()), str(request.method)
-    if writable(viewset, actions, method) is None:
-        return None
-    entry = viewset.authentication_classes[0]().entry(request, writes=True)
-    body = read(request) if entry else None
-    values = validated(viewset, actions, method, body) if body else None
-    if not entry or not values:
-        return None
-    compiled, key, given = statement_of(place, actions, method, entry, values)
-    if compiled is None:
-        return None
-    recording = viewset.recording(place.action, request, entry.caller)
-    parameters = filled(compiled, entry, key, given) + (recording[1] if recording else [])
-    # There are too many combinations of fields to keep a plan for each.
-    preparing = place.action == "create" or len(given) == 1
-    try:
-        rows = ask(entry, writing(compiled.sql, recording and recording[0]), parameters, preparing=preparing)
-    except Error as error:
-        # To write again what was perhaps written could write it twice.
-        return None if is_undone(error) and not has_waited(error) else failure(request, 503, RETRY)
-    return record(201 if place.action == "create" else 200, rows[0][1], compiled.allow) if rows else None
+class FastWrite(FastAction):
+    """What creating and changing a record share."""
+
+    partial = False
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.meta = self.model._meta
+        self.placeholders = {field.attname: Placeholder(field.attname) for field in self.meta.concrete_fields}
+        self.serializers = local()  # by thread: validation may keep state on a serializer
+
+    def obstacles_of_statements(self) -> Iterator[Obstacle]:
+        yield from super().obstacles_of_statements()
+        record_as_json(self.serializer_class())
+        for name, field in self.writable_fields().items():
+            member = f"{self.serializer_class.__name__}.{name}"
+            context = any(getattr(validator, "requires_context", False) for validator in field.validators)
+            if isinstance(field, RELATIONS) or field.source != name or context:
+                yield Obstacle(member, "The fast path writes plain columns that are validated by themselves.")
+        for column in self.meta.concrete_fields:
+            if not any(known_columns(type(column)) & columns for columns in COLUMNS_OF_FIELD.values()):
+                yield Obstacle(
+                    f"{self.model.__name__}.{column.name}",
+                    f"{type(column).__name__} is not known to healthcare.fastpath.json_sql; add it there with a test.",
+                )
+
+    def writable_fields(self) -> dict[str, Any]:
+        serializer = self.serializer_class(data={})
+        return {field.field_name: field for field in serializer._writable_fields}
+
+    def respond(self, request: HttpRequest, kwargs: dict[str, Any]) -> HttpResponse | None:
+        meta = request.META
+        if meta["QUERY_STRING"] or not HANDLED_BY_DRF.isdisjoint(meta) or self.is_observed():
+            return None
+        key = next(iter(kwargs.values()), 1)
+        if not 0 < key <= LARGEST_ID:
+            return None
+        try:
+            entry = self.enter(request)
+        except (NotAuthenticated, AuthenticationFailed) as error:
+            return self.unauthenticated(request, error)
+        except APIException:  # X-Change-Reason
+            return None
+        self.set_user(request, entry.caller)
+        try:
+            values = self.validated(request)
+            known = {
+                CALLER: entry.caller, CALLER_TEXT: str(entry.caller), KEY: key, TODAY: timezone.localdate(),
+                REQUEST_ID: request.request_id,  # type: ignore[attr-defined]
+            }  # fmt: skip
+            statements = self.statements(request, values, known)
+        except UnreadablePostError:  # the client has gone; nobody can read the rest
+            return self.problem(request, 400, "The body ended before its Content-Length.")
+        except (APIException, NotExpressibleError, RequestDataTooBig):
+            return None
+        try:
+            rows = execute([*entering(entry), *statements])
+        except Error as error:
+            if is_rolled_back(error) and not has_timed_out(error):
+                self.log_defect(error)
+                return None
+            # Nobody knows whether a write of unknown outcome happened, so it is not repeated.
+            return self.unavailable(request)
+        caller, content = rows[0]
+        if caller != known[CALLER_TEXT]:
+            return self.unauthenticated(request, self.authentication.session_ended())
+        if content is None:
+            return None
+        body = encoded(content)
+        status = 201 if self.action == "create" else 200
+        return self.answer(body, status, {"ETag": entity_tag(body)})
+
+    def statements(
+        self, request: HttpRequest, values: dict[str, Any], known: dict[Placeholder, Any]
+    ) -> list[Statement]:
+        """The statements after entering; the last one gives the session's user and the record's JSON."""
+        raise NotImplementedError
+
+    def validated(self, request: HttpRequest) -> dict[str, Any]:
+        """The values of the body by field. Raises what standard DRF has to answer."""
+        if request.content_type != "application/json" or (request.content_params or {}).keys() - {"charset"}:
+            raise NotExpressibleError
+        if not request.META.get("CONTENT_LENGTH"):
+            raise NotExpressibleError
+        content = request.body
+        if len(content) != int(request.META["CONTENT_LENGTH"]):
+            raise NotExpressibleError
+        body = PARSER.parse(BytesIO(content))
+        serializer = self.serializer_for(frozenset(body))
+        with connection.execute_wrapper(refuse_query):
+            values: dict[str, Any] = serializer.run_validation(body)
+        if not values or not values.keys() <= {field.name for field in self.meta.concrete_fields}:
+            raise NotExpressibleError
+        return values
+
+    def serializer_for(self, given: frozenset[str]) -> Any:
+        """A serializer of this thread for bodies with these keys, without the fields that then have nothing to do."""
+        cache: dict[frozenset[str], Any] = vars(self.serializers).setdefault("by_fields", {})
+        key = given & self.writable_names
+        serializer = cache.get(key)
+        if serializer is None:
+            instance = None if self.action == "create" else Unavailable()
+            serializer = self.serializer_class(instance, data={}, partial=self.partial)
+            for field in list(serializer._writable_fields):
+                if field.field_name not in key and not field.required and field.default is empty:
+                    del serializer.fields[field.field_name]
+            serializer._context = Unavailable()
+            if len(cache) >= 256:
+                cache.clear()
+            cache[key] = serializer
+        return serializer
+
+    @cached_property
+    def writable_names(self) -> frozenset[str]:
+        return frozenset(self.writable_fields())
+
+    def prepared_value(self, field: Field, value: Any) -> Any:
+        return field.get_db_prep_save(value, connection)
+
+    def returning(self) -> Fragment:
+        content = record_as_json(self.serializer_class())
+        subject = ""
+        if self.recording:
+            column = self.meta.pk if self.recording.column == "pk" else self.meta.get_field(self.recording.column)
+            subject = f'"{self.meta.db_table}"."{column.column}" AS subject, '
+        return Fragment(f"{subject}{content.sql} AS content", content.parameters)
 
 
-def statement_of(
-    place: Place, actions: Any, method: str, entry: Entry, values: dict[str, Any]
-) -> tuple[Compiled | None, int, dict[str, Any]]:
-    """What is compiled for these fields, the key of the record, and what is given for each column."""
-    viewset = place.route.viewset
-    if place.action == "create":
-        compiled = compile_creation(viewset, actions)
-        return compiled, 0, columns(viewset.queryset.model(**values, created_by_id=entry.caller)) if compiled else {}
-    compiled = compile_change(viewset, viewset.get_queryset, actions, method, tuple(sorted(values)))
-    return compiled, next(iter(place.kwargs.values())), values
+class FastCreate(FastWrite):
+    """`POST /…/`, with or without an Idempotency-Key. A repeated key is answered by standard DRF."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.compile = lru_cache(maxsize=2)(self.compile_insert)
+        self.defaults = self.constant_defaults()
+
+    def obstacles_of_statements(self) -> Iterator[Obstacle]:
+        yield from super().obstacles_of_statements()
+        self.compile(False)
+        for column in self.meta.concrete_fields:
+            if column.generated:
+                yield Obstacle(f"{self.model.__name__}.{column.name}", "The fast path inserts no generated columns.")
+
+    @cached_property
+    def inserted_columns(self) -> list[Field]:
+        """The columns of the INSERT; the others have a default of the database and cannot be written by clients."""
+        return [
+            column
+            for column in self.meta.concrete_fields
+            if not column.primary_key and (not column.has_db_default() or column.name in self.writable_names)
+        ]
+
+    def compile_insert(self, keyed: bool) -> CompiledWrite:
+        columns = self.inserted_columns
+        names = ", ".join(f'"{column.column}"' for column in columns)
+        given = ", ".join(cast_placeholder(column) for column in columns)
+        returning = self.returning()
+        condition = IS_CALLER
+        stored = Fragment("")
+        if keyed:
+            unused = (
+                f"{IS_CALLER.sql} AND current_setting('fastpath.key_claimed', true) = 'true' AND NOT EXISTS "
+                f'(SELECT FROM "{IdempotencyRecord._meta.db_table}" WHERE digest = %s)'  # noqa: S608
+            )
+            condition = Fragment(unused, (*IS_CALLER.parameters, IDEMPOTENCY_DIGEST))
+            stored = self.store_answer()
+        sql = (
+            f'WITH written AS (INSERT INTO "{self.meta.db_table}" ({names}) SELECT {given} '  # noqa: S608
+            f"WHERE {condition.sql} RETURNING {returning.sql}){stored.sql}\n"
+            "SELECT current_setting('app.user_id', true), content FROM (VALUES (1)) AS one LEFT JOIN written ON true"
+        )
+        parameters = [
+            *(self.placeholders[column.attname] for column in columns), *condition.parameters, *returning.parameters,
+            *stored.parameters,
+        ]  # fmt: skip
+        return CompiledWrite(Fragment(sql, tuple(parameters)), plannable=True)
+
+    def store_answer(self) -> Fragment:
+        tag = entity_tag_of("content")
+        table, seconds = IdempotencyRecord._meta.db_table, int(IdempotencyRecord.LIFETIME.total_seconds())
+        sql = (
+            f',\nstored AS (INSERT INTO "{table}" (digest, fingerprint, user_id, status, headers, body, expires_at) '  # noqa: S608
+            f"SELECT %s::text, %s::text, %s::bigint, 201, jsonb_build_object('ETag', {tag.sql}), {escaped('content')}, "
+            f"clock_timestamp() + interval '{seconds} seconds' FROM written)"
+        )
+        return Fragment(sql, (IDEMPOTENCY_DIGEST, IDEMPOTENCY_FINGERPRINT, CALLER, *tag.parameters))
+
+    def statements(
+        self, request: HttpRequest, values: dict[str, Any], known: dict[Placeholder, Any]
+    ) -> list[Statement]:
+        known |= self.column_values(values, known[CALLER])
+        key = Key.of(request, known[CALLER]) if "HTTP_IDEMPOTENCY_KEY" in request.META else None
+        if key is None:
+            return [self.compile(False).statement(known)]
+        known |= {IDEMPOTENCY_DIGEST: key.digest, IDEMPOTENCY_FINGERPRINT: key.fingerprint}
+        # The claim is a statement of its own: the next one must see what the last holder of the lock has committed.
+        return [Statement(CLAIM, [key.lock_id], plannable=True), self.compile(True).statement(known)]
+
+    def column_values(self, values: dict[str, Any], owner_id: int) -> dict[Placeholder, Any]:
+        record = self.model(**values, created_by_id=owner_id)
+        record.complete()
+        prepared = {}
+        for column in self.inserted_columns:
+            value = getattr(record, column.attname)
+            default = self.defaults.get(column.attname, self)
+            if isinstance(value, DatabaseDefault):
+                raise NotExpressibleError
+            if value is not default:
+                value = self.prepared_value(column, column.pre_save(record, True))
+            prepared[self.placeholders[column.attname]] = value
+        return prepared
+
+    def constant_defaults(self) -> dict[str, Any]:
+        """The defaults that go into the database as they are."""
+        plain = [column for column in self.meta.concrete_fields if type(column).pre_save is Field.pre_save]
+        return {
+            column.attname: column.get_default()
+            for column in plain
+            if not callable(column.default) and not column.has_db_default()
+        }
 
 
-def columns(new: Record) -> dict[str, Any]:
-    """What is inserted of a new record."""
-    new.complete()
-    left_out = defaults(type(new))
-    return {
-        field.attname: getattr(new, field.attname)
-        if left_out.get(field.attname, ...) is getattr(new, field.attname)
-        else field.get_db_prep_save(field.pre_save(new, True), connection)
-        for field in inserted(type(new)) or []
-    }
+class FastUpdate(FastWrite):
+    """`PUT` and `PATCH /…/<id>/`, with or without If-Match. A record that is not there is answered by standard DRF."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.partial = self.action == "partial_update"
+        self.compile = lru_cache(maxsize=1024)(self.compile_update)
+
+    def obstacles_of_statements(self) -> Iterator[Obstacle]:
+        yield from super().obstacles_of_statements()
+        self.compile(("name",) if "name" in self.writable_names else (min(self.writable_names),), False)
+        if sum(map(bool, self.rows().query.alias_refcount.values())) > 1:
+            yield Obstacle(f"{self.viewset.__name__}.scope", "The fast path updates rows of one table without a join.")
+
+    def compile_update(self, fields: tuple[str, ...], matching: bool) -> CompiledWrite:
+        columns = [self.meta.get_field(name) for name in fields]
+        given = [self.placeholders[column.attname] for column in columns]
+        rows = self.rows().filter(pk=Parameter(KEY)).order_by()
+        query = rows.query.chain(UpdateQuery)
+        changes: dict[str, Any] = {
+            column.name: raw(Fragment(cast_placeholder(column), (placeholder,)))
+            for column, placeholder in zip(columns, given, strict=True)
+        }
+        query.add_update_values(changes)  # type: ignore[attr-defined]  # a trigger counts the version
+        update, parameters = query.get_compiler(connection=connection).as_sql()
+        returning = self.returning()
+        old = ", ".join(f'"{self.meta.db_table}"."{column.column}"' for column in columns)
+        new = ", ".join(cast_placeholder(column) for column in columns)
+        match = self.match_entity_tag() if matching else Fragment("")
+        subject = {"subject": F(self.recording.column)} if self.recording else {}
+        content = record_as_json(self.serializer_class())
+        same = compile_rows(rows.values(content=raw(content), **subject))
+        condition = f"{IS_CALLER.sql}{match.sql}"
+        names = "subject, content" if self.recording else "content"
+        recorded = Fragment("")
+        if self.recording:
+            ids = Fragment("(SELECT array_agg(subject) FROM answered)")
+            insert = self.recording.fragment(ids, Fragment("200"), Fragment("EXISTS (SELECT FROM answered)"))
+            recorded = Fragment(f",\nrecorded AS ({insert.sql})", insert.parameters)
+        sql = (
+            f"WITH written AS ({update} AND ({old}) IS DISTINCT FROM ({new}) AND {condition} "  # noqa: S608
+            f"RETURNING {returning.sql}),\n"
+            # A body that changes nothing writes nothing, and answers the record.
+            f"unchanged AS ({same.sql} AND ({old}) IS NOT DISTINCT FROM ({new}) AND {condition} "
+            "AND NOT EXISTS (SELECT FROM written)),\n"
+            f"answered AS (SELECT {names} FROM written UNION ALL SELECT {names} FROM unchanged){recorded.sql}\n"
+            "SELECT current_setting('app.user_id', true), content FROM (VALUES (1)) AS one LEFT JOIN answered ON true"
+        )
+        conditions = (*given, *IS_CALLER.parameters, *match.parameters)
+        return CompiledWrite(
+            Fragment(
+                sql,
+                (*parameters, *conditions, *returning.parameters, *same.parameters, *conditions, *recorded.parameters),
+            ),
+            # There are too many combinations of fields to keep a plan of each.
+            plannable=len(fields) <= 2,
+        )
+
+    def match_entity_tag(self) -> Fragment:
+        content = record_as_json(self.serializer_class())
+        tag = entity_tag_of(content.sql)
+        return Fragment(f" AND {tag.sql} = ANY(%s::text[])", (*tag.parameters, *content.parameters, ENTITY_TAGS))
+
+    def statements(
+        self, request: HttpRequest, values: dict[str, Any], known: dict[Placeholder, Any]
+    ) -> list[Statement]:
+        tags = read_tags(request.META, "If-Match") if "HTTP_IF_MATCH" in request.META else set()
+        matching = bool(tags) and tags != {"*"}
+        known[ENTITY_TAGS] = sorted(tags)
+        fields = tuple(sorted(values))
+        for name in fields:
+            field = self.meta.get_field(name)
+            known[self.placeholders[field.attname]] = self.prepared_value(field, values[name])
+        return [self.compile(fields, matching).statement(known)]
 
 
-@cache
-def defaults(model: type[Record]) -> dict[str, Any]:
-    """The fields that are inserted as they stand when nothing is given for them."""
-    plain = [field for field in inserted(model) or [] if type(field).pre_save is Field.pre_save]
-    return {field.attname: field.get_default() for field in plain if not callable(field.default)}
+def escaped(content: str) -> str:
+    """SQL that escapes the separators as `actions.encoded` does."""
+    return rf"replace(replace({content}, U&'\2028', '\u2028'), U&'\2029', '\u2029')"
 
 
-def read(request: WSGIRequest) -> dict[str, Any] | None:
-    """The body; None when the plain way has to say what is wrong with it."""
-    length = request.META.get("CONTENT_LENGTH", "")
-    known = length.isascii() and length.isdigit() and len(length) < 8
-    if not known or int(length) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
-        return None
-    if request.META.get("CONTENT_TYPE") not in MEDIA_TYPES:
-        return None
-    try:
-        content = request.META["wsgi.input"].read(int(length))
-    except OSError:  # the client has gone
-        content = b""
-    request.META["wsgi.input"] = BytesIO(content)  # whoever comes next reads it from the start
-    try:
-        return PARSER.parse(BytesIO(content)) if len(content) == int(length) else None
-    except ParseError:
-        return None
+def entity_tag_of(content: str) -> Fragment:
+    """SQL for `conditional_requests.entity_tag`: HMAC-SHA256 (RFC 2104) with the key that is derived for entity tags.
 
-
-def validated(viewset: Any, actions: Any, method: str, body: dict[str, Any]) -> dict[str, Any] | None:
-    """What the serializer makes of the body; None when it does not take it, or would have to know more."""
-    given = (writable(viewset, actions, method) or frozenset()).intersection(body)
-    try:
-        with connection.execute_wrapper(refuse):
-            values: dict[str, Any] = kept(viewset, actions, method, given).run_validation(body)
-    except (ValidationError, AsksForMoreError):
-        return None
-    own = {field.name for field in viewset.queryset.model._meta.concrete_fields}
-    return values if values.keys() <= own else None
-
-
-@cache
-def writable(viewset: Any, actions: Any, method: str) -> frozenset[str] | None:
-    """The names of the fields that an action takes; None for one whose serializer may ask the database, or do more than
-    validate."""
-    if not ordinary(viewset, dict(actions)[method.lower()]):
-        return None
-    serializer = made(viewset, actions, method)
-    asking = any(
-        isinstance(field, OF_OTHERS)
-        or field.source != field.field_name
-        or any(getattr(validator, "requires_context", False) for validator in field.validators)
-        for field in serializer._writable_fields
-    )
-    if asking or not all(getattr(serializer, name).__module__.startswith(OURS) for name in HOOKS):
-        return None
-    return frozenset(field.field_name for field in serializer._writable_fields)
-
-
-@lru_cache(maxsize=256)
-def kept(viewset: Any, actions: Any, method: str, given: frozenset[str]) -> Any:
-    """The serializer for bodies with these fields, without those that then have nothing to say."""
-    serializer = made(viewset, actions, method)
-    for field in list(serializer._writable_fields):
-        if field.field_name not in given and not field.required and field.default is empty:
-            del serializer.fields[field.field_name]
-    serializer._context = Unread()
-    return serializer
-
-
-def made(viewset: Any, actions: Any, method: str) -> Any:
-    serializer = view_of(viewset, dict(actions), method).get_serializer_class()
-    return serializer(None if method == "POST" else Unread(), data={}, partial=method == "PATCH")
+    The `%s` of the content come after the two parameters of the fragment.
+    """
+    key = entity_tag_key(settings.SECRET_KEY).ljust(BLOCK, b"\0")
+    inner, outer = (bytes(byte ^ pad for byte in key) for pad in (INNER_PAD, OUTER_PAD))
+    body = f"convert_to({escaped(content)}, 'UTF8')"
+    digest = f"encode(sha256(%s::bytea || sha256(%s::bytea || {body})), 'hex')"
+    return Fragment(f"""('"' || left({digest}, {ENTITY_TAG_DIGITS}) || '"')""", (outer, inner))

@@ -73,9 +73,13 @@ def test_a_method_that_its_row_names_and_nothing_answers_is_found(cast: Cast) ->
 
 
 @pytest.fixture
-def without_scopes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every scope of the code answers all rows, in the views and in the serializers' relations."""
-    monkeypatch.setattr(OwnedQuerySet, "owned_by", lambda queryset, user: queryset)
+def without_scopes(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    """Every scope of the code answers all rows, in the views and in the serializers' relations.
+
+    The fast path has compiled its scopes: see healthcare/fastpath/tests/test_row_level_security.py for it.
+    """
+    settings.FAST_PATH = "off"
+    monkeypatch.setattr(OwnedQuerySet, "owned_by", lambda queryset, owner: queryset)
     monkeypatch.setattr(SessionViewSet, "get_queryset", lambda view: LoginSession.objects.live())
 
 

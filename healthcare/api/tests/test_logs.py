@@ -31,7 +31,7 @@ def test_the_access_log_has_the_template_and_neither_the_id_nor_the_query(
 ) -> None:
     answer = as_alice.patch(f"/api/patients/424242/?name={SECRET}", {"name": SECRET})
     (line,) = log.getvalue().splitlines()
-    end = re.escape(f"request_id={answer.headers['X-Request-Id']}")
+    end = re.escape(f"path=standard request_id={answer.headers['X-Request-Id']}")
     assert re.search(rf"INFO healthcare\.access PATCH /api/patients/<int:pk>/ 400 \d+ ms {end}$", line)
     assert SECRET not in line
     assert "424242" not in line

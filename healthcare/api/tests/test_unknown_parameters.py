@@ -4,14 +4,19 @@ import re
 from typing import Any
 
 import pytest
+from django.db import transaction
 from rest_framework.test import APIClient
 
 from accounts.models import User
 from conftest import PASSWORD, LoggedInClient
 from doctors.tests.factories import make_doctor
+from healthcare.api.schema_view import built
+from healthcare.api.unknown_parameters import known_parameters
 from healthcare.tests.declarations import Row, all_rows
 from patients.models import Patient
+from patients.serializers import PatientSerializer
 from patients.tests.factories import make_patient
+from patients.views import PatientViewSet
 
 STRICT: dict[str, Any] = {"HTTP_PREFER": "handling=strict"}
 OPERATIONS = [(row, method) for row in all_rows() if row.access != "PAGE" for method in row.methods]
@@ -110,3 +115,23 @@ def test_an_assignment_and_a_merge_too(as_alice: LoggedInClient, alice: User) ->
     assert errors(as_alice.post(f"/api/patients/{patient.pk}/merge/", body, **STRICT)) == [("/keep", "unknown")]
     body = {"patient": patient.pk, "doctor": make_doctor(alice).pk}
     assert errors(as_alice.post("/api/mappings/", body | {"rol": "GP"}, **STRICT)) == [("/rol", "unknown")]
+
+
+def test_a_serializer_class_that_needs_the_user_does_not_keep_the_server_from_starting(
+    monkeypatch: pytest.MonkeyPatch, as_alice: LoggedInClient
+):
+    def get_serializer_class(self: Any) -> Any:
+        return PatientSerializer if self.request.user.is_staff else PatientSerializer
+
+    monkeypatch.setattr(PatientViewSet, "get_serializer_class", get_serializer_class)
+    for cached in (built, known_parameters):
+        cached.cache_clear()
+    try:
+        with transaction.atomic():  # describing this view authenticates an anonymous request
+            assert "search" in known_parameters()["GET", "api/patients/"]
+            transaction.set_rollback(True)
+        assert as_alice.get("/api/patients/").status_code == 200
+        assert as_alice.get("/api/patients/?serach=x").status_code == 400
+    finally:
+        for cached in (built, known_parameters):
+            cached.cache_clear()

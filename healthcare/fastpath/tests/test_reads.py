@@ -1,13 +1,13 @@
-"""Reads that take one round trip answer byte for byte what the plain way through the framework answers."""
+"""A fast read answers in one statement, byte for byte, what standard DRF answers, and records the same access."""
 
 import datetime
+import json
 import time
 from typing import Any
 
-import psycopg2
 import pytest
 from django.db import connection
-from django.test.utils import CaptureQueriesContext
+from django.test.utils import CaptureQueriesContext, override_settings
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from rest_framework.test import APIClient
@@ -18,15 +18,11 @@ from audit.models import AccessLog
 from conftest import LoggedInClient
 from doctors.models import Doctor
 from doctors.tests.factories import make_doctor
-from healthcare.fastpath import declared, prepared
 from mappings.models import Mapping
 from mappings.tests.factories import make_mapping
 from patients.models import Gender, Patient
 from patients.tests.factories import make_patient
-from patients.views import PatientViewSet
 
-# A tag that nothing has: what is asked for with it goes the plain way, and its answer is the whole one.
-PLAIN = {"If-None-Match": '"nothing"'}
 OWN = {"X-Request-Id"}
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
@@ -67,12 +63,13 @@ def reads(client: APIClient, path: str, **headers: str) -> tuple[Any, list[str]]
     return (answer.status_code, kept, answer.content), statements
 
 
-def same_both_ways(client: APIClient, path: str) -> Any:
-    """The answer of the one round trip, after it was compared with that of the plain way."""
+def compare_with_standard(client: APIClient, path: str) -> Any:
+    """The answer of the fast path in one statement, compared with that of standard DRF."""
     answered, queries = reads(client, path)
-    plainly, _ = reads(client, path, **PLAIN)
+    with override_settings(FAST_PATH="off"):
+        standard, _ = reads(client, path)
     assert len(queries) == 1, path
-    assert answered == plainly
+    assert answered == standard
     assert answered[0] == 200
     return answered
 
@@ -88,7 +85,7 @@ def make_everything(alice: User, drawn: tuple[Any, Any, Any], created_at: dateti
 
 @examples
 @given(drawn=st.tuples(patients, doctors, mappings), created_at=moments)
-def test_random_rows_are_the_same_both_ways(
+def test_random_rows_are_answered_alike(
     as_alice: LoggedInClient, alice: User, drawn: tuple[Any, Any, Any], created_at: datetime.datetime
 ):
     mapping = make_everything(alice, drawn, created_at)
@@ -97,7 +94,7 @@ def test_random_rows_are_the_same_both_ways(
         "/api/doctors/?limit=1", "/api/mappings/?limit=1",
         f"/api/patients/{mapping.patient_id}/doctors/", f"/api/doctors/{mapping.doctor_id}/patients/",
     ):  # fmt: skip
-        assert same_both_ways(as_alice, path)[0] == 200
+        assert compare_with_standard(as_alice, path)[0] == 200
 
 
 KINDS = {
@@ -107,7 +104,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_page_is_the_same_both_ways(as_alice: LoggedInClient, alice: User, kind: str):
+def test_every_page_is_answered_alike(as_alice: LoggedInClient, alice: User, kind: str):
     one = KINDS[kind]
     mapping = make_mapping(make_patient(alice), make_doctor(alice))
     for _ in range(6):
@@ -115,38 +112,38 @@ def test_every_page_is_the_same_both_ways(as_alice: LoggedInClient, alice: User,
         make_mapping(patient, mapping.doctor if "doctor" in one else make_doctor(alice))
     path, seen = f"/api/{kind.format(patient=mapping.patient_id, doctor=mapping.doctor_id)}/?limit=3", 0
     for relation in ("next", "next", "prev", "prev", ""):
-        _, headers, content = same_both_ways(as_alice, path)
+        _, headers, content = compare_with_standard(as_alice, path)
         seen += content.count(b'"created_at"')
         if relation:
             [path] = [link.split(">")[0][1:] for link in headers["Link"].split(", ") if f'rel="{relation}"' in link]
     assert seen == 3 + 3 + 1 + 3 + 3
 
 
-def test_anybody_reads_doctors_the_same_both_ways(anonymous: APIClient, alice: User):
+def test_anonymous_callers_read_doctors_alike(anonymous: APIClient, alice: User):
     doctor = make_doctor(alice, name="Line\u2028paragraph\u2029 ends")
-    same_both_ways(anonymous, "/api/doctors/")
-    assert b"\\u2028" in same_both_ways(anonymous, f"/api/doctors/{doctor.pk}/")[2]
+    compare_with_standard(anonymous, "/api/doctors/")
+    assert b"\\u2028" in compare_with_standard(anonymous, f"/api/doctors/{doctor.pk}/")[2]
 
 
-def test_both_ways_record_the_same_read(as_alice: LoggedInClient, alice: User):
+def test_both_paths_record_the_same_access(as_alice: LoggedInClient, alice: User):
     mappings = [make_mapping(make_patient(alice), make_doctor(alice)) for _ in range(3)]
     patient, doctor = mappings[0].patient_id, mappings[0].doctor_id
     for path in (
         f"/api/patients/{patient}/", "/api/patients/?limit=2", "/api/mappings/?limit=2",
         f"/api/patients/{patient}/doctors/", f"/api/doctors/{doctor}/patients/",
     ):  # fmt: skip
-        same_both_ways(as_alice, path)
-        directly, plainly = AccessLog.objects.order_by("-pk")[:2:][::-1]
-        assert directly.request_id
+        compare_with_standard(as_alice, path)
+        fast, standard = AccessLog.objects.order_by("-pk")[:2:][::-1]
+        assert fast.request_id
         own = dict.fromkeys(("_state", "id", "at", "request_id"))
-        assert vars(directly) | own == vars(plainly) | own
+        assert vars(fast) | own == vars(standard) | own
 
 
 @pytest.mark.parametrize(
     "path",
     ["/api/patients/{}/", "/api/patients/", "/api/mappings/", "/api/patients/{}/doctors/"],
 )
-def test_whoever_may_not_read_is_answered_by_the_plain_way(
+def test_bob_and_an_ended_session_read_nothing(
     as_alice: LoggedInClient, as_bob: LoggedInClient, alice: User, path: str
 ):
     path = path.format(make_mapping(make_patient(alice), make_doctor(alice)).patient_id)
@@ -168,18 +165,6 @@ def test_a_token_that_expires_while_it_is_known_is_refused(as_alice: LoggedInCli
     assert as_alice.get("/api/patients/").status_code == 401
 
 
-@pytest.mark.parametrize(
-    "hook", ["get_object", "retrieve", "filter_queryset", "get_serializer", "finalize_response", "initial"]
-)
-def test_a_view_with_a_mind_of_its_own_is_read_the_plain_way(hook: str):
-    def method(self: Any, *arguments: Any, **keywords: Any) -> Any:
-        return getattr(PatientViewSet, hook)(self, *arguments, **keywords)
-
-    own = type("OwnViewSet", (PatientViewSet,), {hook: method})
-    assert declared.ordinary(PatientViewSet, "retrieve")
-    assert not declared.ordinary(own, "retrieve")
-
-
 def test_a_token_that_is_no_longer_good_reads_nothing_that_is_public(as_alice: LoggedInClient, alice: User):
     make_doctor(alice)
     assert as_alice.get("/api/doctors/").status_code == 200
@@ -187,40 +172,203 @@ def test_a_token_that_is_no_longer_good_reads_nothing_that_is_public(as_alice: L
     assert as_alice.get("/api/doctors/").status_code == 401
 
 
-def test_a_scope_that_changes_is_compiled_anew(as_alice: LoggedInClient, alice: User, monkeypatch: pytest.MonkeyPatch):
-    patient = make_patient(alice)
-    assert as_alice.get(f"/api/patients/{patient.pk}/").status_code == 200
-    monkeypatch.setattr(PatientViewSet, "get_queryset", lambda self: Patient.objects.none())
-    assert as_alice.get(f"/api/patients/{patient.pk}/").status_code == 404
+QUERIES = [
+    "fields=id,name", "fields=age", "fields=id&include=doctors", "fields=doctors",
+    "fields=doctors,id&include=doctors", "include=doctors", "ordering=name",
+    "ordering=-name&limit=2", "ordering=created_at", "ordering=-updated_at&fields=id&limit=1", "gender=M",
+    "gender=female",
+    "age_min=3", "age_max=150&gender=U", "birth_date_after=1990-01-01", "birth_date_before=1990-01-01&ordering=name",
+    "identifier=A-1", "created_after=2020-01-01T00:00:00Z", "doctor={doctor}", "doctor={doctor}&gender=F&limit=1",
+    "updated_before=2020-01-01T00:00:00Z", "limit=1",
+]  # fmt: skip
 
 
-def test_a_pooler_that_loses_a_prepared_statement_costs_no_answer(
-    as_alice: LoggedInClient, alice: User, transactional_db: None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("query", QUERIES)
+def test_every_page_with_parameters_is_answered_alike(as_alice: LoggedInClient, alice: User, query: str):
+    doctors = [make_doctor(alice) for _ in range(2)]
+    births: list[dict[str, Any]] = [
+        {},
+        {"birth_year": 1990},
+        {"birth_date": datetime.date(1992, 3, 14), "birth_year": 1992},
+    ]
+    for number in range(6):
+        fields = {"name": f"N{number % 4}", "gender": "MFU"[number % 3], "identifier": f"A-{number % 2}"}
+        patient = make_patient(alice, **fields, **births[number % 3])
+        for doctor in doctors[: number % 3]:
+            make_mapping(patient, doctor)
+    path, pages = f"/api/patients/?{query.format(doctor=doctors[0].pk)}", 0
+    while path and pages < 8:
+        _, headers, _ = compare_with_standard(as_alice, path)
+        links = headers.get("Link", "").split(", ")
+        path = next((link.split(">")[0][1:] for link in links if 'rel="next"' in link), "")
+        pages += 1
+
+
+@pytest.mark.parametrize("query", ["fields=name", "include=doctors", "fields=id,doctors&include=doctors"])
+def test_a_record_with_parameters_is_answered_alike(as_alice: LoggedInClient, alice: User, query: str):
+    mapping = make_mapping(make_patient(alice), make_doctor(alice))
+    compare_with_standard(as_alice, f"/api/patients/{mapping.patient_id}/?{query}")
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["fields=nothing", "limit=0", "cursor=x", "ordering=age", "gender=x", "gender=", "age_min=-1", "doctor=0",
+     "doctor=4611686018427387904", "search=x", "unknown=1", "limit=1&limit=2", "count=true", "deleted=true",
+     "as_of=2020-01-01T00:00:00Z", "doctor=99999999999999999999"],
+)  # fmt: skip
+def test_what_the_fast_path_does_not_know_is_answered_by_standard_drf(
+    as_alice: LoggedInClient, alice: User, query: str
 ):
-    monkeypatch.setattr(prepared, "_pooled", False)
-    patient = make_patient(alice)
-    path = f"/api/patients/{patient.pk}/"
-    assert as_alice.get(path).status_code == 200
-    with connection.cursor() as cursor:
-        cursor.execute("DEALLOCATE ALL")  # what another session at the pooler looks like
-    answered, queries = reads(as_alice, path)
-    assert (answered[0], len(queries) > 1) == (200, True)
-    answered, queries = reads(as_alice, path)
-    assert (answered[0], len(queries), "EXECUTE" in queries[0]) == (200, 1, False)
+    make_patient(alice)
+    answers = []
+    for mode in ("on", "off"):
+        with override_settings(FAST_PATH=mode):
+            answer = as_alice.get(f"/api/patients/?{query}")
+        assert getattr(answer.wsgi_request, "served_by", "standard") == "standard"
+        body = answer.json()
+        answers.append((answer.status_code, {**body, "request_id": ""} if isinstance(body, dict) else body))
+    assert answers[0] == answers[1]
+    assert AccessLog.objects.count() == (2 if answers[0][0] == 200 else 0)
 
 
-def test_a_lock_that_was_not_to_be_had_is_no_pooler(
-    as_alice: LoggedInClient, alice: User, transactional_db: None, monkeypatch: pytest.MonkeyPatch
+def test_a_filter_by_a_missing_or_foreign_record_is_the_same_400(
+    as_alice: LoggedInClient, as_bob: LoggedInClient, alice: User
 ):
-    monkeypatch.setattr(prepared, "_pooled", False)
+    mapping = make_mapping(make_patient(alice), make_doctor(alice))
+    foreign = as_bob.get(f"/api/mappings/?patient={mapping.patient_id}")
+    missing = as_bob.get(f"/api/mappings/?patient={2**40}")
+    assert (foreign.status_code, missing.status_code) == (400, 400)
+    assert foreign.json()["errors"] == missing.json()["errors"]
+    assert not AccessLog.objects.exists()
+    assert len(as_alice.get(f"/api/mappings/?patient={mapping.patient_id}").json()) == 1
+
+
+@pytest.mark.parametrize("path", ["/api/patients/{}/", "/api/patients/{}/?fields=name", "/api/doctors/{}/"])
+def test_a_client_that_has_the_record_gets_a_304(as_alice: LoggedInClient, alice: User, path: str):
+    path = path.format((make_doctor if "doctors" in path else make_patient)(alice).pk)
+    tag = as_alice.get(path)["ETag"]
+    answers = []
+    for mode in ("on", "off"):
+        with override_settings(FAST_PATH=mode):
+            answer = as_alice.get(path, headers={"If-None-Match": f'"other", W/{tag}'})
+        answers.append((answer.status_code, answer.content, {k: v for k, v in answer.items() if k not in OWN}))
+    assert answers[0] == answers[1]
+    assert answers[0][0] == 304
+    assert as_alice.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/api/patients/{}/", "/api/doctors/{}/"])
+def test_a_missing_record_is_a_404_in_one_statement(as_bob: LoggedInClient, alice: User, path: str):
+    make = make_doctor if "doctors" in path else make_patient
+    foreign = make(alice).pk if make is make_patient else 2**41
+    answers = []
+    for key in (foreign, 2**40):
+        for mode in ("on", "off"):
+            with override_settings(FAST_PATH=mode):
+                (status, headers, content), queries = reads(as_bob, path.format(key))
+            assert mode == "off" or len(queries) == 1
+            answers.append((status, headers, {**json.loads(content), "request_id": ""}))
+    assert all(answer == answers[0] for answer in answers)
+    assert answers[0][0] == 404
+    logged = [*AccessLog.objects.order_by("pk").values_list("actor", "action", "patient_ids", "outcome")]
+    bob = as_bob.login_session.user_id
+    expected = [(bob, "patient.retrieve", [key], 404) for key in (foreign, foreign, 2**40, 2**40)]
+    assert logged == (expected if make is make_patient else [])
+
+
+def test_a_merged_patient_is_a_410_and_recorded_once(as_alice: LoggedInClient, alice: User):
+    survivor, duplicate = make_patient(alice), make_patient(alice)
+    as_alice.post(f"/api/patients/{survivor.pk}/merge/", {"duplicate": duplicate.pk})
+    before = AccessLog.objects.count()
+    answer = as_alice.get(f"/api/patients/{duplicate.pk}/")
+    assert (answer.status_code, f"/api/patients/{survivor.pk}/" in answer["Link"]) == (410, True)
+    assert AccessLog.objects.count() == before
+
+
+@pytest.mark.parametrize("token", [None, "Bearer x", "Bearer", "Basic eDp5", "Bearer a b", "expired"])
+@pytest.mark.parametrize("path", ["/api/patients/", "/api/patients/1/", "/api/mappings/", "/api/doctors/"])
+def test_a_refused_caller_gets_the_same_401(
+    anonymous: APIClient, as_alice: LoggedInClient, path: str, token: str | None
+):
+    if token == "expired":
+        expired: Any = AccessToken(as_alice.tokens["access"])  # type: ignore[arg-type]
+        expired.set_exp(lifetime=datetime.timedelta(seconds=-1))
+        token = f"Bearer {expired}"
+    headers = {} if token is None else {"Authorization": token}
+    answers = []
+    for mode in ("on", "off"):
+        with override_settings(FAST_PATH=mode):
+            (status, kept, content), _ = reads(anonymous, path, **headers)
+        body = json.loads(content)
+        answers.append((status, kept, {**body, "request_id": ""} if isinstance(body, dict) else body))
+    assert answers[0] == answers[1]
+    assert answers[0][0] == (200 if path == "/api/doctors/" and token in {None, "Basic eDp5"} else 401)
+
+
+def test_an_ended_session_gets_the_same_401(as_alice: LoggedInClient, alice: User):
     path = f"/api/patients/{make_patient(alice).pk}/"
-    as_alice.get("/api/doctors/")  # opens the connection
-    with psycopg2.connect(**{**connection.get_connection_params(), "cursor_factory": None}) as other:
-        other.cursor().execute("DEALLOCATE ALL; LOCK TABLE patients_patient")
-        connection.connection.cursor().execute("DEALLOCATE ALL")
-        prepared._known.clear()
-        assert as_alice.get(path).status_code == 503  # the direct way gives up, and so does the plain one
-    other.close()
-    as_alice.get(path)
-    answered, queries = reads(as_alice, path)
-    assert (answered[0], len(queries), "EXECUTE" in queries[0]) == (200, 1, True)
+    LoginSession.objects.filter(user=alice).revoke()
+    answers = []
+    for mode in ("on", "off"):
+        with override_settings(FAST_PATH=mode):
+            (status, kept, content), _ = reads(as_alice, path)
+        answers.append((status, kept, {**json.loads(content), "request_id": ""}))
+    assert answers[0] == answers[1]
+    assert (answers[0][0], AccessLog.objects.count()) == (401, 0)
+
+
+def test_a_header_of_its_own_leaves_a_request_on_the_fast_path(as_alice: LoggedInClient, alice: User):
+    path = f"/api/patients/{make_patient(alice).pk}/"
+    for number in range(3):
+        headers = {
+            "Traceparent": f"00-{number:032x}-{number:016x}-01",
+            "X-Device-Id": str(number),
+            "Cookie": f"a={number}",
+        }
+        assert len(reads(as_alice, path, **headers)[1]) == 1
+
+
+def test_histories_and_access_logs_are_answered_alike(as_alice: LoggedInClient, alice: User):
+    mapping = make_mapping(make_patient(alice, phone="1", birth_date=datetime.date(1992, 3, 14)), make_doctor(alice))
+    patient, doctor = f"/api/patients/{mapping.patient_id}/", f"/api/doctors/{mapping.doctor_id}/"
+    for body in (
+        {"name": 'Größe \\ " \u2028'},
+        {"phone": "", "deceased": True},
+        {"birth_date": None, "birth_year": 1990},
+    ):
+        as_alice.patch(patient, body, headers={"X-Change-Reason": b"because".decode("latin-1")})
+    as_alice.patch(doctor, {"experience_years": 3})
+    as_alice.patch(f"/api/mappings/{mapping.pk}/", {"role": "GP", "ended_at": "2026-03-03T10:00:00.5Z"})
+    for action in ("delete", "post", "delete", "post"):
+        as_alice.generic(action.upper(), patient if action == "delete" else f"{patient}restore/")
+    Patient.objects.filter(pk=mapping.patient_id).update(address="by a command")
+    for path in (f"{patient}history/", f"{doctor}history/", f"/api/mappings/{mapping.pk}/history/"):
+        for query in ("", "?limit=1", "?limit=3", "?limit=50"):
+            url = path + query
+            while url:
+                headers = compare_with_standard(as_alice, url)[1]
+                links = headers.get("Link", "").split(", ")
+                url = next((link.split(">")[0][1:] for link in links if 'rel="next"' in link), "")
+    as_alice.get(f"/api/patients/{2**40}/")
+    for query in ("", "?limit=2"):
+        url, seen = f"{patient}access-log/{query}", []
+        for mode in ("on", "off"):
+            with override_settings(FAST_PATH=mode):
+                rows = as_alice.get(url).json()
+            seen.append([{**row, "at": "", "request_id": ""} for row in rows])
+        # Each list is a read that the next one contains.
+        assert seen[1][1:] == seen[0][: len(seen[1]) - 1]
+    answer = as_alice.get(f"{patient}access-log/")
+    assert answer.wsgi_request.served_by == "fast"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/patients/{}/history/", "/api/patients/{}/access-log/", "/api/mappings/{}/history/"]
+)
+def test_bob_reads_no_history_of_alices(as_alice: LoggedInClient, as_bob: LoggedInClient, alice: User, path: str):
+    mapping = make_mapping(make_patient(alice), make_doctor(alice))
+    url = path.format(mapping.pk if "mappings" in path else mapping.patient_id)
+    assert as_alice.get(url).status_code == 200
+    foreign, missing = as_bob.get(url), as_bob.get(path.format(2**40))
+    assert (foreign.status_code, missing.status_code) == (404, 404)
+    assert {**foreign.json(), "request_id": ""} == {**missing.json(), "request_id": ""}

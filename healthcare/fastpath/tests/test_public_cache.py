@@ -15,7 +15,7 @@ from accounts.models import LoginSession, User
 from conftest import LoggedInClient
 from doctors.models import Doctor
 from doctors.tests.factories import make_doctor
-from healthcare.fastpath import shared
+from healthcare.fastpath import public_cache
 from healthcare.tests.concurrent_calls import call_concurrently
 from healthcare.tests.live import LiveServer
 
@@ -25,7 +25,7 @@ LIST = "/api/doctors/"
 
 @pytest.fixture(autouse=True)
 def nothing_is_kept() -> None:
-    shared.forget()
+    public_cache.answers.clear()
 
 
 @pytest.fixture
@@ -150,10 +150,10 @@ def test_a_table_without_a_version_is_read_each_time(anyone: APIClient):
 
 
 def test_only_so_many_answers_are_kept(anyone: APIClient, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(shared, "MOST", 1000)  # bytes
+    monkeypatch.setattr(public_cache, "MAXIMUM_SIZE", 1000)  # bytes
     for limit in range(1, 10):
         anyone.get(f"/api/doctors/?limit={limit}")
-    assert 0 < len(shared._kept) < 6
+    assert 0 < len(public_cache.answers.answers) < 6
 
 
 def test_who_has_the_version_to_itself_keeps_nobody_waiting(anyone: APIClient, other: Any):

@@ -1,0 +1,93 @@
+"""The fast paths of `GET /…/<id>/history/` and `GET /api/patients/<id>/access-log/`."""
+
+from typing import Any
+
+from django.db import models
+from django.db.models import QuerySet
+
+from audit.history import Deleted, Inserted
+from audit.models import PatientAccess
+from audit.serializers import BOOKKEEPING, PatientAccessSerializer
+from healthcare.fastpath.json_sql import (
+    COLUMNS_OF_FIELD,
+    TIMESTAMP,
+    Fragment,
+    UnsupportedError,
+    known_columns,
+    record_as_json,
+)
+from healthcare.fastpath.placeholders import CALLER, KEY, Parameter
+from healthcare.fastpath.reads import FastRecordList
+
+# Over rows with an `event` and the event before it in `previous`, both of the type of the table of events.
+EVENT = """(SELECT row_to_json(answer) FROM (SELECT
+    (event).version AS version, {at} AS at, {action} AS action, (event).pgh_context->'actor' AS actor,
+    (event).pgh_context->'request_id' AS request_id, (event).pgh_context->'reason' AS reason,
+    ('{{' || concat_ws(',', {changes}) || '}}')::json AS changes) AS answer)::text"""
+ACTION = """CASE WHEN (event).pgh_label = '{inserted}' THEN 'create' WHEN (event).pgh_label = '{deleted}' THEN 'delete'
+    WHEN {has_previous} AND (previous).{ended} IS NULL AND (event).{ended} IS NOT NULL THEN 'delete'
+    WHEN {has_previous} AND (previous).{ended} IS NOT NULL AND (event).{ended} IS NULL THEN 'restore'
+    ELSE 'update' END"""
+HAS_PREVIOUS = "(previous).pgh_id IS NOT NULL"
+
+
+class FastHistory(FastRecordList):
+    """What `EventSerializer` answers. A window function gives each event the one before it."""
+
+    def target(self) -> QuerySet:
+        records: QuerySet = self.viewset.history_scope(Parameter(CALLER))
+        return records.filter(pk=Parameter(KEY)).order_by()
+
+    def compile_rows_of_record(self, condition: str) -> Fragment:
+        events = self.viewset.event_model
+        compared = (
+            "SELECT event.pgh_id AS key, event, lead(event) OVER (ORDER BY event.pgh_id DESC) AS previous "  # noqa: S608
+            f'FROM "{events._meta.db_table}" AS event WHERE event.id = %s'
+        )
+        where = f" WHERE {condition}" if condition else ""
+        return Fragment(f"SELECT key, {event_as_json(events)} AS content FROM ({compared}) AS compared{where}", (KEY,))  # noqa: S608
+
+
+class FastAccessLog(FastRecordList):
+    def compile_rows_of_record(self, condition: str) -> Fragment:
+        content = record_as_json(PatientAccessSerializer())
+        table = f'"{PatientAccess._meta.db_table}"'
+        rows = f"SELECT {table}.id AS key, {content.sql} AS content FROM {table} WHERE {table}.patient_id = %s"  # noqa: S608
+        if condition:
+            rows += f" AND {condition.replace('key', f'{table}.id')}"
+        return Fragment(rows, (*content.parameters, KEY))
+
+
+def event_as_json(events: Any) -> str:
+    """The JSON of an event, byte for byte what `EventSerializer` gives. Raises UnsupportedError."""
+    ended = events._meta.get_field(events.ended_column()).column
+    fields = [field for field in events._meta.fields if not field.name.startswith("pgh_")]
+    sql = EVENT.format(
+        at=timestamp("(event).pgh_created_at"),
+        action=ACTION.format(
+            inserted=Inserted.label, deleted=Deleted.label, ended=f'"{ended}"', has_previous=HAS_PREVIOUS
+        ),
+        changes=", ".join(change_as_json(events, field) for field in fields if field.name not in BOOKKEEPING),
+    )
+    return " ".join(sql.split())
+
+
+def change_as_json(events: Any, field: models.Field) -> str:
+    """`"name":[before, after]`, or NULL when the event has not changed the field."""
+    if not any(known_columns(type(field)) & columns for columns in COLUMNS_OF_FIELD.values()):
+        raise UnsupportedError(f"{events.__name__}.{field.name}", f"{type(field).__name__} is not known here.")
+    before, after = f'(previous)."{field.column}"', f'(event)."{field.column}"'
+    changed = f"{before} IS DISTINCT FROM {after}"
+    if isinstance(field, models.CharField | models.TextField):
+        changed += f" AND ({HAS_PREVIOUS} OR {after} <> '')"  # of a creation, only what was given
+    pair = f"{value_as_json(field, before)} || ',' || {value_as_json(field, after)}"
+    return f"""CASE WHEN {changed} THEN '"{field.name}":[' || {pair} || ']' END"""
+
+
+def value_as_json(field: models.Field, value: str) -> str:
+    written = timestamp(value) if isinstance(field, models.DateTimeField) else value
+    return f"coalesce(to_json({written})::text, 'null')"
+
+
+def timestamp(value: str) -> str:
+    return TIMESTAMP.replace('"{}"', value)

@@ -1,0 +1,181 @@
+"""What all fast actions share: the view they stand for, its caller, and the answers that need no statement."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.auth.models import AnonymousUser
+from django.db import Error, connection
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.functional import SimpleLazyObject
+from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
+from rest_framework.permissions import IsAuthenticated, IsAuthenticatedOrReadOnly
+
+from healthcare.api.problems import problem_response
+from healthcare.fastpath.eligibility import (
+    WRITE_ACTIONS,
+    Obstacle,
+    listens,
+    obstacles_of_model,
+    obstacles_of_serializer,
+    obstacles_of_view,
+)
+from healthcare.fastpath.execution import Statement
+from healthcare.fastpath.json_sql import Fragment, UnsupportedError
+from healthcare.fastpath.placeholders import CALLER, Parameter
+from healthcare.rls.context import TAKE_ROLE, Entry
+
+logger = logging.getLogger("healthcare.fastpath")
+RETRY_AFTER = {"Retry-After": "5"}
+
+
+@dataclass(frozen=True)
+class AccessRecording:
+    """How the statement that reads or writes rows records the access.
+
+    `insert` is an INSERT … SELECT with the places `{ids}`, `{outcome}` and `{condition}`, `parameters` are those before
+    and after the ids, and `column` is the column of an answered row that names whose data it is. With
+    `path_names_subject` that is the id in the path.
+    """
+
+    insert: str
+    parameters: tuple[tuple[Any, ...], tuple[Any, ...]]
+    column: str
+    path_names_subject: bool
+
+    def fragment(self, ids: Fragment, outcome: Fragment, condition: Fragment) -> Fragment:
+        before, after = self.parameters
+        sql = self.insert.format(ids=ids.sql, outcome=outcome.sql, condition=condition.sql)
+        return Fragment(sql, (*before, *ids.parameters, *after, *outcome.parameters, *condition.parameters))
+
+
+class NotExpressibleError(Exception):
+    """The request asks for more than a fast action knows: Django REST framework answers it."""
+
+
+class FastAction:
+    """An action of a viewset with its URL's options, answered by one statement.
+
+    `obstacles` says why an action cannot be. `respond` returns None for a request that standard DRF has to answer; it
+    has executed nothing then, or PostgreSQL has rolled it back.
+    """
+
+    def __init__(self, viewset: Any, action: str, actions: dict[str, str], options: dict[str, Any]) -> None:
+        self.viewset, self.action, self.options = viewset, action, options
+        self.http_method_names = self.attribute("http_method_names")
+        self.allow = ", ".join(self.allowed_methods(actions))
+        self.authentication = self.attribute("authentication_classes")[0]
+        login_permissions = {IsAuthenticated, *({IsAuthenticatedOrReadOnly} if action in WRITE_ACTIONS else set())}
+        self.is_open = login_permissions.isdisjoint(self.attribute("permission_classes"))
+        recording = getattr(viewset, "access_recording", None)
+        self.recording: AccessRecording | None = recording(action) if recording else None
+        self.model = viewset.queryset.model
+        self.serializer_class = (
+            options.get("serializer_class") or viewset.serializer_classes.get(action) or viewset.serializer_class
+        )
+
+    @classmethod
+    def obstacles(
+        cls, viewset: Any, action: str, actions: dict[str, str], options: dict[str, Any]
+    ) -> Iterator[Obstacle]:
+        """What keeps the action from the fast path; it is served when there is nothing."""
+        if cls is FastAction:
+            yield Obstacle(action, "There is no fast implementation of it.")
+            return
+        found = list(obstacles_of_view(viewset, action, options))
+        yield from found
+        if any(obstacle.member.endswith(".authentication_classes") for obstacle in found) or viewset.queryset is None:
+            return
+        one = cls(viewset, action, actions, options)
+        yield from obstacles_of_model(one.model, action)
+        yield from obstacles_of_serializer(one.serializer_class)
+        try:
+            yield from one.obstacles_of_statements()
+        except UnsupportedError as error:
+            yield Obstacle(error.member, error.hint)
+        except Exception as error:  # a declaration that cannot be evaluated without a request, say
+            yield Obstacle(f"{viewset.__name__}.scope", f"It does not compile ({type(error).__name__}).")
+
+    def obstacles_of_statements(self) -> Iterator[Obstacle]:
+        """Compile the action's statements once. May raise UnsupportedError, or whatever a declaration raises."""
+        yield from obstacles_of_scope(self.viewset, self.viewset.scope)
+
+    def respond(self, request: HttpRequest, kwargs: dict[str, Any]) -> HttpResponse | None:
+        raise NotImplementedError
+
+    def attribute(self, name: str) -> Any:
+        return self.options.get(name, getattr(self.viewset, name))
+
+    def allowed_methods(self, actions: dict[str, str]) -> list[str]:
+        """The methods of the Allow header, in the order in which DRF gives them."""
+        if path_methods := self.attribute("path_methods"):
+            return list(path_methods)
+        known = {*actions, "options"} | ({"head"} if "get" in actions else set())
+        return [method.upper() for method in self.http_method_names if method in known]
+
+    def rows(self) -> QuerySet:
+        """The rows that the action reaches, of the caller for whom `CALLER` stands."""
+        return self.viewset.in_state(self.viewset.scope(Parameter(CALLER)), self.action)  # type: ignore[no-any-return]
+
+    def is_observed(self) -> bool:
+        return listens(self.model, writes=self.action in WRITE_ACTIONS)
+
+    def enter(self, request: HttpRequest) -> Entry:
+        """How the request enters the database. Raises NotAuthenticated and AuthenticationFailed (401)."""
+        entry: Entry = self.authentication().entry(request, writes=self.action in WRITE_ACTIONS)
+        if entry.caller is None and not self.is_open:
+            raise NotAuthenticated
+        return entry
+
+    def set_user(self, request: HttpRequest, caller: int | None) -> None:
+        """Set `request.user` as DRF does, for middleware that reads it; a user is only loaded when it is used."""
+        authentication = self.authentication
+        request.user = SimpleLazyObject(lambda: authentication.load_user(caller)) if caller else AnonymousUser()  # type: ignore[assignment]
+
+    def answer(self, content: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> HttpResponse:
+        response = HttpResponse(content, status=status, content_type="application/json", headers=headers)
+        response.headers["Allow"] = self.allow
+        return response
+
+    def problem(self, request: HttpRequest, status: int, detail: str = "", **headers: str) -> HttpResponse:
+        return problem_response(request, status, detail, {**headers, "Allow": self.allow})
+
+    def unauthenticated(self, request: HttpRequest, error: NotAuthenticated | AuthenticationFailed) -> HttpResponse:
+        """The same 401 that the exception handler gives."""
+        detail = error.detail if isinstance(error, AuthenticationFailed) and isinstance(error.detail, str) else ""
+        challenge = {"WWW-Authenticate": self.authentication().authenticate_header(request)}
+        return self.problem(request, 401, detail, **challenge)
+
+    def log_defect(self, error: Error) -> None:
+        """Log a statement that PostgreSQL refused for a defect of its own. Standard DRF answers in its place."""
+        state = getattr(error.__cause__, "pgcode", None) or ""
+        if state.startswith(("42", "0A", "XX")):  # syntax error or access rule violation, not supported, internal
+            logger.error("%s.%s: statement refused, sqlstate=%s", self.viewset.__name__, self.action, state)
+
+    def unavailable(self, request: HttpRequest) -> HttpResponse:
+        return self.problem(request, 503, **RETRY_AFTER)
+
+
+def obstacles_of_scope(viewset: Any, scope: Any) -> Iterator[Obstacle]:
+    """A scope that is not a function of the owner alone: one that reads the clock, or a role of the user."""
+    name = f"{viewset.__name__}.scope"
+    try:
+        compiled = [scope(Parameter(CALLER)).query.get_compiler(connection=connection).as_sql() for _ in range(2)]
+    except Exception as error:
+        yield Obstacle(name, f"It needs more than an expression for the owner's id ({type(error).__name__}).")
+        return
+    constant = {int, str, bool, type(CALLER)}
+    if compiled[0] != compiled[1] or not all(type(value) in constant for value in compiled[0][1]):
+        yield Obstacle(name, "Its conditions change from one call to the next, or depend on the clock.")
+
+
+def encoded(text: str) -> bytes:
+    """JSON as DRF's renderer encodes it: UTF-8, the line and paragraph separators escaped."""
+    return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").encode()
+
+
+def entering(entry: Entry) -> list[Statement]:
+    """The statements that begin a message: they check the session and take the caller's role."""
+    return [Statement(entry.sql, entry.parameters, plannable=True), Statement(TAKE_ROLE)]

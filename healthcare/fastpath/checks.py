@@ -1,0 +1,27 @@
+"""System checks: which opted-in actions the fast path cannot serve, and why."""
+
+from typing import Any
+
+from django.core.checks import CheckMessage, Warning, register
+
+from healthcare.fastpath.views import fast_views
+
+
+@register()
+def fast_actions_are_served(**_: Any) -> list[CheckMessage]:
+    """A warning for each member that keeps an action from the fast path. The action works, by standard DRF."""
+    found = {
+        (fast.viewset, action, obstacle): None
+        for fast in fast_views()
+        for action, obstacles in fast.obstacles.items()
+        for obstacle in obstacles
+    }
+    return [
+        Warning(
+            f"{viewset.__name__}.{action} uses standard DRF because of {obstacle.member}.",
+            hint=f"{obstacle.hint} Or leave {action!r} out of fast_actions.",
+            obj=viewset,
+            id="fastpath.W001",
+        )
+        for viewset, action, obstacle in found
+    ]

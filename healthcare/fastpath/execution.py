@@ -1,0 +1,89 @@
+"""Sends the statements of one request to PostgreSQL in one message, which is one transaction and one round trip."""
+
+import select
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import Error, connection, transaction
+from psycopg2.errors import LockNotAvailable, QueryCanceled
+
+from healthcare.fastpath.prepared import (
+    MAXIMUM_STATEMENTS,
+    is_lost,
+    is_preparing,
+    losses,
+    prepared_forms,
+    prepared_names,
+)
+
+
+@dataclass(frozen=True)
+class Statement:
+    """SQL with `%s` and its values. A `plannable` one is prepared once a session: its text must not hold values."""
+
+    sql: str
+    values: Sequence[Any] = ()
+    plannable: bool = False
+
+
+def execute(statements: Sequence[Statement]) -> list[tuple[Any, ...]]:
+    """The rows of the last statement. Raises the `django.db.Error` of a database that refuses one or is away."""
+    try:
+        return send(statements, preparing=is_preparing())
+    except Error as error:
+        if not is_lost(error):
+            raise
+        # PostgreSQL has rolled the message back before anything was executed under that name.
+        losses.add()
+        prepared_names(connection).clear()
+        return send([Statement("DEALLOCATE ALL"), *statements], preparing=False)
+
+
+def send(statements: Sequence[Statement], *, preparing: bool) -> list[tuple[Any, ...]]:
+    known = prepared_names(connection)
+    texts: list[str] = []
+    new: set[str] = set()
+    for statement in statements:
+        text = statement.sql
+        if preparing and statement.plannable:
+            name, preparation, execution = prepared_forms(text)
+            if name in known:
+                text = execution
+            elif len(known) + len(new) < MAXIMUM_STATEMENTS:
+                text = preparation + execution
+                new.add(name)
+        texts.append(text)
+    values = [value for statement in statements for value in statement.values]
+    connection.health_check_done = True  # type: ignore[attr-defined]  # `is_connected` has looked, without a round trip
+    try:
+        # Inside a transaction, a failure must undo this message alone.
+        with transaction.atomic() if connection.in_atomic_block else nullcontext(), connection.cursor() as cursor:
+            cursor.execute(";\n".join(texts), values)
+            rows: list[tuple[Any, ...]] = cursor.fetchall()
+    except Error:
+        connection.health_check_done = False  # type: ignore[attr-defined]
+        raise
+    known.update(new)
+    return rows
+
+
+def is_connected() -> bool:
+    """Whether this thread has a live connection, as far as the socket says: a server sends unasked only to end it."""
+    session = connection.connection
+    if session is None or session.closed:
+        return False
+    poll = select.poll()
+    poll.register(session.fileno(), select.POLLIN)
+    return not poll.poll(0)
+
+
+def is_rolled_back(error: Error) -> bool:
+    """Whether PostgreSQL says that it has undone the transaction and goes on."""
+    return getattr(getattr(error.__cause__, "diag", None), "severity_nonlocalized", None) == "ERROR"
+
+
+def has_timed_out(error: Error) -> bool:
+    """Whether a lock or the statement took longer than the request may wait."""
+    return isinstance(error.__cause__, LockNotAvailable | QueryCanceled)

@@ -1,0 +1,43 @@
+"""What stands for the values of a request among the parameters of a compiled statement."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django.db.models import Field, expressions
+
+
+class Placeholder:
+    """The place of a value that each request gives, by name. Compared by identity."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+
+CALLER = Placeholder("caller")  # the caller's id as a number; None for an anonymous caller
+CALLER_TEXT = Placeholder("caller as text")  # as `app.user_id` holds it; empty for an anonymous caller
+KEY = Placeholder("key")  # the id in the path
+TODAY = Placeholder("today")
+REQUEST_ID = Placeholder("request id")
+PARENT = Placeholder("parent")  # the key of the row that contains a nested one
+ENTITY_TAGS = Placeholder("entity tags")
+IDEMPOTENCY_DIGEST = Placeholder("idempotency digest")
+IDEMPOTENCY_FINGERPRINT = Placeholder("idempotency fingerprint")
+
+
+class Parameter(expressions.Expression):
+    """A placeholder as an ORM expression: `filter(pk__lt=Parameter(KEY, field))`."""
+
+    def __init__(self, placeholder: Placeholder, output_field: Field | None = None) -> None:
+        super().__init__(output_field=output_field)
+        self.placeholder = placeholder
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
+        return "%s", [self.placeholder]
+
+
+def fill(parameters: Sequence[Any], values: Mapping[Placeholder, Any]) -> list[Any]:
+    """The parameters, each placeholder replaced by its value."""
+    return [values[one] if isinstance(one, Placeholder) else one for one in parameters]

@@ -1,0 +1,187 @@
+"""The mixin by which a viewset opts into the fast path, and the choice between both implementations of a request."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Set
+from functools import update_wrapper
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern, URLResolver, get_resolver
+from django.utils.functional import cached_property
+
+from healthcare.api.viewsets import NestedListViewSet
+from healthcare.coverage import covered_by_fast_path
+from healthcare.fastpath.actions import FastAction
+from healthcare.fastpath.eligibility import Obstacle
+from healthcare.fastpath.execution import is_connected
+from healthcare.fastpath.reads import FastList, FastNestedList, FastRetrieve
+from healthcare.fastpath.writes import FastCreate, FastUpdate
+
+logger = logging.getLogger("healthcare.fastpath")
+IMPLEMENTATIONS: dict[str, type[FastAction]] = {
+    "list": FastList,
+    "retrieve": FastRetrieve,
+    "create": FastCreate,
+    "update": FastUpdate,
+    "partial_update": FastUpdate,
+}
+OWN_HEADERS = {"Content-Length"}  # set by middleware, from the content
+
+
+@covered_by_fast_path
+class FastPathMixin:
+    """Serves the actions in `fast_actions` by one SQL statement each, where nothing but covered members is involved.
+
+    - `fast_implementations`, where a base class has it: the classes that serve actions beyond DRF's own.
+    - `successor_field`: the foreign key to the record that has replaced one, where `successor_actions` has retrieve.
+    - `cached_by_table_version`: whether any caller may read every record of the scope, and the table has a
+      `TableVersionTrigger`: the answers to reads are then cached until the table changes.
+    - `access_recording(action)`, where a base class has it: how the action's statement records the access.
+    """
+
+    fast_actions: ClassVar[Set[str]] = frozenset()
+    successor_field: ClassVar[str | None] = None
+    cached_by_table_version: ClassVar[bool] = False
+
+    @classmethod
+    def as_view(cls, actions: Any = None, **options: Any) -> Any:
+        standard: Any = super().as_view(actions, **options)  # type: ignore[misc]
+        fast = FastActions(cls, dict(actions or {}), options)
+        if not fast.opted_in:
+            return standard
+        atomic = standard
+        if settings.DATABASES["default"].get("ATOMIC_REQUESTS") and not non_atomic(standard):
+            atomic = transaction.atomic(standard)
+
+        def view(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+            action = fast.action_for(request)
+            if action is None or args or not is_connected():
+                return atomic(request, *args, **kwargs)
+            if settings.FAST_PATH == "verify":
+                return verify(action, atomic, request, kwargs)
+            response = action.respond(request, kwargs)
+            if response is None:
+                return atomic(request, **kwargs)
+            request.served_by = "fast"  # type: ignore[attr-defined]
+            return response
+
+        update_wrapper(view, standard)
+        view.fast_actions = fast  # type: ignore[attr-defined]
+        # A fast action is one statement and needs no transaction around it; standard DRF gets one above.
+        return transaction.non_atomic_requests(view)
+
+
+class FastActions:
+    """The fast actions of one URL, by method."""
+
+    def __init__(self, viewset: Any, actions: dict[str, str], options: dict[str, Any]) -> None:
+        self.viewset, self.actions, self.options = viewset, actions, options
+        self.opted_in = {method: action for method, action in actions.items() if action in viewset.fast_actions}
+
+    @property
+    def obstacles(self) -> dict[str, list[Obstacle]]:
+        """By action, what keeps it from the fast path."""
+        return {action: list(self.find_obstacles(action)) for action in self.opted_in.values()}
+
+    def find_obstacles(self, action: str) -> Iterator[Obstacle]:
+        try:
+            yield from self.implementation(action).obstacles(self.viewset, action, self.actions, self.options)
+        except Exception as error:
+            logger.exception("eligibility of %s.%s failed", self.viewset.__name__, action)
+            yield Obstacle(f"{self.viewset.__name__}.{action}", f"It cannot be examined ({type(error).__name__}).")
+
+    @cached_property
+    def by_method(self) -> dict[str, FastAction]:
+        """The actions that are served, chosen once, at the first request of the URL."""
+        obstacles = self.obstacles
+        return {
+            method.upper(): self.implementation(action)(self.viewset, action, self.actions, self.options)
+            for method, action in self.opted_in.items()
+            if all(obstacle.passing for obstacle in obstacles[action])
+        }
+
+    def implementation(self, action: str) -> type[FastAction]:
+        if action == "list" and issubclass(self.viewset, NestedListViewSet):
+            return FastNestedList
+        implementation = IMPLEMENTATIONS.get(action) or getattr(self.viewset, "fast_implementations", {}).get(action)
+        return implementation or FastAction
+
+    def action_for(self, request: HttpRequest) -> FastAction | None:
+        if settings.FAST_PATH == "off" or getattr(request, "_force_auth_user", None):
+            return None
+        action = self.by_method.get(str(request.method))
+        allowed = action is not None and str(request.method).lower() in action.http_method_names
+        return action if allowed else None
+
+
+def non_atomic(view: Any) -> bool:
+    return bool(getattr(view, "_non_atomic_requests", ()))
+
+
+def verify(action: FastAction, standard: Callable[..., Any], request: HttpRequest, kwargs: dict[str, Any]) -> Any:
+    """The answer of standard DRF. A read is also answered by the fast path, and a difference is logged.
+
+    What the fast path writes, the row of the access log, is rolled back. Only the names of members are logged.
+    """
+    fast = None
+    if request.method == "GET":
+        with transaction.atomic():
+            fast = action.respond(request, kwargs)
+            transaction.set_rollback(True)
+        vars(request).pop("user", None)
+    response = standard(request, **kwargs)
+    if fast is not None:
+        if hasattr(response, "render"):
+            response.render()
+        differing = sorted(differences(fast, response))
+        if differing:
+            match = request.resolver_match
+            logger.warning(
+                "fast path differs: route=/%s action=%s members=%s",
+                match.route if match else "-", action.action, ",".join(differing),
+            )  # fmt: skip
+    return response
+
+
+def differences(fast: HttpResponse, standard: HttpResponse) -> Iterator[str]:
+    """The names of what two answers differ in: `status`, headers, and members of the JSON."""
+    if fast.status_code != standard.status_code:
+        yield "status"
+    for name in fast.headers.keys() | standard.headers.keys():
+        if name not in OWN_HEADERS and fast.headers.get(name) != standard.headers.get(name):
+            yield f"header {name}"
+    if fast.content != standard.content:
+        yield from differing_members(parsed(fast), parsed(standard)) or {"body"}
+
+
+def differing_members(one: Any, other: Any) -> Set[str]:
+    if isinstance(one, list) and isinstance(other, list):
+        pairs = zip(one, other, strict=False)
+        return {name for pair in pairs for name in differing_members(*pair)} | (
+            {"length"} if len(one) != len(other) else set()
+        )
+    if isinstance(one, dict) and isinstance(other, dict):
+        return {name for name in one.keys() | other.keys() if one.get(name) != other.get(name)}
+    return set()
+
+
+def parsed(response: HttpResponse) -> Any:
+    try:
+        return json.loads(response.content or b"null")
+    except ValueError:
+        return None
+
+
+def fast_views(resolver: URLResolver | None = None) -> Iterator[FastActions]:
+    """The fast actions of every URL whose viewset opts in."""
+    for entry in (resolver or get_resolver()).url_patterns:
+        if isinstance(entry, URLResolver):
+            yield from fast_views(entry)
+        elif isinstance(entry, URLPattern):
+            callback: Any = entry.callback
+            for view in {*getattr(callback, "views_by_method", {"": callback}).values()}:
+                if isinstance(getattr(view, "fast_actions", None), FastActions):
+                    yield view.fast_actions
