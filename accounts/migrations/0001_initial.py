@@ -89,14 +89,14 @@ CREATE OR REPLACE FUNCTION pgtrigger_insert_insert_3867c() RETURNS trigger LANGU
 BEGIN
     INSERT INTO "audit_userevent"
         ("id", "is_superuser", "name", "email", "username", "is_active", "is_staff", "created_at", pgh_created_at, pgh_label, pgh_context)
-    VALUES (NEW."id", NEW."is_superuser", NEW."name", NEW."email", NEW."username", NEW."is_active", NEW."is_staff", NEW."created_at", clock_timestamp(), 'insert',
+    SELECT new_values."id", new_values."is_superuser", new_values."name", new_values."email", new_values."username", new_values."is_active", new_values."is_staff", new_values."created_at", clock_timestamp(), 'insert',
         COALESCE(NULLIF(current_setting('pghistory.context_metadata', true), '')::jsonb,
-    jsonb_build_object('login', session_user, 'application', current_setting('application_name'))));
+    jsonb_build_object('login', session_user, 'application', current_setting('application_name'))) FROM new_values;
     RETURN NULL;
 END $$;
 DROP TRIGGER IF EXISTS pgtrigger_insert_insert_3867c ON "accounts_user";
-CREATE TRIGGER pgtrigger_insert_insert_3867c AFTER INSERT ON "accounts_user"
-    FOR EACH ROW EXECUTE FUNCTION pgtrigger_insert_insert_3867c();
+CREATE TRIGGER pgtrigger_insert_insert_3867c AFTER INSERT ON "accounts_user" REFERENCING NEW TABLE AS new_values
+    FOR EACH STATEMENT EXECUTE FUNCTION pgtrigger_insert_insert_3867c();
 """)),
         ),
         pgtrigger.migrations.AddTrigger(
@@ -106,9 +106,9 @@ CREATE OR REPLACE FUNCTION pgtrigger_update_update_0e890() RETURNS trigger LANGU
 BEGIN
     INSERT INTO "audit_userevent"
         ("id", "is_superuser", "name", "email", "username", "is_active", "is_staff", "created_at", pgh_created_at, pgh_label, pgh_context)
-    VALUES (NEW."id", NEW."is_superuser", NEW."name", NEW."email", NEW."username", NEW."is_active", NEW."is_staff", NEW."created_at", clock_timestamp(), 'update',
+    SELECT NEW."id", NEW."is_superuser", NEW."name", NEW."email", NEW."username", NEW."is_active", NEW."is_staff", NEW."created_at", clock_timestamp(), 'update',
         COALESCE(NULLIF(current_setting('pghistory.context_metadata', true), '')::jsonb,
-    jsonb_build_object('login', session_user, 'application', current_setting('application_name'))));
+    jsonb_build_object('login', session_user, 'application', current_setting('application_name')));
     RETURN NULL;
 END $$;
 DROP TRIGGER IF EXISTS pgtrigger_update_update_0e890 ON "accounts_user";
@@ -123,9 +123,9 @@ CREATE OR REPLACE FUNCTION pgtrigger_delete_delete_19f14() RETURNS trigger LANGU
 BEGIN
     INSERT INTO "audit_userevent"
         ("id", "is_superuser", "name", "email", "username", "is_active", "is_staff", "created_at", pgh_created_at, pgh_label, pgh_context)
-    VALUES (OLD."id", OLD."is_superuser", OLD."name", OLD."email", OLD."username", OLD."is_active", OLD."is_staff", OLD."created_at", clock_timestamp(), 'delete',
+    SELECT OLD."id", OLD."is_superuser", OLD."name", OLD."email", OLD."username", OLD."is_active", OLD."is_staff", OLD."created_at", clock_timestamp(), 'delete',
         COALESCE(NULLIF(current_setting('pghistory.context_metadata', true), '')::jsonb,
-    jsonb_build_object('login', session_user, 'application', current_setting('application_name'))));
+    jsonb_build_object('login', session_user, 'application', current_setting('application_name')));
     RETURN NULL;
 END $$;
 DROP TRIGGER IF EXISTS pgtrigger_delete_delete_19f14 ON "accounts_user";

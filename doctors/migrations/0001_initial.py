@@ -251,14 +251,14 @@ CREATE OR REPLACE FUNCTION pgtrigger_insert_insert_5d51e() RETURNS trigger LANGU
 BEGIN
     INSERT INTO "doctors_doctorevent"
         ("id", "created_by_id", "created_at", "updated_at", "version", "name", "specialization", "license_number", "phone", "email", "hospital", "experience_years", "deleted_at", pgh_created_at, pgh_label, pgh_context)
-    VALUES (NEW."id", NEW."created_by_id", NEW."created_at", NEW."updated_at", NEW."version", NEW."name", NEW."specialization", NEW."license_number", NEW."phone", NEW."email", NEW."hospital", NEW."experience_years", NEW."deleted_at", clock_timestamp(), 'insert',
+    SELECT new_values."id", new_values."created_by_id", new_values."created_at", new_values."updated_at", new_values."version", new_values."name", new_values."specialization", new_values."license_number", new_values."phone", new_values."email", new_values."hospital", new_values."experience_years", new_values."deleted_at", clock_timestamp(), 'insert',
         COALESCE(NULLIF(current_setting('pghistory.context_metadata', true), '')::jsonb,
-    jsonb_build_object('login', session_user, 'application', current_setting('application_name'))));
+    jsonb_build_object('login', session_user, 'application', current_setting('application_name'))) FROM new_values;
     RETURN NULL;
 END $$;
 DROP TRIGGER IF EXISTS pgtrigger_insert_insert_5d51e ON "doctors_doctor";
-CREATE TRIGGER pgtrigger_insert_insert_5d51e AFTER INSERT ON "doctors_doctor"
-    FOR EACH ROW EXECUTE FUNCTION pgtrigger_insert_insert_5d51e();
+CREATE TRIGGER pgtrigger_insert_insert_5d51e AFTER INSERT ON "doctors_doctor" REFERENCING NEW TABLE AS new_values
+    FOR EACH STATEMENT EXECUTE FUNCTION pgtrigger_insert_insert_5d51e();
 """)),
         ),
         pgtrigger.migrations.AddTrigger(
@@ -268,9 +268,9 @@ CREATE OR REPLACE FUNCTION pgtrigger_update_update_3aefa() RETURNS trigger LANGU
 BEGIN
     INSERT INTO "doctors_doctorevent"
         ("id", "created_by_id", "created_at", "updated_at", "version", "name", "specialization", "license_number", "phone", "email", "hospital", "experience_years", "deleted_at", pgh_created_at, pgh_label, pgh_context)
-    VALUES (NEW."id", NEW."created_by_id", NEW."created_at", NEW."updated_at", NEW."version", NEW."name", NEW."specialization", NEW."license_number", NEW."phone", NEW."email", NEW."hospital", NEW."experience_years", NEW."deleted_at", clock_timestamp(), 'update',
+    SELECT NEW."id", NEW."created_by_id", NEW."created_at", NEW."updated_at", NEW."version", NEW."name", NEW."specialization", NEW."license_number", NEW."phone", NEW."email", NEW."hospital", NEW."experience_years", NEW."deleted_at", clock_timestamp(), 'update',
         COALESCE(NULLIF(current_setting('pghistory.context_metadata', true), '')::jsonb,
-    jsonb_build_object('login', session_user, 'application', current_setting('application_name'))));
+    jsonb_build_object('login', session_user, 'application', current_setting('application_name')));
     RETURN NULL;
 END $$;
 DROP TRIGGER IF EXISTS pgtrigger_update_update_3aefa ON "doctors_doctor";
@@ -285,9 +285,9 @@ CREATE OR REPLACE FUNCTION pgtrigger_delete_delete_afc09() RETURNS trigger LANGU
 BEGIN
     INSERT INTO "doctors_doctorevent"
         ("id", "created_by_id", "created_at", "updated_at", "version", "name", "specialization", "license_number", "phone", "email", "hospital", "experience_years", "deleted_at", pgh_created_at, pgh_label, pgh_context)
-    VALUES (OLD."id", OLD."created_by_id", OLD."created_at", OLD."updated_at", OLD."version", OLD."name", OLD."specialization", OLD."license_number", OLD."phone", OLD."email", OLD."hospital", OLD."experience_years", OLD."deleted_at", clock_timestamp(), 'delete',
+    SELECT OLD."id", OLD."created_by_id", OLD."created_at", OLD."updated_at", OLD."version", OLD."name", OLD."specialization", OLD."license_number", OLD."phone", OLD."email", OLD."hospital", OLD."experience_years", OLD."deleted_at", clock_timestamp(), 'delete',
         COALESCE(NULLIF(current_setting('pghistory.context_metadata', true), '')::jsonb,
-    jsonb_build_object('login', session_user, 'application', current_setting('application_name'))));
+    jsonb_build_object('login', session_user, 'application', current_setting('application_name')));
     RETURN NULL;
 END $$;
 DROP TRIGGER IF EXISTS pgtrigger_delete_delete_afc09 ON "doctors_doctor";

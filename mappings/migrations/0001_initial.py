@@ -88,14 +88,14 @@ CREATE OR REPLACE FUNCTION pgtrigger_insert_insert_fc708() RETURNS trigger LANGU
 BEGIN
     INSERT INTO "mappings_mappingevent"
         ("id", "created_by_id", "created_at", "updated_at", "version", "patient_id", "doctor_id", "role", "is_primary", "reason", "started_at", "ended_at", pgh_created_at, pgh_label, pgh_context)
-    VALUES (NEW."id", NEW."created_by_id", NEW."created_at", NEW."updated_at", NEW."version", NEW."patient_id", NEW."doctor_id", NEW."role", NEW."is_primary", NEW."reason", NEW."started_at", NEW."ended_at", clock_timestamp(), 'insert',
+    SELECT new_values."id", new_values."created_by_id", new_values."created_at", new_values."updated_at", new_values."version", new_values."patient_id", new_values."doctor_id", new_values."role", new_values."is_primary", new_values."reason", new_values."started_at", new_values."ended_at", clock_timestamp(), 'insert',
         COALESCE(NULLIF(current_setting('pghistory.context_metadata', true), '')::jsonb,
-    jsonb_build_object('login', session_user, 'application', current_setting('application_name'))));
+    jsonb_build_object('login', session_user, 'application', current_setting('application_name'))) FROM new_values;
     RETURN NULL;
 END $$;
 DROP TRIGGER IF EXISTS pgtrigger_insert_insert_fc708 ON "mappings_mapping";
-CREATE TRIGGER pgtrigger_insert_insert_fc708 AFTER INSERT ON "mappings_mapping"
-    FOR EACH ROW EXECUTE FUNCTION pgtrigger_insert_insert_fc708();
+CREATE TRIGGER pgtrigger_insert_insert_fc708 AFTER INSERT ON "mappings_mapping" REFERENCING NEW TABLE AS new_values
+    FOR EACH STATEMENT EXECUTE FUNCTION pgtrigger_insert_insert_fc708();
 """)),
         ),
         pgtrigger.migrations.AddTrigger(
@@ -105,9 +105,9 @@ CREATE OR REPLACE FUNCTION pgtrigger_update_update_0dc76() RETURNS trigger LANGU
 BEGIN
     INSERT INTO "mappings_mappingevent"
         ("id", "created_by_id", "created_at", "updated_at", "version", "patient_id", "doctor_id", "role", "is_primary", "reason", "started_at", "ended_at", pgh_created_at, pgh_label, pgh_context)
-    VALUES (NEW."id", NEW."created_by_id", NEW."created_at", NEW."updated_at", NEW."version", NEW."patient_id", NEW."doctor_id", NEW."role", NEW."is_primary", NEW."reason", NEW."started_at", NEW."ended_at", clock_timestamp(), 'update',
+    SELECT NEW."id", NEW."created_by_id", NEW."created_at", NEW."updated_at", NEW."version", NEW."patient_id", NEW."doctor_id", NEW."role", NEW."is_primary", NEW."reason", NEW."started_at", NEW."ended_at", clock_timestamp(), 'update',
         COALESCE(NULLIF(current_setting('pghistory.context_metadata', true), '')::jsonb,
-    jsonb_build_object('login', session_user, 'application', current_setting('application_name'))));
+    jsonb_build_object('login', session_user, 'application', current_setting('application_name')));
     RETURN NULL;
 END $$;
 DROP TRIGGER IF EXISTS pgtrigger_update_update_0dc76 ON "mappings_mapping";
@@ -122,9 +122,9 @@ CREATE OR REPLACE FUNCTION pgtrigger_delete_delete_1aff2() RETURNS trigger LANGU
 BEGIN
     INSERT INTO "mappings_mappingevent"
         ("id", "created_by_id", "created_at", "updated_at", "version", "patient_id", "doctor_id", "role", "is_primary", "reason", "started_at", "ended_at", pgh_created_at, pgh_label, pgh_context)
-    VALUES (OLD."id", OLD."created_by_id", OLD."created_at", OLD."updated_at", OLD."version", OLD."patient_id", OLD."doctor_id", OLD."role", OLD."is_primary", OLD."reason", OLD."started_at", OLD."ended_at", clock_timestamp(), 'delete',
+    SELECT OLD."id", OLD."created_by_id", OLD."created_at", OLD."updated_at", OLD."version", OLD."patient_id", OLD."doctor_id", OLD."role", OLD."is_primary", OLD."reason", OLD."started_at", OLD."ended_at", clock_timestamp(), 'delete',
         COALESCE(NULLIF(current_setting('pghistory.context_metadata', true), '')::jsonb,
-    jsonb_build_object('login', session_user, 'application', current_setting('application_name'))));
+    jsonb_build_object('login', session_user, 'application', current_setting('application_name')));
     RETURN NULL;
 END $$;
 DROP TRIGGER IF EXISTS pgtrigger_delete_delete_1aff2 ON "mappings_mapping";

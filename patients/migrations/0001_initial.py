@@ -340,14 +340,14 @@ CREATE OR REPLACE FUNCTION pgtrigger_insert_insert_62165() RETURNS trigger LANGU
 BEGIN
     INSERT INTO "patients_patientevent"
         ("id", "created_by_id", "created_at", "updated_at", "version", "name", "gender", "birth_date", "birth_year", "deceased", "identifier", "phone", "email", "address", "deleted_at", "merged_into_id", pgh_created_at, pgh_label, pgh_context)
-    VALUES (NEW."id", NEW."created_by_id", NEW."created_at", NEW."updated_at", NEW."version", NEW."name", NEW."gender", NEW."birth_date", NEW."birth_year", NEW."deceased", NEW."identifier", NEW."phone", NEW."email", NEW."address", NEW."deleted_at", NEW."merged_into_id", clock_timestamp(), 'insert',
+    SELECT new_values."id", new_values."created_by_id", new_values."created_at", new_values."updated_at", new_values."version", new_values."name", new_values."gender", new_values."birth_date", new_values."birth_year", new_values."deceased", new_values."identifier", new_values."phone", new_values."email", new_values."address", new_values."deleted_at", new_values."merged_into_id", clock_timestamp(), 'insert',
         COALESCE(NULLIF(current_setting('pghistory.context_metadata', true), '')::jsonb,
-    jsonb_build_object('login', session_user, 'application', current_setting('application_name'))));
+    jsonb_build_object('login', session_user, 'application', current_setting('application_name'))) FROM new_values;
     RETURN NULL;
 END $$;
 DROP TRIGGER IF EXISTS pgtrigger_insert_insert_62165 ON "patients_patient";
-CREATE TRIGGER pgtrigger_insert_insert_62165 AFTER INSERT ON "patients_patient"
-    FOR EACH ROW EXECUTE FUNCTION pgtrigger_insert_insert_62165();
+CREATE TRIGGER pgtrigger_insert_insert_62165 AFTER INSERT ON "patients_patient" REFERENCING NEW TABLE AS new_values
+    FOR EACH STATEMENT EXECUTE FUNCTION pgtrigger_insert_insert_62165();
 """)),
         ),
         pgtrigger.migrations.AddTrigger(
@@ -357,9 +357,9 @@ CREATE OR REPLACE FUNCTION pgtrigger_update_update_546ce() RETURNS trigger LANGU
 BEGIN
     INSERT INTO "patients_patientevent"
         ("id", "created_by_id", "created_at", "updated_at", "version", "name", "gender", "birth_date", "birth_year", "deceased", "identifier", "phone", "email", "address", "deleted_at", "merged_into_id", pgh_created_at, pgh_label, pgh_context)
-    VALUES (NEW."id", NEW."created_by_id", NEW."created_at", NEW."updated_at", NEW."version", NEW."name", NEW."gender", NEW."birth_date", NEW."birth_year", NEW."deceased", NEW."identifier", NEW."phone", NEW."email", NEW."address", NEW."deleted_at", NEW."merged_into_id", clock_timestamp(), 'update',
+    SELECT NEW."id", NEW."created_by_id", NEW."created_at", NEW."updated_at", NEW."version", NEW."name", NEW."gender", NEW."birth_date", NEW."birth_year", NEW."deceased", NEW."identifier", NEW."phone", NEW."email", NEW."address", NEW."deleted_at", NEW."merged_into_id", clock_timestamp(), 'update',
         COALESCE(NULLIF(current_setting('pghistory.context_metadata', true), '')::jsonb,
-    jsonb_build_object('login', session_user, 'application', current_setting('application_name'))));
+    jsonb_build_object('login', session_user, 'application', current_setting('application_name')));
     RETURN NULL;
 END $$;
 DROP TRIGGER IF EXISTS pgtrigger_update_update_546ce ON "patients_patient";
@@ -374,9 +374,9 @@ CREATE OR REPLACE FUNCTION pgtrigger_delete_delete_9898d() RETURNS trigger LANGU
 BEGIN
     INSERT INTO "patients_patientevent"
         ("id", "created_by_id", "created_at", "updated_at", "version", "name", "gender", "birth_date", "birth_year", "deceased", "identifier", "phone", "email", "address", "deleted_at", "merged_into_id", pgh_created_at, pgh_label, pgh_context)
-    VALUES (OLD."id", OLD."created_by_id", OLD."created_at", OLD."updated_at", OLD."version", OLD."name", OLD."gender", OLD."birth_date", OLD."birth_year", OLD."deceased", OLD."identifier", OLD."phone", OLD."email", OLD."address", OLD."deleted_at", OLD."merged_into_id", clock_timestamp(), 'delete',
+    SELECT OLD."id", OLD."created_by_id", OLD."created_at", OLD."updated_at", OLD."version", OLD."name", OLD."gender", OLD."birth_date", OLD."birth_year", OLD."deceased", OLD."identifier", OLD."phone", OLD."email", OLD."address", OLD."deleted_at", OLD."merged_into_id", clock_timestamp(), 'delete',
         COALESCE(NULLIF(current_setting('pghistory.context_metadata', true), '')::jsonb,
-    jsonb_build_object('login', session_user, 'application', current_setting('application_name'))));
+    jsonb_build_object('login', session_user, 'application', current_setting('application_name')));
     RETURN NULL;
 END $$;
 DROP TRIGGER IF EXISTS pgtrigger_delete_delete_9898d ON "patients_patient";
