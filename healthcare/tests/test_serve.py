@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +18,9 @@ import pytest
 
 from healthcare.embedded.home import PROJECT
 from healthcare.embedded.tests.harness import TIMEOUT, ServerUnderTest, eventually, stop_everything
+from healthcare.management.commands.serve import parse_worker_count
 from healthcare.tests.memory_folder import temporary_folder
+from healthcare.web_server import AddressError, parse_address, reserve_address
 
 ACCOUNT = {"name": "Alice", "username": "alice", "email": "alice@example.org", "password": "StrongPass123"}
 
@@ -191,13 +194,18 @@ def test_a_second_server_does_not_share_the_port(serve: Callable[..., ServeProce
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [["0"], ["65536"], ["port"], ["127.0.0.1:"], ["::1:8000"], ["[::1:8000"], ["300.1.1.1:8000"], ["203.0.113.7:8000"]],
+    "address", ["0", "65536", "port", "127.0.0.1:", "::1:8000", "[::1:8000", "300.1.1.1:8000", "203.0.113.7:8000"]
 )
-def test_a_bad_address_is_reported_in_one_sentence(
-    serve: Callable[..., ServeProcess], embedded_server: ServerUnderTest, arguments: list[str]
+def test_an_invalid_address_is_refused_in_one_sentence(address: str) -> None:
+    with pytest.raises(AddressError) as refused:
+        reserve_address(parse_address(address))
+    assert "\n" not in str(refused.value)
+
+
+def test_an_invalid_address_ends_the_command_before_it_starts_anything(
+    serve: Callable[..., ServeProcess], embedded_server: ServerUnderTest
 ) -> None:
-    serving = serve(*arguments)
+    serving = serve("203.0.113.7:8000")
     assert serving.process.wait(TIMEOUT) == 1
     serving.end()
     assert serving.output.startswith("CommandError: ")
@@ -206,10 +214,15 @@ def test_a_bad_address_is_reported_in_one_sentence(
 
 
 @pytest.mark.parametrize("workers", ["0", "65", "-1", "two"])
-def test_the_number_of_workers_is_checked(
-    serve: Callable[..., ServeProcess], embedded_server: ServerUnderTest, workers: str
+def test_an_invalid_number_of_workers_is_refused(workers: str) -> None:
+    with pytest.raises(ArgumentTypeError):
+        parse_worker_count(workers)
+
+
+def test_an_invalid_number_of_workers_ends_the_command_before_it_starts_anything(
+    serve: Callable[..., ServeProcess], embedded_server: ServerUnderTest
 ) -> None:
-    serving = serve("--workers", workers)
+    serving = serve("--workers", "65")
     assert serving.process.wait(TIMEOUT) != 0
     serving.end()
     assert "Traceback" not in serving.output
