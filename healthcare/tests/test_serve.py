@@ -16,8 +16,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from healthcare.embedded.home import PROJECT
-from healthcare.embedded.tests.harness import TIMEOUT, ServerUnderTest, eventually, stop_everything
+from healthcare.embedded.home import PROJECT, Home, resolve_home
+from healthcare.embedded.server import attach, detach
+from healthcare.embedded.tests.harness import TIMEOUT, ServerUnderTest, copy_data, eventually, stop_everything
 from healthcare.management.commands.serve import parse_worker_count
 from healthcare.tests.memory_folder import temporary_folder
 from healthcare.web_server import AddressError, parse_address, reserve_address
@@ -100,6 +101,25 @@ def serve(embedded_server: ServerUnderTest) -> Iterator[Callable[..., ServeProce
         serving.process.stdout.close()
 
 
+@pytest.fixture(scope="session")
+def migrated_home() -> Iterator[Home]:
+    """A home with a migrated database, whose server is stopped."""
+    with temporary_folder() as folder:
+        home = resolve_home(folder / "home")
+        environment = {**os.environ, "DATABASE_URL": f"embedded://{folder}/home"}
+        migrate = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
+        subprocess.run(migrate, cwd=PROJECT, env=environment, check=True)
+        attach(home)
+        detach(home)  # waits until the server has stopped
+        yield home
+
+
+@pytest.fixture
+def migrated(embedded_server: ServerUnderTest, migrated_home: Home) -> None:
+    """Let `serve` find a migrated database, where a test is not about its creation."""
+    copy_data(migrated_home, embedded_server)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_prints_the_addresses_and_stops_cleanly(
     serve: Callable[..., ServeProcess], embedded_server: ServerUnderTest, number: int
@@ -114,6 +134,7 @@ def test_it_prints_the_addresses_and_stops_cleanly(
     assert "Traceback" not in serving.output
 
 
+@pytest.mark.usefixtures("migrated")
 def test_a_request_in_flight_is_answered_before_the_stop(
     serve: Callable[..., ServeProcess], embedded_server: ServerUnderTest
 ) -> None:
@@ -137,6 +158,7 @@ def test_a_request_in_flight_is_answered_before_the_stop(
     assert embedded_server.stopped()
 
 
+@pytest.mark.usefixtures("migrated")
 def test_a_killed_worker_is_replaced(serve: Callable[..., ServeProcess]) -> None:
     serving = serve().wait_until_ready()
     [worker] = serving.workers()
@@ -146,6 +168,7 @@ def test_a_killed_worker_is_replaced(serve: Callable[..., ServeProcess]) -> None
     assert serving.end() == 0
 
 
+@pytest.mark.usefixtures("migrated")
 def test_nothing_is_left_when_the_command_itself_is_killed(
     serve: Callable[..., ServeProcess], embedded_server: ServerUnderTest
 ) -> None:
@@ -186,6 +209,7 @@ def test_a_port_in_use_is_reported_in_one_sentence(
     assert not embedded_server.home.exists()
 
 
+@pytest.mark.usefixtures("migrated")
 def test_a_second_server_does_not_share_the_port(serve: Callable[..., ServeProcess]) -> None:
     first = serve().wait_until_ready()
     second = serve(str(first.port))
