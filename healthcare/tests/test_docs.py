@@ -28,8 +28,7 @@ def settings_source() -> str:
 
 def variables_read() -> set[str]:
     """The environment variables that settings.py reads."""
-    documented_first = {"DB_PREPARED_STATEMENTS", "FAST_PATH"}  # settings.py does not read them yet
-    return documented_first | set(re.findall(r"env_settings\.\w+\(\s*\"([A-Z_]+)\"", settings_source()))
+    return set(re.findall(r"env_settings\.\w+\(\s*\"([A-Z_]+)\"", settings_source()))
 
 
 def settings_table() -> dict[str, str]:
