@@ -51,7 +51,7 @@ class CallersMappingsViewSet(ReadsRecordedViewSet):
     @classmethod
     def in_state(cls, records: QuerySet, action: str | None) -> QuerySet:
         """A past assignment can be corrected and has a history; what lists and ends assignments sees active ones."""
-        return records if action in {"partial_update", "history"} else records.active()  # type: ignore[attr-defined,no-any-return]
+        return records if action in {"partial_update", "history"} else records.active()  # type: ignore[attr-defined]
 
     def get_queryset(self) -> QuerySet:
         active = self.action != "list" or read_flag(self.request.query_params, "active", default=True)
@@ -59,7 +59,7 @@ class CallersMappingsViewSet(ReadsRecordedViewSet):
             raise ValidationError({"active": ["`active` cannot be combined with `as_of`."]})
         if self.as_of:
             return super().get_queryset().filter(patient__in=self.get_patients().values("id"))
-        return super().get_queryset() if active else self.scope(self.request.user).hidden()  # type: ignore[attr-defined,no-any-return]
+        return super().get_queryset() if active else self.scope(self.request.user).hidden()  # type: ignore[attr-defined]
 
     def get_patients(self) -> QuerySet:
         """The caller's active patients, now or as of the time that the request names."""
