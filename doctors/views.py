@@ -1,4 +1,4 @@
-"""/api/doctors/: the public directory. Anyone reads it, anyone with a token keeps it."""
+"""/api/doctors/: a public directory. Anyone reads it; anyone with a token adds, changes and deletes doctors."""
 
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
@@ -23,7 +23,7 @@ from healthcare.fastpath.views import FastPathMixin
 )
 @described("doctors", one="a doctor", many="the doctors")
 class DoctorViewSet(FastPathMixin, HistoryViewSet, RestorableViewSet):
-    """Doctors, public to read."""
+    """Doctors. Anyone may read them."""
 
     queryset = Doctor.objects.none()
     event_model = DoctorEvent

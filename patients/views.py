@@ -41,15 +41,15 @@ ON_DUPLICATE = OpenApiParameter(
     create=extend_schema(
         operation_id="patients_create",
         summary="Add a patient",
-        description="With `on_duplicate=reject` 409 when the patient is likely there already: the member `duplicates` "
-        "of the problem lists them as `GET /api/patients/{id}/duplicates/` does.",
+        description="With `on_duplicate=reject`, 409 when the patient is likely on record already. The member "
+        "`duplicates` of the problem lists the likely duplicates as `GET /api/patients/{id}/duplicates/` does.",
         parameters=[ON_DUPLICATE],
         responses={201: PatientSerializer, 409: PROBLEM},
     ),
 )
 @described("patients", one="a patient", many="your patients")
 class PatientViewSet(FastPathMixin, ReadsRecordedViewSet, RestorableViewSet):
-    """Patients are seen by nobody but the user who created them."""
+    """The caller's patients. No other user can see them."""
 
     queryset = Patient.objects.none()
     event_model = PatientEvent
