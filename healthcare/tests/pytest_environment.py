@@ -6,6 +6,7 @@ import shutil
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
 from dotenv import dotenv_values
 
@@ -37,7 +38,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # The embedded PostgreSQL of this run, unless the tests are to use another. Its name holds the process that deletes it:
 # workers and programs that tests start inherit the variable.
 if not os.environ.get("DATABASE_URL") and not dotenv_values(PROJECT / ".env").get("DATABASE_URL"):
-    os.environ["HEALTHCARE_TEST_FOLDER"] = str(create_folder(f"hc-run-{os.getpid()}-"))
+    run_folder = create_folder(f"hc-run-{os.getpid()}-")
+    for folder in run_folder.parent.glob("hc-run-*-*"):
+        if not psutil.pid_exists(int(folder.name.split("-")[2])):  # that run was killed, and its server has stopped
+            shutil.rmtree(folder, ignore_errors=True)
+    os.environ["HEALTHCARE_TEST_FOLDER"] = str(run_folder)
     os.environ["DATABASE_URL"] = f"embedded://{os.environ['HEALTHCARE_TEST_FOLDER']}/home"
 
 
