@@ -14,7 +14,7 @@ from django.contrib.auth.models import Group
 from django.db.models import PROTECT, QuerySet
 from django.http import HttpRequest
 
-from accounts.identifiers import normalize
+from accounts.identifiers import normalize_identifier
 from accounts.limits import attempts_key, client_network
 from accounts.models import Attempts, LoginSession, LoginSessionQuerySet, User
 from healthcare.edit_conflicts import ConflictCheckingAdmin, ConflictCheckingForm
@@ -171,7 +171,7 @@ def possible_keys(term: str) -> Iterator[str]:
     """The keys under which this username, e-mail or address may be counted, and the term itself, which may be a key."""
     user = User.objects.find_by_identifier(term)
     yield term
-    yield attempts_key("account", str(user.pk)) if user else attempts_key("unknown", normalize(term))
+    yield attempts_key("account", str(user.pk)) if user else attempts_key("unknown", normalize_identifier(term))
     try:
         network = client_network(str(ipaddress.ip_address(term)))
     except ValueError:

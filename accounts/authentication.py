@@ -1,4 +1,4 @@
-"""Bearer tokens (RFC 6750), good only as long as their session and their user are."""
+"""Bearer tokens (RFC 6750), valid only while their session is live and their user active."""
 
 import time
 from functools import lru_cache
@@ -17,36 +17,38 @@ from accounts.tokens import session_and_user_ids
 from healthcare.coverage import covered_by_fast_path
 from healthcare.rls.context import ENTER, PLANNED_ONCE, SETTINGS, Entry, enter, metadata
 
-# In the model's own order, which is how `from_db` reads them.
+# In the order of the model's fields, which `User.from_db` requires.
 COLUMNS = [field.attname for field in User._meta.concrete_fields if field.name not in {"last_login", "created_at"}]
 METADATA = "(%s::jsonb || jsonb_build_object('actor', u.id))::text"
-# One statement finds the live session and its active user, and enters the database as that user.
+# One statement finds the live session and its active user, and sets the role and the caller's id for the transaction.
 AUTHENTICATE = f"""
 SELECT {", ".join(f"u.{column}" for column in COLUMNS)}, {ENTER.format(caller="u.id::text", metadata=METADATA)}
 {LIVE_SESSION_SQL}
 """  # noqa: S608  (constants alone)
-# For a statement that follows at once, unseen: without a live session it enters as nobody. A read changes nothing, so
-# nothing has to reach the disk before its answer.
-NOBODY, CALLER = "''", f"coalesce((SELECT u.id::text {LIVE_SESSION_SQL}), '')"  # noqa: S608
-SOON = "set_config('synchronous_commit', 'off', true)"
-READ_AS_NOBODY, READ_AS_CALLER = (
-    f"SELECT {SETTINGS.format(caller=caller, metadata=NOBODY)}, {SOON}, {PLANNED_ONCE}" for caller in (NOBODY, CALLER)
+# The fast path sends these together with the statement that follows, in one message, so nothing can check in between
+# whether a session was found. Without a live session the caller's id is empty, which no policy admits. A read need not
+# wait until its access-log row is on disk.
+ANONYMOUS_SQL, LIVE_CALLER_SQL = "''", f"coalesce((SELECT u.id::text {LIVE_SESSION_SQL}), '')"  # noqa: S608
+ASYNCHRONOUS_COMMIT = "set_config('synchronous_commit', 'off', true)"
+READ_AS_ANONYMOUS, READ_AS_CALLER = (
+    f"SELECT {SETTINGS.format(caller=caller, metadata=ANONYMOUS_SQL)}, {ASYNCHRONOUS_COMMIT}, {PLANNED_ONCE}"
+    for caller in (ANONYMOUS_SQL, LIVE_CALLER_SQL)
 )
-WRITE_AS_CALLER = f"SELECT {SETTINGS.format(caller=CALLER, metadata='%s')}, {PLANNED_ONCE}"
+WRITE_AS_CALLER = f"SELECT {SETTINGS.format(caller=LIVE_CALLER_SQL, metadata='%s')}, {PLANNED_ONCE}"
 
 
 @lru_cache(maxsize=4096)
-def genuine(raw: bytes) -> AccessToken:
-    """What a token says whose signature is ours; raises TokenError for another. It may have expired since."""
+def decode_token(raw: bytes) -> AccessToken:
+    """The decoded token. Raises TokenError unless it is valid; a cached result may have expired since."""
     return AccessToken(raw)  # type: ignore[arg-type]
 
 
 @covered_by_fast_path
 class SessionJWTAuthentication(JWTAuthentication):
-    """Checks the session in the database at every request, so that a logout works at once.
+    """Checks the session in the database on every request, so that a logout takes effect at once.
 
-    Sets `request.user` to the user and `request.auth` to the LoginSession. From here to the end of the transaction the
-    database shows the caller's rows alone; an anonymous caller owns none.
+    Sets `request.user` to the user and `request.auth` to the LoginSession. From here to the end of the transaction,
+    row-level security limits the visible rows to the caller's; an anonymous caller owns none.
     """
 
     def authenticate(self, request: Request) -> Any:
@@ -62,12 +64,12 @@ class SessionJWTAuthentication(JWTAuthentication):
         """How a request of the fast path enters the database, in the round trip of its statement.
 
         Raises AuthenticationFailed (401) for a token that is not valid, and ValidationError (400) for a bad
-        X-Change-Reason. Whether the session is live only the database knows.
+        X-Change-Reason. Only the statement itself checks whether the session is live.
         """
         header = self.get_header(request)  # type: ignore[arg-type]
         raw = self.get_raw_token(header) if header else None
         if raw is None:
-            return Entry(READ_AS_NOBODY, [], None)
+            return Entry(READ_AS_ANONYMOUS, [], None)
         ids = session_and_user_ids(self.get_validated_token(raw))
         if ids is None:
             raise self.session_ended()
@@ -85,12 +87,12 @@ class SessionJWTAuthentication(JWTAuthentication):
 
     def get_validated_token(self, raw_token: bytes) -> Token:
         try:
-            token = genuine(raw_token)
+            token = decode_token(raw_token)
         except TokenError:
             token = None
         if token is not None and token["exp"] > time.time():
             return token
-        return super().get_validated_token(raw_token)  # says why not
+        return super().get_validated_token(raw_token)  # raises with the reason
 
     def get_raw_token(self, header: bytes) -> bytes | None:
         scheme, _, rest = header.partition(b" ")

@@ -12,6 +12,6 @@ USERNAME = RegexValidator(
 )
 
 
-def normalize(identifier: str) -> str:
+def normalize_identifier(identifier: str) -> str:
     """A username or an e-mail in the form that is compared: Unicode NFKC, stripped, in lower case."""
     return unicodedata.normalize("NFKC", identifier).strip().lower()

@@ -16,7 +16,7 @@ from rest_framework.exceptions import Throttled
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
-from accounts.identifiers import normalize
+from accounts.identifiers import normalize_identifier
 from accounts.models import User
 
 FREE_FAILURES_BY_ACCOUNT, FREE_FAILURES_BY_ADDRESS = 10, 100  # failures before waiting begins
@@ -91,7 +91,9 @@ class LoginAttempt:
         Raises Throttled (429) while one of them has to wait. An account that does not exist waits like one that does.
         """
         attempt = cls(
-            attempts_key("account", str(user.pk)) if user else attempts_key("unknown", normalize(identifier)),
+            attempts_key("account", str(user.pk))
+            if user
+            else attempts_key("unknown", normalize_identifier(identifier)),
             attempts_key("address", client_network(client_address(request))),
         )
         # Throttled rolls back: an attempt that has to wait for its account is no failure of the address.

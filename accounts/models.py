@@ -13,7 +13,7 @@ from django.db.models.functions import Lower, Now
 from django.db.models.signals import post_save, pre_save
 from django.utils import timezone
 
-from accounts.identifiers import ASCII_EMAIL, USERNAME, normalize
+from accounts.identifiers import ASCII_EMAIL, USERNAME, normalize_identifier
 from healthcare.api.triggers import ExpiredRecordsTrigger
 from healthcare.model_fields import NameField
 
@@ -42,11 +42,11 @@ class UserManager(BaseUserManager["User"]):
 
     def find_by_identifier(self, identifier: str) -> "User | None":
         """The user with this username or e-mail. At most one: a username with an @ is its owner's e-mail."""
-        name = normalize(identifier)
+        name = normalize_identifier(identifier)
         return self.filter(Q(username__lower=name) | Q(email__lower=name)).first()
 
     def get_by_natural_key(self, username: str | None) -> "User":
-        return self.get(username__lower=normalize(username or ""))
+        return self.get(username__lower=normalize_identifier(username or ""))
 
     def create_user(self, username: str, email: str, password: str | None, **fields: Any) -> "User":
         user = self.model(username=self.model.normalize_username(username), email=email, **fields)

@@ -2,4 +2,4 @@
 
 ROLE = "healthcare_api"
 # The caller's id in a policy, NULL for an anonymous caller. PostgreSQL evaluates a subquery once a statement.
-CALLER = "(SELECT nullif(current_setting('app.user_id', true), '')::bigint)"
+CALLER_ID_SQL = "(SELECT nullif(current_setting('app.user_id', true), '')::bigint)"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from django.db.models import ForeignKey, Model
 
-from healthcare.rls import CALLER
+from healthcare.rls import CALLER_ID_SQL
 
 POLICY = re.compile(r"(create|drop) policy (?:if exists )?(\w+) on ([\w.]+)", re.IGNORECASE)
 FUNCTION = re.compile(
@@ -18,14 +18,14 @@ FUNCTION = re.compile(
 WRITES = {"all", "insert", "update"}
 
 
-def normalize(sql: str) -> str:
+def normalize_sql(sql: str) -> str:
     """The SQL on one line, without comments, with single spaces and none inside parentheses' edges, in lower case."""
     text = re.sub(r"--[^\n]*", " ", sql)
     text = re.sub(r"\s+", " ", text).strip().lower().replace('"', "")
     return re.sub(r"\( ", "(", re.sub(r" \)", ")", text))
 
 
-IS_CALLER = normalize(CALLER)
+NORMALIZED_CALLER_ID = normalize_sql(CALLER_ID_SQL)
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def read_functions(sql: str) -> dict[str, str]:
     """The bodies of the functions of one bigint that return a boolean, by name, with $1 for the argument."""
     return {
         name: re.sub(rf"\b{argument}\b", "$1", body.strip().rstrip(";"))
-        for name, argument, body in FUNCTION.findall(normalize(sql))
+        for name, argument, body in FUNCTION.findall(normalize_sql(sql))
     }
 
 
@@ -59,7 +59,7 @@ class Policies:
 
     def apply(self, sql: str) -> None:
         """Create and drop the policies that this SQL creates and drops."""
-        text = normalize(sql)
+        text = normalize_sql(sql)
         for statement in POLICY.finditer(text):
             action, name, _ = statement.groups()
             self.policies.pop(name, None)
@@ -70,7 +70,7 @@ class Policies:
     def by_owner(self) -> bool:
         """Whether a caller reads their own rows only: every policy for reading compares a column with the caller."""
         reading = [policy for policy in self.policies.values() if policy.command in {"all", "select"}]
-        return bool(reading) and all(IS_CALLER in policy.using for policy in reading)
+        return bool(reading) and all(NORMALIZED_CALLER_ID in policy.using for policy in reading)
 
     def unchecked(self, foreign_key: ForeignKey, *, refers_to_user: bool) -> bool:
         """Whether a caller can write a row whose foreign key names a record that is not theirs.
@@ -102,7 +102,7 @@ class Policies:
             needed = [one for one in alternatives if one != f"{column} is null"]
             return all(self.condition_holds(one, column, owned, refers_to_user=refers_to_user) for one in needed)
         if refers_to_user:
-            return alternatives[0] in {f"{column} = {IS_CALLER}", f"{IS_CALLER} = {column}"}
+            return alternatives[0] in {f"{column} = {NORMALIZED_CALLER_ID}", f"{NORMALIZED_CALLER_ID} = {column}"}
         table, key = owned._meta.db_table, owned._meta.pk.column
         source = rf"\(select(?: 1)? from {table}(?: as)? (\w+) where"
         exists = rf"exists {source} (?:\1\.{key} = {column}|{column} = \1\.{key})\)"
@@ -110,7 +110,7 @@ class Policies:
         if re.fullmatch(f"{exists}|{among}", alternatives[0]):
             return True
         call = re.fullmatch(rf"(\w+)\({column}\)", alternatives[0])
-        same_owner = rf"{key} = \$1 and \w+ = {re.escape(IS_CALLER)}"
+        same_owner = rf"{key} = \$1 and \w+ = {re.escape(NORMALIZED_CALLER_ID)}"
         body = self.functions.get(call[1], "") if call else ""
         return bool(re.fullmatch(rf"select exists \(select from {table} where {same_owner}\)", body))  # noqa: S608
 

@@ -10,7 +10,7 @@ from django.utils.functional import cached_property
 from healthcare.api.cursors import Cursor, decode, unknown
 from healthcare.model_fields import LARGEST_ID
 from healthcare.search.index import Index
-from healthcare.search.statements import Page, QueryTerms, Statement
+from healthcare.search.statements import Page, QueryTerms, SearchStatement
 
 RANKS = (0, 1, 2)
 
@@ -78,7 +78,7 @@ class Hits:
             allowed = self.queryset.order_by().values("pk").query.sql_with_params()
         except EmptyResultSet:
             return {}
-        statement = Statement(self.index.terms, self.owner, self.hidden, self.query_terms, page, *allowed)
+        statement = SearchStatement(self.index.terms, self.owner, self.hidden, self.query_terms, page, *allowed)
         with connection.cursor() as cursor:
             cursor.execute(*statement.for_ranks(ranks))
             return {key: rank for rank, key in cursor.fetchall()}

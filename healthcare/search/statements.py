@@ -85,7 +85,7 @@ class QueryTerms:
 
 
 @dataclass(frozen=True)
-class Statement:
+class SearchStatement:
     terms: str
     owner: int
     hidden: bool

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from healthcare.database_objects import DatabaseObject, declare
-from healthcare.rls import CALLER
+from healthcare.rls import CALLER_ID_SQL
 from healthcare.search.index import Index
 
 # The query as terms. `place` is 0 for the whole text, and from 1 on one of its `words`; `rank` of a word in the
@@ -130,7 +130,7 @@ def create_near(index: Index) -> str:
     """SQL that creates or replaces the function `<words>_near`."""
     similar = SIMILAR.format(words=index.words, similar=SIMILAR_ENOUGH, loose=LOOSE)
     likenesses = BEGINS.format(words=index.words) + similar
-    return NEAR.format(**asdict(index) | {"caller": CALLER if index.owner else "0", "likenesses": likenesses})
+    return NEAR.format(**asdict(index) | {"caller": CALLER_ID_SQL if index.owner else "0", "likenesses": likenesses})
 
 
 def declare_vocabulary(app_label: str, index: Index) -> None:

@@ -32,12 +32,12 @@ class Command(BaseCommand):
         if connection.in_atomic_block:
             raise CommandError("rebuild_search commits each batch and cannot run inside a transaction.")
         execute_with_messages(connection, CREATE_EXTENSIONS)
-        execute(FUNCTIONS)
+        execute_sql(FUNCTIONS)
         similarity = has_similarity()
         for index in INDEXES:
             if similarity:
                 create_similarity_index(index)
-            execute(vocabulary.create_near(index))
+            execute_sql(vocabulary.create_near(index))
             self.rebuild_terms(index)
             self.remove_unused_words(index)
         how = "similarity" if similarity else "the beginnings of words"
@@ -50,7 +50,7 @@ class Command(BaseCommand):
             attempt(lambda keys=keys, last=last: synchronize_batch(index, keys, last))  # type: ignore[misc]
             done, last = done + len(keys), keys[-1]
             self.report(f"{index.table}: {done:,} of {max(total, done):,} records", done, len(keys))
-        execute(
+        execute_sql(
             f"DELETE FROM {index.terms} WHERE record > %s AND NOT EXISTS ("  # noqa: S608  (names of our tables)
             f"SELECT FROM {index.table} WHERE id = record)",
             [last],
@@ -74,7 +74,7 @@ class Command(BaseCommand):
             self.stdout.write(text)
 
 
-def execute(sql: str, parameters: list[Any] | None = None) -> None:
+def execute_sql(sql: str, parameters: list[Any] | None = None) -> None:
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
 
