@@ -19,7 +19,9 @@ PEOPLE = [
 class Case(NamedTuple):
     asked: str
     finds: str  # the name that must be found; empty for nobody at all
-    twin: bool = False  # whether a new patient who is called so and born on that day is likely the same person
+    likely_duplicate: bool = (
+        False  # whether a new patient who is called so and born on that day is likely the same person
+    )
     not_finds: str = ""
 
 

@@ -57,7 +57,7 @@ def test_a_similar_name_with_the_same_birth_date_is_a_likely_duplicate(
             answer = as_alice.post("/api/patients/?on_duplicate=reject", body)
             duplicates = [] if answer.status_code == 201 else answer.json()["duplicates"]
             assert {row["created_by"] for row in duplicates} <= {alice.pk}
-            assert (case.finds in [row["name"] for row in duplicates]) == case.twin
+            assert (case.finds in [row["name"] for row in duplicates]) == case.likely_duplicate
             assert case.not_finds not in [row["name"] for row in duplicates]
 
 
@@ -65,7 +65,7 @@ def test_a_similar_name_with_the_same_birth_date_is_a_likely_duplicate(
 def test_the_same_name_with_another_birth_date_is_another_person(
     as_alice: LoggedInClient, subtests: pytest.Subtests
 ) -> None:
-    for case in [case for case in CASES if case.twin]:
+    for case in [case for case in CASES if case.likely_duplicate]:
         with subtests.test(case.asked), rolled_back():
             body = {"name": case.asked, "birth_date": "1980-05-18"}
             assert as_alice.post("/api/patients/?on_duplicate=reject", body).status_code == 201
