@@ -1,4 +1,4 @@
-"""What the tests of this room read from answers."""
+"""Helpers that read responses."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A way into the live server's database, and a second server on it that limits as in production."""
+"""Fixtures: Python on the live server's database, and a second server on it with the limits of production."""
 
 import json
 import subprocess

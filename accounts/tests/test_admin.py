@@ -34,11 +34,11 @@ def test_the_lists_take_the_same_queries_however_long_they_are(admin: AdminClien
         user = make_user(f"user{number}")
         LoginSession.objects.start(user, "curl", "127.0.0.1")
         Attempts.objects.create(key=attempts_key("account", str(number)), count=1, until=timezone.now())
-    queries, shown = {}, {}
+    queries, row_counts = {}, {}
     for path, column in ((USERS, "username"), (SESSIONS, "id"), (ATTEMPTS, "key")):
         with named_queries() as queries[path]:
-            shown[path] = admin.page(path).count(f'class="field-{column}')
-    assert shown == {USERS: rows, SESSIONS: rows - 1, ATTEMPTS: rows - 1}
+            row_counts[path] = admin.page(path).count(f'class="field-{column}')
+    assert row_counts == {USERS: rows, SESSIONS: rows - 1, ATTEMPTS: rows - 1}
     assert queries == {
         USERS: [*LOGGED_IN, "select count accounts_user", "select accounts_user"],
         SESSIONS: [*LOGGED_IN, "select count accounts_loginsession", "select accounts_loginsession"],
@@ -85,18 +85,18 @@ def test_a_user_that_was_added_can_log_in(admin: AdminClient, anonymous: LoggedI
         ({"name": "a\0"}, {"name": ["Null characters are not allowed."]}),
     ],
 )
-def test_bad_input_is_said_on_the_form(
+def test_invalid_input_is_reported_on_the_form(
     admin: AdminClient, alice: User, changes: dict[str, Any], errors: dict[str, Any]
 ):
-    said = errors_of(admin.submit(ADD, admin.form(ADD), **{**NEW, **changes}))
-    assert said.keys() == errors.keys()
-    assert all(messages is None or said[field] == messages for field, messages in errors.items())
+    messages_by_field = errors_of(admin.submit(ADD, admin.form(ADD), **{**NEW, **changes}))
+    assert messages_by_field.keys() == errors.keys()
+    assert all(messages is None or messages_by_field[field] == messages for field, messages in errors.items())
     assert User.objects.count() == 2
 
 
-def test_a_taken_email_is_said_when_an_account_is_changed(admin: AdminClient, alice: User, bob: User):
-    said = errors_of(admin.submit(change(bob), email="Alice@example.org"))
-    assert said == {"__all__": ["A user with this e-mail already exists."]}
+def test_a_taken_email_is_reported_when_an_account_is_changed(admin: AdminClient, alice: User, bob: User):
+    messages_by_field = errors_of(admin.submit(change(bob), email="Alice@example.org"))
+    assert messages_by_field == {"__all__": ["A user with this e-mail already exists."]}
 
 
 def test_what_the_user_changed_while_the_form_was_open_stays(admin: AdminClient, alice: User, as_alice: LoggedInClient):
@@ -213,7 +213,7 @@ def test_whoever_may_only_view_sessions_revokes_none(make_user: Any, as_alice: L
     assert as_alice.get("/api/auth/me/").status_code == 200
 
 
-def test_sessions_are_only_looked_at(admin: AdminClient, as_alice: LoggedInClient):
+def test_sessions_are_read_only(admin: AdminClient, as_alice: LoggedInClient):
     row = f"{SESSIONS}{as_alice.login_session.pk}"
     page = admin.page(f"{row}/change/")
     assert as_alice.login_session.token_id not in page
@@ -222,12 +222,12 @@ def test_sessions_are_only_looked_at(admin: AdminClient, as_alice: LoggedInClien
     assert admin.post(f"{row}/delete/", {"post": "yes"}).status_code == 403
 
 
-@pytest.mark.parametrize(("state", "shown"), [("", 2), ("?state=live", 1), ("?state=ended", 1)])
+@pytest.mark.parametrize(("query", "row_count"), [("", 2), ("?state=live", 1), ("?state=ended", 1)])
 def test_sessions_are_filtered_by_state(
-    admin: AdminClient, as_alice: LoggedInClient, as_bob: LoggedInClient, state: str, shown: int
+    admin: AdminClient, as_alice: LoggedInClient, as_bob: LoggedInClient, query: str, row_count: int
 ):
     LoginSession.objects.filter(pk=as_bob.login_session.pk).revoke()
-    assert admin.page(f"{SESSIONS}{state}").count('class="field-id') == shown
+    assert admin.page(f"{SESSIONS}{query}").count('class="field-id') == row_count
 
 
 @pytest.mark.parametrize("term", ["alice", "Alice@example.org", "127.0.0.1", "2001:db8::5"])

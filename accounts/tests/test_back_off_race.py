@@ -1,4 +1,4 @@
-"""Wrong logins all at once cannot slip past the limit together."""
+"""Concurrent wrong logins cannot exceed the limit together."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -33,7 +33,7 @@ def attempts(limited: LiveServer) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_of_forty_wrong_logins_at_once_ten_are_answered(live: LiveServer, limited: LiveServer, known: bool):
+def test_of_forty_concurrent_wrong_logins_ten_are_answered(live: LiveServer, limited: LiveServer, known: bool):
     username = live.register()[0]["username"] if known else "nobody"
     body = {"username": username, "password": "WrongPass123"}
     answers = call_concurrently(*[partial(limited.call, "POST", "/api/auth/login/", body)] * 40)
@@ -44,7 +44,7 @@ def test_of_forty_wrong_logins_at_once_ten_are_answered(live: LiveServer, limite
         assert answer.status == 401 or int(answer.headers["Retry-After"]) > 3500
 
 
-def test_of_thirty_names_at_once_those_below_the_addresss_hundred_are_answered(limited: LiveServer, attempts: Any):
+def test_of_thirty_concurrent_names_ten_below_the_limit_of_the_address_are_answered(limited: LiveServer, attempts: Any):
     limited.call("POST", "/api/auth/login/", {"username": "nobody", "password": "WrongPass123"})
     attempts.cursor().execute("UPDATE accounts_attempts SET count = 90")
     bodies = [{"username": f"nobody{number}", "password": "WrongPass123"} for number in range(30)]
@@ -52,7 +52,7 @@ def test_of_thirty_names_at_once_those_below_the_addresss_hundred_are_answered(l
     assert sorted_statuses(answers) == [401] * 10 + [429] * 20
 
 
-def test_right_logins_at_once_all_succeed(live: LiveServer, limited: LiveServer):
+def test_concurrent_right_logins_all_succeed(live: LiveServer, limited: LiveServer):
     username = live.register()[0]["username"]
     body = {"username": username, "password": PASSWORD}
     answers = call_concurrently(*[partial(limited.call, "POST", "/api/auth/login/", body)] * 8)

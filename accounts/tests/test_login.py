@@ -97,7 +97,7 @@ def test_the_tokens_carry_the_session_and_nobody_elses_name(alice: User, anonymo
     assert refresh["exp"] == int(session.expires_at.timestamp())
 
 
-def test_the_password_is_kept_as_argon2id_with_nineteen_mebibytes(db: None, configured_hashers: None):
+def test_the_password_is_stored_as_argon2id_with_nineteen_mebibytes(db: None, configured_hashers: None):
     alice = User.objects.create_user("alice", "alice@example.org", PASSWORD, name="Alice")
     assert alice.password.startswith("argon2$argon2id$v=19$m=19456,t=2,p=1$")
 

@@ -14,14 +14,14 @@ from conftest import LoggedInClient
 ME = "/api/auth/me/"
 
 
-def test_alice_reads_who_she_is(as_alice: LoggedInClient, alice: User):
+def test_alice_reads_her_account(as_alice: LoggedInClient, alice: User):
     answer = as_alice.get(ME)
     expected = {"id": alice.pk, "name": "Alice", "email": "alice@example.org", "username": "alice"}
     assert (answer.status_code, answer.json()) == (200, expected)
 
 
 @pytest.mark.parametrize("method", ["get", "patch"])
-def test_nobody_is_anybody_without_a_token(anonymous: APIClient, method: str):
+def test_the_account_needs_a_token(anonymous: APIClient, method: str):
     assert getattr(anonymous, method)(ME, {}).status_code == 401
 
 

@@ -33,7 +33,7 @@ def test_nobody_is_found_by_anything_else(alice: User, identifier: str):
         ("user_username_is_own_email", {"username": "bob@example.org", "email": "other@example.org"}),
     ],
 )
-def test_the_database_itself_keeps_names_apart(alice: User, constraint: str, fields: dict[str, str]):
+def test_constraints_keep_usernames_and_emails_unique(alice: User, constraint: str, fields: dict[str, str]):
     with pytest.raises(IntegrityError, match=constraint):
         User.objects.create_user(password=None, name="Other", **fields)
 
@@ -43,7 +43,7 @@ def superuser(monkeypatch: pytest.MonkeyPatch, **fields: str) -> None:
     call_command("createsuperuser", interactive=False, verbosity=0, name="Root", **fields)
 
 
-def test_createsuperuser_makes_staff(db: None, monkeypatch: pytest.MonkeyPatch):
+def test_createsuperuser_creates_staff(db: None, monkeypatch: pytest.MonkeyPatch):
     superuser(monkeypatch, username="root", email="root@example.org")
     root = User.objects.get()
     assert (root.is_staff, root.is_superuser, root.is_active) == (True, True, True)
@@ -59,7 +59,7 @@ def test_createsuperuser_makes_staff(db: None, monkeypatch: pytest.MonkeyPatch):
         {"username": "rооt", "email": "root@example.org"},
     ],
 )
-def test_createsuperuser_says_what_is_wrong(alice: User, monkeypatch: pytest.MonkeyPatch, fields: dict[str, str]):
+def test_createsuperuser_reports_what_is_wrong(alice: User, monkeypatch: pytest.MonkeyPatch, fields: dict[str, str]):
     with pytest.raises((CommandError, ValidationError)):
         superuser(monkeypatch, **fields)
     assert User.objects.get() == alice
@@ -99,7 +99,7 @@ def test_without_name_or_password_nobody_is_authenticated(alice: User, credentia
 
 
 def test_without_a_request_nobody_is_authenticated(alice: User):
-    """Whoever has no address could not be made to wait."""
+    """Without a request there is no address to count failures by."""
     assert authenticate(None, username="alice", password=PASSWORD) is None
 
 

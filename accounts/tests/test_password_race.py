@@ -1,4 +1,4 @@
-"""A password that changes while others log in or change it too, over real connections."""
+"""Password changes that race with logins and with each other, over real connections."""
 
 from functools import partial
 
@@ -31,7 +31,7 @@ def test_a_login_with_the_old_password_never_survives_the_change(live: LiveServe
         current = new
 
 
-def test_of_two_changes_at_once_one_wins_and_ends_the_other_session(live: LiveServer):
+def test_of_two_concurrent_changes_one_succeeds_and_revokes_the_other_session(live: LiveServer):
     user, first = live.register()
     current = PASSWORD
     for turn in range(10):

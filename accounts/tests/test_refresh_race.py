@@ -1,4 +1,4 @@
-"""Refreshing one token many times at once, over real connections."""
+"""Concurrent refreshes of one token, over real connections."""
 
 from functools import partial
 
@@ -6,7 +6,7 @@ from healthcare.tests.concurrent_calls import call_concurrently, sorted_statuses
 from healthcare.tests.live import LiveServer
 
 
-def test_of_eight_refreshes_of_one_token_at_once_one_wins(live: LiveServer):
+def test_of_eight_concurrent_refreshes_of_one_token_one_succeeds(live: LiveServer):
     _, tokens = live.register()
     for _ in range(40):
         refresh = partial(live.call, "POST", "/api/auth/refresh/", {"refresh": tokens["refresh"]})

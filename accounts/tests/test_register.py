@@ -126,7 +126,7 @@ def test_everything_missing_is_named_at_once(anonymous: APIClient):
         pytest.param("Kf7-twelve", "kf7-twelve", id="case"),
     ],
 )
-def test_a_password_is_kept_exactly_as_typed(anonymous: APIClient, chosen: str, similar: str):
+def test_a_password_is_stored_exactly_as_typed(anonymous: APIClient, chosen: str, similar: str):
     assert anonymous.post(REGISTER, JOHN | {"password": chosen}).status_code == 201
     assert anonymous.post("/api/auth/login/", {"username": "john", "password": similar}).status_code == 401
     assert anonymous.post("/api/auth/login/", {"username": "john", "password": chosen}).status_code == 200

@@ -1,4 +1,4 @@
-"""Registering the same account many times at once, over real connections."""
+"""Concurrent registrations of one account, over real connections."""
 
 from functools import partial
 
@@ -15,7 +15,7 @@ def errors(answer: Answer) -> list[dict[str, str]]:
     return listed
 
 
-def test_of_sixteen_same_registrations_at_once_one_is_made(live: LiveServer):
+def test_of_sixteen_concurrent_registrations_of_one_account_one_succeeds(live: LiveServer):
     for turn in range(50):
         account = {"name": "Eve", "email": f"eve{turn}@example.org", "username": f"eve{turn}", "password": "Kf7-twelve"}
         answers = call_concurrently(*[partial(live.call, "POST", "/api/auth/register/", account)] * 16)
@@ -23,7 +23,7 @@ def test_of_sixteen_same_registrations_at_once_one_is_made(live: LiveServer):
         assert refused_as(answers) == {("/email", "unique")}
 
 
-def test_of_registrations_of_one_username_in_any_case_at_once_one_is_made(live: LiveServer):
+def test_of_concurrent_registrations_of_one_username_in_any_case_one_succeeds(live: LiveServer):
     for turn in range(5):
         spellings = [f"{name}{turn}" for name in ("mallory", "Mallory", "MALLORY", "mALLORY")]
         accounts = [

@@ -1,4 +1,4 @@
-"""Whatever ends a login ends it at once: the very next request with its tokens is refused, by a live server."""
+"""A live server refuses the next request with the tokens of a session that was revoked, however that happened."""
 
 import http.cookiejar
 import re

@@ -18,7 +18,7 @@ def listed(client: LoggedInClient, query: str = "") -> list[int]:
     return [session["id"] for session in client.get(SESSIONS + query).json()]
 
 
-def test_a_session_tells_where_one_is_logged_in(as_alice: LoggedInClient):
+def test_a_session_names_its_device_and_address(as_alice: LoggedInClient):
     session = as_alice.login_session
     [answered] = as_alice.get(SESSIONS).json()
     times = {name: answered.pop(name) for name in ("created_at", "last_used_at", "expires_at")}
@@ -67,7 +67,7 @@ def test_bobs_session_reads_like_one_that_does_not_exist(as_alice: LoggedInClien
     assert as_bob.get("/api/auth/me/").status_code == 200
 
 
-def test_nobody_sees_sessions_without_a_token(anonymous: APIClient, as_alice: LoggedInClient):
+def test_sessions_need_a_token(anonymous: APIClient, as_alice: LoggedInClient):
     assert anonymous.get(SESSIONS).status_code == 401
     assert anonymous.delete(f"{SESSIONS}{as_alice.login_session.pk}/").status_code == 401
 
