@@ -53,12 +53,16 @@ def extended(
         for path, text in (dict.fromkeys(empty, "") | files).items():
             if path != ROW_SECURITY:
                 project.write(path, text)
-        for text, path, before in [
-            ('"appointments"', "healthcare/settings.py", "]\n\nMIDDLEWARE"),
-            ('path("", include("appointments.urls"))', "healthcare/urls.py", "]\n\nurlpatterns"),
+        for text, path, after in [
+            ('"appointments"', "healthcare/settings.py", '    "mappings",\n'),
+            (
+                'path("", include("appointments.urls"))',
+                "healthcare/urls.py",
+                '    path("", include("mappings.urls")),\n',
+            ),
         ]:
             assert f"`{text}`" in GUIDE
-            project.insert(path, f"    {text},\n", before=before)
+            project.replace(path, after, f"{after}    {text},\n")
         project.manage("makemigrations", "appointments", "--skip-checks")
         project.write(ROW_SECURITY, files[ROW_SECURITY])
         yield project

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,16 @@ CONTRACT_TESTS = [
 ]
 # Of the hostile input only what is sent in the new field.
 SELECTED = "not test_hostile_input or blood_group"
+
+
+# A column of each of these types, by which `column_types` sends its calls.
+COLUMNS = """
+    weight = models.DecimalField(max_digits=5, decimal_places=2, null=True, blank=True)
+    preferences = models.JSONField(default=dict, blank=True)
+    passport = models.UUIDField(null=True, blank=True)
+    notes = models.TextField(blank=True)
+    wakes_at = models.TimeField(null=True, blank=True)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -56,3 +67,17 @@ def test_the_new_field_passes_the_static_checks(extended: ProjectCopy) -> None:
     extended.python("-m", "ruff", "check", "--no-cache", ".")
     extended.python("-m", "ruff", "format", "--no-cache", "--check", ".")
     extended.python("-m", "mypy", ".")
+
+
+@pytest.mark.xdist_group("adding a field")
+def test_a_column_of_any_type_is_served_by_the_fast_path_or_named_by_its_check(
+    tmp_path: Path, django_db_setup: None, django_db_blocker: Any
+) -> None:
+    with django_db_blocker.unblock():
+        connection.ensure_connection()  # starts PostgreSQL where no test before has needed it
+        with own_database() as database:
+            project = ProjectCopy(tmp_path, database)
+            project.insert("patients/models.py", COLUMNS.lstrip("\n"), before="    deleted_at = models.DateTimeField(")
+            project.manage("makemigrations", "patients")
+            project.write("patients/tests/test_column_types.py", project.read("healthcare/tests/column_types.py"))
+            project.test("patients/tests/test_column_types.py")

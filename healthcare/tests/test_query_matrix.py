@@ -6,6 +6,7 @@ The apps declare the lists and a value for every parameter: see `healthcare.test
 from collections.abc import Callable
 
 import pytest
+from pytest_django import Settings
 
 from accounts.authentication import AUTHENTICATE
 from accounts.models import LoginSession, User
@@ -39,8 +40,9 @@ def cast(make_user: Callable[..., User]) -> Cast:
 
 
 @pytest.fixture(params=["scopes and row-level security", "row-level security alone"])
-def protection(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def protection(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
     if request.param == "row-level security alone":
+        settings.FAST_PATH = "off"  # it compiles scopes once; `healthcare/fastpath/tests` remove its scopes
         monkeypatch.setattr(OwnedQuerySet, "owned_by", lambda queryset, user: queryset)
         monkeypatch.setattr(SessionViewSet, "get_queryset", lambda view: LoginSession.objects.live())
 
@@ -94,8 +96,11 @@ def test_without_a_valid_login_no_parameter_answers_anything(cast: Cast, caller:
             assert cast.clients[caller].get(path, {parameter: value}).status_code == 401, (path, parameter)
 
 
-def test_without_scopes_and_row_level_security_the_leak_is_found(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_scopes_and_row_level_security_the_leak_is_found(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
     """The tests above would fail."""
+    settings.FAST_PATH = "off"
     monkeypatch.setattr(OwnedQuerySet, "owned_by", lambda queryset, user: queryset)
     monkeypatch.setattr("accounts.authentication.AUTHENTICATE", AUTHENTICATE.replace("healthcare_api", "none"))
     answer = cast.clients["owner"].get("/api/patients/", {"gender": "F"})

@@ -11,6 +11,7 @@ from django.db import DatabaseError, connection, transaction
 from django.db.models import QuerySet
 from django.test import RequestFactory
 from drf_spectacular.generators import EndpointEnumerator
+from pytest_django import Settings
 from rest_framework.generics import ListAPIView
 from rest_framework.permissions import AllowAny
 
@@ -40,8 +41,9 @@ def alices(alice: User) -> tuple[Patient, Doctor, Mapping]:
 
 
 @pytest.fixture
-def without_scopes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every scope of the code answers all rows."""
+def without_scopes(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    """Every scope of the code answers all rows. The fast path, which compiles scopes once, is off."""
+    settings.FAST_PATH = "off"
     monkeypatch.setattr(OwnedQuerySet, "owned_by", lambda queryset, user: queryset)
 
 
