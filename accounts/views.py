@@ -29,7 +29,7 @@ from accounts.serializers import (
 )
 from accounts.tokens import issue_token_pair, start_session, verify_refresh_token
 from healthcare.api.conditional_requests import ConditionalRequests
-from healthcare.api.idempotency import PARAMETER, IdempotentMixin, Key, once
+from healthcare.api.idempotency import PARAMETER, IdempotentMixin, Key, execute_once
 from healthcare.api.schema import PROBLEM
 from healthcare.api.unknown_parameters import UnknownParametersViewSet
 from healthcare.rls.context import entered, leave
@@ -67,7 +67,7 @@ class CredentialsViewSet(UnknownParametersViewSet):
             return Response(serializer.data, status=status.HTTP_201_CREATED)
 
         with transaction.atomic():
-            return once(key, save)
+            return execute_once(key, save)
 
     @extend_schema(
         operation_id="auth_login",
@@ -176,7 +176,7 @@ class PasswordViewSet(UnknownParametersViewSet):
             return Response(status=status.HTTP_204_NO_CONTENT)
 
         with entered(user.pk, request):
-            return once(key, change)
+            return execute_once(key, change)
 
 
 @extend_schema_view(

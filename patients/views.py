@@ -79,7 +79,7 @@ class PatientViewSet(FastPathMixin, ReadsRecordedViewSet, RestorableViewSet):
         return merges.survivor_path(self.request.user, self.kwargs["pk"])
 
     def reject_duplicates(self, serializer: BaseSerializer) -> None:
-        """With `on_duplicate=reject`: raise Duplicate (409) when the patient is likely there already."""
+        """With `on_duplicate=reject`: raise Duplicate (409) if a likely duplicate exists."""
         value = self.request.query_params["on_duplicate"]
         refuse(["on_duplicate"] if value != "reject" else [], "invalid", "Write reject or leave it out.")
         owner_id = self.request.user.pk or 0

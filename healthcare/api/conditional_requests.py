@@ -26,9 +26,9 @@ TAGS = re.compile(rf"[ \t,]*{TAG}(?:[ \t]*,[ \t,]*{TAG})*[ \t,]*")
 
 
 def entity_tag(content: bytes) -> str:
-    """The strong ETag of one record in JSON. Keyed, so that it tells nothing of what it stands for.
+    """The strong ETag of one record in JSON. It is a keyed hash, so that it reveals nothing about the content.
 
-    It follows the content and not the version alone, because a derived field, such as an age, changes by itself.
+    It depends on the content rather than the version, because a derived field such as an age changes without an update.
     """
     digest = hmac.digest(entity_tag_key(settings.SECRET_KEY), content, "sha256")
     return f'"{digest.hex()[:ENTITY_TAG_DIGITS]}"'
@@ -41,7 +41,7 @@ def entity_tag_key(secret: str) -> bytes:
 
 
 def read_tags(meta: Mapping[str, Any], header: str) -> set[str]:
-    """The entity tags of If-Match or If-None-Match as they stand there, or `*`; empty without the header.
+    """The entity tags of If-Match or If-None-Match, with quotes, or `*`; empty without the header.
 
     Takes `request.META`. Raises ParseError (400) for anything else.
     """
@@ -51,19 +51,19 @@ def read_tags(meta: Mapping[str, Any], header: str) -> set[str]:
     if value.strip(" \t") == "*":
         return {"*"}
     if not TAGS.fullmatch(value):
-        raise ParseError(f"{header} takes * or entity tags in double quotes, as the ETag header gives them.")
+        raise ParseError(f"Send * or a comma-separated list of entity tags, quoted as in the ETag header, in {header}.")
     return set(re.findall(TAG, value))
 
 
 def matches(tag: str, tags: set[str], *, weakly: bool = False) -> bool:
-    """Whether a strong tag is among these; compared weakly, a weak one with the same text will do."""
+    """Whether a strong tag is among these; the weak comparison ignores `W/`."""
     return bool(tags & ({"*", tag, f"W/{tag}"} if weakly else {"*", tag}))
 
 
 class ConditionalRequests(GenericAPIView):
     """Adds an ETag to every answer that is one record, and evaluates If-Match and If-None-Match.
 
-    A read whose ETag the client already has answers 304. A write calls `check_preconditions` with the record it found.
+    A read answers 304 if the client already has the current ETag. A write calls `check_preconditions` with its record.
     """
 
     if_match: set[str] = set()
@@ -71,7 +71,7 @@ class ConditionalRequests(GenericAPIView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        if request.method in self.allowed_methods:  # else it is a 405, whatever the headers say
+        if request.method in self.allowed_methods:  # otherwise the answer is 405, whatever the headers are
             self.if_match = read_tags(request.META, "If-Match")
             self.if_none_match = read_tags(request.META, "If-None-Match")
 
@@ -91,55 +91,68 @@ class ConditionalRequests(GenericAPIView):
 
     def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
         data = getattr(response, "data", None)
-        if response.status_code in {200, 201} and isinstance(data, ReturnDict):  # what a serializer made of one record
-            response = self.tagged(response, JSONRenderer().render(data))
+        if response.status_code in {200, 201} and isinstance(data, ReturnDict):  # one serialized record
+            response = self.with_entity_tag(response, JSONRenderer().render(data))
         return super().finalize_response(request, response, *args, **kwargs)
 
-    def tagged(self, response: Response, content: bytes) -> Response:
-        """The answer with its ETag; for a read 304 in its place when the client has it already, 412 when it asks to."""
+    def with_entity_tag(self, response: Response, content: bytes) -> Response:
+        """The answer with its ETag; for a read, 304 or 412 instead if If-None-Match or If-Match require it."""
         tag = entity_tag(content)
         if self.request.method in {"GET", "HEAD"}:
             if self.if_match and not matches(tag, self.if_match):
                 return self.handle_exception(PreconditionFailed())
             if matches(tag, self.if_none_match, weakly=True):
-                # The length that the whole answer has, or none (RFC 9110 section 8.6): Django would write 0.
+                # RFC 9110 section 8.6: the length of the answer with a body. Django would write 0.
                 response = Response(status=304, headers={"Content-Length": str(len(content))})
         response["ETag"] = tag
         return response
 
 
 def write_conflict(record: Record) -> APIException | Http404:
-    """The error of a write that found no row: 412 for a record pinned to a version, else 404."""
+    """The error of a write that found no row: 412 for a record pinned to a version, otherwise 404."""
     return PreconditionFailed() if record.pinned else Http404()
 
 
-def parameter(name: str, description: str) -> dict[str, Any]:
+def entity_tags_parameter(name: str, description: str) -> dict[str, Any]:
     one = '(W/)?"[!#-~]*"'
     schema = {"type": "string", "pattern": rf"^(\*|{one}(, ?{one})*)$"}
     return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
 
 
-IF_MATCH = parameter("If-Match", "ETags, or `*`: the record must still be in one of these states, else 412.")
-IF_NONE_MATCH = parameter("If-None-Match", "ETags that the client holds: with the current one among them it is 304.")
-ETAG = {"description": "Names this state of the record (RFC 9110).", "required": True, "schema": {"type": "string"}}
+IF_MATCH = entity_tags_parameter(
+    "If-Match", "ETags of the record, or `*`. If the current ETag is not among them, the answer is 412."
+)
+IF_NONE_MATCH = entity_tags_parameter(
+    "If-None-Match", "ETags that the client has. If the current ETag is among them, the answer is 304 without a body."
+)
+ETAG = {
+    "description": "Identifies this state of the record (RFC 9110).",
+    "required": True,
+    "schema": {"type": "string"},
+}
 
 
-def describe(operation: dict[str, Any], method: str, problem: Callable[[int], dict[str, Any]]) -> None:
-    """Add to an OpenAPI operation of `ConditionalRequests` what it takes and answers; `problem(412)` is that answer."""
+def describe_conditional_requests(
+    operation: dict[str, Any], method: str, problem: Callable[[int], dict[str, Any]]
+) -> None:
+    """Add the headers and responses of conditional requests to an OpenAPI operation; `problem(412)` describes a 412."""
     answers = [answer for code, answer in operation["responses"].items() if code in {"200", "201"}]
-    one = [answer for answer in answers if answer.get("content") and not lists(answer)]
+    records = [answer for answer in answers if answer.get("content") and not is_list(answer)]
     in_path = any(place["in"] == "path" for place in operation.get("parameters", []))
-    for answer in one:
+    for answer in records:
         answer.setdefault("headers", {})["ETag"] = ETAG
-    taken = [IF_MATCH] if (one or not answers) and (method != "POST" or in_path) else []
-    if taken:
+    headers = [IF_MATCH] if (records or not answers) and (method != "POST" or in_path) else []
+    if headers:
         operation["responses"] |= {"400": problem(400), "412": problem(412)}
-    if taken and method == "GET":
-        taken.append(IF_NONE_MATCH)
-        operation["responses"]["304"] = {"description": "The client has it already.", "headers": {"ETag": ETAG}}
-    if taken:
-        operation["parameters"] = [*operation.get("parameters", []), *taken]
+    if headers and method == "GET":
+        headers.append(IF_NONE_MATCH)
+        operation["responses"]["304"] = {
+            "description": "The client already has the current state.",
+            "headers": {"ETag": ETAG},
+        }
+    if headers:
+        operation["parameters"] = [*operation.get("parameters", []), *headers]
 
 
-def lists(answer: dict[str, Any]) -> bool:
+def is_list(answer: dict[str, Any]) -> bool:
     return any(content.get("schema", {}).get("type") == "array" for content in answer["content"].values())

@@ -1,4 +1,4 @@
-"""The one exception handler: convert what is not DRF's, let DRF answer, then reshape to a problem (RFC 9457)."""
+"""The exception handler: converts Django's and the database's exceptions, and answers with a problem (RFC 9457)."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,31 +12,32 @@ from rest_framework.response import Response
 from rest_framework.views import exception_handler as drf_exception_handler
 
 from healthcare.api.exceptions import Conflict, Gone, PayloadTooLarge, Unavailable
-from healthcare.api.idempotency import KeyReused, Replayed, UnderWay
+from healthcare.api.idempotency import FirstRequestRunning, KeyReused, Replayed
 from healthcare.api.integrity_errors import broken_rule
 from healthcare.api.problems import CONTENT_TYPE, problem
 
-# Texts in place of DRF's own, which repeat the value that was sent.
+# These replace DRF's own texts, which repeat the value that was sent.
 SAFE_DETAILS = {
-    "invalid_choice": "This is not one of the choices.",
+    "invalid_choice": "Send one of the allowed values.",
     "does_not_exist": "There is no such record.",
-    "incorrect_type": "This is not an id.",
-    "not_a_list": "This is not a list.",
+    "incorrect_type": "Send an id, which is a positive whole number.",
+    "not_a_list": "Send a list.",
 }
 
-SAID_HERE: tuple[type[exceptions.APIException], ...] = (
+# Exceptions whose texts this project wrote; those of others could repeat what was sent.
+SAFE_EXCEPTIONS: tuple[type[exceptions.APIException], ...] = (
     Conflict,
     PayloadTooLarge,
     Unavailable,
     KeyReused,
-    UnderWay,
+    FirstRequestRunning,
     exceptions.ParseError,
     exceptions.AuthenticationFailed,
 )
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
-    """Answer an exception of a view as a problem; None for a defect of ours, which becomes a 500."""
+    """The problem for an exception of a view. None for an unexpected exception: `RequestMiddleware` answers 500."""
     if isinstance(exc, Replayed):
         return exc.response
     converted = convert(exc)
@@ -49,9 +50,8 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
         detail = "The request has an error." if len(errors) == 1 else f"The request has {len(errors)} errors."
         response.data = problem(request, 400, detail, errors)
     else:
-        # Only texts that were written here; DRF's own name what was sent.
-        said = converted.detail if isinstance(converted, SAID_HERE) else ""
-        response.data = problem(request, response.status_code, str(said) if isinstance(said, str) else "")
+        detail = converted.detail if isinstance(converted, SAFE_EXCEPTIONS) else ""  # type: ignore[assignment]
+        response.data = problem(request, response.status_code, detail if isinstance(detail, str) else "")
         response.data |= getattr(converted, "members", {})
     if response.status_code == 503:
         response["Retry-After"] = "5"
@@ -62,7 +62,7 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
 
 
 def convert(exc: Exception) -> Exception:
-    """The API's exception for one of Django's or the database's; itself when there is none."""
+    """The API's exception for one of Django's or the database's; the exception itself if there is none."""
     if isinstance(exc, IntegrityError):
         return broken_rule(exc) or exc
     if isinstance(exc, ProtectedError | RestrictedError):
@@ -70,16 +70,16 @@ def convert(exc: Exception) -> Exception:
     if isinstance(exc, OperationalError | InterfaceError):
         return Unavailable()
     if isinstance(exc, DataError):
-        return exceptions.ParseError("A value is out of range.")
+        return exceptions.ParseError("A value is out of range; send one that the field allows.")
     if isinstance(exc, RequestDataTooBig | TooManyFieldsSent):
         return PayloadTooLarge()
     if isinstance(exc, UnreadablePostError):
-        return exceptions.ParseError("The body ended before its Content-Length.")
+        return exceptions.ParseError("The body is shorter than its Content-Length; send all of it.")
     return exc
 
 
 def flatten(detail: Any, pointer: str = "") -> Iterator[dict[str, str]]:
-    """Every single error with its JSON pointer (RFC 6901); what concerns the whole body has the pointer ``""``."""
+    """Each error with its JSON pointer (RFC 6901); an error of the whole body has the pointer ``""``."""
     if isinstance(detail, dict):
         for key, value in detail.items():
             step = "" if key == "non_field_errors" else "/" + str(key).replace("~", "~0").replace("/", "~1")

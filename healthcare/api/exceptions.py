@@ -1,4 +1,4 @@
-"""Answers that DRF has no exception for, and one way to raise those it has."""
+"""Exceptions for statuses that DRF has none for, and a shortcut for ValidationError."""
 
 import re
 from collections.abc import Iterable
@@ -6,20 +6,20 @@ from typing import Any
 
 from rest_framework import exceptions
 
-# What may be a name is repeated in the answer; anything else that a client sends in its place is not.
+# A name that a client sends is repeated in the error only if it looks like one; anything else could be data.
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", re.ASCII)
 
 
 class Conflict(exceptions.APIException):
     status_code = 409
-    default_detail = "Something else depends on this."
+    default_detail = "Another record depends on this one; remove or end that one first."
     default_code = "conflict"
 
 
 class Duplicate(Conflict):
-    """What is to be added is likely there already; `members` are added to the problem (RFC 9457 section 3.2)."""
+    """The new record likely duplicates an existing one. `members` are added to the problem (RFC 9457 section 3.2)."""
 
-    default_detail = "This is likely there already."
+    default_detail = "A likely duplicate exists; use it, or repeat the request without `on_duplicate=reject`."
 
     def __init__(self, **members: Any) -> None:
         super().__init__()
@@ -27,10 +27,10 @@ class Duplicate(Conflict):
 
 
 class Gone(exceptions.APIException):
-    """Another record has taken the place of this one (RFC 9110 section 15.5.11, RFC 5829 section 3.4)."""
+    """Another record has replaced this one (RFC 9110 section 15.5.11, RFC 5829 section 3.4)."""
 
     status_code = 410
-    default_detail = "Another record has taken the place of this one; the Link header names it."
+    default_detail = "Another record has replaced this one; use the path in the Link header."
     default_code = "gone"
 
     def __init__(self, successor: str) -> None:
@@ -40,13 +40,13 @@ class Gone(exceptions.APIException):
 
 class PreconditionFailed(exceptions.APIException):
     status_code = 412
-    default_detail = "The record has changed since; read it again."
+    default_detail = "The record does not match If-Match or If-None-Match; read it again and repeat the request."
     default_code = "precondition_failed"
 
 
 class PayloadTooLarge(exceptions.APIException):
     status_code = 413
-    default_detail = "The body is too large."
+    default_detail = "The body is too large; send a smaller one."
     default_code = "too_large"
 
 
@@ -57,7 +57,7 @@ class Unavailable(exceptions.APIException):
 
 
 def refuse(names: Iterable[str], code: str, detail: str) -> None:
-    """Raise ValidationError (400) that points to each of these, when there are any."""
+    """Raise ValidationError (400) with an error for each of these names; do nothing if there are none."""
     names = {name if NAME.fullmatch(name) else "non_field_errors" for name in names}
     if names:
         raise exceptions.ValidationError({name: [exceptions.ErrorDetail(detail, code)] for name in sorted(names)})

@@ -1,4 +1,4 @@
-"""Filters of the lists (django-filter). A value that a filter cannot take, an empty one too, is a 400 on it."""
+"""Filters of lists (django-filter). An invalid or empty value is a 400."""
 
 import datetime
 from collections.abc import Callable
@@ -21,7 +21,7 @@ LONGEST = 254  # characters
 
 
 class ListFilterBackend(DjangoFilterBackend):
-    """Filters the list alone: one record is found by its id, and its history by the record."""
+    """Filters lists only: other actions find a record by its id."""
 
     def get_filterset_class(self, view: Any, queryset: QuerySet | None = None) -> type[FilterSet] | None:
         return super().get_filterset_class(view, queryset) if view.action == "list" else None
@@ -29,19 +29,19 @@ class ListFilterBackend(DjangoFilterBackend):
     def get_filterset_kwargs(self, request: Any, queryset: QuerySet, view: Any) -> dict[str, Any]:
         filters: Any = self.get_filterset_class(view)
         empty = [name for name in filters.base_filters if not request.query_params.get(name, "-").strip()]
-        refuse(empty, "blank", "Write what to filter by.")
+        refuse(empty, "blank", "Send a value to filter by, or leave the filter out.")
         kwargs: dict[str, Any] = super().get_filterset_kwargs(request, queryset, view)
         return kwargs
 
 
 class ListFilterSet(FilterSet):
-    """django-filter's, which copies only the filters that the request names: to copy all costs more than a query."""
+    """Deep-copies only the filters that the request names: copying all of them costs more than a query."""
 
     def __init__(
         self, data: Any = None, queryset: QuerySet | None = None, *, request: Any = None, prefix: str | None = None
     ) -> None:
         named = {name: one for name, one in self.base_filters.items() if name in (data or {}) or one.extra["required"]}
-        vars(self)["base_filters"] = named  # what the initializer copies
+        vars(self)["base_filters"] = named  # FilterSet.__init__ copies them
         super().__init__(data, queryset, request=request, prefix=prefix)
 
 
@@ -49,12 +49,12 @@ class StorableText(forms.CharField):
     def to_python(self, value: Any) -> str:
         text = super().to_python(value) or ""
         if UNSTORABLE.search(text):
-            raise forms.ValidationError("Write text that can be stored.", code="invalid")
+            raise forms.ValidationError("Remove NUL characters and lone surrogates.", code="invalid")
         return text
 
 
 class TextFilter(django_filters.CharFilter):
-    """The whole text, in any case."""
+    """Compares the whole text, case-insensitively."""
 
     field_class = StorableText
 
@@ -67,7 +67,7 @@ class DayFilter(django_filters.DateFilter):
         super().__init__(**{"input_formats": ["%Y-%m-%d"], **kwargs})
 
 
-class Time(IsoDateTimeField):
+class TimeField(IsoDateTimeField):
     def to_python(self, value: Any) -> Any:
         try:  # a + that was not escaped is a space
             at = super().to_python(value.replace(" ", "+") if isinstance(value, str) and "T" in value else value)
@@ -77,9 +77,9 @@ class Time(IsoDateTimeField):
 
 
 class TimeFilter(django_filters.IsoDateTimeFilter):
-    """A time in ISO 8601; UTC when it gives no offset."""
+    """A time in ISO 8601; UTC unless it has an offset."""
 
-    field_class = Time
+    field_class = TimeField
 
 
 @extend_schema_field(OpenApiTypes.INT)
@@ -87,8 +87,8 @@ class WholeNumberFilter(django_filters.Filter):
     field_class = forms.IntegerField
 
 
-class GivenId(ModelChoiceField):
-    # Whether the statement that uses the id also checks that there is such a record, so that it is not read before.
+class RecordIdField(ModelChoiceField):
+    # Whether the statement that uses the id also checks that the record exists. Then no query is needed here.
     checked_in_statement = False
 
     def to_python(self, value: Any) -> Any:
@@ -107,9 +107,9 @@ class GivenId(ModelChoiceField):
 
 @extend_schema_field({"type": "integer", "format": "int64", "minimum": 1})
 class IdFilter(django_filters.ModelChoiceFilter):
-    """The id of a record within `scope(user)`; any other id reads like one that does not exist."""
+    """The id of a record within `scope(user)`; any other id is treated as missing."""
 
-    field_class = GivenId
+    field_class = RecordIdField
 
     def __init__(self, scope: Callable[[Any], QuerySet], **kwargs: Any) -> None:
         def choices(request: Request | None) -> QuerySet:

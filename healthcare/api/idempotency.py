@@ -36,18 +36,18 @@ PARAMETER = OpenApiParameter(
     HEADER,
     {"type": "string", "pattern": f"^({BARE.pattern}|{QUOTED.pattern})$"},
     OpenApiParameter.HEADER,
-    description="Makes it safe to send this again: for 24 hours the same request with the same key answers what it "
-    "answered first, with `Idempotency-Replayed: true`, and nothing happens twice. Use a new UUID for each request. "
-    "422 when the key came with another request before, 409 while that one is under way.",
+    description="Makes the request safe to retry: for 24 hours, the same request with the same key returns the first "
+    "answer with `Idempotency-Replayed: true` and is not executed again. Use a new UUID for each request. "
+    "422: the key was used for another request. 409: the first request with the key is still running.",
 )
 REPLAYED = {
-    "description": "`true` when this is the answer of the first time, by its `Idempotency-Key`.",
+    "description": "`true` if this is the stored answer to the first request with the same `Idempotency-Key`.",
     "schema": {"const": "true"},
 }
 
 
-def taken_by(operation: dict[str, Any]) -> bool:
-    """Whether an OpenAPI operation takes the header."""
+def accepts_key(operation: dict[str, Any]) -> bool:
+    """Whether an OpenAPI operation accepts the header."""
     return any(parameter["name"] == HEADER for parameter in operation.get("parameters", []))
 
 
@@ -61,18 +61,18 @@ class Replayed(Exception):  # noqa: N818  (not an error: the request has been an
 
 class KeyReused(APIException):
     status_code = 422
-    default_detail = "This Idempotency-Key came with another request before; use a new one."
+    default_detail = "This Idempotency-Key was used for another request; send a new key."
 
 
-class UnderWay(APIException):
+class FirstRequestRunning(APIException):
     status_code = 409
-    default_detail = "The first request with this Idempotency-Key is still under way; try again soon."
+    default_detail = "The first request with this Idempotency-Key is still running; try again soon."
     wait = 1  # seconds, for Retry-After
 
 
 @dataclass(frozen=True)
 class Key:
-    """The key of one request: hashes of whose it is and of what it is for."""
+    """The key of one request: a hash of the key with its caller, and a hash of the request."""
 
     digest: str
     fingerprint: str
@@ -99,13 +99,13 @@ class Key:
         return int(self.digest[:16], 16) - 2**63
 
     def claim(self) -> None:
-        """Take the key until the transaction ends. Raises Replayed, KeyReused (422) or UnderWay (409)."""
+        """Take the key until the transaction ends. Raises Replayed, KeyReused (422) or FirstRequestRunning (409)."""
         with connection.cursor() as cursor:
-            # Of the transaction, so that it works behind PgBouncer; and a statement of its own, because the next one
-            # must see what its last holder has committed.
+            # A transaction-level lock works behind PgBouncer. The lock is a statement of its own, because the next
+            # statement must see what the previous holder has committed.
             cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [self.lock_id])
             if not cursor.fetchone()[0]:
-                raise UnderWay
+                raise FirstRequestRunning
         record = IdempotencyRecord.objects.filter(pk=self.digest).first()
         if record is None:
             return
@@ -129,7 +129,7 @@ class Key:
 
 
 def read_key(header: str) -> str:
-    """The key in the header's value, quoted as the draft has it or bare. ParseError (400) with a fixed text."""
+    """The key in the header's value, with or without the quotes of the draft. Raises ParseError (400)."""
     if QUOTED.fullmatch(header):
         return re.sub(r"\\(.)", r"\1", header[1:-1])
     if not BARE.fullmatch(header):
@@ -142,8 +142,8 @@ def keyed_digest(*parts: str) -> str:
     return salted_hmac("healthcare.api.idempotency", json.dumps(parts), algorithm="sha256").hexdigest()
 
 
-def once(key: Key | None, write: Callable[[], Response]) -> Response:
-    """Answer by `write`, once for the key. For a view that opens its own transaction, around this."""
+def execute_once(key: Key | None, write: Callable[[], Response]) -> Response:
+    """Call `write` unless the key has been used. The caller, a view without ATOMIC_REQUESTS, opens the transaction."""
     if key is None:
         return write()
     key.claim()
@@ -153,7 +153,7 @@ def once(key: Key | None, write: Callable[[], Response]) -> Response:
 
 
 class IdempotentMixin(APIView):
-    """Gives every POST of a view the header. The whole request must be one transaction (ATOMIC_REQUESTS)."""
+    """Accepts the header on every POST of a view. The whole request must be one transaction (ATOMIC_REQUESTS)."""
 
     key: Key | None = None
 

@@ -1,4 +1,4 @@
-"""Keyset paging: a page costs the same however deep it lies. The pages are linked in the Link header (RFC 8288)."""
+"""Keyset pagination: the cost of a page does not depend on its depth. The Link header (RFC 8288) links the pages."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -21,16 +21,16 @@ from healthcare.search.hits import Hits
 DEFAULT_LIMIT, MAXIMUM_LIMIT = 100, 500
 LONGEST_SEARCH = 200  # characters
 SEARCH = (
-    "Words of a name in any order, their beginnings or something similar, whatever their case and accents; or the "
-    "whole identifier, phone number or e-mail. The best match first: exact, by its beginning, similar."
+    "Finds names by whole words, prefixes and similar spellings, in any order, case and with or without accents; "
+    "identifiers, phone numbers and e-mails as a whole. Exact matches come first, then prefixes, then similar words."
 )
 
 
 class KeysetPagination(BasePagination):
-    """By descending id (newest first), another `key`, or one of the view's `ordering_fields`, if asked to.
+    """Pages in order of descending id (newest first), of another `key`, or of an `ordering_fields` column on request.
 
-    `?limit=` rows (1 to 500, default 100) from an opaque `?cursor=` on. `?count=true` adds `X-Total-Count`, the one
-    thing here whose cost grows with the list.
+    `?limit=` sets the number of rows (1 to 500, default 100), and the opaque `?cursor=` where they start.
+    `?count=true` adds `X-Total-Count`, the only part whose cost grows with the list.
     """
 
     key = "pk"
@@ -53,10 +53,14 @@ class KeysetPagination(BasePagination):
         return page
 
     def order(self, queryset: QuerySet, view: APIView | None) -> Keyset | Hits:
-        """The rows in the order that is asked for; what is found by a search is ordered by how well it matches."""
+        """The rows in the requested order; search results come in order of rank."""
         text, ordering = read_search(self.request, view), read_ordering(self.request.query_params, ordering_of(view))
         if text is not None:
-            refuse(["ordering"] if ordering else [], "invalid", "A search answers the best match first.")
+            refuse(
+                ["ordering"] if ordering else [],
+                "invalid",
+                "`ordering` cannot be combined with `search`; leave one out.",
+            )
             return Hits.of(queryset, view, text, hidden=read_flag(self.request.query_params, "deleted"))
         if ordering is None:
             return Keyset(queryset, [self.key], descending=True)
@@ -72,43 +76,53 @@ class KeysetPagination(BasePagination):
     def get_schema_operation_parameters(self, view: APIView) -> list[dict[str, Any]]:
         limit = {"type": "integer", "minimum": 1, "maximum": MAXIMUM_LIMIT, "default": DEFAULT_LIMIT}
         parameters = [
-            parameter("limit", limit, "The most rows to answer."),
-            parameter("cursor", {"type": "string"}, "Opaque; taken from a `Link` of an earlier page."),
-            parameter("count", {"type": "boolean", "default": False}, "Adds `X-Total-Count`."),
+            query_parameter("limit", limit, "Maximum number of records in the answer."),
+            query_parameter(
+                "cursor",
+                {"type": "string"},
+                "Opaque position in the list; take it from the `Link` header of another page.",
+            ),
+            query_parameter("count", {"type": "boolean", "default": False}, "Adds `X-Total-Count`."),
         ]
         if names := ordering_of(view):
             choices = {"type": "string", "enum": [sign + name for name in names for sign in ("", "-")]}
-            parameters.append(parameter("ordering", choices, "`-` in front: descending. Newest first when left out."))
-        if searched(view):
+            parameters.append(
+                query_parameter(
+                    "ordering",
+                    choices,
+                    "Column to sort by; a leading `-` sorts in descending order. Default: newest first.",
+                )
+            )
+        if is_searchable(view):
             text = {"type": "string", "minLength": 1, "maxLength": LONGEST_SEARCH}
-            parameters.append(parameter("search", text, SEARCH))
+            parameters.append(query_parameter("search", text, SEARCH))
         return parameters
 
 
-def searched(view: APIView | None) -> bool:
+def is_searchable(view: APIView | None) -> bool:
     return getattr(view, "action", "") == "list" and getattr(view, "search_index", None) is not None
 
 
 def read_search(request: Request, view: APIView | None) -> str | None:
-    text = request.query_params.get("search") if searched(view) else None
+    text = request.query_params.get("search") if is_searchable(view) else None
     if text is not None and (not text.strip() or len(text) > LONGEST_SEARCH or UNSTORABLE.search(text)):
-        refuse(["search"], "invalid", f"Write what to search for, in at most {LONGEST_SEARCH} characters.")
+        refuse(["search"], "invalid", f"Send the text to search for, at most {LONGEST_SEARCH} characters.")
     return text
 
 
-def parameter(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
+def query_parameter(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
     return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
 
 
 def ordering_of(view: APIView | None) -> Sequence[str]:
-    """What a view's list may be ordered by: columns that are never null, each with an index that ends in the id."""
+    """The columns by which `?ordering=` may sort a view's list."""
     return getattr(view, "ordering_fields", ()) if getattr(view, "action", "") == "list" else ()
 
 
 def read_ordering(parameters: Mapping[str, str], allowed: Sequence[str]) -> str | None:
     value = parameters.get("ordering")
     if value is not None and value.removeprefix("-") not in allowed:
-        detail = f"Order by one of these, with - in front for descending: {', '.join(allowed)}."
+        detail = f"Send one of these, with a leading - for descending order: {', '.join(allowed)}."
         raise ValidationError({"ordering": [ErrorDetail(detail, "invalid")]})
     return value
 
@@ -116,7 +130,7 @@ def read_ordering(parameters: Mapping[str, str], allowed: Sequence[str]) -> str 
 def link_header(
     request: HttpRequest, cursor: Cursor | None, before: Cursor, after: Cursor, *, more: bool
 ) -> dict[str, str]:
-    """The Link header (RFC 8288) of the page at a cursor, if there are pages beside it.
+    """The Link header (RFC 8288) of the page at a cursor; empty if there is no other page.
 
     `before` and `after` are the cursors at the first and the last row of the page; `more` says whether rows follow.
     """
@@ -129,7 +143,9 @@ def link_header(
 
 
 def page_url(request: HttpRequest, cursor: Cursor) -> str:
-    parameters = sorted({**request.GET.dict(), "cursor": cursor.text()}.items())  # a repeated one was a 400
+    parameters = sorted(
+        {**request.GET.dict(), "cursor": cursor.text()}.items()
+    )  # a repeated parameter has been refused
     return f"{request.scheme}://{request.get_host()}{request.path}?{urlencode(parameters)}"
 
 
@@ -143,7 +159,7 @@ def read_limit(parameters: Mapping[str, str]) -> int:
 
 
 def read_flag(parameters: Mapping[str, str], name: str, default: bool = False) -> bool:
-    """A query parameter that is `true` or `false`. ValidationError (400) for anything else."""
+    """The value of a boolean query parameter. Raises ValidationError (400) unless it is `true` or `false`."""
     value = parameters.get(name)
     if value not in {None, "true", "false"}:
         raise ValidationError({name: ["Write true or false."]})

@@ -1,4 +1,4 @@
-"""JSON in, JSON out (RFC 8259, strictly): what two parsers could read differently is refused."""
+"""Strict JSON (RFC 8259): bodies that two parsers could read differently are refused."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
 MAXIMUM_DEPTH = 32
-UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # PostgreSQL stores neither NUL nor half a surrogate pair
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # PostgreSQL stores neither NUL nor a lone surrogate
 
 
 class StrictJSONParser(BaseParser):
@@ -29,10 +29,13 @@ class StrictJSONParser(BaseParser):
     ) -> dict[str, Any]:
         body = stream.read()
         if len(body) < announced_length(parser_context):
-            raise ParseError("The body ended before its Content-Length.")
+            raise ParseError("The body is shorter than its Content-Length; send all of it.")
         try:
             value = json.loads(
-                body.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse_number, parse_float=finite
+                body.decode("utf-8"),
+                object_pairs_hook=object_with_unique_keys,
+                parse_constant=refuse_constant,
+                parse_float=finite_float,
             )
         except UnicodeDecodeError as error:
             raise ParseError("The body is not UTF-8.") from error
@@ -42,51 +45,51 @@ class StrictJSONParser(BaseParser):
             raise ParseError("The body is not valid JSON.") from error
         if not isinstance(value, dict):
             raise ParseError("The body is not a JSON object.")
-        inspect(value, depth=1)
+        check_storable(value, depth=1)
         return value
 
 
 def announced_length(parser_context: Mapping[str, Any] | None) -> int:
-    """The Content-Length in bytes; what is shorter was cut off and must not be read as a whole (RFC 9112 section 8)."""
+    """The Content-Length in bytes; a shorter body is incomplete and must not be processed (RFC 9112 section 8)."""
     request = (parser_context or {}).get("request")
     return int(request.META.get("CONTENT_LENGTH") or 0) if request else 0
 
 
-def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def object_with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        raise ParseError("A key stands twice in one object.")
+        raise ParseError("An object contains the same key twice; send each key once.")
     return value
 
 
-def refuse_number(_: str) -> Never:
-    raise ParseError("NaN and Infinity are not JSON.")
+def refuse_constant(_: str) -> Never:
+    raise ParseError("NaN and Infinity are not JSON; send a number or null.")
 
 
-def finite(digits: str) -> float:
+def finite_float(digits: str) -> float:
     value = float(digits)
     if not math.isfinite(value):
-        raise ParseError("A number is too large.")
+        raise ParseError("A number is too large; send a smaller one.")
     return value
 
 
-def inspect(value: Any, depth: int) -> None:
-    """Refuse what is nested too deep or holds text that cannot be stored."""
+def check_storable(value: Any, depth: int) -> None:
+    """Raise ParseError for a value that is nested too deeply or contains text that PostgreSQL cannot store."""
     if isinstance(value, str):
         if UNSTORABLE.search(value):
-            raise ParseError("A text holds a NUL character or half a surrogate pair.")
+            raise ParseError("A string contains a NUL character or a lone surrogate; remove it.")
     elif isinstance(value, dict | list):
         if depth > MAXIMUM_DEPTH:
             raise ParseError(f"The body is nested more than {MAXIMUM_DEPTH} levels deep.")
         for item in value:
-            inspect(item, depth + 1)
+            check_storable(item, depth + 1)
         if isinstance(value, dict):
             for item in value.values():
-                inspect(item, depth + 1)
+                check_storable(item, depth + 1)
 
 
 class OnlyJSON(DefaultContentNegotiation):
-    """The parser follows Content-Type; the answer is JSON whatever Accept asks for (RFC 9110 section 12.5.1)."""
+    """Chooses the parser by Content-Type and always responds in JSON, which RFC 9110 section 12.5.1 allows."""
 
     def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser | None:
         # DRF takes `*/*` for a match; a body has one type (RFC 9110 section 8.3).

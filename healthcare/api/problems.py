@@ -1,4 +1,4 @@
-"""RFC 9457 problem details: the one shape of every error."""
+"""RFC 9457 problem details: the format of every error."""
 
 from http import HTTPStatus
 from typing import Any
@@ -8,31 +8,37 @@ from django.http import HttpRequest, JsonResponse
 CONTENT_TYPE = "application/problem+json"
 
 DETAILS = {
-    400: "The request cannot be understood.",
+    400: "The request is malformed; correct it before you send it again.",
     401: "Log in and send the access token as `Authorization: Bearer <token>`.",
-    403: "This is not allowed.",
-    404: "There is nothing here that you can see.",
-    405: "This method is not allowed here; the Allow header names those that are.",
-    409: "Something else depends on this.",
-    410: "Another record has taken the place of this one; the Link header names it.",
+    403: "You do not have permission for this request.",
+    404: "This does not exist, or you have no access to it.",
+    405: "This path does not support the method; use one from the Allow header.",
+    409: "The request conflicts with another record or request; read both again and resolve the conflict.",
+    410: "Another record has replaced this one; use the path in the Link header.",
     411: "Send the length of the body in a Content-Length header.",
-    412: "The record is not in the state that If-Match or If-None-Match asks for; read it again.",
-    413: "The body is too large.",
+    412: "The record does not match If-Match or If-None-Match; read it again and repeat the request.",
+    413: "The body is too large; send a smaller one.",
     415: "Send the body as application/json.",
-    422: "This is not what was sent before.",
+    422: "This Idempotency-Key was used for another request; send a new key.",
     429: "Too many attempts; try again after the seconds in the Retry-After header.",
     500: "Something went wrong on our side; quote the request_id when you report it.",
     503: "The service is not available at the moment; try again soon.",
 }
-# The same in OpenAPI.
+# The JSON Schemas of a problem, for OpenAPI.
 TEXT = {"type": "string"}
 PROBLEM_ERROR = {
     "type": "object",
-    "description": "One thing that is wrong with the request.",
+    "description": "One error in the request.",
     "properties": {
-        "pointer": {**TEXT, "description": "Where, as a JSON pointer (RFC 6901) into the body; empty for all of it."},
-        "code": {**TEXT, "description": "What, for programs: `required`, `invalid`, `unique` and the like."},
-        "detail": {**TEXT, "description": "What, for people."},
+        "pointer": {
+            **TEXT,
+            "description": "JSON pointer (RFC 6901) to the field in the body; empty for the whole body.",
+        },
+        "code": {
+            **TEXT,
+            "description": "The kind of error, for programs: `required`, `invalid` or `unique`, for example.",
+        },
+        "detail": {**TEXT, "description": "What to correct, for people."},
     },
     "required": ["pointer", "code", "detail"],
 }
@@ -40,15 +46,19 @@ PROBLEM_BODY = {
     "type": "object",
     "description": "An error (RFC 9457).",
     "properties": {
-        "type": {**TEXT, "format": "uri-reference", "description": "Always `about:blank`: the status says it all."},
-        "title": {**TEXT, "description": "The status in words."},
+        "type": {
+            **TEXT,
+            "format": "uri-reference",
+            "description": "Always `about:blank` (RFC 9457 section 4.2.1): the status tells the type.",
+        },
+        "title": {**TEXT, "description": "The reason phrase of the status."},
         "status": {"type": "integer", "minimum": 400, "maximum": 599},
-        "detail": {**TEXT, "description": "What happened, for people."},
-        "request_id": {**TEXT, "description": "The same as in `X-Request-Id`; quote it when you report a problem."},
+        "detail": {**TEXT, "description": "What happened and what to do, for people."},
+        "request_id": {**TEXT, "description": "Equals the header `X-Request-Id`; quote it when you report a problem."},
         "errors": {
             "type": "array",
             "items": {"$ref": "#/components/schemas/ProblemError"},
-            "description": "With status 400, when single fields are at fault.",
+            "description": "With status 400: the errors of single fields and parameters.",
         },
     },
     "required": ["type", "title", "status", "detail", "request_id"],
@@ -72,7 +82,7 @@ def problem(
 def problem_response(
     request: HttpRequest, status: int, detail: str = "", headers: dict[str, str] | None = None
 ) -> JsonResponse:
-    """A problem as a Django response, for what happens outside a view."""
+    """A problem as a Django response, for code that runs outside a DRF view."""
     return JsonResponse(
         problem(request, status, detail),
         status=status,

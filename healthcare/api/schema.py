@@ -1,4 +1,4 @@
-"""The OpenAPI description: what drf-spectacular cannot see, that is how this API answers."""
+"""The OpenAPI description: the conventions of this API that drf-spectacular cannot infer."""
 
 from collections.abc import Callable
 from http import HTTPStatus
@@ -14,19 +14,19 @@ from healthcare.api.pagination import KeysetPagination
 from healthcare.api.problems import CONTENT_TYPE, DETAILS, PROBLEM_BODY, PROBLEM_ERROR, TEXT
 from healthcare.coverage import covered_by_fast_path, is_covered
 
-# What an operation says of an error of its own: `@extend_schema(responses={409: PROBLEM})`.
+# Declares an error of one operation: `@extend_schema(responses={409: PROBLEM})`.
 PROBLEM: None = None
 BODY_PROBLEMS = {400, 411, 413, 415}
 
 HEADERS: dict[str, dict[str, Any]] = {
-    "X-Request-Id": {"description": "Names this request in the server's log.", "required": True, "schema": TEXT},
+    "X-Request-Id": {"description": "Identifies this request in the server's log.", "required": True, "schema": TEXT},
     "Link": {
-        "description": 'The pages beside this one (RFC 8288): `rel="next"`, `rel="prev"`. With 410 what has taken its '
-        'place (RFC 5829): `rel="successor-version"`.',
+        "description": 'The next and previous page (RFC 8288): `rel="next"`, `rel="prev"`. With 410, the record '
+        'that has replaced this one (RFC 5829): `rel="successor-version"`.',
         "schema": TEXT,
     },
     "X-Total-Count": {
-        "description": "How many there are in all, with `?count=true`.",
+        "description": "Number of records in the whole list, with `?count=true`.",
         "schema": {"type": "integer", "minimum": 0},
     },
     "ETag": conditional_requests.ETAG,
@@ -38,17 +38,17 @@ HEADERS: dict[str, dict[str, Any]] = {
     },
     "WWW-Authenticate": {"description": "`Bearer` (RFC 6750).", "required": True, "schema": TEXT},
 }
-# An e-mail that may be left empty, as one string type: a union of two would be a class of its own in many clients.
+# An e-mail or an empty string as one string type: generated clients turn a union into a class.
 NO_OR_ONE_EMAIL = (
     r"^([A-Za-z0-9!#$%&'*+/=?^_`{}|~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{}|~-]+)*"
     r"@([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,63})?$"
 )
-LIMITS = {"pattern", "minLength", "maxLength", "minimum", "maximum"}
+REQUEST_CONSTRAINTS = {"pattern", "minLength", "maxLength", "minimum", "maximum"}
 HEADERS_OF_STATUS = {"401": ["WWW-Authenticate"], "410": ["Link"], "429": ["Retry-After"], "503": ["Retry-After"]}
 
 
 def example(request: dict[str, Any] | None = None, response: dict[str, Any] | None = None) -> list[OpenApiExample]:
-    """What one sends and what comes back, for `@extend_schema_serializer(examples=...)`."""
+    """An example request and response, for `@extend_schema_serializer(examples=...)`."""
     examples = []
     if request is not None:
         examples.append(OpenApiExample("Request", value=request, request_only=True))
@@ -67,61 +67,66 @@ def example_problem(status: int) -> dict[str, Any]:
 
 
 class ProblemAutoSchema(AutoSchema):
-    """Adds to every operation its errors as problems, and the headers of its answers."""
+    """Adds errors as problems, and response headers, to every operation."""
 
     def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
         operation = super().get_operation(*args, **kwargs)
         if operation is None:
             return None
-        operation.setdefault("security", [])  # said aloud: open to anyone
+        operation.setdefault("security", [])  # explicit: no login needed
         responses = operation["responses"]
         for status in self.problem_statuses(operation) | {int(code) for code in responses if int(code) >= 400}:
             responses[str(status)] = self.problem_response(status)
         if isinstance(self.view, conditional_requests.ConditionalRequests):
-            conditional_requests.describe(operation, self.method, self.problem_response)
+            conditional_requests.describe_conditional_requests(operation, self.method, self.problem_response)
         operation["responses"] = dict(sorted(responses.items()))
         for code, response in responses.items():
             names = ["X-Request-Id", *HEADERS_OF_STATUS.get(code, [])]
             if code == "200" and self._is_list_view() and self.view.pagination_class:  # type: ignore[attr-defined]
                 names += ["Link", "X-Total-Count"]
-            if code < "300" and idempotency.taken_by(operation):
+            if code < "300" and idempotency.accepts_key(operation):
                 names.append("Idempotency-Replayed")
             names += response.get("headers", {})
-            response["headers"] = {name: self.shared("headers", name, HEADERS[name]) for name in sorted(names)}
+            response["headers"] = {
+                name: self.component_reference("headers", name, HEADERS[name]) for name in sorted(names)
+            }
         return operation
 
     def get_override_parameters(self) -> list[Any]:
         keyed = self.method == "POST" and isinstance(self.view, idempotency.IdempotentMixin)
-        taken = unknown_parameters.preference_parameters(self.view, self.method)
-        taken += sparse_fieldsets.parameters_of_selection(self.view, self.method)
-        return [idempotency.PARAMETER, *taken] if keyed else taken
+        parameters = unknown_parameters.preference_parameters(self.view, self.method)
+        parameters += sparse_fieldsets.parameters_of_selection(self.view, self.method)
+        return [idempotency.PARAMETER, *parameters] if keyed else parameters
 
     def problem_statuses(self, operation: dict[str, Any]) -> set[int]:
-        """The errors that follow from what the operation takes."""
+        """The errors that follow from the operation's parameters and body."""
         places = {parameter["in"] for parameter in operation.get("parameters", [])}
         statuses = {503} | (BODY_PROBLEMS if "requestBody" in operation else set())
         statuses |= {400} if "query" in places else set()
         statuses |= {404} if "path" in places else set()
-        statuses |= {400, 409, 422} if idempotency.taken_by(operation) else set()
+        statuses |= {400, 409, 422} if idempotency.accepts_key(operation) else set()
         statuses |= (
             {410} if getattr(self.view, "action", None) in getattr(self.view, "successor_actions", ()) else set()
         )
-        # Where logging in is a choice, a token that is sent must be good all the same.
+        # Also where login is optional: a token that is sent must be valid.
         return statuses | ({401} if self.view.get_authenticators() else set())
 
     def problem_response(self, status: int) -> dict[str, Any]:
-        self.shared("schemas", "ProblemError", PROBLEM_ERROR)
-        body = {"schema": self.shared("schemas", "Problem", PROBLEM_BODY), "example": example_problem(status)}
+        self.component_reference("schemas", "ProblemError", PROBLEM_ERROR)
+        body = {
+            "schema": self.component_reference("schemas", "Problem", PROBLEM_BODY),
+            "example": example_problem(status),
+        }
         return {"content": {CONTENT_TYPE: body}, "description": DETAILS[status]}
 
-    def shared(self, kind: str, name: str, schema: dict[str, Any]) -> dict[str, Any]:
-        """A reference to a component that is described once."""
+    def component_reference(self, kind: str, name: str, schema: dict[str, Any]) -> dict[str, Any]:
+        """A `$ref` to a component, which is added to the description if it is not there yet."""
         component = ResolvedComponent(name=name, type=kind, schema=schema, object=name)
         self.registry.register_on_missing(component)
         return {"$ref": f"#/components/{kind}/{name}"}
 
     def get_auth(self) -> list[dict[str, Any]]:
-        """Nothing for what is open: a generated client then asks for no token."""
+        """No requirement for public operations, so that generated clients ask for no token."""
         requirements: list[dict[str, Any]] = super().get_auth()
         return [] if {} in requirements else requirements
 
@@ -134,7 +139,7 @@ class ProblemAutoSchema(AutoSchema):
 
     def _insert_field_validators(self, field: serializers.Field, schema: dict[str, Any]) -> None:
         super()._insert_field_validators(field, schema)  # type: ignore[no-untyped-call]
-        if "oneOf" in schema:  # this or an empty string
+        if "oneOf" in schema:  # the field's schema, or an empty string
             schema |= schema.pop("oneOf")[0]
             if schema.pop("format", "") == "email":
                 schema["pattern"] = NO_OR_ONE_EMAIL
@@ -143,14 +148,14 @@ class ProblemAutoSchema(AutoSchema):
         schema: dict[str, Any] = super()._map_basic_serializer(serializer, direction)  # type: ignore[no-untyped-call]
         properties = schema.get("properties", {})
         if not vars(type(serializer)).get("__doc__"):
-            schema.pop("description", None)  # what a base class says of itself
+            schema.pop("description", None)  # the docstring of a base class
         for name, field in serializer.fields.items():
             if name in properties and (name == "id" or isinstance(field, serializers.PrimaryKeyRelatedField)):
                 properties[name]["format"] = "int64"
-        if direction == "response":  # every field is there, and the limits are for what comes in
+        if direction == "response":  # responses contain every field, and limits apply to requests
             schema["required"] = sorted(properties.keys() - serializer.context.get("inclusions", {}).keys())
             for described_field in properties.values():
-                for limit in LIMITS & described_field.keys():
+                for limit in REQUEST_CONSTRAINTS & described_field.keys():
                     del described_field[limit]
         return schema
 
@@ -167,7 +172,7 @@ def described(resource: str, one: str, many: str) -> Callable[[type], type]:
         "update": f"Change {one}",
         "partial_update": f"Change some fields of {one}",
         "destroy": f"Delete {one}",
-        "restore": f"Bring back {one}",
+        "restore": f"Restore {one}",
     }
 
     def decorate(viewset: type) -> type:

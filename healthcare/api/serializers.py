@@ -14,7 +14,7 @@ from healthcare.ownership import Record
 
 
 class IdField(serializers.PrimaryKeyRelatedField):
-    """The id of a record within `scope(user)`; any other id reads like one that does not exist."""
+    """The id of a record within `scope(user)`; any other id is treated as missing."""
 
     def __init__(self, *, scope: Callable[[AbstractBaseUser | AnonymousUser], QuerySet], **kwargs: Any) -> None:
         self.scope = scope

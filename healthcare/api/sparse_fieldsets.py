@@ -1,4 +1,4 @@
-"""`?fields=` answers some of a record's fields, `?include=` adds related records, in one statement for all records."""
+"""`?fields=` selects fields of a record, `?include=` adds related records, in one statement for all records."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ PARAMETERS = {"fields", "include"}
 
 @dataclass(frozen=True)
 class Inclusion:
-    """What one name of `?include=` adds to each record.
+    """The related records that one name of `?include=` adds to each record.
 
-    `fetch(records)` reads it for all records, and `field()` builds the serializer field that answers it. The fast path
-    builds the same from `links`, the rows that link to the record by `parent`, in their order, and answers of each the
-    record in `related`, by `serializer`.
+    `fetch(records)` reads them for all records, and `field()` builds the serializer field that contains them. The fast
+    path compiles the same from the other attributes: `links` are the association rows, whose foreign key `parent`
+    refers to the record and whose foreign key `related` to the included one, which `serializer` represents.
     """
 
     fetch: Callable[[list[Any]], None]
@@ -52,13 +52,21 @@ def read_names(parameters: Mapping[str, str], parameter: str, known: set[str]) -
     listed = [name.strip() for name in text.split(",")]
     names = frozenset(listed)
     if not names <= known or len(names) < len(listed):
-        some = f"Write some of these, each once, with commas between them: {', '.join(sorted(known))}."
-        raise ValidationError({parameter: [ErrorDetail(some if known else "There is nothing to include.", "invalid")]})
+        detail = f"Send a comma-separated list of these names, each at most once: {', '.join(sorted(known))}."
+        raise ValidationError(
+            {
+                parameter: [
+                    ErrorDetail(
+                        detail if known else "Remove this parameter; these records have nothing to include.", "invalid"
+                    )
+                ]
+            }
+        )
     return names
 
 
 def parameters_of_selection(view: Any, method: str) -> list[OpenApiParameter]:
-    """The query parameters of an OpenAPI operation that come from here."""
+    """The OpenAPI parameters `fields` and `include`, for operations that support them."""
     if method != "GET" or view.action not in getattr(view, "selecting_actions", ()):
         return []
     try:
@@ -66,10 +74,12 @@ def parameters_of_selection(view: Any, method: str) -> list[OpenApiParameter]:
     except Exception as error:  # a view whose serializer depends on the request
         warn(f"{type(view).__name__}: ?fields= is described without its choices ({type(error).__name__})")
         fields = None
-    selection = names_parameter("fields", fields, "Answers only these fields of a record, though all are described.")
+    selection = names_parameter(
+        "fields", fields, "Returns only these fields of each record; the schema describes all of them."
+    )
     if not view.inclusions:
         return [selection]
-    return [selection, names_parameter("include", list(view.inclusions), "Adds these to each record.")]
+    return [selection, names_parameter("include", list(view.inclusions), "Adds these related records to each record.")]
 
 
 def names_parameter(parameter: str, known: list[str] | None, description: str) -> OpenApiParameter:

@@ -1,4 +1,4 @@
-"""Unknown query parameters are a 400; unknown body fields are one with `Prefer: handling=strict` (RFC 7240)."""
+"""Refuses (400) unknown query parameters, and unknown body fields with `Prefer: handling=strict` (RFC 7240)."""
 
 import re
 from functools import cache
@@ -17,22 +17,24 @@ PREFER = OpenApiParameter(
     "Prefer",
     {"type": "string"},
     OpenApiParameter.HEADER,
-    description="`handling=strict` (RFC 7240): an unknown field of the body is a 400 instead of being ignored.",
+    description="With `handling=strict` (RFC 7240) an unknown body field is an error (400) instead of being ignored.",
 )
 
 
 class UnknownParametersViewSet(GenericViewSet):
-    """Takes the query parameters that its OpenAPI description names and refuses (400) any other, so that a misspelt
-    filter does not answer the whole list. With `Prefer: handling=strict` (RFC 7240) unknown body fields are refused."""
+    """Accepts the query parameters that its OpenAPI description names and refuses (400) any other, so that a misspelt
+    filter does not return the whole list. With `Prefer: handling=strict` (RFC 7240) unknown body fields are refused."""
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         route = request._request.resolver_match.route  # type: ignore[union-attr]
         known = known_parameters().get((str(request.method), path_shape(route)))
         if known is not None:
-            refuse(request.query_params.keys() - known, "unknown", "There is no such parameter here.")
+            refuse(
+                request.query_params.keys() - known, "unknown", "Remove this parameter; this path does not support it."
+            )
             repeated = [name for name, values in request.query_params.lists() if len(values) > 1]
-            refuse(repeated, "repeated", "Give this parameter once.")
+            refuse(repeated, "repeated", "Send this parameter once.")
 
     @property
     def handles_strictly(self) -> bool:
@@ -46,7 +48,11 @@ class UnknownParametersViewSet(GenericViewSet):
     def check_unknown_fields(self, serializer: Any) -> Any:
         """The serializer. Raises ValidationError (400) on unknown fields if the client prefers strict handling."""
         if self.handles_strictly:
-            refuse(serializer.initial_data.keys() - serializer.fields.keys(), "unknown", "There is no such field here.")
+            refuse(
+                serializer.initial_data.keys() - serializer.fields.keys(),
+                "unknown",
+                "Remove this field; this path does not accept it.",
+            )
         return serializer
 
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
@@ -57,14 +63,14 @@ class UnknownParametersViewSet(GenericViewSet):
 
 
 def preference_parameters(view: Any, method: str) -> list[OpenApiParameter]:
-    """The header parameter of an OpenAPI operation that comes from here."""
+    """The OpenAPI parameter `Prefer`, for operations that support it."""
     return [PREFER] if method in {"POST", "PUT", "PATCH"} and isinstance(view, UnknownParametersViewSet) else []
 
 
 @cache
 def known_parameters() -> dict[tuple[str, str], frozenset[str]]:
-    """The query parameters of every operation that is described, by its method and the shape of its path."""
-    from healthcare.api.schema_view import description  # noqa: PLC0415  (which imports every view)
+    """The query parameters of every described operation, by method and path shape."""
+    from healthcare.api.schema_view import description  # noqa: PLC0415  (it imports every view)
 
     found = {
         (method.upper(), path_shape(path.lstrip("/"))): frozenset(
@@ -77,5 +83,5 @@ def known_parameters() -> dict[tuple[str, str], frozenset[str]]:
 
 
 def path_shape(template: str) -> str:
-    """A path's template, whatever its placeholders are called: Django and OpenAPI write them differently."""
+    """A path template with unnamed placeholders, since Django and OpenAPI write and name them differently."""
     return PLACEHOLDER.sub("{}", template)

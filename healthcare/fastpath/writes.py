@@ -132,7 +132,7 @@ class FastWrite(FastAction):
             }  # fmt: skip
             statements = self.statements(request, values, known)
         except UnreadablePostError:  # the client has gone; nobody can read the rest
-            return self.problem(request, 400, "The body ended before its Content-Length.")
+            return self.problem(request, 400, "The body is shorter than its Content-Length; send all of it.")
         except (APIException, NotExpressibleError, RequestDataTooBig):
             return None
         try:

@@ -14,7 +14,7 @@ from rest_framework.test import APIClient
 from accounts.models import User
 from conftest import LoggedInClient
 from doctors.tests.factories import make_doctor
-from healthcare.api.conditional_requests import describe
+from healthcare.api.conditional_requests import describe_conditional_requests
 from mappings.models import Mapping
 from patients.tests.factories import make_patient
 
@@ -23,7 +23,7 @@ STALE = {
     "type": "about:blank",
     "title": "Precondition Failed",
     "status": 412,
-    "detail": "The record is not in the state that If-Match or If-None-Match asks for; read it again.",
+    "detail": "The record does not match If-Match or If-None-Match; read it again and repeat the request.",
 }
 MALFORMED = ["", "abc", '"a', 'a"', '"a" "b"', '*, "a"', '"a", *', 'w/"a"', "'a'", '"a\x00"', '"a b"', "W/", ","]
 
@@ -161,7 +161,7 @@ def test_a_malformed_etag_is_refused_and_not_repeated(
             "type": "about:blank",
             "title": "Bad Request",
             "status": 400,
-            "detail": f"{header} takes * or entity tags in double quotes, as the ETag header gives them.",
+            "detail": f"Send * or a comma-separated list of entity tags, quoted as in the ETag header, in {header}.",
             "request_id": answer["X-Request-Id"],
         }
     patient.refresh_from_db()
@@ -260,7 +260,7 @@ def test_the_description_of_an_operation_names_the_headers_and_statuses(
         code: {"content": {"x": {"schema": {"type": kind}}}} if kind else {} for code, kind in operation.items()
     }
     described: dict[str, Any] = {"responses": contents, "parameters": []}
-    describe(described, method, lambda status: {"description": str(status)})
+    describe_conditional_requests(described, method, lambda status: {"description": str(status)})
     assert [parameter["name"] for parameter in described["parameters"]] == sent
     assert sorted(described["responses"]) == answers
     tagged = [code for code, answer in described["responses"].items() if "ETag" in answer.get("headers", {})]

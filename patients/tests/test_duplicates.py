@@ -89,7 +89,8 @@ def test_on_duplicate_reject_refuses_a_duplicate_and_adds_nothing(as_alice: Logg
     assert (answer.status_code, answer.headers["Content-Type"]) == (409, "application/problem+json")
     problem = answer.json()
     assert problem == {
-        "type": "about:blank", "title": "Conflict", "status": 409, "detail": "This is likely there already.",
+        "type": "about:blank", "title": "Conflict", "status": 409,
+        "detail": "A likely duplicate exists; use it, or repeat the request without `on_duplicate=reject`.",
         "request_id": answer.headers["X-Request-Id"],
         "duplicates": [as_alice.get(f"/api/patients/{other.pk}/").json() | {"agrees_on": ["name", "birth_date"]}],
     }  # fmt: skip

@@ -60,7 +60,7 @@ def test_a_merged_patients_id_is_410_with_a_link_to_the_last_survivor(
                 "type": "about:blank",
                 "title": "Gone",
                 "status": 410,
-                "detail": "Another record has taken the place of this one; the Link header names it.",
+                "detail": "Another record has replaced this one; use the path in the Link header.",
                 "request_id": answer["X-Request-Id"],
             }
 

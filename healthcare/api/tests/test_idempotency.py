@@ -62,7 +62,7 @@ def test_another_request_with_the_key_is_refused(as_alice: LoggedInClient, path:
     answer = post(as_alice, body, path=path)
     assert answer.status_code == 422
     assert answer["Content-Type"] == "application/problem+json"
-    assert answer.json()["detail"] == "This Idempotency-Key came with another request before; use a new one."
+    assert answer.json()["detail"] == "This Idempotency-Key was used for another request; send a new key."
     assert as_alice.get("/api/auth/me/").status_code == 200
 
 

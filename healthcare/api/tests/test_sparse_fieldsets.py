@@ -134,7 +134,7 @@ def test_an_ordered_list_is_paged_forth_and_back(as_alice: LoggedInClient, alice
 def test_only_what_has_an_index_is_an_order(as_alice: LoggedInClient, value: str) -> None:
     answer = as_alice.get("/api/patients/", {"ordering": value})
     assert pointers(answer) == ["/ordering"]
-    detail = "Order by one of these, with - in front for descending: name, created_at, updated_at."
+    detail = "Send one of these, with a leading - for descending order: name, created_at, updated_at."
     assert answer.json()["errors"][0]["detail"] == detail
 
 

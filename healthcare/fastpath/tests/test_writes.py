@@ -375,7 +375,10 @@ def test_a_client_that_goes_away_in_the_middle_of_a_body_gets_a_400(as_alice: Lo
     as_alice.get("/api/patients/")
     broken: Any = {"wsgi.input": Broken()}
     answer = as_alice.post("/api/patients/", {"name": "New"}, **broken)
-    assert (answer.status_code, answer.json()["detail"]) == (400, "The body ended before its Content-Length.")
+    assert (answer.status_code, answer.json()["detail"]) == (
+        400,
+        "The body is shorter than its Content-Length; send all of it.",
+    )
 
 
 @pytest.mark.parametrize("asked", ["the database", "the context", "the request"])
