@@ -1,4 +1,7 @@
-"""docs/adding-a-field.md, followed to the letter in a copy of the project, adds a field that appears everywhere."""
+"""docs/adding-a-field.md, followed to the letter in a copy of the project, adds a field that appears everywhere.
+
+All of it takes about 45 seconds of CPU time.
+"""
 
 import os
 from collections.abc import Iterator
