@@ -104,7 +104,7 @@ AUTH_USER_MODEL = "accounts.User"
 AUTHENTICATION_BACKENDS = ["accounts.backends.UsernameOrEmailBackend"]
 SILENCED_SYSTEM_CHECKS = [
     "auth.W004",  # usernames are unique on their lower case by a constraint, which the check does not recognise
-    "security.W003",  # healthcare.api.middleware runs Django's CsrfViewMiddleware outside the API; the check compares names
+    "security.W003",  # healthcare.api.middleware runs Django's CsrfViewMiddleware outside the API
 ]
 PASSWORD_HASHERS = ["accounts.hashers.Argon2idHasher"]
 AUTH_PASSWORD_VALIDATORS = [
