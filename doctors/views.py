@@ -8,12 +8,12 @@ from audit.views import AS_OF, HistoryViewSet
 from doctors.filters import DoctorFilter
 from doctors.models import DOCTOR_SEARCH, Doctor, DoctorEvent
 from doctors.serializers import DoctorSerializer
-from healthcare.api.schema import PROBLEM, described, described_view
+from healthcare.api.schema import PROBLEM, describe_operations, describe_view
 from healthcare.api.viewsets import DELETED, Owner, RestorableViewSet
 from healthcare.fastpath.views import FastPathMixin
 
 
-@described_view(
+@describe_view(
     list=extend_schema(parameters=[AS_OF, DELETED]),
     retrieve=extend_schema(parameters=[AS_OF]),
     destroy=extend_schema(
@@ -21,7 +21,7 @@ from healthcare.fastpath.views import FastPathMixin
         responses={204: None, 409: PROBLEM},
     ),
 )
-@described("doctors", one="a doctor", many="the doctors")
+@describe_operations("doctors", one="a doctor", many="the doctors")
 class DoctorViewSet(FastPathMixin, HistoryViewSet, RestorableViewSet):
     """Doctors. Anyone may read them."""
 

@@ -10,7 +10,7 @@ from rest_framework.exceptions import ValidationError
 from audit.views import AS_OF, ReadsRecordedViewSet
 from doctors.models import Doctor, DoctorEvent
 from healthcare.api.pagination import read_flag
-from healthcare.api.schema import described, described_view
+from healthcare.api.schema import describe_operations, describe_view
 from healthcare.api.viewsets import NestedListViewSet, Owner
 from healthcare.coverage import covered_by_fast_path
 from healthcare.fastpath.views import FastPathMixin
@@ -74,7 +74,7 @@ class CallersMappingsViewSet(ReadsRecordedViewSet):
         return doctors
 
 
-@described_view(
+@describe_view(
     list=extend_schema(parameters=[AS_OF, ACTIVE]),
     partial_update=extend_schema(
         description="Takes the id of the **assignment**, a past one too. `ended_at` ends it.",
@@ -87,7 +87,7 @@ class CallersMappingsViewSet(ReadsRecordedViewSet):
         parameters=[path_id("The id of an assignment.")],
     ),
 )
-@described("mappings", one="an assignment", many="your assignments")
+@describe_operations("mappings", one="an assignment", many="your assignments")
 class MappingViewSet(FastPathMixin, CallersMappingsViewSet):
     """Who treats whom: a doctor assigned to a patient of yours."""
 
@@ -125,7 +125,7 @@ class NestedMappingListViewSet(FastPathMixin, CallersMappingsViewSet, NestedList
         return [(mapping, records[key]) for mapping, key in zip(page, keys, strict=True)]
 
 
-@described_view(
+@describe_view(
     list=extend_schema(
         operation_id="patients_doctors",
         summary="List the doctors of a patient",
@@ -163,7 +163,7 @@ class PatientDoctorsViewSet(NestedMappingListViewSet):
         return survivor_path(self.request.user, self.kwargs["pk"])
 
 
-@described_view(
+@describe_view(
     list=extend_schema(
         operation_id="mappings_doctors",
         summary="List the doctors of a patient",
@@ -182,7 +182,7 @@ class MappingDoctorsViewSet(PatientDoctorsViewSet):
     access_log_action = "mapping.retrieve"
 
 
-@described_view(
+@describe_view(
     list=extend_schema(
         operation_id="doctors_patients",
         summary="List your patients of a doctor",

@@ -17,7 +17,7 @@ from audit.patient_data import patient_ids_of
 from audit.serializers import PatientAccessSerializer
 from audit.views import AS_OF, ReadsRecordedViewSet
 from healthcare.api.exceptions import Duplicate, refuse
-from healthcare.api.schema import PROBLEM, described, described_view
+from healthcare.api.schema import PROBLEM, describe_operations, describe_view
 from healthcare.api.viewsets import DELETED, Owner, RestorableViewSet
 from healthcare.coverage import covered_by_fast_path
 from healthcare.fastpath.views import FastPathMixin
@@ -35,7 +35,7 @@ ON_DUPLICATE = OpenApiParameter(
 )
 
 
-@described_view(
+@describe_view(
     list=extend_schema(parameters=[AS_OF, DELETED]),
     retrieve=extend_schema(parameters=[AS_OF]),
     create=extend_schema(
@@ -47,7 +47,7 @@ ON_DUPLICATE = OpenApiParameter(
         responses={201: PatientSerializer, 409: PROBLEM},
     ),
 )
-@described("patients", one="a patient", many="your patients")
+@describe_operations("patients", one="a patient", many="your patients")
 class PatientViewSet(FastPathMixin, ReadsRecordedViewSet, RestorableViewSet):
     """The caller's patients. No other user can see them."""
 

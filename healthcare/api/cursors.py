@@ -1,4 +1,4 @@
-"""Where a page begins or ends: the values of the columns that a list is ordered by."""
+"""Cursors of keyset pagination: positions in a list, given by the values of the columns that it is ordered by."""
 
 import base64
 import binascii
@@ -17,7 +17,7 @@ from healthcare.model_fields import LARGEST_ID
 
 @dataclass(frozen=True)
 class Cursor:
-    """A place in a list, next to the row with these values. `back`: the rows before it, else those after."""
+    """A position in a list, at the row with these values. `back` selects the rows before it, else those after it."""
 
     values: tuple[Any, ...]
     back: bool
@@ -29,8 +29,8 @@ class Cursor:
         return base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
 
 
-def decode(text: str) -> list[Any] | None:
-    """The parts of a cursor, None when it is not one."""
+def decode_cursor(text: str) -> list[Any] | None:
+    """The parts of a cursor; None for any other text."""
     try:
         padded = text.encode("ascii") + b"=" * (-len(text) % 4)
         parts = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True).decode())
@@ -41,30 +41,30 @@ def decode(text: str) -> list[Any] | None:
     return parts if known else None
 
 
-def unknown() -> ValidationError:
-    return ValidationError({"cursor": ["Take the cursor from a Link header of this list."]})
+def invalid_cursor() -> ValidationError:
+    return ValidationError({"cursor": ["Use a cursor from a Link header of this list, unchanged."]})
 
 
 class Keyset:
-    """The rows of a queryset in the order of some columns, the last of them the key."""
+    """The rows of a queryset in the order of some columns, of which the last is unique."""
 
     def __init__(self, queryset: QuerySet, columns: list[str], *, descending: bool) -> None:
         self.queryset, self.columns, self.descending = queryset, columns, descending
 
     def cursor(self, row: Any, *, back: bool) -> Cursor:
-        return Cursor(tuple(self.written(row, column) for column in self.columns), back)
+        return Cursor(tuple(self.column_value(row, column) for column in self.columns), back)
 
-    def written(self, row: Any, column: str) -> Any:
+    def column_value(self, row: Any, column: str) -> Any:
         value = getattr(row, column)
         return value.isoformat() if hasattr(value, "isoformat") else value
 
     def read(self, text: str | None) -> Cursor | None:
-        """The cursor that a client sends; None without one. ValidationError (400) when it is none of this list."""
+        """Decode the cursor that a client sent; None for none. Raises ValidationError (400) for any other text."""
         if text is None:
             return None
-        parts = decode(text)
+        parts = decode_cursor(text)
         if parts is None or len(parts) != len(self.columns) + 1:
-            raise unknown()
+            raise invalid_cursor()
         back, *values = parts
         return Cursor(
             tuple(self.value(column, value) for column, value in zip(self.columns, values, strict=True)), back
@@ -73,17 +73,17 @@ class Keyset:
     def value(self, column: str, written: Any) -> Any:
         if column == self.columns[-1]:
             if type(written) is not int or not 0 <= written <= LARGEST_ID:
-                raise unknown()
+                raise invalid_cursor()
             return written
         try:
             return self.field(column).to_python(written)
         except (InvalidValue, ValueError) as error:
-            raise unknown() from error
+            raise invalid_cursor() from error
 
     def beyond(self, values: tuple[Any, ...], downwards: bool) -> Q:
         if len(self.columns) == 1:
             return Q(**{f"{self.columns[0]}__{'lt' if downwards else 'gt'}": values[0]})
-        # One comparison of rows, so that the index leads straight to the place, however many rows share a name.
+        # A row comparison: an index on the columns serves it, however many rows share a value.
         return Q((TupleLessThan if downwards else TupleGreaterThan)(Tuple(*self.columns), values))
 
     def field(self, column: str) -> Field:
@@ -94,7 +94,7 @@ class Keyset:
         return self.queryset.count()
 
     def fetch(self, cursor: Cursor | None, limit: int) -> list[Model]:
-        """At most so many rows from the cursor on, the nearest first."""
+        """At most `limit` rows beyond the cursor, the nearest first."""
         downwards = self.descending != (cursor is not None and cursor.back)
         rows = self.queryset.order_by(*(f"-{column}" if downwards else column for column in self.columns))
         if cursor:

@@ -11,7 +11,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import exception_handler as drf_exception_handler
 
-from healthcare.api.exceptions import Conflict, Gone, PayloadTooLarge, Unavailable
+from healthcare.api.exceptions import Conflict, DatabaseUnavailable, Gone, PayloadTooLarge
 from healthcare.api.idempotency import FirstRequestRunning, KeyReused, Replayed
 from healthcare.api.integrity_errors import broken_rule
 from healthcare.api.problems import CONTENT_TYPE, problem
@@ -28,7 +28,7 @@ SAFE_DETAILS = {
 SAFE_EXCEPTIONS: tuple[type[exceptions.APIException], ...] = (
     Conflict,
     PayloadTooLarge,
-    Unavailable,
+    DatabaseUnavailable,
     KeyReused,
     FirstRequestRunning,
     exceptions.ParseError,
@@ -68,7 +68,7 @@ def convert(exc: Exception) -> Exception:
     if isinstance(exc, ProtectedError | RestrictedError):
         return Conflict()
     if isinstance(exc, OperationalError | InterfaceError):
-        return Unavailable()
+        return DatabaseUnavailable()
     if isinstance(exc, DataError):
         return exceptions.ParseError("A value is out of range; send one that the field allows.")
     if isinstance(exc, RequestDataTooBig | TooManyFieldsSent):

@@ -50,9 +50,9 @@ class PayloadTooLarge(exceptions.APIException):
     default_code = "too_large"
 
 
-class Unavailable(exceptions.APIException):
+class DatabaseUnavailable(exceptions.APIException):
     status_code = 503
-    default_detail = "The database is not available at the moment; try again soon."
+    default_detail = "The database is not available; repeat the request after the seconds in the Retry-After header."
     default_code = "unavailable"
 
 

@@ -1,4 +1,4 @@
-"""How an app adds to the API of an app below it, which does not know of it: call these in `AppConfig.ready`."""
+"""Lets an app extend the API of an app that it depends on. Call these functions in `AppConfig.ready`."""
 
 from django_filters import Filter, FilterSet
 
@@ -7,14 +7,14 @@ from healthcare.api.viewsets import RecordViewSet
 
 
 def register_filter(filterset: type[FilterSet], name: str, new: Filter) -> None:
-    """Let the lists that this filter set filters take `?<name>=` too. Raises ValueError for a name that is taken."""
+    """Add the filter `?<name>=` to the lists of this filter set. Raises ValueError if the name is in use."""
     if name in filterset.base_filters:
         raise ValueError(f"{filterset.__name__} already has a filter {name!r}.")
     filterset.base_filters[name] = new
 
 
 def register_inclusion(viewset: type[RecordViewSet], name: str, new: Inclusion) -> None:
-    """Let `?include=` of this viewset take the name too. Raises ValueError for a name that is taken."""
+    """Add a name that `?include=` of this viewset accepts. Raises ValueError if the name is in use."""
     if name in viewset.inclusions:
         raise ValueError(f"{viewset.__name__} already has an inclusion {name!r}.")
     viewset.inclusions = {**viewset.inclusions, name: new}

@@ -1,5 +1,8 @@
-"""Fields that take one JSON type each, as the OpenAPI description says. DRF's own would read `0` as a text, `"no"` as a
-boolean and `"34"` as a number: a client's mistake would be kept as a value."""
+"""Serializer fields that accept exactly one JSON type, as the OpenAPI description says.
+
+DRF's fields convert: `0` to a string, `"no"` to a boolean and `"34"` to a number, so that a client's mistake would be
+stored.
+"""
 
 from copy import deepcopy
 from functools import cache
@@ -22,7 +25,7 @@ class EmailField(TextField, serializers.EmailField):
 
 class WholeNumberField(serializers.IntegerField):
     def to_internal_value(self, data: Any) -> int:
-        # 34.0 is a whole number in JSON; True is an int in Python alone.
+        # 34.0 is an integer in JSON. A bool is an int in Python only.
         if isinstance(data, bool) or not (isinstance(data, int) or (isinstance(data, float) and data.is_integer())):
             self.fail("invalid")
         return super().to_internal_value(int(data))
@@ -36,7 +39,7 @@ class TrueOrFalseField(serializers.BooleanField):
 
 
 class ModelSerializer(serializers.ModelSerializer):
-    """DRF's, with these fields for the columns of a model."""
+    """DRF's ModelSerializer with the fields of this module."""
 
     serializer_field_mapping: ClassVar[dict[type[models.Field], type[serializers.Field]]] = {
         **serializers.ModelSerializer.serializer_field_mapping,
@@ -48,19 +51,19 @@ class ModelSerializer(serializers.ModelSerializer):
     }
 
     def get_fields(self) -> dict[str, serializers.Field]:
-        return {name: copied(field) for name, field in fields_of(type(self)).items()}
+        return {name: copy_field(field) for name, field in fields_of(type(self)).items()}
 
 
 @cache
 def fields_of(serializer: type[serializers.ModelSerializer]) -> dict[str, serializers.Field]:
-    """The fields of the class as DRF makes them, once for all of its serializers; not bound, to be copied."""
+    """The fields that DRF builds for the class, built once a process. They are unbound: copy one before use."""
     return serializers.ModelSerializer.get_fields(serializer())
 
 
-def copied(field: serializers.Field) -> serializers.Field:
-    """DRF's own copy makes the field anew, which only one with others inside needs."""
+def copy_field(field: serializers.Field) -> serializers.Field:
+    """A shallow copy. Only a field that contains others needs DRF's deep copy, which constructs the field again."""
     if isinstance(field, serializers.BaseSerializer) or {"child", "child_relation"} & vars(field).keys():
         return deepcopy(field)
-    twin: serializers.Field = object.__new__(type(field))
-    vars(twin).update(vars(field))
-    return twin
+    copy: serializers.Field = object.__new__(type(field))
+    vars(copy).update(vars(field))
+    return copy

@@ -1,4 +1,4 @@
-"""What may be logged: never an exception's text, which can quote a patient; its type and where it came from can."""
+"""Logging without the texts of exceptions, which can contain patients' data: only types and stack frames."""
 
 import logging
 import traceback
@@ -6,7 +6,7 @@ from types import TracebackType
 
 
 class SafeFormatter(logging.Formatter):
-    """`LEVEL logger message`, and of an exception its types and frames without their messages."""
+    """Formats a record as `time LEVEL logger message`, and an exception as its types and frames without messages."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")

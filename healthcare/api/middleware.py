@@ -42,12 +42,12 @@ class Middleware:
 
 
 class RequestMiddleware(Middleware):
-    """Everything that this project adds to a request, the API's and the pages' alike.
+    """The project's own middleware, for requests of the API and of pages.
 
     Before the view: a request id; 403 for API calls over plain HTTP where HTTPS is required, since a redirect would
-    lose the body of a POST; 411, 413 and 415 for bodies without a length, too large or compressed. After it: errors in
-    the one shape (RFC 9457), the security headers, and one line in the access log, which holds the route and never the
-    path, since a path can name a person.
+    lose the body of a POST; 411, 413 and 415 for bodies without a length, too large or compressed. After it: errors as
+    problems (RFC 9457), the security headers, and one line in the access log. The line contains the route and never
+    the path, since a path can identify a person.
     """
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
@@ -69,9 +69,9 @@ class RequestMiddleware(Middleware):
         return refuse_framing(request)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponseBase | None:
-        """Answer 503 when the database is away and 500 for a defect of ours, and log which it was.
+        """Log an unhandled exception and answer 503 if the database is unavailable, otherwise 409 or 500.
 
-        None for what Django answers itself, such as a 403 or 404 of the admin.
+        None for exceptions that Django answers itself, such as a 403 or 404 of the admin.
         """
         if isinstance(error, ANSWERED_BY_DJANGO):
             return None
@@ -81,20 +81,20 @@ class RequestMiddleware(Middleware):
             return problem_response(request, 503, headers={"Retry-After": "5"})
         if isinstance(error, IntegrityError):  # a foreign key, checked when the transaction commits
             return problem_response(
-                request, 409, "A record that this one refers to has just been removed; read it again."
+                request, 409, "A record that this one refers to has just been deleted; refer to another one."
             )
         error_log.error("unhandled request_id=%s", request_id, exc_info=error)
         return problem_response(request, 500)
 
 
 def refuse_framing(request: HttpRequest) -> HttpResponseBase | None:
-    """The refusal of a request by the framing of its body (RFC 9112 section 6); None for one that may go on."""
+    """The error for a body whose length, size or encoding is not accepted (RFC 9112 section 6); None if it is."""
     meta = request.META
     length = meta.get("CONTENT_LENGTH", "")
     if not length and (request.method in {"PUT", "PATCH"} or "HTTP_TRANSFER_ENCODING" in meta):
-        return problem_response(request, 411)  # WSGI passes on an empty body
+        return problem_response(request, 411)  # WSGI would pass on an empty body
     if length and not (length.isascii() and length.isdigit()):
-        return problem_response(request, 400, "Content-Length is not a number.")
+        return problem_response(request, 400, "Send a number as Content-Length.")
     if length and int(length[:20]) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
         return problem_response(request, 413)
     if meta.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
@@ -103,7 +103,7 @@ def refuse_framing(request: HttpRequest) -> HttpResponseBase | None:
 
 
 def as_problem(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-    """An error in the one shape, with DEBUG on as well. The admin keeps its own pages for errors below 500."""
+    """The error as a problem, also with DEBUG on. The admin keeps its own pages for errors below 500."""
     own_page = request.path_info.startswith("/admin/") and response.status_code < 500
     if own_page or response.get("Content-Type") == CONTENT_TYPE:
         return response
@@ -114,11 +114,11 @@ def as_problem(request: HttpRequest, response: HttpResponseBase) -> HttpResponse
 
 
 def log_access(request: HttpRequest, status: int, started: float) -> None:
-    """`started` is the value of `time.perf_counter` when the request came."""
+    """`started` is the value of `time.perf_counter` at the start of the request."""
     match = request.resolver_match
     access_log.info(
         "%s /%s %d %d ms path=%s request_id=%s",
-        request.method if request.method in HTTPMethod.__members__ else "-",  # a client may send any word
+        request.method if request.method in HTTPMethod.__members__ else "-",  # a client may send anything as the method
         match.route if match else "-",
         status,
         (time.perf_counter() - started) * 1000,
@@ -128,7 +128,7 @@ def log_access(request: HttpRequest, status: int, started: float) -> None:
 
 
 def missing_slash(request: HttpRequest) -> str:
-    """For a path that only lacks its last slash, a sentence that names the right one. Nothing is redirected."""
+    """The detail of a 404 for a path that lacks only its trailing slash; empty for any other path."""
     if request.path_info.endswith("/"):
         return ""
     try:
@@ -143,7 +143,7 @@ def is_api(request: HttpRequest) -> bool:
 
 
 def outside_api(middleware: type[MiddlewareMixin]) -> type[MiddlewareMixin]:
-    """A middleware of Django for the admin and the pages alone: API callers are known by their tokens."""
+    """A subclass of a Django middleware that skips API requests, which need no cookies or static files."""
 
     def call(self: Any, request: HttpRequest) -> Any:
         return self.get_response(request) if is_api(request) else middleware.__call__(self, request)

@@ -1,4 +1,4 @@
-"""What the API itself remembers: the answers to keyed requests. They belong to no domain, and all domains give them."""
+"""Idempotency records: the stored answers to POST requests of all domains."""
 
 from datetime import timedelta
 
@@ -10,10 +10,10 @@ from healthcare.api.triggers import ExpiredRecordsTrigger
 
 
 class IdempotencyRecord(models.Model):
-    """The answer to a POST with an `Idempotency-Key`, for whoever sends it again.
+    """The answer to a POST with an `Idempotency-Key`, returned again when the client repeats the request.
 
-    It may hold health data, so only its caller sees it and it is removed after a day: see `ExpiredRecordsTrigger`.
-    Neither the key nor the request is kept, only hashes of them that need SECRET_KEY.
+    It may hold health data, so only its caller can read it, and `ExpiredRecordsTrigger` deletes it after a day.
+    The key and the request are stored only as hashes keyed with SECRET_KEY.
     """
 
     LIFETIME = timedelta(hours=24)

@@ -1,4 +1,4 @@
-"""One path that several viewsets share, each answering some of its methods."""
+"""Paths whose HTTP methods are divided among several viewsets."""
 
 from collections.abc import Callable
 from typing import Any
@@ -36,7 +36,7 @@ def as_view_by_method(*viewsets: tuple[type[ViewSetMixin], Actions], **initkwarg
         response: HttpResponseBase = views.get(str(request.method).lower(), first)(request, *args, **kwargs)
         return response
 
-    # What Django's middleware and DRF's and drf-spectacular's enumeration of endpoints look at.
+    # Attributes that Django's middleware, DRF and drf-spectacular read from a view.
     dispatch.csrf_exempt = True  # type: ignore[attr-defined]
     dispatch.cls, dispatch.initkwargs, dispatch.actions = first.cls, first.initkwargs, actions  # type: ignore[attr-defined]
     dispatch.views_by_method = views  # type: ignore[attr-defined]

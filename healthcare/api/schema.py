@@ -160,8 +160,8 @@ class ProblemAutoSchema(AutoSchema):
         return schema
 
 
-def described(resource: str, one: str, many: str) -> Callable[[type], type]:
-    """Names the operations of a viewset of records for generated clients, and says what each does.
+def describe_operations(resource: str, one: str, many: str) -> Callable[[type], type]:
+    """Set the operation ids of a viewset of records, which name the methods of generated clients, and the summaries.
 
     An action that the viewset defines itself has its own `@extend_schema`.
     """
@@ -181,12 +181,12 @@ def described(resource: str, one: str, many: str) -> Callable[[type], type]:
             for action, summary in summaries.items()
             if hasattr(viewset, action) and action not in vars(viewset)
         }
-        return described_view(**operations)(viewset)
+        return describe_view(**operations)(viewset)
 
     return decorate
 
 
-def described_view(**schemas: Any) -> Callable[[type], type]:
+def describe_view(**schemas: Any) -> Callable[[type], type]:
     """drf-spectacular's `extend_schema_view`, for viewsets that use the fast path.
 
     drf-spectacular wraps an inherited action to describe it. The wrapper only calls the action, so it is covered by the

@@ -43,7 +43,7 @@ class FormatNegotiation(DefaultContentNegotiation):
         return selected
 
 
-# No database: the description stays readable when it is away.
+# Without a transaction, so that the description is available when the database is not.
 @method_decorator(transaction.non_atomic_requests, name="dispatch")
 class SchemaView(APIView):
     authentication_classes = []
@@ -61,11 +61,14 @@ _building = Lock()
 
 
 def description() -> Any:
-    """Built once a process, by one thread: it depends on the code alone, and drf-spectacular bears no second one."""
+    """The OpenAPI description, built once a process, since it depends only on the code.
+
+    Under a lock: drf-spectacular's generator is not thread-safe.
+    """
     with _building:
-        return built()
+        return build_description()
 
 
 @cache
-def built() -> Any:
+def build_description() -> Any:
     return SchemaGenerator().get_schema(request=None, public=True)

@@ -1,4 +1,4 @@
-"""The base viewsets of all records: create, read, change, hide, restore."""
+"""The base viewsets of all records: create, read, update, soft-delete and restore."""
 
 from collections.abc import Sequence, Set
 from typing import Any, ClassVar, TypeAlias
@@ -35,23 +35,23 @@ DELETED = OpenApiParameter(
     "deleted",
     OpenApiTypes.BOOL,
     default=False,
-    description="Lists the deleted ones instead; `updated_at` says since when.",
+    description="Lists the deleted records instead; `updated_at` is the time of the deletion.",
 )
 
 
 class RecordViewSet(IdempotentMixin, ConditionalRequests, UnknownParametersViewSet, viewsets.ModelViewSet):
-    """CRUD of records: the creator is the caller, and DELETE hides. Paths take integer ids.
+    """CRUD of records. A new record belongs to the caller, and DELETE is a soft delete. Ids in paths are integers.
 
-    A subclass states what it serves in class attributes and in `scope`; `healthcare.fastpath` compiles the same
+    A subclass declares its resource in class attributes and in `scope`; `healthcare.fastpath` compiles the same
     declarations to SQL.
 
-    - `serializer_classes`: the serializer of an action, where it is not `serializer_class`.
-    - `search_index`: what `?search=` looks into.
-    - `ordering_fields`: the columns that `?ordering=` takes. Each is never null and has an index that ends in the id.
-    - `inclusions`: what `?include=` may add to a record, by name.
-    - `create_hooks`: methods that take the serializer before a record is created, by the query parameter without which
-      they are not called.
-    - `successor_actions`: the actions on whose path a record may have been replaced by another one: see `successor`.
+    - `serializer_classes`: the serializers of actions that do not use `serializer_class`.
+    - `search_index`: the index that `?search=` uses.
+    - `ordering_fields`: the columns that `?ordering=` accepts. Each is NOT NULL and has an index that ends in the id.
+    - `inclusions`: the related records that `?include=` can add, by name.
+    - `create_hooks`: names of methods, by query parameter. If the request has the parameter, the method is called with
+      the serializer before the record is created.
+    - `successor_actions`: the actions that answer 410 for a record that another one has replaced: see `successor`.
     """
 
     lookup_value_converter = "int"
@@ -81,7 +81,7 @@ class RecordViewSet(IdempotentMixin, ConditionalRequests, UnknownParametersViewS
 
     @classmethod
     def in_state(cls, records: QuerySet, action: str | None) -> QuerySet:
-        """Of the scope, what an action reaches unless a query parameter asks for others."""
+        """The records of the scope that an action uses by default; a query parameter may select others."""
         return records
 
     def get_queryset(self) -> QuerySet:
@@ -105,7 +105,7 @@ class RecordViewSet(IdempotentMixin, ConditionalRequests, UnknownParametersViewS
         return context | {"inclusions": included}
 
     def include(self, records: list[Any]) -> None:
-        """Fetch what `?include=` adds to these records, each kind in one statement."""
+        """Fetch the related records that `?include=` adds to these records, each kind in one statement."""
         for name in self.field_selection.included:
             self.inclusions[name].fetch(records)
 
@@ -121,11 +121,11 @@ class RecordViewSet(IdempotentMixin, ConditionalRequests, UnknownParametersViewS
         return super().handle_exception(exc)
 
     def successor(self) -> str | None:
-        """The path of the record that has replaced a record of the caller's; None where there is none."""
+        """The path of the record that has replaced the caller's record in the path; None if there is none."""
         raise NotImplementedError
 
     def filter_queryset(self, queryset: QuerySet) -> QuerySet:
-        """Lock what is read to be changed, so that no concurrent update is lost."""
+        """Lock the rows that PUT and PATCH read, so that no concurrent update is lost."""
         rows = super().filter_queryset(queryset)
         return rows.locked() if self.request.method in {"PUT", "PATCH"} else rows  # type: ignore[attr-defined]
 
@@ -151,17 +151,17 @@ class RecordViewSet(IdempotentMixin, ConditionalRequests, UnknownParametersViewS
         serializer.save(created_by=self.request.user)
 
     def perform_destroy(self, instance: Record) -> None:
-        if not instance.row().end():  # a concurrent request has hidden it
+        if not instance.row().end():  # a concurrent request has deleted it
             raise write_conflict(instance)
 
 
 class NestedListViewSet(RecordViewSet):
     """The list of the records that association records (`queryset`) link to the one in the path.
 
-    `parent` and `related` name the two foreign keys of the association: a path with the id of a `parent` answers its
-    `related` records, those of the latest association first. `serializer_class` has the field `association_id_field`
-    beside those of the related record. `scope` gives the associations, `parent_scope` the records that the owner may
-    name in the path.
+    `parent` and `related` name the two foreign keys of the association: a path with the id of a `parent` lists its
+    `related` records, those of the latest association first. `serializer_class` has the fields of the related record
+    and `association_id_field`. `scope` returns the associations, `parent_scope` the records that the owner may name in
+    the path.
     """
 
     parent: ClassVar[str]
@@ -182,7 +182,7 @@ class NestedListViewSet(RecordViewSet):
         return [(association, getattr(association, self.related)) for association in page]
 
     def list(self, request: Request, pk: int) -> Response:
-        associations = self.get_queryset()  # first, since it refuses bad parameters
+        associations = self.get_queryset()  # first, since it validates query parameters
         associations = associations.filter(**{self.parent: get_object_or_404(self.get_parents(), id=pk).id})
         records = []
         for association, record in self.paginate_related(associations):
@@ -200,7 +200,7 @@ class RestorableViewSet(RecordViewSet):
 
     def get_queryset(self) -> QuerySet:
         if self.action == "restore":
-            # Active ones too, and locked: a concurrent delete or restore waits.
+            # Includes active records. The row lock makes a concurrent delete or restore wait.
             return self.scope(self.request.user).locked()  # type: ignore[attr-defined,no-any-return]
         if self.action == "list" and read_flag(self.request.query_params, "deleted"):
             if not self.request.user.is_authenticated:

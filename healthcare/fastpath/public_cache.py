@@ -1,7 +1,7 @@
-"""Answers that every caller may read, kept in this process until their table changes.
+"""Cache of answers that every caller may read, in this process, until their table changes.
 
-A trigger gives the table a new random version as a change commits (`TableVersion`). Every request asks PostgreSQL for
-the version, so that an answer is never older than the request.
+A trigger gives the table a new random version when a change commits (`TableVersion`). Every request reads the version
+from PostgreSQL, so that a cached answer is never older than the request.
 """
 
 from dataclasses import dataclass
@@ -11,11 +11,12 @@ from typing import Any
 from healthcare.fastpath.execution import Statement
 
 MAXIMUM_SIZE = 16 * 2**20  # bytes of bodies and keys
-# A lock on the table of versions must not keep readers waiting.
-LOCK_TIMEOUT = "SET LOCAL lock_timeout = '100ms'"
-VERSION = """SELECT current_setting('app.user_id', true),
+# Readers must not wait long for a lock on the table of versions.
+SET_VERSION_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '100ms'"
+SELECT_VERSION = """SELECT current_setting('app.user_id', true),
     (SELECT version::text FROM fastpath_tableversion WHERE "table" = %s)"""
-# Read before the rows: a change in between makes the cached answer out of date at once, never wrong.
+# Reads the version before the rows: a change in between leaves an outdated version on the cached answer, so it is not
+# used.
 REMEMBER_VERSION = """SELECT set_config('fastpath.table_version', coalesce(
     (SELECT version::text FROM fastpath_tableversion WHERE "table" = %s), ''), true)"""
 
@@ -28,7 +29,7 @@ class CachedAnswer:
 
 
 class PublicCache:
-    """Answers by scheme, host, path and query string. Emptied when it is full."""
+    """Answers by scheme, host, path and query string. A full cache is emptied."""
 
     def __init__(self) -> None:
         self.lock = Lock()
@@ -55,10 +56,10 @@ answers = PublicCache()
 
 
 def version_statements(table: str) -> list[Statement]:
-    """The user of the session and the version of a table, which is NULL when it has none."""
-    return [Statement(LOCK_TIMEOUT), Statement(VERSION, [table], plannable=True)]
+    """Statements whose last one selects the session's user and the table's version, NULL if it has none."""
+    return [Statement(SET_VERSION_LOCK_TIMEOUT), Statement(SELECT_VERSION, [table], plannable=True)]
 
 
 def remember_version(table: str) -> list[Statement]:
-    """Statements that put the version where the statement after them reads it."""
-    return [Statement(LOCK_TIMEOUT), Statement(REMEMBER_VERSION, [table], plannable=True)]
+    """Statements that store the version in a setting, from which the next statement reads it."""
+    return [Statement(SET_VERSION_LOCK_TIMEOUT), Statement(REMEMBER_VERSION, [table], plannable=True)]

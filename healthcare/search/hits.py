@@ -7,7 +7,7 @@ from django.db import connection
 from django.db.models import Model, QuerySet
 from django.utils.functional import cached_property
 
-from healthcare.api.cursors import Cursor, decode, unknown
+from healthcare.api.cursors import Cursor, decode_cursor, invalid_cursor
 from healthcare.model_fields import LARGEST_ID
 from healthcare.search.index import Index
 from healthcare.search.statements import Page, QueryTerms, SearchStatement
@@ -33,12 +33,12 @@ class Hits:
         """Decode the cursor that a client sent; None for none. Raises ValidationError (400) for any other text."""
         if text is None:
             return None
-        parts = decode(text)
+        parts = decode_cursor(text)
         if parts is None or len(parts) != 3 or not all(type(part) is int for part in parts[1:]):
-            raise unknown()
+            raise invalid_cursor()
         back, rank, key = parts
         if rank not in RANKS or not 0 <= key <= LARGEST_ID:
-            raise unknown()
+            raise invalid_cursor()
         return Cursor((rank, key), back)
 
     def count(self) -> int:

@@ -10,7 +10,7 @@ from rest_framework.test import APIClient
 from accounts.models import User
 from conftest import PASSWORD, LoggedInClient
 from doctors.tests.factories import make_doctor
-from healthcare.api.schema_view import built
+from healthcare.api.schema_view import build_description
 from healthcare.api.unknown_parameters import known_parameters
 from healthcare.tests.declarations import Row, all_rows
 from patients.models import Patient
@@ -124,7 +124,7 @@ def test_a_serializer_class_that_needs_the_user_does_not_keep_the_server_from_st
         return PatientSerializer if self.request.user.is_staff else PatientSerializer
 
     monkeypatch.setattr(PatientViewSet, "get_serializer_class", get_serializer_class)
-    for cached in (built, known_parameters):
+    for cached in (build_description, known_parameters):
         cached.cache_clear()
     try:
         with transaction.atomic():  # describing this view authenticates an anonymous request
@@ -133,5 +133,5 @@ def test_a_serializer_class_that_needs_the_user_does_not_keep_the_server_from_st
         assert as_alice.get("/api/patients/").status_code == 200
         assert as_alice.get("/api/patients/?serach=x").status_code == 400
     finally:
-        for cached in (built, known_parameters):
+        for cached in (build_description, known_parameters):
             cached.cache_clear()
