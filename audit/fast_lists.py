@@ -8,6 +8,7 @@ from django.db.models import QuerySet
 from audit.history import Deleted, Inserted
 from audit.models import PatientAccess
 from audit.serializers import BOOKKEEPING, PatientAccessSerializer
+from healthcare.fastpath.execution import Statement
 from healthcare.fastpath.json_sql import (
     COLUMNS_OF_FIELD,
     TIMESTAMP,
@@ -49,6 +50,9 @@ class FastHistory(FastRecordList):
 
 
 class FastAccessLog(FastRecordList):
+    # The log is found by a GIN index on the patients, which serves bitmap scans alone.
+    planner_settings = (Statement("SET LOCAL enable_bitmapscan = on"), Statement("SET LOCAL enable_sort = on"))
+
     def compile_rows_of_record(self, condition: str) -> Fragment:
         content = record_as_json(PatientAccessSerializer())
         table = f'"{PatientAccess._meta.db_table}"'

@@ -3,14 +3,18 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import local
 from typing import Any
 
 from django.core.exceptions import EmptyResultSet, SuspiciousOperation
+from django.core.exceptions import ValidationError as InvalidValueError
 from django.db import Error, connection
 from django.db.models import BooleanField, Exists, F, QuerySet
 from django.db.models.expressions import RawSQL
+from django.db.models.sql.where import AND
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
+from django.utils.functional import cached_property
 from rest_framework.exceptions import APIException, AuthenticationFailed, NotAuthenticated
 from rest_framework.serializers import BaseSerializer
 
@@ -41,6 +45,7 @@ from healthcare.rls.context import Entry
 # The limits whose statements are planned once: what clients ask for most, as many as a session keeps.
 PLANNED_LIMITS = {1, 10, 20, 50, 100}
 IS_CALLER = Fragment("current_setting('app.user_id', true) = %s", (CALLER_TEXT,))
+CONDITIONS = Placeholder("conditions")  # of filters
 CURSOR = tuple(Placeholder(f"cursor {position}") for position in range(2))
 WHOLE = FieldSelection()
 
@@ -54,13 +59,14 @@ class Unreachable:
 
 @dataclass(frozen=True)
 class Compiled:
-    """A statement with its placeholders. `plannable` if its text is the same for many requests."""
+    """A statement with its placeholders. `plannable` and `rare` are those of `execution.Statement`."""
 
     fragment: Fragment
     plannable: bool
+    rare: bool = False
 
     def statement(self, values: Mapping[Placeholder, Any]) -> Statement:
-        return Statement(self.fragment.sql, fill(self.fragment.parameters, values), self.plannable)
+        return Statement(self.fragment.sql, fill(self.fragment.parameters, values), self.plannable, self.rare)
 
 
 class FastRead(FastAction):
@@ -221,7 +227,7 @@ class FastRetrieve(FastRead):
                 ids = Fragment("ARRAY[%s]::bigint[]", (KEY,))
             insert = self.recording.fragment(ids, found, condition)
             recorded = Fragment(f",\nrecorded AS ({insert.sql})", insert.parameters)
-        return finish(page, recorded, successor, Fragment(""), plannable=selection == WHOLE)
+        return finish(page, recorded, successor, Fragment(""), plannable=True, rare=selection != WHOLE)
 
     def compile_successor(self) -> Fragment:
         """Whether the row that was not found has been replaced by another one; empty if no row ever is."""
@@ -259,6 +265,27 @@ class FastRetrieve(FastRead):
 
 
 @dataclass(frozen=True)
+class Filterable:
+    """A statement with a place for the conditions of filters: the SQL and the parameters before and after it."""
+
+    before: Fragment
+    after: Fragment
+
+    @classmethod
+    def of(cls, fragment: Fragment) -> "Filterable":
+        position = fragment.parameters.index(CONDITIONS)
+        pieces = fragment.sql.split("%s")
+        before, after = "%s".join(pieces[: position + 1]), "%s".join(pieces[position + 1 :])
+        return cls(
+            Fragment(before, fragment.parameters[:position]), Fragment(after, fragment.parameters[position + 1 :])
+        )
+
+    def with_conditions(self, conditions: Fragment) -> Fragment:
+        sql = f"{self.before.sql}{conditions.sql}{self.after.sql}"
+        return Fragment(sql, self.before.parameters + conditions.parameters + self.after.parameters)
+
+
+@dataclass(frozen=True)
 class ListRequest:
     """`filtered` are the rows after the filters, None without any. `parent` is the id in the path of a nested list."""
 
@@ -274,9 +301,13 @@ class ListRequest:
 class FastList(FastRead):
     """`GET /…/` with limit, cursor, ordering, fields, include and the filters of the viewset: 200 and 401."""
 
+    planner_settings: Sequence[Statement] = ()  # for plans that `rls.context.PLANNED_ONCE` rules out
+
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.compile = lru_cache(maxsize=256)(self.compile_list)
+        self.compile_filterable = lru_cache(maxsize=256)(self.compile_with_place)
+        self.thread = local()
         filterset = getattr(self.viewset, "filterset_class", None)
         self.filterset_class: Any = self.options.get("filterset_class", filterset)
         self.filter_names = set(self.filterset_class.base_filters) if self.filterset_class else set()
@@ -291,6 +322,11 @@ class FastList(FastRead):
 
     def rows_of_list(self) -> QuerySet:
         return self.rows()
+
+    @cached_property
+    def unfiltered(self) -> QuerySet:
+        """The rows that filters start from. Never evaluated, and copied by each filter."""
+        return self.rows_of_list()
 
     def compile_list(self, limit: int, ordering: str | None, back: bool | None, selection: FieldSelection) -> Compiled:
         """`back` is None on the first page, else whether the rows are those before the cursor."""
@@ -320,7 +356,10 @@ class FastList(FastRead):
             ids = f"(SELECT coalesce(array_agg(DISTINCT subject ORDER BY subject), '{{}}') FROM {accessed} AS accessed)"  # noqa: S608
             insert = self.record_list(Fragment(ids), Fragment(" AND EXISTS (SELECT FROM page)" if needs_rows else ""))
             recorded = Fragment(f",\nrecorded AS ({insert.sql})", insert.parameters)
-        return finish(page, recorded, self.existence(), order, plannable=plannable and limit in PLANNED_LIMITS)
+        rare = selection != WHOLE or ordering is not None or needs_rows
+        return finish(
+            page, recorded, self.existence(), order, plannable=plannable and limit in PLANNED_LIMITS, rare=rare
+        )
 
     def content_values(self, selection: FieldSelection) -> dict[str, Any]:
         return {"content": raw(self.content(selection))}
@@ -349,7 +388,7 @@ class FastList(FastRead):
         cursor = Keyset(self.model._default_manager.none(), columns, descending=True).read(parameters.get("cursor"))
         filtered, names_record = None, False
         if not self.filter_names.isdisjoint(parameters):
-            filtered, names_record = self.filter(self.rows_of_list(), request)
+            filtered, names_record = self.filter(request)
         return ListRequest(
             read_limit(parameters), ordering, cursor, self.read_selection(parameters), filtered, names_record,
             self.parent_of(kwargs),
@@ -358,26 +397,72 @@ class FastList(FastRead):
     def parent_of(self, kwargs: dict[str, Any]) -> int | None:
         return None
 
-    def filter(self, rows: QuerySet, request: HttpRequest) -> tuple[QuerySet, bool]:
+    def filter(self, request: HttpRequest) -> tuple[QuerySet, bool]:
         """The rows that the filters leave, and whether a filter names another record by its id.
 
         Such a record is looked for in the same statement. Without it no row is left.
         """
-        given: dict[str, Any] = {name: one for name, one in request.GET.items() if name in self.filter_names}
-        if not all(value.strip() for value in given.values()):
-            raise NotExpressibleError
-        filterset: Any = self.filterset_class(data=given, queryset=rows, request=Unreachable())
+        filterset, rows, names_record = self.filterset, self.unfiltered, False
         with connection.execute_wrapper(refuse_query):
-            by_id = {name: one for name, one in filterset.filters.items() if isinstance(one, IdFilter)}
-            for one in by_id.values():
-                vars(one.field)["checked_in_statement"] = True
-            if not filterset.is_valid():
-                raise NotExpressibleError
-            filtered = filterset.qs
-        for name, one in by_id.items():
-            named = one.scope(Parameter(CALLER)).filter(pk=filterset.form.cleaned_data[name])
-            filtered = filtered.filter(Exists(named))
-        return filtered, bool(by_id)
+            for name, one in filterset.filters.items():
+                if name not in request.GET:
+                    continue
+                text = one.field.widget.value_from_datadict(request.GET, {}, name)
+                if not isinstance(text, str) or not text.strip():
+                    raise NotExpressibleError
+                try:
+                    value = one.field.clean(text)
+                except InvalidValueError as error:
+                    raise NotExpressibleError from error
+                rows = one.filter(rows, value)
+                if isinstance(one, IdFilter):
+                    rows, names_record = rows.filter(Exists(one.scope(Parameter(CALLER)).filter(pk=value))), True
+        return rows, names_record
+
+    @property
+    def filterset(self) -> Any:
+        """A filter set of this thread with every filter: what one request leaves in it, the next one overwrites."""
+        filterset = getattr(self.thread, "filterset", None)
+        if filterset is None:
+            everything = dict.fromkeys(self.filter_names, "")
+            filterset = self.filterset_class(everything, self.unfiltered, request=Unreachable())
+            for one in filterset.filters.values():
+                if isinstance(one, IdFilter):
+                    vars(one.field)["checked_in_statement"] = True
+            self.thread.filterset = filterset
+        return filterset
+
+    def compile_filtered(self, asked: ListRequest, rows: QuerySet) -> Compiled:
+        """The statement of a filtered page. Only the conditions are compiled, unless the filters join other tables."""
+        back = asked.cursor.back if asked.cursor else None
+        conditions = self.added_conditions(rows)
+        if conditions is None:
+            return self.compile_page(
+                rows, asked.limit, asked.ordering, back, asked.selection,
+                plannable=False, needs_rows=asked.names_record,
+            )  # fmt: skip
+        page = self.compile_filterable(asked.limit, asked.ordering, back, asked.selection, asked.names_record)
+        return Compiled(page.with_conditions(conditions), asked.limit in PLANNED_LIMITS, rare=True)
+
+    def added_conditions(self, rows: QuerySet) -> Fragment | None:
+        """The conditions that filters have added to the unfiltered rows; None if they have added anything else."""
+        before, after = self.unfiltered.query, rows.query
+        simple = after.where.connector == AND and not after.where.negated and not after.distinct
+        if not simple or after.alias_map.keys() != before.alias_map.keys() or after.annotations or after.is_sliced:
+            return None
+        compiler = after.get_compiler(connection=connection)
+        compiled = [compiler.compile(node) for node in after.where.children[len(before.where.children) :]]
+        parameters = tuple(parameter for _, each in compiled for parameter in each)
+        return Fragment(" AND ".join(f"({sql})" for sql, _ in compiled) or "true", parameters)
+
+    def compile_with_place(
+        self, limit: int, ordering: str | None, back: bool | None, selection: FieldSelection, needs_rows: bool
+    ) -> "Filterable":
+        place = RawSQL("%s", [CONDITIONS], BooleanField())
+        page = self.compile_page(
+            self.unfiltered.filter(place), limit, ordering, back, selection, plannable=False, needs_rows=needs_rows
+        )
+        return Filterable.of(page.fragment)
 
     def execute(
         self, request: HttpRequest, entry: Entry, asked: ListRequest, before: list[Statement]
@@ -389,13 +474,10 @@ class FastList(FastRead):
             compiled = self.compile(asked.limit, asked.ordering, back, asked.selection)
         else:
             try:
-                compiled = self.compile_page(
-                    asked.filtered, asked.limit, asked.ordering, back, asked.selection,
-                    plannable=False, needs_rows=asked.names_record,
-                )  # fmt: skip
+                compiled = self.compile_filtered(asked, asked.filtered)
             except EmptyResultSet:
                 return None, None
-        rows = execute([*before, *entering(entry), compiled.statement(values)])
+        rows = execute([*before, *entering(entry), *self.planner_settings, compiled.statement(values)])
         caller, version, exists, first_key, *_ = rows[0]
         if caller != values[CALLER_TEXT]:
             return self.session_ended(request), None
@@ -516,7 +598,9 @@ def raw(fragment: Fragment) -> RawSQL:
     return RawSQL(fragment.sql, list(fragment.parameters))  # noqa: S611  (compiled from the models)
 
 
-def finish(page: Fragment, recorded: Fragment, flag: Fragment, order: Fragment, *, plannable: bool) -> Compiled:
+def finish(
+    page: Fragment, recorded: Fragment, flag: Fragment, order: Fragment, *, plannable: bool, rare: bool = False
+) -> Compiled:
     """At least one row: the session's user, the version of the cached table, a flag, then what the page's row holds."""
     flag_sql = flag.sql or "NULL::boolean"
     position = ", page.position" if "position" in order.sql else ""
@@ -526,7 +610,7 @@ def finish(page: Fragment, recorded: Fragment, flag: Fragment, order: Fragment, 
         f"{flag_sql}, page.key, page.content{position} FROM (VALUES (1)) AS one LEFT JOIN page ON true {order.sql}"
     )
     parameters = (*page.parameters, *recorded.parameters, *flag.parameters, *order.parameters)
-    return Compiled(Fragment(sql, parameters), plannable)
+    return Compiled(Fragment(sql, parameters), plannable, rare)
 
 
 def read_query(request: HttpRequest, known: set[str]) -> Mapping[str, str]:

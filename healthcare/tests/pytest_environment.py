@@ -27,6 +27,8 @@ TEST_ENVIRONMENT = {
     "THROTTLE_SCALE": "1",
     "ACCESS_TOKEN_MINUTES": "15",
     "SESSION_HOURS": "168",
+    "FAST_PATH": os.environ.get("FAST_PATH", "on"),  # .ci/run tests the API with `off`, too
+    "DB_PREPARED_STATEMENTS": "on",
     "PGAPPNAME": "healthcare",  # `manage.py test` has set it to that command
 }
 os.environ.update(TEST_ENVIRONMENT)
