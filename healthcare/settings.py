@@ -54,7 +54,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "healthcare.api.middleware.RequestMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "corsheaders.middleware.CorsMiddleware",
+    "healthcare.api.middleware.CorsMiddleware",
     "django.middleware.common.CommonMiddleware",
     "healthcare.api.middleware.WhiteNoiseMiddleware",
     "healthcare.api.middleware.SessionMiddleware",

@@ -7,6 +7,7 @@ from http import HTTPMethod
 from typing import Any
 from uuid import uuid4
 
+from corsheaders import middleware as cors
 from django.conf import settings
 from django.contrib.auth import middleware as auth
 from django.contrib.messages import middleware as messages
@@ -18,6 +19,7 @@ from django.http.multipartparser import MultiPartParserError
 from django.http.response import HttpResponseBase
 from django.middleware import csrf
 from django.urls import Resolver404, resolve
+from django.utils.cache import patch_vary_headers
 from django.utils.deprecation import MiddlewareMixin
 from whitenoise import middleware as whitenoise
 
@@ -155,6 +157,17 @@ def outside_api(middleware: type[MiddlewareMixin]) -> type[MiddlewareMixin]:
     if hasattr(middleware, "process_view"):
         members["process_view"] = process_view
     return type(middleware.__name__, (middleware,), members)
+
+
+class CorsMiddleware(cors.CorsMiddleware):
+    """django-cors-headers', which parses all headers of a request, for requests from pages alone."""
+
+    def __call__(self, request: HttpRequest) -> Any:
+        if "HTTP_ORIGIN" in request.META:
+            return super().__call__(request)
+        response: Any = self.get_response(request)
+        patch_vary_headers(response, ("origin",))
+        return response
 
 
 WhiteNoiseMiddleware = outside_api(whitenoise.WhiteNoiseMiddleware)

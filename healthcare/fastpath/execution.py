@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import Error, connection, transaction
+from django.db import DEFAULT_DB_ALIAS, Error, connection, connections, transaction
 from psycopg2.errors import LockNotAvailable, QueryCanceled
 
 from healthcare.fastpath.prepared import (
@@ -46,8 +46,10 @@ def execute(statements: Sequence[Statement]) -> list[tuple[Any, ...]]:
 
 
 def send(statements: Sequence[Statement], *, preparing: bool) -> list[tuple[Any, ...]]:
-    known = prepared_names(connection)
+    database: Any = connections[DEFAULT_DB_ALIAS]
+    known = prepared_names(database)
     texts: list[str] = []
+    values: list[Any] = []
     new: set[str] = set()
     for statement in statements:
         text = statement.sql
@@ -59,15 +61,14 @@ def send(statements: Sequence[Statement], *, preparing: bool) -> list[tuple[Any,
                 text = preparation + execution
                 new.add(name)
         texts.append(text)
-    values = [value for statement in statements for value in statement.values]
-    connection.health_check_done = True  # type: ignore[attr-defined]  # `is_connected` has looked, without a round trip
+        values += statement.values
     try:
         # Inside a transaction, a failure must undo this message alone.
-        with transaction.atomic() if connection.in_atomic_block else nullcontext(), connection.cursor() as cursor:
+        with transaction.atomic() if database.in_atomic_block else nullcontext(), database.cursor() as cursor:
             cursor.execute(";\n".join(texts), values)
             rows: list[tuple[Any, ...]] = cursor.fetchall()
     except Error:
-        connection.health_check_done = False  # type: ignore[attr-defined]
+        database.health_check_done = False  # whoever uses the connection next looks whether it is still there
         raise
     known.update(new)
     return rows
@@ -78,13 +79,19 @@ def skip_health_check(**_: object) -> None:
 
     Connected to `request_started`, after Django's own receiver has asked for a health check.
     """
-    if is_connected():
-        connection.health_check_done = True  # type: ignore[attr-defined]
+    database: Any = connections[DEFAULT_DB_ALIAS]
+    if is_connected(database.connection):
+        database.health_check_done = True
 
 
-def is_connected() -> bool:
-    """Whether this thread has a live connection, as far as the socket says: a server sends unasked only to end it."""
-    session = connection.connection
+def is_healthy() -> bool:
+    """Whether this thread has a connection that needs no health check any more."""
+    database: Any = connections[DEFAULT_DB_ALIAS]
+    return database.connection is not None and database.health_check_done
+
+
+def is_connected(session: Any) -> bool:
+    """Whether a driver's connection is alive, as far as its socket says: a server sends unasked only to end it."""
     if session is None or session.closed:
         return False
     poll = select.poll()

@@ -189,7 +189,12 @@ class FastRead(FastAction):
     def read_selection(self, parameters: Mapping[str, str]) -> FieldSelection:
         if not self.selects or parameters.keys().isdisjoint({"fields", "include"}):
             return WHOLE
-        return FieldSelection.of(parameters, set(self.serializer().fields), set(self.inclusions))  # type: ignore[attr-defined]
+        return FieldSelection.of(parameters, self.field_names, set(self.inclusions))
+
+    @cached_property
+    def field_names(self) -> set[str]:
+        fields: Mapping[str, Any] = self.serializer().fields  # type: ignore[attr-defined]
+        return set(fields)
 
 
 @dataclass(frozen=True)

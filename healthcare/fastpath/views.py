@@ -16,7 +16,7 @@ from healthcare.api.viewsets import NestedListViewSet
 from healthcare.coverage import covered_by_fast_path
 from healthcare.fastpath.actions import FastAction
 from healthcare.fastpath.eligibility import Obstacle
-from healthcare.fastpath.execution import is_connected
+from healthcare.fastpath.execution import is_healthy
 from healthcare.fastpath.reads import FastList, FastNestedList, FastRetrieve
 from healthcare.fastpath.writes import FastCreate, FastUpdate
 
@@ -58,7 +58,7 @@ class FastPathMixin:
 
         def view(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
             action = fast.action_for(request)
-            if action is None or args or not is_connected():
+            if action is None or args or not is_healthy():
                 return atomic(request, *args, **kwargs)
             if settings.FAST_PATH == "verify":
                 return verify(action, atomic, request, kwargs)
