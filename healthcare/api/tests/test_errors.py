@@ -1,4 +1,4 @@
-"""Errors: one shape wherever they come from, pointers to what is wrong, and nothing of what was sent or thrown."""
+"""Errors are problems with pointers, and contain neither sent values nor exception texts."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ def client(settings: Settings) -> APIClient:
     ],
 )
 @pytest.mark.parametrize("debug", [False, True])
-def test_every_failure_has_the_one_shape_and_tells_nothing(
+def test_every_failure_is_a_problem_without_internal_details(
     client: APIClient, settings: Settings, name: str, in_the_api: int, outside: int, debug: bool
 ) -> None:
     settings.DEBUG = debug
@@ -46,16 +46,16 @@ def test_every_failure_has_the_one_shape_and_tells_nothing(
         assert answer.status_code == status
         found = protocol_faults(answer.status_code, answer.headers, answer.content)
         assert found == ([f"status {status}"] if status >= 500 else [])
-        for telling in (SECRET, "SELECT", "nowhere", "patient_name_given", "Error", "Traceback", "smallint"):
-            assert telling not in answer.content.decode().replace("Internal Server Error", "")
+        for leaked in (SECRET, "SELECT", "nowhere", "patient_name_given", "Error", "Traceback", "smallint"):
+            assert leaked not in answer.content.decode().replace("Internal Server Error", "")
 
 
-def test_a_broken_check_of_the_database_is_a_400_in_our_words(client: APIClient) -> None:
+def test_a_violated_check_constraint_is_a_400_with_a_safe_text(client: APIClient) -> None:
     (error,) = client.get("/api/fails/check/").json()["errors"]
     assert (error["pointer"], error["code"]) == ("/name", "invalid")
 
 
-def test_pointers_lead_to_what_is_nested_and_are_escaped(client: APIClient) -> None:
+def test_pointers_reach_nested_fields_and_are_escaped(client: APIClient) -> None:
     body = client.get("/api/fails/deep/").json()
     assert body["detail"] == "The request has 3 errors."
     assert body["errors"] == [
@@ -83,13 +83,13 @@ def test_flattening(detail: Any, flat: list[tuple[str, str]]) -> None:
 
 
 @pytest.mark.parametrize("code", ["invalid_choice", "does_not_exist", "incorrect_type", "not_a_list"])
-def test_texts_of_drf_that_repeat_the_value_are_replaced(code: str) -> None:
+def test_drf_texts_that_repeat_the_value_are_replaced(code: str) -> None:
     (error,) = flatten({"a": [ErrorDetail(f'"{SECRET}" is wrong.', code)]})
     assert error["code"] == code
     assert SECRET not in error["detail"]
 
 
-def test_two_wrong_fields_are_both_named(as_alice: LoggedInClient) -> None:
+def test_every_invalid_field_is_reported(as_alice: LoggedInClient) -> None:
     answer = as_alice.post("/api/patients/", {"age": -1, "gender": SECRET})
     assert sorted(error["pointer"] for error in answer.json()["errors"]) == ["/age", "/gender", "/name"]
     assert answer.json()["detail"] == "The request has 3 errors."
@@ -98,7 +98,7 @@ def test_two_wrong_fields_are_both_named(as_alice: LoggedInClient) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/nothing/here/", "/api/nothing/", "/static/nothing.css", "/favicon.ico"])
 @pytest.mark.parametrize("debug", [False, True])
-def test_what_is_not_there_is_a_problem_with_debug_on_too(path: str, debug: bool, settings: Settings) -> None:
+def test_an_unknown_path_is_a_problem_with_debug_on_too(path: str, debug: bool, settings: Settings) -> None:
     settings.DEBUG = debug
     answer = APIClient().delete(path)
     assert answer.status_code in {404, 405}

@@ -1,4 +1,4 @@
-"""What an app adds to the API of an app below it."""
+"""Extensions of an app's API by another app."""
 
 import pytest
 

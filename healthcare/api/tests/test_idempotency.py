@@ -1,4 +1,4 @@
-"""`Idempotency-Key`: a POST that is sent again happens once."""
+"""`Idempotency-Key`: a repeated POST is executed once."""
 
 from datetime import timedelta
 from typing import Any
@@ -26,7 +26,7 @@ def post(client: APIClient, body: dict[str, Any], key: str = KEY, path: str = "/
     return client.post(path, body, headers={"Idempotency-Key": key})
 
 
-def test_the_same_request_answers_the_same_and_makes_one_row(as_alice: LoggedInClient) -> None:
+def test_a_repeated_request_gets_the_same_answer_and_creates_one_row(as_alice: LoggedInClient) -> None:
     first, second = post(as_alice, JOHN), post(as_alice, JOHN)
     assert (first.status_code, second.status_code) == (201, 201)
     assert second.content == first.content
@@ -37,13 +37,13 @@ def test_the_same_request_answers_the_same_and_makes_one_row(as_alice: LoggedInC
     assert Patient.objects.count() == 1
 
 
-def test_a_replay_answers_the_first_time_even_after_a_change(as_alice: LoggedInClient) -> None:
+def test_a_replay_returns_the_first_answer_even_after_a_change(as_alice: LoggedInClient) -> None:
     first = post(as_alice, JOHN)
     as_alice.patch(f"/api/patients/{first.json()['id']}/", {"name": "Jon"})
     assert post(as_alice, JOHN).content == first.content
 
 
-def test_without_the_header_the_same_request_is_another(as_alice: LoggedInClient) -> None:
+def test_without_the_header_a_repeated_request_is_executed_again(as_alice: LoggedInClient) -> None:
     assert [as_alice.post("/api/patients/", JOHN).status_code for _ in range(2)] == [201, 201]
     assert (Patient.objects.count(), IdempotencyRecord.objects.count()) == (2, 0)
 
@@ -80,13 +80,15 @@ def test_a_key_may_be_quoted(as_alice: LoggedInClient, key: str, same: str) -> N
     assert Patient.objects.count() == 1
 
 
-def test_a_refused_request_leaves_its_key_free(as_alice: LoggedInClient) -> None:
+def test_a_refused_request_does_not_use_up_its_key(as_alice: LoggedInClient) -> None:
     assert post(as_alice, {"age": 34}).status_code == 400
     assert not IdempotencyRecord.objects.exists()
     assert post(as_alice, JOHN).status_code == 201
 
 
-def test_bobs_key_is_not_alices(as_alice: LoggedInClient, as_bob: LoggedInClient, alice: User, bob: User) -> None:
+def test_the_same_key_of_another_user_is_another_key(
+    as_alice: LoggedInClient, as_bob: LoggedInClient, alice: User, bob: User
+) -> None:
     assert [post(client, JOHN).status_code for client in (as_alice, as_bob)] == [201, 201]
     assert post(as_bob, {"name": "Another"}).status_code == 422
     assert set(Patient.objects.values_list("created_by", flat=True)) == {alice.pk, bob.pk}
@@ -97,13 +99,13 @@ def test_bobs_key_is_not_alices(as_alice: LoggedInClient, as_bob: LoggedInClient
         transaction.set_rollback(True)
 
 
-def test_a_replay_needs_a_login_that_lives(as_alice: LoggedInClient) -> None:
+def test_a_replay_needs_a_live_session(as_alice: LoggedInClient) -> None:
     post(as_alice, JOHN)
     LoginSession.objects.filter(pk=as_alice.login_session.pk).revoke()
     assert post(as_alice, JOHN).status_code == 401
 
 
-def test_an_expired_key_is_a_new_one(as_alice: LoggedInClient) -> None:
+def test_an_expired_key_can_be_used_again(as_alice: LoggedInClient) -> None:
     post(as_alice, JOHN)
     IdempotencyRecord.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
     answer = post(as_alice, {"name": "Another"})
@@ -111,14 +113,14 @@ def test_an_expired_key_is_a_new_one(as_alice: LoggedInClient) -> None:
     assert Patient.objects.count() == 2
 
 
-def test_a_key_lives_a_day(as_alice: LoggedInClient) -> None:
+def test_a_key_expires_after_24_hours(as_alice: LoggedInClient) -> None:
     before = timezone.now()
     post(as_alice, JOHN)
-    kept = IdempotencyRecord.objects.get().expires_at
-    assert before + timedelta(hours=24) <= kept <= timezone.now() + timedelta(hours=24)
+    expires_at = IdempotencyRecord.objects.get().expires_at
+    assert before + timedelta(hours=24) <= expires_at <= timezone.now() + timedelta(hours=24)
 
 
-def test_an_expired_answer_is_removed_by_anybodys_next_post_or_login(as_alice: LoggedInClient, bob: User) -> None:
+def test_the_next_post_or_login_of_any_user_deletes_expired_records(as_alice: LoggedInClient, bob: User) -> None:
     for attempt in (lambda: LoginSession.objects.start(bob, "", None), lambda: post(as_alice, JOHN, "new")):
         IdempotencyRecord.objects.create(
             digest="old", fingerprint="", user=bob, status=201, body="{}", expires_at=timezone.now() - timedelta(1)
@@ -127,22 +129,22 @@ def test_an_expired_answer_is_removed_by_anybodys_next_post_or_login(as_alice: L
         assert not IdempotencyRecord.objects.filter(digest="old").exists()
 
 
-def test_nothing_of_the_request_is_kept_but_hashes(anonymous: APIClient) -> None:
+def test_only_hashes_of_the_request_are_stored(anonymous: APIClient) -> None:
     assert post(anonymous, REGISTRATION, path="/api/auth/register/").status_code == 201
-    kept = repr(list(IdempotencyRecord.objects.values_list()))
-    assert "ann@example.org" in kept
-    assert PASSWORD not in kept
-    assert KEY not in kept
+    stored = repr(list(IdempotencyRecord.objects.values_list()))
+    assert "ann@example.org" in stored
+    assert PASSWORD not in stored
+    assert KEY not in stored
 
 
-def test_a_registration_sent_again_is_answered_again(anonymous: APIClient) -> None:
+def test_a_repeated_registration_is_replayed(anonymous: APIClient) -> None:
     first, second = (post(anonymous, REGISTRATION, path="/api/auth/register/") for _ in range(2))
     assert (first.status_code, second.status_code, second.content) == (201, 201, first.content)
     assert second["Idempotency-Replayed"] == "true"
     assert User.objects.count() == 1
 
 
-def test_a_registration_is_answered_again_only_to_who_knows_its_password(anonymous: APIClient) -> None:
+def test_a_registration_is_replayed_only_with_its_password(anonymous: APIClient) -> None:
     post(anonymous, REGISTRATION, path="/api/auth/register/")
     answer = post(anonymous, {**REGISTRATION, "password": "Another-Pass-9"}, path="/api/auth/register/")
     assert answer.status_code == 400
@@ -150,7 +152,7 @@ def test_a_registration_is_answered_again_only_to_who_knows_its_password(anonymo
 
 
 @pytest.mark.django_db(transaction=True)  # it is not one transaction
-def test_a_password_change_sent_again_is_answered_again(as_alice: LoggedInClient) -> None:
+def test_a_repeated_password_change_is_replayed(as_alice: LoggedInClient) -> None:
     body = {"current_password": PASSWORD, "new_password": "Another-Pass-9"}
     answers = [post(as_alice, body, path="/api/auth/password/") for _ in range(2)]
     assert [(answer.status_code, answer.content) for answer in answers] == [(204, b"")] * 2
@@ -159,14 +161,14 @@ def test_a_password_change_sent_again_is_answered_again(as_alice: LoggedInClient
 
 
 @pytest.mark.parametrize("route", ["login", "refresh"])
-def test_tokens_are_never_kept(as_alice: LoggedInClient, anonymous: APIClient, route: str) -> None:
+def test_tokens_are_never_stored(as_alice: LoggedInClient, anonymous: APIClient, route: str) -> None:
     body = {"login": {"username": "alice", "password": PASSWORD}, "refresh": {"refresh": as_alice.tokens["refresh"]}}
     answer = post(anonymous, body[route], path=f"/api/auth/{route}/")
     assert (answer.status_code, IdempotencyRecord.objects.count()) == (200, 0)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_is_rolled_back_leaves_no_key(
+def test_a_rolled_back_request_leaves_no_key(
     as_alice: LoggedInClient, monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
     settings.FAST_PATH = "off"  # elsewhere the row and its key are one statement
@@ -185,11 +187,11 @@ def test_what_is_rolled_back_leaves_no_key(
     assert post(as_alice, JOHN).status_code == 201
 
 
-# Their answers are tokens; registering and the password are not one transaction and keep the key themselves.
+# Login and refresh answer tokens. Registration and password change open their own transactions and store the key.
 ELSEWHERE = {"/api/auth/login/", "/api/auth/refresh/", "/api/auth/register/", "/api/auth/password/"}
 
 
-def test_every_post_takes_the_key() -> None:
+def test_every_post_accepts_the_key() -> None:
     posts = [
         (path, callback.cls)
         for path, _, method, callback in EndpointEnumerator().get_api_endpoints()

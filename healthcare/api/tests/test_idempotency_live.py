@@ -1,4 +1,4 @@
-"""The same key over real connections: at once, and after the worker was killed between the write and its answer."""
+"""The same key over real connections: concurrently, and after a worker was killed between commit and answer."""
 
 import time
 import uuid
@@ -18,7 +18,7 @@ def names(live: LiveServer, token: str) -> list[str]:
     return [row["name"] for row in live.call("GET", "/api/patients/?limit=500", token=token).json]
 
 
-def test_of_sixteen_at_once_one_is_executed(live: LiveServer) -> None:
+def test_one_of_sixteen_concurrent_requests_is_executed(live: LiveServer) -> None:
     token = live.register()[1]["access"]
     for turn in range(TURNS):
         send = partial(
@@ -35,7 +35,7 @@ def test_of_sixteen_at_once_one_is_executed(live: LiveServer) -> None:
     assert sorted(names(live, token)) == sorted(f"P{turn}" for turn in range(TURNS))
 
 
-def test_of_sixteen_registrations_at_once_one_is_executed(live: LiveServer) -> None:
+def test_one_of_sixteen_concurrent_registrations_is_executed(live: LiveServer) -> None:
     name = f"user{uuid.uuid4().hex[:12]}"
     body = {"name": name, "username": name, "email": f"{name}@example.org", "password": "StrongPass123"}
     send = partial(live.call, "POST", "/api/auth/register/", body, Idempotency_Key="1")
@@ -45,7 +45,7 @@ def test_of_sixteen_registrations_at_once_one_is_executed(live: LiveServer) -> N
     assert send().headers["Idempotency-Replayed"] == "true"
 
 
-def test_a_worker_killed_between_the_commit_and_the_answer_makes_none_twice(live: LiveServer) -> None:
+def test_a_retry_after_a_worker_was_killed_before_its_answer_creates_no_second_row(live: LiveServer) -> None:
     options = ("--respawn-failed-workers", "--respawn-interval", "0.1")
     with serving(live.database_url, "healthcare.tests.crashing_application:application", *options) as server:
         token = server.register()[1]["access"]

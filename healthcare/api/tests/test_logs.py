@@ -1,4 +1,4 @@
-"""Logs: the route's template and the id of the request; never a path, a query, a body or an exception's text."""
+"""Logs contain route templates and request ids; never a path, a query, a body or an exception's text."""
 
 import io
 import logging
@@ -39,14 +39,14 @@ def test_the_access_log_has_the_template_and_neither_the_id_nor_the_query(
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("path", [f"/{SECRET}/", f"/api/patients/{SECRET}/", f"/api/auth/login?password={SECRET}"])
-def test_a_path_that_is_no_route_is_not_logged(path: str, log: io.StringIO) -> None:
+def test_an_unknown_path_is_not_logged(path: str, log: io.StringIO) -> None:
     APIClient().get(path, HTTP_HOST="localhost", HTTP_USER_AGENT=SECRET)
     assert re.search(r"INFO healthcare\.access GET /- 404 ", log.getvalue())
     assert SECRET not in log.getvalue()
 
 
 @pytest.mark.django_db
-def test_an_odd_method_or_host_is_not_logged(log: io.StringIO) -> None:
+def test_an_unknown_method_or_host_is_not_logged(log: io.StringIO) -> None:
     client = APIClient()
     client.generic(f"{SECRET}\n", "/api/doctors/")
     assert client.get("/api/doctors/", HTTP_HOST=SECRET).status_code == 400
@@ -74,7 +74,7 @@ def test_a_defect_is_logged_with_its_types_its_frames_and_the_request_id(log: io
     assert re.search(r"views_that_fail\.py:\d+ in cause", text)
 
 
-def test_a_text_that_another_handler_formatted_first_is_not_taken_over(log: io.StringIO) -> None:
+def test_a_text_that_another_handler_has_cached_is_not_used(log: io.StringIO) -> None:
     try:
         raise ValueError(SECRET)
     except ValueError as error:

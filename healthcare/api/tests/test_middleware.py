@@ -1,4 +1,4 @@
-"""What happens around every request: ids, headers, HTTPS, CORS and the way a body is framed."""
+"""The middleware: request ids, headers, HTTPS, CORS and the framing of bodies."""
 
 from typing import Any
 
@@ -65,7 +65,7 @@ def test_no_other_origin_may_read_anything(origin: str) -> None:
         assert "Access-Control-Allow-Origin" not in answer.headers
 
 
-def test_a_cookie_of_the_admin_is_no_login_of_the_api(staff: object) -> None:
+def test_an_admin_session_cookie_does_not_authenticate_api_requests(staff: object) -> None:
     client = Client()
     client.force_login(staff)  # type: ignore[arg-type]
     assert client.get("/admin/").status_code == 200
@@ -80,7 +80,7 @@ def test_a_compressed_body_is_refused(as_alice: LoggedInClient, coding: str) -> 
 
 
 @pytest.mark.parametrize("size", [1024 * 1024, 1024 * 1024 + 1])
-def test_a_body_of_1_mib_is_read_and_one_more_byte_is_413(as_alice: LoggedInClient, size: int) -> None:
+def test_a_body_of_1_mib_is_accepted_and_one_more_byte_is_413(as_alice: LoggedInClient, size: int) -> None:
     body = '{"name": "X"}'.ljust(size)
     answer = as_alice.generic("POST", "/api/patients/", body, content_type="application/json")
     assert answer.status_code == (201 if size == 1024 * 1024 else 413)

@@ -1,4 +1,4 @@
-"""Keyset pages: alice walks a long list forth and back by its Link headers (RFC 8288)."""
+"""Keyset pagination: alice pages through a long list in both directions by its Link headers (RFC 8288)."""
 
 import re
 from typing import Any
@@ -35,7 +35,7 @@ def patients(alice: User) -> list[int]:
 
 
 @pytest.mark.parametrize("limit", [1, 7, 50, 125, 249, 250])
-def test_the_pages_give_every_row_once_forth_and_back(
+def test_pages_return_every_row_once_in_both_directions(
     as_alice: LoggedInClient, patients: list[int], limit: int
 ) -> None:
     shown = patients[:60] if limit == 1 else patients
@@ -53,7 +53,7 @@ def test_the_pages_give_every_row_once_forth_and_back(
     assert back == forth
 
 
-def test_the_first_page_links_only_forth_and_the_last_only_back(as_alice: LoggedInClient, patients: list[int]) -> None:
+def test_the_first_page_links_next_only_and_the_last_prev_only(as_alice: LoggedInClient, patients: list[int]) -> None:
     first = as_alice.get("/api/patients/?limit=200")
     last = as_alice.get(links(first)["next"])
     assert ([*links(first)], [*links(last)]) == (["next"], ["prev"])
@@ -89,7 +89,7 @@ def test_without_a_limit_a_page_has_100_rows_and_500_is_the_most(as_alice: Logge
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "501", "1e3", "", "abc", "5.0", "\u0665"])
-def test_a_limit_out_of_bounds_is_named(as_alice: LoggedInClient, value: str) -> None:
+def test_a_limit_out_of_bounds_is_a_400(as_alice: LoggedInClient, value: str) -> None:
     answer = as_alice.get("/api/patients/", {"limit": value})
     assert (answer.status_code, answer.json()["errors"]) == (
         400,
@@ -98,13 +98,13 @@ def test_a_limit_out_of_bounds_is_named(as_alice: LoggedInClient, value: str) ->
 
 
 @pytest.mark.parametrize("value", ["", "garbage", "PA", "PDE=PDE", "é", "\0", "PC0x", "A" * 3000])
-def test_a_cursor_that_is_not_ours_is_named(as_alice: LoggedInClient, value: str) -> None:
+def test_an_invalid_cursor_is_a_400(as_alice: LoggedInClient, value: str) -> None:
     answer = as_alice.get("/api/patients/", {"cursor": value})
     assert answer.status_code == 400
     assert [error["pointer"] for error in answer.json()["errors"]] == ["/cursor"]
 
 
-def test_the_total_comes_only_when_it_is_asked_for(as_alice: LoggedInClient, patients: list[int], bob: User) -> None:
+def test_the_total_is_counted_on_request_only(as_alice: LoggedInClient, patients: list[int], bob: User) -> None:
     make_patient(bob)
     assert as_alice.get("/api/patients/?count=true&limit=3").headers["X-Total-Count"] == "250"
     assert "X-Total-Count" not in as_alice.get("/api/patients/?count=false").headers
@@ -119,14 +119,16 @@ def test_a_link_keeps_every_other_parameter(as_alice: LoggedInClient, patients: 
     sent = {"limit": "2", "count": "true", "identifier": text, "fields": "id,name"}
     target = urlsplit(links(as_alice.get("/api/patients/", sent))["next"])
     assert (target.scheme, target.netloc, target.path) == ("http", "testserver", "/api/patients/")
-    kept = parse_qs(target.query)
-    assert kept.pop("cursor")
-    assert kept == {name: [value] for name, value in sent.items()}
+    parameters = parse_qs(target.query)
+    assert parameters.pop("cursor")
+    assert parameters == {name: [value] for name, value in sent.items()}
     further = urlsplit(links(as_alice.get(target.geturl()))["next"])
     assert len(parse_qs(further.query)["cursor"]) == 1
 
 
-def test_bobs_cursor_shows_alice_only_her_own(as_alice: LoggedInClient, as_bob: LoggedInClient, bob: User) -> None:
+def test_a_cursor_of_another_user_lists_only_the_callers_rows(
+    as_alice: LoggedInClient, as_bob: LoggedInClient, bob: User
+) -> None:
     for number in range(3):
         make_patient(bob, name=f"B{number}")
     target = links(as_bob.get("/api/patients/?limit=1"))["next"]

@@ -1,4 +1,4 @@
-"""JSON in and out, strictly (RFC 8259): what is just within the bounds is read, what is just beyond is refused."""
+"""Strict JSON (RFC 8259): bodies just within the limits are accepted, those just beyond are refused."""
 
 import json
 from typing import Any
@@ -15,7 +15,7 @@ def post(client: LoggedInClient, body: bytes | str, content_type: str = "applica
 
 
 def nested(levels: int) -> str:
-    """An object that is so many levels deep, itself included."""
+    """An object with this many levels of nesting, itself included."""
     return '{"name": "X", "deep": ' + "[" * (levels - 1) + "]" * (levels - 1) + "}"
 
 
@@ -34,7 +34,7 @@ def nested(levels: int) -> str:
         '{"name": "X", "Name": "Y"}',
     ],
 )
-def test_what_is_within_the_bounds_is_read(as_alice: LoggedInClient, body: str) -> None:
+def test_a_body_within_the_limits_is_accepted(as_alice: LoggedInClient, body: str) -> None:
     answer = post(as_alice, body)
     assert (answer.status_code, answer.json()["name"]) == (201, json.loads(body)["name"])
 
@@ -61,7 +61,9 @@ def test_what_is_within_the_bounds_is_read(as_alice: LoggedInClient, body: str) 
         ("\ufeff{}", "The body is not valid JSON."),
     ],
 )
-def test_what_is_beyond_is_refused_with_a_fixed_text(as_alice: LoggedInClient, body: str | bytes, detail: str) -> None:
+def test_a_body_beyond_the_limits_is_refused_with_a_fixed_text(
+    as_alice: LoggedInClient, body: str | bytes, detail: str
+) -> None:
     answer = post(as_alice, body)
     assert (answer.status_code, answer.json()["detail"]) == (400, detail)
     assert "errors" not in answer.json()
@@ -83,6 +85,6 @@ def test_any_other_type_is_415(as_alice: LoggedInClient, kind: str) -> None:
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/xml", "image/*;q=0.1", "nonsense", ""])
-def test_the_answer_is_json_whatever_is_asked_for(as_alice: LoggedInClient, accept: str) -> None:
+def test_the_answer_is_json_whatever_accept_asks_for(as_alice: LoggedInClient, accept: str) -> None:
     answer = as_alice.get("/api/patients/", HTTP_ACCEPT=accept)
     assert (answer.status_code, answer.headers["Content-Type"], answer.json()) == (200, "application/json", [])

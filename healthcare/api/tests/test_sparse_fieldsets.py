@@ -1,4 +1,4 @@
-"""`?fields=` answers less, `?include=` more, `?ordering=` in another order."""
+"""`?fields=`, `?include=` and `?ordering=`."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def pointers(answer: Any) -> list[str]:
     return [error["pointer"] for error in answer.json()["errors"]]
 
 
-def test_fields_answers_only_those(as_alice: LoggedInClient, alice: User) -> None:
+def test_fields_selects_the_fields_of_the_answer(as_alice: LoggedInClient, alice: User) -> None:
     patient, doctor = make_patient(alice), make_doctor(alice)
     mapping = make_mapping(patient, doctor)
     assert as_alice.get("/api/patients/?fields=id,name").json() == [{"id": patient.pk, "name": "John Smith"}]
@@ -32,12 +32,12 @@ def test_fields_answers_only_those(as_alice: LoggedInClient, alice: User) -> Non
 
 
 @pytest.mark.parametrize("value", ["", "id,", "id,id", "nme", "id;name", "doctors.name", "created_by__password", "\0"])
-def test_a_field_that_is_not_there_is_named(as_alice: LoggedInClient, value: str) -> None:
+def test_an_unknown_name_in_fields_is_a_400(as_alice: LoggedInClient, value: str) -> None:
     for path in ("/api/patients/", "/api/mappings/", "/api/doctors/"):
         assert pointers(as_alice.get(path, {"fields": value})) == ["/fields"]
 
 
-def test_include_answers_the_doctors_with_each_patient(as_alice: LoggedInClient, alice: User) -> None:
+def test_include_adds_the_doctors_to_each_patient(as_alice: LoggedInClient, alice: User) -> None:
     patient, lonely = make_patient(alice), make_patient(alice)
     first, second, past = (make_mapping(patient, make_doctor(alice)) for _ in range(3))
     Mapping.objects.filter(pk=past.pk).end()
@@ -52,7 +52,7 @@ def test_include_answers_the_doctors_with_each_patient(as_alice: LoggedInClient,
     assert few == [{"id": lonely.pk, "doctors": []}, {"id": patient.pk, "doctors": shown}]
 
 
-def test_an_included_doctor_is_a_new_answer_for_a_client_that_holds_one(as_alice: LoggedInClient, alice: User) -> None:
+def test_an_included_doctor_changes_the_entity_tag(as_alice: LoggedInClient, alice: User) -> None:
     patient = make_patient(alice)
     path = f"/api/patients/{patient.pk}/?include=doctors"
     tag = as_alice.get(path).headers["ETag"]
@@ -62,11 +62,11 @@ def test_an_included_doctor_is_a_new_answer_for_a_client_that_holds_one(as_alice
 
 
 @pytest.mark.parametrize("value", ["", "doctor", "doctors,mappings", "created_by"])
-def test_what_cannot_be_included_is_named(as_alice: LoggedInClient, value: str) -> None:
+def test_an_unknown_name_in_include_is_a_400(as_alice: LoggedInClient, value: str) -> None:
     assert pointers(as_alice.get("/api/patients/", {"include": value})) == ["/include"]
 
 
-def test_bobs_doctors_are_not_included_in_what_alice_reads(
+def test_doctors_assigned_by_another_user_are_not_included(
     as_alice: LoggedInClient, as_bob: LoggedInClient, alice: User
 ) -> None:
     patient = make_patient(alice)
@@ -75,7 +75,7 @@ def test_bobs_doctors_are_not_included_in_what_alice_reads(
     assert as_bob.get(f"/api/patients/{patient.pk}/?include=doctors").status_code == 404
 
 
-def test_an_include_is_a_read_that_is_recorded(as_alice: LoggedInClient, alice: User) -> None:
+def test_a_request_with_include_is_recorded_in_the_access_log(as_alice: LoggedInClient, alice: User) -> None:
     patient = make_patient(alice)
     as_alice.get("/api/patients/?include=doctors&fields=name")
     read = AccessLog.objects.latest("id")
@@ -96,7 +96,7 @@ QUERIES = {
 
 @pytest.mark.parametrize("rows", [10, 100])
 @pytest.mark.parametrize("path", QUERIES)
-def test_a_list_costs_the_same_queries_however_long(
+def test_the_number_of_queries_does_not_depend_on_the_length_of_the_list(
     as_alice: LoggedInClient, alice: User, settings: Any, path: str, rows: int
 ) -> None:
     doctor = make_doctor(alice, hospital="General")
@@ -113,7 +113,7 @@ def test_a_list_costs_the_same_queries_however_long(
 
 
 @pytest.mark.parametrize("ordering", ["name", "-name", "updated_at", "-created_at"])
-def test_an_ordered_list_is_paged_forth_and_back(as_alice: LoggedInClient, alice: User, ordering: str) -> None:
+def test_an_ordered_list_is_paged_in_both_directions(as_alice: LoggedInClient, alice: User, ordering: str) -> None:
     names = ["Öz", "a", "B", "b", 'quo"te, x', "王"]
     Patient.objects.bulk_create(Patient(created_by=alice, name=names[number % 6]) for number in range(23))
     expected = [row.pk for row in Patient.objects.order_by(ordering, "-pk" if ordering[0] == "-" else "pk")]
@@ -131,14 +131,14 @@ def test_an_ordered_list_is_paged_forth_and_back(as_alice: LoggedInClient, alice
 
 
 @pytest.mark.parametrize("value", ["", "-", "--name", "phone", "name,id", "created_by", "?", "NAME"])
-def test_only_what_has_an_index_is_an_order(as_alice: LoggedInClient, value: str) -> None:
+def test_ordering_accepts_indexed_columns_only(as_alice: LoggedInClient, value: str) -> None:
     answer = as_alice.get("/api/patients/", {"ordering": value})
     assert pointers(answer) == ["/ordering"]
     detail = "Send one of these, with a leading - for descending order: name, created_at, updated_at."
     assert answer.json()["errors"][0]["detail"] == detail
 
 
-def test_a_cursor_of_another_order_is_named(as_alice: LoggedInClient, alice: User) -> None:
+def test_a_cursor_of_another_order_is_a_400(as_alice: LoggedInClient, alice: User) -> None:
     for _ in range(2):
         make_patient(alice)
     by_name = links(as_alice.get("/api/patients/?limit=1&ordering=name"))["next"]
@@ -152,7 +152,7 @@ def test_a_cursor_of_another_order_is_named(as_alice: LoggedInClient, alice: Use
 
 
 @pytest.mark.parametrize("column", ["name", "created_at", "updated_at"])
-def test_every_order_comes_from_its_index_wherever_the_page_begins(
+def test_every_ordering_uses_its_index_on_every_page(
     as_alice: LoggedInClient, alice: User, column: str, settings: Any
 ) -> None:
     settings.FAST_PATH = "off"  # its statement can be explained; healthcare/fastpath/tests/test_plans.py has the other

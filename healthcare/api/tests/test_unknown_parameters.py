@@ -1,4 +1,4 @@
-"""What a client asks for is answered or refused, never overlooked: parameters always, body fields if it prefers so."""
+"""Unknown query parameters are refused; unknown body fields with `Prefer: handling=strict`."""
 
 import re
 from typing import Any
@@ -29,14 +29,14 @@ def errors(answer: Any) -> list[tuple[str, str]]:
 
 @pytest.mark.django_db(transaction=True)  # to change a password is more than one transaction
 @pytest.mark.parametrize(("row", "method"), OPERATIONS, ids=lambda value: getattr(value, "route", value))
-def test_no_operation_overlooks_a_parameter(as_alice: LoggedInClient, row: Row, method: str) -> None:
+def test_every_operation_refuses_an_unknown_parameter(as_alice: LoggedInClient, row: Row, method: str) -> None:
     path = "/" + re.sub("<[^>]*>", "1", row.route)
     for query in ("gendre=M", "format=json"):
         answer = as_alice.generic(method, f"{path}?{query}", "{}", content_type="application/json")
         assert errors(answer) == [(f"/{query.partition('=')[0]}", "unknown")]
 
 
-def test_a_misspelt_filter_does_not_answer_everybody(as_alice: LoggedInClient, alice: User) -> None:
+def test_a_misspelt_filter_does_not_return_the_whole_list(as_alice: LoggedInClient, alice: User) -> None:
     make_patient(alice)
     answer = as_alice.get("/api/patients/?gendre=F&brith_date_after=2000-01-01")
     assert answer.json()["errors"] == [
@@ -45,22 +45,20 @@ def test_a_misspelt_filter_does_not_answer_everybody(as_alice: LoggedInClient, a
     ]
 
 
-def test_a_parameter_that_stands_twice_is_named(as_alice: LoggedInClient) -> None:
+def test_a_repeated_parameter_is_a_400(as_alice: LoggedInClient) -> None:
     assert errors(as_alice.get("/api/patients/?gender=M&gender=F")) == [("/gender", "repeated")]
 
 
-def test_what_is_no_name_is_not_repeated_to_the_client(as_alice: LoggedInClient) -> None:
+def test_an_invalid_parameter_name_is_not_repeated_in_the_error(as_alice: LoggedInClient) -> None:
     for query in ("<script>=1", "a" * 65 + "=1", "%00=1", "=1", "%C3%A9=1"):
         assert errors(as_alice.get(f"/api/patients/?{query}")) == [("", "unknown")]
 
 
-def test_whoever_is_not_logged_in_learns_that_first(anonymous: APIClient) -> None:
+def test_authentication_precedes_the_check_of_parameters(anonymous: APIClient) -> None:
     assert anonymous.get("/api/patients/?gendre=M").status_code == 401
 
 
-def test_an_unknown_field_is_overlooked_unless_the_client_prefers_strictness(
-    as_alice: LoggedInClient, alice: User
-) -> None:
+def test_an_unknown_field_is_ignored_without_strict_handling(as_alice: LoggedInClient, alice: User) -> None:
     body = {"name": "John Smith", "phon": "123", "birthdate": "1990-01-01"}
     lenient = as_alice.post("/api/patients/", body)
     assert (lenient.status_code, "Preference-Applied" in lenient.headers) == (201, False)
@@ -70,7 +68,7 @@ def test_an_unknown_field_is_overlooked_unless_the_client_prefers_strictness(
     assert Patient.objects.count() == 1
 
 
-def test_what_was_read_can_be_sent_back_strictly(as_alice: LoggedInClient, alice: User) -> None:
+def test_an_answer_can_be_sent_back_with_strict_handling(as_alice: LoggedInClient, alice: User) -> None:
     path = f"/api/patients/{make_patient(alice).pk}/"
     for method in (as_alice.put, as_alice.patch):
         answer = method(path, as_alice.get(path).json(), **STRICT)
@@ -89,7 +87,7 @@ def test_what_was_read_can_be_sent_back_strictly(as_alice: LoggedInClient, alice
         ("return=minimal", False),
     ],
 )
-def test_the_preference_is_read_as_rfc_7240_writes_it(as_alice: LoggedInClient, header: str, strict: bool) -> None:
+def test_the_preference_is_parsed_as_in_rfc_7240(as_alice: LoggedInClient, header: str, strict: bool) -> None:
     answer = as_alice.post("/api/patients/", {"name": "X", "odd": 1}, HTTP_PREFER=header)
     assert answer.status_code == (400 if strict else 201)
 
@@ -104,12 +102,14 @@ def test_the_preference_is_read_as_rfc_7240_writes_it(as_alice: LoggedInClient, 
         ("post", "/api/auth/password/", {"current_password": PASSWORD, "new_password": "EvenStronger456"}),
     ],
 )
-def test_every_body_is_held_to_it(as_alice: LoggedInClient, method: str, path: str, body: dict[str, Any]) -> None:
+def test_strict_handling_applies_to_every_body(
+    as_alice: LoggedInClient, method: str, path: str, body: dict[str, Any]
+) -> None:
     assert errors(getattr(as_alice, method)(path, body | {"odd": 1}, **STRICT)) == [("/odd", "unknown")]
     assert getattr(as_alice, method)(path, body, **STRICT).status_code < 300
 
 
-def test_an_assignment_and_a_merge_too(as_alice: LoggedInClient, alice: User) -> None:
+def test_strict_handling_applies_to_assignments_and_merges(as_alice: LoggedInClient, alice: User) -> None:
     patient, duplicate = make_patient(alice), make_patient(alice)
     body = {"duplicate": duplicate.pk, "keep": True}
     assert errors(as_alice.post(f"/api/patients/{patient.pk}/merge/", body, **STRICT)) == [("/keep", "unknown")]

@@ -1,4 +1,4 @@
-"""A URL conf with views that fail in the ways a view can; for tests with `settings.ROOT_URLCONF`."""
+"""A URLconf whose views raise each kind of exception, for tests with `settings.ROOT_URLCONF`."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from accounts.models import User
 from healthcare.urls import urlpatterns as real_urlpatterns
 from patients.models import Patient
 
-SECRET = "p4tient-zer0"  # what no answer and no log may repeat
+SECRET = "p4tient-zer0"  # no answer and no log may contain it
 
 
 def break_a_check() -> None:

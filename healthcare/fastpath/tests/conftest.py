@@ -8,7 +8,7 @@ from healthcare.fastpath.public_cache import answers
 
 @pytest.fixture(autouse=True)
 def fast_path_is_on(settings: Any) -> None:
-    """Whatever FAST_PATH the suite runs with; nothing is cached from an earlier test."""
+    """Switch the fast path on, whatever FAST_PATH the suite runs with, and clear its caches."""
     settings.FAST_PATH = "on"
     settings.DB_PREPARED_STATEMENTS = True
     losses.reset()

@@ -1,4 +1,4 @@
-"""A developer changes something that the fast path does not know: standard DRF serves it, and a check says why."""
+"""Standard DRF serves whatever the fast path does not know, and a system check names the reason."""
 
 import datetime
 import uuid
@@ -65,7 +65,7 @@ def serve(settings: Any) -> Callable[..., None]:
 
 
 def path_of(response: Any) -> str:
-    """Which implementation has answered, as the access log says it."""
+    """The implementation that has answered, as in the access log."""
     return getattr(response.wsgi_request, "served_by", "standard")
 
 
@@ -75,7 +75,7 @@ def test_every_action_of_patients_is_served_by_the_fast_path(action: str):
 
 
 def test_every_action_that_opts_in_is_served():
-    """Else an obstacle in the product itself would go unnoticed."""
+    """Otherwise an obstacle in the project's own code would go unnoticed."""
     found = list(fast_views())
     assert {fast.viewset.__name__ for fast in found} >= {"PatientViewSet", "DoctorViewSet", "MappingViewSet"}
     assert [(fast.viewset, fast.obstacles) for fast in found if any(fast.obstacles.values())] == []
@@ -232,7 +232,7 @@ CLASS_ATTRIBUTES = {
 
 @pytest.mark.parametrize("name", CLASS_ATTRIBUTES)
 @pytest.mark.parametrize("place", ["class", "as_view"])
-def test_another_class_of_a_policy_is_an_obstacle(name: str, place: str):
+def test_another_policy_class_is_an_obstacle(name: str, place: str):
     value = CLASS_ATTRIBUTES[name]
     viewset, options = (subclass(**{name: value}), {}) if place == "class" else (PatientViewSet, {name: value})
     for action in ALL_ACTIONS:
@@ -300,7 +300,7 @@ def test_a_scope_by_role_gives_staff_more(
     ],
     ids=["clock", "date", "role", "random", "nothing"],
 )
-def test_a_scope_that_is_no_function_of_the_owner_alone_is_an_obstacle(scope: Any):
+def test_a_scope_that_depends_on_more_than_the_owner_is_an_obstacle(scope: Any):
     assert members(subclass(scope=staticmethod(scope)), "list") == {"OwnViewSet.scope"}
 
 
@@ -332,7 +332,7 @@ def test_an_overridden_member_of_a_serializer_is_an_obstacle(name: str):
      serializers.DecimalField(3, 1, source="birth_year", read_only=True)],
     ids=["method", "source", "format", "decimal"],
 )  # fmt: skip
-def test_a_field_that_is_represented_otherwise_is_an_obstacle(field: serializers.Field):
+def test_a_field_with_its_own_representation_is_an_obstacle(field: serializers.Field):
     meta = type("Meta", (PatientSerializer.Meta,), {"fields": [*PatientSerializer.Meta.fields, "extra"]})
     serializer = type(
         "OwnSerializer", (PatientSerializer,), {"extra": field, "Meta": meta, "get_extra": lambda *_: "x"}
@@ -348,7 +348,7 @@ def test_a_field_that_is_represented_otherwise_is_an_obstacle(field: serializers
      (models.BinaryField(), False), (models.FloatField(), False), (models.DurationField(), False)],
     ids=lambda value: type(value).__name__ if isinstance(value, models.Field) else "",
 )  # fmt: skip
-def test_a_column_is_served_or_named(column: models.Field, supported: bool):
+def test_a_column_class_is_served_or_named_by_the_check(column: models.Field, supported: bool):
     with isolate_apps("patients"):
         model = type("Extra", (models.Model,), {"__module__": "patients.models", "extra": column})
         meta = type("Meta", (), {"model": model, "fields": ["id", "extra"]})
@@ -368,7 +368,7 @@ class EncryptedField(models.CharField):
         return value.removeprefix("encrypted ")
 
 
-def test_a_column_with_a_value_of_its_own_is_an_obstacle():
+def test_a_column_with_its_own_value_conversion_is_an_obstacle():
     with isolate_apps("patients"):
         model = type(
             "Secret", (models.Model,), {"__module__": "patients.models", "secret": EncryptedField(max_length=9)}
@@ -394,7 +394,9 @@ def listener() -> Iterator[list[Any]]:
         signal.disconnect(hear, sender=Patient)
 
 
-def test_receivers_hear_of_every_read_and_write(as_alice: LoggedInClient, alice: User, listener: list[Any]):
+def test_signal_receivers_are_called_for_every_read_and_write(
+    as_alice: LoggedInClient, alice: User, listener: list[Any]
+):
     patient = make_patient(alice)
     listener.clear()
     as_alice.get(f"/api/patients/{patient.pk}/")

@@ -1,4 +1,4 @@
-"""One plan serves every owner: one whose rows lie far behind those of another, and one who has very many."""
+"""A generic plan serves every owner: one with few rows behind many of another owner, and one with very many."""
 
 import json
 from typing import Any
@@ -14,7 +14,7 @@ from mappings.tests.factories import make_mapping
 from patients.tests.factories import make_patient
 
 MANY = 30_000
-# Without what triggers would add beside each row.
+# Without triggers.
 COPY = """
 SET LOCAL session_replication_role = replica;
 INSERT INTO {table} ({columns}) SELECT {values} FROM {table}, {many} WHERE {table}.id = {key};
@@ -24,7 +24,7 @@ ANALYZE {table};
 
 
 def copy(record: Any, many: str, **changed: str) -> None:
-    """Make many of this record, newer ones, with these columns changed."""
+    """Insert many newer copies of this record, with these columns changed."""
     table = record._meta.db_table
     columns = [field.column for field in record._meta.concrete_fields if not field.primary_key]
     fields = {
@@ -38,16 +38,16 @@ def copy(record: Any, many: str, **changed: str) -> None:
         cursor.execute(COPY.format(**fields))
 
 
-def read(plan: dict[str, Any]) -> float:
-    """The rows that were looked at in tables and indexes."""
+def rows_read(plan: dict[str, Any]) -> float:
+    """The number of rows that the plan read from tables and indexes."""
     looks = not {"Relation Name", "Index Name"}.isdisjoint(plan)
     here = plan.get("Actual Rows", 0) + plan.get("Rows Removed by Filter", 0) if looks else 0
-    return float(here * plan.get("Actual Loops", 1)) + sum(read(inner) for inner in plan.get("Plans", []))
+    return float(here * plan.get("Actual Loops", 1)) + sum(rows_read(inner) for inner in plan.get("Plans", []))
 
 
 @pytest.mark.parametrize("has_many", ["alice", "bob"])
 @pytest.mark.parametrize("path", ["/api/patients/?limit=20", "/api/mappings/?limit=20", "/api/patients/{}/doctors/"])
-def test_a_page_reads_hardly_more_than_it_answers(
+def test_a_page_scans_few_more_rows_than_it_returns(
     as_alice: LoggedInClient, alice: User, bob: User, path: str, has_many: str
 ):
     owner = alice if has_many == "alice" else bob
@@ -57,11 +57,11 @@ def test_a_page_reads_hardly_more_than_it_answers(
     newer = f"(SELECT id AS each FROM patients_patient WHERE id > {patients[-1].pk}) AS newer"  # noqa: S608
     copy(mappings[0], newer, created_by_id=str(owner.pk), patient_id="each")
     url = path.format(patients[1].pk)
-    for _ in range(2):  # the second one has it prepared
+    for _ in range(2):  # the second request uses the prepared statement
         with CaptureQueriesContext(connection) as queries:
             assert len(as_alice.get(url).json()) in {1, 20}
     (message,) = [query["sql"] for query in queries if "EXECUTE" in query["sql"]]
     with connection.cursor() as cursor:
         cursor.execute(message.replace("EXECUTE", "EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE"))
         (plan,) = cursor.fetchone()[0]
-    assert 0 < read(plan["Plan"]) < 150, json.dumps(plan, indent=1)
+    assert 0 < rows_read(plan["Plan"]) < 150, json.dumps(plan, indent=1)

@@ -1,4 +1,4 @@
-"""A prepared statement that is lost, stale or unwanted costs no answer, and preparing goes on afterwards."""
+"""A request succeeds when a prepared statement is lost or outdated, and later requests prepare it again."""
 
 import logging
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def other() -> Iterator[Any]:
-    """Another connection to the database, as psql has one."""
+    """A second connection to the database."""
     opened = psycopg2.connect(**{**connection.get_connection_params(), "cursor_factory": None})
     opened.autocommit = True
     yield opened
@@ -50,7 +50,7 @@ def is_executed(client: LoggedInClient, url: str) -> bool:
 
 
 @pytest.mark.parametrize("loss", ["DISCARD ALL", "DEALLOCATE ALL"])
-def test_a_lost_statement_is_sent_again_and_prepared_anew(as_alice: LoggedInClient, path: str, loss: str):
+def test_a_lost_statement_is_sent_again_and_prepared_again(as_alice: LoggedInClient, path: str, loss: str):
     for _ in range(3):  # also when it happens again
         connection.connection.cursor().execute(loss)
         assert len(sent(as_alice, path)) == 2
@@ -76,7 +76,7 @@ def test_a_changed_table_costs_no_answer(as_alice: LoggedInClient, path: str, ot
     assert as_alice.get(path).status_code == 200
 
 
-def test_a_plan_whose_result_changes_is_made_anew(as_alice: LoggedInClient, path: str):
+def test_a_plan_whose_result_type_changes_is_prepared_again(as_alice: LoggedInClient, path: str):
     """As after a migration: `cached plan must not change result type`."""
     connection.connection.cursor().execute("CREATE TEMPORARY TABLE changing AS SELECT 1 AS a")
     statement = execution.Statement("SELECT * FROM changing", plannable=True)
@@ -114,7 +114,7 @@ def test_nothing_is_prepared_when_it_is_switched_off(as_alice: LoggedInClient, p
     assert "EXECUTE" not in message
 
 
-def test_a_lock_that_is_not_to_be_had_is_a_503_and_no_loss(as_alice: LoggedInClient, path: str, other: Any):
+def test_a_lock_timeout_is_a_503_and_no_loss(as_alice: LoggedInClient, path: str, other: Any):
     other.autocommit = False
     other.cursor().execute("LOCK TABLE patients_patient")
     assert as_alice.get(path).status_code == 503

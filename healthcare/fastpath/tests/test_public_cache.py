@@ -1,4 +1,4 @@
-"""What is kept ready for everybody is never older than the moment it was asked for."""
+"""A cached public answer is never older than the request."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -24,13 +24,13 @@ LIST = "/api/doctors/"
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_kept() -> None:
+def empty_cache() -> None:
     public_cache.answers.clear()
 
 
 @pytest.fixture
 def anyone(db: None, make_user: Any) -> APIClient:
-    """Somebody without a login, who was there before."""
+    """An anonymous client whose first request has filled the cache."""
     make_doctor(make_user("staff"))
     client = APIClient()
     client.get(LIST)
@@ -39,7 +39,7 @@ def anyone(db: None, make_user: Any) -> APIClient:
 
 @pytest.fixture
 def other() -> Iterator[Any]:
-    """Another connection to the database, as psql has one."""
+    """A second connection to the database."""
     opened = psycopg2.connect(**{**connection.get_connection_params(), "cursor_factory": None})
     yield opened
     opened.close()
@@ -55,11 +55,11 @@ def statements(client: APIClient, path: str = LIST) -> list[str]:
     return [query["sql"] for query in queries]
 
 
-def test_what_has_not_changed_costs_one_look_at_the_version(anyone: APIClient):
+def test_an_unchanged_answer_costs_one_query_for_the_version(anyone: APIClient):
     first = anyone.get(LIST)
-    (look,) = statements(anyone)
-    assert '"doctors_doctor"' not in look
-    assert "'doctors_doctor'" in look
+    (query,) = statements(anyone)
+    assert '"doctors_doctor"' not in query
+    assert "'doctors_doctor'" in query
     again = anyone.get(LIST)
     assert again.content == first.content
     assert again["X-Request-Id"] != first["X-Request-Id"]
@@ -77,7 +77,7 @@ def test_what_has_not_changed_costs_one_look_at_the_version(anyone: APIClient):
         "SET CONSTRAINTS ALL DEFERRED; UPDATE doctors_doctor SET name = 'Changed'",
     ],
 )
-def test_a_change_shows_when_it_is_committed(anyone: APIClient, other: Any, change: str):
+def test_a_change_is_visible_once_it_is_committed(anyone: APIClient, other: Any, change: str):
     assert names(anyone) == ["Dr. Meera Rao"]
     other.cursor().execute(change)
     assert names(anyone) == ["Dr. Meera Rao"]
@@ -86,7 +86,7 @@ def test_a_change_shows_when_it_is_committed(anyone: APIClient, other: Any, chan
     assert names(anyone) == ["Changed"]
 
 
-def test_every_way_to_change_shows(anyone: APIClient, other: Any, make_user: Any):
+def test_every_kind_of_change_is_visible(anyone: APIClient, other: Any, make_user: Any):
     user = make_user("carol")
     make_doctor(user, name="Added")
     assert names(anyone) == ["Added", "Dr. Meera Rao"]
@@ -101,22 +101,22 @@ def test_every_way_to_change_shows(anyone: APIClient, other: Any, make_user: Any
     assert names(anyone) == []
 
 
-def test_what_is_undone_changes_nothing(anyone: APIClient, other: Any):
+def test_a_rolled_back_change_does_not_change_the_version(anyone: APIClient, other: Any):
     other.cursor().execute("UPDATE doctors_doctor SET name = 'Changed'")
     other.rollback()
     assert len(statements(anyone)) == 1
     assert names(anyone) == ["Dr. Meera Rao"]
 
 
-def test_who_changes_a_doctor_does_not_wait_for_who_changes_another(anyone: APIClient, other: Any, alice: User):
+def test_concurrent_changes_of_two_doctors_do_not_wait_for_each_other(anyone: APIClient, other: Any, alice: User):
     other.cursor().execute("UPDATE doctors_doctor SET name = 'Slowly'")
-    make_doctor(alice, name="Meanwhile")  # would end with a timeout
+    make_doctor(alice, name="Meanwhile")  # a wait would end in a timeout
     assert names(anyone) == ["Meanwhile", "Dr. Meera Rao"]
     other.commit()
     assert names(anyone) == ["Meanwhile", "Slowly"]
 
 
-def test_within_a_transaction_its_own_changes_show(anyone: APIClient, alice: User):
+def test_a_transaction_sees_its_own_changes(anyone: APIClient, alice: User):
     with transaction.atomic():
         make_doctor(alice, name="Not yet")
         assert names(anyone) == ["Not yet", "Dr. Meera Rao"]
@@ -124,7 +124,7 @@ def test_within_a_transaction_its_own_changes_show(anyone: APIClient, alice: Use
     assert names(anyone) == ["Dr. Meera Rao"]
 
 
-def test_each_page_and_each_host_has_its_own(anyone: APIClient, alice: User):
+def test_each_page_and_host_is_cached_separately(anyone: APIClient, alice: User):
     for number in range(3):
         make_doctor(alice, name=f"Dr. {number}")
     for _ in range(2):
@@ -136,7 +136,7 @@ def test_each_page_and_each_host_has_its_own(anyone: APIClient, alice: User):
         assert [link.partition("/api")[0] for link in links] == ["<http://127.0.0.1", "<http://localhost"]
 
 
-def test_a_login_that_has_ended_does_not_get_what_is_kept(anyone: APIClient, as_alice: LoggedInClient, alice: User):
+def test_an_ended_session_gets_no_cached_answer(anyone: APIClient, as_alice: LoggedInClient, alice: User):
     assert names(as_alice) == ["Dr. Meera Rao"]
     LoginSession.objects.filter(user=alice).revoke()
     assert as_alice.get(LIST).status_code == 401
@@ -149,25 +149,25 @@ def test_a_table_without_a_version_is_read_each_time(anyone: APIClient):
         assert len(statements(anyone)) == 2
 
 
-def test_only_so_many_answers_are_kept(anyone: APIClient, monkeypatch: pytest.MonkeyPatch):
+def test_the_size_of_the_cache_is_bounded(anyone: APIClient, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(public_cache, "MAXIMUM_SIZE", 1000)  # bytes
     for limit in range(1, 10):
         anyone.get(f"/api/doctors/?limit={limit}")
     assert 0 < len(public_cache.answers.answers) < 6
 
 
-def test_who_has_the_version_to_itself_keeps_nobody_waiting(anyone: APIClient, other: Any):
+def test_readers_do_not_wait_for_a_lock_on_the_table_of_versions(anyone: APIClient, other: Any):
     other.cursor().execute("LOCK fastpath_tableversion")
     assert names(anyone) == ["Dr. Meera Rao"]
 
 
-def test_nobody_reads_what_is_older_than_an_answer_before(live: LiveServer):
-    """Sixteen at once: each changes its doctor and then sees its own change in what anybody may read."""
+def test_no_answer_is_older_than_an_earlier_one(live: LiveServer):
+    """Sixteen concurrent clients: each changes its doctor and then reads its own change in the public answers."""
     _, tokens = live.register()
     doctors = [live.call("POST", LIST, {"name": f"Dr. {n}"}, tokens["access"]).json["id"] for n in range(16)]
     versions = count()
 
-    def change_and_look(key: int) -> Any:
+    def change_and_read(key: int) -> Any:
         name = f"Dr. {next(versions)}"
         changed = live.call("PATCH", f"/api/doctors/{key}/", {"name": name}, tokens["access"])
         assert changed.status == 200, changed.body
@@ -178,4 +178,4 @@ def test_nobody_reads_what_is_older_than_an_answer_before(live: LiveServer):
         return seen
 
     for _ in range(12):
-        call_concurrently(*[partial(change_and_look, key) for key in doctors])
+        call_concurrently(*[partial(change_and_read, key) for key in doctors])

@@ -23,7 +23,7 @@ from mappings.tests.factories import make_mapping
 from patients.models import Gender, Patient
 from patients.tests.factories import make_patient
 
-OWN = {"X-Request-Id"}
+OWN = {"X-Request-Id"}  # differs between any two answers
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
 names = texts.map(lambda text: f"x{text}")
@@ -58,9 +58,9 @@ examples = settings(
 def reads(client: APIClient, path: str, **headers: str) -> tuple[Any, list[str]]:
     with CaptureQueriesContext(connection) as queries:
         answer = client.get(path, headers=headers)
-    kept = {name: value for name, value in answer.items() if name not in OWN}
+    headers_compared = {name: value for name, value in answer.items() if name not in OWN}
     statements = [query["sql"] for query in queries if not query["sql"].startswith(("SAVEPOINT", "RELEASE"))]
-    return (answer.status_code, kept, answer.content), statements
+    return (answer.status_code, headers_compared, answer.content), statements
 
 
 def compare_with_standard(client: APIClient, path: str) -> Any:
@@ -85,7 +85,7 @@ def make_everything(alice: User, drawn: tuple[Any, Any, Any], created_at: dateti
 
 @examples
 @given(drawn=st.tuples(patients, doctors, mappings), created_at=moments)
-def test_random_rows_are_answered_alike(
+def test_both_paths_answer_random_rows_alike(
     as_alice: LoggedInClient, alice: User, drawn: tuple[Any, Any, Any], created_at: datetime.datetime
 ):
     mapping = make_everything(alice, drawn, created_at)
@@ -104,7 +104,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_page_is_answered_alike(as_alice: LoggedInClient, alice: User, kind: str):
+def test_both_paths_answer_every_page_alike(as_alice: LoggedInClient, alice: User, kind: str):
     one = KINDS[kind]
     mapping = make_mapping(make_patient(alice), make_doctor(alice))
     for _ in range(6):
@@ -119,7 +119,7 @@ def test_every_page_is_answered_alike(as_alice: LoggedInClient, alice: User, kin
     assert seen == 3 + 3 + 1 + 3 + 3
 
 
-def test_anonymous_callers_read_doctors_alike(anonymous: APIClient, alice: User):
+def test_both_paths_answer_anonymous_callers_alike(anonymous: APIClient, alice: User):
     doctor = make_doctor(alice, name="Line\u2028paragraph\u2029 ends")
     compare_with_standard(anonymous, "/api/doctors/")
     assert b"\\u2028" in compare_with_standard(anonymous, f"/api/doctors/{doctor.pk}/")[2]
@@ -143,7 +143,7 @@ def test_both_paths_record_the_same_access(as_alice: LoggedInClient, alice: User
     "path",
     ["/api/patients/{}/", "/api/patients/", "/api/mappings/", "/api/patients/{}/doctors/"],
 )
-def test_bob_and_an_ended_session_read_nothing(
+def test_an_outsider_and_an_ended_session_read_nothing(
     as_alice: LoggedInClient, as_bob: LoggedInClient, alice: User, path: str
 ):
     path = path.format(make_mapping(make_patient(alice), make_doctor(alice)).patient_id)
@@ -155,7 +155,7 @@ def test_bob_and_an_ended_session_read_nothing(
     assert not AccessLog.objects.filter(actor=alice.pk).exists()
 
 
-def test_a_token_that_expires_while_it_is_known_is_refused(as_alice: LoggedInClient, alice: User):
+def test_a_token_that_expires_while_it_is_cached_is_refused(as_alice: LoggedInClient, alice: User):
     make_patient(alice)
     token: Any = AccessToken(as_alice.tokens["access"])  # type: ignore[arg-type]
     token.set_exp(lifetime=datetime.timedelta(seconds=5))  # a busy machine takes a second for a request
@@ -166,7 +166,7 @@ def test_a_token_that_expires_while_it_is_known_is_refused(as_alice: LoggedInCli
     assert as_alice.get("/api/patients/").status_code == 401
 
 
-def test_a_token_that_is_no_longer_good_reads_nothing_that_is_public(as_alice: LoggedInClient, alice: User):
+def test_a_revoked_token_is_refused_on_public_lists_too(as_alice: LoggedInClient, alice: User):
     make_doctor(alice)
     assert as_alice.get("/api/doctors/").status_code == 200
     User.objects.update(is_active=False)
@@ -185,7 +185,7 @@ QUERIES = [
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_every_page_with_parameters_is_answered_alike(as_alice: LoggedInClient, alice: User, query: str):
+def test_both_paths_answer_pages_with_parameters_alike(as_alice: LoggedInClient, alice: User, query: str):
     doctors = [make_doctor(alice) for _ in range(2)]
     births: list[dict[str, Any]] = [
         {},
@@ -206,7 +206,7 @@ def test_every_page_with_parameters_is_answered_alike(as_alice: LoggedInClient, 
 
 
 @pytest.mark.parametrize("query", ["fields=name", "include=doctors", "fields=id,doctors&include=doctors"])
-def test_a_record_with_parameters_is_answered_alike(as_alice: LoggedInClient, alice: User, query: str):
+def test_both_paths_answer_a_record_with_parameters_alike(as_alice: LoggedInClient, alice: User, query: str):
     mapping = make_mapping(make_patient(alice), make_doctor(alice))
     compare_with_standard(as_alice, f"/api/patients/{mapping.patient_id}/?{query}")
 
@@ -217,7 +217,7 @@ def test_a_record_with_parameters_is_answered_alike(as_alice: LoggedInClient, al
      "doctor=4611686018427387904", "search=x", "unknown=1", "limit=1&limit=2", "count=true", "deleted=true",
      "as_of=2020-01-01T00:00:00Z", "doctor=99999999999999999999"],
 )  # fmt: skip
-def test_what_the_fast_path_does_not_know_is_answered_by_standard_drf(
+def test_standard_drf_answers_parameters_that_the_fast_path_does_not_know(
     as_alice: LoggedInClient, alice: User, query: str
 ):
     make_patient(alice)
@@ -245,7 +245,7 @@ def test_a_filter_by_a_missing_or_foreign_record_is_the_same_400(
 
 
 @pytest.mark.parametrize("path", ["/api/patients/{}/", "/api/patients/{}/?fields=name", "/api/doctors/{}/"])
-def test_a_client_that_has_the_record_gets_a_304(as_alice: LoggedInClient, alice: User, path: str):
+def test_a_current_entity_tag_in_if_none_match_is_a_304(as_alice: LoggedInClient, alice: User, path: str):
     path = path.format((make_doctor if "doctors" in path else make_patient)(alice).pk)
     tag = as_alice.get(path)["ETag"]
     answers = []
@@ -299,9 +299,9 @@ def test_a_refused_caller_gets_the_same_401(
     answers = []
     for mode in ("on", "off"):
         with override_settings(FAST_PATH=mode):
-            (status, kept, content), _ = reads(anonymous, path, **headers)
+            (status, answer_headers, content), _ = reads(anonymous, path, **headers)
         body = json.loads(content)
-        answers.append((status, kept, {**body, "request_id": ""} if isinstance(body, dict) else body))
+        answers.append((status, answer_headers, {**body, "request_id": ""} if isinstance(body, dict) else body))
     assert answers[0] == answers[1]
     assert answers[0][0] == (200 if path == "/api/doctors/" and token in {None, "Basic eDp5"} else 401)
 
@@ -312,13 +312,13 @@ def test_an_ended_session_gets_the_same_401(as_alice: LoggedInClient, alice: Use
     answers = []
     for mode in ("on", "off"):
         with override_settings(FAST_PATH=mode):
-            (status, kept, content), _ = reads(as_alice, path)
-        answers.append((status, kept, {**json.loads(content), "request_id": ""}))
+            (status, answer_headers, content), _ = reads(as_alice, path)
+        answers.append((status, answer_headers, {**json.loads(content), "request_id": ""}))
     assert answers[0] == answers[1]
     assert (answers[0][0], AccessLog.objects.count()) == (401, 0)
 
 
-def test_a_header_of_its_own_leaves_a_request_on_the_fast_path(as_alice: LoggedInClient, alice: User):
+def test_headers_unique_to_a_request_leave_it_on_the_fast_path(as_alice: LoggedInClient, alice: User):
     path = f"/api/patients/{make_patient(alice).pk}/"
     for number in range(3):
         headers = {
@@ -329,7 +329,7 @@ def test_a_header_of_its_own_leaves_a_request_on_the_fast_path(as_alice: LoggedI
         assert len(reads(as_alice, path, **headers)[1]) == 1
 
 
-def test_histories_and_access_logs_are_answered_alike(as_alice: LoggedInClient, alice: User):
+def test_both_paths_answer_histories_and_access_logs_alike(as_alice: LoggedInClient, alice: User):
     mapping = make_mapping(make_patient(alice, phone="1", birth_date=datetime.date(1992, 3, 14)), make_doctor(alice))
     patient, doctor = f"/api/patients/{mapping.patient_id}/", f"/api/doctors/{mapping.doctor_id}/"
     for body in (
@@ -366,7 +366,7 @@ def test_histories_and_access_logs_are_answered_alike(as_alice: LoggedInClient, 
 @pytest.mark.parametrize(
     "path", ["/api/patients/{}/history/", "/api/patients/{}/access-log/", "/api/mappings/{}/history/"]
 )
-def test_bob_reads_no_history_of_alices(as_alice: LoggedInClient, as_bob: LoggedInClient, alice: User, path: str):
+def test_an_outsider_reads_no_history(as_alice: LoggedInClient, as_bob: LoggedInClient, alice: User, path: str):
     mapping = make_mapping(make_patient(alice), make_doctor(alice))
     url = path.format(mapping.pk if "mappings" in path else mapping.patient_id)
     assert as_alice.get(url).status_code == 200

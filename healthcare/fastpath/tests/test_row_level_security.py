@@ -1,4 +1,4 @@
-"""Row-level security holds by itself: every scope of the code returns all rows, and the fast path is compiled so."""
+"""Row-level security protects by itself: here every scope returns all rows, and the fast path compiles these scopes."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ def scopes_return_every_row(monkeypatch: pytest.MonkeyPatch, settings: Any) -> N
     )
 
 
-def test_bob_reads_and_changes_nothing_of_alices(as_alice: LoggedInClient, as_bob: LoggedInClient, alice: User):
+def test_an_outsider_reads_and_changes_nothing(as_alice: LoggedInClient, as_bob: LoggedInClient, alice: User):
     mapping = make_mapping(make_patient(alice), make_doctor(alice))
     patient = f"/api/patients/{mapping.patient_id}/"
     for url in (patient, f"{patient}?fields=name", f"{patient}doctors/"):
@@ -49,7 +49,7 @@ def test_bob_reads_and_changes_nothing_of_alices(as_alice: LoggedInClient, as_bo
 
 
 def test_the_compiled_statements_have_no_scope():
-    """Else the test above would prove nothing."""
+    """Otherwise the test above would prove nothing."""
     for actions in (LIST, DETAIL):
         for action in FastActions(PatientViewSet, actions, {}).by_method.values():
             if action.action == "retrieve":

@@ -1,4 +1,4 @@
-"""FAST_PATH=on, off and verify, and what the access log and the log of errors say of them."""
+"""FAST_PATH=on, off and verify, and what the logs contain."""
 
 import logging
 import os
@@ -105,7 +105,7 @@ def test_verify_leaves_writes_to_standard_drf(as_alice: LoggedInClient, settings
 
 @pytest.mark.parametrize("variable", ["FAST_PATH", "DB_PREPARED_STATEMENTS"])
 @pytest.mark.parametrize("word", ["maybe", "true", "1"])
-def test_another_word_stops_the_start(variable: str, word: str):
+def test_an_invalid_value_prevents_the_start(variable: str, word: str):
     environment = {**os.environ, variable: word, "DEBUG": "True", "SECRET_KEY": "x" * 50}
     command = [sys.executable, "-c", "import django; django.setup()"]
     ran = subprocess.run(

@@ -29,8 +29,8 @@ from patients.models import Patient, PatientEvent
 from patients.serializers import PatientSerializer
 from patients.tests.factories import make_patient
 
-MADE = {"id", "created_at", "updated_at"}  # anew by each write
-OWN = {"X-Request-Id", "ETag"}
+GENERATED = {"id", "created_at", "updated_at"}  # by each write
+OWN = {"X-Request-Id", "ETag"}  # headers that differ between any two answers
 
 anything = st.one_of(
     st.none(), st.booleans(), st.integers(-10, 3000), st.floats(allow_nan=False, allow_infinity=False), st.text(),
@@ -51,9 +51,9 @@ DOCTOR: dict[str, st.SearchStrategy[Any]] = {
 
 
 def bodies(fields: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict[str, Any]]:
-    """Mostly good ones, at times with anything in the place of a value."""
-    good = st.fixed_dictionaries({}, optional=fields)
-    return good | st.tuples(good, st.dictionaries(st.sampled_from(sorted(fields)), anything, max_size=1)).map(
+    """Mostly valid bodies, sometimes with an arbitrary value in one field."""
+    valid = st.fixed_dictionaries({}, optional=fields)
+    return valid | st.tuples(valid, st.dictionaries(st.sampled_from(sorted(fields)), anything, max_size=1)).map(
         lambda both: both[0] | both[1]
     )
 
@@ -67,33 +67,33 @@ examples = settings(
 
 
 def row(record: Any) -> dict[str, Any]:
-    return {name: value for name, value in vars(record).items() if name not in {*MADE, "_state"}}
+    return {name: value for name, value in vars(record).items() if name not in {*GENERATED, "_state"}}
 
 
 def traces(events: Any, key: int) -> list[Any]:
-    """What history keeps of a record."""
-    kept = []
+    """The events of a record."""
+    rows = []
     for event in events.objects.filter(id=key).order_by("pgh_id"):
         assert event.pgh_context.pop("request_id", "test")
-        kept.append((event.pgh_label, event.pgh_context, event.version))
-    return kept
+        rows.append((event.pgh_label, event.pgh_context, event.version))
+    return rows
 
 
 def send(client: APIClient, method: str, path: str, body: Any, **headers: str) -> tuple[Any, list[str]]:
-    """The answer without what is made anew, and the statements that it took."""
+    """The answer without generated values, and the statements that it took."""
     connection.queries_log.clear()
     with CaptureQueriesContext(connection) as queries:
         answer = getattr(client, method)(path, body, headers=headers)
-    kept = {name: value for name, value in answer.items() if name not in OWN}
+    headers_compared = {name: value for name, value in answer.items() if name not in OWN}
     content = answer.json()
     if answer.status_code < 300:
         assert answer["ETag"] == entity_tag(answer.content)
         assert content["updated_at"].endswith("Z")
-        kept.pop("Content-Length")  # of the id and the times, too
-    told = {name: value for name, value in content.items() if name not in {*MADE, "request_id"}}
+        headers_compared.pop("Content-Length")  # depends on the generated values
+    members = {name: value for name, value in content.items() if name not in {*GENERATED, "request_id"}}
     ran = [str(query["sql"]) for query in queries]
     done = [sql for sql in ran if not sql.startswith(("SAVEPOINT", "RELEASE", "ROLLBACK"))]
-    return (answer.status_code, kept, told, [*content], content.get("id")), done
+    return (answer.status_code, headers_compared, members, [*content], content.get("id")), done
 
 
 def compare(
@@ -105,9 +105,9 @@ def compare(
         standard, _ = send(client, method, paths[1], body)
     assert answered[:-1] == standard[:-1]
     if answered[0] < 300:
-        kept = [model._default_manager.get(pk=answer[-1]) for answer in (answered, standard)]
-        assert row(kept[0]) == row(kept[1])
-        assert traces(events, kept[0].pk) == traces(events, kept[1].pk)
+        records = [model._default_manager.get(pk=answer[-1]) for answer in (answered, standard)]
+        assert row(records[0]) == row(records[1])
+        assert traces(events, records[0].pk) == traces(events, records[1].pk)
     return answered[0], len(done)
 
 
@@ -118,7 +118,7 @@ def compare(
 )
 @examples
 @given(data=st.data())
-def test_every_body_creates_alike(
+def test_both_paths_create_alike(
     as_alice: LoggedInClient, path: str, fields: Any, model: type[Model], events: Any, data: st.DataObject
 ):
     status, statements = compare(as_alice, "post", (path, path), data.draw(bodies(fields)), model, events)
@@ -127,7 +127,7 @@ def test_every_body_creates_alike(
 
 @examples
 @given(method=st.sampled_from(["put", "patch"]), body=bodies(PATIENT), born=st.sampled_from([None, 1990]))
-def test_every_body_changes_alike(
+def test_both_paths_update_alike(
     as_alice: LoggedInClient, alice: User, method: str, body: dict[str, Any], born: int | None
 ):
     patients = [make_patient(alice, birth_year=born) for _ in range(2)]
@@ -170,7 +170,7 @@ def test_a_change_that_depends_on_the_record_uses_standard_drf(as_alice: LoggedI
     assert (answered[0], len(done) > 1) == (400, True)
 
 
-def test_bob_changes_nothing_of_alices(as_bob: LoggedInClient, alice: User):
+def test_an_outsider_changes_nothing(as_bob: LoggedInClient, alice: User):
     patient = make_patient(alice)
     missing, _ = send(as_bob, "patch", f"/api/patients/{2**40}/", {"name": "Bob's"})
     answered, _ = send(as_bob, "patch", f"/api/patients/{patient.pk}/", {"name": "Bob's"})
@@ -180,7 +180,7 @@ def test_bob_changes_nothing_of_alices(as_bob: LoggedInClient, alice: User):
 
 
 @pytest.mark.parametrize("ended", ["session", "user"])
-def test_whose_login_has_ended_writes_nothing(as_alice: LoggedInClient, alice: User, ended: str):
+def test_an_ended_session_writes_nothing(as_alice: LoggedInClient, alice: User, ended: str):
     patient = make_patient(alice)
     if ended == "session":
         LoginSession.objects.filter(user=alice).update(revoked_at=datetime.datetime.now(datetime.UTC))
@@ -192,7 +192,7 @@ def test_whose_login_has_ended_writes_nothing(as_alice: LoggedInClient, alice: U
 
 
 @pytest.mark.parametrize("path", ["/api/patients/", "/api/doctors/"])
-def test_without_a_login_nothing_is_written(anonymous: APIClient, path: str):
+def test_an_anonymous_caller_writes_nothing(anonymous: APIClient, path: str):
     assert anonymous.post(path, {"name": "New"}).status_code == 401
     assert not Patient.objects.exists()
     assert not Doctor.objects.exists()
@@ -236,7 +236,7 @@ def test_a_change_with_headers_is_one_statement(as_alice: LoggedInClient, alice:
 
 
 @pytest.mark.parametrize("tags", ['"other"', "W/current", '"a", "b"', "malformed"])
-def test_a_change_of_another_state_is_refused(as_alice: LoggedInClient, alice: User, tags: str):
+def test_a_change_with_an_outdated_if_match_is_refused(as_alice: LoggedInClient, alice: User, tags: str):
     patient = make_patient(alice)
     path = f"/api/patients/{patient.pk}/"
     given = tags.replace("current", as_alice.get(path)["ETag"])
@@ -260,7 +260,7 @@ def test_a_birth_date_is_one_statement(as_alice: LoggedInClient, alice: User):
     assert (answered[0], answered[2]["birth_year"], len(done)) == (200, 1992, 1)
 
 
-def test_a_keyed_creation_is_one_statement_and_happens_once(as_alice: LoggedInClient):
+def test_a_create_with_a_key_is_one_statement_and_is_executed_once(as_alice: LoggedInClient):
     bodies_, statements_ = [], []
     for _ in range(2):
         with CaptureQueriesContext(connection) as queries:
@@ -276,7 +276,7 @@ def test_a_keyed_creation_is_one_statement_and_happens_once(as_alice: LoggedInCl
     assert (again.content, again["Idempotency-Replayed"], other.status_code) == (bodies_[0][1], "true", 422)
 
 
-def test_a_key_of_standard_drf_is_replayed_by_the_fast_path(as_alice: LoggedInClient):
+def test_a_key_stored_by_standard_drf_is_replayed_on_the_fast_path(as_alice: LoggedInClient):
     with override_settings(FAST_PATH="off"):
         first = as_alice.post("/api/patients/", {"name": "Once"}, headers={"Idempotency-Key": "k"})
     again = as_alice.post("/api/patients/", {"name": "Once"}, headers={"Idempotency-Key": "k"})
@@ -303,7 +303,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return append
 
 
-def test_what_postgresql_has_rolled_back_is_left_to_standard_drf(
+def test_standard_drf_answers_what_postgresql_has_rolled_back(
     as_alice: LoggedInClient, alice: User, broken: Callable[[str], None]
 ):
     broken("WHERE 1 / (length(content) * 0) = 0")
@@ -328,9 +328,7 @@ def test_a_write_of_unknown_outcome_is_not_repeated(
     assert [*Patient.objects.values_list("name", flat=True)] == ["Once"]  # it was written all the same
 
 
-def test_a_connection_that_died_before_is_no_reason_to_refuse_a_write(
-    as_alice: LoggedInClient, alice: User, transactional_db: None
-):
+def test_a_write_after_a_lost_connection_succeeds(as_alice: LoggedInClient, alice: User, transactional_db: None):
     as_alice.get("/api/patients/")
     with psycopg2.connect(**{**connection.get_connection_params(), "cursor_factory": None}) as other:
         pid = connection.connection.info.backend_pid
@@ -348,7 +346,7 @@ def other() -> Iterator[Any]:
     opened.close()
 
 
-def test_a_lock_is_waited_for_once(as_alice: LoggedInClient, alice: User, transactional_db: None, other: Any):
+def test_a_lock_timeout_is_not_retried(as_alice: LoggedInClient, alice: User, transactional_db: None, other: Any):
     path = f"/api/patients/{make_patient(alice).pk}/"
     as_alice.get(path)
     other.cursor().execute("LOCK TABLE patients_patient IN EXCLUSIVE MODE")
@@ -356,7 +354,7 @@ def test_a_lock_is_waited_for_once(as_alice: LoggedInClient, alice: User, transa
     assert (answered[0], answered[1]["Retry-After"], len(done)) == (503, "5", 1)
 
 
-def test_a_time_of_change_never_goes_back(as_alice: LoggedInClient, alice: User):
+def test_updated_at_never_decreases(as_alice: LoggedInClient, alice: User):
     patient = make_patient(alice)
     later = timezone.now() + datetime.timedelta(seconds=30)  # by the clock of another machine
     with connection.cursor() as cursor:
@@ -367,7 +365,7 @@ def test_a_time_of_change_never_goes_back(as_alice: LoggedInClient, alice: User)
     assert datetime.datetime.fromisoformat(answer["updated_at"]) >= later
 
 
-def test_a_client_that_goes_away_in_the_middle_of_a_body_gets_a_400(as_alice: LoggedInClient):
+def test_a_truncated_body_is_a_400(as_alice: LoggedInClient):
     class Broken(BytesIO):
         def read(self, *_: Any) -> bytes:
             raise OSError
