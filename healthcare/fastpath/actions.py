@@ -148,6 +148,11 @@ class FastAction:
         challenge = {"WWW-Authenticate": self.authentication().authenticate_header(request)}
         return self.problem(request, 401, detail, **challenge)
 
+    def log_failure(self, error: Exception) -> None:
+        """Log that a request could not be compiled. Nothing has been sent: standard DRF answers it."""
+        name = f"{self.viewset.__name__}.{self.action}"
+        logger.error("%s: not compiled, standard DRF answers", name, exc_info=error)
+
     def log_defect(self, error: Error) -> None:
         """Log a statement that PostgreSQL refused for a defect of its own. Standard DRF answers in its place."""
         state = getattr(error.__cause__, "pgcode", None) or ""

@@ -129,6 +129,8 @@ class FastRead(FastAction):
         self.set_user(request, entry.caller)
         try:
             response = self.respond_from_cache(request, entry, asked)
+        except NotExpressibleError:
+            return None
         except Error as error:
             # Standard DRF finds out what it is, and connects again if it must. It would only wait as long once more.
             if has_timed_out(error):
@@ -172,6 +174,20 @@ class FastRead(FastAction):
             headers = {name: value for name, value in response.items() if name in {"ETag", "Link"}}
             public_cache.answers.put(key, public_cache.CachedAnswer(version, response.content, headers))
         return response
+
+    def compile_for(self, asked: Any) -> Compiled:
+        """The statement for what a request asks for. May raise anything."""
+        raise NotImplementedError
+
+    def compiled(self, asked: Any) -> Compiled:
+        """The same; NotExpressibleError for what cannot be compiled, before anything is sent."""
+        try:
+            return self.compile_for(asked)
+        except (EmptyResultSet, NotExpressibleError) as error:
+            raise NotExpressibleError from error
+        except Exception as error:
+            self.log_failure(error)
+            raise NotExpressibleError from error
 
     def session_ended(self, request: HttpRequest) -> HttpResponse:
         return self.unauthenticated(request, self.authentication.session_ended())
@@ -246,6 +262,9 @@ class FastRetrieve(FastRead):
         )
         return Fragment(sql, (KEY,))
 
+    def compile_for(self, asked: RecordRequest) -> Compiled:
+        return self.compile(asked.selection)
+
     def read_parameters(self, request: HttpRequest, kwargs: dict[str, Any]) -> RecordRequest:
         key = next(iter(kwargs.values()))
         parameters = read_query(request, {"fields", "include"} if self.selects else set())
@@ -257,7 +276,7 @@ class FastRetrieve(FastRead):
         self, request: HttpRequest, entry: Entry, asked: RecordRequest, before: list[Statement]
     ) -> tuple[HttpResponse | None, str | None]:
         values = self.values_of(request, entry) | {KEY: asked.key}
-        statement = self.compile(asked.selection).statement(values)
+        statement = self.compiled(asked).statement(values)
         caller, version, has_successor, key, content = execute([*before, *entering(entry), statement])[0]
         if caller != values[CALLER_TEXT]:
             return self.session_ended(request), None
@@ -437,6 +456,11 @@ class FastList(FastRead):
             self.thread.filterset = filterset
         return filterset
 
+    def compile_for(self, asked: ListRequest) -> Compiled:
+        if asked.filtered is not None:
+            return self.compile_filtered(asked, asked.filtered)
+        return self.compile(asked.limit, asked.ordering, asked.cursor.back if asked.cursor else None, asked.selection)
+
     def compile_filtered(self, asked: ListRequest, rows: QuerySet) -> Compiled:
         """The statement of a filtered page. Only the conditions are compiled, unless the filters join other tables."""
         back = asked.cursor.back if asked.cursor else None
@@ -475,14 +499,8 @@ class FastList(FastRead):
         cursor, back = asked.cursor, asked.cursor.back if asked.cursor else None
         values = self.values_of(request, entry) | {KEY: asked.parent}
         values |= dict(zip(CURSOR, cursor.values if cursor else (), strict=False))
-        if asked.filtered is None:
-            compiled = self.compile(asked.limit, asked.ordering, back, asked.selection)
-        else:
-            try:
-                compiled = self.compile_filtered(asked, asked.filtered)
-            except EmptyResultSet:
-                return None, None
-        rows = execute([*before, *entering(entry), *self.planner_settings, compiled.statement(values)])
+        statement = self.compiled(asked).statement(values)
+        rows = execute([*before, *entering(entry), *self.planner_settings, statement])
         caller, version, exists, first_key, *_ = rows[0]
         if caller != values[CALLER_TEXT]:
             return self.session_ended(request), None

@@ -135,6 +135,9 @@ class FastWrite(FastAction):
             return self.problem(request, 400, "The body is shorter than its Content-Length; send all of it.")
         except (APIException, NotExpressibleError, RequestDataTooBig):
             return None
+        except Exception as error:
+            self.log_failure(error)
+            return None
         try:
             rows = execute([*entering(entry), *statements])
         except Error as error:

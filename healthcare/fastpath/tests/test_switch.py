@@ -14,7 +14,8 @@ from accounts.models import User
 from audit.models import AccessLog
 from conftest import LoggedInClient
 from healthcare.api.unknown_parameters import known_parameters
-from healthcare.fastpath.reads import FastRead
+from healthcare.fastpath.reads import FastList, FastRead
+from healthcare.fastpath.writes import FastCreate, FastUpdate
 from patients.models import Patient
 from patients.tests.factories import make_patient
 from patients.views import PatientViewSet
@@ -114,3 +115,31 @@ def test_an_invalid_value_prevents_the_start(variable: str, word: str):
     )  # fmt: skip
     assert ran.returncode != 0
     assert f"{variable} must be one of these: " in ran.stderr
+
+
+@pytest.mark.parametrize("method", ["get", "post", "patch"])
+def test_what_cannot_be_compiled_is_answered_by_standard_drf_and_logged(
+    as_alice: LoggedInClient, alice: User, settings: Any, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch, method: str,
+):  # fmt: skip
+    known_parameters()
+    actions = {"get": "list", "post": "create"}, {"patch": "partial_update"}
+    settings.ROOT_URLCONF = (
+        path("api/patients/", PatientViewSet.as_view(actions[0])),
+        path("api/patients/<int:pk>/", PatientViewSet.as_view(actions[1])),
+    )
+    detail = f"/api/patients/{make_patient(alice, name=NAME).pk}/"
+    as_alice.get("/api/patients/")
+    as_alice.patch(detail, {"phone": "1"})
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise RuntimeError(NAME)
+
+    for kind in (FastList, FastCreate, FastUpdate):
+        monkeypatch.setattr(kind, "compile_for" if kind is FastList else "statements", fail)
+    with caplog.at_level(logging.ERROR):
+        body = None if method == "get" else {"name": "New"}
+        answer = getattr(as_alice, method)(detail if method == "patch" else "/api/patients/", body)
+    assert answer.status_code == (201 if method == "post" else 200)
+    [line] = lines(caplog, "healthcare.fastpath")
+    assert "not compiled, standard DRF answers" in line
