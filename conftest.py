@@ -1,4 +1,4 @@
-"""The cast of the tests: alice owns records, bob is an outsider, staff works in the admin."""
+"""Fixtures: alice owns records, bob is an outsider, staff works in the admin."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -21,11 +21,11 @@ PASSWORD = "StrongPass123"
 
 @pytest.fixture(autouse=True)
 def reset_role_after_each_request() -> Iterator[None]:
-    """Reset after each request what the end of its transaction would: in a test another transaction is around it."""
+    """Reset the role and settings after each request, which the end of its transaction does outside tests."""
 
     def leave(**_: object) -> None:
         if connection.in_atomic_block:
-            # The driver's own cursor: no query count sees it. A transaction that has failed ends all the same.
+            # A cursor of the driver, so that query counts do not include it. A failed transaction needs no reset.
             with suppress(InFailedSqlTransaction), connection.connection.cursor() as cursor:
                 cursor.execute(
                     "SET LOCAL role TO none; SET LOCAL app.user_id TO ''; SET LOCAL pghistory.context_metadata TO ''"
@@ -37,14 +37,14 @@ def reset_role_after_each_request() -> Iterator[None]:
 
 
 database_flush.install()
-# Programs that tests start run with the project's own settings; `live.serving` says otherwise.
+# Subprocesses use the project's own settings unless a fixture such as `live.serving` sets others.
 os.environ["DJANGO_SETTINGS_MODULE"] = "healthcare.settings"
 pytest_plugins = ["healthcare.tests.live"]
 
 
 @pytest.fixture
 def configured_hashers(settings: Any) -> None:
-    """The password hashing of `healthcare.settings` in place of the cheap one of `healthcare.tests.settings`."""
+    """Use the password hashers of `healthcare.settings` instead of the fast ones of `healthcare.tests.settings`."""
     settings.PASSWORD_HASHERS = healthcare.settings.PASSWORD_HASHERS
 
 
@@ -73,7 +73,7 @@ def staff(make_user: Callable[..., User]) -> User:
 
 
 class LoggedInClient(APIClient):
-    """A client with an access token of a login session of its own."""
+    """A client with the access token of its own login session."""
 
     def __init__(self, user: User) -> None:
         super().__init__()

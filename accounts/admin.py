@@ -90,7 +90,7 @@ class GroupAdmin(ConflictCheckingAdmin, DjangoGroupAdmin):
 
 
 def may_change_user(request: HttpRequest, user: User | None) -> bool:
-    """Whether the requesting staff user may change this user: a superuser anybody, others only non-staff users."""
+    """Whether the requesting staff user may change this user: a superuser any user, others only non-staff users."""
     return user is None or bool(request.user.is_superuser) or not (user.is_staff or user.is_superuser)
 
 

@@ -92,7 +92,7 @@ class User(AbstractBaseUser, PermissionsMixin):
                 name="user_username_unique",
                 violation_error_message="A user with this username already exists.",
             ),
-            # Otherwise a user could take somebody else's e-mail as a username and block their login.
+            # Otherwise a user could take another user's e-mail as a username and block their login.
             models.CheckConstraint(
                 condition=~Q(username__contains="@") | Q(username=F("email")),
                 name="user_username_is_own_email",

@@ -63,7 +63,7 @@ class Recorded(pghistory.RowEvent):
 
 
 class Inserted(Recorded, pghistory.InsertEvent):
-    """Of all rows of a statement at once, in their order: a bulk insert costs less so."""
+    """Records all rows of a statement in one INSERT, in order, which makes bulk inserts cheaper."""
 
     trigger_level = pgtrigger.Statement
 

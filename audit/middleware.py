@@ -1,4 +1,4 @@
-"""Audit steps that run outside the transaction of a view."""
+"""Auditing that runs outside the transaction of a view."""
 
 import pghistory
 from django.db import transaction
@@ -10,8 +10,8 @@ from healthcare.api.middleware import Middleware
 
 
 class AuditMiddleware(Middleware):
-    """Gives the history its actor for changes in the admin, and records refused reads after their transaction has been
-    rolled back."""
+    """Sets the actor of history events for changes in the admin, and records refused reads after their transaction has
+    been rolled back."""
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         if request.method == "POST" and request.path_info.startswith("/admin/"):

@@ -1,9 +1,10 @@
 """Tamper evidence: a chain of keyed codes (HMAC-SHA-256, RFC 2104) over history and access log.
 
-Each seal holds a code for every row it covers, and a code over itself and the previous seal. Whoever has the database
-but not AUDIT_SEAL_KEY cannot alter, remove or insert a sealed row or a seal without detection. The chain alone does not
-detect the removal of the last seals together with the rows they cover, or of all seals. Therefore `seal_audit` prints
-the last seal, to be stored elsewhere and passed to `verify_audit --expect`. Rows since the last seal are not covered.
+Each seal holds a code for every row it covers, and a code over itself and the previous seal. An attacker with the
+database but without AUDIT_SEAL_KEY cannot alter, remove or insert a sealed row or a seal without detection. The chain
+alone does not detect the removal of the last seals together with the rows they cover, or of all seals. Therefore
+`seal_audit` prints the last seal, to be stored elsewhere and passed to `verify_audit --expect`. Rows since the last
+seal are not covered.
 """
 
 import datetime

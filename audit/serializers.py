@@ -21,7 +21,7 @@ class EventSerializer(serializers.Serializer):
     at = serializers.DateTimeField(source="pgh_created_at")
     action = serializers.SerializerMethodField()
     actor = serializers.SerializerMethodField(
-        help_text="The user's id; null for a command or somebody at the database."
+        help_text="The user's id; null for changes by a command or directly in the database."
     )
     request_id = serializers.SerializerMethodField()
     reason = serializers.SerializerMethodField(help_text="The X-Change-Reason header of the request.")

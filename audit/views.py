@@ -1,4 +1,4 @@
-"""Base viewsets of the domains: the history of a record, its state as of a time, and the record of who read it."""
+"""Base viewsets of the domains: history, `as_of` and the access log."""
 
 import datetime
 from typing import Any, ClassVar
@@ -33,15 +33,15 @@ PRESENT_ONLY = {"ordering", "include", "search"}
 AS_OF = OpenApiParameter(
     "as_of",
     OpenApiTypes.DATETIME,
-    description="Answers what was on record at that time (ISO 8601; UTC when no offset is given).",
+    description="Returns the state at that time (ISO 8601; UTC unless it has an offset).",
 )
 
 
 @covered_by_fast_path
 class HistoryViewSet(RecordViewSet):
-    """Records with their history, and as they were `?as_of=` a time. The fast path serves requests without `as_of`."""
+    """Adds /history/ and `?as_of=` to records. The fast path serves requests without `as_of`."""
 
-    lookup_field = "id"  # of a record and of its events alike
+    lookup_field = "id"  # records and their events have it
     lookup_url_kwarg = "pk"
     event_model: ClassVar[Any]  # the model of the records' events
     fast_implementations: ClassVar[dict[str, type[FastAction]]] = {"history": FastHistory}
@@ -63,19 +63,19 @@ class HistoryViewSet(RecordViewSet):
 
     @cached_property
     def as_of(self) -> datetime.datetime | None:
-        """The time asked for; None for now. Raises ValidationError (400) for anything but a past time."""
+        """The requested time; None for the present. Raises ValidationError (400) for anything but a past time."""
         text = self.request.query_params.get("as_of")
         if text is None:
             return None
         if self.request.method not in SAFE_METHODS or self.action in {"history", "access_log"}:
             raise ValidationError({"as_of": [AS_OF_REFUSED]})
         try:
-            at = parse_datetime(text.replace(" ", "+")) if "T" in text else None  # a + that was not escaped is a space
+            at = parse_datetime(text.replace(" ", "+")) if "T" in text else None  # an unescaped + arrives as a space
         except ValueError:
             at = None
         if at is None:
             raise ValidationError({"as_of": ["Write a time as 2026-03-03T10:00:00Z."]})
-        refuse(self.present_only_parameters(), "invalid", "This cannot be combined with `as_of`.")
+        refuse(self.present_only_parameters(), "invalid", "Remove this parameter; it cannot be combined with `as_of`.")
         at = at if timezone.is_aware(at) else timezone.make_aware(at)
         if at > timezone.now():
             raise ValidationError({"as_of": ["Write a time that is not in the future."]})
@@ -91,7 +91,7 @@ class HistoryViewSet(RecordViewSet):
 
     def paginate_queryset(self, queryset: QuerySet) -> Any:  # type: ignore[override]
         if self.as_of and self.paginator:
-            self.paginator.key = "id"  # type: ignore[attr-defined]  # an event's own key says when, not what
+            self.paginator.key = "id"  # type: ignore[attr-defined]  # an event's own key identifies the change, not the record
         return super().paginate_queryset(queryset)
 
     @extend_schema(responses=EventSerializer(many=True))
@@ -108,10 +108,10 @@ class HistoryViewSet(RecordViewSet):
 
 @covered_by_fast_path
 class ReadsRecordedViewSet(HistoryViewSet):
-    """Records every request that answers patients' data. The patients are those of the rows that the view reads.
+    """Writes an access-log row for every request that returns data of patients: those of the rows that the view reads.
 
-    An answer is recorded in the request's own transaction, so that without the row there is no answer. A refusal (404)
-    is recorded by `AuditMiddleware`, after the transaction has been rolled back.
+    The row is written in the request's transaction, so that no answer is sent without it. `AuditMiddleware` records a
+    refusal (404) after the transaction has been rolled back.
     """
 
     path_names_patient: ClassVar[bool | None] = None  # whether the id in the path is a patient's; None: a record's
@@ -119,7 +119,7 @@ class ReadsRecordedViewSet(HistoryViewSet):
     @classmethod
     def access_recording(cls, action: str) -> AccessRecording | None:
         if action == "create":
-            return None  # the client knows what it sends
+            return None  # the answer contains only what the client has sent
         return AccessRecording(
             insert=AccessLog.objects.INSERT_IN_STATEMENT,
             parameters=((CALLER, cls.access_action(action)), (Basis.OWNER.value, REQUEST_ID)),
@@ -151,7 +151,7 @@ class ReadsRecordedViewSet(HistoryViewSet):
         super().initial(request, *args, **kwargs)
 
     def patients_in_path(self) -> list[int]:
-        """The patient that the path names."""
+        """The id of the patient in the path, if the path has one."""
         return [int(self.kwargs["pk"])] if self.is_patient_path() and "pk" in self.kwargs else []
 
     def get_object(self) -> Any:
@@ -166,7 +166,7 @@ class ReadsRecordedViewSet(HistoryViewSet):
 
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
         final = super().finalize_response(request, response, *args, **kwargs)
-        # A change answers the whole record too; of a new one the client knows it.
+        # An update returns the whole record, too; a create returns only what the client has sent.
         creates = request.method == "POST" and "pk" not in self.kwargs
         answers = request.method in {"GET", "HEAD", "POST", "PUT", "PATCH"} and not creates
         lists_duplicates = final.status_code == 409 and self.patients_read

@@ -17,7 +17,7 @@ from healthcare.fastpath.views import FastPathMixin
     list=extend_schema(parameters=[AS_OF, DELETED]),
     retrieve=extend_schema(parameters=[AS_OF]),
     destroy=extend_schema(
-        description="409 while the doctor treats anybody: end those assignments first.",
+        description="409 while the doctor has active assignments; end those first.",
         responses={204: None, 409: PROBLEM},
     ),
 )

@@ -62,7 +62,7 @@ class OwnedQuerySet(RecordQuerySet):
 
 
 class VersionTrigger(DatabaseTrigger):
-    """Counts `version` up and sets `updated_at` when an UPDATE changes a row, whoever sends it and whatever it sets
+    """Counts `version` up and sets `updated_at` when an UPDATE changes a row, whatever values the UPDATE sets
     them to. The time is the database's clock at that moment, after any wait for a lock, and never goes back."""
 
     name = "version"
@@ -106,7 +106,7 @@ class Record(models.Model):
 
 
 class OwnedModel(Record):
-    """A record that nobody but its creator sees."""
+    """A record that only its creator sees."""
 
     objects = OwnedQuerySet.as_manager()
 

@@ -145,7 +145,9 @@ SIMPLE_JWT = {
     "UPDATE_LAST_LOGIN": False,
 }
 
-AUDIT_SEAL_KEY = env_settings.key("AUDIT_SEAL_KEY")  # kept apart from the database, whose superuser it watches
+AUDIT_SEAL_KEY = env_settings.key(
+    "AUDIT_SEAL_KEY"
+)  # stored apart from the database, so that its superuser cannot forge seals
 CORS_ALLOWED_ORIGINS = env_settings.origins("CORS_ALLOWED_ORIGINS")
 CORS_ALLOW_HEADERS = [*default_headers, "if-match", "if-none-match", "idempotency-key", "prefer", "x-change-reason"]
 CORS_EXPOSE_HEADERS = [
@@ -197,8 +199,8 @@ SPECTACULAR_SETTINGS = {
     "OAS_VERSION": "3.1.1",
     "TAGS": [
         {"name": "auth", "description": "Accounts, tokens and login sessions."},
-        {"name": "patients", "description": "Your patients; nobody else sees them."},
-        {"name": "doctors", "description": "The directory of doctors; anyone reads it."},
+        {"name": "patients", "description": "Your patients, which no other user sees."},
+        {"name": "doctors", "description": "The public directory of doctors."},
         {"name": "mappings", "description": "Who treats whom."},
     ],
     "PREPROCESSING_HOOKS": ["healthcare.api.routing.split_by_method"],

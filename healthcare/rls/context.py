@@ -1,4 +1,4 @@
-"""Sets the restricted role and the caller's id for the rest of the transaction."""
+"""Sets the restricted role and the caller's id for the rest of a transaction."""
 
 import json
 from collections.abc import Iterator
@@ -17,15 +17,15 @@ from healthcare.rls import ROLE
 
 LONGEST_REASON = 200  # characters
 
-# Local to the transaction, so that a pooled connection carries nothing over, behind PgBouncer in transaction mode too.
-# The timeouts apply to requests alone, not to migrations. History's triggers store the metadata with each change.
+# Local to the transaction, so that they do not outlive it on a pooled connection (PgBouncer in transaction mode).
+# The timeouts apply to requests only, not to migrations. The history triggers store the metadata with each change.
 SETTINGS = f"""set_config('app.user_id', {{caller}}, true),
     set_config('statement_timeout', '{settings.API_STATEMENT_TIMEOUT}', true),
     set_config('lock_timeout', '{settings.API_LOCK_TIMEOUT}', true),
     set_config('pghistory.context_metadata', {{metadata}}, true)"""
 ENTER = f"{SETTINGS}, set_config('role', '{ROLE}', true)"
-# Settings for statements with one generic plan for all callers. One owner has few rows, another a million: a plan that
-# reads all rows of an owner is wrong for the latter. With these off, plans scan an index in the order of the page.
+# Settings for statements with one generic plan for all callers. A plan that reads all rows of an owner is wrong for an
+# owner with a million rows. With these off, plans scan an index in the order of the page.
 PLANNED_ONCE = ", ".join(
     f"set_config('{setting}', '{value}', true)"
     for setting, value in [
@@ -37,8 +37,8 @@ PLANNED_ONCE = ", ".join(
         ("enable_sort", "off"),
     ]
 )
-# A statement of its own where the settings are a prepared statement: one that changes the role is planned again each
-# time.
+# Separate from the settings where those are a prepared statement: PostgreSQL plans a statement again when the role has
+# changed.
 TAKE_ROLE = f"SET LOCAL role {ROLE}"
 
 
@@ -53,13 +53,13 @@ class Entry:
 
 
 def leave() -> None:
-    """Drop the restricted role, for writes that a caller causes but may not do, such as counting failed attempts."""
+    """Reset the role, for writes that a request causes but its caller may not do, such as counting failed attempts."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT set_config('role', 'none', true)")
 
 
 def enter(user_id: int | None, request: HttpRequest | Request | None = None) -> None:
-    """Work as this user until the transaction ends; with None as an anonymous caller, who owns no rows."""
+    """Set the role and this user's id until the transaction ends; None is an anonymous caller, who owns no rows."""
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT {ENTER.format(caller='%s', metadata='%s')}",
@@ -69,14 +69,14 @@ def enter(user_id: int | None, request: HttpRequest | Request | None = None) -> 
 
 @contextmanager
 def entered(user_id: int | None, request: HttpRequest | Request | None = None) -> Iterator[None]:
-    """Run a transaction as this user, in a view without a transaction of its own."""
+    """Run a transaction as this user, in a view without ATOMIC_REQUESTS."""
     with transaction.atomic():
         enter(user_id, request)
         yield
 
 
 def metadata(user_id: int | None, request: HttpRequest | Request | None) -> str:
-    """What history stores of a request, as JSON: `actor`, `request_id`, and `reason` when X-Change-Reason gives one.
+    """The context that history stores, as JSON: `actor`, `request_id`, and `reason` if X-Change-Reason gives one.
 
     Raises ValidationError (400) for a reason that is not one visible line of at most 200 characters in UTF-8.
     """

@@ -40,7 +40,7 @@ class Row:
     access: who may call it:
         PRIVATE  a logged-in caller, and a record only its owner;
         SHARED   anyone reads, any logged-in caller writes;
-        COMMON   any logged-in caller, whoever owns the record;
+        COMMON   any logged-in caller, for records of any owner;
         OPEN     anyone;
         PAGE     anyone, and the answer may be cached.
     methods: the status by method. A method that is not named answers 405; HEAD follows GET; OPTIONS answers 200.

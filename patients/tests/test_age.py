@@ -120,7 +120,7 @@ def test_an_age_is_never_negative() -> None:
 
 
 class UnreadPatient:
-    """Stands for a patient on record; whoever reads one of its fields fails the test."""
+    """Stands for a patient on record; reading one of its fields fails the test."""
 
     def __getattr__(self, name: str) -> Any:
         raise AssertionError(f"{name} was read.")

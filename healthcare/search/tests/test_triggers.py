@@ -1,4 +1,4 @@
-"""Triggers keep the terms of every record, whoever writes it; an erased one leaves no word; callers read their own."""
+"""Triggers maintain the terms of every record; erasure removes its words; callers read only their own."""
 
 import pytest
 from django.apps import apps

@@ -26,7 +26,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--reason",
             required=True,
-            help="Why, in one line that stays on the receipt for good: the request's number, say. "
+            help="The reason, one line that stays on the receipt permanently, such as the number of the request. "
             "Write nothing about the person's health in it, and no name.",
         )
         parser.add_argument("--by", default="", metavar="USERNAME", help="The member of staff who asks for it.")
@@ -70,7 +70,7 @@ class Command(BaseCommand):
             self.stdout.write(f"  {table} {count}")
 
     def confirm(self, patient_id: int) -> None:
-        self.stdout.write(f"Type {patient_id} to erase this for good: ", ending="")
+        self.stdout.write(f"Type {patient_id} to erase this permanently: ", ending="")
         self.stdout.flush()
         try:
             answer = input()
