@@ -1,5 +1,6 @@
 """The fast paths of `GET /…/<id>/history/` and `GET /api/patients/<id>/access-log/`."""
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from django.db import models
@@ -8,6 +9,7 @@ from django.db.models import QuerySet
 from audit.history import Deleted, Inserted
 from audit.models import PatientAccess
 from audit.serializers import BOOKKEEPING, PatientAccessSerializer
+from healthcare.fastpath.eligibility import listens
 from healthcare.fastpath.execution import Statement
 from healthcare.fastpath.json_sql import (
     COLUMNS_OF_FIELD,
@@ -35,6 +37,13 @@ HAS_PREVIOUS = "(previous).pgh_id IS NOT NULL"
 class FastHistory(FastRecordList):
     """What `EventSerializer` answers. A window function gives each event the one before it."""
 
+    def scopes(self) -> Iterator[tuple[str, Callable[[Any], QuerySet]]]:
+        yield from super().scopes()
+        yield "history_scope", self.viewset.history_scope
+
+    def is_observed(self) -> bool:
+        return super().is_observed() or listens(self.viewset.event_model, writes=False)
+
     def target(self) -> QuerySet:
         records: QuerySet = self.viewset.history_scope(Parameter(CALLER))
         return records.filter(pk=Parameter(KEY)).order_by()
@@ -52,6 +61,9 @@ class FastHistory(FastRecordList):
 class FastAccessLog(FastRecordList):
     # The log is found by a GIN index on the patients, which serves bitmap scans alone.
     planner_settings = (Statement("SET LOCAL enable_bitmapscan = on"), Statement("SET LOCAL enable_sort = on"))
+
+    def is_observed(self) -> bool:
+        return super().is_observed() or listens(PatientAccess, writes=False)
 
     def compile_rows_of_record(self, condition: str) -> Fragment:
         content = record_as_json(PatientAccessSerializer())

@@ -75,6 +75,7 @@ class PatientViewSet(FastPathMixin, ReadsRecordedViewSet, RestorableViewSet):
         owned: QuerySet = patients.active() | patients.merged()
         return owned
 
+    @covered_by_fast_path  # by `successor_field`
     def successor(self) -> str | None:
         return merges.survivor_path(self.request.user, self.kwargs["pk"])
 

@@ -1,13 +1,15 @@
 """What all fast actions share: the view they stand for, its caller, and the answers that need no statement."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser
-from django.db import Error, connection
-from django.db.models import QuerySet
+from django.db import DEFAULT_DB_ALIAS, Error, connection
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import SimpleLazyObject
 from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
@@ -15,20 +17,24 @@ from rest_framework.permissions import IsAuthenticated, IsAuthenticatedOrReadOnl
 
 from healthcare.api.problems import problem_response
 from healthcare.fastpath.eligibility import (
+    QUERYSET_CLASSES,
     WRITE_ACTIONS,
     Obstacle,
     listens,
     obstacles_of_model,
     obstacles_of_serializer,
     obstacles_of_view,
+    replaced_members,
 )
 from healthcare.fastpath.execution import Statement
 from healthcare.fastpath.json_sql import Fragment, UnsupportedError
 from healthcare.fastpath.placeholders import CALLER, Parameter
+from healthcare.model_fields import LARGEST_ID
 from healthcare.rls.context import TAKE_ROLE, Entry
 
 logger = logging.getLogger("healthcare.fastpath")
 RETRY_AFTER = {"Retry-After": "5"}
+SAMPLE_ID = LARGEST_ID - 1  # of a user who stands for any, when a scope is examined
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,8 @@ class FastAction:
     has executed nothing then, or PostgreSQL has rolled it back.
     """
 
+    path_arguments: frozenset[str] = frozenset({"pk"})  # what the URL has to capture
+
     def __init__(self, viewset: Any, action: str, actions: dict[str, str], options: dict[str, Any]) -> None:
         self.viewset, self.action, self.options = viewset, action, options
         self.http_method_names = self.attribute("http_method_names")
@@ -89,9 +97,10 @@ class FastAction:
         if any(obstacle.member.endswith(".authentication_classes") for obstacle in found) or viewset.queryset is None:
             return
         one = cls(viewset, action, actions, options)
-        yield from obstacles_of_model(one.model, action)
-        yield from obstacles_of_serializer(one.serializer_class)
         try:
+            for model in one.models:
+                yield from obstacles_of_model(model, action if model is one.model else "retrieve")
+            yield from obstacles_of_serializer(one.serializer_class)
             yield from one.obstacles_of_statements()
         except UnsupportedError as error:
             yield Obstacle(error.member, error.hint)
@@ -100,7 +109,23 @@ class FastAction:
 
     def obstacles_of_statements(self) -> Iterator[Obstacle]:
         """Compile the action's statements once. May raise UnsupportedError, or whatever a declaration raises."""
-        yield from obstacles_of_scope(self.viewset, self.viewset.scope)
+        yield from self.obstacles_of_scopes()
+
+    def obstacles_of_scopes(self) -> Iterator[Obstacle]:
+        for name, scope in self.scopes():
+            if found := list(obstacles_of_scope(f"{self.viewset.__name__}.{name}", scope, self.viewset.queryset.model)):
+                yield from found
+                return
+
+    def scopes(self) -> Iterator[tuple[str, Callable[[Any], QuerySet]]]:
+        """The declarations that the statements are compiled from, each a function of the owner."""
+        yield "scope", self.viewset.scope
+        yield "in_state", lambda owner: self.viewset.in_state(self.viewset.scope(owner), self.action)
+
+    @cached_property
+    def models(self) -> list[type[Model]]:
+        """The models of which standard DRF builds instances."""
+        return [self.model]
 
     def respond(self, request: HttpRequest, kwargs: dict[str, Any]) -> HttpResponse | None:
         raise NotImplementedError
@@ -120,7 +145,7 @@ class FastAction:
         return self.viewset.in_state(self.viewset.scope(Parameter(CALLER)), self.action)  # type: ignore[no-any-return]
 
     def is_observed(self) -> bool:
-        return listens(self.model, writes=self.action in WRITE_ACTIONS)
+        return any(listens(model, writes=self.action in WRITE_ACTIONS) for model in self.models)
 
     def enter(self, request: HttpRequest) -> Entry:
         """How the request enters the database. Raises NotAuthenticated and AuthenticationFailed (401)."""
@@ -163,17 +188,37 @@ class FastAction:
         return self.problem(request, 503, **RETRY_AFTER)
 
 
-def obstacles_of_scope(viewset: Any, scope: Any) -> Iterator[Obstacle]:
-    """A scope that is not a function of the owner alone: one that reads the clock, or a role of the user."""
-    name = f"{viewset.__name__}.scope"
+def obstacles_of_scope(
+    member: str, scope: Callable[[Any], QuerySet], model: type[Model] | None = None
+) -> Iterator[Obstacle]:
+    """Why a scope is no function of the owner's id alone: it reads the clock, a role, the database or a setting.
+
+    A literal value is an obstacle, too, since it may come from the clock or from the request.
+    """
+    user = get_user_model()
+    samples = [user(pk=SAMPLE_ID), user(pk=SAMPLE_ID, is_staff=True, is_superuser=True)]
     try:
-        compiled = [scope(Parameter(CALLER)).query.get_compiler(connection=connection).as_sql() for _ in range(2)]
+        with connection.execute_wrapper(refuse_query):
+            rows = [scope(owner) for owner in (Parameter(CALLER), Parameter(CALLER), *samples)]
+            compiled = [one.query.get_compiler(connection=connection).as_sql() for one in rows]
     except Exception as error:
-        yield Obstacle(name, f"It needs more than an expression for the owner's id ({type(error).__name__}).")
+        yield Obstacle(member, f"It needs more than an expression for the owner's id ({type(error).__name__}).")
         return
-    constant = {int, str, bool, type(CALLER)}
-    if compiled[0] != compiled[1] or not all(type(value) in constant for value in compiled[0][1]):
-        yield Obstacle(name, "Its conditions change from one call to the next, or depend on the clock.")
+    texts = {sql.replace("(%s)", "%s") for sql, _ in compiled}
+    values = {
+        tuple(CALLER if type(value) is int and value == SAMPLE_ID else value for value in parameters)
+        for _, parameters in compiled
+    }
+    if len(texts) > 1 or len(values) > 1 or not all(type(value) in {type(CALLER), bool} for value in compiled[0][1]):
+        yield Obstacle(member, "Its conditions depend on more than the owner's id, or hold literal values.")
+    elif rows[0].db != DEFAULT_DB_ALIAS or (model and rows[0].model is not model):
+        yield Obstacle(member, "It reads another database or model.")
+    yield from replaced_members(type(rows[0]), QUERYSET_CLASSES, {"end", "restore"})
+
+
+def refuse_query(*_: Any) -> Any:
+    """In place of a query: the message has not been sent yet, so nothing may be read outside the caller's role."""
+    raise NotExpressibleError
 
 
 def encoded(text: str) -> bytes:

@@ -1,30 +1,37 @@
 """Whether an action of a viewset does only what the fast path reproduces. Every member is compared by identity."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+import django_filters
+from django import forms
 from django.conf import settings
-from django.db import models
+from django.db import connection, models
 from django.db.models import QuerySet
 from django.db.models.manager import BaseManager
 from django.db.models.signals import ModelSignal, post_init, post_save, pre_init, pre_save
 from django.db.models.utils import AltersData
+from django.utils.module_loading import import_string
 from django.views import View
+from django_filters.filterset import BaseFilterSet
+from django_filters.rest_framework import FilterSet
 from rest_framework import fields as drf_fields
 from rest_framework import generics, mixins, renderers, serializers, views, viewsets
 from rest_framework.permissions import AllowAny, IsAuthenticated, IsAuthenticatedOrReadOnly
 from rest_framework.settings import api_settings
+from rest_framework_simplejwt.authentication import JWTAuthentication
 
 from healthcare import ownership
 from healthcare.api import conditional_requests, errors, idempotency, parsers, unknown_parameters
 from healthcare.api import fields as api_fields
 from healthcare.api import serializers as api_serializers
 from healthcare.api import viewsets as api_viewsets
-from healthcare.api.filters import ListFilterBackend
+from healthcare.api.filters import ListFilterBackend, ListFilterSet
 from healthcare.api.pagination import KeysetPagination
-from healthcare.coverage import CODE, covered_by_fast_path, is_covered
+from healthcare.api.sparse_fieldsets import FieldSelection
+from healthcare.coverage import CODE, covered_by_fast_path, is_covered, patched_members
 
 WRITE_ACTIONS = {"create", "update", "partial_update"}
 
@@ -41,7 +48,22 @@ SERIALIZER_CLASSES: list[type] = [
 ]  # fmt: skip
 MODEL_CLASSES: list[type] = [models.Model, AltersData, ownership.Record, ownership.OwnedModel]
 QUERYSET_CLASSES: list[type] = [QuerySet, AltersData, ownership.RecordQuerySet, ownership.OwnedQuerySet]
-for known in (*VIEW_CLASSES, *SERIALIZER_CLASSES, *MODEL_CLASSES, *QUERYSET_CLASSES):
+FILTERSET_CLASSES: list[type] = [BaseFilterSet, django_filters.FilterSet, FilterSet, ListFilterSet]
+POLICY_CLASSES: list[type] = [
+    kind
+    for policy in (renderers.JSONRenderer, parsers.StrictJSONParser, parsers.OnlyJSON, KeysetPagination,
+                   ListFilterBackend, AllowAny, IsAuthenticated, IsAuthenticatedOrReadOnly, JWTAuthentication,
+                   serializers.ListSerializer)
+    for kind in policy.__mro__ if kind is not object
+]  # fmt: skip
+for known in (
+    *VIEW_CLASSES,
+    *SERIALIZER_CLASSES,
+    *MODEL_CLASSES,
+    *QUERYSET_CLASSES,
+    *FILTERSET_CLASSES,
+    *POLICY_CLASSES,
+):
     covered_by_fast_path(known)
 
 # The methods that only some actions run; every other member of a view class takes part in all of them.
@@ -56,10 +78,11 @@ METHODS_OF_ACTION = {
 }
 METHODS_OF_RECORD_LIST = {*METHODS_OF_ACTION["list"], "get_object", "find_object"} - {"list"}
 METHODS_OF_ACTIONS = set().union(*METHODS_OF_ACTION.values())
+# The only HTTP method by which each action is fast; any other action is a GET.
+HTTP_METHOD_OF_ACTION = {"create": "post", "update": "put", "partial_update": "patch"}
 # The fast path calls these itself, so a viewset may define them as it likes.
 VIEW_EXTENSION_POINTS = {
-    "scope", "in_state", "parent_scope", "successor", "past_scope", "history_scope", "access_recording",
-    "access_action",
+    "scope", "in_state", "parent_scope", "past_scope", "history_scope", "access_recording", "access_action",
 }  # fmt: skip
 SERIALIZER_EXTENSION_POINTS = {"validate"}  # and validate_<field>
 PERMISSIONS: set[Any] = {AllowAny, IsAuthenticated, IsAuthenticatedOrReadOnly}
@@ -78,6 +101,7 @@ VIEW_ATTRIBUTES: dict[str, Any] = {
     "pagination_class": KeysetPagination,
     "filter_backends": [ListFilterBackend],
     "settings": api_settings,
+    "field_selection": FieldSelection(),
 }
 DRF_SETTINGS: dict[str, Any] = {
     "EXCEPTION_HANDLER": errors.exception_handler,
@@ -132,8 +156,30 @@ def obstacles_of_view(viewset: Any, action: str, options: dict[str, Any]) -> Ite
             yield Obstacle(f"REST_FRAMEWORK[{name!r}]", "The fast path knows only the project's own value of it.")
     for name in options.keys() - VIEW_OPTIONS - VIEW_ATTRIBUTES.keys():
         yield Obstacle(f"{viewset.__name__}.as_view({name}=…)", "The fast path does not know this option.")
-    if settings.TIME_ZONE != "UTC" or not settings.USE_TZ:
+    yield from obstacles_of_settings()
+    policies: list[Any] = [serializers.ListSerializer, *permissions, *authentication]
+    for name in ("renderer_classes", "parser_classes", "filter_backends"):
+        policies += getattr(view, name)
+    for policy in (*policies, view.content_negotiation_class, view.pagination_class):
+        if isinstance(policy, type):
+            yield from patches(policy)
+
+
+def obstacles_of_settings() -> Iterator[Obstacle]:
+    if settings.TIME_ZONE != "UTC" or not settings.USE_TZ or connection.settings_dict["TIME_ZONE"] not in {None, "UTC"}:
         yield Obstacle("TIME_ZONE", "The fast path writes times in UTC.")
+    if settings.DATABASE_ROUTERS:
+        yield Obstacle("DATABASE_ROUTERS", "The fast path knows one database.")
+    for path in settings.MIDDLEWARE:
+        if hasattr(import_string(path), "process_template_response"):
+            yield Obstacle(f"{path}.process_template_response", "An answer of the fast path is rendered already.")
+
+
+def patches(kind: type, extension_points: Set[str] = frozenset()) -> Iterator[Obstacle]:
+    """What has been added to registered classes of the MRO, or replaced in them, since they were registered."""
+    for base, name in patched_members(kind):
+        if name not in extension_points | DOCUMENTATION:
+            yield Obstacle(f"{base.__name__}.{name}", "It was patched, so the fast path does not reproduce it.")
 
 
 def obstacles_of_serializer(serializer: type[serializers.BaseSerializer]) -> Iterator[Obstacle]:
@@ -144,6 +190,18 @@ def obstacles_of_serializer(serializer: type[serializers.BaseSerializer]) -> Ite
         yield Obstacle(serializer.__name__, "The fast path serializes models.")
     elif hasattr(meta, "list_serializer_class"):
         yield Obstacle(f"{serializer.__name__}.Meta.list_serializer_class", "Remove it, or use standard DRF.")
+
+
+def obstacles_of_filterset(filterset: Any) -> Iterator[Obstacle]:
+    """The filters run as ever where a request names one; a list without any must not depend on the filterset."""
+    yield from replaced_members(filterset, FILTERSET_CLASSES, set())
+    if not issubclass(filterset, ListFilterSet):
+        yield Obstacle(filterset.__name__, "Derive it from ListFilterSet, which applies only what a request names.")
+    elif filterset._meta.form is not forms.Form:
+        yield Obstacle(f"{filterset.__name__}.Meta.form", "The fast path knows Django's own form.")
+    for name, one in filterset.base_filters.items():
+        if one.extra["required"]:
+            yield Obstacle(f"{filterset.__name__}.{name}", "The fast path does not require filters.")
 
 
 def obstacles_of_model(model: type[models.Model], action: str) -> Iterator[Obstacle]:
@@ -160,7 +218,8 @@ def obstacles_of_model(model: type[models.Model], action: str) -> Iterator[Obsta
 
 def listens(model: type[models.Model], *, writes: bool) -> bool:
     """Whether a signal of the model has receivers now; they may be connected at any time."""
-    return any(signal.has_listeners(model) for signal in (WRITE_SIGNALS if writes else READ_SIGNALS))
+    signals = WRITE_SIGNALS if writes else READ_SIGNALS
+    return any(signal.has_listeners(model) for signal in signals if signal.receivers)
 
 
 def replaced_members(kind: type, known: list[type], extension_points: set[str], *more: str) -> Iterator[Obstacle]:
@@ -171,6 +230,7 @@ def replaced_members(kind: type, known: list[type], extension_points: set[str], 
     reproduced = [base for base in kind.__mro__ if base in known or is_covered(base)]
     names = {name for base in reproduced for name, value in vars(base).items() if isinstance(value, CODE)}
     names = (names - DOCUMENTATION - extension_points) | INTERCEPTORS | set(more)
+    yield from patches(kind, extension_points)
     for base in kind.__mro__:
         if base in reproduced or base is object:
             continue

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from inspect import getattr_static
 from typing import Any
 
 from django.db import connection, models
@@ -9,7 +10,7 @@ from rest_framework import serializers
 
 from healthcare.api import fields as api_fields
 from healthcare.api.serializers import IdField
-from healthcare.coverage import is_covered
+from healthcare.coverage import covered_by_fast_path, is_covered, patched_members
 from healthcare.fastpath.placeholders import TODAY, Placeholder
 from healthcare.ownership import Derived
 
@@ -36,6 +37,9 @@ COLUMNS_OF_FIELD: dict[type[serializers.Field], set[type[models.Field]]] = {
     api_fields.TrueOrFalseField: {models.BooleanField},
     IdField: {models.ForeignKey},
 }
+for pairs in COLUMNS_OF_FIELD.items():
+    for one in {base for member in (pairs[0], *pairs[1]) for base in member.__mro__} - {object}:
+        covered_by_fast_path(one)
 # ISO 8601 in UTC, with microseconds unless they are zero. Django sets every session's time zone to UTC.
 TIMESTAMP = """replace(to_char("{}", 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '.000000Z', 'Z')"""
 
@@ -92,13 +96,15 @@ def field_as_json(
     owner: type[serializers.BaseSerializer], model: type[models.Model], name: str, field: serializers.Field
 ) -> Fragment:
     derived = getattr(model, field.source or "", None)
-    if type(derived) is Derived:
+    if type(derived) is Derived and isinstance(derived.sql, str) and derived.sql:
         sql = derived.sql.replace("{today}", "%s::date")
         return Fragment(sql, (TODAY,) * sql.count("%s"))
     column = next((c for c in model._meta.concrete_fields if field.source in {c.name, c.attname}), None)
     member = f"{owner.__name__}.{name}"
     if column is None:
         raise UnsupportedError(member, f"{name} is neither a column nor a derived property of {model.__name__}.")
+    if type(getattr_static(model, column.attname, None)) is not column.descriptor_class:
+        raise UnsupportedError(member, f"{model.__name__}.{column.attname} is not read from its column alone.")
     if not (known_columns(type(field)) & known_columns(type(column))) or is_formatted(field):
         raise UnsupportedError(
             member,
@@ -113,8 +119,10 @@ def field_as_json(
 def known_columns(kind: type) -> set[type[models.Field]]:
     """The column classes that a serializer field or a column of this exact class stands for; empty when unknown.
 
-    A covered subclass (`covered_by_fast_path`) stands for its base.
+    A covered subclass (`covered_by_fast_path`) stands for its base. Raises UnsupportedError for a patched class.
     """
+    for base, name in patched_members(kind):
+        raise UnsupportedError(f"{base.__name__}.{name}", "It was patched, so the fast path does not reproduce it.")
     if kind in COLUMNS_OF_FIELD:
         return COLUMNS_OF_FIELD[kind]
     if any(kind in columns for columns in COLUMNS_OF_FIELD.values()):
@@ -123,8 +131,16 @@ def known_columns(kind: type) -> set[type[models.Field]]:
 
 
 def is_formatted(field: serializers.Field) -> bool:
-    """Whether the field has a representation of its own: a format or a time zone."""
-    return not {"format", "timezone"}.isdisjoint(vars(field)) and type(field) is not serializers.UUIDField
+    """Whether the field has a representation of its own, by its options or by members of this one object."""
+    options = vars(field)
+    key: Any = options.get("pk_field")
+    return (
+        not {"format", "timezone", "to_representation", "get_attribute"}.isdisjoint(options)
+        or options.get("uuid_format", "hex_verbose") != "hex_verbose"
+        or bool(options.get("coerce_to_string"))
+        or not all(isinstance(choice, str) for choice in options.get("_choices", ()))
+        or not (key is None or (INTEGER_COLUMNS & known_columns(type(key)) and not is_formatted(key)))
+    )
 
 
 def included_as_json(links: Fragment) -> Fragment:

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from threading import local
 from typing import Any
 
 from django.core.exceptions import EmptyResultSet, SuspiciousOperation
 from django.core.exceptions import ValidationError as InvalidValueError
 from django.db import Error, connection
-from django.db.models import BooleanField, Exists, F, QuerySet
+from django.db.models import BooleanField, Exists, F, Model, QuerySet
 from django.db.models.expressions import RawSQL
 from django.db.models.sql.where import AND
 from django.http import HttpRequest, HttpResponse
@@ -24,8 +24,15 @@ from healthcare.api.filters import IdFilter
 from healthcare.api.pagination import link_header, read_limit, read_ordering
 from healthcare.api.sparse_fieldsets import FieldSelection, Inclusion
 from healthcare.fastpath import public_cache
-from healthcare.fastpath.actions import FastAction, NotExpressibleError, encoded, entering, obstacles_of_scope
-from healthcare.fastpath.eligibility import Obstacle
+from healthcare.fastpath.actions import (
+    FastAction,
+    NotExpressibleError,
+    encoded,
+    entering,
+    obstacles_of_scope,
+    refuse_query,
+)
+from healthcare.fastpath.eligibility import Obstacle, obstacles_of_filterset, obstacles_of_serializer
 from healthcare.fastpath.execution import Statement, execute, has_timed_out
 from healthcare.fastpath.json_sql import Fragment, UnsupportedError, included_as_json, record_as_json, substitute
 from healthcare.fastpath.placeholders import (
@@ -78,12 +85,25 @@ class FastRead(FastAction):
         self.inclusions: Mapping[str, Inclusion] = self.viewset.inclusions if self.selects else {}
         self.content = lru_cache(maxsize=256)(self.compile_content)
 
+    @cached_property
+    def models(self) -> list[type[Model]]:
+        included = [one.links().model for one in self.inclusions.values()]
+        related = [one.serializer.Meta.model for one in self.inclusions.values()]  # type: ignore[attr-defined]
+        return [*dict.fromkeys([self.model, *included, *related])]
+
     @property
     def selects(self) -> bool:
         return self.action in self.viewset.selecting_actions
 
     def obstacles_of_statements(self) -> Iterator[Obstacle]:
         yield from super().obstacles_of_statements()
+        for name, inclusion in self.inclusions.items():
+            member = f"{self.viewset.__name__}.inclusions[{name!r}]"
+            if type(getattr(inclusion.field(), "child", None)) is not inclusion.serializer:
+                yield Obstacle(f"{member}.field", "It has to be a list of the inclusion's serializer.")
+            yield from obstacles_of_serializer(inclusion.serializer)
+            yield from obstacles_of_scope(f"{member}.links", partial(links_of, inclusion))
+            self.content(FieldSelection(included=frozenset({name})))
         if self.cached_table and TODAY in self.content(WHOLE).parameters:
             yield Obstacle(
                 f"{self.viewset.__name__}.cached_by_table_version", "A cached answer cannot depend on the day."
@@ -121,6 +141,9 @@ class FastRead(FastAction):
             tags = read_tags(meta, "If-None-Match") if "HTTP_IF_NONE_MATCH" in meta else set()
             asked = self.read_parameters(request, kwargs)
         except (APIException, SuspiciousOperation, NotExpressibleError, UnsupportedError):
+            return None
+        except Exception as error:  # a filter that needs more than it has here, say; nothing has been sent
+            self.log_failure(error)
             return None
         try:
             entry = self.enter(request)
@@ -326,6 +349,7 @@ class FastList(FastRead):
     """`GET /…/` with limit, cursor, ordering, fields, include and the filters of the viewset: 200 and 401."""
 
     planner_settings: Sequence[Statement] = ()  # for plans that `rls.context.PLANNED_ONCE` rules out
+    path_arguments = frozenset()
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -342,6 +366,11 @@ class FastList(FastRead):
 
     def obstacles_of_statements(self) -> Iterator[Obstacle]:
         yield from super().obstacles_of_statements()
+        if self.filterset_class:
+            yield from obstacles_of_filterset(self.filterset_class)
+            for name, one in self.filterset_class.base_filters.items():
+                if isinstance(one, IdFilter):
+                    yield from obstacles_of_scope(f"{self.filterset_class.__name__}.{name}", one.scope)
         self.compile(20, None, None, WHOLE)
 
     def rows_of_list(self) -> QuerySet:
@@ -527,9 +556,19 @@ class FastList(FastRead):
 class FastNestedList(FastList):
     """`GET /…/<id>/…/`: the records that association rows link to the one in the path, each with the row's id."""
 
+    path_arguments = frozenset({"pk"})
+
+    @cached_property
+    def models(self) -> list[type[Model]]:
+        return [self.model, self.model._meta.get_field(self.viewset.related).related_model]
+
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.parent, self.related = self.viewset.parent, self.viewset.related
+
+    def obstacles_of_statements(self) -> Iterator[Obstacle]:
+        yield from super().obstacles_of_statements()
+        yield from obstacles_of_scope(f"{self.viewset.__name__}.parent_scope", self.viewset.parent_scope)
 
     def rows_of_list(self) -> QuerySet:
         parents = self.viewset.parent_scope(Parameter(CALLER)).filter(pk=Parameter(KEY))
@@ -565,6 +604,8 @@ class FastNestedList(FastList):
 class FastRecordList(FastList):
     """`GET /…/<id>/<action>/`: rows of another table about the record in the path, the latest first."""
 
+    path_arguments = frozenset({"pk"})
+
     def target(self) -> QuerySet:
         """The record in the path, as the action finds it."""
         return self.rows().filter(pk=Parameter(KEY)).order_by()
@@ -574,7 +615,7 @@ class FastRecordList(FastList):
         raise NotImplementedError
 
     def obstacles_of_statements(self) -> Iterator[Obstacle]:
-        yield from obstacles_of_scope(self.viewset, self.viewset.scope)
+        yield from self.obstacles_of_scopes()
         self.compile(20, None, None, WHOLE)
 
     def compile_list(self, limit: int, ordering: str | None, back: bool | None, selection: FieldSelection) -> Compiled:
@@ -601,6 +642,10 @@ class FastRecordList(FastList):
         if (cursor and cursor.back) or not 0 < key <= LARGEST_ID:
             raise NotExpressibleError
         return ListRequest(read_limit(parameters), None, cursor, WHOLE, parent=key)
+
+
+def links_of(inclusion: Inclusion, _: Any) -> QuerySet:
+    return inclusion.links()
 
 
 def compile_nested(links: QuerySet, related: str, serializer: BaseSerializer) -> Fragment:
@@ -644,11 +689,6 @@ def read_query(request: HttpRequest, known: set[str]) -> Mapping[str, str]:
     if not lists.keys() <= known or any(len(values) != 1 for _, values in lists.lists()):
         raise NotExpressibleError
     return lists.dict()
-
-
-def refuse_query(*_: Any) -> Any:
-    """In place of a query: the message has not been sent yet, so nothing may be read outside the caller's role."""
-    raise NotExpressibleError
 
 
 def is_held(response: HttpResponse, tags: set[str]) -> bool:

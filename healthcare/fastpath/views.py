@@ -10,12 +10,13 @@ from django.conf import settings
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, URLResolver, get_resolver
+from django.utils import timezone
 from django.utils.functional import cached_property
 
 from healthcare.api.viewsets import NestedListViewSet
 from healthcare.coverage import covered_by_fast_path
 from healthcare.fastpath.actions import FastAction
-from healthcare.fastpath.eligibility import Obstacle
+from healthcare.fastpath.eligibility import HTTP_METHOD_OF_ACTION, Obstacle
 from healthcare.fastpath.execution import is_healthy
 from healthcare.fastpath.reads import FastList, FastNestedList, FastRetrieve
 from healthcare.fastpath.writes import FastCreate, FastUpdate
@@ -57,7 +58,7 @@ class FastPathMixin:
             atomic = transaction.atomic(standard)
 
         def view(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-            action = fast.action_for(request)
+            action = fast.action_for(request, kwargs)
             if action is None or args or not is_healthy():
                 return atomic(request, *args, **kwargs)
             if settings.FAST_PATH == "verify":
@@ -87,6 +88,11 @@ class FastActions:
         return {action: list(self.find_obstacles(action)) for action in self.opted_in.values()}
 
     def find_obstacles(self, action: str) -> Iterator[Obstacle]:
+        expected = HTTP_METHOD_OF_ACTION.get(action, "get")
+        methods = {method for method, opted in self.opted_in.items() if opted == action} - {expected}
+        for method in sorted(methods) if self.implementation(action) is not FastAction else ():
+            hint = f"The fast path knows it as the action of {expected}."
+            yield Obstacle(f"{self.viewset.__name__}.as_view({method}={action})", hint)
         try:
             yield from self.implementation(action).obstacles(self.viewset, action, self.actions, self.options)
         except Exception as error:
@@ -109,12 +115,15 @@ class FastActions:
         implementation = IMPLEMENTATIONS.get(action) or getattr(self.viewset, "fast_implementations", {}).get(action)
         return implementation or FastAction
 
-    def action_for(self, request: HttpRequest) -> FastAction | None:
+    def action_for(self, request: HttpRequest, kwargs: dict[str, Any]) -> FastAction | None:
         if settings.FAST_PATH == "off" or getattr(request, "_force_auth_user", None):
             return None
         action = self.by_method.get(str(request.method))
-        allowed = action is not None and str(request.method).lower() in action.http_method_names
-        return action if allowed else None
+        if action is None or kwargs.keys() != action.path_arguments or type(kwargs.get("pk", 0)) is not int:
+            return None
+        if timezone.get_current_timezone() is not timezone.get_default_timezone():
+            return None  # times are represented in the active time zone
+        return action if str(request.method).lower() in action.http_method_names else None
 
 
 def non_atomic(view: Any) -> bool:

@@ -28,7 +28,7 @@ from healthcare.api.conditional_requests import ENTITY_TAG_DIGITS, entity_tag, e
 from healthcare.api.idempotency import Key
 from healthcare.api.models import IdempotencyRecord
 from healthcare.api.parsers import StrictJSONParser
-from healthcare.fastpath.actions import FastAction, NotExpressibleError, encoded, entering
+from healthcare.fastpath.actions import FastAction, NotExpressibleError, encoded, entering, refuse_query
 from healthcare.fastpath.eligibility import Obstacle
 from healthcare.fastpath.execution import Statement, execute, has_timed_out, is_rolled_back
 from healthcare.fastpath.json_sql import (
@@ -51,7 +51,7 @@ from healthcare.fastpath.placeholders import (
     Placeholder,
     fill,
 )
-from healthcare.fastpath.reads import IS_CALLER, compile_rows, raw, refuse_query
+from healthcare.fastpath.reads import IS_CALLER, compile_rows, raw
 from healthcare.model_fields import LARGEST_ID
 
 PARSER = StrictJSONParser()
@@ -99,7 +99,13 @@ class FastWrite(FastAction):
             context = any(getattr(validator, "requires_context", False) for validator in field.validators)
             if isinstance(field, RELATIONS) or field.source != name or context:
                 yield Obstacle(member, "The fast path writes plain columns that are validated by themselves.")
+            elif field.write_only and not known_columns(type(field)):
+                yield Obstacle(member, f"{type(field).__name__} is not known to healthcare.fastpath.json_sql.")
         for column in self.meta.concrete_fields:
+            if column.name in self.writable_names and (
+                getattr(column, "auto_now", False) or getattr(column, "auto_now_add", False)
+            ):
+                yield Obstacle(f"{self.model.__name__}.{column.name}", "Make it read-only: a save sets it to now.")
             if not any(known_columns(type(column)) & columns for columns in COLUMNS_OF_FIELD.values()):
                 yield Obstacle(
                     f"{self.model.__name__}.{column.name}",
@@ -180,10 +186,15 @@ class FastWrite(FastAction):
 
     def serializer_for(self, given: frozenset[str]) -> Any:
         """A serializer of this thread for bodies with these keys, without the fields that then have nothing to do."""
-        cache: dict[frozenset[str], Any] = vars(self.serializers).setdefault("by_fields", {})
+        cache: dict[frozenset[str], tuple[Any, list[Any]]] = vars(self.serializers).setdefault("by_fields", {})
         key = given & self.writable_names
-        serializer = cache.get(key)
-        if serializer is None:
+        if key in cache:
+            serializer, states = cache[key]
+            for one, state in states:  # what an earlier validation has left on them
+                if vars(one) != state:
+                    vars(one).clear()
+                    vars(one).update(state)
+        else:
             instance = None if self.action == "create" else Unavailable()
             serializer = self.serializer_class(instance, data={}, partial=self.partial)
             for field in list(serializer._writable_fields):
@@ -192,7 +203,8 @@ class FastWrite(FastAction):
             serializer._context = Unavailable()
             if len(cache) >= 256:
                 cache.clear()
-            cache[key] = serializer
+            ones = [serializer, *serializer.fields.values()]
+            cache[key] = serializer, [(one, dict(vars(one))) for one in ones]
         return serializer
 
     @cached_property
@@ -213,6 +225,8 @@ class FastWrite(FastAction):
 
 class FastCreate(FastWrite):
     """`POST /…/`, with or without an Idempotency-Key. A repeated key is answered by standard DRF."""
+
+    path_arguments = frozenset()
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
