@@ -1,4 +1,4 @@
-"""What all fast actions share: the view they stand for, its caller, and the answers that need no statement."""
+"""The base class of fast actions: their view, the caller, and the answers that need no statement."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +20,7 @@ from healthcare.fastpath.eligibility import (
     QUERYSET_CLASSES,
     WRITE_ACTIONS,
     Obstacle,
-    listens,
+    has_receivers,
     obstacles_of_model,
     obstacles_of_serializer,
     obstacles_of_view,
@@ -58,13 +58,13 @@ class AccessRecording:
 
 
 class NotExpressibleError(Exception):
-    """The request asks for more than a fast action knows: Django REST framework answers it."""
+    """The fast action does not support this request, so standard DRF answers it."""
 
 
 class FastAction:
     """An action of a viewset with its URL's options, answered by one statement.
 
-    `obstacles` says why an action cannot be. `respond` returns None for a request that standard DRF has to answer; it
+    `obstacles` yields why it cannot be served. `respond` returns None for a request that standard DRF has to answer; it
     has executed nothing then, or PostgreSQL has rolled it back.
     """
 
@@ -88,7 +88,7 @@ class FastAction:
     def obstacles(
         cls, viewset: Any, action: str, actions: dict[str, str], options: dict[str, Any]
     ) -> Iterator[Obstacle]:
-        """What keeps the action from the fast path; it is served when there is nothing."""
+        """The members that keep the action from the fast path. Without any, the action is served."""
         if cls is FastAction:
             yield Obstacle(action, "There is no fast implementation of it.")
             return
@@ -141,37 +141,41 @@ class FastAction:
         return [method.upper() for method in self.http_method_names if method in known]
 
     def rows(self) -> QuerySet:
-        """The rows that the action reaches, of the caller for whom `CALLER` stands."""
+        """The rows that the action can reach, for the caller whose id replaces `CALLER`."""
         return self.viewset.in_state(self.viewset.scope(Parameter(CALLER)), self.action)  # type: ignore[no-any-return]
 
     def is_observed(self) -> bool:
-        return any(listens(model, writes=self.action in WRITE_ACTIONS) for model in self.models)
+        return any(has_receivers(model, writes=self.action in WRITE_ACTIONS) for model in self.models)
 
     def enter(self, request: HttpRequest) -> Entry:
-        """How the request enters the database. Raises NotAuthenticated and AuthenticationFailed (401)."""
+        """The statement that authenticates the request. Raises NotAuthenticated and AuthenticationFailed (401)."""
         entry: Entry = self.authentication().entry(request, writes=self.action in WRITE_ACTIONS)
         if entry.caller is None and not self.is_open:
             raise NotAuthenticated
         return entry
 
     def set_user(self, request: HttpRequest, caller: int | None) -> None:
-        """Set `request.user` as DRF does, for middleware that reads it; a user is only loaded when it is used."""
+        """Set `request.user` as DRF does, for middleware that reads it. The user is loaded lazily."""
         authentication = self.authentication
         request.user = SimpleLazyObject(lambda: authentication.load_user(caller)) if caller else AnonymousUser()  # type: ignore[assignment]
 
-    def answer(self, content: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> HttpResponse:
+    def respond_with_json(
+        self, content: bytes, status: int = 200, headers: Mapping[str, str] | None = None
+    ) -> HttpResponse:
         response = HttpResponse(content, status=status, content_type="application/json", headers=headers)
         response.headers["Allow"] = self.allow
         return response
 
-    def problem(self, request: HttpRequest, status: int, detail: str = "", **headers: str) -> HttpResponse:
+    def respond_with_problem(self, request: HttpRequest, status: int, detail: str = "", **headers: str) -> HttpResponse:
         return problem_response(request, status, detail, {**headers, "Allow": self.allow})
 
-    def unauthenticated(self, request: HttpRequest, error: NotAuthenticated | AuthenticationFailed) -> HttpResponse:
-        """The same 401 that the exception handler gives."""
+    def respond_unauthenticated(
+        self, request: HttpRequest, error: NotAuthenticated | AuthenticationFailed
+    ) -> HttpResponse:
+        """The same 401 as the exception handler's."""
         detail = error.detail if isinstance(error, AuthenticationFailed) and isinstance(error.detail, str) else ""
         challenge = {"WWW-Authenticate": self.authentication().authenticate_header(request)}
-        return self.problem(request, 401, detail, **challenge)
+        return self.respond_with_problem(request, 401, detail, **challenge)
 
     def log_failure(self, error: Exception) -> None:
         """Log that a request could not be compiled. Nothing has been sent: standard DRF answers it."""
@@ -179,13 +183,13 @@ class FastAction:
         logger.error("%s: not compiled, standard DRF answers", name, exc_info=error)
 
     def log_defect(self, error: Error) -> None:
-        """Log a statement that PostgreSQL refused for a defect of its own. Standard DRF answers in its place."""
+        """Log a statement that PostgreSQL refused because of a defect in it. Standard DRF then answers the request."""
         state = getattr(error.__cause__, "pgcode", None) or ""
         if state.startswith(("42", "0A", "XX")):  # syntax error or access rule violation, not supported, internal
             logger.error("%s.%s: statement refused, sqlstate=%s", self.viewset.__name__, self.action, state)
 
-    def unavailable(self, request: HttpRequest) -> HttpResponse:
-        return self.problem(request, 503, **RETRY_AFTER)
+    def respond_unavailable(self, request: HttpRequest) -> HttpResponse:
+        return self.respond_with_problem(request, 503, **RETRY_AFTER)
 
 
 def obstacles_of_scope(
@@ -217,15 +221,15 @@ def obstacles_of_scope(
 
 
 def refuse_query(*_: Any) -> Any:
-    """In place of a query: the message has not been sent yet, so nothing may be read outside the caller's role."""
+    """Refuse a query: before the message is sent, it would run outside the caller's role."""
     raise NotExpressibleError
 
 
-def encoded(text: str) -> bytes:
-    """JSON as DRF's renderer encodes it: UTF-8, the line and paragraph separators escaped."""
+def encode_json(text: str) -> bytes:
+    """The bytes that DRF's renderer produces: UTF-8, with line and paragraph separators escaped."""
     return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").encode()
 
 
-def entering(entry: Entry) -> list[Statement]:
-    """The statements that begin a message: they check the session and take the caller's role."""
+def entry_statements(entry: Entry) -> list[Statement]:
+    """The first statements of a message: they check the session and set the role."""
     return [Statement(entry.sql, entry.parameters, plannable=True), Statement(TAKE_ROLE)]

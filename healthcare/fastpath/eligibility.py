@@ -1,4 +1,4 @@
-"""Whether an action of a viewset does only what the fast path reproduces. Every member is compared by identity."""
+"""Finds the members of a viewset that the fast path does not reproduce. Every member is compared by identity."""
 
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
@@ -80,7 +80,7 @@ METHODS_OF_RECORD_LIST = {*METHODS_OF_ACTION["list"], "get_object", "find_object
 METHODS_OF_ACTIONS = set().union(*METHODS_OF_ACTION.values())
 # The only HTTP method by which each action is fast; any other action is a GET.
 HTTP_METHOD_OF_ACTION = {"create": "post", "update": "put", "partial_update": "patch"}
-# The fast path calls these itself, so a viewset may define them as it likes.
+# The fast path calls these itself, so a viewset may override them.
 VIEW_EXTENSION_POINTS = {
     "scope", "in_state", "parent_scope", "past_scope", "history_scope", "access_recording", "access_action",
 }  # fmt: skip
@@ -91,7 +91,7 @@ VIEW_OPTIONS = {
     "authentication_classes", "basename", "description", "detail", "filterset_class", "http_method_names", "name",
     "path_methods", "permission_classes", "queryset", "schema", "serializer_class", "suffix",
 }  # fmt: skip
-# What class attributes and settings have to be.
+# The required values of class attributes and settings.
 VIEW_ATTRIBUTES: dict[str, Any] = {
     "renderer_classes": [renderers.JSONRenderer],
     "parser_classes": [parsers.StrictJSONParser],
@@ -126,7 +126,7 @@ DOCUMENTATION = {"__str__", "__repr__"}
 class Obstacle:
     """A member that keeps an action from the fast path, and what the developer can do.
 
-    A `passing` one is looked at again by each request.
+    A `passing` obstacle may disappear, so that each request checks it again.
     """
 
     member: str
@@ -135,7 +135,7 @@ class Obstacle:
 
 
 def obstacles_of_view(viewset: Any, action: str, options: dict[str, Any]) -> Iterator[Obstacle]:
-    """What in the view class, its options from `as_view()`, or DRF's settings the fast path does not know."""
+    """Obstacles in the view class, its `as_view()` options and DRF's settings."""
     relevant = METHODS_OF_ACTION.get(action, METHODS_OF_RECORD_LIST)
     yield from replaced_members(viewset, VIEW_CLASSES, (METHODS_OF_ACTIONS - relevant) | VIEW_EXTENSION_POINTS, action)
     view = SimpleNamespace(**{name: options.get(name, getattr(viewset, name)) for name in VIEW_ATTRIBUTES})
@@ -216,14 +216,14 @@ def obstacles_of_model(model: type[models.Model], action: str) -> Iterator[Obsta
     yield from replaced_members(type(manager.all()), QUERYSET_CLASSES, {"end", "restore"})
 
 
-def listens(model: type[models.Model], *, writes: bool) -> bool:
-    """Whether a signal of the model has receivers now; they may be connected at any time."""
+def has_receivers(model: type[models.Model], *, writes: bool) -> bool:
+    """Whether a signal of the model has receivers now. They can be connected at any time."""
     signals = WRITE_SIGNALS if writes else READ_SIGNALS
     return any(signal.has_listeners(model) for signal in signals if signal.receivers)
 
 
 def replaced_members(kind: type, known: list[type], extension_points: set[str], *more: str) -> Iterator[Obstacle]:
-    """The code of known and covered classes that another class of the MRO replaces by something that is not covered.
+    """Members of known and covered classes that another class of the MRO overrides with code that is not covered.
 
     `more` names members that may be defined in any class, and have to be covered where they are.
     """

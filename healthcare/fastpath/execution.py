@@ -33,7 +33,7 @@ class Statement:
 
 
 def execute(statements: Sequence[Statement]) -> list[tuple[Any, ...]]:
-    """The rows of the last statement. Raises the `django.db.Error` of a database that refuses one or is away."""
+    """The rows of the last statement. Raises `django.db.Error` if PostgreSQL refuses one or is unavailable."""
     try:
         return send(statements, preparing=is_preparing())
     except Error as error:
@@ -68,7 +68,7 @@ def send(statements: Sequence[Statement], *, preparing: bool) -> list[tuple[Any,
             cursor.execute(";\n".join(texts), values)
             rows: list[tuple[Any, ...]] = cursor.fetchall()
     except Error:
-        database.health_check_done = False  # whoever uses the connection next looks whether it is still there
+        database.health_check_done = False  # the next use checks the connection
         raise
     known.update(new)
     return rows
@@ -91,7 +91,7 @@ def is_healthy() -> bool:
 
 
 def is_connected(session: Any) -> bool:
-    """Whether a driver's connection is alive, as far as its socket says: a server sends unasked only to end it."""
+    """Whether a connection looks alive: a readable socket without a query means that the server has closed it."""
     if session is None or session.closed:
         return False
     poll = select.poll()
@@ -100,7 +100,7 @@ def is_connected(session: Any) -> bool:
 
 
 def is_rolled_back(error: Error) -> bool:
-    """Whether PostgreSQL says that it has undone the transaction and goes on."""
+    """Whether PostgreSQL has reported that it rolled the transaction back, so that the connection is usable."""
     return getattr(getattr(error.__cause__, "diag", None), "severity_nonlocalized", None) == "ERROR"
 
 

@@ -1,4 +1,4 @@
-"""SQL expressions for the JSON of a record: for every serializer field what its `to_representation` returns."""
+"""SQL expressions for the JSON of a record, equal to what `to_representation` of each serializer field returns."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ TIMESTAMP = """replace(to_char("{}", 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '.000000Z
 
 
 class UnsupportedError(Exception):
-    """A member that has no SQL here; `member` names it and `hint` says what helps."""
+    """A member that cannot be expressed in SQL. `member` names it, and `hint` is the remedy."""
 
     def __init__(self, member: str, hint: str) -> None:
         super().__init__(member)
@@ -152,12 +152,12 @@ def included_as_json(links: Fragment) -> Fragment:
 
 
 def cast_placeholder(field: models.Field) -> str:
-    """A parameter of the field's type. Without a length: the column refuses a longer text, a cast would cut it off."""
+    """A placeholder cast to the field's type without its length: the column refuses a longer text."""
     return f"%s::{(field.db_type(connection) or '').partition('(')[0]}"
 
 
 def substitute(fragment: Fragment, placeholder: Placeholder, sql: str) -> Fragment:
-    """The fragment with SQL in the place of a placeholder."""
+    """The fragment with a placeholder replaced by SQL."""
     pieces = fragment.sql.split("%s")
     rebuilt = pieces[0]
     parameters: list[Any] = []

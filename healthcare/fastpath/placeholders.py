@@ -1,4 +1,4 @@
-"""What stands for the values of a request among the parameters of a compiled statement."""
+"""Placeholders for the values of a request in the parameters of a compiled statement."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from django.db.models import Field, expressions
 
 
 class Placeholder:
-    """The place of a value that each request gives, by name. Compared by identity."""
+    """Stands for a value that each request provides. Compared by identity; the name is for debugging."""
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -73,7 +73,7 @@ def prepared_names(connection: Any) -> set[str]:
 
 
 def is_lost(error: Error) -> bool:
-    """Whether PostgreSQL refused a prepared statement as such, before executing it."""
+    """Whether the error means that a prepared statement is missing or outdated; it was not executed."""
     cause = error.__cause__
     if isinstance(cause, FeatureNotSupported):
         return "cached plan must not change result type" in (cause.diag.message_primary or "")

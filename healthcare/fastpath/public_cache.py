@@ -17,7 +17,7 @@ SELECT_VERSION = """SELECT current_setting('app.user_id', true),
     (SELECT version::text FROM fastpath_tableversion WHERE "table" = %s)"""
 # Reads the version before the rows: a change in between leaves an outdated version on the cached answer, so it is not
 # used.
-REMEMBER_VERSION = """SELECT set_config('fastpath.table_version', coalesce(
+STORE_VERSION = """SELECT set_config('fastpath.table_version', coalesce(
     (SELECT version::text FROM fastpath_tableversion WHERE "table" = %s), ''), true)"""
 
 
@@ -60,6 +60,6 @@ def version_statements(table: str) -> list[Statement]:
     return [Statement(SET_VERSION_LOCK_TIMEOUT), Statement(SELECT_VERSION, [table], plannable=True)]
 
 
-def remember_version(table: str) -> list[Statement]:
-    """Statements that store the version in a setting, from which the next statement reads it."""
-    return [Statement(SET_VERSION_LOCK_TIMEOUT), Statement(REMEMBER_VERSION, [table], plannable=True)]
+def store_version(table: str) -> list[Statement]:
+    """Statements that store the version in a setting, which the next statement reads."""
+    return [Statement(SET_VERSION_LOCK_TIMEOUT), Statement(STORE_VERSION, [table], plannable=True)]

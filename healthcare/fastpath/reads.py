@@ -27,8 +27,8 @@ from healthcare.fastpath import public_cache
 from healthcare.fastpath.actions import (
     FastAction,
     NotExpressibleError,
-    encoded,
-    entering,
+    encode_json,
+    entry_statements,
     obstacles_of_scope,
     refuse_query,
 )
@@ -54,18 +54,18 @@ PLANNED_LIMITS = {1, 10, 20, 50, 100}
 IS_CALLER = Fragment("current_setting('app.user_id', true) = %s", (CALLER_TEXT,))
 CONDITIONS = Placeholder("conditions")  # of filters
 CURSOR = tuple(Placeholder(f"cursor {position}") for position in range(2))
-WHOLE = FieldSelection()
+WHOLE_RECORD = FieldSelection()
 
 
-class Unreachable:
-    """Stands for the request of a filter: one that looks at it gets standard DRF."""
+class InaccessibleRequest:
+    """Replaces the request in filters. A filter that reads an attribute of it sends the request to standard DRF."""
 
     def __getattr__(self, name: str) -> Any:
         raise NotExpressibleError
 
 
 @dataclass(frozen=True)
-class Compiled:
+class CompiledRead:
     """A statement with its placeholders. `plannable` and `rare` are those of `execution.Statement`."""
 
     fragment: Fragment
@@ -77,7 +77,7 @@ class Compiled:
 
 
 class FastRead(FastAction):
-    """What the read of a record and of a list share."""
+    """The base class of the reads of a record and of a list."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -104,7 +104,7 @@ class FastRead(FastAction):
             yield from obstacles_of_serializer(inclusion.serializer)
             yield from obstacles_of_scope(f"{member}.links", partial(links_of, inclusion))
             self.content(FieldSelection(included=frozenset({name})))
-        if self.cached_table and TODAY in self.content(WHOLE).parameters:
+        if self.cached_table and TODAY in self.content(WHOLE_RECORD).parameters:
             yield Obstacle(
                 f"{self.viewset.__name__}.cached_by_table_version", "A cached answer cannot depend on the day."
             )
@@ -148,7 +148,7 @@ class FastRead(FastAction):
         try:
             entry = self.enter(request)
         except (NotAuthenticated, AuthenticationFailed) as error:
-            return self.unauthenticated(request, error)
+            return self.respond_unauthenticated(request, error)
         self.set_user(request, entry.caller)
         try:
             response = self.respond_from_cache(request, entry, asked)
@@ -157,7 +157,7 @@ class FastRead(FastAction):
         except Error as error:
             # Standard DRF finds out what it is, and connects again if it must. It would only wait as long once more.
             if has_timed_out(error):
-                return self.unavailable(request)
+                return self.respond_unavailable(request)
             self.log_defect(error)
             return None
         if response is not None and tags and response.status_code == 200 and is_held(response, tags):
@@ -169,18 +169,18 @@ class FastRead(FastAction):
         return response
 
     def respond_from_cache(self, request: HttpRequest, entry: Entry, asked: Any) -> HttpResponse | None:
-        """The cached answer if the table has not changed since, else the current answer, which is then cached.
+        """The cached answer if the table has not changed since, otherwise the current one, which is then cached.
 
         Inside a transaction nothing is cached: it sees changes that are not committed.
         """
         if not self.cached_table or connection.in_atomic_block:
-            return self.execute(request, entry, asked, [])[0]
+            return self.execute_read(request, entry, asked, [])[0]
         try:
             return self.respond_by_version(request, entry, asked, self.cached_table)
         except Error as error:
             if not has_timed_out(error):
                 raise
-            return self.execute(request, entry, asked, [])[0]  # the table of versions is locked
+            return self.execute_read(request, entry, asked, [])[0]  # the table of versions is locked
 
     def respond_by_version(self, request: HttpRequest, entry: Entry, asked: Any, table: str) -> HttpResponse | None:
         key = request.scheme, request.get_host(), request.path, request.META["QUERY_STRING"]
@@ -189,20 +189,20 @@ class FastRead(FastAction):
             session = [Statement(entry.sql, entry.parameters, plannable=True)] if entry.caller else []
             caller, version = execute([*session, *public_cache.version_statements(table)])[0]
             if entry.caller and caller != str(entry.caller):
-                return self.session_ended(request)
+                return self.respond_session_ended(request)
             if version == cached.version:
-                return self.answer(cached.content, headers=cached.headers)
-        response, version = self.execute(request, entry, asked, public_cache.remember_version(table))
+                return self.respond_with_json(cached.content, headers=cached.headers)
+        response, version = self.execute_read(request, entry, asked, public_cache.store_version(table))
         if response is not None and response.status_code == 200 and version:
             headers = {name: value for name, value in response.items() if name in {"ETag", "Link"}}
             public_cache.answers.put(key, public_cache.CachedAnswer(version, response.content, headers))
         return response
 
-    def compile_for(self, asked: Any) -> Compiled:
+    def compile_for(self, asked: Any) -> CompiledRead:
         """The statement for what a request asks for. May raise anything."""
         raise NotImplementedError
 
-    def compiled(self, asked: Any) -> Compiled:
+    def compiled(self, asked: Any) -> CompiledRead:
         """The same; NotExpressibleError for what cannot be compiled, before anything is sent."""
         try:
             return self.compile_for(asked)
@@ -212,22 +212,22 @@ class FastRead(FastAction):
             self.log_failure(error)
             raise NotExpressibleError from error
 
-    def session_ended(self, request: HttpRequest) -> HttpResponse:
-        return self.unauthenticated(request, self.authentication.session_ended())
+    def respond_session_ended(self, request: HttpRequest) -> HttpResponse:
+        return self.respond_unauthenticated(request, self.authentication.session_ended())
 
     def read_parameters(self, request: HttpRequest, kwargs: dict[str, Any]) -> Any:
-        """What the request asks for. Raises whatever standard DRF has to answer."""
+        """The parsed request. Any exception sends the request to standard DRF."""
         raise NotImplementedError
 
-    def execute(
+    def execute_read(
         self, request: HttpRequest, entry: Entry, asked: Any, before: list[Statement]
     ) -> tuple[HttpResponse | None, str | None]:
-        """The answer, and the version of the cached table if `before` has remembered it."""
+        """The answer, and the version of the cached table if `before` has stored it."""
         raise NotImplementedError
 
     def read_selection(self, parameters: Mapping[str, str]) -> FieldSelection:
         if not self.selects or parameters.keys().isdisjoint({"fields", "include"}):
-            return WHOLE
+            return WHOLE_RECORD
         return FieldSelection.of(parameters, self.field_names, set(self.inclusions))
 
     @cached_property
@@ -251,15 +251,15 @@ class FastRetrieve(FastRead):
 
     def obstacles_of_statements(self) -> Iterator[Obstacle]:
         yield from super().obstacles_of_statements()
-        self.compile(WHOLE)
+        self.compile(WHOLE_RECORD)
         if "retrieve" in self.viewset.successor_actions and not self.viewset.successor_field:
             yield Obstacle(f"{self.viewset.__name__}.successor_field", "Name the foreign key to the successor.")
 
-    def compile_record(self, selection: FieldSelection) -> Compiled:
+    def compile_record(self, selection: FieldSelection) -> CompiledRead:
         subject = {"subject": F(self.recording.column)} if self.recording else {}
         content = self.content(selection)
         rows = self.rows().filter(pk=Parameter(KEY)).order_by()
-        page = compile_rows(rows.values(key=F("pk"), content=raw(content), **subject))
+        page = compile_rows(rows.values(key=F("pk"), content=raw_sql(content), **subject))
         successor = self.compile_successor()
         recorded = Fragment("")
         if self.recording:
@@ -271,10 +271,10 @@ class FastRetrieve(FastRead):
                 ids = Fragment("ARRAY[%s]::bigint[]", (KEY,))
             insert = self.recording.fragment(ids, found, condition)
             recorded = Fragment(f",\nrecorded AS ({insert.sql})", insert.parameters)
-        return finish(page, recorded, successor, Fragment(""), plannable=True, rare=selection != WHOLE)
+        return compile_result(page, recorded, successor, Fragment(""), plannable=True, rare=selection != WHOLE_RECORD)
 
     def compile_successor(self) -> Fragment:
-        """Whether the row that was not found has been replaced by another one; empty if no row ever is."""
+        """SQL that tells whether a missing row has been replaced by another; empty without a `successor_field`."""
         if not self.viewset.successor_field:
             return Fragment("")
         table, meta = self.model._meta.db_table, self.model._meta
@@ -285,7 +285,7 @@ class FastRetrieve(FastRead):
         )
         return Fragment(sql, (KEY,))
 
-    def compile_for(self, asked: RecordRequest) -> Compiled:
+    def compile_for(self, asked: RecordRequest) -> CompiledRead:
         return self.compile(asked.selection)
 
     def read_parameters(self, request: HttpRequest, kwargs: dict[str, Any]) -> RecordRequest:
@@ -295,20 +295,20 @@ class FastRetrieve(FastRead):
             raise NotExpressibleError
         return RecordRequest(key, self.read_selection(parameters))
 
-    def execute(
+    def execute_read(
         self, request: HttpRequest, entry: Entry, asked: RecordRequest, before: list[Statement]
     ) -> tuple[HttpResponse | None, str | None]:
         values = self.values_of(request, entry) | {KEY: asked.key}
         statement = self.compiled(asked).statement(values)
-        caller, version, has_successor, key, content = execute([*before, *entering(entry), statement])[0]
+        caller, version, has_successor, key, content = execute([*before, *entry_statements(entry), statement])[0]
         if caller != values[CALLER_TEXT]:
-            return self.session_ended(request), None
+            return self.respond_session_ended(request), None
         if has_successor:
             return None, None
         if key is None:
-            return self.problem(request, 404), None
-        body = encoded(content)
-        return self.answer(body, headers={"ETag": entity_tag(body)}), version
+            return self.respond_with_problem(request, 404), None
+        body = encode_json(content)
+        return self.respond_with_json(body, headers={"ETag": entity_tag(body)}), version
 
 
 @dataclass(frozen=True)
@@ -371,7 +371,7 @@ class FastList(FastRead):
             for name, one in self.filterset_class.base_filters.items():
                 if isinstance(one, IdFilter):
                     yield from obstacles_of_scope(f"{self.filterset_class.__name__}.{name}", one.scope)
-        self.compile(20, None, None, WHOLE)
+        self.compile(20, None, None, WHOLE_RECORD)
 
     def rows_of_list(self) -> QuerySet:
         return self.rows()
@@ -381,14 +381,16 @@ class FastList(FastRead):
         """The rows that filters start from. Never evaluated, and copied by each filter."""
         return self.rows_of_list()
 
-    def compile_list(self, limit: int, ordering: str | None, back: bool | None, selection: FieldSelection) -> Compiled:
-        """`back` is None on the first page, else whether the rows are those before the cursor."""
+    def compile_list(
+        self, limit: int, ordering: str | None, back: bool | None, selection: FieldSelection
+    ) -> CompiledRead:
+        """`back` is None on the first page, otherwise whether the page lies before the cursor."""
         return self.compile_page(self.rows_of_list(), limit, ordering, back, selection, plannable=True)
 
     def compile_page(
         self, rows: QuerySet, limit: int, ordering: str | None, back: bool | None, selection: FieldSelection, *,
         plannable: bool, needs_rows: bool = False,
-    ) -> Compiled:  # fmt: skip
+    ) -> CompiledRead:  # fmt: skip
         columns = [*([ordering.lstrip("-")] if ordering else []), "pk"]
         downwards = (ordering is None or ordering.startswith("-")) != bool(back)
         values: dict[str, Any] = {"key": F("pk"), **self.content_values(selection)}
@@ -409,21 +411,21 @@ class FastList(FastRead):
             ids = f"(SELECT coalesce(array_agg(DISTINCT subject ORDER BY subject), '{{}}') FROM {accessed} AS accessed)"  # noqa: S608
             insert = self.record_list(Fragment(ids), Fragment(" AND EXISTS (SELECT FROM page)" if needs_rows else ""))
             recorded = Fragment(f",\nrecorded AS ({insert.sql})", insert.parameters)
-        rare = selection != WHOLE or ordering is not None or needs_rows
-        return finish(
-            page, recorded, self.existence(), order, plannable=plannable and limit in PLANNED_LIMITS, rare=rare
+        rare = selection != WHOLE_RECORD or ordering is not None or needs_rows
+        return compile_result(
+            page, recorded, self.compile_existence(), order, plannable=plannable and limit in PLANNED_LIMITS, rare=rare
         )
 
     def content_values(self, selection: FieldSelection) -> dict[str, Any]:
-        return {"content": raw(self.content(selection))}
+        return {"content": raw_sql(self.content(selection))}
 
     def record_list(self, ids: Fragment, condition: Fragment) -> Fragment:
         """The INSERT that records the access to these ids, if the caller's session is live and the condition holds."""
         condition = Fragment(IS_CALLER.sql + condition.sql, IS_CALLER.parameters + condition.parameters)
         return self.recording.fragment(ids, Fragment("200"), condition)  # type: ignore[union-attr]
 
-    def existence(self) -> Fragment:
-        """SQL that is false when the list is not there at all; empty if it always is."""
+    def compile_existence(self) -> Fragment:
+        """SQL that is false if the list does not exist (404); empty if it always exists."""
         return Fragment("")
 
     def beyond_cursor(self, columns: Sequence[str], downwards: bool) -> Any:
@@ -478,19 +480,19 @@ class FastList(FastRead):
         filterset = getattr(self.thread, "filterset", None)
         if filterset is None:
             everything = dict.fromkeys(self.filter_names, "")
-            filterset = self.filterset_class(everything, self.unfiltered, request=Unreachable())
+            filterset = self.filterset_class(everything, self.unfiltered, request=InaccessibleRequest())
             for one in filterset.filters.values():
                 if isinstance(one, IdFilter):
                     vars(one.field)["checked_in_statement"] = True
             self.thread.filterset = filterset
         return filterset
 
-    def compile_for(self, asked: ListRequest) -> Compiled:
+    def compile_for(self, asked: ListRequest) -> CompiledRead:
         if asked.filtered is not None:
             return self.compile_filtered(asked, asked.filtered)
         return self.compile(asked.limit, asked.ordering, asked.cursor.back if asked.cursor else None, asked.selection)
 
-    def compile_filtered(self, asked: ListRequest, rows: QuerySet) -> Compiled:
+    def compile_filtered(self, asked: ListRequest, rows: QuerySet) -> CompiledRead:
         """The statement of a filtered page. Only the conditions are compiled, unless the filters join other tables."""
         back = asked.cursor.back if asked.cursor else None
         conditions = self.added_conditions(rows)
@@ -500,7 +502,7 @@ class FastList(FastRead):
                 plannable=False, needs_rows=asked.names_record,
             )  # fmt: skip
         page = self.compile_filterable(asked.limit, asked.ordering, back, asked.selection, asked.names_record)
-        return Compiled(page.with_conditions(conditions), asked.limit in PLANNED_LIMITS, rare=True)
+        return CompiledRead(page.with_conditions(conditions), asked.limit in PLANNED_LIMITS, rare=True)
 
     def added_conditions(self, rows: QuerySet) -> Fragment | None:
         """The conditions that filters have added to the unfiltered rows; None if they have added anything else."""
@@ -522,32 +524,32 @@ class FastList(FastRead):
         )
         return Filterable.of(page.fragment)
 
-    def execute(
+    def execute_read(
         self, request: HttpRequest, entry: Entry, asked: ListRequest, before: list[Statement]
     ) -> tuple[HttpResponse | None, str | None]:
         cursor, back = asked.cursor, asked.cursor.back if asked.cursor else None
         values = self.values_of(request, entry) | {KEY: asked.parent}
         values |= dict(zip(CURSOR, cursor.values if cursor else (), strict=False))
         statement = self.compiled(asked).statement(values)
-        rows = execute([*before, *entering(entry), *self.planner_settings, statement])
+        rows = execute([*before, *entry_statements(entry), *self.planner_settings, statement])
         caller, version, exists, first_key, *_ = rows[0]
         if caller != values[CALLER_TEXT]:
-            return self.session_ended(request), None
+            return self.respond_session_ended(request), None
         if exists is False or (first_key is None and asked.names_record):
             # There is no such parent, or a filter may name what is not there. Nothing has been recorded.
             return None, None
         page = [] if first_key is None else rows[: asked.limit]
         if back:
             page = page[::-1]
-        headers = self.links(request, asked, page, more=len(rows) > asked.limit)
-        body = encoded(f"[{','.join(row[4] for row in page)}]")
-        return self.answer(body, headers=headers), version
+        headers = self.page_links(request, asked, page, more=len(rows) > asked.limit)
+        body = encode_json(f"[{','.join(row[4] for row in page)}]")
+        return self.respond_with_json(body, headers=headers), version
 
-    def links(self, request: HttpRequest, asked: ListRequest, page: list[Any], *, more: bool) -> dict[str, str]:
+    def page_links(self, request: HttpRequest, asked: ListRequest, page: list[Any], *, more: bool) -> dict[str, str]:
         if not page:
             return {}
         before, after = (
-            Cursor((*([written(row[5])] if asked.ordering else []), row[3]), back)
+            Cursor((*([cursor_value(row[5])] if asked.ordering else []), row[3]), back)
             for row, back in ((page[0], True), (page[-1], False))
         )
         return link_header(request, asked.cursor, before, after, more=more)
@@ -574,13 +576,13 @@ class FastNestedList(FastList):
         parents = self.viewset.parent_scope(Parameter(CALLER)).filter(pk=Parameter(KEY))
         return self.rows().filter(**{f"{self.parent}_id": Parameter(KEY), f"{self.parent}__in": parents})
 
-    def existence(self) -> Fragment:
+    def compile_existence(self) -> Fragment:
         parents = self.viewset.parent_scope(Parameter(CALLER)).filter(pk=Parameter(KEY)).order_by().values("pk")
         fragment = compile_rows(parents)
         return Fragment(f"EXISTS ({fragment.sql})", fragment.parameters)
 
     def record_list(self, ids: Fragment, condition: Fragment) -> Fragment:
-        exists = self.existence()
+        exists = self.compile_existence()
         if self.recording and self.recording.path_names_subject:
             ids = Fragment("ARRAY[%s]::bigint[]", (KEY,))
         condition = Fragment(f"{condition.sql} AND {exists.sql}", condition.parameters + exists.parameters)
@@ -607,7 +609,7 @@ class FastRecordList(FastList):
     path_arguments = frozenset({"pk"})
 
     def target(self) -> QuerySet:
-        """The record in the path, as the action finds it."""
+        """The record in the path, as a queryset."""
         return self.rows().filter(pk=Parameter(KEY)).order_by()
 
     def compile_rows_of_record(self, condition: str) -> Fragment:
@@ -616,9 +618,11 @@ class FastRecordList(FastList):
 
     def obstacles_of_statements(self) -> Iterator[Obstacle]:
         yield from self.obstacles_of_scopes()
-        self.compile(20, None, None, WHOLE)
+        self.compile(20, None, None, WHOLE_RECORD)
 
-    def compile_list(self, limit: int, ordering: str | None, back: bool | None, selection: FieldSelection) -> Compiled:
+    def compile_list(
+        self, limit: int, ordering: str | None, back: bool | None, selection: FieldSelection
+    ) -> CompiledRead:
         subject = {"subject": F(self.recording.column)} if self.recording else {}
         target = compile_rows(self.target().values(found=F("pk"), **subject))
         rows = self.compile_rows_of_record("" if back is None else "key < %s::bigint")
@@ -631,9 +635,9 @@ class FastRecordList(FastList):
             insert = self.record_list(ids, Fragment(" AND EXISTS (SELECT FROM target)"))
             recorded = Fragment(f",\nrecorded AS ({insert.sql})", insert.parameters)
         exists = Fragment("EXISTS (SELECT FROM target)")
-        compiled = finish(page, recorded, exists, order, plannable=limit in PLANNED_LIMITS)
+        compiled = compile_result(page, recorded, exists, order, plannable=limit in PLANNED_LIMITS)
         sql = compiled.fragment.sql.replace("WITH page", f"WITH target AS MATERIALIZED ({target.sql}),\npage", 1)
-        return Compiled(Fragment(sql, target.parameters + compiled.fragment.parameters), compiled.plannable)
+        return CompiledRead(Fragment(sql, target.parameters + compiled.fragment.parameters), compiled.plannable)
 
     def read_parameters(self, request: HttpRequest, kwargs: dict[str, Any]) -> ListRequest:
         parameters = read_query(request, {"limit", "cursor"})
@@ -641,7 +645,7 @@ class FastRecordList(FastList):
         key = int(next(iter(kwargs.values())))
         if (cursor and cursor.back) or not 0 < key <= LARGEST_ID:
             raise NotExpressibleError
-        return ListRequest(read_limit(parameters), None, cursor, WHOLE, parent=key)
+        return ListRequest(read_limit(parameters), None, cursor, WHOLE_RECORD, parent=key)
 
 
 def links_of(inclusion: Inclusion, _: Any) -> QuerySet:
@@ -653,7 +657,7 @@ def compile_nested(links: QuerySet, related: str, serializer: BaseSerializer) ->
     meta = links.model._meta
     name = meta.model_name or ""
     content = record_as_json(serializer, columns=[(name, f'"{meta.db_table}"."{meta.pk.column}"')])
-    return compile_rows(links.values(key=F("pk"), joined=F(f"{related}__created_at"), content=raw(content)))
+    return compile_rows(links.values(key=F("pk"), joined=F(f"{related}__created_at"), content=raw_sql(content)))
 
 
 def compile_rows(rows: QuerySet) -> Fragment:
@@ -662,13 +666,13 @@ def compile_rows(rows: QuerySet) -> Fragment:
     return Fragment(sql, tuple(parameters))
 
 
-def raw(fragment: Fragment) -> RawSQL:
+def raw_sql(fragment: Fragment) -> RawSQL:
     return RawSQL(fragment.sql, list(fragment.parameters))  # noqa: S611  (compiled from the models)
 
 
-def finish(
+def compile_result(
     page: Fragment, recorded: Fragment, flag: Fragment, order: Fragment, *, plannable: bool, rare: bool = False
-) -> Compiled:
+) -> CompiledRead:
     """At least one row: the session's user, the version of the cached table, a flag, then what the page's row holds."""
     flag_sql = flag.sql or "NULL::boolean"
     position = ", page.position" if "position" in order.sql else ""
@@ -678,11 +682,11 @@ def finish(
         f"{flag_sql}, page.key, page.content{position} FROM (VALUES (1)) AS one LEFT JOIN page ON true {order.sql}"
     )
     parameters = (*page.parameters, *recorded.parameters, *flag.parameters, *order.parameters)
-    return Compiled(Fragment(sql, parameters), plannable, rare)
+    return CompiledRead(Fragment(sql, parameters), plannable, rare)
 
 
 def read_query(request: HttpRequest, known: set[str]) -> Mapping[str, str]:
-    """The query parameters, when each is known and there once. Raises NotExpressibleError otherwise."""
+    """The query parameters. Raises NotExpressibleError if one is unknown or repeated."""
     if not request.META["QUERY_STRING"]:
         return {}
     lists = request.GET
@@ -692,10 +696,10 @@ def read_query(request: HttpRequest, known: set[str]) -> Mapping[str, str]:
 
 
 def is_held(response: HttpResponse, tags: set[str]) -> bool:
-    """Whether the client has this record already. A list has no entity tag."""
+    """Whether the client already has the current record. A list has no entity tag."""
     return "ETag" in response.headers and matches(response.headers["ETag"], tags, weakly=True)
 
 
-def written(value: Any) -> Any:
-    """A value of a cursor as `Keyset` writes it."""
+def cursor_value(value: Any) -> Any:
+    """A value as in the cursors of `Keyset`."""
     return value.isoformat() if hasattr(value, "isoformat") else value

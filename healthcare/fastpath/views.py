@@ -1,4 +1,4 @@
-"""The mixin by which a viewset opts into the fast path, and the choice between both implementations of a request."""
+"""The mixin by which a viewset opts into the fast path, and the choice of the implementation for each request."""
 
 import json
 import logging
@@ -34,7 +34,7 @@ OWN_HEADERS = {"Content-Length"}  # set by middleware, from the content
 
 @covered_by_fast_path
 class FastPathMixin:
-    """Serves the actions in `fast_actions` by one SQL statement each, where nothing but covered members is involved.
+    """Serves each action in `fast_actions` by one SQL statement, if all members that take part in it are covered.
 
     - `fast_implementations`, where a base class has it: the classes that serve actions beyond DRF's own.
     - `successor_field`: the foreign key to the record that has replaced one, where `successor_actions` has retrieve.
@@ -84,7 +84,7 @@ class FastActions:
 
     @property
     def obstacles(self) -> dict[str, list[Obstacle]]:
-        """By action, what keeps it from the fast path."""
+        """The members that keep each action from the fast path, by action."""
         return {action: list(self.find_obstacles(action)) for action in self.opted_in.values()}
 
     def find_obstacles(self, action: str) -> Iterator[Obstacle]:
@@ -101,7 +101,7 @@ class FastActions:
 
     @cached_property
     def by_method(self) -> dict[str, FastAction]:
-        """The actions that are served, chosen once, at the first request of the URL."""
+        """The served actions. They are determined once, at the first request to the URL."""
         obstacles = self.obstacles
         return {
             method.upper(): self.implementation(action)(self.viewset, action, self.actions, self.options)
@@ -156,14 +156,14 @@ def verify(action: FastAction, standard: Callable[..., Any], request: HttpReques
 
 
 def differences(fast: HttpResponse, standard: HttpResponse) -> Iterator[str]:
-    """The names of what two answers differ in: `status`, headers, and members of the JSON."""
+    """The names of the differences of two answers: `status`, headers and JSON members."""
     if fast.status_code != standard.status_code:
         yield "status"
     for name in fast.headers.keys() | standard.headers.keys():
         if name not in OWN_HEADERS and fast.headers.get(name) != standard.headers.get(name):
             yield f"header {name}"
     if fast.content != standard.content:
-        yield from differing_members(parsed(fast), parsed(standard)) or {"body"}
+        yield from differing_members(parse_json(fast), parse_json(standard)) or {"body"}
 
 
 def differing_members(one: Any, other: Any) -> Set[str]:
@@ -177,7 +177,7 @@ def differing_members(one: Any, other: Any) -> Set[str]:
     return set()
 
 
-def parsed(response: HttpResponse) -> Any:
+def parse_json(response: HttpResponse) -> Any:
     try:
         return json.loads(response.content or b"null")
     except ValueError:

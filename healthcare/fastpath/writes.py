@@ -1,7 +1,7 @@
 """The fast POST, PUT and PATCH of a record: 201, 200 and 401.
 
-The serializer validates the body as ever. It gets neither a request nor a record nor the database: a validation that
-needs one of them raises, and standard DRF answers.
+The serializer validates the body as in standard DRF, but without access to the request, the record or the database.
+If a validation needs one of them, it raises NotExpressibleError, and standard DRF answers.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ from healthcare.api.conditional_requests import ENTITY_TAG_DIGITS, entity_tag, e
 from healthcare.api.idempotency import Key
 from healthcare.api.models import IdempotencyRecord
 from healthcare.api.parsers import StrictJSONParser
-from healthcare.fastpath.actions import FastAction, NotExpressibleError, encoded, entering, refuse_query
+from healthcare.fastpath.actions import FastAction, NotExpressibleError, encode_json, entry_statements, refuse_query
 from healthcare.fastpath.eligibility import Obstacle
 from healthcare.fastpath.execution import Statement, execute, has_timed_out, is_rolled_back
 from healthcare.fastpath.json_sql import (
@@ -51,18 +51,18 @@ from healthcare.fastpath.placeholders import (
     Placeholder,
     fill,
 )
-from healthcare.fastpath.reads import IS_CALLER, compile_rows, raw
+from healthcare.fastpath.reads import IS_CALLER, compile_rows, raw_sql
 from healthcare.model_fields import LARGEST_ID
 
 PARSER = StrictJSONParser()
 RELATIONS = (BaseSerializer, ManyRelatedField, RelatedField)
-HANDLED_BY_DRF = {"HTTP_IF_NONE_MATCH", "HTTP_PREFER"}
-CLAIM = "SELECT set_config('fastpath.key_claimed', pg_try_advisory_xact_lock(%s)::text, true)"
+STANDARD_PATH_HEADERS = {"HTTP_IF_NONE_MATCH", "HTTP_PREFER"}
+CLAIM_KEY = "SELECT set_config('fastpath.key_claimed', pg_try_advisory_xact_lock(%s)::text, true)"
 INNER_PAD, OUTER_PAD, BLOCK = 0x36, 0x5C, 64  # of HMAC-SHA256 (RFC 2104)
 
 
-class Unavailable:
-    """Stands for the record and for the context of a serializer: whoever looks at it gets standard DRF."""
+class InaccessibleObject:
+    """Replaces the instance and the context of a serializer. Reading either sends the request to standard DRF."""
 
     def __getattr__(self, name: str) -> Any:
         raise NotExpressibleError
@@ -81,7 +81,7 @@ class CompiledWrite:
 
 
 class FastWrite(FastAction):
-    """What creating and changing a record share."""
+    """The base class of create and update."""
 
     partial = False
 
@@ -118,7 +118,7 @@ class FastWrite(FastAction):
 
     def respond(self, request: HttpRequest, kwargs: dict[str, Any]) -> HttpResponse | None:
         meta = request.META
-        if meta["QUERY_STRING"] or not HANDLED_BY_DRF.isdisjoint(meta) or self.is_observed():
+        if meta["QUERY_STRING"] or not STANDARD_PATH_HEADERS.isdisjoint(meta) or self.is_observed():
             return None
         key = next(iter(kwargs.values()), 1)
         if not 0 < key <= LARGEST_ID:
@@ -126,49 +126,51 @@ class FastWrite(FastAction):
         try:
             entry = self.enter(request)
         except (NotAuthenticated, AuthenticationFailed) as error:
-            return self.unauthenticated(request, error)
+            return self.respond_unauthenticated(request, error)
         except APIException:  # X-Change-Reason
             return None
         self.set_user(request, entry.caller)
         try:
-            values = self.validated(request)
+            values = self.validate_body(request)
             known = {
                 CALLER: entry.caller, CALLER_TEXT: str(entry.caller), KEY: key, TODAY: timezone.localdate(),
                 REQUEST_ID: request.request_id,  # type: ignore[attr-defined]
             }  # fmt: skip
             statements = self.statements(request, values, known)
-        except UnreadablePostError:  # the client has gone; nobody can read the rest
-            return self.problem(request, 400, "The body is shorter than its Content-Length; send all of it.")
+        except UnreadablePostError:  # the client has disconnected
+            return self.respond_with_problem(
+                request, 400, "The body is shorter than its Content-Length; send all of it."
+            )
         except (APIException, NotExpressibleError, RequestDataTooBig):
             return None
         except Exception as error:
             self.log_failure(error)
             return None
         try:
-            rows = execute([*entering(entry), *statements])
+            rows = execute([*entry_statements(entry), *statements])
         except Error as error:
             if is_rolled_back(error) and not has_timed_out(error):
                 self.log_defect(error)
                 return None
-            # Nobody knows whether a write of unknown outcome happened, so it is not repeated.
-            return self.unavailable(request)
+            # The write may have been committed, so it is not repeated.
+            return self.respond_unavailable(request)
         caller, content = rows[0]
         if caller != known[CALLER_TEXT]:
-            return self.unauthenticated(request, self.authentication.session_ended())
+            return self.respond_unauthenticated(request, self.authentication.session_ended())
         if content is None:
             return None
-        body = encoded(content)
+        body = encode_json(content)
         status = 201 if self.action == "create" else 200
-        return self.answer(body, status, {"ETag": entity_tag(body)})
+        return self.respond_with_json(body, status, {"ETag": entity_tag(body)})
 
     def statements(
         self, request: HttpRequest, values: dict[str, Any], known: dict[Placeholder, Any]
     ) -> list[Statement]:
-        """The statements after entering; the last one gives the session's user and the record's JSON."""
+        """The statements after `entry_statements`; the last one returns the session's user and the record's JSON."""
         raise NotImplementedError
 
-    def validated(self, request: HttpRequest) -> dict[str, Any]:
-        """The values of the body by field. Raises what standard DRF has to answer."""
+    def validate_body(self, request: HttpRequest) -> dict[str, Any]:
+        """The validated values by field. Any exception sends the request to standard DRF."""
         if request.content_type != "application/json" or (request.content_params or {}).keys() - {"charset"}:
             raise NotExpressibleError
         if not request.META.get("CONTENT_LENGTH"):
@@ -185,7 +187,7 @@ class FastWrite(FastAction):
         return values
 
     def serializer_for(self, given: frozenset[str]) -> Any:
-        """A serializer of this thread for bodies with these keys, without the fields that then have nothing to do."""
+        """A serializer of this thread for bodies with these keys, without the fields that they leave unused."""
         cache: dict[frozenset[str], tuple[Any, list[Any]]] = vars(self.serializers).setdefault("by_fields", {})
         key = given & self.writable_names
         if key in cache:
@@ -195,12 +197,12 @@ class FastWrite(FastAction):
                     vars(one).clear()
                     vars(one).update(state)
         else:
-            instance = None if self.action == "create" else Unavailable()
+            instance = None if self.action == "create" else InaccessibleObject()
             serializer = self.serializer_class(instance, data={}, partial=self.partial)
             for field in list(serializer._writable_fields):
                 if field.field_name not in key and not field.required and field.default is empty:
                     del serializer.fields[field.field_name]
-            serializer._context = Unavailable()
+            serializer._context = InaccessibleObject()
             if len(cache) >= 256:
                 cache.clear()
             ones = [serializer, *serializer.fields.values()]
@@ -293,7 +295,7 @@ class FastCreate(FastWrite):
             return [self.compile(False).statement(known)]
         known |= {IDEMPOTENCY_DIGEST: key.digest, IDEMPOTENCY_FINGERPRINT: key.fingerprint}
         # The claim is a statement of its own: the next one must see what the last holder of the lock has committed.
-        return [Statement(CLAIM, [key.lock_id], plannable=True), self.compile(True).statement(known)]
+        return [Statement(CLAIM_KEY, [key.lock_id], plannable=True), self.compile(True).statement(known)]
 
     def column_values(self, values: dict[str, Any], owner_id: int) -> dict[Placeholder, Any]:
         record = self.model(**values, created_by_id=owner_id)
@@ -310,7 +312,7 @@ class FastCreate(FastWrite):
         return prepared
 
     def constant_defaults(self) -> dict[str, Any]:
-        """The defaults that go into the database as they are."""
+        """The constant defaults that need no conversion for the database."""
         plain = [column for column in self.meta.concrete_fields if type(column).pre_save is Field.pre_save]
         return {
             column.attname: column.get_default()
@@ -339,7 +341,7 @@ class FastUpdate(FastWrite):
         rows = self.rows().filter(pk=Parameter(KEY)).order_by()
         query = rows.query.chain(UpdateQuery)
         changes: dict[str, Any] = {
-            column.name: raw(Fragment(cast_placeholder(column), (placeholder,)))
+            column.name: raw_sql(Fragment(cast_placeholder(column), (placeholder,)))
             for column, placeholder in zip(columns, given, strict=True)
         }
         query.add_update_values(changes)  # type: ignore[attr-defined]  # a trigger counts the version
@@ -350,7 +352,7 @@ class FastUpdate(FastWrite):
         match = self.match_entity_tag() if matching else Fragment("")
         subject = {"subject": F(self.recording.column)} if self.recording else {}
         content = record_as_json(self.serializer_class())
-        same = compile_rows(rows.values(content=raw(content), **subject))
+        same = compile_rows(rows.values(content=raw_sql(content), **subject))
         condition = f"{IS_CALLER.sql}{match.sql}"
         names = "subject, content" if self.recording else "content"
         recorded = Fragment("")
@@ -396,7 +398,7 @@ class FastUpdate(FastWrite):
 
 
 def escaped(content: str) -> str:
-    """SQL that escapes the separators as `actions.encoded` does."""
+    """SQL that escapes the separators as `actions.encode_json` does."""
     return rf"replace(replace({content}, U&'\2028', '\u2028'), U&'\2029', '\u2029')"
 
 
