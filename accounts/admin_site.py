@@ -28,15 +28,15 @@ class BackOffAuthenticationForm(AdminAuthenticationForm):
 
 
 class DescribingAutocomplete(AutocompleteJsonView):
-    """Labels each choice by the model admin's `describe`, which tells two people of the same name apart."""
+    """Labels each choice by the model admin's `describe_record`, which distinguishes people of the same name."""
 
     def process_request(self, request: HttpRequest) -> tuple[Any, ...]:
         term, *source = super().process_request(request)
         return term.replace("\0", ""), *source
 
     def serialize_result(self, obj: Any, to_field_name: str) -> dict[str, str]:
-        describe = getattr(self.model_admin, "describe", str)
-        return {**super().serialize_result(obj, to_field_name), "text": describe(obj)}
+        describe_record = getattr(self.model_admin, "describe_record", str)
+        return {**super().serialize_result(obj, to_field_name), "text": describe_record(obj)}
 
 
 class BackOffAdminSite(AdminSite):

@@ -14,5 +14,5 @@ class DoctorAdmin(RecordAdmin):
     search_help_text = "Name, specialization, hospital, license number, phone or e-mail."
     fields = ["name", "specialization", "license_number", "experience_years", "hospital", "phone", "email"]
 
-    def describe(self, record: Doctor) -> str:
+    def describe_record(self, record: Doctor) -> str:
         return ", ".join(part for part in (record.name, record.specialization, record.hospital) if part)

@@ -66,7 +66,7 @@ class RecordAdmin(ConflictCheckingAdmin):
         records: RecordQuerySet = self.model._default_manager.all()
         return records
 
-    def describe(self, record: Any) -> str:
+    def describe_record(self, record: Any) -> str:
         """One line that distinguishes the record from others of the same name."""
         return str(record)
 
@@ -77,7 +77,7 @@ class RecordAdmin(ConflictCheckingAdmin):
     def deletion_obstacles(self, records: Sequence[Record]) -> list[str]:
         """One sentence for each of these records that cannot be deleted, with the reason."""
         return [
-            f"{self.describe(record)} {obstacle.reason}"
+            f"{self.describe_record(record)} {obstacle.reason}"
             for obstacle in (DeletionObstacle(self.hidden_among, "is already deleted."), *self.registered_obstacles)
             for record in obstacle.find(records)
         ]
@@ -126,7 +126,7 @@ class RecordAdmin(ConflictCheckingAdmin):
 
     def linked(self, record: Record) -> SafeString:
         route = f"admin:{self.opts.app_label}_{self.opts.model_name}_change"
-        return format_html('<a href="{}">{}</a>', reverse(route, args=[record.pk]), self.describe(record))
+        return format_html('<a href="{}">{}</a>', reverse(route, args=[record.pk]), self.describe_record(record))
 
     def delete_model(self, request: HttpRequest, obj: Record) -> None:
         self.records().filter(pk=obj.pk).end()

@@ -39,7 +39,7 @@ class MappingAdmin(ReadsRecordedAdmin, RecordAdmin):
     autocomplete_fields = ["patient", "doctor"]
     fields = ["patient", "doctor", "role", "is_primary", "reason", "started_at"]
 
-    def describe(self, record: Mapping) -> str:
+    def describe_record(self, record: Mapping) -> str:
         return f"{record.patient} – {record.doctor}"
 
     def owner_id(self, request: HttpRequest, record: Mapping) -> int:

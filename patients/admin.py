@@ -55,7 +55,7 @@ class PatientAdmin(ReadsRecordedAdmin, RecordAdmin):
     def survivor(self, record: Patient) -> int | None:
         return record.merged_into_id  # only the id: the other record is not read, so no read is recorded
 
-    def describe(self, record: Patient) -> str:
+    def describe_record(self, record: Patient) -> str:
         parts = [record.name, record.birth_date or record.birth_year, record.identifier]
         return ", ".join(str(part) for part in parts if part)
 

@@ -66,8 +66,8 @@ def merge(survivor: Patient, duplicate: Patient) -> Patient:
     """
     filled = fields_to_fill(survivor, duplicate)
     moved = {label: rows.move_to_survivor(field, duplicate, survivor) for label, field, rows in related_rows()}
-    update(survivor, filled)
-    update(duplicate, {"merged_into": survivor, "deleted_at": timezone.now()})
+    update_row(survivor, filled)
+    update_row(duplicate, {"merged_into": survivor, "deleted_at": timezone.now()})
     merged = Patient.objects.get(pk=survivor.pk)
     PatientMerge.objects.create(
         created_by_id=survivor.created_by_id,
@@ -88,10 +88,10 @@ def unmerge(survivor: Patient, duplicate: Patient) -> Patient:
     merge = PatientMerge.objects.active().get(survivor=survivor, duplicate=duplicate)
     for label, field, rows in related_rows():
         rows.move_back(field, duplicate, survivor, merge.moved.get(label, {}))
-    update(survivor, fields_to_empty(survivor, merge.filled))
-    update(duplicate, {"merged_into": None, "deleted_at": None})
+    update_row(survivor, fields_to_empty(survivor, merge.filled))
+    update_row(duplicate, {"merged_into": None, "deleted_at": None})
     unmerged = Patient.objects.get(pk=survivor.pk)
-    update(merge, {"unmerged_at": timezone.now(), "filled": {}, "moved": {}, "last_version": unmerged.version})
+    update_row(merge, {"unmerged_at": timezone.now(), "filled": {}, "moved": {}, "last_version": unmerged.version})
     return unmerged
 
 
@@ -131,7 +131,7 @@ def as_json(value: Any) -> Any:
     return json.loads(json.dumps(value, cls=DjangoJSONEncoder))
 
 
-def update(record: Patient | PatientMerge, changes: dict[str, Any]) -> None:
+def update_row(record: Patient | PatientMerge, changes: dict[str, Any]) -> None:
     if changes:
         record.row().update(**changes)
 

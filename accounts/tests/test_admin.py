@@ -206,7 +206,7 @@ def test_staff_revoke_sessions(admin: AdminClient, as_alice: LoggedInClient, as_
     assert LogEntry.objects.get().change_message == "Revoked."
 
 
-def test_whoever_may_only_view_sessions_revokes_none(make_user: Any, as_alice: LoggedInClient):
+def test_the_permission_to_view_sessions_does_not_allow_revoking(make_user: Any, as_alice: LoggedInClient):
     viewer = AdminClient(allow(make_user("viewer", is_staff=True), "view_loginsession"))
     assert "alice" in viewer.page(SESSIONS)
     assert viewer.act(SESSIONS, "revoke", [as_alice.login_session]).status_code == 200  # the list again

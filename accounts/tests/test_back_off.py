@@ -99,7 +99,7 @@ def test_a_success_forgets_the_accounts_failures(alice: User, anonymous: APIClie
     assert [fail(anonymous).status_code for _ in range(11)] == [401] * 10 + [429]
 
 
-def test_a_success_forgets_nobody_elses_failures(alice: User, bob: User, anonymous: APIClient):
+def test_a_success_resets_only_the_callers_own_failures(alice: User, bob: User, anonymous: APIClient):
     had_failures("account", str(bob.pk), 9)
     succeed(anonymous)
     assert [fail(anonymous, "bob").status_code for _ in range(2)] == [401, 429]
@@ -156,7 +156,7 @@ def test_an_unknown_number_does_not_count_against_the_user_with_that_id(alice: U
 
 
 @pytest.mark.parametrize(("minutes", "answers"), [(14, [401, 429]), (16, [401] * 10 + [429])])
-def test_fifteen_quiet_minutes_after_the_wait_the_count_starts_anew(
+def test_the_count_restarts_fifteen_minutes_after_the_wait(
     alice: User, anonymous: APIClient, minutes: int, answers: list[int]
 ):
     had_failures("account", str(alice.pk), 15)

@@ -85,7 +85,7 @@ def test_alice_logs_in_by_username_or_email_in_any_case(alice: User, anonymous: 
     assert anonymous.get("/api/auth/me/").json()["id"] == alice.pk
 
 
-def test_the_tokens_carry_the_session_and_nobody_elses_name(alice: User, anonymous: APIClient):
+def test_tokens_contain_the_session_and_no_name(alice: User, anonymous: APIClient):
     tokens = anonymous.post(LOGIN, {"username": "alice", "password": PASSWORD}).json()
     session = LoginSession.objects.get()
     access, refresh = AccessToken(tokens["access"]).payload, RefreshToken(tokens["refresh"]).payload

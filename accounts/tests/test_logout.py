@@ -25,7 +25,7 @@ def test_a_logout_ends_no_other_session(as_alice: LoggedInClient, alice: User, a
     assert [client.get("/api/auth/me/").status_code for client in (other, as_bob)] == [200, 200]
 
 
-def test_nobody_logs_out_without_a_token(anonymous: APIClient):
+def test_a_logout_needs_a_token(anonymous: APIClient):
     answer = anonymous.post(LOGOUT)
     assert answer.status_code == 401
     assert answer["WWW-Authenticate"].startswith("Bearer")

@@ -78,7 +78,7 @@ def test_a_bad_value_is_refused(as_alice: LoggedInClient, body: dict[str, Any], 
     assert refusals(as_alice.patch(ME, body)) == {refused}
 
 
-def test_a_request_of_somebody_logged_in_has_these_queries(as_alice: LoggedInClient):
+def test_an_authenticated_request_has_these_queries(as_alice: LoggedInClient):
     named = ["SAVEPOINT of the request", "the session and its user", "RELEASE SAVEPOINT"]
     with CaptureQueriesContext(connection) as queries:
         as_alice.get(ME)

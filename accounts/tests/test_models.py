@@ -82,7 +82,7 @@ class CheaperHasher(Argon2idHasher):
     memory_cost = 8  # KiB
 
 
-def test_a_password_hashed_anew_ends_no_session(alice: User, configured_hashers: None):
+def test_rehashing_a_password_ends_no_session(alice: User, configured_hashers: None):
     """When the parameters have grown, the next login hashes the same password with the new ones."""
     alice.password = CheaperHasher().encode(PASSWORD, "saltsaltsalt")
     alice.save(update_fields=["password"])
@@ -93,12 +93,12 @@ def test_a_password_hashed_anew_ends_no_session(alice: User, configured_hashers:
 
 
 @pytest.mark.parametrize("credentials", [{}, {"username": "alice"}, {"username": "", "password": PASSWORD}])
-def test_without_name_or_password_nobody_is_authenticated(alice: User, credentials: dict[str, str]):
+def test_authentication_fails_without_name_or_password(alice: User, credentials: dict[str, str]):
     assert authenticate(RequestFactory().post("/"), **credentials) is None
     assert not Attempts.objects.exists()
 
 
-def test_without_a_request_nobody_is_authenticated(alice: User):
+def test_authentication_fails_without_a_request(alice: User):
     """Without a request there is no address to count failures by."""
     assert authenticate(None, username="alice", password=PASSWORD) is None
 

@@ -68,6 +68,6 @@ def test_both_passwords_are_required(as_alice: LoggedInClient):
     assert refusals(as_alice.post(CHANGE, {})) == {("/current_password", "required"), ("/new_password", "required")}
 
 
-def test_nobody_changes_a_password_without_a_token(anonymous: APIClient):
+def test_a_password_change_needs_a_token(anonymous: APIClient):
     body: dict[str, Any] = {"current_password": PASSWORD, "new_password": NEW}
     assert anonymous.post(CHANGE, body).status_code == 401

@@ -33,7 +33,7 @@ def test_the_own_email_in_another_case_as_username_is_the_email(anonymous: APICl
     assert (answer.status_code, answer.json()["username"]) == (201, "john@example.org")
 
 
-def test_nobody_registers_as_staff(anonymous: APIClient):
+def test_registration_cannot_create_staff(anonymous: APIClient):
     anonymous.post(REGISTER, JOHN | {"is_staff": True, "is_superuser": True, "is_active": False, "id": 77})
     user = User.objects.get()
     assert (user.is_staff, user.is_superuser, user.is_active) == (False, False, True)
@@ -143,7 +143,7 @@ def test_the_sixty_first_registration_within_an_hour_has_to_wait(anonymous: APIC
     assert anonymous.post(REGISTER, late, REMOTE_ADDR="203.0.113.9").status_code == 201
 
 
-def test_after_the_hour_registrations_count_anew(anonymous: APIClient):
+def test_the_count_of_registrations_restarts_after_an_hour(anonymous: APIClient):
     anonymous.post(REGISTER, JOHN)
     Attempts.objects.update(count=60, until=User.objects.get().created_at)
     assert anonymous.post(REGISTER, JOHN | {"username": "next", "email": "next@example.org"}).status_code == 201

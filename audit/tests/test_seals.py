@@ -85,7 +85,7 @@ ALTER = {PatientEvent: "address = 'elsewhere'", AccessLog: "actor = actor + 1"}
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_an_altered_row_is_named(patient: Patient, model: Any) -> None:
+def test_an_altered_row_is_reported(patient: Patient, model: Any) -> None:
     table, key = model._meta.db_table, middle(model)
     with superuser() as cursor:
         cursor.execute(f"UPDATE {table} SET {ALTER[model]} WHERE {model._meta.pk.column} = %s", [key])  # noqa: S608
@@ -94,7 +94,7 @@ def test_an_altered_row_is_named(patient: Patient, model: Any) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_removed_row_is_named(patient: Patient, model: Any) -> None:
+def test_a_removed_row_is_reported(patient: Patient, model: Any) -> None:
     table, key = model._meta.db_table, middle(model)
     with superuser() as cursor:
         cursor.execute(f"DELETE FROM {table} WHERE {model._meta.pk.column} = %s", [key])  # noqa: S608
@@ -103,7 +103,7 @@ def test_a_removed_row_is_named(patient: Patient, model: Any) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_row_inserted_among_sealed_rows_is_named(patient: Patient, model: Any) -> None:
+def test_a_row_inserted_among_sealed_rows_is_reported(patient: Patient, model: Any) -> None:
     table, key = model._meta.db_table, model._meta.pk.column
     rest = ", ".join(f'"{field.column}"' for field in model._meta.concrete_fields if field.column != key)
     with superuser() as cursor:
@@ -114,7 +114,7 @@ def test_a_row_inserted_among_sealed_rows_is_named(patient: Patient, model: Any)
 
 
 @pytest.mark.parametrize("sealed", [False, True])
-def test_a_row_inserted_with_an_old_date_is_named(patient: Patient, sealed: bool) -> None:
+def test_a_row_inserted_with_an_old_date_is_reported(patient: Patient, sealed: bool) -> None:
     with superuser() as cursor:
         cursor.execute(
             "INSERT INTO audit_accesslog (at, actor, action, patient_ids, basis, request_id, outcome) "
@@ -173,7 +173,7 @@ def test_verification_fails_with_another_key(patient: Patient, settings: Any) ->
 
 
 @pytest.mark.parametrize("bad", ["x", "1", "1:abc", ":" + "0" * 64])
-def test_expect_refuses_what_is_not_a_seal(bad: str) -> None:
+def test_expect_refuses_an_invalid_seal(bad: str) -> None:
     with pytest.raises(CommandError, match="--expect takes a line"):
         verify(expect=bad)
 

@@ -130,16 +130,16 @@ def test_anyone_finds_a_doctor(anonymous: APIClient, as_bob: LoggedInClient, ali
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\0", "x" * 201, "\ud800".encode("utf-8", "surrogatepass")])
-def test_a_text_that_cannot_be_looked_for_is_named(as_alice: LoggedInClient, text: Any) -> None:
+def test_an_invalid_search_text_is_a_400(as_alice: LoggedInClient, text: Any) -> None:
     answer = as_alice.get("/api/patients/", {"search": text})
-    if isinstance(text, bytes):  # what is no UTF-8 is replaced by Django, and finds nobody
+    if isinstance(text, bytes):  # Django replaces bytes that are not UTF-8, so nothing is found
         assert (answer.status_code, answer.json()) == (200, [])
         return
     assert answer.status_code == 400
     assert [error["pointer"] for error in answer.json()["errors"]] == ["/search"]
 
 
-def test_what_contradicts_a_search_is_named(as_alice: LoggedInClient, alice: User) -> None:
+def test_parameters_that_contradict_a_search_are_a_400(as_alice: LoggedInClient, alice: User) -> None:
     for _ in range(2):
         make_patient(alice)
     then = timezone.now().strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -195,7 +195,7 @@ def test_a_search_is_a_read_of_what_it_finds(as_alice: LoggedInClient, alice: Us
     assert (read.action, read.patient_ids) == ("patient.list", [found.pk])
 
 
-def test_hostile_texts_find_nobody_and_fail_nowhere(as_alice: LoggedInClient, alice: User) -> None:
+def test_hostile_texts_find_nothing_and_cause_no_error(as_alice: LoggedInClient, alice: User) -> None:
     make_patient(alice, name="John Smith", birth_date=datetime.date(1990, 1, 1), birth_year=1990)
     for text in ("%", "_____", "\\", "' OR 1=1 --", "(((", "a" * 200, "@", "+", "0" * 200, "x1" * 90, "\u202e\u0300"):
         assert names(as_alice, text) == [], text

@@ -150,7 +150,7 @@ def test_a_merged_record_is_found_as_the_one_that_took_its_place(as_alice: Logge
     assert [names(as_alice, asked) for asked in ("M-As", "M-Aa", "M-A.")] == [[name] for name in names_of]
 
 
-def test_a_merged_person_who_is_erased_leaves_no_word(as_alice: LoggedInClient, alice: User) -> None:
+def test_erasing_a_merged_patient_removes_its_words(as_alice: LoggedInClient, alice: User) -> None:
     survivor, duplicate = make_patient(alice, name="Asha"), make_patient(alice, name="Zebulon")
     as_alice.post(f"/api/patients/{survivor.pk}/merge/", {"duplicate": duplicate.pk})
     assert words(alice) == ["asha", "zebulon"]
