@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import datetime
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -76,9 +77,12 @@ class Keyset:
                 raise invalid_cursor()
             return written
         try:
-            return self.field(column).to_python(written)
-        except (InvalidValue, ValueError) as error:
+            value = self.field(column).to_python(written)
+        except (InvalidValue, TypeError, ValueError) as error:
             raise invalid_cursor() from error
+        if isinstance(value, datetime.datetime) and value.tzinfo is None:
+            raise invalid_cursor()  # those of a Link header have an offset
+        return value
 
     def beyond(self, values: tuple[Any, ...], downwards: bool) -> Q:
         if len(self.columns) == 1:

@@ -6,6 +6,7 @@ from functools import lru_cache, partial
 from threading import local
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import EmptyResultSet, SuspiciousOperation
 from django.core.exceptions import ValidationError as InvalidValueError
 from django.db import Error, connection
@@ -18,7 +19,7 @@ from django.utils.functional import cached_property
 from rest_framework.exceptions import APIException, AuthenticationFailed, NotAuthenticated
 from rest_framework.serializers import BaseSerializer
 
-from healthcare.api.conditional_requests import entity_tag, matches, read_tags
+from healthcare.api.conditional_requests import ENTITY_TAG_DIGITS, entity_tag, entity_tag_key, matches, read_tags
 from healthcare.api.cursors import Cursor, Keyset
 from healthcare.api.filters import IdFilter
 from healthcare.api.pagination import link_header, read_limit, read_ordering
@@ -38,6 +39,7 @@ from healthcare.fastpath.json_sql import Fragment, UnsupportedError, included_as
 from healthcare.fastpath.placeholders import (
     CALLER,
     CALLER_TEXT,
+    ENTITY_TAGS,
     KEY,
     PARENT,
     REQUEST_ID,
@@ -55,6 +57,7 @@ IS_CALLER = Fragment("current_setting('app.user_id', true) = %s", (CALLER_TEXT,)
 CONDITIONS = Placeholder("conditions")  # of filters
 CURSOR = tuple(Placeholder(f"cursor {position}") for position in range(2))
 WHOLE_RECORD = FieldSelection()
+INNER_PAD, OUTER_PAD, BLOCK = 0x36, 0x5C, 64  # of HMAC-SHA256 (RFC 2104)
 
 
 class InaccessibleRequest:
@@ -238,8 +241,11 @@ class FastRead(FastAction):
 
 @dataclass(frozen=True)
 class RecordRequest:
+    """`tags` are those of If-None-Match."""
+
     key: int
     selection: FieldSelection
+    tags: frozenset[str] = frozenset()
 
 
 class FastRetrieve(FastRead):
@@ -255,7 +261,8 @@ class FastRetrieve(FastRead):
         if "retrieve" in self.viewset.successor_actions and not self.viewset.successor_field:
             yield Obstacle(f"{self.viewset.__name__}.successor_field", "Name the foreign key to the successor.")
 
-    def compile_record(self, selection: FieldSelection) -> CompiledRead:
+    def compile_record(self, selection: FieldSelection, conditional: bool = False) -> CompiledRead:
+        """With `conditional` the access is recorded as a 304 where the client has the record already."""
         subject = {"subject": F(self.recording.column)} if self.recording else {}
         content = self.content(selection)
         rows = self.rows().filter(pk=Parameter(KEY)).order_by()
@@ -264,6 +271,10 @@ class FastRetrieve(FastRead):
         recorded = Fragment("")
         if self.recording:
             found = Fragment("CASE WHEN EXISTS (SELECT FROM page) THEN 200 ELSE 404 END")
+            if conditional:
+                tag = entity_tag_of("content")
+                held = f"EXISTS (SELECT FROM page WHERE ARRAY['*', {tag.sql}] && %s::text[])"
+                found = Fragment(f"CASE WHEN {held} THEN 304 ELSE {found.sql} END", (*tag.parameters, ENTITY_TAGS))
             replaced = Fragment(f" AND NOT {successor.sql}", successor.parameters) if successor.sql else Fragment("")
             condition = Fragment(IS_CALLER.sql + replaced.sql, IS_CALLER.parameters + replaced.parameters)
             ids = Fragment("(SELECT coalesce(array_agg(subject), '{}') FROM page)")
@@ -286,19 +297,22 @@ class FastRetrieve(FastRead):
         return Fragment(sql, (KEY,))
 
     def compile_for(self, asked: RecordRequest) -> CompiledRead:
-        return self.compile(asked.selection)
+        return self.compile(asked.selection, bool(asked.tags))
 
     def read_parameters(self, request: HttpRequest, kwargs: dict[str, Any]) -> RecordRequest:
         key = next(iter(kwargs.values()))
         parameters = read_query(request, {"fields", "include"} if self.selects else set())
         if not 0 < key <= LARGEST_ID:
             raise NotExpressibleError
-        return RecordRequest(key, self.read_selection(parameters))
+        recorded = self.recording is not None and "HTTP_IF_NONE_MATCH" in request.META
+        tags = frozenset(read_tags(request.META, "If-None-Match") if recorded else ())
+        return RecordRequest(key, self.read_selection(parameters), tags)
 
     def execute_read(
         self, request: HttpRequest, entry: Entry, asked: RecordRequest, before: list[Statement]
     ) -> tuple[HttpResponse | None, str | None]:
         values = self.values_of(request, entry) | {KEY: asked.key}
+        values[ENTITY_TAGS] = [tag.removeprefix("W/") for tag in asked.tags]  # they are compared weakly
         statement = self.compiled(asked).statement(values)
         caller, version, has_successor, key, content = execute([*before, *entry_statements(entry), statement])[0]
         if caller != values[CALLER_TEXT]:
@@ -507,6 +521,8 @@ class FastList(FastRead):
     def added_conditions(self, rows: QuerySet) -> Fragment | None:
         """The conditions that filters have added to the unfiltered rows; None if they have added anything else."""
         before, after = self.unfiltered.query, rows.query
+        if after.where.children[: len(before.where.children)] != before.where.children or after.combinator:
+            return None  # other rows than those that the filter was given
         simple = after.where.connector == AND and not after.where.negated and not after.distinct
         if not simple or after.alias_map.keys() != before.alias_map.keys() or after.annotations or after.is_sliced:
             return None
@@ -703,3 +719,20 @@ def is_held(response: HttpResponse, tags: set[str]) -> bool:
 def cursor_value(value: Any) -> Any:
     """A value as in the cursors of `Keyset`."""
     return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+def escaped(content: str) -> str:
+    """SQL that escapes the separators as `actions.encode_json` does."""
+    return rf"replace(replace({content}, U&'\2028', '\u2028'), U&'\2029', '\u2029')"
+
+
+def entity_tag_of(content: str) -> Fragment:
+    """SQL for `conditional_requests.entity_tag`: HMAC-SHA256 (RFC 2104) with the key that is derived for entity tags.
+
+    The `%s` of the content come after the two parameters of the fragment.
+    """
+    key = entity_tag_key(settings.SECRET_KEY).ljust(BLOCK, b"\0")
+    inner, outer = (bytes(byte ^ pad for byte in key) for pad in (INNER_PAD, OUTER_PAD))
+    body = f"convert_to({escaped(content)}, 'UTF8')"
+    digest = f"encode(sha256(%s::bytea || sha256(%s::bytea || {body})), 'hex')"
+    return Fragment(f"""('"' || left({digest}, {ENTITY_TAG_DIGITS}) || '"')""", (outer, inner))

@@ -11,7 +11,6 @@ from io import BytesIO
 from threading import local
 from typing import Any
 
-from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
 from django.db import Error, connection
 from django.db.models import F, Field
@@ -24,7 +23,7 @@ from rest_framework.fields import empty
 from rest_framework.relations import ManyRelatedField, RelatedField
 from rest_framework.serializers import BaseSerializer
 
-from healthcare.api.conditional_requests import ENTITY_TAG_DIGITS, entity_tag, entity_tag_key, read_tags
+from healthcare.api.conditional_requests import entity_tag, read_tags
 from healthcare.api.idempotency import Key
 from healthcare.api.models import IdempotencyRecord
 from healthcare.api.parsers import StrictJSONParser
@@ -51,14 +50,13 @@ from healthcare.fastpath.placeholders import (
     Placeholder,
     fill,
 )
-from healthcare.fastpath.reads import IS_CALLER, compile_rows, raw_sql
+from healthcare.fastpath.reads import IS_CALLER, compile_rows, entity_tag_of, escaped, raw_sql
 from healthcare.model_fields import LARGEST_ID
 
 PARSER = StrictJSONParser()
 RELATIONS = (BaseSerializer, ManyRelatedField, RelatedField)
 STANDARD_PATH_HEADERS = {"HTTP_IF_NONE_MATCH", "HTTP_PREFER"}
 CLAIM_KEY = "SELECT set_config('fastpath.key_claimed', pg_try_advisory_xact_lock(%s)::text, true)"
-INNER_PAD, OUTER_PAD, BLOCK = 0x36, 0x5C, 64  # of HMAC-SHA256 (RFC 2104)
 
 
 class InaccessibleObject:
@@ -126,6 +124,8 @@ class FastWrite(FastAction):
         try:
             entry = self.enter(request)
         except (NotAuthenticated, AuthenticationFailed) as error:
+            if isinstance(error, NotAuthenticated) and "HTTP_X_CHANGE_REASON" in meta:
+                return None  # which is validated first
             return self.respond_unauthenticated(request, error)
         except APIException:  # X-Change-Reason
             return None
@@ -289,6 +289,8 @@ class FastCreate(FastWrite):
     def statements(
         self, request: HttpRequest, values: dict[str, Any], known: dict[Placeholder, Any]
     ) -> list[Statement]:
+        if "HTTP_IF_MATCH" in request.META:
+            read_tags(request.META, "If-Match")  # there is nothing to match, but a malformed one is refused
         known |= self.column_values(values, known[CALLER])
         key = Key.of(request, known[CALLER]) if "HTTP_IDEMPOTENCY_KEY" in request.META else None
         if key is None:
@@ -395,20 +397,3 @@ class FastUpdate(FastWrite):
             field = self.meta.get_field(name)
             known[self.placeholders[field.attname]] = self.prepared_value(field, values[name])
         return [self.compile(fields, matching).statement(known)]
-
-
-def escaped(content: str) -> str:
-    """SQL that escapes the separators as `actions.encode_json` does."""
-    return rf"replace(replace({content}, U&'\2028', '\u2028'), U&'\2029', '\u2029')"
-
-
-def entity_tag_of(content: str) -> Fragment:
-    """SQL for `conditional_requests.entity_tag`: HMAC-SHA256 (RFC 2104) with the key that is derived for entity tags.
-
-    The `%s` of the content come after the two parameters of the fragment.
-    """
-    key = entity_tag_key(settings.SECRET_KEY).ljust(BLOCK, b"\0")
-    inner, outer = (bytes(byte ^ pad for byte in key) for pad in (INNER_PAD, OUTER_PAD))
-    body = f"convert_to({escaped(content)}, 'UTF8')"
-    digest = f"encode(sha256(%s::bytea || sha256(%s::bytea || {body})), 'hex')"
-    return Fragment(f"""('"' || left({digest}, {ENTITY_TAG_DIGITS}) || '"')""", (outer, inner))

@@ -1,5 +1,7 @@
 """Keyset pagination: alice pages through a long list in both directions by its Link headers (RFC 8288)."""
 
+import base64
+import json
 import re
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -100,6 +102,18 @@ def test_a_limit_out_of_bounds_is_a_400(as_alice: LoggedInClient, value: str) ->
 @pytest.mark.parametrize("value", ["", "garbage", "PA", "PDE=PDE", "é", "\0", "PC0x", "A" * 3000])
 def test_an_invalid_cursor_is_a_400(as_alice: LoggedInClient, value: str) -> None:
     answer = as_alice.get("/api/patients/", {"cursor": value})
+    assert answer.status_code == 400
+    assert [error["pointer"] for error in answer.json()["errors"]] == ["/cursor"]
+
+
+@pytest.mark.parametrize("fast_path", ["on", "off"])
+@pytest.mark.parametrize("moment", [5, "2026-01-01T00:00:00", "2026-01-01", "", "infinity", "2026-02-30T00:00:00Z"])
+def test_a_cursor_with_another_kind_of_time_is_a_400(
+    as_alice: LoggedInClient, settings: Any, fast_path: str, moment: Any
+) -> None:
+    settings.FAST_PATH = fast_path
+    cursor = base64.urlsafe_b64encode(json.dumps([False, moment, 3]).encode()).decode().rstrip("=")
+    answer = as_alice.get("/api/patients/", {"ordering": "updated_at", "cursor": cursor})
     assert answer.status_code == 400
     assert [error["pointer"] for error in answer.json()["errors"]] == ["/cursor"]
 

@@ -4,6 +4,7 @@ import datetime
 from collections.abc import Callable
 from typing import Any
 
+import django_filters
 import pytest
 from django.core.exceptions import PermissionDenied
 from django.db import models
@@ -84,6 +85,27 @@ def test_a_filterset_that_hides_rows_by_itself_is_asked_for_every_list(
     serve(viewset)
     assert as_alice.get("/api/patients/").json() == []
     assert members(viewset, "list") == {"OwnFilter.qs"}
+
+
+def other_rows(self: Any, rows: Any, name: str, value: str) -> Any:
+    return Patient.objects.filter(gender=value)
+
+
+def no_row_twice(self: Any, rows: Any, name: str, value: str) -> Any:
+    return rows.filter(gender=value).union(rows.filter(gender=value))
+
+
+@pytest.mark.parametrize("method", [other_rows, no_row_twice])
+def test_a_filter_that_answers_other_rows_than_it_was_given_is_followed(
+    serve: Callable[..., None], as_alice: LoggedInClient, alice: User, method: Any
+):
+    make_patient(alice, name="Man", gender="M")
+    make_patient(alice, name="Woman", gender="F")
+    own: Any = type(
+        "OwnFilter", (PatientFilter,), {"gender": django_filters.CharFilter(method="by_gender"), "by_gender": method}
+    )
+    serve(subclass(filterset_class=own))
+    assert [patient["name"] for patient in as_alice.get("/api/patients/?gender=F").json()] == ["Woman"]
 
 
 @pytest.mark.parametrize("field", [

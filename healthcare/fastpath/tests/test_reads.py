@@ -258,6 +258,19 @@ def test_a_current_entity_tag_in_if_none_match_is_a_304(as_alice: LoggedInClient
     assert as_alice.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
 
 
+@pytest.mark.parametrize("tags", ["*", "current", "W/current", '"other", current', '"other"', "W/*"])
+def test_the_access_log_says_that_the_client_had_the_record(as_alice: LoggedInClient, alice: User, tags: str):
+    path = f"/api/patients/{make_patient(alice, name='Line' + chr(0x2028)).pk}/"
+    tags = tags.replace("current", as_alice.get(path)["ETag"])
+    statuses = []
+    for mode in ("on", "off"):
+        with override_settings(FAST_PATH=mode):
+            statuses.append(as_alice.get(path, headers={"If-None-Match": tags}).status_code)
+    assert statuses[0] == statuses[1]
+    expected = statuses if statuses[0] != 400 else []
+    assert [*AccessLog.objects.order_by("pk").values_list("outcome", flat=True)][1:] == expected
+
+
 @pytest.mark.parametrize("path", ["/api/patients/{}/", "/api/doctors/{}/"])
 def test_a_missing_record_is_a_404_in_one_statement(as_bob: LoggedInClient, alice: User, path: str):
     make = make_doctor if "doctors" in path else make_patient

@@ -246,6 +246,24 @@ def test_a_change_with_an_outdated_if_match_is_refused(as_alice: LoggedInClient,
     assert (patient.name, patient.version) == ("John Smith", 1)
 
 
+@pytest.mark.parametrize("tags", ["", "x", "*", '"x"', 'W/"x"'])
+def test_the_creation_of_a_record_with_if_match_is_answered_alike(as_alice: LoggedInClient, tags: str):
+    statuses = []
+    for mode in ("on", "off"):
+        with override_settings(FAST_PATH=mode):
+            statuses.append(as_alice.post("/api/patients/", {"name": "New"}, headers={"If-Match": tags}).status_code)
+    assert statuses == [400 if tags in {"", "x"} else 201] * 2
+
+
+def test_an_anonymous_write_with_a_malformed_reason_is_answered_alike(anonymous: APIClient):
+    answers = []
+    for mode in ("on", "off"):
+        with override_settings(FAST_PATH=mode):
+            answer = anonymous.post("/api/patients/", {"name": "New"}, headers={"X-Change-Reason": "\x7f"})
+            answers.append((answer.status_code, answer.json() | {"request_id": ""}))
+    assert answers[0] == answers[1]
+
+
 def test_an_entity_tag_is_the_same_in_sql(as_alice: LoggedInClient, alice: User):
     for name in ("Plain", "Line\u2028paragraph\u2029 end", "Größe 患者 \\ \" '"):
         path = f"/api/patients/{make_patient(alice, name=name).pk}/"
