@@ -181,8 +181,9 @@ QUERIES_OF_A_LIST = ["entering as the caller, the page and the row of the access
 
 @pytest.mark.parametrize("rows", [10, 100])
 def test_the_query_count_of_a_list_does_not_grow_with_its_rows(
-    as_alice: LoggedInClient, alice: User, rows: int
+    as_alice: LoggedInClient, alice: User, rows: int, settings: Any
 ) -> None:
+    settings.FAST_PATH = "on"
     Patient.objects.bulk_create(Patient(created_by=alice, name=f"P{number}") for number in range(rows))
     with CaptureQueriesContext(connection) as queries:
         assert len(as_alice.get("/api/patients/").json()) == rows
