@@ -23,9 +23,12 @@ STORE_VERSION = """SELECT set_config('fastpath.table_version', coalesce(
 
 @dataclass(frozen=True)
 class CachedAnswer:
+    """The version of the table it was read at, the body, its own headers, and the parsed request, to read it anew."""
+
     version: str
     content: bytes
     headers: dict[str, str]
+    parsed_request: Any
 
 
 class PublicCache:

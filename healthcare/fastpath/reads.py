@@ -107,6 +107,8 @@ class FastRead(FastAction):
             yield from obstacles_of_serializer(inclusion.serializer)
             yield from obstacles_of_scope(f"{member}.links", partial(links_of, inclusion))
             self.content(FieldSelection(included=frozenset({name})))
+        if self.cached_table and self.recording:
+            yield Obstacle(f"{self.viewset.__name__}.cached_by_table_version", "A cached answer records no access.")
         if self.cached_table and TODAY in self.content(WHOLE_RECORD).parameters:
             yield Obstacle(
                 f"{self.viewset.__name__}.cached_by_table_version", "A cached answer cannot depend on the day."
@@ -142,7 +144,8 @@ class FastRead(FastAction):
             return None
         try:
             tags = read_tags(meta, "If-None-Match") if "HTTP_IF_NONE_MATCH" in meta else set()
-            asked = self.read_parameters(request, kwargs)
+            cached = self.find_cached_answer(request)
+            asked = cached.parsed_request if cached else self.read_parameters(request, kwargs)
         except (APIException, SuspiciousOperation, NotExpressibleError, UnsupportedError):
             return None
         except Exception as error:  # a filter that needs more than it has here, say; nothing has been sent
@@ -154,7 +157,7 @@ class FastRead(FastAction):
             return self.respond_unauthenticated(request, error)
         self.set_user(request, entry.caller)
         try:
-            response = self.respond_from_cache(request, entry, asked)
+            response = self.respond_from_cache(request, entry, asked, cached)
         except NotExpressibleError:
             return None
         except Error as error:
@@ -171,23 +174,32 @@ class FastRead(FastAction):
             return not_modified
         return response
 
-    def respond_from_cache(self, request: HttpRequest, entry: Entry, asked: Any) -> HttpResponse | None:
+    def find_cached_answer(self, request: HttpRequest) -> public_cache.CachedAnswer | None:
+        """Inside a transaction nothing is cached: it sees changes that are not committed."""
+        if not self.cached_table or connection.in_atomic_block:
+            return None
+        return public_cache.answers.get(cache_key(request))
+
+    def respond_from_cache(
+        self, request: HttpRequest, entry: Entry, asked: Any, cached: public_cache.CachedAnswer | None
+    ) -> HttpResponse | None:
         """The cached answer if the table has not changed since, otherwise the current one, which is then cached.
 
-        Inside a transaction nothing is cached: it sees changes that are not committed.
+        A filter may depend on the clock, so a filtered list is not cached.
         """
-        if not self.cached_table or connection.in_atomic_block:
+        if not self.cached_table or connection.in_atomic_block or asked.filtered is not None:
             return self.execute_read(request, entry, asked, [])[0]
         try:
-            return self.respond_by_version(request, entry, asked, self.cached_table)
+            return self.respond_by_version(request, entry, asked, cached)
         except Error as error:
             if not has_timed_out(error):
                 raise
             return self.execute_read(request, entry, asked, [])[0]  # the table of versions is locked
 
-    def respond_by_version(self, request: HttpRequest, entry: Entry, asked: Any, table: str) -> HttpResponse | None:
-        key = request.scheme, request.get_host(), request.path, request.META["QUERY_STRING"]
-        cached = public_cache.answers.get(key)
+    def respond_by_version(
+        self, request: HttpRequest, entry: Entry, asked: Any, cached: public_cache.CachedAnswer | None
+    ) -> HttpResponse | None:
+        table = str(self.cached_table)
         if cached is not None:
             session = [Statement(entry.sql, entry.parameters, plannable=True)] if entry.caller else []
             caller, version = execute([*session, *public_cache.version_statements(table)])[0]
@@ -198,7 +210,8 @@ class FastRead(FastAction):
         response, version = self.execute_read(request, entry, asked, public_cache.store_version(table))
         if response is not None and response.status_code == 200 and version:
             headers = {name: value for name, value in response.items() if name in {"ETag", "Link"}}
-            public_cache.answers.put(key, public_cache.CachedAnswer(version, response.content, headers))
+            answer = public_cache.CachedAnswer(version, response.content, headers, asked)
+            public_cache.answers.put(cache_key(request), answer)
         return response
 
     def compile_for(self, asked: Any) -> CompiledRead:
@@ -241,11 +254,12 @@ class FastRead(FastAction):
 
 @dataclass(frozen=True)
 class RecordRequest:
-    """`tags` are those of If-None-Match."""
+    """`tags` are those of If-None-Match. A record has no filters."""
 
     key: int
     selection: FieldSelection
     tags: frozenset[str] = frozenset()
+    filtered: None = None
 
 
 class FastRetrieve(FastRead):
@@ -454,7 +468,7 @@ class FastList(FastRead):
         parameters = read_query(request, self.known_parameters)
         ordering = read_ordering(parameters, self.orderings) if self.orderings else None
         columns = [*([ordering.lstrip("-")] if ordering else []), "pk"]
-        cursor = Keyset(self.model._default_manager.none(), columns, descending=True).read(parameters.get("cursor"))
+        cursor = self.read_cursor(parameters.get("cursor"), columns)
         filtered, names_record = None, False
         if not self.filter_names.isdisjoint(parameters):
             filtered, names_record = self.filter(request)
@@ -462,6 +476,11 @@ class FastList(FastRead):
             read_limit(parameters), ordering, cursor, self.read_selection(parameters), filtered, names_record,
             self.parent_of(kwargs),
         )  # fmt: skip
+
+    def read_cursor(self, text: str | None, columns: list[str]) -> Cursor | None:
+        if text is None:
+            return None
+        return Keyset(self.model._default_manager.none(), columns, descending=True).read(text)
 
     def parent_of(self, kwargs: dict[str, Any]) -> int | None:
         return None
@@ -657,7 +676,7 @@ class FastRecordList(FastList):
 
     def read_parameters(self, request: HttpRequest, kwargs: dict[str, Any]) -> ListRequest:
         parameters = read_query(request, {"limit", "cursor"})
-        cursor = Keyset(self.model._default_manager.none(), ["pk"], descending=True).read(parameters.get("cursor"))
+        cursor = self.read_cursor(parameters.get("cursor"), ["pk"])
         key = int(next(iter(kwargs.values())))
         if (cursor and cursor.back) or not 0 < key <= LARGEST_ID:
             raise NotExpressibleError
@@ -699,6 +718,10 @@ def compile_result(
     )
     parameters = (*page.parameters, *recorded.parameters, *flag.parameters, *order.parameters)
     return CompiledRead(Fragment(sql, parameters), plannable, rare)
+
+
+def cache_key(request: HttpRequest) -> tuple[str, ...]:
+    return str(request.scheme), request.get_host(), request.path, request.META["QUERY_STRING"]
 
 
 def read_query(request: HttpRequest, known: set[str]) -> Mapping[str, str]:

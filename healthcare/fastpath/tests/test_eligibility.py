@@ -463,3 +463,8 @@ def test_owned_by_takes_a_user_or_an_expression(alice: User):
     assert [*Patient.objects.owned_by(alice)] == [patient]
     assert [*Patient.objects.owned_by(models.Value(alice.pk))] == [patient]
     assert isinstance(Mapping.objects.all(), OwnedQuerySet)
+
+
+def test_answers_whose_reads_are_recorded_are_not_cached():
+    found = members(subclass(cached_by_table_version=True), "list")
+    assert found == {"OwnViewSet.cached_by_table_version"}

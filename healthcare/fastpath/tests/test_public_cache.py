@@ -173,9 +173,16 @@ def test_no_answer_is_older_than_an_earlier_one(live: LiveServer):
         assert changed.status == 200, changed.body
         for path in (f"/api/doctors/{key}/", "/api/doctors/?limit=500"):
             seen = live.call("GET", path)
+            assert seen.status == 200, (path, seen.status, seen.body)
             rows = seen.json if isinstance(seen.json, list) else [seen.json]
             assert name in {row["name"] for row in rows if row["id"] == key}
         return seen
 
     for _ in range(12):
         call_concurrently(*[partial(change_and_read, key) for key in doctors])
+
+
+def test_a_filtered_list_is_not_cached_since_a_filter_may_depend_on_the_clock(anyone: APIClient):
+    for _ in range(2):
+        assert names(anyone, f"{LIST}?hospital=x") == []
+    assert not any("hospital" in key[3] for key in public_cache.answers.answers)
