@@ -19,8 +19,8 @@ from healthcare.fastpath.json_sql import (
     known_columns,
     record_as_json,
 )
+from healthcare.fastpath.lists_of_records import FastRecordList
 from healthcare.fastpath.placeholders import CALLER, KEY, Parameter
-from healthcare.fastpath.reads import FastRecordList
 
 # Over rows with an `event` and the event before it in `previous`, both of the type of the table of events.
 EVENT = """(SELECT row_to_json(answer) FROM (SELECT

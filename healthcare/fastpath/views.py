@@ -18,7 +18,9 @@ from healthcare.coverage import covered_by_fast_path
 from healthcare.fastpath.actions import FastAction
 from healthcare.fastpath.eligibility import HTTP_METHOD_OF_ACTION, Obstacle
 from healthcare.fastpath.execution import is_healthy
-from healthcare.fastpath.reads import FastList, FastNestedList, FastRetrieve
+from healthcare.fastpath.lists import FastList
+from healthcare.fastpath.lists_of_records import FastNestedList
+from healthcare.fastpath.retrieve import FastRetrieve
 from healthcare.fastpath.writes import FastCreate, FastUpdate
 
 logger = logging.getLogger("healthcare.fastpath")

@@ -50,7 +50,7 @@ from healthcare.fastpath.placeholders import (
     Placeholder,
     fill,
 )
-from healthcare.fastpath.reads import IS_CALLER, compile_rows, entity_tag_of, escaped, raw_sql
+from healthcare.fastpath.statements import IS_CALLER, compile_rows, entity_tag_of, escaped, raw_sql
 from healthcare.model_fields import LARGEST_ID
 
 PARSER = StrictJSONParser()

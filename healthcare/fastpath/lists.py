@@ -1,0 +1,215 @@
+"""The fast GET of a list, in pages."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from django.db import connection
+from django.db.models import BooleanField, F, QuerySet
+from django.db.models.expressions import RawSQL
+from django.http import HttpRequest, HttpResponse
+
+from healthcare.api.cursors import Cursor, Keyset
+from healthcare.api.pagination import link_header, read_limit, read_ordering
+from healthcare.api.sparse_fieldsets import FieldSelection
+from healthcare.fastpath.actions import encode_json, entry_statements
+from healthcare.fastpath.eligibility import Obstacle
+from healthcare.fastpath.execution import Statement, execute
+from healthcare.fastpath.json_sql import Fragment
+from healthcare.fastpath.list_filters import CONDITIONS, ListFilters, StatementWithConditions
+from healthcare.fastpath.placeholders import CALLER_TEXT, KEY, Placeholder
+from healthcare.fastpath.reads import WHOLE_RECORD, FastRead, read_query
+from healthcare.fastpath.statements import IS_CALLER, CompiledRead, compile_result, compile_rows, raw_sql
+from healthcare.rls.context import Entry
+
+# The limits whose statements are planned once: what clients ask for most, as many as a session keeps.
+PLANNED_LIMITS = {1, 10, 20, 50, 100}
+CURSOR = tuple(Placeholder(f"cursor {position}") for position in range(2))
+
+
+class Page(NamedTuple):
+    """What the statement of a page depends on. `back` is None on the first page, otherwise whether the page lies before
+    the cursor."""
+
+    limit: int
+    ordering: str | None = None
+    back: bool | None = None
+    selection: FieldSelection = WHOLE_RECORD
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that the list is ordered by."""
+        return ["pk"] if self.ordering is None else [self.ordering.lstrip("-"), "pk"]
+
+    @property
+    def downwards(self) -> bool:
+        return (self.ordering is None or self.ordering.startswith("-")) != bool(self.back)
+
+
+@dataclass(frozen=True)
+class ListParameters:
+    """`filtered` are the rows after the filters, None without any. `parent` is the id in the path of a nested list."""
+
+    page: Page
+    cursor: Cursor | None
+    filtered: QuerySet | None = None
+    names_record: bool = False  # whether a filter names another record by its id
+    parent: int | None = None
+
+
+class FastList(FastRead):
+    """`GET /…/` with limit, cursor, ordering, fields, include and the filters of the viewset: 200 and 401."""
+
+    planner_settings: Sequence[Statement] = ()  # for plans that `rls.context.PLANNED_ONCE` rules out
+    path_arguments = frozenset()
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.compile = lru_cache(maxsize=256)(self.compile_list)
+        self.compile_filtered_page = lru_cache(maxsize=256)(self.compile_with_place)
+        filterset_class = self.options.get("filterset_class", getattr(self.viewset, "filterset_class", None))
+        self.filters = ListFilters(filterset_class, self.rows_of_list)
+        self.orderings = self.viewset.ordering_fields
+        self.known_parameters = {"limit", "cursor"} | self.filters.names
+        self.known_parameters |= {"ordering"} if self.orderings else set()
+        self.known_parameters |= {"fields", "include"} if self.selects else set()
+
+    def obstacles_of_statements(self) -> Iterator[Obstacle]:
+        yield from super().obstacles_of_statements()
+        yield from self.filters.obstacles()
+        self.compile(Page(20))
+
+    def rows_of_list(self) -> QuerySet:
+        return self.rows()
+
+    def compile_list(self, page: Page) -> CompiledRead:
+        return self.compile_page(self.rows_of_list(), page, plannable=True)
+
+    def compile_page(self, rows: QuerySet, page: Page, *, plannable: bool, needs_rows: bool = False) -> CompiledRead:
+        columns, downwards = page.columns, page.downwards
+        values: dict[str, Any] = {"key": F("pk"), **self.content_values(page.selection)}
+        if self.recording:
+            values["subject"] = F(self.recording.column)
+        if page.ordering:
+            values["position"] = F(columns[0])
+        rows = rows.order_by(*(f"-{column}" if downwards else column for column in columns))
+        if page.back is not None:
+            rows = rows.filter(self.beyond_cursor(columns, downwards))
+        fragment = compile_rows(rows.values(**values))
+        direction = "DESC" if downwards else "ASC"
+        order = Fragment(f"ORDER BY {f'position {direction}, ' if page.ordering else ''}key {direction}")
+        fragment = Fragment(f"{fragment.sql} LIMIT {page.limit + 1}", fragment.parameters)
+        recorded = Fragment("")
+        if self.recording:
+            accessed = f"(SELECT subject FROM page {order.sql} LIMIT {page.limit})"  # noqa: S608
+            ids = f"(SELECT coalesce(array_agg(DISTINCT subject ORDER BY subject), '{{}}') FROM {accessed} AS accessed)"  # noqa: S608
+            insert = self.record_list(Fragment(ids), Fragment(" AND EXISTS (SELECT FROM page)" if needs_rows else ""))
+            recorded = Fragment(f",\nrecorded AS ({insert.sql})", insert.parameters)
+        rare = page.selection != WHOLE_RECORD or page.ordering is not None or needs_rows
+        return compile_result(
+            fragment,
+            recorded,
+            self.compile_existence(),
+            order,
+            plannable=plannable and page.limit in PLANNED_LIMITS,
+            rare=rare,
+        )
+
+    def content_values(self, selection: FieldSelection) -> dict[str, Any]:
+        return {"content": raw_sql(self.content(selection))}
+
+    def record_list(self, ids: Fragment, condition: Fragment) -> Fragment:
+        """The INSERT that records the access to these ids, if the caller's session is live and the condition holds."""
+        condition = Fragment(IS_CALLER.sql + condition.sql, IS_CALLER.parameters + condition.parameters)
+        return self.recording.fragment(ids, Fragment("200"), condition)  # type: ignore[union-attr]
+
+    def compile_existence(self) -> Fragment:
+        """SQL that is false if the list does not exist (404); empty if it always exists."""
+        return Fragment("")
+
+    def beyond_cursor(self, columns: Sequence[str], downwards: bool) -> Any:
+        fields = [self.model._meta.pk if name == "pk" else self.model._meta.get_field(name) for name in columns]
+        table, sign = self.model._meta.db_table, "<" if downwards else ">"
+        left = ", ".join(f'"{table}"."{field.column}"' for field in fields)
+        right = ", ".join(f"%s::{field.rel_db_type(connection)}" for field in fields)
+        # One comparison of rows, which an index on these columns serves.
+        return RawSQL(f"({left}) {sign} ({right})", CURSOR[: len(columns)], BooleanField())  # noqa: S611
+
+    def read_parameters(self, request: HttpRequest, kwargs: dict[str, Any]) -> ListParameters:
+        parameters = read_query(request, self.known_parameters)
+        ordering = read_ordering(parameters, self.orderings) if self.orderings else None
+        page = Page(read_limit(parameters), ordering, None, self.read_selection(parameters))
+        cursor = self.read_cursor(parameters.get("cursor"), page.columns)
+        filtered, names_record = None, False
+        if not self.filters.names.isdisjoint(parameters):
+            filtered, names_record = self.filters.apply(request)
+        if cursor:
+            page = page._replace(back=cursor.back)
+        return ListParameters(page, cursor, filtered, names_record, self.parent_of(kwargs))
+
+    def read_cursor(self, text: str | None, columns: list[str]) -> Cursor | None:
+        if text is None:
+            return None
+        return Keyset(self.model._default_manager.none(), columns, descending=True).read(text)
+
+    def parent_of(self, kwargs: dict[str, Any]) -> int | None:
+        return None
+
+    def compile_for(self, parameters: ListParameters) -> CompiledRead:
+        if parameters.filtered is not None:
+            return self.compile_filtered(parameters, parameters.filtered)
+        return self.compile(parameters.page)
+
+    def compile_filtered(self, parameters: ListParameters, rows: QuerySet) -> CompiledRead:
+        """The statement of a filtered page. Only the conditions are compiled, unless the filters join other tables."""
+        page = parameters.page
+        conditions = self.filters.conditions_of(rows)
+        if conditions is None:
+            return self.compile_page(rows, page, plannable=False, needs_rows=parameters.names_record)
+        statement = self.compile_filtered_page(page, parameters.names_record)
+        return CompiledRead(statement.with_conditions(conditions), page.limit in PLANNED_LIMITS, rare=True)
+
+    def compile_with_place(self, page: Page, needs_rows: bool) -> StatementWithConditions:
+        place = RawSQL("%s", [CONDITIONS], BooleanField())
+        rows = self.filters.unfiltered.filter(place)
+        return StatementWithConditions.of(
+            self.compile_page(rows, page, plannable=False, needs_rows=needs_rows).fragment
+        )
+
+    def execute_read(
+        self, request: HttpRequest, entry: Entry, parameters: ListParameters, before: list[Statement]
+    ) -> tuple[HttpResponse | None, str | None]:
+        cursor, limit = parameters.cursor, parameters.page.limit
+        values = self.values_of(request, entry) | {KEY: parameters.parent}
+        values |= dict(zip(CURSOR, cursor.values if cursor else (), strict=False))
+        statement = self.compiled(parameters).statement(values)
+        rows = execute([*before, *entry_statements(entry), *self.planner_settings, statement])
+        caller, version, exists, first_key, *_ = rows[0]
+        if caller != values[CALLER_TEXT]:
+            return self.respond_session_ended(request), None
+        if exists is False or (first_key is None and parameters.names_record):
+            # There is no such parent, or a filter may name what is not there. Nothing has been recorded.
+            return None, None
+        page = [] if first_key is None else rows[:limit]
+        if parameters.page.back:
+            page = page[::-1]
+        headers = self.page_links(request, parameters, page, more=len(rows) > limit)
+        body = encode_json(f"[{','.join(row[4] for row in page)}]")
+        return self.respond_with_json(body, headers=headers), version
+
+    def page_links(
+        self, request: HttpRequest, parameters: ListParameters, page: list[Any], *, more: bool
+    ) -> dict[str, str]:
+        if not page:
+            return {}
+        before, after = (
+            Cursor((*([cursor_value(row[5])] if parameters.page.ordering else []), row[3]), back)
+            for row, back in ((page[0], True), (page[-1], False))
+        )
+        return link_header(request, parameters.cursor, before, after, more=more)
+
+
+def cursor_value(value: Any) -> Any:
+    """A value as in the cursors of `Keyset`."""
+    return value.isoformat() if hasattr(value, "isoformat") else value

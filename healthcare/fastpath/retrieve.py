@@ -1,0 +1,108 @@
+"""The fast GET of a record."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from django.db.models import F
+from django.http import HttpRequest, HttpResponse
+
+from healthcare.api.conditional_requests import entity_tag, read_tags
+from healthcare.api.sparse_fieldsets import FieldSelection
+from healthcare.fastpath.actions import NotExpressibleError, encode_json, entry_statements
+from healthcare.fastpath.eligibility import Obstacle
+from healthcare.fastpath.execution import Statement, execute
+from healthcare.fastpath.json_sql import Fragment
+from healthcare.fastpath.placeholders import CALLER_TEXT, ENTITY_TAGS, KEY, Parameter
+from healthcare.fastpath.reads import WHOLE_RECORD, FastRead, read_query
+from healthcare.fastpath.statements import IS_CALLER, CompiledRead, compile_result, compile_rows, entity_tag_of, raw_sql
+from healthcare.model_fields import LARGEST_ID
+from healthcare.rls.context import Entry
+
+
+@dataclass(frozen=True)
+class RecordParameters:
+    """`tags` are those of If-None-Match. A record has no filters."""
+
+    key: int
+    selection: FieldSelection
+    tags: frozenset[str] = frozenset()
+    filtered: None = None
+
+
+class FastRetrieve(FastRead):
+    """`GET /…/<id>/`: 200, 304, 401, and 404 unless the record may have a successor."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.compile = lru_cache(maxsize=64)(self.compile_record)
+
+    def obstacles_of_statements(self) -> Iterator[Obstacle]:
+        yield from super().obstacles_of_statements()
+        self.compile(WHOLE_RECORD)
+        if "retrieve" in self.viewset.successor_actions and not self.viewset.successor_field:
+            yield Obstacle(f"{self.viewset.__name__}.successor_field", "Name the foreign key to the successor.")
+
+    def compile_record(self, selection: FieldSelection, conditional: bool = False) -> CompiledRead:
+        """With `conditional` the access is recorded as a 304 where the client has the record already."""
+        subject = {"subject": F(self.recording.column)} if self.recording else {}
+        content = self.content(selection)
+        rows = self.rows().filter(pk=Parameter(KEY)).order_by()
+        page = compile_rows(rows.values(key=F("pk"), content=raw_sql(content), **subject))
+        successor = self.compile_successor()
+        recorded = Fragment("")
+        if self.recording:
+            found = Fragment("CASE WHEN EXISTS (SELECT FROM page) THEN 200 ELSE 404 END")
+            if conditional:
+                tag = entity_tag_of("content")
+                held = f"EXISTS (SELECT FROM page WHERE ARRAY['*', {tag.sql}] && %s::text[])"
+                found = Fragment(f"CASE WHEN {held} THEN 304 ELSE {found.sql} END", (*tag.parameters, ENTITY_TAGS))
+            replaced = Fragment(f" AND NOT {successor.sql}", successor.parameters) if successor.sql else Fragment("")
+            condition = Fragment(IS_CALLER.sql + replaced.sql, IS_CALLER.parameters + replaced.parameters)
+            ids = Fragment("(SELECT coalesce(array_agg(subject), '{}') FROM page)")
+            if self.recording.path_names_subject:
+                ids = Fragment("ARRAY[%s]::bigint[]", (KEY,))
+            insert = self.recording.fragment(ids, found, condition)
+            recorded = Fragment(f",\nrecorded AS ({insert.sql})", insert.parameters)
+        return compile_result(page, recorded, successor, Fragment(""), plannable=True, rare=selection != WHOLE_RECORD)
+
+    def compile_successor(self) -> Fragment:
+        """SQL that tells whether a missing row has been replaced by another; empty without a `successor_field`."""
+        if not self.viewset.successor_field:
+            return Fragment("")
+        table, meta = self.model._meta.db_table, self.model._meta
+        column = meta.get_field(self.viewset.successor_field).column
+        sql = (
+            f'(NOT EXISTS (SELECT FROM page) AND EXISTS (SELECT FROM "{table}" '  # noqa: S608
+            f'WHERE "{meta.pk.column}" = %s AND "{column}" IS NOT NULL))'
+        )
+        return Fragment(sql, (KEY,))
+
+    def compile_for(self, parameters: RecordParameters) -> CompiledRead:
+        return self.compile(parameters.selection, bool(parameters.tags))
+
+    def read_parameters(self, request: HttpRequest, kwargs: dict[str, Any]) -> RecordParameters:
+        key = next(iter(kwargs.values()))
+        parameters = read_query(request, {"fields", "include"} if self.selects else set())
+        if not 0 < key <= LARGEST_ID:
+            raise NotExpressibleError
+        recorded = self.recording is not None and "HTTP_IF_NONE_MATCH" in request.META
+        tags = frozenset(read_tags(request.META, "If-None-Match") if recorded else ())
+        return RecordParameters(key, self.read_selection(parameters), tags)
+
+    def execute_read(
+        self, request: HttpRequest, entry: Entry, parameters: RecordParameters, before: list[Statement]
+    ) -> tuple[HttpResponse | None, str | None]:
+        values = self.values_of(request, entry) | {KEY: parameters.key}
+        values[ENTITY_TAGS] = [tag.removeprefix("W/") for tag in parameters.tags]  # they are compared weakly
+        statement = self.compiled(parameters).statement(values)
+        caller, version, has_successor, key, content = execute([*before, *entry_statements(entry), statement])[0]
+        if caller != values[CALLER_TEXT]:
+            return self.respond_session_ended(request), None
+        if has_successor:
+            return None, None
+        if key is None:
+            return self.respond_with_problem(request, 404), None
+        body = encode_json(content)
+        return self.respond_with_json(body, headers={"ETag": entity_tag(body)}), version

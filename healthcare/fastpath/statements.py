@@ -1,0 +1,72 @@
+"""SQL that the statements of several actions share: rows, the result of a read, and entity tags."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.db import connection
+from django.db.models import QuerySet
+from django.db.models.expressions import RawSQL
+
+from healthcare.api.conditional_requests import ENTITY_TAG_DIGITS, entity_tag_key
+from healthcare.fastpath.execution import Statement
+from healthcare.fastpath.json_sql import Fragment
+from healthcare.fastpath.placeholders import CALLER_TEXT, Placeholder, fill
+
+IS_CALLER = Fragment("current_setting('app.user_id', true) = %s", (CALLER_TEXT,))
+INNER_PAD, OUTER_PAD, BLOCK = 0x36, 0x5C, 64  # of HMAC-SHA256 (RFC 2104)
+
+
+@dataclass(frozen=True)
+class CompiledRead:
+    """A statement with its placeholders. `plannable` and `rare` are those of `execution.Statement`."""
+
+    fragment: Fragment
+    plannable: bool
+    rare: bool = False
+
+    def statement(self, values: Mapping[Placeholder, Any]) -> Statement:
+        return Statement(self.fragment.sql, fill(self.fragment.parameters, values), self.plannable, self.rare)
+
+
+def compile_rows(rows: QuerySet) -> Fragment:
+    """Raises EmptyResultSet for a condition that no row can meet."""
+    sql, parameters = rows.query.get_compiler(connection=connection).as_sql()
+    return Fragment(sql, tuple(parameters))
+
+
+def raw_sql(fragment: Fragment) -> RawSQL:
+    return RawSQL(fragment.sql, list(fragment.parameters))  # noqa: S611  (compiled from the models)
+
+
+def compile_result(
+    page: Fragment, recorded: Fragment, flag: Fragment, order: Fragment, *, plannable: bool, rare: bool = False
+) -> CompiledRead:
+    """At least one row: the session's user, the version of the cached table, a flag, then what the page's row holds."""
+    flag_sql = flag.sql or "NULL::boolean"
+    position = ", page.position" if "position" in order.sql else ""
+    sql = (
+        f"WITH page AS MATERIALIZED ({page.sql}){recorded.sql}\n"  # noqa: S608
+        "SELECT current_setting('app.user_id', true), nullif(current_setting('fastpath.table_version', true), ''), "
+        f"{flag_sql}, page.key, page.content{position} FROM (VALUES (1)) AS one LEFT JOIN page ON true {order.sql}"
+    )
+    parameters = (*page.parameters, *recorded.parameters, *flag.parameters, *order.parameters)
+    return CompiledRead(Fragment(sql, parameters), plannable, rare)
+
+
+def escaped(content: str) -> str:
+    """SQL that escapes the separators as `actions.encode_json` does."""
+    return rf"replace(replace({content}, U&'\2028', '\u2028'), U&'\2029', '\u2029')"
+
+
+def entity_tag_of(content: str) -> Fragment:
+    """SQL for `conditional_requests.entity_tag`: HMAC-SHA256 (RFC 2104) with the key that is derived for entity tags.
+
+    The `%s` of the content come after the two parameters of the fragment.
+    """
+    key = entity_tag_key(settings.SECRET_KEY).ljust(BLOCK, b"\0")
+    inner, outer = (bytes(byte ^ pad for byte in key) for pad in (INNER_PAD, OUTER_PAD))
+    body = f"convert_to({escaped(content)}, 'UTF8')"
+    digest = f"encode(sha256(%s::bytea || sha256(%s::bytea || {body})), 'hex')"
+    return Fragment(f"""('"' || left({digest}, {ENTITY_TAG_DIGITS}) || '"')""", (outer, inner))
