@@ -22,7 +22,8 @@ DEFAULT_LIMIT, MAXIMUM_LIMIT = 100, 500
 LONGEST_SEARCH = 200  # characters
 SEARCH = (
     "Finds names by whole words, prefixes and similar spellings, in any order, case and with or without accents; "
-    "identifiers, phone numbers and e-mails as a whole. Exact matches come first, then prefixes, then similar words."
+    "identifiers, phone numbers and e-mails as a whole. Exact matches come first, then prefixes, then similar words. "
+    "Of more than 12 different words, the 12 longest count."
 )
 
 

@@ -5,6 +5,7 @@ punctuation separates words. It does not depend on the database's locale, except
 when the functions are created. ASCII text takes a shortcut with the same result.
 """
 
+from healthcare.characters import ASCII_DIGITS, DIGITS
 from healthcare.database_objects import DatabaseObject, declare
 
 # In PostgreSQL's regular expressions, \u0000 is a code point.
@@ -29,7 +30,8 @@ CREATE OR REPLACE FUNCTION search_fold(value text) RETURNS text LANGUAGE sql STA
     ELSE normalize(replace(replace(replace(replace(translate(lower(
         <unaccent>(regexp_replace(normalize(regexp_replace(value, '[''`´′‘’ʼʻ]', '', 'g'), NFKD),
             '[\u0300-\u036f\u0483-\u0487\u0591-\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06ed'
-            '\u093c\u09bc\u0a3c\u1ab0-\u1aff\u1dc0-\u1dff\u00ad\u200b-\u200f\u2060\ufe00-\ufe0f\ufeff]', '', 'g'))
+            '\u093c\u09bc\u0a3c\u1ab0-\u1aff\u1dc0-\u1dff\u00ad\u061c\u115f\u1160\u180b-\u180f\u200b-\u200f'
+            '\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0000-\U000e0fff]', '', 'g'))
         COLLATE <collation>), 'ٱىةکیےھہςँłøđðħıŧŋ', 'ايهكييههσंloddhitn'),
         'ß', 'ss'), 'æ', 'ae'), 'œ', 'oe'), 'þ', 'th'), NFC) END
 $$;
@@ -61,28 +63,32 @@ CREATE OR REPLACE FUNCTION search_key(value text) RETURNS text LANGUAGE sql STAB
 $$;
 
 -- The digits from the last to the first, so that national and international forms of a number begin alike: without
--- leading zeros, the zero in brackets and the extension.
+-- leading zeros, the zero in brackets and the extension (x12, ext 12, ;ext=12, #12).
 CREATE OR REPLACE FUNCTION search_digits(phone text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT reverse(ltrim(regexp_replace(
-        CASE WHEN phone ~ '[(xX]' THEN regexp_replace(phone, '\(0\)|(x|ext).*$', '', 'gi') ELSE phone END,
-        '[^0-9]', '', 'g'), '0'))
+    SELECT reverse(ltrim(regexp_replace(CASE
+        WHEN octet_length(phone) > length(phone)
+            THEN regexp_replace(translate(phone, '<digits>', '<ascii_digits>'), '\(0\)|(x|ext|#).*$', '', 'gi')
+        WHEN phone ~ '[(xX#]' THEN regexp_replace(phone, '\(0\)|(x|ext|#).*$', '', 'gi')
+        ELSE phone END, '[^0-9]', '', 'g'), '0'))
 $$;
 
--- The distinct words of a name, of its first 8. Parts with a hyphen count as one word too. Han and Hangul names are
--- written without a space between family and given name, so each beginning and end of such a word is a word as well.
+-- The distinct words of a name. Parts with a hyphen count as one word too. Han and Hangul names are written with or
+-- without spaces, so a name counts as one word too, and each beginning and end of a word of up to 6 letters is a word.
 CREATE OR REPLACE FUNCTION search_words(name text) RETURNS text[] LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
 DECLARE
     unspaced CONSTANT text := '[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff\uac00-\ud7a3]';
     folded text := search_fold(name);
+    spaced text[];
     words text[];
     word text;
 BEGIN
-    IF octet_length(folded) > length(folded) THEN
+    IF octet_length(folded) > length(folded) AND folded ~ (unspaced || '\s+' || unspaced) THEN
+        spaced := search_split(folded);
         folded := regexp_replace(folded, '(' || unspaced || ')\s+(?=' || unspaced || ')', '\1', 'g');
     END IF;
-    words := (search_split(folded))[:8];
+    words := search_split(folded);
     IF strpos(folded, '-') > 0 AND folded ~ '\S-\S' THEN
-        words := words || (search_split(regexp_replace(folded, '(\S)-(?=\S)', '\1', 'g')))[:8];
+        words := words || search_split(regexp_replace(folded, '(\S)-(?=\S)', '\1', 'g'));
     END IF;
     IF octet_length(folded) > length(folded) AND folded ~ (unspaced || '{2}') THEN
         FOREACH word IN ARRAY words LOOP
@@ -93,13 +99,16 @@ BEGIN
             END IF;
         END LOOP;
     END IF;
+    words := words || spaced;
     IF cardinality(words) < 2 OR (cardinality(words) = 2 AND words[1] <> words[2]) THEN
         RETURN words;
     END IF;
     RETURN ARRAY(SELECT DISTINCT unnest(words));
 END $$;
 
--- The distinct terms of a record. A word holds neither a space nor a colon, so the kinds of terms cannot collide.
+-- The distinct terms of a record: the words of the name and each pair of them. A name of more than 16 words would have
+-- too many pairs. It has a second term for each word instead, with the prefix 'long:', which a search for several words
+-- looks up first. A word holds neither a space nor a colon, so the kinds of terms cannot collide.
 CREATE OR REPLACE FUNCTION search_terms(name text, identifier text, phone text, email text) RETURNS text[]
 LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
 DECLARE
@@ -107,6 +116,10 @@ DECLARE
     terms text[] := words;
     key text;
 BEGIN
+    IF cardinality(words) > 16 THEN
+        terms := terms || ARRAY(SELECT 'long:' || word FROM unnest(words) word);
+        words := '{}';
+    END IF;
     FOR one IN 1..cardinality(words) LOOP
         FOR other IN one + 1..cardinality(words) LOOP
             IF words[one] COLLATE "C" < words[other] COLLATE "C" THEN
@@ -131,14 +144,14 @@ BEGIN
     RETURN terms;
 END $$;
 
--- The first 6 distinct words of a query, the longest first: they are the rarest.
+-- The first 12 distinct words of a query, the longest first: they are the rarest.
 CREATE OR REPLACE FUNCTION search_asked(asked text) RETURNS text[] LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT coalesce(array_agg(word), '{}') FROM (
         SELECT word FROM unnest(search_split(search_fold(asked))) word GROUP BY word
-        ORDER BY length(word) DESC, word LIMIT 6
+        ORDER BY length(word) DESC, word LIMIT 12
     ) words
 $$;
-"""
+""".replace("<digits>", DIGITS).replace("<ascii_digits>", ASCII_DIGITS)
 DROP_FUNCTIONS = """
 DROP FUNCTION search_asked(text), search_terms(text, text, text, text), search_words(text), search_digits(text),
     search_key(text), search_split(text), search_fold(text);

@@ -6,19 +6,22 @@ from typing import Any
 from healthcare.api.cursors import Cursor
 from healthcare.model_fields import LARGEST_ID
 
-# The terms to look up. For several words these are pairs of the first two, with the rank of the worse one.
+# The terms to look up. For several words these are pairs of the first two, with the rank of the worse one; in names
+# that are too long for pairs, the first word. `covers` is the number of the query's words that a term stands for, or 0
+# for the whole text.
 READINGS = """
 WITH near AS MATERIALIZED (SELECT * FROM unnest(%s::int[], %s::int[], %s::text[]) AS likeness(place, rank, term)),
 reading AS MATERIALIZED (
-    SELECT rank, term, false AS named FROM near WHERE place = 0
+    SELECT rank, term, 0 AS covers FROM near WHERE place = 0
     UNION ALL {names}
 )
 """
-ONE_WORD = "SELECT rank, term, true FROM near WHERE place = 1"
+ONE_WORD = "SELECT rank, term, 1 FROM near WHERE place = 1"
 TWO_WORDS = """
-SELECT greatest(a.rank, b.rank), least(a.term, b.term) || ' ' || greatest(a.term, b.term), true
+SELECT greatest(a.rank, b.rank), least(a.term, b.term) || ' ' || greatest(a.term, b.term), 2
 FROM near a JOIN near b ON b.place = 2 AND b.term <> a.term WHERE a.place = 1
 """
+LONG_NAMES = " UNION ALL SELECT rank, term, 1 FROM near WHERE place = -1"
 MATCH = """
 SELECT found.record FROM {terms} found
 WHERE found.owner = {owner} AND found.hidden = {hidden} AND found.term = reading.term {bound} {others} {not_better}
@@ -78,10 +81,16 @@ class QueryTerms:
     def __init__(self, rows: list[tuple[int, int, str, int]]) -> None:
         self.arrays = [[row[column] for row in rows] for column in range(3)]
         self.words = max((row[3] for row in rows if row[0]), default=0)
-        places = {row[0] for row in rows if row[0]}
+        self.long_names = any(row[0] < 0 for row in rows)
+        places = {row[0] for row in rows if row[0] > 0}
         best = [min(rank for at, rank, _, _ in rows if at == place) for place in places]
         least = max(best, default=0)  # a record ranks as its worst word
         self.ranks = {rank for place, rank, _, _ in rows if not place or rank >= least}
+
+    @property
+    def partial(self) -> list[int]:
+        """How many words of the query, of more, a term of `reading` may cover."""
+        return [1] * self.long_names + [2] * (self.words > 2)
 
 
 @dataclass(frozen=True)
@@ -96,7 +105,8 @@ class SearchStatement:
 
     def for_ranks(self, ranks: list[int]) -> tuple[str, list[Any]]:
         """The SQL and its parameters. It returns the rank and the id of each record, in the order of the page."""
-        readings = READINGS.format(names=ONE_WORD if self.query_terms.words < 2 else TWO_WORDS)
+        names = ONE_WORD if self.query_terms.words < 2 else TWO_WORDS
+        readings = READINGS.format(names=names + LONG_NAMES * self.query_terms.long_names)
         stages = ", ".join(self.stage(rank, ranks[:place]) for place, rank in enumerate(ranks))
         rows = " UNION ALL ".join(f"SELECT {rank}, record FROM rank{rank}" for rank in ranks)  # noqa: S608  (numbers)
         ways = ("DESC", "ASC") if self.page.back else ("ASC", "DESC")
@@ -124,31 +134,37 @@ class SearchStatement:
         return EDGE.format(**fields) + STAGE.format(beyond=beyond, **fields)
 
     def of_rank(self, rank: int) -> str:
-        if self.query_terms.words < 3:
+        if not self.query_terms.partial:
             return f"reading.rank = {rank}"
-        return f"(reading.rank = {rank} OR (reading.rank < {rank} AND reading.named))"  # a third word may rank worse
+        # One of the other words may rank worse.
+        return f"(reading.rank = {rank} OR (reading.rank < {rank} AND {self.is_partial}))"
+
+    @property
+    def is_partial(self) -> str:
+        return f"reading.covers IN ({', '.join(map(str, self.query_terms.partial))})"
 
     def match(self, rank: int) -> str:
-        others = self.others(rank)
-        if self.query_terms.words < 3:
-            better = [self.has(f"reading WHERE rank < {rank}")]
-        else:
-            better = [self.has(f"reading WHERE rank < {rank} AND NOT named")]
-            better.append(self.has(f"reading WHERE rank < {rank} AND named") + self.others(rank - 1))
+        partial = self.query_terms.partial
+        others = "".join(f" AND (reading.covers <> {covers} OR ({self.others(covers, rank)}))" for covers in partial)
+        better = [self.has(f"reading WHERE rank < {rank}" + (f" AND NOT {self.is_partial}" if partial else ""))]
+        better += [
+            f"{self.has(f'reading WHERE rank < {rank} AND covers = {covers}')} AND {self.others(covers, rank - 1)}"
+            for covers in partial
+        ]
         return MATCH.format(
             terms=self.terms,
             owner=int(self.owner),
             hidden="true" if self.hidden else "false",
             bound=self.page.bound(rank),
-            others=f"AND (NOT reading.named OR (true {others}))" if others else "",
+            others=others,
             not_better=" ".join(f"AND NOT ({one})" for one in better) if rank else "",
             allowed=self.allowed,
         )
 
-    def others(self, rank: int) -> str:
-        """The conditions that a record has the third and all later words, each with at most this rank."""
-        others = range(3, self.query_terms.words + 1)
-        return "".join(f" AND {self.has(f'near WHERE place = {place} AND rank <= {rank}')}" for place in others)
+    def others(self, covered: int, rank: int) -> str:
+        """The conditions that a record has all words after the covered ones, each with at most this rank."""
+        places = range(covered + 1, self.query_terms.words + 1)
+        return " AND ".join(self.has(f"near WHERE place = {place} AND rank <= {rank}") for place in places)
 
     def has(self, among: str) -> str:
         return HAS.format(terms=self.terms, among=among)

@@ -8,7 +8,7 @@ from healthcare.search.index import Index
 
 # The query as terms. `place` is 0 for the whole text, and from 1 on one of its `words`; `rank` of a word in the
 # vocabulary is 0 if it equals that one, 1 if it begins with it, 2 if it is similar. No rows for the words as soon as
-# one of them matches nothing.
+# one of them matches nothing. `place` -1 is the first word again, where names of more than 16 words have it.
 #
 # SECURITY DEFINER: the operator of similarity is not leakproof, so PostgreSQL would evaluate it after the row-level
 # security policies and not use the index. The function compares the owner with the caller itself.
@@ -32,7 +32,8 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = <path> AS $$
 DECLARE
     caller bigint := {caller};
     parts text[] := search_asked(asked);
-    digits text := CASE WHEN asked ~ '^[^[:alpha:]]*((x|ext)[^[:alpha:]]*)?$' THEN search_digits(asked) ELSE '' END;
+    digits text := CASE WHEN asked ~* '^[^[:alpha:]]*(tel:)?[^[:alpha:]]*((x|ext)[^[:alpha:]]*)?$'
+        THEN search_digits(asked) ELSE '' END;
     places int[]; ranks int[]; terms text[]; shorter text[]; patterns text[]; before int;
 BEGIN
     RETURN QUERY SELECT 0, whole.rank, whole.term, cardinality(parts) FROM (
@@ -59,6 +60,13 @@ BEGIN
     END LOOP;
     RETURN QUERY SELECT row.place, min(row.rank), row.term, cardinality(parts)
     FROM unnest(places, ranks, terms) AS row(place, rank, term) GROUP BY row.place, row.term;
+    IF cardinality(parts) > 1 THEN
+        RETURN QUERY SELECT -1, min(row.rank), 'long:' || row.term, cardinality(parts)
+        FROM unnest(places, ranks, terms) AS row(place, rank, term) WHERE row.place = 1 AND EXISTS (
+            SELECT FROM {terms} long
+            WHERE long.owner = caller AND long.hidden IN (true, false) AND long.term = 'long:' || row.term
+        ) GROUP BY row.term;
+    END IF;
 END $$;
 
     $function$, '<path>', array_to_string(ARRAY['pg_catalog', 'public'] || schemas || ARRAY['pg_temp'], ', ')),

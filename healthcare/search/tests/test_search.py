@@ -26,9 +26,16 @@ def names(client: APIClient, text: str, path: str = "/api/patients/", **more: st
 
 
 PHONES = ["+91 80 5550 0100", "080-5550 0100", "(080) 5550.0100", "0091 80 55500100", "5550 0100", "80 5550 0100 x7"]
+# Other forms of queries, since only ASCII is stored.
+ASKED = [
+    *PHONES, "(+91) 80 5550 0100", "tel:+91-80-5550-0100", "TEL:080 5550 0100;ext=7", "080 5550 0100 Ext 7",
+    "080 5550 0100 #7", "080\u00a05550\u202f0100", "080\u20115550\u22120100", "\u202a+91 80 5550 0100\u202c",
+    "\u200e08055500100",
+    "٠٨٠٥٥٥٠٠١٠٠", "+۹۱ ۸۰ ۵۵۵۰ ۰۱۰۰", "०८० ५५५० ०१००", "０８０－５５５０－０１００", "𝟎𝟖𝟎 𝟓𝟓𝟓𝟎 𝟎𝟏𝟎𝟎 x٧", "๐๘๐๕๕๕๐๐๑๐๐",
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("asked", PHONES)
+@pytest.mark.parametrize("asked", ASKED)
 @pytest.mark.parametrize("stored", PHONES)
 def test_a_phone_is_found_however_it_is_written(as_alice: LoggedInClient, alice: User, stored: str, asked: str) -> None:
     make_patient(alice, name="Asha", phone=stored)
