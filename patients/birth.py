@@ -64,19 +64,20 @@ def resolve_birth_year(stated: Mapping[str, Any], stored: Callable[[], Birth]) -
     `stored` reads the birth on record and is called only when what is stated does not decide. Raises ValidationError
     with the code `contradiction` for an age or a year that disagrees with the date or the year of birth.
     """
+    today = timezone.localdate()
     date = stated["birth_date"] if "birth_date" in stated else stored().date
     if date:
         year = date.year
     elif "birth_year" in stated:
         year = stated["birth_year"]
     elif "age" in stated:
-        year = None if stated["age"] is None else timezone.localdate().year - stated["age"]
+        year = None if stated["age"] is None else today.year - stated["age"]
     else:  # a date that is taken back takes its year with it
         before = stored()
         year = None if before.date else before.year
     if stated.get("birth_year", year) != year:
         raise contradiction("birth_year")
-    if "age" in stated and stated["age"] != age_on(timezone.localdate(), date, year):
+    if "age" in stated and stated["age"] != age_on(today, date, year):
         raise contradiction("age")
     return year
 

@@ -27,11 +27,14 @@ class Gender(models.TextChoices):
     UNKNOWN = "U", "unknown"
 
 
+GENDER_CODES = {label: letter for letter, label in Gender.choices}
+
+
 def gender_code(text: str) -> str:
     """The code of a gender that is written as its code or as FHIR's word, in any case. Other text comes back in upper
     case."""
     word = text.strip().lower()
-    return next((letter for letter, label in Gender.choices if label == word), word.upper())
+    return GENDER_CODES.get(word, word.upper())
 
 
 class PatientQuerySet(OwnedQuerySet):

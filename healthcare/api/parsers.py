@@ -31,12 +31,7 @@ class StrictJSONParser(BaseParser):
         if len(body) < announced_length(parser_context):
             raise ParseError("The body is shorter than its Content-Length; send all of it.")
         try:
-            value = json.loads(
-                body.decode("utf-8"),
-                object_pairs_hook=object_with_unique_keys,
-                parse_constant=refuse_constant,
-                parse_float=finite_float,
-            )
+            value = DECODER.decode(body.decode("utf-8"))
         except UnicodeDecodeError as error:
             raise ParseError("The body is not UTF-8.") from error
         except RecursionError as error:
@@ -71,6 +66,11 @@ def finite_float(digits: str) -> float:
     if not math.isfinite(value):
         raise ParseError("A number is too large; send a smaller one.")
     return value
+
+
+DECODER = json.JSONDecoder(
+    object_pairs_hook=object_with_unique_keys, parse_constant=refuse_constant, parse_float=finite_float
+)
 
 
 def check_storable(value: Any, depth: int) -> None:

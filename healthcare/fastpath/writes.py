@@ -12,8 +12,8 @@ from threading import local
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig
-from django.db import Error, connection
-from django.db.models import F, Field
+from django.db import DEFAULT_DB_ALIAS, Error, connection, connections
+from django.db.models import DateField, DateTimeField, F, Field
 from django.db.models.expressions import DatabaseDefault
 from django.db.models.sql import UpdateQuery
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
@@ -182,7 +182,7 @@ class FastWrite(FastAction):
         serializer = self.serializer_for(frozenset(body))
         with connection.execute_wrapper(refuse_query):
             values: dict[str, Any] = serializer.run_validation(body)
-        if not values or not values.keys() <= {field.name for field in self.meta.concrete_fields}:
+        if not values or not values.keys() <= self.column_names:
             raise NotExpressibleError
         return values
 
@@ -199,9 +199,9 @@ class FastWrite(FastAction):
         else:
             instance = None if self.action == "create" else InaccessibleObject()
             serializer = self.serializer_class(instance, data={}, partial=self.partial)
-            for field in list(serializer._writable_fields):
-                if field.field_name not in key and not field.required and field.default is empty:
-                    del serializer.fields[field.field_name]
+            for name, field in list(serializer.fields.items()):
+                if name not in key and not field.required and field.default is empty:
+                    del serializer.fields[name]
             serializer._context = InaccessibleObject()
             if len(cache) >= 256:
                 cache.clear()
@@ -210,11 +210,12 @@ class FastWrite(FastAction):
         return serializer
 
     @cached_property
+    def column_names(self) -> frozenset[str]:
+        return frozenset(field.name for field in self.meta.concrete_fields)
+
+    @cached_property
     def writable_names(self) -> frozenset[str]:
         return frozenset(self.writable_fields())
-
-    def prepared_value(self, field: Field, value: Any) -> Any:
-        return field.get_db_prep_save(value, connection)
 
     def returning(self) -> Fragment:
         content = record_as_json(self.serializer_class())
@@ -233,7 +234,6 @@ class FastCreate(FastWrite):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.compile = lru_cache(maxsize=2)(self.compile_insert)
-        self.defaults = self.constant_defaults()
 
     def obstacles_of_statements(self) -> Iterator[Obstacle]:
         yield from super().obstacles_of_statements()
@@ -302,25 +302,41 @@ class FastCreate(FastWrite):
     def column_values(self, values: dict[str, Any], owner_id: int) -> dict[Placeholder, Any]:
         record = self.model(**values, created_by_id=owner_id)
         record.complete()
-        prepared = {}
-        for column in self.inserted_columns:
+        database = connections[DEFAULT_DB_ALIAS]
+        prepared = self.constant_defaults.copy()
+        for column, placeholder, default in self.insertions:
             value = getattr(record, column.attname)
-            default = self.defaults.get(column.attname, self)
             if isinstance(value, DatabaseDefault):
                 raise NotExpressibleError
             if value is not default:
-                value = self.prepared_value(column, column.pre_save(record, True))
-            prepared[self.placeholders[column.attname]] = value
+                prepared[placeholder] = column.get_db_prep_save(column.pre_save(record, True), database)
         return prepared
 
-    def constant_defaults(self) -> dict[str, Any]:
-        """The constant defaults that need no conversion for the database."""
-        plain = [column for column in self.meta.concrete_fields if type(column).pre_save is Field.pre_save]
+    @cached_property
+    def insertions(self) -> list[tuple[Field, Placeholder, Any]]:
+        """The columns of the INSERT, each with its placeholder and its default, if that is constant."""
+        return [
+            (column, self.placeholders[column.attname], column.get_default() if has_constant_default(column) else self)
+            for column in self.inserted_columns
+        ]
+
+    @cached_property
+    def constant_defaults(self) -> dict[Placeholder, Any]:
+        """The constant defaults as they are sent to the database."""
         return {
-            column.attname: column.get_default()
-            for column in plain
-            if not callable(column.default) and not column.has_db_default()
+            placeholder: column.get_db_prep_save(default, connection)
+            for column, placeholder, default in self.insertions
+            if default is not self
         }
+
+
+def has_constant_default(column: Field) -> bool:
+    """Whether a column that nobody sets gets the same value in each row."""
+    if column.has_db_default() or (column.has_default() and callable(column.default)):
+        return False
+    if isinstance(column, DateField) and type(column).pre_save in {DateField.pre_save, DateTimeField.pre_save}:
+        return not (column.auto_now or column.auto_now_add)
+    return type(column).pre_save is Field.pre_save
 
 
 class FastUpdate(FastWrite):
@@ -393,7 +409,8 @@ class FastUpdate(FastWrite):
         matching = bool(tags) and tags != {"*"}
         known[ENTITY_TAGS] = sorted(tags)
         fields = tuple(sorted(values))
+        database = connections[DEFAULT_DB_ALIAS]
         for name in fields:
             field = self.meta.get_field(name)
-            known[self.placeholders[field.attname]] = self.prepared_value(field, values[name])
+            known[self.placeholders[field.attname]] = field.get_db_prep_save(values[name], database)
         return [self.compile(fields, matching).statement(known)]
