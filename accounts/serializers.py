@@ -62,15 +62,20 @@ class RegistrationSerializer(ModelSerializer):
     """A new account; `username` defaults to the e-mail."""
 
     password = PasswordField(max_length=256)
+    password2 = PasswordField(required=False, help_text="May be sent, and must equal `password`.")
+    confirm_password = PasswordField(required=False, help_text="May be sent, and must equal `password`.")
 
     class Meta:
         model = User
-        fields = ["id", "name", "email", "username", "password"]
+        fields = ["id", "name", "email", "username", "password", "password2", "confirm_password"]
         extra_kwargs = {"username": {"required": False}}
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         # Both are validated as ASCII, so there are no homoglyphs and nothing to normalize.
         values: dict[str, Any] = super().to_internal_value(data)
+        for repeated in ("password2", "confirm_password"):
+            if values.pop(repeated, values["password"]) != values["password"]:
+                raise serializers.ValidationError({repeated: ["This differs from `password`."]})
         values.setdefault("username", values["email"])
         return values
 

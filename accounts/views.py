@@ -108,6 +108,7 @@ class AccountViewSet(IdempotentMixin, ConditionalRequests, UnknownParametersView
     """The caller's own account."""
 
     serializer_class = UserSerializer
+    actions_without_serializer = {"logout": frozenset({"refresh"})}  # many clients send their refresh token
 
     @extend_schema(operation_id="auth_me", summary="Read your account")
     @action(detail=False, methods=["get"])

@@ -6,7 +6,12 @@ class MappingsConfig(AppConfig):
 
     def ready(self) -> None:
         """Add the doctors of a patient to the API of patients, which does not know of mappings."""
-        from healthcare.api.extensions import register_filter, register_inclusion  # noqa: PLC0415  (need the models)
+        from doctors.views import DoctorViewSet  # noqa: PLC0415  (need the models)
+        from healthcare.api.extensions import (  # noqa: PLC0415
+            register_added_field,
+            register_filter,
+            register_inclusion,
+        )
         from mappings.filters import TreatingDoctorFilter  # noqa: PLC0415
         from mappings.inclusions import DOCTORS  # noqa: PLC0415
         from patients.filters import PatientFilter  # noqa: PLC0415
@@ -14,3 +19,5 @@ class MappingsConfig(AppConfig):
 
         register_filter(PatientFilter, "doctor", TreatingDoctorFilter())
         register_inclusion(PatientViewSet, "doctors", DOCTORS)
+        register_added_field(PatientViewSet, "mapping")
+        register_added_field(DoctorViewSet, "mapping")

@@ -11,7 +11,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import exception_handler as drf_exception_handler
 
-from healthcare.api.exceptions import Conflict, DatabaseUnavailable, Gone, PayloadTooLarge
+from healthcare.api.exceptions import Conflict, DatabaseUnavailable, Gone, LimitedErrors, PayloadTooLarge
 from healthcare.api.idempotency import FirstRequestRunning, KeyReused, Replayed
 from healthcare.api.integrity_errors import broken_rule
 from healthcare.api.problems import CONTENT_TYPE, problem
@@ -46,9 +46,7 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
         return None
     request = context["request"]
     if isinstance(converted, exceptions.ValidationError):
-        errors = list(flatten(converted.detail))
-        detail = "The request has an error." if len(errors) == 1 else f"The request has {len(errors)} errors."
-        response.data = problem(request, 400, detail, errors)
+        response.data = validation_problem(request, converted)
     else:
         detail = converted.detail if isinstance(converted, SAFE_EXCEPTIONS) else ""  # type: ignore[assignment]
         response.data = problem(request, response.status_code, detail if isinstance(detail, str) else "")
@@ -59,6 +57,16 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
         response["Link"] = converted.link
     response.content_type = CONTENT_TYPE
     return response
+
+
+def validation_problem(request: Any, error: exceptions.ValidationError) -> dict[str, Any]:
+    """The problem of bad input. `detail` repeats the first error, since many clients show nothing else."""
+    errors = list(flatten(error.detail))
+    count = error.count if isinstance(error, LimitedErrors) else len(errors)
+    first = errors[0] if errors else {"pointer": "", "detail": ""}
+    name = first["pointer"].removeprefix("/").replace("/", ".").replace("~1", "/").replace("~0", "~")
+    detail = f"{name}: {first['detail']}" if name else first["detail"]
+    return problem(request, 400, detail, errors[: LimitedErrors.LIMIT]) | {"error_count": count}
 
 
 def convert(exc: Exception) -> Exception:

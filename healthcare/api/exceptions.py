@@ -56,6 +56,16 @@ class DatabaseUnavailable(exceptions.APIException):
     default_code = "unavailable"
 
 
+class LimitedErrors(exceptions.ValidationError):
+    """The first errors of a request that has `count` of them, so that a body of unknown keys gets a short answer."""
+
+    LIMIT = 20
+
+    def __init__(self, detail: Any, count: int) -> None:
+        super().__init__(detail)
+        self.count = count
+
+
 def refuse(names: Iterable[str], code: str, detail: str) -> None:
     """Raise ValidationError (400) with an error for each of these names; do nothing if there are none."""
     names = {name if NAME.fullmatch(name) else "non_field_errors" for name in names}

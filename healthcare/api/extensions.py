@@ -18,3 +18,9 @@ def register_inclusion(viewset: type[RecordViewSet], name: str, new: Inclusion) 
     if name in viewset.inclusions:
         raise ValueError(f"{viewset.__name__} already has an inclusion {name!r}.")
     viewset.inclusions = {**viewset.inclusions, name: new}
+    register_added_field(viewset, name)
+
+
+def register_added_field(viewset: type[RecordViewSet], name: str) -> None:
+    """Let the bodies of this viewset contain a field that answers of other paths add to its records."""
+    viewset.added_fields = {*viewset.added_fields, name}

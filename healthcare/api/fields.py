@@ -1,18 +1,29 @@
-"""Serializer fields that accept exactly one JSON type, as the OpenAPI description says.
+"""Serializer fields that accept one JSON type each, as the OpenAPI description says, and what HTML forms make of it.
 
-DRF's fields convert: `0` to a string, `"no"` to a boolean and `"34"` to a number, so that a client's mistake would be
-stored.
+DRF's fields convert more: `0` to a string and `"no"` to a boolean, so that a client's mistake would be stored. Forms,
+HTTPie and Postman's variables send text alone: `"34"` is a number here, `"true"` a boolean, and an empty text where a
+number or a date may be null is null. The reverse, null for a text that may be empty, is the empty text.
 """
 
+import re
 from copy import deepcopy
 from functools import cache
 from typing import Any, ClassVar
 
 from django.db import models
 from rest_framework import serializers
+from rest_framework.fields import empty
+
+
+WHOLE_NUMBER = re.compile(r"-?[0-9]{1,20}", re.ASCII)
+BOOLEANS = {"true": True, "false": False}
 
 
 class TextField(serializers.CharField):
+    def run_validation(self, data: Any = empty) -> Any:
+        is_unknown = data is None and self.allow_blank and not self.allow_null
+        return super().run_validation("" if is_unknown else data)
+
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):
             self.fail("invalid")
@@ -24,7 +35,12 @@ class EmailField(TextField, serializers.EmailField):
 
 
 class WholeNumberField(serializers.IntegerField):
+    def run_validation(self, data: Any = empty) -> Any:
+        return super().run_validation(None if data == "" and self.allow_null else data)
+
     def to_internal_value(self, data: Any) -> int:
+        if isinstance(data, str) and WHOLE_NUMBER.fullmatch(data):
+            return super().to_internal_value(int(data))
         # 34.0 is an integer in JSON. A bool is an int in Python only.
         if isinstance(data, bool) or not (isinstance(data, int) or (isinstance(data, float) and data.is_integer())):
             self.fail("invalid")
@@ -33,6 +49,8 @@ class WholeNumberField(serializers.IntegerField):
 
 class TrueOrFalseField(serializers.BooleanField):
     def to_internal_value(self, data: Any) -> bool:
+        if isinstance(data, str) and data in BOOLEANS:
+            return BOOLEANS[data]
         if not isinstance(data, bool):
             self.fail("invalid", input=data)
         return data

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, QueryDict
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
@@ -20,6 +20,7 @@ from healthcare.search.hits import Hits
 
 DEFAULT_LIMIT, MAXIMUM_LIMIT = 100, 500
 LONGEST_SEARCH = 200  # characters
+FLAGS = {"true": True, "1": True, "false": False, "0": False}
 SEARCH = (
     "Finds names by whole words, prefixes and similar spellings, in any order, case and with or without accents; "
     "identifiers, phone numbers and e-mails as a whole. Exact matches come first, then prefixes, then similar words. "
@@ -95,7 +96,7 @@ class KeysetPagination(BasePagination):
                 )
             )
         if is_searchable(view):
-            text = {"type": "string", "minLength": 1, "maxLength": LONGEST_SEARCH}
+            text = {"type": "string", "maxLength": LONGEST_SEARCH}
             parameters.append(query_parameter("search", text, SEARCH))
         return parameters
 
@@ -105,10 +106,11 @@ def is_searchable(view: APIView | None) -> bool:
 
 
 def read_search(request: Request, view: APIView | None) -> str | None:
-    text = request.query_params.get("search") if is_searchable(view) else None
-    if text is not None and (not text.strip() or len(text) > LONGEST_SEARCH or UNSTORABLE.search(text)):
+    """The text to search for; None without one, also for a search box that was cleared (`?search=`)."""
+    text = request.query_params.get("search", "") if is_searchable(view) else ""
+    if len(text) > LONGEST_SEARCH or UNSTORABLE.search(text):
         refuse(["search"], "invalid", f"Send the text to search for, at most {LONGEST_SEARCH} characters.")
-    return text
+    return text if text.strip() else None
 
 
 def query_parameter(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
@@ -144,10 +146,13 @@ def link_header(
 
 
 def page_url(request: HttpRequest, cursor: Cursor) -> str:
-    parameters = sorted(
-        {**request.GET.dict(), "cursor": cursor.text()}.items()
-    )  # a repeated parameter has been refused
+    parameters = sorted({**joined_parameters(request.GET), "cursor": cursor.text()}.items())
     return f"{request.scheme}://{request.get_host()}{request.path}?{urlencode(parameters)}"
+
+
+def joined_parameters(parameters: QueryDict) -> dict[str, str]:
+    """The parameters by name. Only lists of names may be repeated; their parts are joined by commas."""
+    return {name: ",".join(values) for name, values in parameters.lists()}
 
 
 def read_limit(parameters: Mapping[str, str]) -> int:
@@ -160,8 +165,10 @@ def read_limit(parameters: Mapping[str, str]) -> int:
 
 
 def read_flag(parameters: Mapping[str, str], name: str, default: bool = False) -> bool:
-    """The value of a boolean query parameter. Raises ValidationError (400) unless it is `true` or `false`."""
+    """The value of a boolean query parameter: true or false in any case, 1 or 0. Raises ValidationError (400)."""
     value = parameters.get(name)
-    if value not in {None, "true", "false"}:
+    if value is None:
+        return default
+    if value.lower() not in FLAGS:
         raise ValidationError({name: ["Write true or false."]})
-    return default if value is None else value == "true"
+    return FLAGS[value.lower()]

@@ -58,8 +58,9 @@ PROBLEM_BODY = {
         "errors": {
             "type": "array",
             "items": {"$ref": "#/components/schemas/ProblemError"},
-            "description": "With status 400: the errors of single fields and parameters.",
+            "description": "With status 400: the first errors of single fields and parameters, at most 20.",
         },
+        "error_count": {"type": "integer", "minimum": 1, "description": "With `errors`: how many there are in all."},
     },
     "required": ["type", "title", "status", "detail", "request_id"],
 }

@@ -62,7 +62,7 @@ def example_problem(status: int) -> dict[str, Any]:
     body["request_id"] = "0f8fad5bd9cb469fa16570867728950e"
     if status == 400:
         error = {"pointer": "/name", "code": "required", "detail": "This field is required."}
-        body |= {"detail": "The request has an error.", "errors": [error]}
+        body |= {"detail": "name: This field is required.", "errors": [error], "error_count": 1}
     return body
 
 

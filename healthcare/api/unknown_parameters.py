@@ -1,65 +1,143 @@
-"""Refuses (400) unknown query parameters, and unknown body fields with `Prefer: handling=strict` (RFC 7240)."""
+"""Refuses (400) query parameters and body fields that an operation does not know, so that nothing is ignored unseen."""
 
 import re
+from collections.abc import Iterator, Mapping, Sequence, Set
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
+from urllib.parse import quote
 
 from drf_spectacular.utils import OpenApiParameter
+from rest_framework.exceptions import ErrorDetail
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer, ListSerializer, Serializer
 from rest_framework.viewsets import GenericViewSet
 
-from healthcare.api.exceptions import refuse
+from healthcare.api.exceptions import NAME, LimitedErrors, refuse
+from healthcare.api.preferences import read_preferences
+from healthcare.api.sparse_fieldsets import PARAMETERS as REPEATABLE
+from healthcare.api.suggestions import nearest_name
 
-HANDLING_STRICT = re.compile(r'(?:^|,)[ \t]*handling[ \t]*=[ \t]*"?strict"?[ \t]*(?:[;,]|$)', re.IGNORECASE)
 PLACEHOLDER = re.compile(r"<[^>]*>|\{[^}]*\}")
+LONGEST_COMPARED = 64  # characters of a name that are compared with the known names
+CACHE_BUSTER = "_"  # jQuery and others add it to a GET so that no cache answers
 PREFER = OpenApiParameter(
     "Prefer",
     {"type": "string"},
     OpenApiParameter.HEADER,
-    description="With `handling=strict` (RFC 7240) an unknown body field is an error (400) instead of being ignored.",
+    description="With `handling=lenient` (RFC 7240) unknown body fields are ignored instead of being an error (400).",
 )
 
 
 class UnknownParametersViewSet(GenericViewSet):
-    """Accepts the query parameters that its OpenAPI description names and refuses (400) any other, so that a misspelt
-    filter does not return the whole list. With `Prefer: handling=strict` (RFC 7240) unknown body fields are refused."""
+    """Accepts the query parameters that its OpenAPI description names and the body fields of its serializer.
+
+    Any other is refused (400), so that a misspelt filter does not return the whole list and a misspelt field is not
+    lost. Read-only fields are accepted and ignored, so that a client can send back what it has read. With `Prefer:
+    handling=lenient` (RFC 7240) unknown body fields are ignored.
+
+    - `actions_without_serializer`: the writing actions that pass no body to a serializer, each with the fields that it
+      accepts and ignores.
+    - `added_fields`: the fields that answers of other paths add to this record; bodies may repeat them.
+    """
+
+    actions_without_serializer: ClassVar[Mapping[str, Set[str]]] = {"destroy": frozenset()}
+    added_fields: ClassVar[Set[str]] = frozenset()
+    handling: str | None = None  # the preference of the request: strict, lenient or None
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         route = request._request.resolver_match.route  # type: ignore[union-attr]
         known = known_parameters().get((str(request.method), path_shape(route)))
         if known is not None:
-            refuse(
-                request.query_params.keys() - known, "unknown", "Remove this parameter; this path does not support it."
-            )
-            repeated = [name for name, values in request.query_params.lists() if len(values) > 1]
-            refuse(repeated, "repeated", "Send this parameter once.")
-
-    @property
-    def handles_strictly(self) -> bool:
-        """Whether the client prefers an error to an ignored field."""
-        return bool(HANDLING_STRICT.search(self.request.headers.get("Prefer", "")))
+            check_parameters(request, known)
+        if request.method in {"POST", "PUT", "PATCH", "DELETE"}:
+            self.handling = read_preferences(request.META).get("handling")
+            accepted = self.actions_without_serializer.get(self.action or "")
+            if accepted is not None and self.handling != "lenient":
+                refuse_fields([UnknownField((), name, frozenset()) for name in request.data if name not in accepted])
 
     def get_serializer(self, *args: Any, **kwargs: Any) -> Any:
         serializer = super().get_serializer(*args, **kwargs)
         return self.check_unknown_fields(serializer) if "data" in kwargs else serializer
 
     def check_unknown_fields(self, serializer: Any) -> Any:
-        """The serializer. Raises ValidationError (400) on unknown fields if the client prefers strict handling."""
-        if self.handles_strictly:
-            refuse(
-                serializer.initial_data.keys() - serializer.fields.keys(),
-                "unknown",
-                "Remove this field; this path does not accept it.",
-            )
+        """The serializer. Raises ValidationError (400) on unknown fields unless the client prefers lenient handling."""
+        if self.handling != "lenient":
+            found = unknown_fields(serializer, serializer.initial_data)
+            refuse_fields([field for field in found if field.parents or field.name not in self.added_fields])
         return serializer
 
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
         final = super().finalize_response(request, response, *args, **kwargs)
-        if request.method in {"POST", "PUT", "PATCH"} and self.handles_strictly:
-            final["Preference-Applied"] = "handling=strict"
+        if self.handling in {"strict", "lenient"}:
+            final["Preference-Applied"] = f"handling={self.handling}"
         return final
+
+
+def check_parameters(request: Request, known: Set[str]) -> None:
+    """Raise ValidationError (400) on query parameters that are unknown or repeated."""
+    unknown = request.query_params.keys() - known
+    if request.method == "GET":
+        unknown -= {CACHE_BUSTER}
+    if unknown:
+        raise LimitedErrors(
+            {
+                printable(name): suggest(name, known, "This path has no such parameter", "remove it")
+                for name in sorted(unknown)[: LimitedErrors.LIMIT]
+            },
+            len(unknown),
+        )
+    repeated = {name for name, values in request.query_params.lists() if len(values) > 1} - REPEATABLE
+    refuse(repeated - {CACHE_BUSTER}, "repeated", "Send this parameter once.")
+
+
+def printable(name: str) -> str:
+    """A name as ASCII of at most 64 characters, percent-encoded."""
+    return quote(name, safe="!$'()*,-./:;@[]_")[:64]
+
+
+class UnknownField(NamedTuple):
+    """A field of a body, the keys that lead to its object, and the names that the object may have."""
+
+    parents: tuple[str, ...]
+    name: str
+    known: Set[str]
+
+
+def unknown_fields(serializer: Any, data: Any, parents: tuple[str, ...] = ()) -> Iterator[UnknownField]:
+    """The fields of `data` that the serializer and those nested in it do not have."""
+    if isinstance(serializer, ListSerializer) and isinstance(data, list):
+        for index, item in enumerate(data):
+            yield from unknown_fields(serializer.child, item, (*parents, str(index)))
+    elif isinstance(serializer, Serializer) and isinstance(data, Mapping):
+        fields = serializer.fields
+        known = frozenset(name for name, field in fields.items() if not field.read_only)
+        for name, value in data.items():
+            if name not in fields:
+                yield UnknownField(parents, name, known)
+            elif isinstance(fields[name], BaseSerializer) and name in known:
+                yield from unknown_fields(fields[name], value, (*parents, name))
+
+
+def refuse_fields(fields: Sequence[UnknownField]) -> None:
+    """Raise ValidationError (400) with the first errors if there are any of these fields."""
+    if not fields:
+        return
+    errors: dict[str, Any] = {}
+    for parents, name, known in sorted(fields[: LimitedErrors.LIMIT]):
+        within = errors
+        for parent in parents:
+            within = within.setdefault(parent, {})
+        key = name if NAME.fullmatch(name) else "non_field_errors"
+        remedy = "remove it, or send `Prefer: handling=lenient` to ignore it"
+        within[key] = suggest(name, known, "Unknown field", remedy)
+    raise LimitedErrors(errors, len(fields))
+
+
+def suggest(name: str, known: Set[str], problem: str, remedy: str) -> list[ErrorDetail]:
+    nearest = nearest_name(name[:LONGEST_COMPARED], known)
+    return [ErrorDetail(f"{problem}; did you mean `{nearest}`?" if nearest else f"{problem}; {remedy}.", "unknown")]
 
 
 def preference_parameters(view: Any, method: str) -> list[OpenApiParameter]:

@@ -21,7 +21,7 @@ from healthcare.api.conditional_requests import ConditionalRequests, write_confl
 from healthcare.api.exceptions import Gone
 from healthcare.api.filters import ListFilterBackend
 from healthcare.api.idempotency import IdempotentMixin
-from healthcare.api.pagination import read_flag
+from healthcare.api.pagination import joined_parameters, read_flag
 from healthcare.api.serializers import RecordSerializer
 from healthcare.api.sparse_fieldsets import PARAMETERS, FieldSelection, Inclusion
 from healthcare.api.unknown_parameters import UnknownParametersViewSet
@@ -94,7 +94,8 @@ class RecordViewSet(IdempotentMixin, ConditionalRequests, UnknownParametersViewS
         super().initial(request, *args, **kwargs)
         if self.action in self.selecting_actions and not request.query_params.keys().isdisjoint(PARAMETERS):
             own_fields = set(self.get_serializer().own_fields)
-            self.field_selection = FieldSelection.of(request.query_params, own_fields, set(self.inclusions))
+            parameters = joined_parameters(request.query_params)
+            self.field_selection = FieldSelection.of(parameters, own_fields, set(self.inclusions))
 
     def get_serializer_context(self) -> dict[str, Any]:
         context = {**super().get_serializer_context(), "field_selection": self.field_selection}
@@ -193,6 +194,8 @@ class NestedListViewSet(RecordViewSet):
 
 class RestorableViewSet(RecordViewSet):
     """Records that can be restored. `?deleted=true` lists the deleted ones, for callers who are logged in."""
+
+    actions_without_serializer = {**RecordViewSet.actions_without_serializer, "restore": frozenset()}
 
     @classmethod
     def in_state(cls, records: QuerySet, action: str | None) -> QuerySet:

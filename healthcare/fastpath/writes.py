@@ -179,6 +179,8 @@ class FastWrite(FastAction):
         if len(content) != int(request.META["CONTENT_LENGTH"]):
             raise NotExpressibleError
         body = PARSER.parse(BytesIO(content))
+        if not body.keys() <= self.known_names:
+            raise NotExpressibleError
         serializer = self.serializer_for(frozenset(body))
         with connection.execute_wrapper(refuse_query):
             values: dict[str, Any] = serializer.run_validation(body)
@@ -212,6 +214,11 @@ class FastWrite(FastAction):
     @cached_property
     def column_names(self) -> frozenset[str]:
         return frozenset(field.name for field in self.meta.concrete_fields)
+
+    @cached_property
+    def known_names(self) -> frozenset[str]:
+        """The fields that a body may have, read-only ones included."""
+        return frozenset(self.serializer_class().fields.keys() | self.viewset.added_fields)
 
     @cached_property
     def writable_names(self) -> frozenset[str]:

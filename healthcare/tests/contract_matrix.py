@@ -86,13 +86,15 @@ def problem_faults(status: int, headers: Any, body: bytes) -> list[str]:
     """What is wrong with the body of an error (RFC 9457)."""
     problem = json.loads(body)
     found = []
-    if set(problem) - {"errors"} != {"type", "title", "status", "detail", "request_id"}:
+    if set(problem) - {"errors", "error_count"} != {"type", "title", "status", "detail", "request_id"}:
         found.append(f"an error with the members {sorted(problem)}")
     if (problem.get("status"), problem.get("request_id")) != (status, headers.get("X-Request-Id")):
         found.append("an error that contradicts its status or its X-Request-Id")
     errors = problem.get("errors", [{"pointer": "", "code": "", "detail": ""}])
     if status != 400 and "errors" in problem:
         found.append("errors beside another status than 400")
+    if len(errors) > 20 or ("errors" in problem) != (problem.get("error_count", 0) >= len(errors)):
+        found.append("errors without their count, or more than 20")
     if not errors or any(set(error) != {"pointer", "code", "detail"} for error in errors):
         found.append("errors without pointer, code and detail")
     return found

@@ -87,7 +87,7 @@ def test_the_list_of_deleted_patients_is_paged_and_counted(as_alice: LoggedInCli
     assert [row["id"] for row in as_alice.get(following).json()] == [patients[1].pk]
 
 
-@pytest.mark.parametrize("value", ["", "1", "True", "yes", "true%00", "null"])
+@pytest.mark.parametrize("value", ["", "2", "yes", "true%00", "null"])
 def test_deleted_takes_true_or_false_only(as_alice: LoggedInClient, value: str) -> None:
     answer = as_alice.get(f"/api/patients/?deleted={value}")
     assert answer.status_code == 400
@@ -95,16 +95,17 @@ def test_deleted_takes_true_or_false_only(as_alice: LoggedInClient, value: str) 
         "type": "about:blank",
         "title": "Bad Request",
         "status": 400,
-        "detail": "The request has an error.",
+        "detail": "deleted: Write true or false.",
         "request_id": answer["X-Request-Id"],
         "errors": [{"pointer": "/deleted", "code": "invalid", "detail": "Write true or false."}],
+        "error_count": 1,
     }
 
 
 def test_a_deleted_patient_is_404_on_every_other_route(as_alice: LoggedInClient, deleted: Patient) -> None:
     path = f"/api/patients/{deleted.pk}/"
     for method in ("get", "put", "patch", "delete"):
-        body = {"name": "X"} if method != "get" else None
+        body = {"name": "X"} if method in {"put", "patch"} else None
         assert getattr(as_alice, method)(path, body).status_code == 404
         assert getattr(as_alice, method)(f"{path}?deleted=true", body).status_code == 400  # of the list alone
     assert as_alice.get(f"{path}doctors/").status_code == 404
