@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 from django.core.exceptions import ImproperlyConfigured
 from django.db.models import QuerySet
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 from django.utils.functional import cached_property
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -21,11 +20,12 @@ from audit.models import AccessLog, Basis
 from audit.patient_data import patient_id_field_of, patient_ids_of
 from audit.serializers import EventSerializer
 from healthcare.api.exceptions import refuse
-from healthcare.api.filters import IdFilter
+from healthcare.api.filters import IdFilter, read_date_time
 from healthcare.api.viewsets import Owner, RecordViewSet
 from healthcare.coverage import covered_by_fast_path
 from healthcare.fastpath.actions import AccessRecording, FastAction
 from healthcare.fastpath.placeholders import CALLER, REQUEST_ID
+from healthcare.rfc3339 import WRITE_A_TIME
 
 AS_OF_REFUSED = "`as_of` works with GET only, and not on history/ and access-log/."
 # Query parameters that cannot be combined with `as_of`: the history has no index for them.
@@ -33,7 +33,7 @@ PRESENT_ONLY = {"ordering", "include", "search"}
 AS_OF = OpenApiParameter(
     "as_of",
     OpenApiTypes.DATETIME,
-    description="Returns the state at that time (ISO 8601; UTC unless it has an offset).",
+    description="Returns the state at that time (RFC 3339).",
 )
 
 
@@ -69,14 +69,10 @@ class HistoryViewSet(RecordViewSet):
             return None
         if self.request.method not in SAFE_METHODS or self.action in {"history", "access_log"}:
             raise ValidationError({"as_of": [AS_OF_REFUSED]})
-        try:
-            at = parse_datetime(text.replace(" ", "+")) if "T" in text else None  # an unescaped + arrives as a space
-        except ValueError:
-            at = None
+        at = read_date_time(text)
         if at is None:
-            raise ValidationError({"as_of": ["Write a time as 2026-03-03T10:00:00Z."]})
+            raise ValidationError({"as_of": [WRITE_A_TIME]})
         refuse(self.present_only_parameters(), "invalid", "Remove this parameter; it cannot be combined with `as_of`.")
-        at = at if timezone.is_aware(at) else timezone.make_aware(at)
         if at > timezone.now():
             raise ValidationError({"as_of": ["Write a time that is not in the future."]})
         return at

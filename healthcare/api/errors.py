@@ -48,7 +48,7 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
     if isinstance(converted, exceptions.ValidationError):
         response.data = validation_problem(request, converted)
     else:
-        detail = converted.detail if isinstance(converted, SAFE_EXCEPTIONS) else ""  # type: ignore[assignment]
+        detail = converted.detail if isinstance(converted, SAFE_EXCEPTIONS) else ""
         response.data = problem(request, response.status_code, detail if isinstance(detail, str) else "")
         response.data |= getattr(converted, "members", {})
     if response.status_code == 503:

@@ -5,6 +5,7 @@ HTTPie and Postman's variables send text alone: `"34"` is a number here, `"true"
 number or a date may be null is null. The reverse, null for a text that may be empty, is the empty text.
 """
 
+import datetime
 import re
 from copy import deepcopy
 from functools import cache
@@ -14,6 +15,7 @@ from django.db import models
 from rest_framework import serializers
 from rest_framework.fields import empty
 
+from healthcare.rfc3339 import WRITE_A_DAY, WRITE_A_TIME, parse_date_time, parse_full_date
 
 WHOLE_NUMBER = re.compile(r"-?[0-9]{1,20}", re.ASCII)
 BOOLEANS = {"true": True, "false": False}
@@ -47,6 +49,32 @@ class WholeNumberField(serializers.IntegerField):
         return super().to_internal_value(int(data))
 
 
+class DateField(serializers.DateField):
+    """A full-date of RFC 3339, `2026-03-03`."""
+
+    def run_validation(self, data: Any = empty) -> Any:
+        return super().run_validation(None if data == "" and self.allow_null else data)
+
+    def to_internal_value(self, data: Any) -> datetime.date:
+        day = parse_full_date(data) if isinstance(data, str) else None
+        if day is None:
+            raise serializers.ValidationError(WRITE_A_DAY, "invalid")
+        return day
+
+
+class DateTimeField(serializers.DateTimeField):
+    """A date-time of RFC 3339, `2026-03-03T10:00:00Z`."""
+
+    def run_validation(self, data: Any = empty) -> Any:
+        return super().run_validation(None if data == "" and self.allow_null else data)
+
+    def to_internal_value(self, data: Any) -> datetime.datetime:
+        at = parse_date_time(data) if isinstance(data, str) else None
+        if at is None:
+            raise serializers.ValidationError(WRITE_A_TIME, "invalid")
+        return at
+
+
 class TrueOrFalseField(serializers.BooleanField):
     def to_internal_value(self, data: Any) -> bool:
         if isinstance(data, str) and data in BOOLEANS:
@@ -66,6 +94,8 @@ class ModelSerializer(serializers.ModelSerializer):
         models.PositiveIntegerField: WholeNumberField,
         models.PositiveSmallIntegerField: WholeNumberField,
         models.BooleanField: TrueOrFalseField,
+        models.DateField: DateField,
+        models.DateTimeField: DateTimeField,
     }
 
     def get_fields(self) -> dict[str, serializers.Field]:

@@ -8,7 +8,7 @@ import django_filters
 from django import forms
 from django.contrib.auth.models import AnonymousUser
 from django.db.models import QuerySet
-from django_filters.fields import IsoDateTimeField, ModelChoiceField
+from django_filters.fields import ModelChoiceField
 from django_filters.rest_framework import DjangoFilterBackend, FilterSet
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
@@ -16,6 +16,7 @@ from rest_framework.request import Request
 
 from healthcare.api.exceptions import refuse
 from healthcare.api.parsers import UNSTORABLE
+from healthcare.rfc3339 import WRITE_A_DAY, WRITE_A_TIME, parse_date_time, parse_full_date
 
 LONGEST = 254  # characters
 
@@ -62,24 +63,43 @@ class TextFilter(django_filters.CharFilter):
         super().__init__(**{"max_length": LONGEST, "lookup_expr": "iexact", **kwargs})
 
 
-class DayFilter(django_filters.DateFilter):
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{"input_formats": ["%Y-%m-%d"], **kwargs})
+class DayField(forms.Field):
+    def to_python(self, value: Any) -> datetime.date | None:
+        day = parse_full_date(value) if value else None
+        if value and day is None:
+            raise forms.ValidationError(WRITE_A_DAY, code="invalid")
+        return day
 
 
-class TimeField(IsoDateTimeField):
-    def to_python(self, value: Any) -> Any:
-        try:  # a + that was not escaped is a space
-            at = super().to_python(value.replace(" ", "+") if isinstance(value, str) and "T" in value else value)
-            return at and at.astimezone(datetime.UTC)
-        except OverflowError as error:
-            raise forms.ValidationError("Write a time as 2026-03-03T10:00:00Z.", code="invalid") from error
+@extend_schema_field(OpenApiTypes.DATE)
+class DayFilter(django_filters.Filter):
+    """A full-date of RFC 3339."""
+
+    field_class = DayField
 
 
-class TimeFilter(django_filters.IsoDateTimeFilter):
-    """A time in ISO 8601; UTC unless it has an offset."""
+class TimeField(forms.Field):
+    def to_python(self, value: Any) -> datetime.datetime | None:
+        if not value:
+            return None
+        at = read_date_time(value)
+        if at is None and (day := parse_full_date(value)):
+            at = datetime.datetime.combine(day, datetime.time(), datetime.UTC)
+        if at is None:
+            raise forms.ValidationError(WRITE_A_TIME, code="invalid")
+        return at
+
+
+@extend_schema_field(OpenApiTypes.DATETIME)
+class TimeFilter(django_filters.Filter):
+    """A date-time of RFC 3339, or a full-date, which stands for its first moment in UTC."""
 
     field_class = TimeField
+
+
+def read_date_time(text: str) -> datetime.datetime | None:
+    """The date-time of a query parameter, in which a `+` that was not percent-encoded arrives as a space."""
+    return parse_date_time(f"{text[:10]}{text[10:].replace(' ', '+')}")
 
 
 @extend_schema_field(OpenApiTypes.INT)

@@ -35,6 +35,8 @@ COLUMNS_OF_FIELD: dict[type[serializers.Field], set[type[models.Field]]] = {
     api_fields.EmailField: TEXT_COLUMNS,
     api_fields.WholeNumberField: INTEGER_COLUMNS,
     api_fields.TrueOrFalseField: {models.BooleanField},
+    api_fields.DateField: {models.DateField},
+    api_fields.DateTimeField: {models.DateTimeField},
     IdField: {models.ForeignKey},
 }
 for pairs in COLUMNS_OF_FIELD.items():

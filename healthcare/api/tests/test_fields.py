@@ -18,7 +18,9 @@ def test_a_whole_number_may_be_a_text_of_digits(as_alice: LoggedInClient, sent: 
     assert (answer.status_code, answer.json().get("age")) == (201, stored)
 
 
-@pytest.mark.parametrize("sent", ["3 2", " 32", "32.0", "+32", "٣٢", "３２", "1e1", "-", "0x20", True, [], {}, "9" * 5000])
+@pytest.mark.parametrize(
+    "sent", ["3 2", " 32", "32.0", "+32", "٣٢", "３２", "1e1", "-", "0x20", True, [], {}, "9" * 50]
+)
 def test_other_texts_are_no_whole_numbers(as_alice: LoggedInClient, sent: Any) -> None:
     answer = as_alice.post("/api/patients/", {"name": "X", "age": sent})
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (400, "/age")
