@@ -55,11 +55,7 @@ def extended(
                 project.write(path, text)
         for text, path, after in [
             ('"appointments"', "healthcare/settings.py", '    "mappings",\n'),
-            (
-                'path("", include("appointments.urls"))',
-                "healthcare/urls.py",
-                '    path("", include("mappings.urls")),\n',
-            ),
+            ('"appointments.urls"', "healthcare/urls.py", '    "mappings.urls",\n'),
         ]:
             assert f"`{text}`" in GUIDE
             project.replace(path, after, f"{after}    {text},\n")
