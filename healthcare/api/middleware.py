@@ -1,11 +1,11 @@
 """The project's middleware: one for every request, and Django's page middleware for the requests outside the API."""
 
 import logging
+import secrets
 import time
 from collections.abc import Callable
 from http import HTTPMethod
 from typing import Any
-from uuid import uuid4
 
 from corsheaders import middleware as cors
 from django.conf import settings
@@ -38,6 +38,10 @@ BODY_HEADERS = {"Content-Type", "Content-Length", "Content-Encoding", "Content-D
 ANSWERED_BY_DJANGO = (Http404, PermissionDenied, BadRequest, SuspiciousOperation, MultiPartParserError)
 
 
+ACCESS_LINE = "%s /%s %d %d ms path=%s request_id=%s"
+METHODS = frozenset(HTTPMethod.__members__)
+
+
 class Middleware:
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
@@ -52,18 +56,23 @@ class RequestMiddleware(Middleware):
     the path, since a path can identify a person.
     """
 
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        super().__init__(get_response)
+        self.requires_https = settings.SECURE_SSL_REDIRECT
+
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        request.request_id = uuid4().hex  # type: ignore[attr-defined]
+        request.request_id = secrets.token_hex(16)  # type: ignore[attr-defined]
         started = time.perf_counter()
-        if settings.SECURE_SSL_REDIRECT and is_api(request) and not request.is_secure():
+        if self.requires_https and is_api(request) and not request.is_secure():
             response: HttpResponseBase = problem_response(request, 403, "Use https:// for every call.")
         else:
             response = self.get_response(request)
         if response.status_code >= 400:
             response = as_problem(request, response)
-        response.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
-        response.setdefault("Cache-Control", "no-store")  # unless the view says otherwise
-        response["X-Request-Id"] = request.request_id  # type: ignore[attr-defined]
+        headers = response.headers
+        headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+        headers.setdefault("Cache-Control", "no-store")  # unless the view says otherwise
+        headers["X-Request-Id"] = request.request_id  # type: ignore[attr-defined]
         log_access(request, response.status_code, started)
         return response
 
@@ -117,15 +126,20 @@ def as_problem(request: HttpRequest, response: HttpResponseBase) -> HttpResponse
 
 def log_access(request: HttpRequest, status: int, started: float) -> None:
     """`started` is the value of `time.perf_counter` at the start of the request."""
+    if not access_log.isEnabledFor(logging.INFO):
+        return
     match = request.resolver_match
-    access_log.info(
-        "%s /%s %d %d ms path=%s request_id=%s",
-        request.method if request.method in HTTPMethod.__members__ else "-",  # a client may send anything as the method
+    values = (
+        request.method if request.method in METHODS else "-",  # a client may send anything as the method
         match.route if match else "-",
         status,
         (time.perf_counter() - started) * 1000,
         getattr(request, "served_by", "standard"),
         request.request_id,  # type: ignore[attr-defined]
+    )
+    # `access_log.info` would search the stack for its caller, which is always this function.
+    access_log.handle(
+        access_log.makeRecord(access_log.name, logging.INFO, __file__, 0, ACCESS_LINE, values, None, "log_access")
     )
 
 
