@@ -42,7 +42,7 @@ class FastHistory(FastRecordList):
         yield "history_scope", self.viewset.history_scope
 
     def is_observed(self) -> bool:
-        return super().is_observed() or has_receivers(self.viewset.event_model, writes=False)
+        return super().is_observed() or has_receivers([self.viewset.event_model], writes=False)
 
     def target(self) -> QuerySet:
         records: QuerySet = self.viewset.history_scope(Parameter(CALLER))
@@ -63,7 +63,7 @@ class FastAccessLog(FastRecordList):
     planner_settings = (Statement("SET LOCAL enable_bitmapscan = on"), Statement("SET LOCAL enable_sort = on"))
 
     def is_observed(self) -> bool:
-        return super().is_observed() or has_receivers(PatientAccess, writes=False)
+        return super().is_observed() or has_receivers([PatientAccess], writes=False)
 
     def compile_rows_of_record(self, condition: str) -> Fragment:
         content = record_as_json(PatientAccessSerializer())

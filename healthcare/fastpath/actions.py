@@ -74,7 +74,7 @@ class FastAction:
         self.viewset, self.action, self.options = viewset, action, options
         self.http_method_names = self.attribute("http_method_names")
         self.allow = ", ".join(self.allowed_methods(actions))
-        self.authentication = self.attribute("authentication_classes")[0]
+        self.authentication = self.attribute("authentication_classes")[0]()
         login_permissions = {IsAuthenticated, *({IsAuthenticatedOrReadOnly} if action in WRITE_ACTIONS else set())}
         self.is_open = login_permissions.isdisjoint(self.attribute("permission_classes"))
         recording = getattr(viewset, "access_recording", None)
@@ -145,11 +145,11 @@ class FastAction:
         return self.viewset.in_state(self.viewset.scope(Parameter(CALLER)), self.action)  # type: ignore[no-any-return]
 
     def is_observed(self) -> bool:
-        return any(has_receivers(model, writes=self.action in WRITE_ACTIONS) for model in self.models)
+        return has_receivers(self.models, writes=self.action in WRITE_ACTIONS)
 
     def enter(self, request: HttpRequest) -> Entry:
         """The statement that authenticates the request. Raises NotAuthenticated and AuthenticationFailed (401)."""
-        entry: Entry = self.authentication().entry(request, writes=self.action in WRITE_ACTIONS)
+        entry: Entry = self.authentication.entry(request, writes=self.action in WRITE_ACTIONS)
         if entry.caller is None and not self.is_open:
             raise NotAuthenticated
         return entry
@@ -174,7 +174,7 @@ class FastAction:
     ) -> HttpResponse:
         """The same 401 as the exception handler's."""
         detail = error.detail if isinstance(error, AuthenticationFailed) and isinstance(error.detail, str) else ""
-        challenge = {"WWW-Authenticate": self.authentication().authenticate_header(request)}
+        challenge = {"WWW-Authenticate": self.authentication.authenticate_header(request)}
         return self.respond_with_problem(request, 401, detail, **challenge)
 
     def log_failure(self, error: Exception) -> None:

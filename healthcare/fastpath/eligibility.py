@@ -1,6 +1,6 @@
 """Finds the members of a viewset that the fast path does not reproduce. Every member is compared by identity."""
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -216,10 +216,10 @@ def obstacles_of_model(model: type[models.Model], action: str) -> Iterator[Obsta
     yield from replaced_members(type(manager.all()), QUERYSET_CLASSES, {"end", "restore"})
 
 
-def has_receivers(model: type[models.Model], *, writes: bool) -> bool:
-    """Whether a signal of the model has receivers now. They can be connected at any time."""
-    signals = WRITE_SIGNALS if writes else READ_SIGNALS
-    return any(signal.has_listeners(model) for signal in signals if signal.receivers)
+def has_receivers(observed: Iterable[type[models.Model]], *, writes: bool) -> bool:
+    """Whether a signal of one of the models has receivers now. They can be connected at any time."""
+    connected = [signal for signal in (WRITE_SIGNALS if writes else READ_SIGNALS) if signal.receivers]
+    return any(signal.has_listeners(model) for signal in connected for model in observed)
 
 
 def replaced_members(kind: type, known: list[type], extension_points: set[str], *more: str) -> Iterator[Obstacle]:

@@ -64,7 +64,8 @@ def send(statements: Sequence[Statement], *, preparing: bool) -> list[tuple[Any,
         values += statement.values
     try:
         # Inside a transaction, a failure must undo this message alone.
-        with transaction.atomic() if database.in_atomic_block else nullcontext(), database.cursor() as cursor:
+        with transaction.atomic() if database.in_atomic_block else nullcontext():
+            cursor = database.cursor()
             cursor.execute(";\n".join(texts), values)
             rows: list[tuple[Any, ...]] = cursor.fetchall()
     except Error:

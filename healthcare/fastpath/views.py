@@ -105,10 +105,11 @@ class FastActions:
     def by_method(self) -> dict[str, FastAction]:
         """The served actions. They are determined once, at the first request to the URL."""
         obstacles = self.obstacles
+        allowed = self.options.get("http_method_names", self.viewset.http_method_names)
         return {
             method.upper(): self.implementation(action)(self.viewset, action, self.actions, self.options)
             for method, action in self.opted_in.items()
-            if all(obstacle.passing for obstacle in obstacles[action])
+            if method in allowed and all(obstacle.passing for obstacle in obstacles[action])
         }
 
     def implementation(self, action: str) -> type[FastAction]:
@@ -125,7 +126,7 @@ class FastActions:
             return None
         if timezone.get_current_timezone() is not timezone.get_default_timezone():
             return None  # times are represented in the active time zone
-        return action if str(request.method).lower() in action.http_method_names else None
+        return action
 
 
 def non_atomic(view: Any) -> bool:
