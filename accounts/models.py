@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from accounts.identifiers import ASCII_EMAIL, USERNAME, normalize_identifier
 from healthcare.api.triggers import ExpiredRecordsTrigger
-from healthcare.model_fields import NameField
+from healthcare.model_fields import EmailField, LineField, NameField
 
 models.CharField.register_lookup(Lower)
 
@@ -65,8 +65,8 @@ class UserManager(BaseUserManager["User"]):
 
 class User(AbstractBaseUser, PermissionsMixin):
     name = NameField()
-    email = models.EmailField(max_length=254, validators=[ASCII_EMAIL])
-    username = models.CharField(max_length=254, validators=[USERNAME])
+    email = EmailField(max_length=254, validators=[ASCII_EMAIL])
+    username = LineField(max_length=254, validators=[USERNAME])
     is_active = models.BooleanField("active", default=True, help_text="Unticking ends every session at once.")
     is_staff = models.BooleanField("staff", default=False, help_text="May log in to the admin.")
     created_at = models.DateTimeField(auto_now_add=True)
@@ -166,7 +166,7 @@ class LoginSession(models.Model):
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="sessions")
     token_id = models.CharField(max_length=32, editable=False)
     previous_token_id = models.CharField(max_length=32, blank=True, editable=False)
-    user_agent = models.CharField(max_length=200, blank=True)
+    user_agent = LineField(max_length=200, blank=True)
     address = models.GenericIPAddressField(null=True)
     created_at = models.DateTimeField(auto_now_add=True)
     last_used_at = models.DateTimeField()

@@ -9,18 +9,18 @@ from django.db.models.functions import Upper
 
 from audit.history import remember
 from healthcare.fastpath.triggers import TableVersionTrigger, TruncateVersionTrigger
-from healthcare.model_fields import NameField, PhoneField
+from healthcare.model_fields import EmailField, LineField, NameField, PhoneField
 from healthcare.ownership import Record, RecordQuerySet
 from healthcare.search.index import searchable
 
 
 class Doctor(Record):
     name = NameField()
-    specialization = models.CharField(max_length=200, blank=True)
-    license_number = models.CharField(max_length=100, blank=True)
+    specialization = LineField(max_length=200, blank=True)
+    license_number = LineField(max_length=100, blank=True)
     phone = PhoneField(blank=True)
-    email = models.EmailField(blank=True)
-    hospital = models.CharField(max_length=200, blank=True)
+    email = EmailField(blank=True)
+    hospital = LineField(max_length=200, blank=True)
     experience_years = models.PositiveSmallIntegerField(null=True, blank=True, validators=[MaxValueValidator(100)])
     deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
 

@@ -4,44 +4,102 @@ import unicodedata
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.core.validators import RegexValidator
 from django.db import models
 
+from healthcare.characters import visible_text
 from healthcare.coverage import covered_by_fast_path
+from healthcare.phones import phone_number, validate_phone_number
 
 LARGEST_ID = 2**63 - 1  # of a BigAutoField
-PHONE = RegexValidator(
-    r"\A\+?[0-9()./ -]*(\s?(x|ext\.?)\s?[0-9]+)?\Z",
-    "Enter a phone number: digits with spaces or ( ) . / -, a + in front and an extension (x123) behind if need be.",
-)
+LINE_BREAKS = {"Cc", "Zl", "Zp"}  # Unicode categories
 
 
 def one_visible_line(value: str) -> None:
-    """Refuse control characters and a text of which nothing can be seen, such as zero-width spaces alone."""
-    if not one_line(value):
+    """Refuse line breaks, control characters and a text of which nothing can be seen."""
+    if not is_visible_line(value):
         raise ValidationError("Enter one line of visible text.", code="invalid")
 
 
-def one_line(value: str) -> bool:
-    categories = {unicodedata.category(character) for character in value}
-    return "Cc" not in categories and any(category[0] in "LNPS" for category in categories)
+def one_line(value: str) -> None:
+    """Refuse line breaks and control characters."""
+    if not LINE_BREAKS.isdisjoint(map(unicodedata.category, value)):
+        raise ValidationError("Enter one line of text.", code="invalid")
+
+
+def lines(value: str) -> None:
+    """Refuse control characters and line breaks but for those of ASCII."""
+    if not LINE_BREAKS.isdisjoint(unicodedata.category(character) for character in value if character not in "\t\n\r"):
+        raise ValidationError("Remove the control characters; end a line with a line feed.", code="invalid")
+
+
+def is_visible_line(value: str) -> bool:
+    categories = {unicodedata.category(character) for character in visible_text(value)}
+    return LINE_BREAKS.isdisjoint(categories) and any(category[0] in "LNPS" for category in categories)
 
 
 @covered_by_fast_path
-class NameField(models.CharField):
+class LineField(models.CharField):
+    """One line of text without invisible characters."""
+
+    line_validator = staticmethod(one_line)
+    migrated_as = "django.db.models.CharField"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if one_visible_line not in self.validators:  # which refuses more
+            self.validators = [*self.validators, self.line_validator]
+
+    def deconstruct(self) -> Any:
+        """As Django's field, whose column is the same: what a line may hold is no matter of migrations."""
+        name, _, args, kwargs = super().deconstruct()
+        return name, self.migrated_as, args, kwargs
+
+    def to_python(self, value: Any) -> Any:
+        text = super().to_python(value)
+        return visible_text(text) if isinstance(text, str) else text
+
+
+@covered_by_fast_path
+class NameField(LineField):
     """The name of a person, in any script; required."""
+
+    line_validator = staticmethod(one_visible_line)
+    migrated_as = "healthcare.model_fields.NameField"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("max_length", 200)
         super().__init__(*args, **kwargs)
-        self.validators = [*self.validators, one_visible_line]
+
+
+@covered_by_fast_path
+class AddressField(LineField):
+    """A postal address in one line or several."""
+
+    line_validator = staticmethod(lines)
+
+
+@covered_by_fast_path
+class EmailField(models.EmailField):
+    """An e-mail without invisible characters."""
+
+    def deconstruct(self) -> Any:
+        name, _, args, kwargs = super().deconstruct()
+        return name, "django.db.models.EmailField", args, kwargs
+
+    def to_python(self, value: Any) -> Any:
+        text = super().to_python(value)
+        return visible_text(text) if isinstance(text, str) else text
 
 
 @covered_by_fast_path
 class PhoneField(models.CharField):
-    """A phone number as it was written; any national form."""
+    """A phone number as it was written, in any national form, but in ASCII."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("max_length", 40)
         super().__init__(*args, **kwargs)
-        self.validators = [*self.validators, PHONE]
+        self.validators = [*self.validators, validate_phone_number]
+
+    def to_python(self, value: Any) -> Any:
+        text = super().to_python(value)
+        return phone_number(text) if isinstance(text, str) else text

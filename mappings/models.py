@@ -9,6 +9,7 @@ from django.db.models.functions import Greatest, Now
 from django.utils import timezone
 
 from audit.history import remember
+from healthcare.model_fields import LineField
 from healthcare.ownership import OwnedModel
 from mappings import triggers  # noqa: F401  (declares them)
 from patients.models import Patient
@@ -63,9 +64,9 @@ class MappingQuerySet(PatientRelatedQuerySet):
 class Mapping(OwnedModel):
     patient = models.ForeignKey("patients.Patient", on_delete=models.PROTECT, related_name="mappings", db_index=False)
     doctor = models.ForeignKey("doctors.Doctor", on_delete=models.PROTECT, related_name="mappings", db_index=False)
-    role = models.CharField(max_length=100, blank=True, help_text="What the doctor does for this patient.")
+    role = LineField(max_length=100, blank=True, help_text="What the doctor does for this patient.")
     is_primary = models.BooleanField(default=False)
-    reason = models.CharField(max_length=500, blank=True)
+    reason = LineField(max_length=500, blank=True)
     started_at = models.DateTimeField(default=timezone.now)
     ended_at = models.DateTimeField(null=True, blank=True)
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from audit.history import Event, remember
 from healthcare.coverage import covered_by_fast_path
-from healthcare.model_fields import NameField, PhoneField, one_visible_line
+from healthcare.model_fields import AddressField, EmailField, LineField, NameField, PhoneField, one_visible_line
 from healthcare.ownership import OwnedModel, OwnedQuerySet, derived
 from healthcare.search.index import searchable
 from patients import accesses  # noqa: F401  (declares the view)
@@ -56,10 +56,10 @@ class Patient(OwnedModel):
         null=True, blank=True, validators=[MinValueValidator(1850), MaxValueValidator(9999)]
     )
     deceased = models.BooleanField(default=False)
-    identifier = models.CharField(max_length=100, blank=True, help_text="The clinic's own number for this patient.")
+    identifier = LineField(max_length=100, blank=True, help_text="The clinic's own number for this patient.")
     phone = PhoneField(blank=True)
-    email = models.EmailField(blank=True)
-    address = models.CharField(max_length=500, blank=True)
+    email = EmailField(blank=True)
+    address = AddressField(max_length=500, blank=True)
     deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
     # The record that this duplicate was merged into (FHIR R4 Patient.link, replaced-by): see `merges`.
     merged_into = models.ForeignKey(
@@ -158,7 +158,7 @@ class ErasureReceipt(models.Model):
     erased_at = models.DateTimeField(auto_now_add=True)
     account = models.CharField(max_length=100, help_text="The operating system's account that ran the command.")
     username = models.CharField(max_length=254, blank=True, help_text="The member of staff who asked for it.")
-    reason = models.CharField(max_length=500, validators=[one_visible_line])
+    reason = LineField(max_length=500, validators=[one_visible_line])
     counts = models.JSONField(help_text="How many rows were erased, by table.")
 
     class Meta:

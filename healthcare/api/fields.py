@@ -15,6 +15,9 @@ from django.db import models
 from rest_framework import serializers
 from rest_framework.fields import empty
 
+from healthcare import model_fields
+from healthcare.characters import visible_text
+from healthcare.phones import phone_number
 from healthcare.rfc3339 import WRITE_A_DAY, WRITE_A_TIME, parse_date_time, parse_full_date
 
 WHOLE_NUMBER = re.compile(r"-?[0-9]{1,20}", re.ASCII)
@@ -22,6 +25,8 @@ BOOLEANS = {"true": True, "false": False}
 
 
 class TextField(serializers.CharField):
+    """Text without invisible characters, unless `trim_whitespace` is off as for a password."""
+
     def run_validation(self, data: Any = empty) -> Any:
         is_unknown = data is None and self.allow_blank and not self.allow_null
         return super().run_validation("" if is_unknown else data)
@@ -29,11 +34,22 @@ class TextField(serializers.CharField):
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):
             self.fail("invalid")
-        return super().to_internal_value(data)
+        text = super().to_internal_value(data)
+        if text.isascii() or not self.trim_whitespace:
+            return text
+        visible = visible_text(text)
+        if not visible and not self.allow_blank:
+            self.fail("blank")
+        return visible
 
 
 class EmailField(TextField, serializers.EmailField):
     pass
+
+
+class PhoneField(TextField):
+    def to_internal_value(self, data: Any) -> str:
+        return phone_number(super().to_internal_value(data))
 
 
 class WholeNumberField(serializers.IntegerField):
@@ -91,6 +107,7 @@ class ModelSerializer(serializers.ModelSerializer):
         **serializers.ModelSerializer.serializer_field_mapping,
         models.CharField: TextField,
         models.EmailField: EmailField,
+        model_fields.PhoneField: PhoneField,
         models.PositiveIntegerField: WholeNumberField,
         models.PositiveSmallIntegerField: WholeNumberField,
         models.BooleanField: TrueOrFalseField,

@@ -16,6 +16,7 @@ from rest_framework.request import Request
 
 from healthcare.api.exceptions import refuse
 from healthcare.api.parsers import UNSTORABLE
+from healthcare.characters import visible_text
 from healthcare.rfc3339 import WRITE_A_DAY, WRITE_A_TIME, parse_date_time, parse_full_date
 
 LONGEST = 254  # characters
@@ -48,7 +49,7 @@ class ListFilterSet(FilterSet):
 
 class StorableText(forms.CharField):
     def to_python(self, value: Any) -> str:
-        text = super().to_python(value) or ""
+        text = visible_text(super().to_python(value) or "")
         if UNSTORABLE.search(text):
             raise forms.ValidationError("Remove NUL characters and lone surrogates.", code="invalid")
         return text

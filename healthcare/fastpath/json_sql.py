@@ -33,6 +33,7 @@ COLUMNS_OF_FIELD: dict[type[serializers.Field], set[type[models.Field]]] = {
     serializers.PrimaryKeyRelatedField: {models.ForeignKey},
     api_fields.TextField: TEXT_COLUMNS,
     api_fields.EmailField: TEXT_COLUMNS,
+    api_fields.PhoneField: TEXT_COLUMNS,
     api_fields.WholeNumberField: INTEGER_COLUMNS,
     api_fields.TrueOrFalseField: {models.BooleanField},
     api_fields.DateField: {models.DateField},

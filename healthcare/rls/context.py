@@ -12,7 +12,8 @@ from django.http import HttpRequest
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from healthcare.model_fields import one_line
+from healthcare.characters import visible_text
+from healthcare.model_fields import is_visible_line
 from healthcare.rls import ROLE
 
 LONGEST_REASON = 200  # characters
@@ -87,10 +88,10 @@ def metadata(user_id: int | None, request: HttpRequest | Request | None) -> str:
 
 def read_reason(header: str) -> str:
     try:
-        reason = header.encode("latin-1").decode("utf-8")  # WSGI decodes headers as Latin-1 (PEP 3333)
+        reason = visible_text(header.encode("latin-1").decode("utf-8"))  # WSGI decodes headers as Latin-1 (PEP 3333)
     except UnicodeError:
         reason = ""
-    if not one_line(reason) or len(reason) > LONGEST_REASON:
+    if not is_visible_line(reason) or len(reason) > LONGEST_REASON:
         message = f"Write one line of visible text, at most {LONGEST_REASON} characters, in UTF-8."
         raise ValidationError({"X-Change-Reason": [message]})
     return reason

@@ -8,6 +8,7 @@ from django.db.models import Model, QuerySet
 from django.utils.functional import cached_property
 
 from healthcare.api.cursors import Cursor, decode_cursor, invalid_cursor
+from healthcare.characters import FULL_WIDTH
 from healthcare.model_fields import LARGEST_ID
 from healthcare.search.index import Index
 from healthcare.search.statements import Page, QueryTerms, SearchStatement
@@ -19,7 +20,8 @@ class Hits:
     """The records of a queryset that match a text. A cursor holds the rank and the id of a row."""
 
     def __init__(self, queryset: QuerySet, index: Index, text: str, *, owner: int, hidden: bool) -> None:
-        self.queryset, self.index, self.text, self.owner, self.hidden = queryset, index, text, owner, hidden
+        self.queryset, self.index, self.owner, self.hidden = queryset, index, owner, hidden
+        self.text = text.translate(FULL_WIDTH)
 
     @classmethod
     def of(cls, queryset: QuerySet, view: Any, text: str, *, hidden: bool) -> "Hits":
