@@ -66,7 +66,7 @@ class UserManager(BaseUserManager["User"]):
 class User(AbstractBaseUser, PermissionsMixin):
     name = NameField()
     email = EmailField(max_length=254, validators=[ASCII_EMAIL])
-    username = LineField(max_length=254, validators=[USERNAME])
+    username = models.CharField(max_length=254, validators=[USERNAME])
     is_active = models.BooleanField("active", default=True, help_text="Unticking ends every session at once.")
     is_staff = models.BooleanField("staff", default=False, help_text="May log in to the admin.")
     created_at = models.DateTimeField(auto_now_add=True)

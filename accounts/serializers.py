@@ -8,8 +8,9 @@ from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 from rest_framework.exceptions import AuthenticationFailed
 
+from accounts.identifiers import USERNAME
 from accounts.models import LoginSession, User
-from healthcare.api.fields import ModelSerializer, TextField
+from healthcare.api.fields import ModelSerializer, TextField, VerbatimField
 from healthcare.api.schema import example
 
 ASHA = {"id": 1, "name": "Asha Nair", "email": "asha@example.org", "username": "asha"}
@@ -61,6 +62,7 @@ class UserSerializer(ModelSerializer):
 class RegistrationSerializer(ModelSerializer):
     """A new account; `username` defaults to the e-mail."""
 
+    username = VerbatimField(required=False, max_length=254, validators=[USERNAME])
     password = PasswordField(max_length=256)
     password2 = PasswordField(required=False, help_text="May be sent, and must equal `password`.")
     confirm_password = PasswordField(required=False, help_text="May be sent, and must equal `password`.")
@@ -68,7 +70,6 @@ class RegistrationSerializer(ModelSerializer):
     class Meta:
         model = User
         fields = ["id", "name", "email", "username", "password", "password2", "confirm_password"]
-        extra_kwargs = {"username": {"required": False}}
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         # Both are validated as ASCII, so there are no homoglyphs and nothing to normalize.

@@ -43,6 +43,15 @@ class TextField(serializers.CharField):
         return visible
 
 
+class VerbatimField(TextField):
+    """Text that is validated as it was sent, so that a name with something invisible is refused."""
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return serializers.CharField.to_internal_value(self, data)
+
+
 class EmailField(TextField, serializers.EmailField):
     pass
 

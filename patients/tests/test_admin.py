@@ -109,7 +109,8 @@ def test_the_year_of_birth_follows_the_date(admin: AdminClient, alice: User):
     ("changes", "errors"),
     [
         ({"name": ""}, {"name": ["This field is required."]}),
-        ({"name": "\u200b"}, {"name": ["Enter one line of visible text."]}),
+        ({"name": "\u200b"}, {"name": ["This field cannot be blank."]}),
+        ({"name": "\u0301"}, {"name": ["Enter one line of visible text."]}),
         (
             {"birth_date": "1990-05-01", "birth_year": "1991"},
             {"birth_year": ["This contradicts the date or the year of birth."]},
