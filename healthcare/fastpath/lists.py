@@ -20,11 +20,12 @@ from healthcare.fastpath.json_sql import Fragment
 from healthcare.fastpath.list_filters import CONDITIONS, ListFilters, StatementWithConditions
 from healthcare.fastpath.placeholders import CALLER_TEXT, KEY, Placeholder
 from healthcare.fastpath.reads import WHOLE_RECORD, FastRead, read_query
-from healthcare.fastpath.statements import IS_CALLER, CompiledRead, compile_result, compile_rows, raw_sql
+from healthcare.fastpath.statements import IS_CALLER, CompiledRead, compile_read, compile_rows, raw_sql
 from healthcare.rls.context import Entry
 
 # The limits whose statements are planned once: what clients ask for most, as many as a session keeps.
 PLANNED_LIMITS = {1, 10, 20, 50, 100}
+EXISTS_TARGET = "EXISTS (SELECT FROM target)"
 CURSOR = tuple(Placeholder(f"cursor {position}") for position in range(2))
 
 
@@ -44,7 +45,13 @@ class Page(NamedTuple):
 
     @property
     def downwards(self) -> bool:
+        """Whether the rows are read in descending order. Those before a cursor are read from the nearest one."""
         return (self.ordering is None or self.ordering.startswith("-")) != bool(self.back)
+
+    @property
+    def order_by(self) -> str:
+        direction = "DESC" if self.downwards else "ASC"
+        return f"ORDER BY {f'position {direction}, ' if self.ordering else ''}key {direction}"
 
 
 @dataclass(frozen=True)
@@ -97,36 +104,41 @@ class FastList(FastRead):
         if page.back is not None:
             rows = rows.filter(self.beyond_cursor(columns, downwards))
         fragment = compile_rows(rows.values(**values))
-        direction = "DESC" if downwards else "ASC"
-        order = Fragment(f"ORDER BY {f'position {direction}, ' if page.ordering else ''}key {direction}")
-        fragment = Fragment(f"{fragment.sql} LIMIT {page.limit + 1}", fragment.parameters)
-        recorded = Fragment("")
+        expressions = self.compile_target()
+        expressions["page"] = Fragment(f"{fragment.sql} LIMIT {page.limit + 1}", fragment.parameters)
         if self.recording:
-            accessed = f"(SELECT subject FROM page {order.sql} LIMIT {page.limit})"  # noqa: S608
+            accessed = f"(SELECT subject FROM page {page.order_by} LIMIT {page.limit})"  # noqa: S608
             ids = f"(SELECT coalesce(array_agg(DISTINCT subject ORDER BY subject), '{{}}') FROM {accessed} AS accessed)"  # noqa: S608
-            insert = self.record_list(Fragment(ids), Fragment(" AND EXISTS (SELECT FROM page)" if needs_rows else ""))
-            recorded = Fragment(f",\nrecorded AS ({insert.sql})", insert.parameters)
+            condition = " AND EXISTS (SELECT FROM page)" if needs_rows else ""
+            expressions["recorded"] = self.record_list(Fragment(ids), condition)
         rare = page.selection != WHOLE_RECORD or page.ordering is not None or needs_rows
-        return compile_result(
-            fragment,
-            recorded,
-            self.compile_existence(),
-            order,
-            plannable=plannable and page.limit in PLANNED_LIMITS,
-            rare=rare,
+        plannable = plannable and page.limit in PLANNED_LIMITS
+        return compile_read(
+            expressions, self.compile_result(page), cached=bool(self.cached_table), plannable=plannable, rare=rare
         )
+
+    def compile_result(self, page: Page) -> Fragment:
+        """At least one row: whether the list exists, then what a row of the page holds, in the order of the scan."""
+        exists, target = (
+            ("target.found IS NOT NULL", "LEFT JOIN target ON true ") if self.path_arguments else ("true", "")
+        )
+        position = ", page.position" if page.ordering else ""
+        order = page.order_by
+        return Fragment(
+            f"{exists}, page.key, page.content{position} FROM (VALUES (1)) AS one {target}LEFT JOIN page ON true {order}"
+        )
+
+    def compile_target(self) -> dict[str, Fragment]:
+        """The record in the path, as the expression `target`; nothing to select for a path without one."""
+        return {}
 
     def content_values(self, selection: FieldSelection) -> dict[str, Any]:
         return {"content": raw_sql(self.content(selection))}
 
-    def record_list(self, ids: Fragment, condition: Fragment) -> Fragment:
+    def record_list(self, ids: Fragment, condition: str = "") -> Fragment:
         """The INSERT that records the access to these ids, if the caller's session is live and the condition holds."""
-        condition = Fragment(IS_CALLER.sql + condition.sql, IS_CALLER.parameters + condition.parameters)
-        return self.recording.fragment(ids, Fragment("200"), condition)  # type: ignore[union-attr]
-
-    def compile_existence(self) -> Fragment:
-        """SQL that is false if the list does not exist (404); empty if it always exists."""
-        return Fragment("")
+        condition = f"{IS_CALLER.sql}{f' AND {EXISTS_TARGET}' if self.path_arguments else ''}{condition}"
+        return self.recording.fragment(ids, Fragment("200"), Fragment(condition, IS_CALLER.parameters))  # type: ignore[union-attr]
 
     def beyond_cursor(self, columns: Sequence[str], downwards: bool) -> Any:
         fields = [self.model._meta.pk if name == "pk" else self.model._meta.get_field(name) for name in columns]
@@ -180,7 +192,7 @@ class FastList(FastRead):
     def execute_read(
         self, request: HttpRequest, entry: Entry, parameters: ListParameters, before: list[Statement]
     ) -> tuple[HttpResponse | None, str | None]:
-        cursor, limit = parameters.cursor, parameters.page.limit
+        cursor = parameters.cursor
         values = self.values_of(request, entry) | {KEY: parameters.parent}
         values |= dict(zip(CURSOR, cursor.values if cursor else (), strict=False))
         statement = self.compiled(parameters).statement(values)
@@ -188,20 +200,20 @@ class FastList(FastRead):
         caller, version, exists, first_key, *_ = rows[0]
         if caller != values[CALLER_TEXT]:
             return self.respond_session_ended(request), None
-        if exists is False or (first_key is None and parameters.names_record):
+        if not exists or (first_key is None and parameters.names_record):
             # There is no such parent, or a filter may name what is not there. Nothing has been recorded.
             return None, None
-        page = [] if first_key is None else rows[:limit]
+        page = [] if first_key is None else rows[: parameters.page.limit]
         if parameters.page.back:
-            page = page[::-1]
-        headers = self.page_links(request, parameters, page, more=len(rows) > limit)
-        body = encode_json(f"[{','.join(row[4] for row in page)}]")
+            page.reverse()
+        headers = self.page_links(request, parameters, page, more=len(rows) > parameters.page.limit)
+        body = encode_json(f"[{','.join([row[4] for row in page])}]")
         return self.respond_with_json(body, headers=headers), version
 
     def page_links(
         self, request: HttpRequest, parameters: ListParameters, page: list[Any], *, more: bool
     ) -> dict[str, str]:
-        if not page:
+        if not page or not (more or parameters.cursor):
             return {}
         before, after = (
             Cursor((*([cursor_value(row[5])] if parameters.page.ordering else []), row[3]), back)

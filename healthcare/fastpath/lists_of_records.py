@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
-from django.db.models import F, Model, QuerySet
+from django.db.models import BooleanField, F, Model, QuerySet
+from django.db.models.expressions import RawSQL
 from django.http import HttpRequest
 
 from healthcare.api.pagination import read_limit
@@ -12,10 +13,10 @@ from healthcare.api.sparse_fieldsets import FieldSelection
 from healthcare.fastpath.actions import NotExpressibleError, obstacles_of_scope
 from healthcare.fastpath.eligibility import Obstacle
 from healthcare.fastpath.json_sql import Fragment, record_as_json
-from healthcare.fastpath.lists import CURSOR, PLANNED_LIMITS, FastList, ListParameters, Page
+from healthcare.fastpath.lists import CURSOR, EXISTS_TARGET, PLANNED_LIMITS, FastList, ListParameters, Page
 from healthcare.fastpath.placeholders import CALLER, KEY, Parameter
 from healthcare.fastpath.reads import read_query
-from healthcare.fastpath.statements import CompiledRead, compile_result, compile_rows
+from healthcare.fastpath.statements import CompiledRead, compile_read, compile_rows
 from healthcare.model_fields import LARGEST_ID
 
 
@@ -37,19 +38,16 @@ class FastNestedList(FastList):
         yield from obstacles_of_scope(f"{self.viewset.__name__}.parent_scope", self.viewset.parent_scope)
 
     def rows_of_list(self) -> QuerySet:
-        parents = self.viewset.parent_scope(Parameter(CALLER)).filter(pk=Parameter(KEY))
-        return self.rows().filter(**{f"{self.parent}_id": Parameter(KEY), f"{self.parent}__in": parents})
+        exists = RawSQL(EXISTS_TARGET, [], BooleanField())  # noqa: S611  (a constant)
+        return self.rows().filter(exists, **{f"{self.parent}_id": Parameter(KEY)})
 
-    def compile_existence(self) -> Fragment:
-        parents = self.viewset.parent_scope(Parameter(CALLER)).filter(pk=Parameter(KEY)).order_by().values("pk")
-        fragment = compile_rows(parents)
-        return Fragment(f"EXISTS ({fragment.sql})", fragment.parameters)
+    def compile_target(self) -> dict[str, Fragment]:
+        parents = self.viewset.parent_scope(Parameter(CALLER)).filter(pk=Parameter(KEY)).order_by()
+        return {"target": compile_rows(parents.values(found=F("pk")))}
 
-    def record_list(self, ids: Fragment, condition: Fragment) -> Fragment:
-        exists = self.compile_existence()
+    def record_list(self, ids: Fragment, condition: str = "") -> Fragment:
         if self.recording and self.recording.path_names_subject:
             ids = Fragment("ARRAY[%s]::bigint[]", (KEY,))
-        condition = Fragment(f"{condition.sql} AND {exists.sql}", condition.parameters + exists.parameters)
         return super().record_list(ids, condition)
 
     def compile_content(self, selection: FieldSelection) -> Fragment:
@@ -85,21 +83,20 @@ class FastRecordList(FastList):
         self.compile(Page(20))
 
     def compile_list(self, page: Page) -> CompiledRead:
-        subject = {"subject": F(self.recording.column)} if self.recording else {}
-        target = compile_rows(self.target().values(found=F("pk"), **subject))
         rows = self.compile_rows_of_record("" if page.back is None else "key < %s::bigint")
-        order = Fragment("ORDER BY key DESC")
         cursor = () if page.back is None else (CURSOR[0],)
-        fragment = Fragment(f"{rows.sql} {order.sql} LIMIT {page.limit + 1}", (*rows.parameters, *cursor))
-        recorded = Fragment("")
+        sql = f"{rows.sql} {page.order_by} LIMIT {page.limit + 1}"
+        expressions = self.compile_target()
+        expressions["page"] = Fragment(sql, (*rows.parameters, *cursor))
         if self.recording:
             ids = Fragment("(SELECT coalesce(array_agg(subject), '{}') FROM target)")
-            insert = self.record_list(ids, Fragment(" AND EXISTS (SELECT FROM target)"))
-            recorded = Fragment(f",\nrecorded AS ({insert.sql})", insert.parameters)
-        exists = Fragment("EXISTS (SELECT FROM target)")
-        compiled = compile_result(fragment, recorded, exists, order, plannable=page.limit in PLANNED_LIMITS)
-        sql = compiled.fragment.sql.replace("WITH page", f"WITH target AS MATERIALIZED ({target.sql}),\npage", 1)
-        return CompiledRead(Fragment(sql, target.parameters + compiled.fragment.parameters), compiled.plannable)
+            expressions["recorded"] = self.record_list(ids)
+        plannable = page.limit in PLANNED_LIMITS
+        return compile_read(expressions, self.compile_result(page), cached=False, plannable=plannable, rare=False)
+
+    def compile_target(self) -> dict[str, Fragment]:
+        subject = {"subject": F(self.recording.column)} if self.recording else {}
+        return {"target": compile_rows(self.target().values(found=F("pk"), **subject))}
 
     def read_parameters(self, request: HttpRequest, kwargs: dict[str, Any]) -> ListParameters:
         parameters = read_query(request, {"limit", "cursor"})

@@ -16,7 +16,7 @@ from healthcare.fastpath.execution import Statement, execute
 from healthcare.fastpath.json_sql import Fragment
 from healthcare.fastpath.placeholders import CALLER_TEXT, ENTITY_TAGS, KEY, Parameter
 from healthcare.fastpath.reads import WHOLE_RECORD, FastRead, read_query
-from healthcare.fastpath.statements import IS_CALLER, CompiledRead, compile_result, compile_rows, entity_tag_of, raw_sql
+from healthcare.fastpath.statements import IS_CALLER, CompiledRead, compile_read, compile_rows, entity_tag_of, raw_sql
 from healthcare.model_fields import LARGEST_ID
 from healthcare.rls.context import Entry
 
@@ -50,34 +50,36 @@ class FastRetrieve(FastRead):
         content = self.content(selection)
         rows = self.rows().filter(pk=Parameter(KEY)).order_by()
         page = compile_rows(rows.values(key=F("pk"), content=raw_sql(content), **subject))
-        successor = self.compile_successor()
-        recorded = Fragment("")
+        expressions = {"page": page, **self.compile_successor()}
+        has_successor = "EXISTS (SELECT FROM successor)" if "successor" in expressions else "false"
         if self.recording:
             found = Fragment("CASE WHEN EXISTS (SELECT FROM page) THEN 200 ELSE 404 END")
             if conditional:
                 tag = entity_tag_of("content")
                 held = f"EXISTS (SELECT FROM page WHERE ARRAY['*', {tag.sql}] && %s::text[])"
                 found = Fragment(f"CASE WHEN {held} THEN 304 ELSE {found.sql} END", (*tag.parameters, ENTITY_TAGS))
-            replaced = Fragment(f" AND NOT {successor.sql}", successor.parameters) if successor.sql else Fragment("")
-            condition = Fragment(IS_CALLER.sql + replaced.sql, IS_CALLER.parameters + replaced.parameters)
+            condition = Fragment(f"{IS_CALLER.sql} AND NOT {has_successor}", IS_CALLER.parameters)
             ids = Fragment("(SELECT coalesce(array_agg(subject), '{}') FROM page)")
             if self.recording.path_names_subject:
                 ids = Fragment("ARRAY[%s]::bigint[]", (KEY,))
-            insert = self.recording.fragment(ids, found, condition)
-            recorded = Fragment(f",\nrecorded AS ({insert.sql})", insert.parameters)
-        return compile_result(page, recorded, successor, Fragment(""), plannable=True, rare=selection != WHOLE_RECORD)
+            expressions["recorded"] = self.recording.fragment(ids, found, condition)
+        result = f"{has_successor}, page.key, page.content FROM (VALUES (1)) AS one LEFT JOIN page ON true"
+        return compile_read(
+            expressions, Fragment(result), cached=bool(self.cached_table), plannable=True,
+            rare=selection != WHOLE_RECORD,
+        )  # fmt: skip
 
-    def compile_successor(self) -> Fragment:
-        """SQL that tells whether a missing row has been replaced by another; empty without a `successor_field`."""
+    def compile_successor(self) -> dict[str, Fragment]:
+        """A row if another one has replaced the missing row; nothing to select without a `successor_field`."""
         if not self.viewset.successor_field:
-            return Fragment("")
+            return {}
         table, meta = self.model._meta.db_table, self.model._meta
         column = meta.get_field(self.viewset.successor_field).column
         sql = (
-            f'(NOT EXISTS (SELECT FROM page) AND EXISTS (SELECT FROM "{table}" '  # noqa: S608
-            f'WHERE "{meta.pk.column}" = %s AND "{column}" IS NOT NULL))'
+            f'SELECT FROM "{table}" WHERE "{meta.pk.column}" = %s AND "{column}" IS NOT NULL '  # noqa: S608
+            "AND NOT EXISTS (SELECT FROM page)"
         )
-        return Fragment(sql, (KEY,))
+        return {"successor": Fragment(sql, (KEY,))}
 
     def compile_for(self, parameters: RecordParameters) -> CompiledRead:
         return self.compile(parameters.selection, bool(parameters.tags))

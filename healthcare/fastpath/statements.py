@@ -40,19 +40,16 @@ def raw_sql(fragment: Fragment) -> RawSQL:
     return RawSQL(fragment.sql, list(fragment.parameters))  # noqa: S611  (compiled from the models)
 
 
-def compile_result(
-    page: Fragment, recorded: Fragment, flag: Fragment, order: Fragment, *, plannable: bool, rare: bool = False
+def compile_read(
+    expressions: Mapping[str, Fragment], result: Fragment, *, cached: bool, plannable: bool, rare: bool
 ) -> CompiledRead:
-    """At least one row: the session's user, the version of the cached table, a flag, then what the page's row holds."""
-    flag_sql = flag.sql or "NULL::boolean"
-    position = ", page.position" if "position" in order.sql else ""
-    sql = (
-        f"WITH page AS MATERIALIZED ({page.sql}){recorded.sql}\n"  # noqa: S608
-        "SELECT current_setting('app.user_id', true), nullif(current_setting('fastpath.table_version', true), ''), "
-        f"{flag_sql}, page.key, page.content{position} FROM (VALUES (1)) AS one LEFT JOIN page ON true {order.sql}"
-    )
-    parameters = (*page.parameters, *recorded.parameters, *flag.parameters, *order.parameters)
-    return CompiledRead(Fragment(sql, parameters), plannable, rare)
+    """A statement of common table expressions, by name. It selects the session's user, the version of the table if its
+    answers are cached, and then `result`, which is the rest of a SELECT."""
+    version = "nullif(current_setting('fastpath.table_version', true), '')" if cached else "NULL::text"
+    named = ",\n".join(f"{name} AS MATERIALIZED ({fragment.sql})" for name, fragment in expressions.items())
+    sql = f"WITH {named}\nSELECT current_setting('app.user_id', true), {version}, {result.sql}"  # noqa: S608
+    parameters = [parameter for fragment in (*expressions.values(), result) for parameter in fragment.parameters]
+    return CompiledRead(Fragment(sql, tuple(parameters)), plannable, rare)
 
 
 def escaped(content: str) -> str:
