@@ -15,6 +15,8 @@ from rest_framework.exceptions import ValidationError
 from healthcare.api.parsers import UNSTORABLE
 from healthcare.model_fields import LARGEST_ID
 
+COMPACT_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
 
 @dataclass(frozen=True)
 class Cursor:
@@ -26,7 +28,7 @@ class Cursor:
     def text(self) -> str:
         """Opaque to clients: base64url of JSON."""
         parts = [self.back, *(value if isinstance(value, int) else str(value) for value in self.values)]
-        content = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
+        content = COMPACT_JSON.encode(parts)
         return base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
 
 

@@ -131,23 +131,37 @@ def read_ordering(parameters: Mapping[str, str], allowed: Sequence[str]) -> str 
 
 
 def link_header(
-    request: HttpRequest, cursor: Cursor | None, before: Cursor, after: Cursor, *, more: bool
+    request: HttpRequest,
+    cursor: Cursor | None,
+    before: Cursor,
+    after: Cursor,
+    *,
+    more: bool,
+    query: tuple[str, str] | None = None,
 ) -> dict[str, str]:
     """The Link header (RFC 8288) of the page at a cursor; empty if there is no other page.
 
     `before` and `after` are the cursors at the first and the last row of the page; `more` says whether rows follow.
+    `query` is what `query_around_cursor` returns for the request, if it is known already.
     """
-    back, links = cursor is not None and cursor.back, []
-    if more or back:
-        links.append(f'<{page_url(request, after)}>; rel="next"')
+    back = cursor is not None and cursor.back
+    ends = [(after, "next")] if more or back else []
     if cursor and (more or not back):
-        links.append(f'<{page_url(request, before)}>; rel="prev"')
-    return {"Link": ", ".join(links)} if links else {}
+        ends.append((before, "prev"))
+    if not ends:
+        return {}
+    start, end = query or query_around_cursor(joined_parameters(request.GET))
+    url = f"{request.scheme}://{request.get_host()}{request.path}?{start}"
+    return {"Link": ", ".join(f'<{url}{position.text()}{end}>; rel="{relation}"' for position, relation in ends)}
 
 
-def page_url(request: HttpRequest, cursor: Cursor) -> str:
-    parameters = sorted({**joined_parameters(request.GET), "cursor": cursor.text()}.items())
-    return f"{request.scheme}://{request.get_host()}{request.path}?{urlencode(parameters)}"
+def query_around_cursor(parameters: Mapping[str, str]) -> tuple[str, str]:
+    """The query string of other pages of a list, before and after the value of `cursor`, in the order of the names."""
+    start, end = (
+        urlencode(sorted(item for item in parameters.items() if chosen(item[0])))
+        for chosen in ("cursor".__gt__, "cursor".__lt__)
+    )
+    return f"{start}{'&' if start else ''}cursor=", f"{'&' if end else ''}{end}"
 
 
 def joined_parameters(parameters: QueryDict) -> dict[str, str]:

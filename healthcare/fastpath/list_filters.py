@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError as InvalidValueError
 from django.db import connection
 from django.db.models import Exists, QuerySet
 from django.db.models.sql.where import AND
-from django.http import HttpRequest
+from django.http import QueryDict
 from django.utils.functional import cached_property
 
 from healthcare.api.filters import IdFilter
@@ -70,7 +70,7 @@ class ListFilters:
         """The rows that filters start from. Never evaluated, and copied by each filter."""
         return self.unfiltered_rows()
 
-    def apply(self, request: HttpRequest) -> tuple[QuerySet, bool]:
+    def apply(self, query: QueryDict) -> tuple[QuerySet, bool]:
         """The rows that the filters leave, and whether a filter names another record by its id.
 
         Such a record is looked for in the same statement. Without it no row is left.
@@ -78,9 +78,9 @@ class ListFilters:
         filterset, rows, names_record = self.filterset(), self.unfiltered, False
         with connection.execute_wrapper(refuse_query):
             for name, one in filterset.filters.items():
-                if name not in request.GET:
+                if name not in query:
                     continue
-                text = one.field.widget.value_from_datadict(request.GET, {}, name)
+                text = one.field.widget.value_from_datadict(query, {}, name)
                 if not isinstance(text, str) or not text.strip():
                     raise NotExpressibleError
                 try:

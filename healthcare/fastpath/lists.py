@@ -1,26 +1,27 @@
 """The fast GET of a list, in pages."""
 
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from django.db import connection
 from django.db.models import BooleanField, F, QuerySet
 from django.db.models.expressions import RawSQL
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 
 from healthcare.api.cursors import Cursor, Keyset
-from healthcare.api.pagination import link_header, read_limit, read_ordering
-from healthcare.api.sparse_fieldsets import FieldSelection
-from healthcare.fastpath.actions import encode_json, entry_statements
+from healthcare.api.pagination import link_header, query_around_cursor, read_limit, read_ordering
+from healthcare.api.sparse_fieldsets import PARAMETERS, FieldSelection
+from healthcare.fastpath.actions import NotExpressibleError, encode_json, entry_statements
 from healthcare.fastpath.eligibility import Obstacle
 from healthcare.fastpath.execution import Statement, execute
 from healthcare.fastpath.json_sql import Fragment
 from healthcare.fastpath.list_filters import CONDITIONS, ListFilters, StatementWithConditions
 from healthcare.fastpath.placeholders import CALLER_TEXT, KEY, Placeholder
-from healthcare.fastpath.reads import WHOLE_RECORD, FastRead, read_query
+from healthcare.fastpath.reads import WHOLE_RECORD, FastRead, parse_query, read_query
 from healthcare.fastpath.statements import IS_CALLER, CompiledRead, compile_read, compile_rows, raw_sql
+from healthcare.model_fields import LARGEST_ID
 from healthcare.rls.context import Entry
 
 # The limits whose statements are planned once: what clients ask for most, as many as a session keeps.
@@ -54,15 +55,15 @@ class Page(NamedTuple):
         return f"ORDER BY {f'position {direction}, ' if self.ordering else ''}key {direction}"
 
 
-@dataclass(frozen=True)
-class ListParameters:
-    """`filtered` are the rows after the filters, None without any. `parent` is the id in the path of a nested list."""
+class ListParameters(NamedTuple):
+    """What a request asks for: the page, the position that it starts from, and the rows that the filters leave."""
 
     page: Page
-    cursor: Cursor | None
-    filtered: QuerySet | None = None
+    link_query: tuple[str, str]  # of `query_around_cursor`
+    cursor: Cursor | None = None
+    filtered: QuerySet | None = None  # None without filters
     names_record: bool = False  # whether a filter names another record by its id
-    parent: int | None = None
+    target: int | None = None  # the id in the path
 
 
 class FastList(FastRead):
@@ -80,7 +81,10 @@ class FastList(FastRead):
         self.orderings = self.viewset.ordering_fields
         self.known_parameters = {"limit", "cursor"} | self.filters.names
         self.known_parameters |= {"ordering"} if self.orderings else set()
-        self.known_parameters |= {"fields", "include"} if self.selects else set()
+        self.known_parameters |= PARAMETERS if self.selects else set()
+        self.plain_parameters = lru_cache(maxsize=256)(self.parse_plain_query)
+        # The value of a filter may name a person, and what it means may depend on the clock.
+        self.not_plain = re.compile(rf"\b({'|'.join(['cursor', *sorted(self.filters.names)])})=")
 
     def obstacles_of_statements(self) -> Iterator[Obstacle]:
         yield from super().obstacles_of_statements()
@@ -123,9 +127,9 @@ class FastList(FastRead):
             ("target.found IS NOT NULL", "LEFT JOIN target ON true ") if self.path_arguments else ("true", "")
         )
         position = ", page.position" if page.ordering else ""
-        order = page.order_by
         return Fragment(
-            f"{exists}, page.key, page.content{position} FROM (VALUES (1)) AS one {target}LEFT JOIN page ON true {order}"
+            f"{exists}, page.key, page.content{position} "
+            f"FROM (VALUES (1)) AS one {target}LEFT JOIN page ON true {page.order_by}"
         )
 
     def compile_target(self) -> dict[str, Fragment]:
@@ -149,24 +153,40 @@ class FastList(FastRead):
         return RawSQL(f"({left}) {sign} ({right})", CURSOR[: len(columns)], BooleanField())  # noqa: S611
 
     def read_parameters(self, request: HttpRequest, kwargs: dict[str, Any]) -> ListParameters:
-        parameters = read_query(request, self.known_parameters)
+        query, parameters = request.META["QUERY_STRING"], None
+        if not self.not_plain.search(query):
+            parameters = self.plain_parameters(query, request.encoding)
+        if parameters is None:
+            parameters = self.parse(request.GET)
+        return parameters._replace(target=self.target_of(kwargs)) if self.path_arguments else parameters
+
+    def parse_plain_query(self, query: str, encoding: str | None) -> ListParameters | None:
+        """The parameters of a query string, which alone determines them; None if it names a filter or a cursor."""
+        names = parse_query(query, encoding)
+        return self.parse(names) if self.filters.names.isdisjoint(names) and "cursor" not in names else None
+
+    def parse(self, query: QueryDict) -> ListParameters:
+        parameters = read_query(query, self.known_parameters)
         ordering = read_ordering(parameters, self.orderings) if self.orderings else None
         page = Page(read_limit(parameters), ordering, None, self.read_selection(parameters))
         cursor = self.read_cursor(parameters.get("cursor"), page.columns)
         filtered, names_record = None, False
         if not self.filters.names.isdisjoint(parameters):
-            filtered, names_record = self.filters.apply(request)
+            filtered, names_record = self.filters.apply(query)
         if cursor:
             page = page._replace(back=cursor.back)
-        return ListParameters(page, cursor, filtered, names_record, self.parent_of(kwargs))
+        return ListParameters(page, query_around_cursor(parameters), cursor, filtered, names_record)
 
     def read_cursor(self, text: str | None, columns: list[str]) -> Cursor | None:
         if text is None:
             return None
         return Keyset(self.model._default_manager.none(), columns, descending=True).read(text)
 
-    def parent_of(self, kwargs: dict[str, Any]) -> int | None:
-        return None
+    def target_of(self, kwargs: dict[str, Any]) -> int:
+        key = int(next(iter(kwargs.values())))
+        if not 0 < key <= LARGEST_ID:
+            raise NotExpressibleError
+        return key
 
     def compile_for(self, parameters: ListParameters) -> CompiledRead:
         if parameters.filtered is not None:
@@ -192,9 +212,10 @@ class FastList(FastRead):
     def execute_read(
         self, request: HttpRequest, entry: Entry, parameters: ListParameters, before: list[Statement]
     ) -> tuple[HttpResponse | None, str | None]:
-        cursor = parameters.cursor
-        values = self.values_of(request, entry) | {KEY: parameters.parent}
-        values |= dict(zip(CURSOR, cursor.values if cursor else (), strict=False))
+        values = self.values_of(request, entry)
+        values[KEY] = parameters.target
+        if parameters.cursor:
+            values |= dict(zip(CURSOR, parameters.cursor.values, strict=False))
         statement = self.compiled(parameters).statement(values)
         rows = execute([*before, *entry_statements(entry), *self.planner_settings, statement])
         caller, version, exists, first_key, *_ = rows[0]
@@ -219,7 +240,7 @@ class FastList(FastRead):
             Cursor((*([cursor_value(row[5])] if parameters.page.ordering else []), row[3]), back)
             for row, back in ((page[0], True), (page[-1], False))
         )
-        return link_header(request, parameters.cursor, before, after, more=more)
+        return link_header(request, parameters.cursor, before, after, more=more, query=parameters.link_query)
 
 
 def cursor_value(value: Any) -> Any:

@@ -6,18 +6,16 @@ from typing import Any
 
 from django.db.models import BooleanField, F, Model, QuerySet
 from django.db.models.expressions import RawSQL
-from django.http import HttpRequest
+from django.http import QueryDict
 
-from healthcare.api.pagination import read_limit
 from healthcare.api.sparse_fieldsets import FieldSelection
 from healthcare.fastpath.actions import NotExpressibleError, obstacles_of_scope
 from healthcare.fastpath.eligibility import Obstacle
 from healthcare.fastpath.json_sql import Fragment, record_as_json
+from healthcare.fastpath.list_filters import ListFilters
 from healthcare.fastpath.lists import CURSOR, EXISTS_TARGET, PLANNED_LIMITS, FastList, ListParameters, Page
 from healthcare.fastpath.placeholders import CALLER, KEY, Parameter
-from healthcare.fastpath.reads import read_query
 from healthcare.fastpath.statements import CompiledRead, compile_read, compile_rows
-from healthcare.model_fields import LARGEST_ID
 
 
 class FastNestedList(FastList):
@@ -58,17 +56,16 @@ class FastNestedList(FastList):
         # Any column of the related record joins its table.
         return {"joined": F(f"{self.related}__created_at"), **super().content_values(selection)}
 
-    def parent_of(self, kwargs: dict[str, Any]) -> int:
-        key = int(next(iter(kwargs.values())))
-        if not 0 < key <= LARGEST_ID:
-            raise NotExpressibleError
-        return key
-
 
 class FastRecordList(FastList):
     """`GET /…/<id>/<action>/`: rows of another table about the record in the path, the latest first."""
 
     path_arguments = frozenset({"pk"})
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.orderings, self.filters = (), ListFilters(None, self.rows_of_list)
+        self.known_parameters = {"limit", "cursor"}
 
     def target(self) -> QuerySet:
         """The record in the path, as a queryset."""
@@ -98,10 +95,8 @@ class FastRecordList(FastList):
         subject = {"subject": F(self.recording.column)} if self.recording else {}
         return {"target": compile_rows(self.target().values(found=F("pk"), **subject))}
 
-    def read_parameters(self, request: HttpRequest, kwargs: dict[str, Any]) -> ListParameters:
-        parameters = read_query(request, {"limit", "cursor"})
-        cursor = self.read_cursor(parameters.get("cursor"), ["pk"])
-        key = int(next(iter(kwargs.values())))
-        if (cursor and cursor.back) or not 0 < key <= LARGEST_ID:
+    def parse(self, query: QueryDict) -> ListParameters:
+        parameters = super().parse(query)
+        if parameters.page.back:
             raise NotExpressibleError
-        return ListParameters(Page(read_limit(parameters), back=False if cursor else None), cursor, parent=key)
+        return parameters

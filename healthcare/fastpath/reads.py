@@ -1,20 +1,21 @@
 """The base class of the fast GETs: parameters, the public cache, conditional requests and what a record contains."""
 
-from collections.abc import Iterator, Mapping
+import datetime
+from collections.abc import Iterator, Mapping, Set
 from functools import lru_cache, partial
 from typing import Any
 
 from django.core.exceptions import EmptyResultSet, SuspiciousOperation
 from django.db import Error, connection
 from django.db.models import F, Model, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.utils import timezone
 from django.utils.functional import cached_property
 from rest_framework.exceptions import APIException, AuthenticationFailed, NotAuthenticated
 from rest_framework.serializers import BaseSerializer
 
 from healthcare.api.conditional_requests import matches, read_tags
-from healthcare.api.sparse_fieldsets import FieldSelection, Inclusion
+from healthcare.api.sparse_fieldsets import PARAMETERS, FieldSelection, Inclusion
 from healthcare.fastpath import public_cache
 from healthcare.fastpath.actions import FastAction, NotExpressibleError, obstacles_of_scope
 from healthcare.fastpath.eligibility import Obstacle, obstacles_of_serializer
@@ -91,13 +92,15 @@ class FastRead(FastAction):
             CALLER: entry.caller,
             CALLER_TEXT: str(entry.caller or ""),
             REQUEST_ID: request.request_id,  # type: ignore[attr-defined]
-            TODAY: timezone.localdate(),
+            TODAY: timezone.localdate(None, datetime.UTC),  # the only time zone of the fast path
         }
 
     def respond(self, request: HttpRequest, kwargs: dict[str, Any]) -> HttpResponse | None:
         meta = request.META
         if "HTTP_IF_MATCH" in meta or "HTTP_X_CHANGE_REASON" in meta or self.is_observed():
             return None
+        if "GET" in vars(request) and parse_query(meta["QUERY_STRING"], request.encoding) != request.GET:
+            return None  # middleware has replaced the parameters
         try:
             tags = read_tags(meta, "If-None-Match") if "HTTP_IF_NONE_MATCH" in meta else set()
             cached = self.find_cached_answer(request)
@@ -198,7 +201,7 @@ class FastRead(FastAction):
         raise NotImplementedError
 
     def read_selection(self, parameters: Mapping[str, str]) -> FieldSelection:
-        if not self.selects or parameters.keys().isdisjoint({"fields", "include"}):
+        if not self.selects or parameters.keys().isdisjoint(PARAMETERS):
             return WHOLE_RECORD
         return FieldSelection.of(parameters, self.field_names, set(self.inclusions))
 
@@ -224,14 +227,16 @@ def cache_key(request: HttpRequest) -> tuple[str, ...]:
     return str(request.scheme), request.get_host(), request.path, request.META["QUERY_STRING"]
 
 
-def read_query(request: HttpRequest, known: set[str]) -> Mapping[str, str]:
+def parse_query(query: str, encoding: str | None) -> QueryDict:
+    """The parameters of `QUERY_STRING`, as in `WSGIRequest.GET`."""
+    return QueryDict(query.encode("latin-1"), encoding=encoding)
+
+
+def read_query(query: QueryDict, known: Set[str]) -> Mapping[str, str]:
     """The query parameters. Raises NotExpressibleError if one is unknown or repeated."""
-    if not request.META["QUERY_STRING"]:
-        return {}
-    lists = request.GET
-    if not lists.keys() <= known or any(len(values) != 1 for _, values in lists.lists()):
+    if not query.keys() <= known or any(len(values) != 1 for _, values in query.lists()):
         raise NotExpressibleError
-    return lists.dict()
+    return query.dict()
 
 
 def is_held(response: HttpResponse, tags: set[str]) -> bool:

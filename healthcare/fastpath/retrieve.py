@@ -1,15 +1,14 @@
 """The fast GET of a record."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db.models import F
 from django.http import HttpRequest, HttpResponse
 
 from healthcare.api.conditional_requests import entity_tag, read_tags
-from healthcare.api.sparse_fieldsets import FieldSelection
+from healthcare.api.sparse_fieldsets import PARAMETERS, FieldSelection
 from healthcare.fastpath.actions import NotExpressibleError, encode_json, entry_statements
 from healthcare.fastpath.eligibility import Obstacle
 from healthcare.fastpath.execution import Statement, execute
@@ -21,8 +20,7 @@ from healthcare.model_fields import LARGEST_ID
 from healthcare.rls.context import Entry
 
 
-@dataclass(frozen=True)
-class RecordParameters:
+class RecordParameters(NamedTuple):
     """`tags` are those of If-None-Match. A record has no filters."""
 
     key: int
@@ -86,7 +84,9 @@ class FastRetrieve(FastRead):
 
     def read_parameters(self, request: HttpRequest, kwargs: dict[str, Any]) -> RecordParameters:
         key = next(iter(kwargs.values()))
-        parameters = read_query(request, {"fields", "include"} if self.selects else set())
+        parameters: Mapping[str, str] = {}
+        if request.META["QUERY_STRING"]:
+            parameters = read_query(request.GET, PARAMETERS if self.selects else set())
         if not 0 < key <= LARGEST_ID:
             raise NotExpressibleError
         recorded = self.recording is not None and "HTTP_IF_NONE_MATCH" in request.META

@@ -9,7 +9,7 @@ import pytest
 from django.core.checks import run_checks
 from django.db import models
 from django.db.models.signals import post_init, post_save, pre_save
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.test.utils import isolate_apps
 from django.urls import path
 from django.utils import timezone
@@ -23,6 +23,7 @@ from accounts.authentication import SessionJWTAuthentication
 from accounts.models import User
 from conftest import LoggedInClient
 from doctors.serializers import DoctorSerializer
+from doctors.tests.factories import make_doctor
 from healthcare.api.filters import ListFilterBackend
 from healthcare.api.unknown_parameters import known_parameters
 from healthcare.fastpath.actions import FastAction
@@ -180,6 +181,39 @@ def test_a_middleware_sees_every_request(settings: Any, as_alice: LoggedInClient
     for address, status in (("203.0.113.9", 403), ("192.0.2.1", 200), ("203.0.113.9", 403)):
         extra: dict[str, Any] = {"REMOTE_ADDR": address}
         assert as_alice.get("/api/patients/", **extra).status_code == status
+
+
+def ask_for_one_row(get_response: Any) -> Any:
+    """A middleware that replaces the query parameters of clients with a header, and leaves the query string."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        if "HTTP_X_SMALL_SCREEN" in request.META:
+            vars(request)["GET"] = QueryDict("limit=1")
+        response: HttpResponse = get_response(request)
+        return response
+
+    return middleware
+
+
+@pytest.mark.parametrize("query", ["", "?limit=2"])
+@pytest.mark.parametrize("path", ["/api/patients/", "/api/doctors/"])
+def test_query_parameters_that_a_middleware_has_replaced_are_served(
+    settings: Any, as_alice: LoggedInClient, alice: User, path: str, query: str
+):
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.ask_for_one_row"]
+    for _ in range(2):
+        make_patient(alice)
+        make_doctor(alice)
+    for headers, rows in (({}, 2), ({"X-Small-Screen": "?1"}, 1), ({}, 2)):
+        assert len(as_alice.get(f"{path}{query}", headers=headers).json()) == rows
+
+
+def test_a_filter_is_applied_however_its_name_is_encoded(as_alice: LoggedInClient, alice: User):
+    female = make_patient(alice, gender="F").pk
+    make_patient(alice, gender="M")
+    for query, ids in (("gender=F", [female]), ("%67ender=F", [female]), ("%67ender=U", []), ("%67ender=F", [female])):
+        answer = as_alice.get(f"/api/patients/?{query}")
+        assert ([patient["id"] for patient in answer.json()], path_of(answer)) == (ids, "fast")
 
 
 def note_the_user(get_response: Any) -> Any:
