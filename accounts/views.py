@@ -6,6 +6,7 @@ import pghistory
 from django.contrib.auth import authenticate
 from django.db import transaction
 from django.db.models import QuerySet
+from django.urls import reverse
 from django.utils.decorators import method_decorator
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import mixins, serializers, status
@@ -64,7 +65,8 @@ class CredentialsViewSet(UnknownParametersViewSet):
         def save() -> Response:
             with pghistory.context(actor=None, request_id=request._request.request_id):  # type: ignore[attr-defined]
                 serializer.save()
-            return Response(serializer.data, status=status.HTTP_201_CREATED)
+            headers = {"Location": reverse("account-me")}
+            return Response(serializer.data, status=status.HTTP_201_CREATED, headers=headers)
 
         with transaction.atomic():
             return execute_once(key, save)

@@ -67,7 +67,7 @@ class HistoryViewSet(RecordViewSet):
         text = self.request.query_params.get("as_of")
         if text is None:
             return None
-        if self.request.method not in SAFE_METHODS or self.action in {"history", "access_log"}:
+        if self.action not in {"list", "retrieve"}:
             raise ValidationError({"as_of": [AS_OF_REFUSED]})
         at = read_date_time(text)
         if at is None:
@@ -163,7 +163,7 @@ class ReadsRecordedViewSet(HistoryViewSet):
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
         final = super().finalize_response(request, response, *args, **kwargs)
         # An update returns the whole record, too; a create returns only what the client has sent.
-        creates = request.method == "POST" and "pk" not in self.kwargs
+        creates = self.action == "create"
         answers = request.method in {"GET", "HEAD", "POST", "PUT", "PATCH"} and not creates
         lists_duplicates = final.status_code == 409 and self.patients_read
         if request.user.pk and (

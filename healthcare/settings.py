@@ -152,6 +152,7 @@ CORS_ALLOWED_ORIGINS = env_settings.origins("CORS_ALLOWED_ORIGINS")
 CORS_ALLOW_HEADERS = [*default_headers, "if-match", "if-none-match", "idempotency-key", "prefer", "x-change-reason"]
 CORS_EXPOSE_HEADERS = [
     "Link", "X-Total-Count", "X-Request-Id", "Retry-After", "ETag", "Idempotency-Replayed", "Preference-Applied",
+    "Location", "RateLimit", "RateLimit-Policy",
 ]  # fmt: skip
 CSRF_TRUSTED_ORIGINS = env_settings.origins("CSRF_TRUSTED_ORIGINS")
 
@@ -204,6 +205,10 @@ SPECTACULAR_SETTINGS = {
         {"name": "mappings", "description": "Who treats whom."},
     ],
     "PREPROCESSING_HOOKS": ["healthcare.api.routing.split_by_method"],
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "healthcare.api.search_by_post.describe_bodies",
+    ],
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": r"/api/",
     "PATH_CONVERTER_OVERRIDES": {"int": {"type": "integer", "format": "int64", "minimum": 1}},

@@ -19,6 +19,7 @@ urlpatterns = [
         ),
         name="mapping-detail",
     ),
+    path("assignments/<int:pk>/", MappingViewSet.as_view({"get": "retrieve"}, suffix="Instance"), name="assignment"),
     path(
         "mappings/<int:pk>/history/",
         MappingViewSet.as_view({"get": "history"}, **MappingViewSet.history.kwargs),

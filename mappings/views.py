@@ -50,8 +50,8 @@ class CallersMappingsViewSet(ReadsRecordedViewSet):
 
     @classmethod
     def in_state(cls, records: QuerySet, action: str | None) -> QuerySet:
-        """A past assignment can be corrected and has a history; what lists and ends assignments sees active ones."""
-        return records if action in {"partial_update", "history"} else records.active()  # type: ignore[attr-defined]
+        """A past assignment can be read and corrected; what lists and ends assignments sees active ones."""
+        return records if action in {"retrieve", "partial_update", "history"} else records.active()  # type: ignore[attr-defined]
 
     def get_queryset(self) -> QuerySet:
         active = self.action != "list" or read_flag(self.request.query_params, "active", default=True)
@@ -82,6 +82,11 @@ class CallersMappingsViewSet(ReadsRecordedViewSet):
         request=MappingChangeSerializer,
         responses=MappingSerializer,
     ),
+    retrieve=extend_schema(
+        operation_id="assignments_retrieve",
+        description="An assignment, a past one too, with the `ETag` that `If-Match` of PATCH and DELETE takes.",
+        parameters=[path_id("The id of an assignment."), AS_OF],
+    ),
     destroy=extend_schema(
         description="Takes the id of the **assignment**. It ends; its history stays.",
         parameters=[path_id("The id of an assignment.")],
@@ -95,8 +100,11 @@ class MappingViewSet(FastPathMixin, CallersMappingsViewSet):
     serializer_classes = {"partial_update": MappingChangeSerializer}
     filterset_class = MappingFilter
     ordering_fields = ["started_at", "updated_at"]
-    selecting_actions = frozenset({"list"})
-    fast_actions = frozenset({"list", "history"})
+    fast_actions = frozenset({"list", "retrieve", "history"})
+
+    @staticmethod
+    def location_base(path: str) -> str:
+        return path.removesuffix("mappings/") + "assignments/"  # GET /api/mappings/<id>/ takes the id of a patient
 
 
 @covered_by_fast_path

@@ -28,12 +28,13 @@ FIELDS_NOT_FILLED = {
 }  # fmt: skip
 SURVIVOR = """
 WITH RECURSIVE chain AS (
-    SELECT id, merged_into_id FROM patients_patient WHERE id = %s AND created_by_id = %s AND merged_into_id IS NOT NULL
+    SELECT id, merged_into_id, deleted_at FROM patients_patient
+    WHERE id = %s AND created_by_id = %s AND merged_into_id IS NOT NULL
     UNION ALL
-    SELECT follower.id, follower.merged_into_id
+    SELECT follower.id, follower.merged_into_id, follower.deleted_at
     FROM patients_patient follower JOIN chain ON follower.id = chain.merged_into_id
 )
-SELECT id FROM chain WHERE merged_into_id IS NULL
+SELECT id FROM chain WHERE merged_into_id IS NULL AND deleted_at IS NULL
 """
 
 
@@ -139,7 +140,7 @@ def update_row(record: Patient | PatientMerge, changes: dict[str, Any]) -> None:
 def survivor_path(user: AbstractBaseUser | AnonymousUser, patient_id: int) -> str | None:
     """The path of the record that this patient of the user's was merged into, at the end of a chain of merges.
 
-    None for a patient that was not merged, and for another user's.
+    None for a patient that was not merged, for one whose survivor has been deleted, and for another user's.
     """
     with connection.cursor() as cursor:
         cursor.execute(SURVIVOR, [patient_id, user.pk])

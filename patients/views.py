@@ -18,6 +18,7 @@ from audit.serializers import PatientAccessSerializer
 from audit.views import AS_OF, ReadsRecordedViewSet
 from healthcare.api.exceptions import Duplicate, refuse
 from healthcare.api.schema import PROBLEM, describe_operations, describe_view
+from healthcare.api.search_by_post import SearchByPostMixin
 from healthcare.api.viewsets import DELETED, Owner, RestorableViewSet
 from healthcare.coverage import covered_by_fast_path
 from healthcare.fastpath.views import FastPathMixin
@@ -38,6 +39,14 @@ ON_DUPLICATE = OpenApiParameter(
 @describe_view(
     list=extend_schema(parameters=[AS_OF, DELETED]),
     retrieve=extend_schema(parameters=[AS_OF]),
+    search=extend_schema(
+        operation_id="patients_search",
+        summary="Search your patients without a name in the URL",
+        description="Lists your patients as `GET /api/patients/` does, with its parameters in the body, so that names, "
+        "identifiers and phone numbers are in no URL. For the next page, send the same body with the `cursor` of the "
+        "`Link` header, in the body or in the URL.",
+        responses=PatientSerializer(many=True),
+    ),
     create=extend_schema(
         operation_id="patients_create",
         summary="Add a patient",
@@ -48,7 +57,7 @@ ON_DUPLICATE = OpenApiParameter(
     ),
 )
 @describe_operations("patients", one="a patient", many="your patients")
-class PatientViewSet(FastPathMixin, ReadsRecordedViewSet, RestorableViewSet):
+class PatientViewSet(FastPathMixin, SearchByPostMixin, ReadsRecordedViewSet, RestorableViewSet):
     """The caller's patients. No other user can see them."""
 
     queryset = Patient.objects.none()

@@ -120,7 +120,7 @@ def test_an_access_token_is_no_refresh_token_nor_the_other_way_round(as_alice: L
 def forged(token: str, key: str | None = None, algorithm: str = "HS256", **claims: Any) -> str:
     payload = jwt.decode(token, options={"verify_signature": False}) | claims
     payload = {name: value for name, value in payload.items() if value is not None}
-    return jwt.encode(payload, key or django_settings.SIMPLE_JWT["SIGNING_KEY"], algorithm=algorithm)
+    return jwt.encode(payload, key or str(django_settings.SIMPLE_JWT["SIGNING_KEY"]), algorithm=algorithm)
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,15 @@
 import base64
 import binascii
 import datetime
+import hashlib
 import json
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+from django.conf import settings
 from django.core.exceptions import ValidationError as InvalidValue
 from django.db.models import Field, Model, Q, QuerySet
 from django.db.models.fields.tuple_lookups import Tuple, TupleGreaterThan, TupleLessThan
@@ -26,22 +31,30 @@ class Cursor:
     back: bool
 
     def text(self) -> str:
-        """Opaque to clients: base64url of JSON."""
+        """Base64url of encrypted JSON: the values may be a patient's name, and URLs end up in logs."""
         parts = [self.back, *(value if isinstance(value, int) else str(value) for value in self.values)]
         content = COMPACT_JSON.encode(parts)
-        return base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
+        return base64.urlsafe_b64encode(cipher().encrypt(content.encode(), None)).decode().rstrip("=")
 
 
 def decode_cursor(text: str) -> list[Any] | None:
-    """The parts of a cursor; None for any other text."""
+    """The parts of a cursor; None for any other text, such as a cursor that was changed or has another key."""
     try:
         padded = text.encode("ascii") + b"=" * (-len(text) % 4)
-        parts = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True).decode())
-    except (binascii.Error, ValueError, RecursionError):
+        encrypted = base64.b64decode(padded, altchars=b"-_", validate=True)
+        parts = json.loads(cipher().decrypt(encrypted, None))
+    except (binascii.Error, InvalidTag, ValueError):
         return None
     known = isinstance(parts, list) and len(parts) > 1 and isinstance(parts[0], bool)
     known = known and all(type(part) in {int, str} and not UNSTORABLE.search(str(part)) for part in parts[1:])
     return parts if known else None
+
+
+@cache
+def cipher() -> AESSIV:
+    """AES-SIV (RFC 5297): it needs no nonce, so that the same position always has the same cursor."""
+    key = hashlib.blake2b(settings.SECRET_KEY.encode(), digest_size=32, person=b"cursors").digest()
+    return AESSIV(key)
 
 
 def invalid_cursor() -> ValidationError:

@@ -11,9 +11,9 @@ login, that is on registration, the caller is identified by the body, password i
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from django.db import connection
 from django.http import HttpRequest
@@ -155,11 +155,17 @@ def execute_once(key: Key | None, write: Callable[[], Response]) -> Response:
 class IdempotentMixin(APIView):
     """Accepts the header on every POST of a view. The whole request must be one transaction (ATOMIC_REQUESTS)."""
 
+    actions_without_key: ClassVar[Set[str]] = frozenset()  # the POST actions that change nothing
     key: Key | None = None
+
+    @classmethod
+    def takes_key(cls, method: str | None, action: str | None) -> bool:
+        return method == "POST" and action not in cls.actions_without_key
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        key = Key.of(request._request, request.user.pk) if request.method == "POST" else None
+        takes_key = self.takes_key(request.method, getattr(self, "action", None))
+        key = Key.of(request._request, request.user.pk) if takes_key else None
         if key:
             key.claim()
             self.key = key  # claimed: `finalize_response` stores the answer

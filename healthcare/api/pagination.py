@@ -142,7 +142,8 @@ def link_header(
     """The Link header (RFC 8288) of the page at a cursor; empty if there is no other page.
 
     `before` and `after` are the cursors at the first and the last row of the page; `more` says whether rows follow.
-    `query` is what `query_around_cursor` returns for the request, if it is known already.
+    `query` is what `query_around_cursor` returns for the request, if it is known already. Parameters that came in a
+    body are not repeated in a URL.
     """
     back = cursor is not None and cursor.back
     ends = [(after, "next")] if more or back else []
@@ -150,7 +151,7 @@ def link_header(
         ends.append((before, "prev"))
     if not ends:
         return {}
-    start, end = query or query_around_cursor(joined_parameters(request.GET))
+    start, end = query or query_around_cursor({} if request.method == "POST" else joined_parameters(request.GET))
     url = f"{request.scheme}://{request.get_host()}{request.path}?{start}"
     return {"Link": ", ".join(f'<{url}{position.text()}{end}>; rel="{relation}"' for position, relation in ends)}
 

@@ -25,6 +25,7 @@ HEADERS: dict[str, dict[str, Any]] = {
         'that has replaced this one (RFC 5829): `rel="successor-version"`.',
         "schema": TEXT,
     },
+    "Location": {"description": "The path of the new record.", "schema": {"type": "string", "format": "uri-reference"}},
     "X-Total-Count": {
         "description": "Number of records in the whole list, with `?count=true`.",
         "schema": {"type": "integer", "minimum": 0},
@@ -82,6 +83,8 @@ class ProblemAutoSchema(AutoSchema):
         operation["responses"] = dict(sorted(responses.items()))
         for code, response in responses.items():
             names = ["X-Request-Id", *HEADERS_OF_STATUS.get(code, [])]
+            if code == "201":
+                names.append("Location")
             if code == "200" and self._is_list_view() and self.view.pagination_class:  # type: ignore[attr-defined]
                 names += ["Link", "X-Total-Count"]
             if code < "300" and idempotency.accepts_key(operation):
@@ -93,7 +96,8 @@ class ProblemAutoSchema(AutoSchema):
         return operation
 
     def get_override_parameters(self) -> list[Any]:
-        keyed = self.method == "POST" and isinstance(self.view, idempotency.IdempotentMixin)
+        view = self.view
+        keyed = isinstance(view, idempotency.IdempotentMixin) and view.takes_key(self.method, view.action)  # type: ignore[attr-defined]
         parameters = unknown_parameters.preference_parameters(self.view, self.method)
         parameters += sparse_fieldsets.parameters_of_selection(self.view, self.method)
         return [idempotency.PARAMETER, *parameters] if keyed else parameters

@@ -92,6 +92,10 @@ class RecordViewSet(IdempotentMixin, ConditionalRequests, UnknownParametersViewS
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
+        self.select_fields(request)
+
+    def select_fields(self, request: Request) -> None:
+        """Read `?fields=` and `?include=`. Raises ValidationError (400) for a name that is unknown."""
         if self.action in self.selecting_actions and not request.query_params.keys().isdisjoint(PARAMETERS):
             own_fields = set(self.get_serializer().own_fields)
             parameters = joined_parameters(request.query_params)
@@ -144,6 +148,14 @@ class RecordViewSet(IdempotentMixin, ConditionalRequests, UnknownParametersViewS
         self.check_preconditions(record)
         self.include([record])
         return record
+
+    @staticmethod
+    def location_base(path: str) -> str:
+        """What precedes the id in the path of a record that a POST to `path` has created."""
+        return path
+
+    def get_success_headers(self, data: Any) -> dict[str, str]:
+        return {"Location": f"{self.location_base(self.request.path)}{data['id']}/"}
 
     def perform_create(self, serializer: serializers.BaseSerializer) -> None:
         for parameter, hook in self.create_hooks.items():

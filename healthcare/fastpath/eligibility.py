@@ -83,6 +83,7 @@ HTTP_METHOD_OF_ACTION = {"create": "post", "update": "put", "partial_update": "p
 # The fast path calls these itself, so a viewset may override them.
 VIEW_EXTENSION_POINTS = {
     "scope", "in_state", "parent_scope", "past_scope", "history_scope", "access_recording", "access_action",
+    "location_base",
 }  # fmt: skip
 SERIALIZER_EXTENSION_POINTS = {"validate"}  # and validate_<field>
 PERMISSIONS: set[Any] = {AllowAny, IsAuthenticated, IsAuthenticatedOrReadOnly}

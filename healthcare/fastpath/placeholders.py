@@ -24,6 +24,7 @@ REQUEST_ID = Placeholder("request id")
 PARENT = Placeholder("parent")  # the key of the row that contains a nested one
 ENTITY_TAGS = Placeholder("entity tags")
 IDEMPOTENCY_DIGEST = Placeholder("idempotency digest")
+LOCATION_BASE = Placeholder("location base")  # what precedes the id in the path of a new record
 IDEMPOTENCY_FINGERPRINT = Placeholder("idempotency fingerprint")
 
 

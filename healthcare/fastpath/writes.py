@@ -44,6 +44,7 @@ from healthcare.fastpath.placeholders import (
     IDEMPOTENCY_DIGEST,
     IDEMPOTENCY_FINGERPRINT,
     KEY,
+    LOCATION_BASE,
     REQUEST_ID,
     TODAY,
     Parameter,
@@ -154,14 +155,17 @@ class FastWrite(FastAction):
                 return None
             # The write may have been committed, so it is not repeated.
             return self.respond_unavailable(request)
-        caller, content = rows[0]
+        caller, content, *created = rows[0]
         if caller != known[CALLER_TEXT]:
             return self.respond_unauthenticated(request, self.authentication.session_ended())
         if content is None:
             return None
         body = encode_json(content)
         status = 201 if self.action == "create" else 200
-        return self.respond_with_json(body, status, {"ETag": entity_tag(body)})
+        headers = {"ETag": entity_tag(body)}
+        if created:
+            headers["Location"] = f"{self.viewset.location_base(request.path)}{created[0]}/"
+        return self.respond_with_json(body, status, headers)
 
     def statements(
         self, request: HttpRequest, values: dict[str, Any], known: dict[Placeholder, Any]
@@ -263,6 +267,7 @@ class FastCreate(FastWrite):
         names = ", ".join(f'"{column.column}"' for column in columns)
         given = ", ".join(cast_placeholder(column) for column in columns)
         returning = self.returning()
+        key = f'"{self.meta.db_table}"."{self.meta.pk.column}"'
         condition = IS_CALLER
         stored = Fragment("")
         if keyed:
@@ -274,8 +279,9 @@ class FastCreate(FastWrite):
             stored = self.store_answer()
         sql = (
             f'WITH written AS (INSERT INTO "{self.meta.db_table}" ({names}) SELECT {given} '  # noqa: S608
-            f"WHERE {condition.sql} RETURNING {returning.sql}){stored.sql}\n"
-            "SELECT current_setting('app.user_id', true), content FROM (VALUES (1)) AS one LEFT JOIN written ON true"
+            f"WHERE {condition.sql} RETURNING {returning.sql}, {key} AS key){stored.sql}\n"
+            "SELECT current_setting('app.user_id', true), content, key "
+            "FROM (VALUES (1)) AS one LEFT JOIN written ON true"
         )
         parameters = [
             *(self.placeholders[column.attname] for column in columns), *condition.parameters, *returning.parameters,
@@ -288,10 +294,11 @@ class FastCreate(FastWrite):
         table, seconds = IdempotencyRecord._meta.db_table, int(IdempotencyRecord.LIFETIME.total_seconds())
         sql = (
             f',\nstored AS (INSERT INTO "{table}" (digest, fingerprint, user_id, status, headers, body, expires_at) '  # noqa: S608
-            f"SELECT %s::text, %s::text, %s::bigint, 201, jsonb_build_object('ETag', {tag.sql}), {escaped('content')}, "
+            f"SELECT %s::text, %s::text, %s::bigint, 201, "
+            f"jsonb_build_object('ETag', {tag.sql}, 'Location', %s || key || '/'), {escaped('content')}, "
             f"clock_timestamp() + interval '{seconds} seconds' FROM written)"
         )
-        return Fragment(sql, (IDEMPOTENCY_DIGEST, IDEMPOTENCY_FINGERPRINT, CALLER, *tag.parameters))
+        return Fragment(sql, (IDEMPOTENCY_DIGEST, IDEMPOTENCY_FINGERPRINT, CALLER, *tag.parameters, LOCATION_BASE))
 
     def statements(
         self, request: HttpRequest, values: dict[str, Any], known: dict[Placeholder, Any]
@@ -302,7 +309,10 @@ class FastCreate(FastWrite):
         key = Key.of(request, known[CALLER]) if "HTTP_IDEMPOTENCY_KEY" in request.META else None
         if key is None:
             return [self.compile(False).statement(known)]
-        known |= {IDEMPOTENCY_DIGEST: key.digest, IDEMPOTENCY_FINGERPRINT: key.fingerprint}
+        known |= {
+            IDEMPOTENCY_DIGEST: key.digest, IDEMPOTENCY_FINGERPRINT: key.fingerprint,
+            LOCATION_BASE: self.viewset.location_base(request.path),
+        }  # fmt: skip
         # The claim is a statement of its own: the next one must see what the last holder of the lock has committed.
         return [Statement(CLAIM_KEY, [key.lock_id], plannable=True), self.compile(True).statement(known)]
 

@@ -69,6 +69,7 @@ def test_every_answer_names_its_headers():
             expected = {"X-Request-Id"}
             expected |= {"Link", "X-Total-Count"} if status == "200" and declared.paged else set()
             expected |= {"ETag"} if status < "400" and declared.etag else set()
+            expected |= {"Location"} if status == "201" else set()
             expected |= {"Idempotency-Replayed"} if status < "300" and keyed else set()
             expected |= {"Link"} if status == "410" else set()
             expected |= {"Retry-After"} if status in {"429", "503"} else set()

@@ -12,6 +12,7 @@ from healthcare.tests.declarations import (
     CREATE_RECORD,
     DELETE_RECORD,
     LIST_RECORDS,
+    READ_RECORD,
     AdminModel,
     BadValues,
     Contract,
@@ -55,6 +56,7 @@ CONTRACT = Contract(
             {"GET": "patient", "PATCH": "mapping", "DELETE": "mapping"},
             finds_deleted={"PATCH"},
         ),
+        Row("api/assignments/<int:pk>/", "PRIVATE", {"GET": 200}, records="mapping", finds_deleted={"GET"}),
         Row("api/mappings/<int:pk>/history/", "PRIVATE", {"GET": 200}, records="mapping", finds_deleted={"GET"}),
         Row("api/patients/<int:pk>/doctors/", "PRIVATE", {"GET": 200}, records="patient"),
         Row("api/doctors/<int:pk>/patients/", "COMMON", {"GET": 200}, records="doctor"),
@@ -64,6 +66,7 @@ CONTRACT = Contract(
             LIST_RECORDS, query={"as_of", "fields", "ordering", "active", "patient", "doctor", "role"}
         ),
         "mappings_create": CREATE_RECORD,
+        "assignments_retrieve": replace(READ_RECORD, query={"as_of", "fields"}),
         "mappings_partial_update": CHANGE_RECORD,
         "mappings_destroy": DELETE_RECORD,
         "mappings_history_list": LIST_RECORDS,
