@@ -8,6 +8,7 @@ mappings_begin() {
     mapping="$(field id)"
     call 400 POST /api/mappings/ "{\"patient\":$patient,\"doctor\":$doctor}"
     call 200 GET /api/mappings/
+    call 200 GET "/api/assignments/$mapping/"
     call 200 GET "/api/mappings/$patient/"
     call 200 GET "/api/patients/$patient/doctors/"
     call 200 GET "/api/doctors/$doctor/patients/"

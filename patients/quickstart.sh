@@ -9,10 +9,12 @@ patients_begin() {
     call 200 PUT "/api/patients/$patient/" '{"name":"John Smith","birth_date":"1992-03-14","gender":"M","address":"Mysuru"}'
     call 200 PATCH "/api/patients/$patient/" '{"phone":"+91 80 5550 0100"}'
     call 400 POST /api/patients/ '{"name":"","age":-1}'
+    call 400 POST /api/patients/ '{"name":"John Smith","date_of_birth":"1992-03-14"}'
 
     title "Finding"
     call 200 GET "/api/patients/?search=jon%20smyth"
     call 200 GET "/api/patients/?gender=M&age_min=30&ordering=-updated_at&fields=id,name&include=doctors"
+    call 200 POST /api/patients/search/ '{"search":"jon smyth"}'
     call 400 GET "/api/patients/?gendre=M"
     call 200 GET "/api/patients/$patient/duplicates/"
     call 409 POST "/api/patients/?on_duplicate=reject" '{"name":"Smith, John","birth_date":"1992-03-14"}'

@@ -55,6 +55,7 @@ class UnknownParametersViewSet(GenericViewSet):
             self.handling = read_preferences(request.META).get("handling")
             accepted = self.actions_without_serializer.get(self.action or "")
             if accepted is not None and self.handling != "lenient":
+                request._request.body  # noqa: B018  (kept for an Idempotency-Key; DRF reads the stream)
                 refuse_fields([UnknownField((), name, frozenset()) for name in request.data if name not in accepted])
 
     def get_serializer(self, *args: Any, **kwargs: Any) -> Any:
