@@ -15,6 +15,7 @@ import healthcare.settings
 from accounts.models import LoginSession, User
 from accounts.tokens import issue_token_pair
 from healthcare.tests import database_flush
+from healthcare.tests.superuser import prepare_login_of_tests
 
 PASSWORD = "StrongPass123"
 
@@ -34,6 +35,12 @@ def reset_role_after_each_request() -> Iterator[None]:
     request_finished.connect(leave)
     yield
     request_finished.disconnect(leave)
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings: None, django_db_blocker: Any) -> None:
+    with django_db_blocker.unblock():
+        prepare_login_of_tests()
 
 
 database_flush.install()

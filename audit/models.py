@@ -27,15 +27,15 @@ class Basis(models.TextChoices):
 
 
 class AccessLogManager(models.Manager["AccessLog"]):
-    # No RETURNING: who may add a row may not read it.
+    # No RETURNING: who may add a row may not read it. No `at`: its default is the clock, and nobody else may set it.
     INSERT = """
-        INSERT INTO audit_accesslog (at, actor, action, patient_ids, basis, request_id, outcome)
-        SELECT clock_timestamp(), %s, %s, %s::bigint[], %s, %s, %s FROM (SELECT {}) AS settings"""
+        INSERT INTO audit_accesslog (actor, action, patient_ids, basis, request_id, outcome)
+        SELECT %s, %s, %s::bigint[], %s, %s, %s FROM (SELECT {}) AS settings"""
     # For the statement that also reads the rows (`healthcare.fastpath`). Parameters: actor and action, those of `ids`,
     # basis and request id, those of `outcome` and of `condition`.
     INSERT_IN_STATEMENT = """
-        INSERT INTO audit_accesslog (at, actor, action, patient_ids, basis, request_id, outcome)
-        SELECT clock_timestamp(), %s, %s, {ids}, %s, %s, {outcome} WHERE {condition}"""
+        INSERT INTO audit_accesslog (actor, action, patient_ids, basis, request_id, outcome)
+        SELECT %s, %s, {ids}, %s, %s, {outcome} WHERE {condition}"""
     DURABLE, SOON = INSERT.format("1"), INSERT.format("set_config('synchronous_commit', 'off', true)")
 
     def record(

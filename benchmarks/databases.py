@@ -11,11 +11,12 @@ from urllib.parse import quote, urlencode
 import psutil
 import psycopg2
 from django.core.management import call_command
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.migrations.loader import MigrationLoader
 
 from benchmarks import data
 from benchmarks.terminal import print_line
+from healthcare.embedded.base import DatabaseWrapper
 
 # The tables that the copies "plain" and "indexed" keep, with their keys and constraints.
 PLAIN_TABLES = ("accounts_user", "patients_patient", "doctors_doctor", "mappings_mapping")
@@ -51,8 +52,11 @@ END $$
 
 @contextmanager
 def open_cursor(database: str) -> Iterator[Any]:
-    """A cursor on another database of the server, outside of any transaction."""
-    parameters = {**connection.get_connection_params(), "dbname": database}
+    """A cursor on another database of the server, outside of any transaction; of the embedded one, as its superuser."""
+    login: Any = connections[DEFAULT_DB_ALIAS]
+    as_superuser = isinstance(login, DatabaseWrapper)
+    parameters = login.get_superuser_params() if as_superuser else login.get_connection_params()
+    parameters = {**parameters, "dbname": database}
     parameters.pop("cursor_factory", None)
     other = psycopg2.connect(**parameters)
     other.autocommit = True
@@ -61,6 +65,12 @@ def open_cursor(database: str) -> Iterator[Any]:
             yield cursor
     finally:
         other.close()
+
+
+def owned_by_login() -> str:
+    """The option of CREATE DATABASE that makes the application's login the owner."""
+    user = connection.get_connection_params().get("user")
+    return f' OWNER "{user}"' if user else ""
 
 
 def url_of(database: str) -> str:
@@ -119,7 +129,7 @@ def is_filled(name: str) -> bool:
 def fill_template(name: str, others: int) -> None:
     with open_cursor("postgres") as cursor:
         cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-        cursor.execute(f"CREATE DATABASE {name}")
+        cursor.execute(f"CREATE DATABASE {name}{owned_by_login()}")
     use_database(name)
     print_line("Creating the tables…")
     call_command("migrate", verbosity=0)
@@ -141,7 +151,7 @@ def copy_database(kind: str, others: int) -> str:
     connection.close()
     with open_cursor("postgres") as cursor:
         cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-        cursor.execute(f"CREATE DATABASE {name} TEMPLATE {template_name(others)} STRATEGY file_copy")
+        cursor.execute(f"CREATE DATABASE {name} TEMPLATE {template_name(others)} STRATEGY file_copy{owned_by_login()}")
     if kind == "unprotected":
         with open_cursor(name) as cursor:
             cursor.execute(DISABLE_POLICIES)
@@ -165,5 +175,5 @@ def drop_copies(kinds: Iterable[str], others: int) -> None:
 
 def checkpoint() -> None:
     """Write the pages that copying changed, so that no slice pays for it."""
-    with connection.cursor() as cursor:
+    with open_cursor("postgres") as cursor:
         cursor.execute("CHECKPOINT")

@@ -9,8 +9,8 @@ from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.widgets import AutocompleteMixin, AutocompleteSelect, AutocompleteSelectMultiple
-from django.core.exceptions import BadRequest
-from django.db import IntegrityError, models
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
+from django.db import IntegrityError, InterfaceError, OperationalError, models, transaction
 from django.http import HttpRequest
 
 from healthcare.api.integrity_errors import broken_rule
@@ -83,9 +83,20 @@ class ConflictCheckingAdmin(admin.ModelAdmin):
         return self.get_queryset(request).select_for_update(of=("self",), no_key=True).filter(pk=record.pk).first()
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Refuse every lookup in the query string that Django or PostgreSQL cannot execute, such as `__regex=(` or
+        `id__range=1`."""
         try:
-            return super().get_changelist_instance(request)
-        except ValueError as error:  # a NUL or the year 0 in the query string, for example
+            with transaction.atomic():  # a statement that PostgreSQL refuses must not end the request's transaction
+                changelist = super().get_changelist_instance(request)
+                len(
+                    changelist.result_list
+                )  # executes the query, which would otherwise happen while the page is rendered
+                return changelist
+        except (SuspiciousOperation, PermissionDenied, InterfaceError, OperationalError, IncorrectLookupParameters):
+            raise
+        except Exception as error:
+            if not request.GET:
+                raise
             raise IncorrectLookupParameters from error
 
     def response_action(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
@@ -101,8 +112,11 @@ class ConflictCheckingAdmin(admin.ModelAdmin):
         return form
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """A choice shows the name of the related record, so who may not view those records can choose none."""
         if db_field.name in self.get_autocomplete_fields(request):
             kwargs["widget"] = IdSelect(db_field, self.admin_site)
+            if not self.admin_site.get_model_admin(db_field.related_model).has_view_permission(request):
+                kwargs["queryset"] = db_field.related_model._default_manager.none()
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def formfield_for_manytomany(self, db_field: Any, request: Any = None, **kwargs: Any) -> Any:

@@ -51,7 +51,7 @@ class MappingAdmin(ReadsRecordedAdmin, RecordAdmin):
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name in self.autocomplete_fields:
-            kwargs["queryset"] = db_field.related_model.objects.active()
+            kwargs["queryset"] = db_field.related_model.objects.active()  # the base class narrows it further
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
 

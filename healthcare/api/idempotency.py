@@ -107,14 +107,11 @@ class Key:
             if not cursor.fetchone()[0]:
                 raise FirstRequestRunning
         record = IdempotencyRecord.objects.filter(pk=self.digest).first()
-        if record is None:
-            return
-        if not record.expired:
+        if record is not None and not record.expired:
             raise Replayed(record) if record.fingerprint == self.fingerprint else KeyReused
-        record.delete()
 
     def store(self, response: Response) -> None:
-        """Store a 2xx answer, in the transaction of the claim."""
+        """Store a 2xx answer, in the transaction of the claim. A trigger deletes the expired record of the same key."""
         if not 200 <= response.status_code < 300:
             return
         IdempotencyRecord.objects.create(

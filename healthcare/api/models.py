@@ -6,7 +6,7 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
-from healthcare.api.triggers import ExpiredRecordsTrigger
+from healthcare.api.triggers import ExpiredRecordsTrigger, ReplaceExpiredRecordTrigger
 
 
 class IdempotencyRecord(models.Model):
@@ -27,7 +27,7 @@ class IdempotencyRecord(models.Model):
     expires_at = models.DateTimeField(db_index=True)
 
     class Meta:
-        triggers = [ExpiredRecordsTrigger()]
+        triggers = [ExpiredRecordsTrigger(), ReplaceExpiredRecordTrigger()]
 
     def __str__(self) -> str:
         return self.digest

@@ -1,4 +1,4 @@
-"""The trigger that deletes expired idempotency records."""
+"""The triggers that delete expired idempotency records, which their callers may not delete."""
 
 import pgtrigger
 
@@ -22,4 +22,23 @@ class ExpiredRecordsTrigger(DatabaseTrigger):
         SELECT digest FROM api_idempotencyrecord WHERE expires_at <= now()
         ORDER BY expires_at LIMIT 100 FOR UPDATE SKIP LOCKED);
     RETURN NULL;
+"""
+
+
+class ReplaceExpiredRecordTrigger(DatabaseTrigger):
+    """Before an INSERT, deletes the same caller's expired record of the same key.
+
+    A privilege to DELETE would also allow the role of API requests to lock the table against everybody. The minute is
+    for the clocks: the application has found the record expired by its own.
+    """
+
+    name = "replace_expired_record"
+    when = pgtrigger.Before
+    operation = pgtrigger.Insert
+    security_definer = True
+    func = """
+    DELETE FROM api_idempotencyrecord
+    WHERE digest = NEW.digest AND user_id IS NOT DISTINCT FROM NEW.user_id
+    AND expires_at <= clock_timestamp() + interval '1 minute';
+    RETURN NEW;
 """

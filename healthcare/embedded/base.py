@@ -15,6 +15,7 @@ from healthcare.embedded.client import DatabaseClient
 from healthcare.embedded.cluster import SUPERUSER
 from healthcare.embedded.errors import EmbeddedError
 from healthcare.embedded.home import POSTGRES_PORT, Home, resolve_home
+from healthcare.embedded.login import LOGIN, ensure_login
 
 _start_allowed = ContextVar("start_allowed", default=True)
 
@@ -34,8 +35,12 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return resolve_home(Path(self.settings_dict["EMBEDDED_HOME"]))
 
     def get_connection_params(self) -> dict[str, Any]:
-        server_params = {"host": str(self.home.socket_folder), "port": str(POSTGRES_PORT), "user": SUPERUSER}
+        server_params = {"host": str(self.home.socket_folder), "port": str(POSTGRES_PORT), "user": LOGIN}
         return {**super().get_connection_params(), **server_params}
+
+    def get_superuser_params(self) -> dict[str, Any]:
+        """For tests and benchmarks, which create databases."""
+        return {**self.get_connection_params(), "user": SUPERUSER}
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """Raises EmbeddedOperationalError if the server cannot be started."""
@@ -53,9 +58,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
         try:
             return super().get_new_connection(conn_params)
         except self.Database.OperationalError:
-            if self.home.check_socket_folder() and probe.accepts_connections(self.home.socket):
-                raise  # the server runs: the error is about the database or the account
-        server.ensure_running(self.home)
+            if not (self.home.check_socket_folder() and probe.accepts_connections(self.home.socket)):
+                server.ensure_running(self.home)
+        # Where the server ran already, the error is about the database or the role, which earlier versions lacked.
+        ensure_login(self.home)
         return super().get_new_connection(conn_params)
 
 

@@ -8,9 +8,9 @@ from typing import Any
 from django.db.backends.postgresql.client import DatabaseClient as PostgreSQLClient
 
 from healthcare.embedded import binaries
-from healthcare.embedded.cluster import SUPERUSER
 from healthcare.embedded.errors import EmbeddedError
 from healthcare.embedded.home import POSTGRES_PORT, resolve_home
+from healthcare.embedded.login import LOGIN
 
 
 class DatabaseClient(PostgreSQLClient):
@@ -21,7 +21,7 @@ class DatabaseClient(PostgreSQLClient):
         cls, settings_dict: dict[str, Any], parameters: Iterable[str]
     ) -> tuple[list[str], dict[str, str] | None]:
         home = resolve_home(Path(settings_dict["EMBEDDED_HOME"]))
-        server_settings = {"HOST": str(home.socket_folder), "PORT": str(POSTGRES_PORT), "USER": SUPERUSER}
+        server_settings = {"HOST": str(home.socket_folder), "PORT": str(POSTGRES_PORT), "USER": LOGIN}
         command, environment = super().settings_to_cmd_args_env({**settings_dict, **server_settings}, list(parameters))
         try:
             psql = binaries.find_binaries().program("psql")

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-import psycopg2
 import pytest
 from django.conf import settings
 from django.db import connection
 from django.db.backends.base.creation import TEST_DATABASE_PREFIX
+
+from healthcare.tests.superuser import admin_connection
 
 TIMEOUT = 120  # seconds: a server on a busy machine; one that hangs is found all the same
 SERVER = ["--interface", "wsgi", "--runtime-mode", "mt", "--blocking-threads", "4", "--no-ws", "--http", "1"]
@@ -77,14 +78,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def admin_connection() -> Any:
-    parameters = {**connection.get_connection_params(), "dbname": "postgres"}
-    parameters.pop("cursor_factory", None)
-    opened = psycopg2.connect(**parameters)
-    opened.autocommit = True
-    return opened
 
 
 def url_of(database: str) -> str:
@@ -151,7 +144,8 @@ def serving(
 def own_database(owner: str = "", template: str = "") -> Iterator[str]:
     """Create a database, empty or a copy of the template, and drop it after the block. Yields its name."""
     name, admin = f"live_{uuid.uuid4().hex[:12]}", admin_connection()
-    options = (f" TEMPLATE {template}" if template else "") + (f" OWNER {owner}" if owner else "")
+    owner = owner or str(connection.get_connection_params().get("user") or "")
+    options = (f" TEMPLATE {template}" if template else "") + (f' OWNER "{owner}"' if owner else "")
     admin.cursor().execute(f"CREATE DATABASE {name}{options}")
     try:
         yield name

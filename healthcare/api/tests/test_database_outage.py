@@ -9,7 +9,8 @@ import psycopg2
 import pytest
 
 from healthcare.tests.contract_matrix import protocol_faults
-from healthcare.tests.live import Answer, LiveServer, admin_connection
+from healthcare.tests.live import Answer, LiveServer
+from healthcare.tests.superuser import admin_connection
 
 CONNECTIONS = "SELECT pid FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
 KILL = f"SELECT pg_terminate_backend(pid, 5000) FROM ({CONNECTIONS}) AS connections"  # noqa: S608

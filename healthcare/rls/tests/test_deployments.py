@@ -18,7 +18,8 @@ from django.conf import settings
 from django.db import connection
 
 from healthcare.tests.concurrent_calls import call_concurrently
-from healthcare.tests.live import LiveServer, admin_connection, free_port, own_database, serving, url_of
+from healthcare.tests.live import LiveServer, free_port, own_database, serving, url_of
+from healthcare.tests.superuser import admin_connection
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

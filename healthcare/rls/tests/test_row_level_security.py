@@ -136,13 +136,6 @@ def test_the_role_may_not(bob: User, alice: User, alices: Any, statement: str) -
         cursor.execute(statement, ids)
 
 
-def test_a_temporary_table_does_not_stand_in_for_the_assignments(alice: User, alices: Any) -> None:
-    with entered(alice.pk), connection.cursor() as cursor:
-        cursor.execute("CREATE TEMP TABLE mappings_mapping (doctor_id bigint, ended_at timestamptz) ON COMMIT DROP")
-        with pytest.raises(DatabaseError, match="treats patients"):
-            cursor.execute("UPDATE doctors_doctor SET deleted_at = now()")
-
-
 def test_an_anonymous_caller_adds_no_doctor_even_in_sql(alices: Any) -> None:
     with entered(None), connection.cursor() as cursor:
         assert rows("doctors_doctor") == 1

@@ -11,7 +11,8 @@ from django.conf import settings
 
 from healthcare.rls import ROLE
 from healthcare.rls.tests.test_deployments import login_role, url_as
-from healthcare.tests.live import LiveServer, admin_connection, own_database, serving, url_of
+from healthcare.tests.live import LiveServer, own_database, serving, url_of
+from healthcare.tests.superuser import admin_connection
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
