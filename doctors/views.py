@@ -1,4 +1,4 @@
-"""/api/doctors/: a public directory. Anyone reads it; anyone with a token adds, changes and deletes doctors."""
+"""/api/doctors/: a public directory. Anyone reads it; `DIRECTORY_EDITORS` says who writes it."""
 
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
@@ -7,6 +7,7 @@ from rest_framework.permissions import IsAuthenticatedOrReadOnly
 from audit.views import AS_OF, HistoryViewSet
 from doctors.filters import DoctorFilter
 from doctors.models import DOCTOR_SEARCH, Doctor, DoctorEvent
+from doctors.permissions import DirectoryPermission
 from doctors.serializers import DoctorSerializer
 from healthcare.api.schema import PROBLEM, describe_operations, describe_view
 from healthcare.api.viewsets import DELETED, Owner, RestorableViewSet
@@ -31,8 +32,12 @@ class DoctorViewSet(FastPathMixin, HistoryViewSet, RestorableViewSet):
     filterset_class = DoctorFilter
     search_index = DOCTOR_SEARCH
     ordering_fields = ["name", "created_at", "updated_at"]
-    permission_classes = [IsAuthenticatedOrReadOnly]
-    fast_actions = frozenset({"list", "retrieve", "create", "update", "partial_update", "history"})
+    permission_classes = [IsAuthenticatedOrReadOnly, DirectoryPermission]
+    fast_actions = frozenset(
+        action
+        for action in ("list", "retrieve", "create", "update", "partial_update", "history")
+        if DirectoryPermission.equivalent(action)
+    )
     cached_by_table_version = True
 
     @staticmethod

@@ -71,6 +71,9 @@ FAST_PATH = env_settings.choice("FAST_PATH", "on", {"on", "off", "verify"})
 # Plans statements once a database session (SQL PREPARE). `off` behind PgBouncer in transaction mode.
 DB_PREPARED_STATEMENTS = env_settings.choice("DB_PREPARED_STATEMENTS", "on", {"on", "off"}) == "on"
 
+# Who adds, changes, deletes and restores doctors, beside staff: see doctors/permissions.py.
+DIRECTORY_EDITORS = env_settings.choice("DIRECTORY_EDITORS", "anyone", {"anyone", "creator", "staff"})
+
 ROOT_URLCONF = "healthcare.urls"
 WSGI_APPLICATION = "healthcare.wsgi.application"
 TEST_RUNNER = "healthcare.test_runner.PytestRunner"

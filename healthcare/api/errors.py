@@ -33,6 +33,7 @@ SAFE_EXCEPTIONS: tuple[type[exceptions.APIException], ...] = (
     FirstRequestRunning,
     exceptions.ParseError,
     exceptions.AuthenticationFailed,
+    exceptions.PermissionDenied,
 )
 
 

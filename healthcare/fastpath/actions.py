@@ -20,7 +20,9 @@ from healthcare.fastpath.eligibility import (
     QUERYSET_CLASSES,
     WRITE_ACTIONS,
     Obstacle,
+    equivalent_permissions,
     has_receivers,
+    is_conditional,
     obstacles_of_model,
     obstacles_of_serializer,
     obstacles_of_view,
@@ -76,7 +78,9 @@ class FastAction:
         self.allow = ", ".join(self.allowed_methods(actions))
         self.authentication = self.attribute("authentication_classes")[0]()
         login_permissions = {IsAuthenticated, *({IsAuthenticatedOrReadOnly} if action in WRITE_ACTIONS else set())}
-        self.is_open = login_permissions.isdisjoint(self.attribute("permission_classes"))
+        self.permissions = equivalent_permissions(self.attribute("permission_classes"), action)
+        self.is_open = login_permissions.isdisjoint(self.permissions)
+        self.conditional_permissions = [one for one in self.attribute("permission_classes") if is_conditional(one)]
         recording = getattr(viewset, "access_recording", None)
         self.recording: AccessRecording | None = recording(action) if recording else None
         self.model = viewset.queryset.model
@@ -143,6 +147,12 @@ class FastAction:
     def rows(self) -> QuerySet:
         """The rows that the action can reach, for the caller whose id replaces `CALLER`."""
         return self.viewset.in_state(self.viewset.scope(Parameter(CALLER)), self.action)  # type: ignore[no-any-return]
+
+    def permissions_hold(self) -> bool:
+        """Whether the permissions still allow what they allowed when the action was compiled."""
+        return not self.conditional_permissions or self.permissions == equivalent_permissions(
+            self.attribute("permission_classes"), self.action
+        )
 
     def is_observed(self) -> bool:
         return has_receivers(self.models, writes=self.action in WRITE_ACTIONS)

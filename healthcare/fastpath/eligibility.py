@@ -147,7 +147,7 @@ def obstacles_of_view(viewset: Any, action: str, options: dict[str, Any]) -> Ite
     if (viewset.lookup_field, viewset.lookup_url_kwarg) not in {("pk", None), ("id", "pk")}:
         yield Obstacle(f"{viewset.__name__}.lookup_field", "The fast path finds records by their id.")
     permissions = options.get("permission_classes", viewset.permission_classes)
-    if not PERMISSIONS.issuperset(permissions):
+    if not PERMISSIONS.issuperset(equivalent_permissions(permissions, action)):
         yield Obstacle(f"{viewset.__name__}.permission_classes", "Permissions of the fast path are DRF's basic ones.")
     authentication = options.get("authentication_classes", viewset.authentication_classes)
     if len(authentication) != 1 or not is_covered(authentication[0]):
@@ -164,6 +164,21 @@ def obstacles_of_view(viewset: Any, action: str, options: dict[str, Any]) -> Ite
     for policy in (*policies, view.content_negotiation_class, view.pagination_class):
         if isinstance(policy, type):
             yield from patches(policy)
+
+
+def equivalent_permissions(permissions: Iterable[Any], action: str) -> list[Any]:
+    """Each permission, or the one of DRF that it declares to be the same for the action by its `equivalent(action)`.
+
+    Only a class that is covered may declare that. The answer may change with a setting, so each request asks again.
+    """
+    return [
+        (permission.equivalent(action) or permission) if is_conditional(permission) else permission
+        for permission in permissions
+    ]
+
+
+def is_conditional(permission: Any) -> bool:
+    return isinstance(permission, type) and is_covered(permission) and hasattr(permission, "equivalent")
 
 
 def obstacles_of_settings() -> Iterator[Obstacle]:

@@ -122,7 +122,9 @@ class FastActions:
         if settings.FAST_PATH == "off" or getattr(request, "_force_auth_user", None):
             return None
         action = self.by_method.get(str(request.method))
-        if action is None or kwargs.keys() != action.path_arguments or type(kwargs.get("pk", 0)) is not int:
+        if action is None or not action.permissions_hold():
+            return None
+        if kwargs.keys() != action.path_arguments or type(kwargs.get("pk", 0)) is not int:
             return None
         if timezone.get_current_timezone() is not timezone.get_default_timezone():
             return None  # times are represented in the active time zone

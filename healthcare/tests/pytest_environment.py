@@ -29,6 +29,7 @@ TEST_ENVIRONMENT = {
     "SESSION_HOURS": "168",
     "FAST_PATH": os.environ.get("FAST_PATH", "on"),  # .ci/run tests the API with `off`, too
     "DB_PREPARED_STATEMENTS": "on",
+    "DIRECTORY_EDITORS": "anyone",
     "PGAPPNAME": "healthcare",  # `manage.py test` has set it to that command
 }
 os.environ.update(TEST_ENVIRONMENT)

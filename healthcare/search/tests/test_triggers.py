@@ -108,10 +108,10 @@ def test_a_caller_writes_none(alice: User, table: str) -> None:
 def test_a_temporary_table_does_not_stand_in_for_the_terms(alice: User, bob: User) -> None:
     make_patient(bob, name="Zebulon")
     with transaction.atomic():
-        enter(alice.pk)
-        with connection.cursor() as cursor:
+        with connection.cursor() as cursor:  # as the owner: the role of API requests may create none
             cursor.execute("CREATE TEMP TABLE patients_patientword (owner bigint, word text) ON COMMIT DROP")
             cursor.execute("INSERT INTO patients_patientword VALUES (%s, 'zebulon')", [alice.pk])
+        enter(alice.pk)
         assert rows("SELECT count(*) FROM pg_catalog.pg_class WHERE relname = 'patients_patientword'") == 2
         assert rows("SELECT count(*) FROM public.patients_patientword_near('zebulon')") == 0
         transaction.set_rollback(True)
