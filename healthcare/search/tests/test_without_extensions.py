@@ -49,6 +49,9 @@ def test_search_goes_by_beginnings_until_an_administrator_has_created_the_extens
         assert (migrated.returncode, "Traceback" in migrated.stderr) == (0, False), migrated.stderr
         assert f"an administrator of this database has run: {CREATE}" in migrated.stderr
         assert "manage.py rebuild_search" in migrated.stderr
+        revoke = migrated.stderr.partition("Have its owner run: ")[2].splitlines()[0]
+        assert revoke.startswith(f"REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC; ")
+        as_administrator(database, revoke)
 
         with serving(url) as server:
             token = server.register()[1]["access"]
