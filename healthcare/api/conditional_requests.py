@@ -1,7 +1,6 @@
 """Conditional requests (RFC 9110 section 13): ETag, If-Match and If-None-Match of one record."""
 
 import hashlib
-import hmac
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -30,14 +29,26 @@ def entity_tag(content: bytes) -> str:
 
     It depends on the content rather than the version, because a derived field such as an age changes without an update.
     """
-    digest = hmac.digest(entity_tag_key(settings.SECRET_KEY), content, "sha256")
-    return f'"{digest.hex()[:ENTITY_TAG_DIGITS]}"'
+    inner, outer = (state.copy() for state in entity_tag_states(settings.SECRET_KEY))
+    inner.update(content)
+    outer.update(inner.digest())
+    return f'"{outer.hexdigest()[:ENTITY_TAG_DIGITS]}"'
 
 
 @lru_cache(maxsize=8)
-def entity_tag_key(secret: str) -> bytes:
-    """The key of the HMAC-SHA256 of entity tags, 32 bytes, derived from SECRET_KEY for this purpose alone."""
-    return hashlib.sha256(b"healthcare.api.entity_tag" + secret.encode()).digest()
+def entity_tag_states(secret: str) -> tuple[Any, Any]:
+    """The states of SHA-256 after the padded keys. A copy of them costs half of what `hmac.digest` does."""
+    inner, outer = entity_tag_padded_keys(secret)
+    return hashlib.sha256(inner), hashlib.sha256(outer)
+
+
+def entity_tag_padded_keys(secret: str) -> tuple[bytes, bytes]:
+    """The inner and the outer padded key of the HMAC-SHA256 of entity tags (RFC 2104), 64 bytes each.
+
+    The key is derived from SECRET_KEY for this purpose alone.
+    """
+    key = hashlib.sha256(b"healthcare.api.entity_tag" + secret.encode()).digest().ljust(64, b"\0")
+    return bytes(byte ^ 0x36 for byte in key), bytes(byte ^ 0x5C for byte in key)
 
 
 def read_tags(meta: Mapping[str, Any], header: str) -> set[str]:

@@ -9,13 +9,12 @@ from django.db import connection
 from django.db.models import QuerySet
 from django.db.models.expressions import RawSQL
 
-from healthcare.api.conditional_requests import ENTITY_TAG_DIGITS, entity_tag_key
+from healthcare.api.conditional_requests import ENTITY_TAG_DIGITS, entity_tag_padded_keys
 from healthcare.fastpath.execution import Statement
 from healthcare.fastpath.json_sql import Fragment
 from healthcare.fastpath.placeholders import CALLER_TEXT, Placeholder, fill
 
 IS_CALLER = Fragment("current_setting('app.user_id', true) = %s", (CALLER_TEXT,))
-INNER_PAD, OUTER_PAD, BLOCK = 0x36, 0x5C, 64  # of HMAC-SHA256 (RFC 2104)
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,7 @@ def entity_tag_of(content: str) -> Fragment:
 
     The `%s` of the content come after the two parameters of the fragment.
     """
-    key = entity_tag_key(settings.SECRET_KEY).ljust(BLOCK, b"\0")
-    inner, outer = (bytes(byte ^ pad for byte in key) for pad in (INNER_PAD, OUTER_PAD))
+    inner, outer = entity_tag_padded_keys(settings.SECRET_KEY)
     body = f"convert_to({escaped(content)}, 'UTF8')"
     digest = f"encode(sha256(%s::bytea || sha256(%s::bytea || {body})), 'hex')"
     return Fragment(f"""('"' || left({digest}, {ENTITY_TAG_DIGITS}) || '"')""", (outer, inner))
