@@ -3,6 +3,7 @@
 import datetime
 from collections.abc import Callable, Iterator
 from io import BytesIO
+from itertools import count
 from typing import Any
 
 import psycopg2
@@ -28,6 +29,7 @@ from healthcare.fastpath.json_sql import Fragment
 from patients.models import Patient, PatientEvent
 from patients.serializers import PatientSerializer
 from patients.tests.factories import make_patient
+from patients.views import PatientViewSet
 
 GENERATED = {"id", "created_at", "updated_at"}  # by each write
 OWN = {"X-Request-Id", "ETag"}  # headers that differ between any two answers
@@ -277,6 +279,17 @@ def test_a_birth_date_is_one_statement(as_alice: LoggedInClient, alice: User):
     path = f"/api/patients/{make_patient(alice, birth_year=1980).pk}/"
     answered, done = send(as_alice, "patch", path, {"birth_date": "1992-03-14"})
     assert (answered[0], answered[2]["birth_year"], len(done)) == (200, 1992, 1)
+
+
+def test_a_callable_default_is_called_for_each_record(monkeypatch: pytest.MonkeyPatch):
+    numbers, field = count(1), Patient._meta.get_field("identifier")
+    monkeypatch.setattr(field, "default", lambda: f"N-{next(numbers)}")
+    monkeypatch.setitem(vars(field), "_get_default", field.default)
+    create = writes.FastCreate(PatientViewSet, "create", {"post": "create"}, {})
+    values = [create.column_values({"name": "One"}, owner_id=1) for _ in range(2)]
+    identifiers = [prepared[create.placeholders["identifier"]] for prepared in values]
+    assert identifiers[0] != identifiers[1]
+    assert all(identifier.startswith("N-") for identifier in identifiers)
 
 
 def test_a_create_with_a_key_is_one_statement_and_is_executed_once(as_alice: LoggedInClient):
