@@ -1,5 +1,6 @@
 """The admin of mappings. A mapping that a member of staff adds belongs to the owner of its patient."""
 
+import datetime
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,10 +13,16 @@ from doctors.admin import DoctorAdmin
 from doctors.models import Doctor
 from healthcare.admin import DeletionObstacle, RecordAdmin, StateFilter
 from healthcare.edit_conflicts import ConflictCheckingForm
-from mappings.models import Mapping
+from mappings.models import Mapping, validate_not_in_the_future
 
 
 class MappingForm(ConflictCheckingForm):
+    def clean_started_at(self) -> datetime.datetime:
+        moment: datetime.datetime = self.cleaned_data["started_at"]
+        if moment != self.instance.started_at or not self.instance.pk:
+            validate_not_in_the_future(moment)
+        return moment
+
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean()
         if self.instance.pk:

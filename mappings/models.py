@@ -1,7 +1,9 @@
 """Mappings: which doctor treats which patient (FHIR R4 CareTeam.participant). A mapping ends and is never deleted."""
 
+import datetime
 from typing import Any, ClassVar, Self
 
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.expressions import Combinable
@@ -14,6 +16,14 @@ from healthcare.ownership import OwnedModel
 from mappings import triggers  # noqa: F401  (declares them)
 from patients.models import Patient
 from patients.related_rows import MovedRows, PatientRelatedQuerySet
+
+CLOCK_SKEW = datetime.timedelta(seconds=60)  # by which the clock of a client or of another server may be ahead
+
+
+def validate_not_in_the_future(moment: datetime.datetime) -> None:
+    """Raises ValidationError for a time more than CLOCK_SKEW ahead. A time within it counts as reached."""
+    if moment > timezone.now() + CLOCK_SKEW:
+        raise ValidationError("Write a time that is not in the future.", "invalid")
 
 
 class MappingQuerySet(PatientRelatedQuerySet):

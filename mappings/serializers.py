@@ -1,8 +1,8 @@
 """A mapping (an assignment of a doctor to a patient) in JSON, and a mapping's doctor and patient."""
 
 import datetime
+from typing import Any
 
-from django.utils import timezone
 from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
@@ -13,7 +13,7 @@ from healthcare.api.schema import example
 from healthcare.api.serializers import IdField, RecordSerializer
 from healthcare.model_fields import LARGEST_ID
 from healthcare.ownership import RecordQuerySet
-from mappings.models import Mapping
+from mappings.models import Mapping, validate_not_in_the_future
 from patients.models import Patient
 from patients.serializers import EXAMPLE_PATIENT, PatientSerializer
 
@@ -42,6 +42,11 @@ class MappingSerializer(RecordSerializer):
             "version", "created_by", "created_at", "updated_at",
         ]  # fmt: skip
         read_only_fields = ["ended_at", "version", "created_by"]
+
+    def validate_started_at(self, moment: datetime.datetime) -> datetime.datetime:
+        if moment != getattr(self.instance, "started_at", None):
+            validate_not_in_the_future(moment)
+        return moment
 
 
 @extend_schema_serializer(examples=example(request={"role": "surgeon", "ended_at": "2026-11-29T16:00:00Z"}))
@@ -74,9 +79,16 @@ class MappingChangeSerializer(MappingSerializer):
         ended = getattr(self.instance, "ended_at", None)
         if ended and moment is None:
             raise serializers.ValidationError("An assignment that has ended cannot be reopened; create a new one.")
-        if moment and moment != ended and moment > timezone.now():
-            raise serializers.ValidationError("Write a time that is not in the future.")
+        if moment and moment != ended:
+            validate_not_in_the_future(moment)
         return moment
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """An end that equals the start but for its microseconds, which JavaScript cuts off, is the start."""
+        end, start = attrs.get("ended_at"), attrs.get("started_at", self.instance and self.instance.started_at)
+        if end and start and end == start.replace(microsecond=start.microsecond // 1000 * 1000):
+            attrs["ended_at"] = start
+        return attrs
 
     def changeable(self, rows: RecordQuerySet) -> RecordQuerySet:
         return rows  # a past assignment can be corrected too

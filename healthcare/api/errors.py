@@ -41,7 +41,7 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
     """The problem for an exception of a view. None for an unexpected exception: `RequestMiddleware` answers 500."""
     if isinstance(exc, Replayed):
         return exc.response
-    converted = convert(exc)
+    converted = convert(exc, context["request"])
     response = drf_exception_handler(converted, context)
     if response is None:
         return None
@@ -70,10 +70,10 @@ def validation_problem(request: Any, error: exceptions.ValidationError) -> dict[
     return problem(request, 400, detail, errors[: LimitedErrors.LIMIT]) | {"error_count": count}
 
 
-def convert(exc: Exception) -> Exception:
+def convert(exc: Exception, request: Any) -> Exception:
     """The API's exception for one of Django's or the database's; the exception itself if there is none."""
     if isinstance(exc, IntegrityError):
-        return broken_rule(exc) or exc
+        return broken_rule(exc, fields_sent(request)) or exc
     if isinstance(exc, ProtectedError | RestrictedError):
         return Conflict()
     if isinstance(exc, OperationalError | InterfaceError):
@@ -85,6 +85,12 @@ def convert(exc: Exception) -> Exception:
     if isinstance(exc, UnreadablePostError):
         return exceptions.ParseError("The body is shorter than its Content-Length; send all of it.")
     return exc
+
+
+def fields_sent(request: Any) -> frozenset[str]:
+    """The fields of the body, if it has been parsed."""
+    body = getattr(request, "_full_data", None)
+    return frozenset(body) if isinstance(body, dict) else frozenset()
 
 
 def flatten(detail: Any, pointer: str = "") -> Iterator[dict[str, str]]:

@@ -1,6 +1,6 @@
 """Translates violations of database constraints to API errors."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from functools import cache
 from typing import Any
 
@@ -15,8 +15,8 @@ UNIQUE, FOREIGN_KEY, NOT_NULL, CHECK = "23505", "23503", "23502", "23514"  # SQL
 RESTRICT = "23001"  # raised only by this project's triggers, so its message is safe to send
 
 
-def broken_rule(error: IntegrityError) -> APIException | None:
-    """A 400 on the field of the violated constraint; None if no model declares the constraint."""
+def broken_rule(error: IntegrityError, sent: Set[str] = frozenset()) -> APIException | None:
+    """A 400 on a field of the violated constraint, one that was `sent` if possible; None for an unknown constraint."""
     cause = error.__cause__
     state, diagnostics = getattr(cause, "pgcode", ""), getattr(cause, "diag", None)
     if state == FOREIGN_KEY:
@@ -31,7 +31,9 @@ def broken_rule(error: IntegrityError) -> APIException | None:
     message = (
         str(constraint.get_violation_error_message()) if named else "This value violates a constraint of the record."
     )
-    return ValidationError({field_of_constraint(constraint): [ErrorDetail(message, code)]})
+    fields = fields_of_constraint(constraint)
+    field = next((name for name in fields if name in sent), fields[0])
+    return ValidationError({field: [ErrorDetail(message, code)]})
 
 
 @cache
@@ -40,24 +42,26 @@ def named_constraints() -> dict[str, BaseConstraint]:
     return {constraint.name: constraint for model in apps.get_models() for constraint in model._meta.constraints}
 
 
-def field_of_constraint(constraint: BaseConstraint) -> str:
-    """The field an error points to: the last field of a unique constraint, the first of a check constraint, otherwise
-    the whole body."""
+def fields_of_constraint(constraint: BaseConstraint) -> list[str]:
+    """The fields that an error may point to, the best first: the last of a unique constraint, the first of a check
+    constraint. The whole body for any other constraint."""
+    fields: list[str] = []
     if isinstance(constraint, CheckConstraint):
-        return next(compared_fields(constraint.condition), "non_field_errors")
-    if not isinstance(constraint, UniqueConstraint):
-        return "non_field_errors"
-    if constraint.fields:
-        return constraint.fields[-1]
-    nodes = [node for expression in constraint.expressions for node in expression.flatten()]  # type: ignore[union-attr]
-    columns: list[str] = [node.name for node in nodes if isinstance(node, F)]  # type: ignore[attr-defined]
-    return columns[-1] if columns else "non_field_errors"
+        fields = list(compared_fields(constraint.condition))
+    elif isinstance(constraint, UniqueConstraint) and constraint.fields:
+        fields = [*reversed(constraint.fields)]
+    elif isinstance(constraint, UniqueConstraint):
+        nodes = [node for expression in constraint.expressions for node in expression.flatten()]
+        fields = [node.name for node in reversed(nodes) if isinstance(node, F)]  # type: ignore[attr-defined]
+    return fields or ["non_field_errors"]
 
 
 def compared_fields(condition: Any) -> Iterator[str]:
-    """The fields on the left sides of a condition's comparisons, in order."""
+    """The fields that a condition compares, in order."""
     for child in getattr(condition, "children", []):
         if isinstance(child, tuple):
             yield child[0].partition("__")[0]
+            if isinstance(child[1], F):
+                yield child[1].name  # type: ignore[attr-defined]
         else:
             yield from compared_fields(child)

@@ -10,7 +10,7 @@ from accounts.models import User
 from conftest import LoggedInClient
 from doctors.tests.factories import make_doctor
 from mappings.models import Mapping, MappingEvent
-from mappings.tests.factories import make_mapping
+from mappings.tests.factories import make_mapping, make_past_mapping
 from patients.models import Patient
 from patients.tests.factories import make_patient
 
@@ -120,6 +120,8 @@ def test_an_ended_assignment_cannot_be_reopened_but_the_doctor_can_be_assigned_a
         ({"started_at": "2026-03-02T00:00:00Z", "ended_at": "2026-03-01T00:00:00Z"}, "/ended_at"),
         ({"ended_at": "2999-01-01T00:00:00Z"}, "/ended_at"),
         ({"ended_at": "9999-12-31T23:59:59-14:00"}, "/ended_at"),
+        ({"started_at": "2026-03-02T00:00:00.000002Z", "ended_at": "2026-03-02T00:00:00.000001Z"}, "/ended_at"),
+        ({"started_at": "2999-01-01T00:00:00Z"}, "/started_at"),
         ({"started_at": None}, "/started_at"),
         ({"started_at": "yesterday"}, "/started_at"),
         ({"started_at": 1772000000}, "/started_at"),
@@ -150,6 +152,48 @@ def test_a_future_end_on_record_can_be_sent_unchanged(as_alice: LoggedInClient, 
     as_alice.delete(path(mapping))  # ends when it starts
     (ended,) = as_alice.get("/api/mappings/?active=false").json()
     assert as_alice.patch(path(mapping), ended | {"role": "surgeon"}).json()["role"] == "surgeon"
+
+
+@pytest.mark.parametrize("method", ["post", "patch"])
+@pytest.mark.parametrize(("seconds", "status"), [(50, "accepted"), (70, "refused")])
+def test_a_start_may_be_ahead_by_the_skew_of_a_clock(
+    as_alice: LoggedInClient, mapping: Mapping, alice: User, method: str, seconds: int, status: str
+) -> None:
+    at = (timezone.now() + datetime.timedelta(seconds=seconds)).isoformat()
+    if method == "post":
+        body = {"patient": mapping.patient_id, "doctor": make_doctor(alice).pk, "started_at": at}
+        answer = as_alice.post("/api/mappings/", body)
+    else:
+        answer = as_alice.patch(path(mapping), {"started_at": at})
+    if status == "refused":
+        assert refused(answer) == [("/started_at", "invalid")]
+    else:
+        listed = as_alice.get(f"/api/patients/{mapping.patient_id}/doctors/").json()
+        assert answer.json()["id"] in [doctor["mapping"] for doctor in listed]
+        assert as_alice.delete(f"/api/mappings/{answer.json()['id']}/").status_code == 204
+
+
+def test_an_end_may_be_ahead_by_the_skew_of_a_clock_and_counts(as_alice: LoggedInClient, mapping: Mapping) -> None:
+    at = (timezone.now() + datetime.timedelta(seconds=50)).isoformat()
+    assert as_alice.patch(path(mapping), {"ended_at": at}).status_code == 200
+    assert as_alice.get("/api/mappings/").json() == []
+
+
+def test_an_end_that_equals_the_start_cut_to_milliseconds_is_the_start(
+    as_alice: LoggedInClient, mapping: Mapping
+) -> None:
+    Mapping.objects.update(started_at=START.replace(microsecond=123_456))
+    answer = as_alice.patch(path(mapping), {"ended_at": START.replace(microsecond=123_000).isoformat()})
+    assert answer.json()["ended_at"] == answer.json()["started_at"] == "2026-03-01T09:00:00.123456Z"
+
+
+def test_a_constraint_points_at_a_field_that_was_sent(as_alice: LoggedInClient, alice: User) -> None:
+    past = make_past_mapping(make_patient(alice), make_doctor(alice))
+    answer = as_alice.patch(path(past), {"started_at": timezone.now().isoformat()})
+    assert refused(answer) == [("/started_at", "invalid")]
+    pair = {"patient": past.patient_id, "doctor": past.doctor_id}
+    assert as_alice.post("/api/mappings/", pair).status_code == 201
+    assert refused(as_alice.post("/api/mappings/", pair)) == [("/doctor", "unique")]
 
 
 def test_a_second_primary_doctor_is_refused(as_alice: LoggedInClient, mapping: Mapping, alice: User) -> None:
