@@ -51,7 +51,7 @@ def fields_of_constraint(constraint: BaseConstraint) -> list[str]:
     elif isinstance(constraint, UniqueConstraint) and constraint.fields:
         fields = [*reversed(constraint.fields)]
     elif isinstance(constraint, UniqueConstraint):
-        nodes = [node for expression in constraint.expressions for node in expression.flatten()]
+        nodes = [node for expression in constraint.expressions for node in expression.flatten()]  # type: ignore[union-attr]
         fields = [node.name for node in reversed(nodes) if isinstance(node, F)]  # type: ignore[attr-defined]
     return fields or ["non_field_errors"]
 

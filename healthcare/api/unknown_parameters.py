@@ -36,12 +36,12 @@ class UnknownParametersViewSet(GenericViewSet):
     lost. Read-only fields are accepted and ignored, so that a client can send back what it has read. With `Prefer:
     handling=lenient` (RFC 7240) unknown body fields are ignored.
 
-    - `actions_without_serializer`: the writing actions that pass no body to a serializer, each with the fields that it
-      accepts and ignores.
+    - `actions_without_serializer`: the POST actions that pass no body to a serializer, each with the fields that it
+      accepts and ignores. The body of a DELETE has no meaning (RFC 9110 section 9.3.5), so it is not looked at.
     - `added_fields`: the fields that answers of other paths add to this record; bodies may repeat them.
     """
 
-    actions_without_serializer: ClassVar[Mapping[str, Set[str]]] = {"destroy": frozenset()}
+    actions_without_serializer: ClassVar[Mapping[str, Set[str]]] = {}
     added_fields: ClassVar[Set[str]] = frozenset()
     handling: str | None = None  # the preference of the request: strict, lenient or None
 
@@ -51,7 +51,7 @@ class UnknownParametersViewSet(GenericViewSet):
         known = known_parameters().get((str(request.method), path_shape(route)))
         if known is not None:
             check_parameters(request, known)
-        if request.method in {"POST", "PUT", "PATCH", "DELETE"}:
+        if request.method in {"POST", "PUT", "PATCH"}:
             self.handling = read_preferences(request.META).get("handling")
             accepted = self.actions_without_serializer.get(self.action or "")
             if accepted is not None and self.handling != "lenient":

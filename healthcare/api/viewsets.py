@@ -207,7 +207,7 @@ class NestedListViewSet(RecordViewSet):
 class RestorableViewSet(RecordViewSet):
     """Records that can be restored. `?deleted=true` lists the deleted ones, for callers who are logged in."""
 
-    actions_without_serializer = {**RecordViewSet.actions_without_serializer, "restore": frozenset()}
+    actions_without_serializer = {"restore": frozenset()}
 
     @classmethod
     def in_state(cls, records: QuerySet, action: str | None) -> QuerySet:

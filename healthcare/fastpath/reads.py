@@ -236,7 +236,7 @@ def read_query(query: QueryDict, known: Set[str]) -> Mapping[str, str]:
     """The query parameters. Raises NotExpressibleError if one is unknown or repeated."""
     if not query.keys() <= known or any(len(values) != 1 for _, values in query.lists()):
         raise NotExpressibleError
-    return query.dict()
+    return {name: str(query[name]) for name in query}
 
 
 def is_held(response: HttpResponse, tags: set[str]) -> bool:
