@@ -131,7 +131,7 @@ class PasswordChangeSerializer(serializers.Serializer):
     new_password = PasswordField(max_length=256)
 
 
-class LoginSessionSerializer(serializers.ModelSerializer):
+class LoginSessionSerializer(ModelSerializer):
     current = serializers.SerializerMethodField(help_text="Whether it is the session of this very request.")
 
     class Meta:

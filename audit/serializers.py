@@ -6,6 +6,7 @@ from rest_framework import serializers
 
 from audit.history import Deleted, Event, Inserted
 from audit.models import PatientAccess
+from healthcare.api.fields import DateTimeField, ModelSerializer
 
 BOOKKEEPING = {"id", "created_by", "created_at", "updated_at", "version"}
 
@@ -18,7 +19,7 @@ class EventSerializer(serializers.Serializer):
     """
 
     version = serializers.IntegerField()
-    at = serializers.DateTimeField(source="pgh_created_at")
+    at = DateTimeField(source="pgh_created_at")
     action = serializers.SerializerMethodField()
     actor = serializers.SerializerMethodField(
         help_text="The user's id; null for changes by a command or directly in the database."
@@ -56,7 +57,7 @@ class EventSerializer(serializers.Serializer):
         }
 
 
-class PatientAccessSerializer(serializers.ModelSerializer):
+class PatientAccessSerializer(ModelSerializer):
     class Meta:
         model = PatientAccess
         fields = ["at", "actor", "action", "basis", "request_id", "outcome"]

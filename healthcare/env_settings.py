@@ -1,6 +1,7 @@
 """Strict parsing of environment variables: an invalid value raises ImproperlyConfigured with one sentence."""
 
 import os
+import zoneinfo
 from typing import Any
 
 import dj_database_url
@@ -60,6 +61,14 @@ def choice(name: str, default: str, words: set[str]) -> str:
     value = text(name, default).lower()
     if value not in words:
         raise ImproperlyConfigured(f"{name} must be one of these: {', '.join(sorted(words))}.")
+    return value
+
+
+def time_zone(name: str) -> str:
+    """The name of a time zone, UTC by default."""
+    value = text(name, "UTC")
+    if value not in zoneinfo.available_timezones():
+        raise ImproperlyConfigured(f"{name} is no time zone; write {name}=Asia/Kolkata, for example.")
     return value
 
 

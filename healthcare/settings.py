@@ -170,7 +170,8 @@ SESSION_COOKIE_AGE = 8 * 60 * 60  # seconds: a working day in the admin
 X_FRAME_OPTIONS = "DENY"
 
 LANGUAGE_CODE = "en-us"
-TIME_ZONE = "UTC"
+# Decides what day it is, for ages above all, and the times that the admin shows. The API writes times in UTC.
+TIME_ZONE = env_settings.time_zone("TIME_ZONE")
 USE_TZ = True
 STATIC_URL = "static/"
 # Static files come from the packages, so that no collectstatic is needed before the first start.

@@ -88,7 +88,10 @@ class DateField(serializers.DateField):
 
 
 class DateTimeField(serializers.DateTimeField):
-    """A date-time of RFC 3339, `2026-03-03T10:00:00Z`."""
+    """A date-time of RFC 3339, `2026-03-03T10:00:00Z`. Answers are in UTC, whatever TIME_ZONE is."""
+
+    def default_timezone(self) -> datetime.tzinfo:
+        return datetime.UTC
 
     def run_validation(self, data: Any = empty) -> Any:
         return super().run_validation(None if data == "" and self.allow_null else data)

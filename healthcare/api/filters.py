@@ -8,6 +8,7 @@ import django_filters
 from django import forms
 from django.contrib.auth.models import AnonymousUser
 from django.db.models import QuerySet
+from django.utils import timezone
 from django_filters.fields import ModelChoiceField
 from django_filters.rest_framework import DjangoFilterBackend, FilterSet
 from drf_spectacular.types import OpenApiTypes
@@ -85,7 +86,7 @@ class TimeField(forms.Field):
             return None
         at = read_date_time(value)
         if at is None and (day := parse_full_date(value)):
-            at = datetime.datetime.combine(day, datetime.time(), datetime.UTC)
+            at = datetime.datetime.combine(day, datetime.time(), timezone.get_default_timezone())
         if at is None:
             raise forms.ValidationError(WRITE_A_TIME, code="invalid")
         return at
@@ -93,7 +94,7 @@ class TimeField(forms.Field):
 
 @extend_schema_field(OpenApiTypes.DATETIME)
 class TimeFilter(django_filters.Filter):
-    """A date-time of RFC 3339, or a full-date, which stands for its first moment in UTC."""
+    """A date-time of RFC 3339, or a full-date, which stands for its first moment in TIME_ZONE."""
 
     field_class = TimeField
 

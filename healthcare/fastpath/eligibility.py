@@ -182,8 +182,8 @@ def is_conditional(permission: Any) -> bool:
 
 
 def obstacles_of_settings() -> Iterator[Obstacle]:
-    if settings.TIME_ZONE != "UTC" or not settings.USE_TZ or connection.settings_dict["TIME_ZONE"] not in {None, "UTC"}:
-        yield Obstacle("TIME_ZONE", "The fast path writes times in UTC.")
+    if not settings.USE_TZ or connection.settings_dict["TIME_ZONE"] not in {None, "UTC"}:
+        yield Obstacle("TIME_ZONE", "The fast path writes times in UTC, from sessions in UTC.")
     if settings.DATABASE_ROUTERS:
         yield Obstacle("DATABASE_ROUTERS", "The fast path knows one database.")
     for path in settings.MIDDLEWARE:

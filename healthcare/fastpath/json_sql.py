@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from inspect import getattr_static
 from typing import Any
 
+from django.conf import settings
 from django.db import connection, models
 from rest_framework import serializers
 
@@ -114,6 +115,8 @@ def field_as_json(
             f"{type(field).__name__} of a {type(column).__name__} has no SQL in healthcare.fastpath.json_sql. "
             "Leave the action out of fast_actions, or add the pair there with a test.",
         )
+    if type(field) is serializers.DateTimeField and settings.TIME_ZONE != "UTC":
+        raise UnsupportedError(member, "It writes times in TIME_ZONE; use healthcare.api.fields.DateTimeField.")
     if type(column) is models.ForeignKey and type(column.target_field) not in INTEGER_COLUMNS:
         raise UnsupportedError(member, "The foreign key is not an integer.")
     return Fragment(TIMESTAMP.format(column.column) if type(column) is models.DateTimeField else f'"{column.column}"')

@@ -135,7 +135,8 @@ class FastWrite(FastAction):
         try:
             values = self.validate_body(request)
             known = {
-                CALLER: entry.caller, CALLER_TEXT: str(entry.caller), KEY: key, TODAY: timezone.localdate(),
+                CALLER: entry.caller, CALLER_TEXT: str(entry.caller), KEY: key,
+                TODAY: timezone.localdate(None, timezone.get_default_timezone()),
                 REQUEST_ID: request.request_id,  # type: ignore[attr-defined]
             }  # fmt: skip
             statements = self.statements(request, values, known)

@@ -462,9 +462,20 @@ def test_a_setting_of_drf_is_an_obstacle(settings: Any):
     assert members(PatientViewSet, "list") == {"REST_FRAMEWORK['DATETIME_FORMAT']", "REST_FRAMEWORK['COMPACT_JSON']"}
 
 
-def test_another_time_zone_is_an_obstacle(settings: Any):
+def test_a_field_that_writes_local_times_is_an_obstacle(settings: Any, monkeypatch: pytest.MonkeyPatch):
     settings.TIME_ZONE = "Asia/Kolkata"
-    assert members(PatientViewSet, "list") == {"TIME_ZONE"}
+    assert members(PatientViewSet, "list") == set()
+
+    class LocalTimes(PatientSerializer):
+        created_at = serializers.DateTimeField(read_only=True)
+
+    monkeypatch.setattr(PatientViewSet, "serializer_class", LocalTimes)
+    assert "LocalTimes.created_at" in members(PatientViewSet, "list")
+
+
+def test_times_that_are_not_in_utc_in_the_session_are_an_obstacle(settings: Any):
+    settings.USE_TZ = False
+    assert "TIME_ZONE" in members(PatientViewSet, "list")
 
 
 def test_the_check_names_class_action_and_member(serve: Callable[..., None]):
