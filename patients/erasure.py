@@ -1,16 +1,19 @@
 """Erasing a person (GDPR article 17): deletes every row with data about the patient."""
 
 from collections import Counter
+from typing import Any
 
 from django.apps import apps
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
-from django.db.models import ForeignObjectRel, Model, QuerySet
+from django.db.models import ForeignObjectRel, Model, Q, QuerySet
+from django.utils import timezone
 
 from audit.erasure import forget_accesses, forget_events
 from audit.history import Event
 from audit.models import AccessLog
+from audit.patient_data import patient_id_field_of
 from healthcare.api.models import IdempotencyRecord
 from patients.models import ErasureReceipt, Patient, PatientEvent, PatientMerge
 
@@ -34,13 +37,10 @@ def erase(patient_id: int, *, reason: str, account: str, username: str = "") -> 
     if patient.merged_into_id:
         raise MergedError(patient.merged_into_id)
     patient_ids = merged_record_ids(patient)
-    counts = Counter({PatientEvent._meta.db_table: erase_values_copied_by_merges(patient_ids)})
+    counts = Counter({IdempotencyRecord._meta.db_table: erase_answers(patient_ids, patient.created_by_id)})
+    counts[PatientEvent._meta.db_table] += erase_values_copied_by_merges(patient_ids)
     counts += erase_rows(Patient, [patient.pk])
     counts[AccessLog._meta.db_table] += forget_accesses(patient_ids)
-    # A stored response of an idempotency key may hold the patient. The owner's other keys lose their protection too.
-    counts[IdempotencyRecord._meta.db_table] += delete_rows(
-        IdempotencyRecord.objects.filter(user_id=patient.created_by_id)
-    )
     return ErasureReceipt.objects.create(
         patient_id=patient_id, account=account, username=username, reason=reason, counts=dict(sorted((+counts).items()))
     )
@@ -53,6 +53,24 @@ def merged_record_ids(patient: Patient) -> list[int]:
         newest = list(Patient.objects.filter(merged_into__in=newest).values_list("pk", flat=True))
         found = found + newest
     return found
+
+
+def erase_answers(patient_ids: list[int], owner_id: int) -> int:
+    """Erase the stored answers to keyed requests that wrote data about these patients; return their number.
+
+    The history names the requests. An answer without a request id, stored by an earlier version, may be one of them.
+    """
+    since = timezone.now() - IdempotencyRecord.LIFETIME
+    request_ids: set[str] = set()
+    for events in apps.get_models():
+        field = patient_id_field_of(events) if issubclass(events, Event) else None
+        if field:
+            about = events._base_manager.filter(**{f"{field}__in": patient_ids}, pgh_created_at__gte=since)
+            request_ids.update(about.values_list("pgh_context__request_id", flat=True).distinct())
+    request_ids.discard("")
+    answers = IdempotencyRecord.objects.filter(user_id=owner_id)
+    unnamed = Q(request_id="") & ~Q(body="")
+    return answers.filter(unnamed | Q(request_id__in=[one for one in request_ids if one])).erase_answers()
 
 
 def erase_values_copied_by_merges(patient_ids: list[int]) -> int:
@@ -80,7 +98,8 @@ def erase_rows(model: type[Model], keys: list[int]) -> Counter[str]:
     """Delete these rows, every row that refers to them and their entries in the admin's log. Counts rows by table.
 
     Rows that a foreign key constraint ties to these are deleted before them, other referring rows after them: a
-    history, for example, whose trigger records the deletion too.
+    history, for example, whose trigger records the deletion too. The events of rows that are about another patient now
+    stay: see `without_events_of_present_rows`.
     """
     counts: Counter[str] = Counter()
     if not keys:
@@ -90,13 +109,29 @@ def erase_rows(model: type[Model], keys: list[int]) -> Counter[str]:
         counts += erase_rows(*referring_rows(reference, keys))
     counts[model._meta.db_table] += delete_rows(model._base_manager.filter(pk__in=keys))
     for reference in unconstrained:
-        counts += erase_rows(*referring_rows(reference, keys))
+        referring, referring_keys = referring_rows(reference, keys)
+        if issubclass(referring, Event):
+            referring_keys = without_events_of_present_rows(referring, referring_keys)
+        counts += erase_rows(referring, referring_keys)
     for events in (events for events in apps.get_models() if getattr(events, "pgh_tracked_model", None) is model):
         counts[events._meta.db_table] += delete_rows(events._base_manager.filter(id__in=keys))
     kind = ContentType.objects.get_for_model(model)
     entries = LogEntry.objects.filter(content_type=kind, object_id__in=[str(key) for key in keys])
     counts[LogEntry._meta.db_table] += delete_rows(entries)
     return +counts
+
+
+def without_events_of_present_rows(events: Any, keys: list[int]) -> list[int]:
+    """The keys of these events without those of rows that are about another patient now.
+
+    Call it when the rows about the erased patient are gone. Only a merge moves rows to another patient, and only undoing
+    it moves them back: such an event refers to the survivor, but holds data of the other patient.
+    """
+    if not patient_id_field_of(events):
+        return keys
+    present = events.pgh_tracked_model._base_manager.values("pk")
+    others = events._base_manager.filter(pk__in=keys).exclude(id__in=present)
+    return list(others.values_list("pk", flat=True))
 
 
 def delete_rows(rows: QuerySet) -> int:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pgtrigger
 import pytest
 from django.contrib.admin import AdminSite, ModelAdmin
 from django.db import DatabaseError, connection, transaction
@@ -197,6 +198,41 @@ def test_a_caller_sees_only_accesses_to_own_patients(as_alice: LoggedInClient, a
             enter(user_id)
             assert PatientAccess.objects.count() == seen
             transaction.set_rollback(True)
+
+
+@pytest.mark.parametrize("fast_path", ["on", "off"])
+def test_requests_for_an_id_that_did_not_exist_yet_are_not_accesses_to_the_patient_who_gets_it(
+    settings: Any, as_alice: LoggedInClient, as_bob: LoggedInClient, fast_path: str
+) -> None:
+    settings.FAST_PATH = fast_path
+    next_id = as_alice.post("/api/patients/", {"name": "Before"}).json()["id"] + 1
+    paths = [f"/api/patients/{next_id}/", f"/api/patients/{next_id}/history/", f"/api/mappings/{next_id}/"]
+
+    def request_all() -> None:
+        for client in (as_bob, as_alice):
+            assert {*[client.get(path).status_code for path in paths]} <= {200, 404}
+            client.patch(paths[0], {"address": "A"})
+
+    request_all()
+    assert AccessLog.objects.filter(patient_ids=[next_id]).count() == 8
+    assert as_alice.post("/api/patients/", {"name": "Canary"}).json()["id"] == next_id
+    assert as_alice.get(f"{paths[0]}access-log/").json() == []
+    request_all()
+    listed = as_alice.get(f"{paths[0]}access-log/").json()
+    assert [(row["action"], row["outcome"]) for row in listed] == [
+        ("patient.partial_update", 200), ("mapping.retrieve", 200), ("patient.history", 200), ("patient.retrieve", 200),
+        ("patient.partial_update", 404), ("mapping.retrieve", 404), ("patient.history", 404), ("patient.retrieve", 404),
+        ("patient.access_log", 200),
+    ]  # fmt: skip
+
+
+def test_a_patient_without_history_keeps_its_access_log(as_alice: LoggedInClient, as_bob: LoggedInClient) -> None:
+    """Imported with the triggers disabled, for example."""
+    key = as_alice.post("/api/patients/", {"name": "Imported"}).json()["id"]
+    as_bob.get(f"/api/patients/{key}/")
+    with pgtrigger.ignore("patients.PatientEvent:append_only"):
+        PatientEvent.objects.all().delete()
+    assert [row["outcome"] for row in as_alice.get(f"/api/patients/{key}/access-log/").json()] == [404]
 
 
 def test_only_a_pure_read_commits_asynchronously(as_alice: LoggedInClient, alice: User) -> None:

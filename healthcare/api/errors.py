@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from rest_framework.views import exception_handler as drf_exception_handler
 
 from healthcare.api.exceptions import Conflict, DatabaseUnavailable, Gone, LimitedErrors, PayloadTooLarge
-from healthcare.api.idempotency import FirstRequestRunning, KeyReused, Replayed
+from healthcare.api.idempotency import AnswerErased, FirstRequestRunning, KeyReused, Replayed
 from healthcare.api.integrity_errors import broken_rule
 from healthcare.api.problems import CONTENT_TYPE, problem
 
@@ -30,6 +30,7 @@ SAFE_EXCEPTIONS: tuple[type[exceptions.APIException], ...] = (
     PayloadTooLarge,
     DatabaseUnavailable,
     KeyReused,
+    AnswerErased,
     FirstRequestRunning,
     exceptions.ParseError,
     exceptions.AuthenticationFailed,

@@ -64,6 +64,11 @@ class KeyReused(APIException):
     default_detail = "This Idempotency-Key was used for another request; send a new key."
 
 
+class AnswerErased(APIException):
+    status_code = 410
+    default_detail = "What this request wrote has been erased; it is not executed again."
+
+
 class FirstRequestRunning(APIException):
     status_code = 409
     default_detail = "The first request with this Idempotency-Key is still running; try again soon."
@@ -99,7 +104,8 @@ class Key:
         return int(self.digest[:16], 16) - 2**63
 
     def claim(self) -> None:
-        """Take the key until the transaction ends. Raises Replayed, KeyReused (422) or FirstRequestRunning (409)."""
+        """Take the key until the transaction ends. Raises Replayed, AnswerErased (410), KeyReused (422) or
+        FirstRequestRunning (409)."""
         with connection.cursor() as cursor:
             # A transaction-level lock works behind PgBouncer. The lock is a statement of its own, because the next
             # statement must see what the previous holder has committed.
@@ -107,8 +113,11 @@ class Key:
             if not cursor.fetchone()[0]:
                 raise FirstRequestRunning
         record = IdempotencyRecord.objects.filter(pk=self.digest).first()
-        if record is not None and not record.expired:
-            raise Replayed(record) if record.fingerprint == self.fingerprint else KeyReused
+        if record is None or record.expired:
+            return
+        if record.fingerprint != self.fingerprint:
+            raise KeyReused
+        raise AnswerErased if record.erased else Replayed(record)
 
     def store(self, response: Response) -> None:
         """Store a 2xx answer, in the transaction of the claim. A trigger deletes the expired record of the same key."""

@@ -1,12 +1,23 @@
 """Idempotency records: the stored answers to POST requests of all domains."""
 
 from datetime import timedelta
+from http import HTTPStatus
 
 from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
 from healthcare.api.triggers import ExpiredRecordsTrigger, ReplaceExpiredRecordTrigger
+
+
+class IdempotencyRecordQuerySet(models.QuerySet["IdempotencyRecord"]):
+    def erase_answers(self) -> int:
+        """Empty these answers, and return their number. The requests are still not executed again, but answered 410."""
+        return self.update(status=HTTPStatus.GONE, headers={}, body="")
+
+
+# Of the request that adds the row, as `rls.context` sets it; empty outside of requests.
+REQUEST_ID = "coalesce(nullif(current_setting('pghistory.context_metadata', true), '')::jsonb ->> 'request_id', '')"
 
 
 class IdempotencyRecord(models.Model):
@@ -25,12 +36,23 @@ class IdempotencyRecord(models.Model):
     headers = models.JSONField(default=dict)
     body = models.TextField(blank=True)
     expires_at = models.DateTimeField(db_index=True)
+    # Names the answer in the history, so that an erasure finds the answers about a person.
+    request_id = models.CharField(
+        max_length=32, db_default=models.Func(template=REQUEST_ID, output_field=models.CharField())
+    )
+
+    objects = IdempotencyRecordQuerySet.as_manager()
 
     class Meta:
         triggers = [ExpiredRecordsTrigger(), ReplaceExpiredRecordTrigger()]
 
     def __str__(self) -> str:
         return self.digest
+
+    @property
+    def erased(self) -> bool:
+        """Whether an erasure has emptied the answer: see `erase_answers`."""
+        return self.status == HTTPStatus.GONE
 
     @property
     def expired(self) -> bool:

@@ -19,11 +19,12 @@ from accounts.models import User
 from audit.models import AccessLog
 from conftest import LoggedInClient
 from doctors.tests.factories import make_doctor
+from healthcare.api.models import IdempotencyRecord
 from healthcare.tests.admin_pages import AdminClient
 from healthcare.tests.live import Answer, LiveServer
-from mappings.models import Mapping
+from mappings.models import Mapping, MappingEvent
 from mappings.tests.factories import make_mapping
-from patients.models import ErasureReceipt, Patient
+from patients.models import ErasureReceipt, Patient, PatientEvent
 from patients.tests.factories import make_patient
 
 CANARY = "Kanarienvogel"
@@ -152,6 +153,85 @@ def test_an_erasure_covers_values_that_an_undone_merge_copied_to_another_patient
         path = f"/api/patients/{patient.pk}/"
         assert as_alice.get(path).json().items() >= (body | {"address": ""}).items()
         assert [row["version"] for row in as_alice.get(f"{path}history/").json()] == versions
+
+
+def test_the_survivor_of_an_undone_merge_leaves_the_other_patient_its_history(
+    canary: Patient, alice: User, as_alice: LoggedInClient
+) -> None:
+    last, other = make_patient(alice, name="Last"), make_patient(alice, name="Other", phone="7")
+    mapping = make_mapping(other, make_doctor(alice), reason="knee")
+    for verb, into, duplicate in (
+        ("merge", canary, other), ("merge", last, canary), ("unmerge", last, canary), ("unmerge", canary, other),
+    ):  # fmt: skip
+        answer = as_alice.post(f"/api/patients/{into.pk}/{verb}/", {"duplicate": duplicate.pk})
+        assert answer.status_code == 200
+    histories = [f"/api/patients/{other.pk}/history/", f"/api/mappings/{mapping.pk}/history/"]
+    before = [as_alice.get(path).json() for path in histories]
+    assert [len(rows) for rows in before] == [3, 5]
+    erase(canary.pk)
+    assert tables_that_say(CANARY) == set()
+    assert [as_alice.get(path).json() for path in histories] == before
+    erase(last.pk)
+    assert [as_alice.get(path).json() for path in histories] == before
+    erase(other.pk)
+    assert tables_that_say("knee") == set()
+    assert not MappingEvent.objects.exists()
+    assert not PatientEvent.objects.exists()
+
+
+def keyed(client: LoggedInClient, key: str, path: str, body: dict[str, Any]) -> Any:
+    return client.post(path, body, headers={"Idempotency-Key": key})
+
+
+@pytest.mark.parametrize("fast_path", ["on", "off"])
+def test_an_erasure_erases_only_the_stored_answers_about_the_person(
+    settings: Any, as_alice: LoggedInClient, as_bob: LoggedInClient, alice: User, fast_path: str
+) -> None:
+    settings.FAST_PATH = fast_path
+    doctor = make_doctor(alice)
+    erased, other = (keyed(as_alice, name, "/api/patients/", {"name": name}).json() for name in (CANARY, "Other"))
+    duplicate = make_patient(alice, name="Duplicate", phone=CANARY)
+    make_mapping(make_patient(alice), doctor)
+    merge, restore = f"/api/patients/{erased['id']}/merge/", f"/api/patients/{erased['id']}/restore/"
+    as_alice.delete(f"/api/patients/{erased['id']}/")
+    about_the_person = [
+        (CANARY, "/api/patients/", {"name": CANARY}),
+        ("restore", restore, {}),
+        ("merge", merge, {"duplicate": duplicate.pk}),
+        ("mapping", "/api/mappings/", {"patient": erased["id"], "doctor": doctor.pk, "reason": CANARY}),
+    ]
+    about_others = [
+        ("Other", "/api/patients/", {"name": "Other"}),
+        ("mapping of another", "/api/mappings/", {"patient": other["id"], "doctor": doctor.pk}),
+        ("doctor", "/api/doctors/", {"name": "Rao"}),
+    ]
+    answers = {key: keyed(as_alice, key, path, body) for key, path, body in [*about_the_person, *about_others]}
+    assert {answer.status_code for answer in answers.values()} <= {200, 201}
+    of_bob = keyed(as_bob, CANARY, "/api/patients/", {"name": "Of bob"})
+    erase(erased["id"])
+    assert tables_that_say(CANARY) == set()
+    assert ErasureReceipt.objects.get().counts["api_idempotencyrecord"] == len(about_the_person)
+    for key, path, body in about_others:
+        again = keyed(as_alice, key, path, body)
+        assert (again.status_code, again.content) == (answers[key].status_code, answers[key].content)
+        assert again["Idempotency-Replayed"] == "true"
+    assert keyed(as_bob, CANARY, "/api/patients/", {"name": "Of bob"}).content == of_bob.content
+    for key, path, body in about_the_person:
+        gone = keyed(as_alice, key, path, body)
+        assert (gone.status_code, gone["Content-Type"]) == (410, "application/problem+json"), key
+        assert gone.json()["detail"] == "What this request wrote has been erased; it is not executed again."
+        assert "Link" not in gone
+        assert keyed(as_alice, key, path, {**body, "name": "X"}).status_code == 422
+    assert sorted(row["name"] for row in as_alice.get("/api/patients/").json()) == ["John Smith", "Other"]
+
+
+def test_an_answer_of_an_earlier_version_is_erased_with_any_patient_of_its_owner(
+    as_alice: LoggedInClient, alice: User
+) -> None:
+    keyed(as_alice, "k", "/api/patients/", {"name": CANARY})
+    IdempotencyRecord.objects.update(request_id="")
+    erase(make_patient(alice).pk)
+    assert keyed(as_alice, "k", "/api/patients/", {"name": CANARY}).status_code == 410
 
 
 def test_a_dry_run_counts_and_erases_nothing(canary: Patient) -> None:
