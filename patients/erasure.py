@@ -124,8 +124,8 @@ def erase_rows(model: type[Model], keys: list[int]) -> Counter[str]:
 def without_events_of_present_rows(events: Any, keys: list[int]) -> list[int]:
     """The keys of these events without those of rows that are about another patient now.
 
-    Call it when the rows about the erased patient are gone. Only a merge moves rows to another patient, and only undoing
-    it moves them back: such an event refers to the survivor, but holds data of the other patient.
+    Call it when the rows about the erased patient are gone. Rows change their patient only by a merge and when it is
+    undone. An event between the two refers to the survivor, but holds data of the other patient.
     """
     if not patient_id_field_of(events):
         return keys

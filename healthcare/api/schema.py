@@ -108,7 +108,7 @@ class ProblemAutoSchema(AutoSchema):
         statuses = {503} | (BODY_PROBLEMS if "requestBody" in operation else set())
         statuses |= {400} if "query" in places else set()
         statuses |= {404} if "path" in places else set()
-        statuses |= {400, 409, 422} if idempotency.accepts_key(operation) else set()
+        statuses |= {400, 409, 410, 422} if idempotency.accepts_key(operation) else set()
         statuses |= (
             {410} if getattr(self.view, "action", None) in getattr(self.view, "successor_actions", ()) else set()
         )

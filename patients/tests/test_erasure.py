@@ -202,7 +202,7 @@ def test_an_erasure_erases_only_the_stored_answers_about_the_person(
     ]
     about_others = [
         ("Other", "/api/patients/", {"name": "Other"}),
-        ("mapping of another", "/api/mappings/", {"patient": other["id"], "doctor": doctor.pk}),
+        ("mapping-of-another", "/api/mappings/", {"patient": other["id"], "doctor": doctor.pk}),
         ("doctor", "/api/doctors/", {"name": "Rao"}),
     ]
     answers = {key: keyed(as_alice, key, path, body) for key, path, body in [*about_the_person, *about_others]}

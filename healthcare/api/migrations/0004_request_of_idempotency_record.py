@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('api', '0002_row_level_security'),
+        ('api', '0003_privileges'),
     ]
 
     operations = [
