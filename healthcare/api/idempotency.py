@@ -38,8 +38,8 @@ PARAMETER = OpenApiParameter(
     OpenApiParameter.HEADER,
     description="Makes the request safe to retry: for 24 hours, the same request with the same key returns the first "
     "answer with `Idempotency-Replayed: true` and is not executed again. Use a new UUID for each request. "
-    "422: the key was used for another request. 409: the first request with the key is still running. 410: the data that "
-    "it wrote has been erased.",
+    "422: the key was used for another request. 409: the first request with the key is still running. 410: the data "
+    "that it wrote has been erased.",
 )
 REPLAYED = {
     "description": "`true` if this is the stored answer to the first request with the same `Idempotency-Key`.",

@@ -54,12 +54,12 @@ def test_every_error_refers_to_the_shared_problem():
 def test_the_errors_of_an_operation_follow_from_what_it_takes():
     statuses = {name: {s for s in operation["responses"] if s >= "400"} for name, operation in by_name().items()}
     assert statuses["patients_list"] == {"400", "401", "503"}
-    assert statuses["patients_create"] == {"400", "401", "409", "411", "413", "415", "422", "503"}
+    assert statuses["patients_create"] == {"400", "401", "409", "410", "411", "413", "415", "422", "503"}
     assert statuses["patients_retrieve"] == {"400", "401", "404", "410", "412", "503"}
     assert statuses["patients_update"] == {"400", "401", "404", "410", "411", "412", "413", "415", "503"}
     assert statuses["doctors_destroy"] == {"400", "401", "404", "409", "412", "503"}
     assert statuses["auth_login"] == {"400", "401", "411", "413", "415", "429", "503"}
-    assert statuses["auth_register"] == {"400", "409", "411", "413", "415", "422", "429", "503"}
+    assert statuses["auth_register"] == {"400", "409", "410", "411", "413", "415", "422", "429", "503"}
 
 
 def test_every_answer_names_its_headers():
