@@ -10,7 +10,7 @@ from django.utils.functional import cached_property
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.decorators import action
-from rest_framework.exceptions import ValidationError
+from rest_framework.exceptions import NotAuthenticated, ValidationError
 from rest_framework.permissions import SAFE_METHODS, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -33,7 +33,7 @@ PRESENT_ONLY = {"ordering", "include", "search"}
 AS_OF = OpenApiParameter(
     "as_of",
     OpenApiTypes.DATETIME,
-    description="Returns the state at that time (RFC 3339).",
+    description="Returns the state at that time (RFC 3339). Needs a token, on public lists too.",
 )
 
 
@@ -58,6 +58,8 @@ class HistoryViewSet(RecordViewSet):
 
     def get_queryset(self) -> QuerySet:
         if self.as_of:
+            if not self.request.user.is_authenticated:
+                raise NotAuthenticated  # what a public record held before may have been removed on purpose
             return self.past_scope(self.request.user).as_of(self.as_of)  # type: ignore[attr-defined,no-any-return]
         return self.history_scope(self.request.user) if self.action == "history" else super().get_queryset()
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.conf import settings
 from django.core.validators import MaxValueValidator
 from django.db import models
 from django.db.models import F, Q
@@ -15,6 +16,10 @@ from healthcare.search.index import searchable
 
 
 class Doctor(Record):
+    # Null after the erasure of the account that added the doctor.
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", editable=False, db_index=False, null=True
+    )
     name = NameField()
     specialization = LineField(max_length=200, blank=True)
     license_number = LineField(max_length=100, blank=True)

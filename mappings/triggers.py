@@ -7,12 +7,24 @@ from healthcare.database_objects import DatabaseObject, declare
 REFUSE_TO_DELETE_A_TREATING_DOCTOR = """
 CREATE OR REPLACE FUNCTION refuse_to_delete_a_treating_doctor() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    caller CONSTANT bigint := nullif(current_setting('app.user_id', true), '')::bigint;
+    of_caller boolean;
+    of_others boolean;
 BEGIN
-    IF EXISTS (
-        SELECT FROM mappings_mapping m JOIN patients_patient p ON p.id = m.patient_id
+    SELECT coalesce(bool_or(m.created_by_id = caller), false),
+        coalesce(bool_or(m.created_by_id IS DISTINCT FROM caller), false)
+    INTO of_caller, of_others FROM (
+        SELECT DISTINCT m.created_by_id FROM mappings_mapping m JOIN patients_patient p ON p.id = m.patient_id
         WHERE m.doctor_id = NEW.id AND m.ended_at IS NULL AND p.deleted_at IS NULL
-    ) THEN
-        RAISE restrict_violation USING MESSAGE = 'This doctor treats patients; end those assignments first.';
+    ) m;
+    IF of_caller OR of_others THEN
+        RAISE restrict_violation USING MESSAGE = CASE
+            WHEN caller IS NULL OR NOT of_others THEN 'This doctor treats patients; end those assignments first.'
+            WHEN of_caller THEN 'This doctor treats patients of yours and of other accounts; end your assignments, and '
+                'ask a member of staff about the others.'
+            ELSE 'This doctor treats patients of other accounts, who have to end those assignments first; ask a member '
+                'of staff.' END;
     END IF;
     RETURN NEW;
 END $$;

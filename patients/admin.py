@@ -62,11 +62,11 @@ class PatientAdmin(ReadsRecordedAdmin, RecordAdmin):
 
 @admin.register(ErasureReceipt)
 class ErasureReceiptAdmin(ReadOnlyAdmin):
-    """Written by `manage.py erase_patient` only, and never deleted."""
+    """Written by the commands `erase_patient`, `erase_doctor` and `erase_user` only, and never deleted."""
 
-    list_display = ["patient_id", "erased_at", "account", "username", "reason"]
-    list_filter = ["erased_at"]
-    search_fields = ["=patient_id", "account", "username", "reason"]
+    list_display = ["kind", "record_id", "erased_at", "account", "username", "reason"]
+    list_filter = ["kind", "erased_at"]
+    search_fields = ["=record_id", "account", "username", "reason"]
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

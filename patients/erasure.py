@@ -42,7 +42,7 @@ def erase(patient_id: int, *, reason: str, account: str, username: str = "") -> 
     counts += erase_rows(Patient, [patient.pk])
     counts[AccessLog._meta.db_table] += forget_accesses(patient_ids)
     return ErasureReceipt.objects.create(
-        patient_id=patient_id, account=account, username=username, reason=reason, counts=dict(sorted((+counts).items()))
+        record_id=patient_id, account=account, username=username, reason=reason, counts=dict(sorted((+counts).items()))
     )
 
 

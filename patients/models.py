@@ -152,9 +152,15 @@ class PatientMerge(OwnedModel):
 
 
 class ErasureReceipt(models.Model):
-    """An erasure of a patient: when, by whom and why, without any of the erased data."""
+    """An erasure: when, by whom and why, without any of the erased data."""
 
-    patient_id = models.BigIntegerField(help_text="The id that the patient had; ids are never given again.")
+    class Kind(models.TextChoices):
+        PATIENT = "patient"
+        DOCTOR = "doctor"
+        USER = "user"
+
+    kind = models.CharField(max_length=10, choices=Kind.choices, default=Kind.PATIENT, help_text="What was erased.")
+    record_id = models.BigIntegerField(help_text="The id that it had; ids are never given again.")
     erased_at = models.DateTimeField(auto_now_add=True)
     account = models.CharField(max_length=100, help_text="The operating system's account that ran the command.")
     username = models.CharField(max_length=254, blank=True, help_text="The member of staff who asked for it.")
@@ -166,7 +172,7 @@ class ErasureReceipt(models.Model):
         constraints = [models.CheckConstraint(condition=~Q(reason=""), name="erasure_reason_given")]
 
     def __str__(self) -> str:
-        return f"patient {self.patient_id}, {self.erased_at:%Y-%m-%d}"
+        return f"{self.kind} {self.record_id}, {self.erased_at:%Y-%m-%d}"
 
 
 class PastPatient(Event):

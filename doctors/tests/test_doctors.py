@@ -77,7 +77,9 @@ def test_a_doctor_with_active_assignments_cannot_be_deleted(as_alice: LoggedInCl
     mapping = make_mapping(make_patient(bob), doctor)
     answer = as_alice.delete(f"/api/doctors/{doctor.pk}/")
     assert answer.status_code == 409
-    assert answer.json()["detail"] == "This doctor treats patients; end those assignments first."
+    assert answer.json()["detail"] == (
+        "This doctor treats patients of other accounts, who have to end those assignments first; ask a member of staff."
+    )
     assert set(answer.json()) == {"type", "title", "status", "detail", "request_id"}
     type(mapping).objects.end()
     assert as_alice.delete(f"/api/doctors/{doctor.pk}/").status_code == 204

@@ -126,7 +126,7 @@ CONTRACT = Contract(
         AdminModel("patients.Patient", create=make_patient),
         AdminModel(
             "patients.ErasureReceipt",
-            create=lambda user: ErasureReceipt.objects.create(patient_id=1, account="root", reason="asked", counts={}),
+            create=lambda user: ErasureReceipt.objects.create(record_id=1, account="root", reason="asked", counts={}),
             read_only=True,
         ),
     ],

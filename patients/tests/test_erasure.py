@@ -102,7 +102,7 @@ def test_the_number_of_erased_rows_is_printed_by_table(canary: Patient) -> None:
 def test_the_receipt_holds_only_when_by_whom_and_why(canary: Patient, staff: User) -> None:
     erase(canary.pk, "--by", "STAFF@example.org")
     receipt = ErasureReceipt.objects.get()
-    assert (receipt.patient_id, receipt.username, receipt.reason) == (canary.pk, "staff", "Request 17")
+    assert (receipt.record_id, receipt.username, receipt.reason) == (canary.pk, "staff", "Request 17")
     assert receipt.account == pwd.getpwuid(os.getuid()).pw_name
     assert receipt.erased_at is not None
     assert "patients_erasurereceipt" not in tables_that_say(CANARY)

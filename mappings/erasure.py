@@ -1,0 +1,80 @@
+"""Erasing a doctor, or a user who owns no patients. What refers to both is known here alone."""
+
+from collections import Counter
+
+from django.contrib.admin.models import LogEntry
+from django.contrib.contenttypes.models import ContentType
+from django.db import transaction
+
+from accounts.models import User
+from audit.erasure import forget_events
+from audit.models import UserEvent
+from doctors.models import Doctor
+from healthcare.api.models import IdempotencyRecord
+from mappings.models import Mapping
+from patients.erasure import delete_rows, erase_rows, references, referring_rows
+from patients.models import ErasureReceipt, Patient
+
+
+class StillNeededError(Exception):
+    """Other records depend on this one: so many, as `count`."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+
+@transaction.atomic
+def erase_doctor(doctor_id: int, *, reason: str, account: str, username: str = "") -> ErasureReceipt:
+    """Erase the doctor, the history and search terms, and the assignments that have ended. Returns the receipt.
+
+    Raises Doctor.DoesNotExist, and StillNeededError while the doctor treats somebody. The doctor's row is locked first,
+    so that nobody assigns the doctor meanwhile.
+    """
+    doctor = Doctor.objects.select_for_update().get(pk=doctor_id)
+    if active := Mapping.objects.active().of_active_patients().filter(doctor=doctor).count():
+        raise StillNeededError(active)
+    counts = erase_rows(Doctor, [doctor.pk])
+    # Answers of POST that hold the doctor, stored for a day.
+    stored = IdempotencyRecord.objects.filter(body__contains=f'"id":{doctor.pk},').filter(
+        body__contains='"license_number":'
+    )
+    counts[IdempotencyRecord._meta.db_table] += delete_rows(stored)
+    return keep_receipt(ErasureReceipt.Kind.DOCTOR, doctor_id, counts, reason, account, username)
+
+
+@transaction.atomic
+def erase_user(user: User, *, reason: str, account: str, username: str = "") -> ErasureReceipt:
+    """Erase the account, its login sessions and its history. Returns the receipt.
+
+    Doctors whom the user has added stay, without a creator, and so does the history of what the user did: it names the
+    user by an id that means nobody any more. Raises StillNeededError for a user who owns patients, deleted ones
+    included.
+    """
+    user = User.objects.select_for_update().get(pk=user.pk)
+    if owned := Patient.objects.filter(created_by=user).count():
+        raise StillNeededError(owned)
+    counts: Counter[str] = Counter()
+    Doctor.objects.filter(created_by=user).update(created_by=None)
+    for reference in references(User)[0]:
+        if reference.related_model._meta.proxy:
+            continue  # of a library, over a model without a table
+        counts += erase_rows(*referring_rows(reference, [user.pk]))
+    key = user.pk
+    counts[User._meta.db_table] += delete_rows(User._base_manager.filter(pk=key))
+    counts[UserEvent._meta.db_table] += forget_events(UserEvent._base_manager.filter(id=key))
+    entries = LogEntry.objects.filter(content_type=ContentType.objects.get_for_model(User), object_id=str(key))
+    counts[LogEntry._meta.db_table] += delete_rows(entries)
+    return keep_receipt(ErasureReceipt.Kind.USER, key, counts, reason, account, username)
+
+
+def keep_receipt(
+    kind: ErasureReceipt.Kind, key: int, counts: Counter[str], reason: str, account: str, username: str
+) -> ErasureReceipt:
+    return ErasureReceipt.objects.create(
+        kind=kind,
+        record_id=key,
+        account=account,
+        username=username,
+        reason=reason,
+        counts=dict(sorted((+counts).items())),
+    )

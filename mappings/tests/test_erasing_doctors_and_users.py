@@ -1,0 +1,155 @@
+"""`erase_doctor` and `erase_user`, which take the options of `erase_patient`."""
+
+import io
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+
+from accounts.models import LoginSession, User
+from conftest import LoggedInClient
+from doctors.models import Doctor, DoctorEvent
+from doctors.tests.factories import make_doctor
+from mappings.models import Mapping
+from mappings.tests.factories import make_mapping
+from patients.models import ErasureReceipt, Patient
+from patients.tests.factories import make_patient
+
+CANARY = "quetzalina"
+
+
+def erase(command: str, subject: Any, *options: str) -> str:
+    printed = io.StringIO()
+    call_command(command, str(subject), "--reason", "Request 17", "--yes", *options, stdout=printed)
+    return printed.getvalue()
+
+
+def tables_with(word: str) -> list[str]:
+    """The tables in which some row holds the word, in whatever column."""
+    found = []
+    for table in connection.introspection.table_names():
+        with connection.cursor() as cursor:
+            quoted = connection.ops.quote_name(table)
+            cursor.execute(f"SELECT EXISTS (SELECT FROM {quoted} t WHERE t::text ILIKE %s)", [f"%{word}%"])  # noqa: S608
+            if cursor.fetchone()[0]:
+                found.append(table)
+    return sorted(found)
+
+
+def test_erasing_a_doctor_leaves_the_name_nowhere(as_alice: LoggedInClient, alice: User, staff: User) -> None:
+    key = {"Idempotency-Key": "1"}
+    body = {"name": f"Dr. {CANARY}", "email": f"{CANARY}@example.org"}
+    doctor = as_alice.post("/api/doctors/", body, headers=key).json()["id"]
+    other = as_alice.post("/api/doctors/", {"name": "Dr. Kept"}, headers={"Idempotency-Key": "2"}).json()["id"]
+    ended = make_mapping(make_patient(alice), Doctor.objects.get(pk=doctor))
+    Mapping.objects.filter(pk=ended.pk).end()
+    assert {"doctors_doctor", "doctors_doctorevent", "doctors_doctorterm", "api_idempotencyrecord"} <= {
+        *tables_with(CANARY)
+    }
+    printed = erase("erase_doctor", doctor, "--by", "staff")
+    assert tables_with(CANARY) == []
+    assert [*Doctor.objects.values_list("pk", flat=True)] == [other]
+    assert as_alice.post("/api/doctors/", {"name": "Dr. Kept"}, headers={"Idempotency-Key": "2"}).json()["id"] == other
+    assert (Patient.objects.count(), Mapping.objects.count()) == (1, 0)
+    receipt = ErasureReceipt.objects.get()
+    assert (receipt.kind, receipt.record_id, receipt.username, receipt.reason) == (
+        "doctor", doctor, "staff", "Request 17",
+    )  # fmt: skip
+    assert receipt.counts["doctors_doctor"] == receipt.counts["mappings_mapping"] == 1
+    assert f"Receipt {receipt.pk}." in printed
+
+
+def test_a_doctor_who_treats_somebody_is_not_erased(alice: User) -> None:
+    mapping = make_mapping(make_patient(alice), make_doctor(alice))
+    with pytest.raises(CommandError, match=f"Doctor {mapping.doctor_id} has 1 active assignments: end them first"):
+        erase("erase_doctor", mapping.doctor_id)
+    assert (Doctor.objects.count(), ErasureReceipt.objects.count()) == (1, 0)
+
+
+def test_a_deleted_doctor_is_erased_and_a_missing_one_reported(alice: User) -> None:
+    doctor = make_doctor(alice)
+    Doctor.objects.filter(pk=doctor.pk).end()
+    erase("erase_doctor", doctor.pk)
+    assert not DoctorEvent.objects.filter(id=doctor.pk).exists()
+    with pytest.raises(CommandError, match=f"There is no doctor {doctor.pk}"):
+        erase("erase_doctor", doctor.pk)
+
+
+@pytest.mark.parametrize("identifier", [CANARY, f"{CANARY.upper()}@example.org"])
+def test_erasing_a_user_leaves_the_name_nowhere_and_the_doctors_without_a_creator(
+    make_user: Any, alice: User, as_alice: LoggedInClient, identifier: str
+) -> None:
+    user = make_user(CANARY, is_staff=True)
+    client = LoggedInClient(user)
+    doctor = client.post("/api/doctors/", {"name": "Dr. New"}, headers={"Idempotency-Key": "1"}).json()["id"]
+    client.patch("/api/auth/me/", {"name": f"{CANARY} B."})
+    key = user.pk
+    erase("erase_user", identifier)
+    assert tables_with(CANARY) == []
+    assert not User.objects.filter(pk=key).exists()
+    assert not LoginSession.objects.filter(user_id=key).exists()
+    found = Doctor.objects.get(pk=doctor)
+    assert (found.name, found.created_by) == ("Dr. New", None)
+    assert client.get("/api/patients/").status_code == 401
+    assert as_alice.patch(f"/api/doctors/{doctor}/", {"name": "Dr. Newer"}).status_code == 200
+    assert [event["action"] for event in as_alice.get(f"/api/doctors/{doctor}/history/").json()][-1] == "create"
+    assert (ErasureReceipt.objects.get().kind, ErasureReceipt.objects.get().record_id) == ("user", key)
+
+
+def test_a_user_who_owns_patients_is_not_erased(alice: User) -> None:
+    patient = make_patient(alice)
+    Patient.objects.filter(pk=patient.pk).end()
+    with pytest.raises(CommandError, match="This user owns 1 patients, deleted ones included: erase them first"):
+        erase("erase_user", "alice")
+    assert User.objects.filter(pk=alice.pk).exists()
+
+
+def test_an_unknown_user_is_reported(alice: User) -> None:
+    with pytest.raises(CommandError, match="There is no user with this username"):
+        erase("erase_user", "nobody")
+
+
+@pytest.mark.parametrize(("command", "subject"), [("erase_doctor", ""), ("erase_user", "bob")])
+def test_a_dry_run_counts_and_erases_nothing(alice: User, bob: User, command: str, subject: str) -> None:
+    subject = subject or str(make_doctor(alice).pk)
+    printed = io.StringIO()
+    call_command(command, subject, "--reason", "asked", "--dry-run", stdout=printed)
+    assert printed.getvalue().startswith("Would be erased:\n")
+    assert (User.objects.count(), ErasureReceipt.objects.count()) == (2, 0)
+
+
+def test_a_doctor_of_other_accounts_is_not_deleted_and_the_answer_says_so(
+    as_alice: LoggedInClient, as_bob: LoggedInClient, alice: User, bob: User
+) -> None:
+    doctor = make_doctor(alice)
+    path = f"/api/doctors/{doctor.pk}/"
+
+    def refusal() -> str:
+        answer = as_alice.delete(path)
+        assert answer.status_code == 409
+        return str(answer.json()["detail"])
+
+    others = make_mapping(make_patient(bob), doctor)
+    assert refusal() == (
+        "This doctor treats patients of other accounts, who have to end those assignments first; ask a member of staff."
+    )
+    own = make_mapping(make_patient(alice), doctor)
+    assert refusal() == (
+        "This doctor treats patients of yours and of other accounts; end your assignments, and ask a member of staff "
+        "about the others."
+    )
+    assert as_bob.delete(f"/api/mappings/{others.pk}/").status_code == 204
+    assert refusal() == "This doctor treats patients; end those assignments first."
+    assert as_alice.delete(f"/api/mappings/{own.pk}/").status_code == 204
+    assert as_alice.delete(path).status_code == 204
+
+
+def test_the_past_of_doctors_needs_a_login(as_bob: LoggedInClient, anonymous: Any, alice: User) -> None:
+    doctor = make_doctor(alice, phone="555")
+    at = DoctorEvent.objects.get().pgh_created_at.isoformat()
+    Doctor.objects.filter(pk=doctor.pk).end()
+    for path in (f"/api/doctors/{doctor.pk}/", "/api/doctors/"):
+        refused = anonymous.get(path, {"as_of": at})
+        assert (refused.status_code, refused["WWW-Authenticate"]) == (401, 'Bearer realm="api"')
+        assert "555" in as_bob.get(path, {"as_of": at}).content.decode()
