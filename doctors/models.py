@@ -17,7 +17,7 @@ from healthcare.search.index import searchable
 
 class Doctor(Record):
     # Null after the erasure of the account that added the doctor.
-    created_by = models.ForeignKey(
+    created_by = models.ForeignKey(  # type: ignore[assignment]
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", editable=False, db_index=False, null=True
     )
     name = NameField()

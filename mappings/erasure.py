@@ -61,7 +61,7 @@ def erase_user(user: User, *, reason: str, account: str, username: str = "") -> 
         counts += erase_rows(*referring_rows(reference, [user.pk]))
     key = user.pk
     counts[User._meta.db_table] += delete_rows(User._base_manager.filter(pk=key))
-    counts[UserEvent._meta.db_table] += forget_events(UserEvent._base_manager.filter(id=key))
+    counts[UserEvent._meta.db_table] += forget_events(UserEvent._base_manager.filter(id=key))  # type: ignore[misc]
     entries = LogEntry.objects.filter(content_type=ContentType.objects.get_for_model(User), object_id=str(key))
     counts[LogEntry._meta.db_table] += delete_rows(entries)
     return keep_receipt(ErasureReceipt.Kind.USER, key, counts, reason, account, username)
