@@ -1,6 +1,7 @@
 """Erasing a doctor, or a user who owns no patients. What refers to both is known here alone."""
 
 from collections import Counter
+from typing import Any
 
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
@@ -9,7 +10,7 @@ from django.db import transaction
 from accounts.models import User
 from audit.erasure import forget_events
 from audit.models import UserEvent
-from doctors.models import Doctor
+from doctors.models import Doctor, DoctorEvent
 from healthcare.api.models import IdempotencyRecord
 from mappings.models import Mapping
 from patients.erasure import delete_rows, erase_rows, references, referring_rows
@@ -33,12 +34,8 @@ def erase_doctor(doctor_id: int, *, reason: str, account: str, username: str = "
     doctor = Doctor.objects.select_for_update().get(pk=doctor_id)
     if active := Mapping.objects.active().of_active_patients().filter(doctor=doctor).count():
         raise StillNeededError(active)
-    counts = erase_rows(Doctor, [doctor.pk])
-    # Answers of POST that hold the doctor, stored for a day.
-    stored = IdempotencyRecord.objects.filter(body__contains=f'"id":{doctor.pk},').filter(
-        body__contains='"license_number":'
-    )
-    counts[IdempotencyRecord._meta.db_table] += delete_rows(stored)
+    counts = Counter({IdempotencyRecord._meta.db_table: erase_answers(DoctorEvent, doctor.pk)})
+    counts += erase_rows(Doctor, [doctor.pk])
     return keep_receipt(ErasureReceipt.Kind.DOCTOR, doctor_id, counts, reason, account, username)
 
 
@@ -53,7 +50,7 @@ def erase_user(user: User, *, reason: str, account: str, username: str = "") -> 
     user = User.objects.select_for_update().get(pk=user.pk)
     if owned := Patient.objects.filter(created_by=user).count():
         raise StillNeededError(owned)
-    counts: Counter[str] = Counter()
+    counts = Counter({IdempotencyRecord._meta.db_table: erase_answers(UserEvent, user.pk)})
     Doctor.objects.filter(created_by=user).update(created_by=None)
     for reference in references(User)[0]:
         if reference.related_model._meta.proxy:
@@ -61,10 +58,17 @@ def erase_user(user: User, *, reason: str, account: str, username: str = "") -> 
         counts += erase_rows(*referring_rows(reference, [user.pk]))
     key = user.pk
     counts[User._meta.db_table] += delete_rows(User._base_manager.filter(pk=key))
-    counts[UserEvent._meta.db_table] += forget_events(UserEvent._base_manager.filter(id=key))  # type: ignore[misc]
+    history: Any = UserEvent
+    counts[UserEvent._meta.db_table] += forget_events(history._base_manager.filter(id=key))
     entries = LogEntry.objects.filter(content_type=ContentType.objects.get_for_model(User), object_id=str(key))
     counts[LogEntry._meta.db_table] += delete_rows(entries)
     return keep_receipt(ErasureReceipt.Kind.USER, key, counts, reason, account, username)
+
+
+def erase_answers(events: Any, key: int) -> int:
+    """Erase the stored answers to keyed requests that wrote this record, which its history names; return their number."""
+    request_ids = {*events._base_manager.filter(id=key).values_list("pgh_context__request_id", flat=True)} - {"", None}
+    return IdempotencyRecord.objects.filter(request_id__in=request_ids).erase_answers()
 
 
 def keep_receipt(

@@ -48,10 +48,10 @@ BEGIN
         WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND pg_has_role(relowner, 'USAGE')
         AND (
             has_table_privilege('{ROLE}', tables.oid, privilege)
-            -- A record, whose columns may have become more since.
-            OR has_any_column_privilege('{ROLE}', tables.oid, privilege) AND 2 = (
+            -- Narrowed before; the columns may have become more since. Only records have UPDATE on all columns.
+            OR has_any_column_privilege('{ROLE}', tables.oid, privilege) AND (privilege = 'INSERT' OR 2 = (
                 SELECT count(*) FROM pg_attribute
-                WHERE attrelid = tables.oid AND attname IN ('version', 'created_by_id') AND NOT attisdropped)
+                WHERE attrelid = tables.oid AND attname IN ('version', 'created_by_id') AND NOT attisdropped))
         )
     LOOP
         SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) INTO chosen

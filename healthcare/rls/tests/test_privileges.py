@@ -290,3 +290,11 @@ def test_every_request_sets_its_timeouts_whatever_the_session_has_set(alice: Use
                 cursor.execute("RESET ROLE")
             SessionJWTAuthentication().authenticate(Request(request))
             assert rows(timeouts) == [(True,)]
+
+
+@pytest.mark.django_db
+def test_a_column_that_a_later_migration_adds_can_be_inserted() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE api_idempotencyrecord ADD COLUMN added_later int")
+    call_command("migrate", verbosity=0)
+    assert rows(f"SELECT has_column_privilege('{ROLE}', 'api_idempotencyrecord', 'added_later', 'INSERT')") == [(True,)]

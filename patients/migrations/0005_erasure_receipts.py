@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('patients', '0003_words_of_long_names'),
+        ('patients', '0004_accesses_since_creation'),
     ]
 
     operations = [
