@@ -66,7 +66,7 @@ def erase_user(user: User, *, reason: str, account: str, username: str = "") -> 
 
 
 def erase_answers(events: Any, key: int) -> int:
-    """Erase the stored answers to keyed requests that wrote this record, which its history names; return their number."""
+    """Erase the stored answers to keyed requests that wrote this record, by its history; return their number."""
     request_ids = {*events._base_manager.filter(id=key).values_list("pgh_context__request_id", flat=True)} - {"", None}
     return IdempotencyRecord.objects.filter(request_id__in=request_ids).erase_answers()
 
