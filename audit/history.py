@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 import pghistory
 import pgtrigger
 from django.db import models
-from django.db.models import Exists, Model, OuterRef, Value
+from django.db.models import Exists, Model, OuterRef, Q, Value
 from pghistory.core import create_event_model
 from pghistory.models import Event as LibraryEvent
 from pghistory.trigger import Event as EventTrigger
@@ -79,12 +79,20 @@ class Deleted(Recorded, pghistory.DeleteEvent):
 class EventQuerySet(OwnedQuerySet):
     def as_of(self, at: datetime.datetime) -> Self:
         """The records that existed at that time, as they were: the last event of each until then, unless it was deleted
-        or ended. Later corrections do not show."""
+        or ended. Later corrections do not show.
+
+        A state begins at the time that it carries, so that the `updated_at` of an answer finds that answer again; the
+        event of it is written a moment later.
+        """
         model: Any = self.model
-        ended, until = model.ended_column(), model.objects.filter(pgh_created_at__lte=at)
-        later = until.filter(id=OuterRef("id"), pgh_id__gt=OuterRef("pgh_id"))
+        until = (
+            Q(pgh_created_at__lte=at)
+            | Q(pgh_label=Inserted.label, created_at__lte=at)
+            | Q(pgh_label=Updated.label, updated_at__lte=at)
+        )
+        later = model.objects.filter(until, id=OuterRef("id"), pgh_id__gt=OuterRef("pgh_id"))
         return (
-            self.filter(~Exists(later), pgh_created_at__lte=at, **{f"{ended}__isnull": True})
+            self.filter(until, ~Exists(later), **{f"{model.ended_column()}__isnull": True})
             .exclude(pgh_label=Deleted.label)
             .annotate(as_of=Value(at, models.DateTimeField()))
         )

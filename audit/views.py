@@ -28,8 +28,9 @@ from healthcare.fastpath.placeholders import CALLER, REQUEST_ID
 from healthcare.rfc3339 import WRITE_A_TIME
 
 AS_OF_REFUSED = "`as_of` works with GET only, and not on history/ and access-log/."
-# Query parameters that cannot be combined with `as_of`: the history has no index for them.
-PRESENT_ONLY = {"ordering", "include", "search"}
+# Query parameters that cannot be combined with `as_of`: the history has no index for them, and only the present has
+# deleted records.
+PRESENT_ONLY = {"ordering", "include", "search", "deleted"}
 AS_OF = OpenApiParameter(
     "as_of",
     OpenApiTypes.DATETIME,

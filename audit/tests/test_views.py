@@ -226,3 +226,34 @@ def test_a_page_as_of_a_time_is_read_from_the_index(alice: User, bob: User) -> N
     plan = PatientEvent.objects.owned_by(alice).as_of(timezone.now()).order_by("-id")[:101].explain()
     assert "patient_then_created_by" in plan
     assert "Seq Scan" not in plan, plan
+
+
+@pytest.mark.parametrize("path", ["/api/patients/", "/api/doctors/"])
+def test_the_time_of_a_state_finds_that_state(as_alice: LoggedInClient, path: str) -> None:
+    first = as_alice.post(path, {"name": "First"}).json()
+    second = as_alice.patch(f"{path}{first['id']}/", {"name": "Second"}).json()
+    third = as_alice.patch(f"{path}{first['id']}/", {"name": "Third"}).json()
+    for state, at in (
+        (first, first["created_at"]),
+        (first, first["updated_at"]),
+        (second, second["updated_at"]),
+        (third, third["updated_at"]),
+    ):
+        assert as_alice.get(f"{path}{first['id']}/?as_of={at}").json() == state
+        assert as_alice.get(f"{path}?as_of={at}").json() == [state]
+
+
+def test_the_time_of_an_assignments_state_finds_that_state(as_alice: LoggedInClient, alice: User) -> None:
+    body = {"patient": make_patient(alice).pk, "doctor": make_doctor(alice).pk}
+    first = as_alice.post("/api/mappings/", body).json()
+    second = as_alice.patch(f"/api/mappings/{first['id']}/", {"role": "GP"}).json()
+    for state in (first, second):
+        at = state["updated_at"]
+        assert as_alice.get(f"/api/assignments/{first['id']}/?as_of={at}").json() == state
+        assert as_alice.get(f"/api/mappings/?as_of={at}").json() == [state]
+
+
+@pytest.mark.parametrize("path", ["/api/patients/", "/api/doctors/"])
+def test_as_of_cannot_be_combined_with_deleted(as_alice: LoggedInClient, path: str) -> None:
+    answer = as_alice.get(f"{path}?as_of={now()}&deleted=true")
+    assert [error["pointer"] for error in answer.json()["errors"]] == ["/deleted"]
