@@ -32,7 +32,7 @@ class KeysetPagination(BasePagination):
     """Pages in order of descending id (newest first), of another `key`, or of an `ordering_fields` column on request.
 
     `?limit=` sets the number of rows (1 to 500, default 100), and the opaque `?cursor=` where they start.
-    `?count=true` adds `X-Total-Count`, the only part whose cost grows with the list.
+    `?count=true` adds `X-Total-Count`, the only part whose cost grows with the list; a search counts to 10,000.
     """
 
     key = "pk"
@@ -84,7 +84,7 @@ class KeysetPagination(BasePagination):
                 {"type": "string"},
                 "Opaque position in the list; take it from the `Link` header of another page.",
             ),
-            query_parameter("count", {"type": "boolean", "default": False}, "Adds `X-Total-Count`."),
+            query_parameter("count", {"type": "boolean", "default": False}, "Adds `X-Total-Count`; a search counts to 10,000."),
         ]
         if names := ordering_of(view):
             choices = {"type": "string", "enum": [sign + name for name in names for sign in ("", "-")]}

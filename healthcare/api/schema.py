@@ -27,8 +27,8 @@ HEADERS: dict[str, dict[str, Any]] = {
     },
     "Location": {"description": "The path of the new record.", "schema": {"type": "string", "format": "uri-reference"}},
     "X-Total-Count": {
-        "description": "Number of records in the whole list, with `?count=true`.",
-        "schema": {"type": "integer", "minimum": 0},
+        "description": "Number of records in the whole list, with `?count=true`; `10000+` if a search finds more.",
+        "schema": {"type": "string", "pattern": r"^([0-9]+|10000\+)$"},
     },
     "ETag": conditional_requests.ETAG,
     "Idempotency-Replayed": idempotency.REPLAYED,

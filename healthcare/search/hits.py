@@ -14,6 +14,7 @@ from healthcare.search.index import Index
 from healthcare.search.statements import Page, QueryTerms, SearchStatement
 
 RANKS = (0, 1, 2)
+LARGEST_COUNT = 10_000  # hits: a word that most names share would make a count cost as much as the list is long
 
 
 class Hits:
@@ -43,8 +44,10 @@ class Hits:
             raise invalid_cursor()
         return Cursor((rank, key), back)
 
-    def count(self) -> int:
-        return len(self.look_up(Page(None, None)))
+    def count(self) -> str:
+        """The number of hits, `10000+` beyond 10,000."""
+        hits = len(self.look_up(Page(None, LARGEST_COUNT + 1)))
+        return str(hits) if hits <= LARGEST_COUNT else f"{LARGEST_COUNT}+"
 
     def fetch(self, cursor: Cursor | None, limit: int) -> list[Model]:
         """At most `limit` records after the cursor, best first, each with its `search_rank`."""
