@@ -20,6 +20,7 @@ DEBUG = env_settings.boolean("DEBUG", default=False)
 SECRET_KEY = env_settings.secret_key("SECRET_KEY", strong=not DEBUG)
 ALLOWED_HOSTS = env_settings.hosts("ALLOWED_HOSTS", named=not DEBUG)
 THROTTLE_SCALE = env_settings.whole("THROTTLE_SCALE", 1, least=1, most=1_000_000)
+RATE_LIMIT = env_settings.whole("RATE_LIMIT", 6000, least=0, most=1_000_000)  # requests a minute; 0: no limit
 TRUSTED_PROXIES = env_settings.whole("TRUSTED_PROXIES", 0, least=0, most=10)
 HTTPS = env_settings.boolean("HTTPS", default=not DEBUG)
 
@@ -50,11 +51,12 @@ INSTALLED_APPS = [
     "mappings",
 ]
 
-# An API request meets the first four and the last two; the others step aside for it.
+# An API request meets the first five and the last two; the others step aside for it.
 MIDDLEWARE = [
     "healthcare.api.middleware.RequestMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "healthcare.api.middleware.CorsMiddleware",
+    "accounts.request_limit.RequestLimitMiddleware",
     "django.middleware.common.CommonMiddleware",
     "healthcare.api.middleware.WhiteNoiseMiddleware",
     "healthcare.api.middleware.SessionMiddleware",

@@ -15,6 +15,7 @@ from healthcare.api.exceptions import Conflict, DatabaseUnavailable, Gone, Limit
 from healthcare.api.idempotency import AnswerErased, FirstRequestRunning, KeyReused, Replayed
 from healthcare.api.integrity_errors import broken_rule
 from healthcare.api.problems import CONTENT_TYPE, problem
+from healthcare.api.rate_limits import RateLimited
 
 # These replace DRF's own texts, which repeat the value that was sent.
 SAFE_DETAILS = {
@@ -55,6 +56,9 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
         response.data |= getattr(converted, "members", {})
     if response.status_code == 503:
         response["Retry-After"] = "5"
+    if isinstance(converted, RateLimited):
+        for name, value in converted.headers.items():
+            response[name] = value
     if isinstance(converted, Gone):
         response["Link"] = converted.link
     response.content_type = CONTENT_TYPE

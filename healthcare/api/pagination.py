@@ -84,7 +84,9 @@ class KeysetPagination(BasePagination):
                 {"type": "string"},
                 "Opaque position in the list; take it from the `Link` header of another page.",
             ),
-            query_parameter("count", {"type": "boolean", "default": False}, "Adds `X-Total-Count`; a search counts to 10,000."),
+            query_parameter(
+                "count", {"type": "boolean", "default": False}, "Adds `X-Total-Count`; a search counts to 10,000."
+            ),
         ]
         if names := ordering_of(view):
             choices = {"type": "string", "enum": [sign + name for name in names for sign in ("", "-")]}

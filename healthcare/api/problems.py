@@ -20,7 +20,7 @@ DETAILS = {
     413: "The body is too large; send a smaller one.",
     415: "Send the body as application/json.",
     422: "This Idempotency-Key was used for another request; send a new key.",
-    429: "Too many attempts; try again after the seconds in the Retry-After header.",
+    429: "Too many requests; try again after the seconds in the Retry-After header.",
     500: "Something went wrong on our side; quote the request_id when you report it.",
     503: "The service is not available at the moment; try again soon.",
 }

@@ -9,7 +9,7 @@ from drf_spectacular.plumbing import ResolvedComponent
 from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_view
 from rest_framework import serializers
 
-from healthcare.api import conditional_requests, idempotency, sparse_fieldsets, unknown_parameters
+from healthcare.api import conditional_requests, idempotency, rate_limits, sparse_fieldsets, unknown_parameters
 from healthcare.api.pagination import KeysetPagination
 from healthcare.api.problems import CONTENT_TYPE, DETAILS, PROBLEM_BODY, PROBLEM_ERROR, TEXT
 from healthcare.coverage import covered_by_fast_path, is_covered
@@ -32,6 +32,7 @@ HEADERS: dict[str, dict[str, Any]] = {
     },
     "ETag": conditional_requests.ETAG,
     "Idempotency-Replayed": idempotency.REPLAYED,
+    **rate_limits.HEADERS,
     "Retry-After": {
         "description": "Seconds to wait before the next attempt.",
         "required": True,
@@ -45,7 +46,12 @@ NO_OR_ONE_EMAIL = (
     r"@([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,63})?$"
 )
 REQUEST_CONSTRAINTS = {"pattern", "minLength", "maxLength", "minimum", "maximum"}
-HEADERS_OF_STATUS = {"401": ["WWW-Authenticate"], "410": ["Link"], "429": ["Retry-After"], "503": ["Retry-After"]}
+HEADERS_OF_STATUS = {
+    "401": ["WWW-Authenticate"],
+    "410": ["Link"],
+    "429": ["RateLimit", "RateLimit-Policy", "Retry-After"],
+    "503": ["Retry-After"],
+}
 
 
 def example(request: dict[str, Any] | None = None, response: dict[str, Any] | None = None) -> list[OpenApiExample]:
@@ -105,7 +111,7 @@ class ProblemAutoSchema(AutoSchema):
     def problem_statuses(self, operation: dict[str, Any]) -> set[int]:
         """The errors that follow from the operation's parameters and body."""
         places = {parameter["in"] for parameter in operation.get("parameters", [])}
-        statuses = {503} | (BODY_PROBLEMS if "requestBody" in operation else set())
+        statuses = {429, 503} | (BODY_PROBLEMS if "requestBody" in operation else set())
         statuses |= {400} if "query" in places else set()
         statuses |= {404} if "path" in places else set()
         statuses |= {400, 409, 410, 422} if idempotency.accepts_key(operation) else set()
