@@ -14,6 +14,7 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.settings import api_settings
 from rest_framework_simplejwt.exceptions import TokenError
 
 from accounts.authentication import SessionJWTAuthentication, decode_token
@@ -86,7 +87,7 @@ def identify_caller(request: HttpRequest) -> int | str:
         else:
             if expires > time.time():
                 return user_id
-    proxies: int = settings.REST_FRAMEWORK["NUM_PROXIES"]
+    proxies: int = api_settings.NUM_PROXIES
     # A client may send much in front of what the proxies add, and the results are cached.
     forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "")[-64 * proxies :] if proxies else ""
     return find_network(forwarded, request.META.get("REMOTE_ADDR"), proxies)
