@@ -87,7 +87,7 @@ def identify_caller(request: HttpRequest) -> int | str:
         else:
             if expires > time.time():
                 return user_id
-    proxies: int = api_settings.NUM_PROXIES
+    proxies = api_settings.NUM_PROXIES or 0
     # A client may send much in front of what the proxies add, and the results are cached.
     forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "")[-64 * proxies :] if proxies else ""
     return find_network(forwarded, request.META.get("REMOTE_ADDR"), proxies)
