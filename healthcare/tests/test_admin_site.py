@@ -14,6 +14,7 @@ import pytest
 from django.conf import settings
 from django.contrib import admin
 from django.db import connection
+from django.db.models import Field, Model, Transform
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import URLPattern, URLResolver, get_resolver
@@ -121,6 +122,50 @@ def test_no_query_breaks_a_list(staff: User, records: list[tuple[AdminModel, Any
     client = AdminClient(staff)
     for model, _ in records:
         assert client.get(f"{model.path}{query}").status_code < 500, model
+
+
+LOOKUP_VALUES = ["(", "1", "2147483648"]  # the hostile values of all kinds are above
+
+
+def lookups_of(model: type[Model]) -> Iterator[tuple[str, str, str]]:
+    """Every lookup of every column, also after a transform such as `__year`: the class of the column, its name and the
+    lookup."""
+    for field in model._meta.get_fields():
+        if not isinstance(field, Field):
+            continue
+        for name, lookup in field.get_lookups().items():
+            yield type(field).__name__, field.name, name
+            if issubclass(lookup, Transform):
+                for inner in ("exact", "gt", "in", "range", "regex"):
+                    yield type(field).__name__, field.name, f"{name}__{inner}"
+
+
+def test_no_lookup_in_the_query_string_breaks_a_list(staff: User, records: list[tuple[AdminModel, Any]]):
+    """Of each class of column, one column stands for all."""
+    client, tried = AdminClient(staff), set[tuple[str, str]]()
+    for model, record in records:
+        for kind, name, lookup in lookups_of(type(record)):
+            if (kind, lookup) in tried:
+                continue
+            tried.add((kind, lookup))
+            for value in LOOKUP_VALUES:
+                query = f"{name}__{lookup}={value}"
+                assert client.get(f"{model.path}?{query}").status_code < 500, (model.path, query)
+    assert len(tried) > 200
+
+
+@pytest.mark.parametrize(
+    "query", ["started_at__year=2147483648", "role__regex=(", "id__range=1", "patient__name__regex=("]
+)
+def test_a_lookup_that_cannot_be_executed_leads_to_the_whole_list(
+    staff: User, records: list[tuple[AdminModel, Any]], query: str
+):
+    client = AdminClient(staff)
+    answer = client.get(f"/admin/mappings/mapping/?{query}")
+    if answer.status_code != 400:  # a lookup across tables that the list does not offer
+        assert (answer.status_code, answer["Location"]) == (302, "/admin/mappings/mapping/?e=1")
+    sent = {"action": "delete_selected", "_selected_action": ["1"], "index": "0"}
+    assert client.post(f"/admin/mappings/mapping/?{query}", sent).status_code in {302, 400}
 
 
 @pytest.mark.parametrize("term", ["%00", "x" * 5000, "%ff", "a&page=x", "a&page=99999999999999999999", "a&page=0"])
