@@ -17,10 +17,12 @@ from healthcare.fastpath.json_sql import (
     Fragment,
     UnsupportedError,
     known_columns,
+    objects_as_json,
     record_as_json,
 )
 from healthcare.fastpath.lists_of_records import FastRecordList
 from healthcare.fastpath.placeholders import CALLER, KEY, Parameter
+from healthcare.model_fields import ObjectListField
 
 # Over rows with an `event` and the event before it in `previous`, both of the type of the table of events.
 EVENT = """(SELECT row_to_json(answer) FROM (SELECT
@@ -96,12 +98,16 @@ def change_as_json(events: Any, field: models.Field) -> str:
     changed = f"{before} IS DISTINCT FROM {after}"
     if isinstance(field, models.CharField | models.TextField):
         changed += f" AND ({HAS_PREVIOUS} OR {after} <> '')"  # of a creation, only what was given
+    if isinstance(field, ObjectListField):
+        changed += f" AND ({HAS_PREVIOUS} OR {after} <> '[]')"
     pair = f"{value_as_json(field, before)} || ',' || {value_as_json(field, after)}"
     return f"""CASE WHEN {changed} THEN '"{field.name}":[' || {pair} || ']' END"""
 
 
 def value_as_json(field: models.Field, value: str) -> str:
     written = timestamp(value) if isinstance(field, models.DateTimeField) else value
+    if isinstance(field, ObjectListField):
+        written = objects_as_json(field, value)
     return f"coalesce(to_json({written})::text, 'null')"
 
 

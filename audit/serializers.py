@@ -8,6 +8,7 @@ from audit.history import Deleted, Event, Inserted
 from audit.models import PatientAccess
 from healthcare.api.fields import DateTimeField, ModelSerializer
 
+NOT_GIVEN: tuple[Any, ...] = ("", [])  # the values of a new record's fields that say nothing
 BOOKKEEPING = {"id", "created_by", "created_at", "updated_at", "version"}
 
 
@@ -53,7 +54,9 @@ class EventSerializer(serializers.Serializer):
             if not field.name.startswith("pgh_") and field.name not in BOOKKEEPING
         }
         return {
-            name: pair for name, pair in pairs.items() if pair[0] != pair[1] and (previous is not None or pair[1] != "")
+            name: pair
+            for name, pair in pairs.items()
+            if pair[0] != pair[1] and (previous is not None or pair[1] not in NOT_GIVEN)
         }
 
 

@@ -27,18 +27,18 @@ INSERT INTO accounts_user (id, password, is_superuser, name, email, username, is
 VALUES (%s, %s, false, %s, %s, %s, true, false, now())
 """
 DOCTOR_ROWS = """
-INSERT INTO doctors_doctor (id, name, specialization, license_number, phone, email, hospital, experience_years,
+INSERT INTO doctors_doctor (id, name, specialization, license_number, phone, email, hospital, experience_since,
     created_by_id, created_at, updated_at, version)
 SELECT i, 'Dr. ' || chr(65 + i %% 26) || 'eera ' || chr(65 + i / 26 %% 26) || 'ao ' || i,
     (ARRAY['Cardiology', 'Neurology', 'Oncology', 'Paediatrics'])[1 + i %% 4], 'L-' || i, '+91 80 ' || 1000000 + i,
-    'doctor' || i || '@example.org', (ARRAY['City Hospital', 'St Mary', 'Lakeside'])[1 + i %% 3], i %% 40,
-    1, now(), now(), 1
+    'doctor' || i || '@example.org', (ARRAY['City Hospital', 'St Mary', 'Lakeside'])[1 + i %% 3],
+    extract(year FROM current_date) - i %% 40, 1, now(), now(), 1
 FROM generate_series(1, %(doctors)s) AS i
 """
 # Some 1,000 given names and 5,000 surnames; a few of them are common.
 PATIENT_ROWS = """
-INSERT INTO patients_patient (id, name, gender, birth_date, birth_year, deceased, identifier, phone, email, address,
-    created_by_id, created_at, updated_at, version)
+INSERT INTO patients_patient (id, name, gender, birth_date, birth_year, identifier, identifiers, phone, alternate_phone,
+    email, address, language, contacts, medical_history, created_by_id, created_at, updated_at, version)
 SELECT i,
     (ARRAY['A','Be','Chi','Da','E','Fa','Gi','Ha','I','Jo','Ka','Li','Ma','Ne','O','Pri','Ra','Sa','To','Vi'])
         [1 + g %% 20]
@@ -52,15 +52,15 @@ SELECT i,
     (ARRAY['F', 'M', 'O', 'U'])[1 + i %% 4],
     CASE WHEN i %% 2 = 0 THEN date '1930-01-01' + (i * 7919 %% 34000)::int END,
     CASE WHEN i %% 2 = 0 THEN extract(year FROM date '1930-01-01' + (i * 7919 %% 34000)::int) ELSE 1930 + i %% 90 END,
-    false, 'MRN-' || i, '+91 98' || lpad((i * 104729 %% 100000000)::text, 8, '0'), 'patient' || i || '@example.org',
-    i || ' Residency Road, Bengaluru', CASE WHEN i %% %(stride)s = 0 THEN 1 ELSE 2 END, now(), now(), 1
+    'MRN-' || i, '[]', '+91 98' || lpad((i * 104729 %% 100000000)::text, 8, '0'), '', 'patient' || i || '@example.org',
+    i || ' Residency Road, Bengaluru', '', '[]', '', CASE WHEN i %% %(stride)s = 0 THEN 1 ELSE 2 END, now(), now(), 1
 FROM (SELECT i::bigint, floor(1000 * power(random(), 3))::int AS g, floor(5000 * power(random(), 2))::int AS s
     FROM generate_series(1, %(patients)s) AS i) AS drawn
 """
 MAPPING_ROWS = """
-INSERT INTO mappings_mapping (patient_id, doctor_id, role, is_primary, reason, started_at, created_by_id, created_at,
-    updated_at, version)
-SELECT p.id, 1 + (p.id + n * 7) %% %(doctors)s, '', n = 0, '', now(), p.created_by_id, now(), now(), 1
+INSERT INTO mappings_mapping (patient_id, doctor_id, role, is_primary, reason, notes, started_at, created_by_id,
+    created_at, updated_at, version)
+SELECT p.id, 1 + (p.id + n * 7) %% %(doctors)s, '', n = 0, '', '', now(), p.created_by_id, now(), now(), 1
 FROM patients_patient p, generate_series(0, %(each)s - 1) AS n
 WHERE (p.id / %(stride)s) %% 10 = 0
 """

@@ -1,18 +1,40 @@
 """The admin of doctors."""
 
 from django.contrib import admin
+from django.core.exceptions import ValidationError
+from django.utils import timezone
 
-from doctors.models import Doctor
+from doctors.models import MAXIMUM_EXPERIENCE, Doctor
 from healthcare.admin import RecordAdmin, StateFilter
+from healthcare.edit_conflicts import ConflictCheckingForm
+
+
+class DoctorForm(ConflictCheckingForm):
+    def clean_experience_since(self) -> int | None:
+        year: int | None = self.cleaned_data["experience_since"]
+        this_year = timezone.localdate().year
+        if year is not None and not this_year - MAXIMUM_EXPERIENCE <= year <= this_year:
+            raise ValidationError(f"Enter a year of the last {MAXIMUM_EXPERIENCE} years.")
+        return year
 
 
 @admin.register(Doctor)
 class DoctorAdmin(RecordAdmin):
+    form = DoctorForm
     list_display = ["name", "specialization", "hospital", "license_number", "phone", "created_by", "created_at"]
     list_filter = [StateFilter, "created_at"]
     search_fields = ["name", "specialization", "hospital", "license_number", "phone", "email"]
     search_help_text = "Name, specialization, hospital, license number, phone or e-mail."
-    fields = ["name", "specialization", "license_number", "experience_years", "hospital", "phone", "email"]
+    fields = [
+        "name",
+        "specialization",
+        "license_number",
+        ("experience_since", "experience_years"),
+        "hospital",
+        "phone",
+        "email",
+    ]
+    readonly_fields = ["experience_years"]
 
     def describe_record(self, record: Doctor) -> str:
         return ", ".join(part for part in (record.name, record.specialization, record.hospital) if part)

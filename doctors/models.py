@@ -1,18 +1,30 @@
 """Doctors (FHIR R4 Practitioner): a public directory."""
 
+import datetime
 from typing import Any
 
 from django.conf import settings
-from django.core.validators import MaxValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Upper
+from django.utils import timezone
 
-from audit.history import remember
+from audit.history import Event, remember
 from healthcare.fastpath.triggers import TableVersionTrigger, TruncateVersionTrigger
 from healthcare.model_fields import EmailField, LineField, NameField, PhoneField
-from healthcare.ownership import Record, RecordQuerySet
+from healthcare.ownership import Record, RecordQuerySet, derived
 from healthcare.search.index import searchable
+
+MAXIMUM_EXPERIENCE = 100  # years
+# The same as `experience_on`, as SQL over a doctor's columns; `{today}` stands for the day.
+EXPERIENCE_SQL = """(CASE WHEN experience_since IS NOT NULL
+    THEN greatest(0, date_part('year', {today}) - experience_since) END)::int"""
+
+
+def experience_on(day: datetime.date, since: int | None) -> int | None:
+    """Years of experience in the year of that day, never below 0."""
+    return None if since is None else max(0, day.year - since)
 
 
 class Doctor(Record):
@@ -26,7 +38,10 @@ class Doctor(Record):
     phone = PhoneField(blank=True)
     email = EmailField(blank=True)
     hospital = LineField(max_length=200, blank=True)
-    experience_years = models.PositiveSmallIntegerField(null=True, blank=True, validators=[MaxValueValidator(100)])
+    # A number of years goes stale, so the year in which they began is stored.
+    experience_since = models.PositiveSmallIntegerField(
+        null=True, blank=True, validators=[MinValueValidator(1850), MaxValueValidator(9999)]
+    )
     deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     objects = RecordQuerySet.as_manager()
@@ -56,6 +71,26 @@ class Doctor(Record):
     def __str__(self) -> str:
         return self.name
 
+    @derived(EXPERIENCE_SQL)
+    def experience_years(self) -> int | None:
+        """Whole years this year."""
+        return experience_on(timezone.localdate(), self.experience_since)
+
+
+class PastDoctor(Event):
+    """The base of DoctorEvent: a doctor as of a time in the past."""
+
+    as_of: datetime.datetime
+    experience_since: int | None
+
+    class Meta:
+        abstract = True
+
+    @property
+    def experience_years(self) -> int | None:
+        """Whole years in the year of `as_of`."""
+        return experience_on(timezone.localdate(self.as_of), self.experience_since)
+
 
 DOCTOR_SEARCH = searchable(Doctor, name="name", identifier="license_number", phone="phone", email="email")
-DoctorEvent: Any = remember(Doctor)
+DoctorEvent: Any = remember(Doctor, PastDoctor)

@@ -1,8 +1,12 @@
 """A doctor in JSON, the same for every caller."""
 
+from typing import Any
+
+from django.utils import timezone
 from drf_spectacular.utils import extend_schema_serializer
 
-from doctors.models import Doctor
+from doctors.models import MAXIMUM_EXPERIENCE, Doctor
+from healthcare.api.fields import WholeNumberField
 from healthcare.api.schema import example
 from healthcare.api.serializers import RecordSerializer
 
@@ -22,6 +26,14 @@ EXAMPLE_DOCTOR = {
 class DoctorSerializer(RecordSerializer):
     """A doctor. Only the name is required; unknown fields stay empty."""
 
+    experience_years = WholeNumberField(
+        min_value=0,
+        max_value=MAXIMUM_EXPERIENCE,
+        allow_null=True,
+        required=False,
+        help_text="Whole years this year: the number that was sent, and one more with every year since.",
+    )
+
     class Meta:
         model = Doctor
         fields = [
@@ -29,3 +41,10 @@ class DoctorSerializer(RecordSerializer):
             "version", "created_at", "updated_at",
         ]  # fmt: skip
         read_only_fields = ["version"]
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Turn the years of experience into the year in which they began."""
+        if "experience_years" in attrs:
+            years = attrs.pop("experience_years")
+            attrs["experience_since"] = None if years is None else timezone.localdate().year - years
+        return attrs

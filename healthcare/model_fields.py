@@ -1,10 +1,13 @@
 """Model fields that more than one domain has."""
 
+import re
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import models
+from django.forms import CharField as TextFormField
 
 from healthcare.characters import visible_text
 from healthcare.coverage import covered_by_fast_path
@@ -12,6 +15,7 @@ from healthcare.phones import phone_number, validate_phone_number
 
 LARGEST_ID = 2**63 - 1  # of a BigAutoField
 LINE_BREAKS = {"Cc", "Zl", "Zp"}  # Unicode categories
+LINE_BREAK = re.compile("\r\n?|[\u2028\u2029]")
 
 
 def one_visible_line(value: str) -> None:
@@ -103,3 +107,49 @@ class PhoneField(models.CharField):
     def to_python(self, value: Any) -> Any:
         text = super().to_python(value)
         return phone_number(text) if isinstance(text, str) else text
+
+
+def with_line_feeds(text: str) -> str:
+    """The text with one line feed between lines. HTML forms send a carriage return before it."""
+    return LINE_BREAK.sub("\n", text)
+
+
+class MultilineFormField(TextFormField):
+    def to_python(self, value: Any) -> Any:
+        return super().to_python(with_line_feeds(value) if isinstance(value, str) else value)
+
+
+@covered_by_fast_path
+class MultilineField(models.TextField):
+    """Plain text of several lines, with a line feed between them; at most 20,000 characters."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("max_length", 20_000)
+        super().__init__(*args, **kwargs)
+        self.validators = [*self.validators, lines]
+
+    def formfield(self, **kwargs: Any) -> Any:
+        return super().formfield(**{"form_class": MultilineFormField, **kwargs})
+
+
+class ObjectListField(models.JSONField):
+    """A list of objects that all have these members, each a text; jsonb.
+
+    Values have the members in their declared order, since jsonb does not keep the order in which they were written.
+    """
+
+    def __init__(self, *args: Any, members: Sequence[str] = (), **kwargs: Any) -> None:
+        kwargs.setdefault("default", list)
+        kwargs.setdefault("blank", True)
+        super().__init__(*args, **kwargs)
+        self.members = tuple(members)
+
+    def deconstruct(self) -> Any:
+        name, path, args, kwargs = super().deconstruct()
+        return name, path, args, kwargs | {"members": list(self.members)}
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        objects = super().from_db_value(value, expression, connection)
+        if not isinstance(objects, list):
+            return objects
+        return [{member: one.get(member, "") for member in self.members} for one in objects]

@@ -44,7 +44,7 @@ class MappingAdmin(ReadsRecordedAdmin, RecordAdmin):
     search_fields = ["patient__name", "patient__identifier", "doctor__name", "role"]
     search_help_text = "Patient, patient's identifier, doctor or role."
     autocomplete_fields = ["patient", "doctor"]
-    fields = ["patient", "doctor", "role", "is_primary", "reason", "started_at"]
+    fields = ["patient", "doctor", "role", "is_primary", "reason", "notes", "started_at"]
 
     def describe_record(self, record: Mapping) -> str:
         return f"{record.patient} – {record.doctor}"

@@ -11,7 +11,7 @@ from django.db.models.functions import Greatest, Now
 from django.utils import timezone
 
 from audit.history import remember
-from healthcare.model_fields import LineField
+from healthcare.model_fields import LineField, MultilineField
 from healthcare.ownership import OwnedModel
 from mappings import triggers  # noqa: F401  (declares them)
 from patients.models import Patient
@@ -77,6 +77,7 @@ class Mapping(OwnedModel):
     role = LineField(max_length=100, blank=True, help_text="What the doctor does for this patient.")
     is_primary = models.BooleanField(default=False)
     reason = LineField(max_length=500, blank=True)
+    notes = MultilineField(blank=True)
     started_at = models.DateTimeField(default=timezone.now)
     ended_at = models.DateTimeField(null=True, blank=True)
 

@@ -23,7 +23,7 @@ from patients.serializers import EXAMPLE_PATIENT, PatientSerializer
         request={"patient": 1, "doctor": 1, "role": "cardiologist", "is_primary": True},
         response={
             "id": 1, "patient": 1, "doctor": 1, "role": "cardiologist", "is_primary": True, "reason": "",
-            "started_at": "2026-11-22T09:30:00Z", "ended_at": None, "version": 1, "created_by": 1,
+            "notes": "", "started_at": "2026-11-22T09:30:00Z", "ended_at": None, "version": 1, "created_by": 1,
             "created_at": "2026-11-22T09:30:00Z", "updated_at": "2026-11-22T09:30:00Z",
         },
     )
@@ -38,7 +38,7 @@ class MappingSerializer(RecordSerializer):
     class Meta:
         model = Mapping
         fields = [
-            "id", "patient", "doctor", "role", "is_primary", "reason", "started_at", "ended_at",
+            "id", "patient", "doctor", "role", "is_primary", "reason", "notes", "started_at", "ended_at",
             "version", "created_by", "created_at", "updated_at",
         ]  # fmt: skip
         read_only_fields = ["ended_at", "version", "created_by"]

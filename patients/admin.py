@@ -5,18 +5,30 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from django.contrib import admin
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest
+from rest_framework import serializers
 
 from accounts.admin import ReadOnlyAdmin
 from audit.admin import ReadsRecordedAdmin
 from healthcare.admin import RecordAdmin, StateFilter
+from healthcare.api.errors import flatten
 from healthcare.edit_conflicts import ConflictCheckingForm
-from patients.birth import Birth, resolve_birth_year, validate_birth_date, validate_birth_year
+from patients.birth import (
+    LIFE_FIELDS,
+    Life,
+    resolve_life,
+    validate_birth_date,
+    validate_birth_year,
+    validate_death_date,
+)
 from patients.models import ErasureReceipt, Patient
+from patients.serializers import PatientSerializer
 
 
 class PatientForm(ConflictCheckingForm):
-    """The year of birth follows the date of birth. A year that is changed too has to agree with it."""
+    """The year of birth follows the date of birth. A year that is changed too has to agree with it. Lists of objects
+    are JSON, and hold what the API accepts."""
 
     def clean_birth_date(self) -> datetime.date | None:
         date: datetime.date | None = self.cleaned_data["birth_date"]
@@ -28,13 +40,35 @@ class PatientForm(ConflictCheckingForm):
         validate_birth_year(year)
         return year
 
+    def clean_deceased_on(self) -> datetime.date | None:
+        date: datetime.date | None = self.cleaned_data["deceased_on"]
+        validate_death_date(date)
+        return date
+
+    def clean_identifiers(self) -> Any:
+        return self.clean_as_api("identifiers")
+
+    def clean_contacts(self) -> Any:
+        return self.clean_as_api("contacts")
+
+    def clean_as_api(self, name: str) -> Any:
+        if name not in self.changed_data:  # a merge may have made a list longer than the API accepts
+            return self.cleaned_data[name]
+        field = PatientSerializer(self.instance).fields[name]
+        try:
+            return field.run_validation(self.cleaned_data[name])
+        except serializers.ValidationError as error:
+            raise ValidationError(
+                [f"{one['pointer']} {one['detail']}".strip() for one in flatten(error.detail)]
+            ) from None
+
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean()
-        if {"birth_date", "birth_year"} <= cleaned.keys():
-            date, year = cleaned["birth_date"], cleaned["birth_year"]
-            follows = date is not None and "birth_year" not in self.changed_data
-            stated = {"birth_date": date} if follows else {"birth_date": date, "birth_year": year}
-            cleaned["birth_year"] = resolve_birth_year(stated, Birth)  # the form states both: nothing stored decides
+        if cleaned.keys() >= LIFE_FIELDS:
+            stated = {name: cleaned[name] for name in LIFE_FIELDS}
+            if stated["birth_date"] is not None and "birth_year" not in self.changed_data:
+                del stated["birth_year"]
+            cleaned |= resolve_life(stated, Life)  # the form states everything: nothing stored decides
         return cleaned
 
 
@@ -43,10 +77,13 @@ class PatientAdmin(ReadsRecordedAdmin, RecordAdmin):
     form = PatientForm
     list_display = ["name", "age", "gender", "identifier", "phone", "created_by", "created_at"]
     list_filter = [StateFilter, "gender", "deceased", "created_at"]
-    search_fields = ["name", "identifier", "phone", "email", "=created_by__username"]
-    search_help_text = "Name, identifier, phone, e-mail, or the whole username of the owner."
+    search_fields = [
+        "name", "identifier", "identifiers", "phone", "alternate_phone", "email", "=created_by__username",
+    ]  # fmt: skip
+    search_help_text = "Name, identifiers, phones, e-mail, or the whole username of the owner."
     fields = [
-        "name", "gender", ("birth_date", "birth_year", "age"), "deceased", "identifier", "phone", "email", "address",
+        "name", "gender", ("birth_date", "birth_year", "age"), ("deceased", "deceased_on"), "identifier", "identifiers",
+        "phone", "alternate_phone", "email", "address", "language", "contacts", "medical_history",
     ]  # fmt: skip
     readonly_fields = ["age"]
     record_fields: ClassVar[Sequence[str]] = [*RecordAdmin.record_fields, "survivor"]

@@ -1,6 +1,7 @@
 """Likely duplicates: other records of the same person, found by the fields on which two records agree.
 
-Another record is a likely duplicate if the identifiers agree, or if the names are similar and
+Another record is a likely duplicate if the two share a number of the same system (see `identifiers`), or if the names
+are similar and
 
 - the births agree, or
 - the phones or the e-mails agree and the births do not contradict each other, or
@@ -18,11 +19,16 @@ from django.db.models import Q, QuerySet
 
 from healthcare.search.hits import Hits
 from healthcare.search.statements import Page
+from patients.identifiers import letters_and_digits, numbers_of, patients_with_same_number
 from patients.models import PATIENT_SEARCH, Gender, Patient
 
 MAXIMUM = 20  # duplicates in an answer, and candidates for each searched text
 # The weight of each field that agrees. A name weighs by its search rank: equal, equal at the beginning, similar.
-WEIGHTS = {"identifier": 8, "birth_date": 4, "phone": 4, "email": 4, "birth_year": 2, "gender": 1, "address": 1}
+WEIGHTS = {
+    "identifier": 8, "identifiers": 8, "birth_date": 4, "phone": 4, "email": 4, "birth_year": 2, "gender": 1,
+    "address": 1,
+}  # fmt: skip
+COMPARED = [field for field in WEIGHTS if field not in {"identifier", "identifiers", "phone"}]
 NAME_WEIGHTS = (6, 4, 3)
 EQUAL_NAMES = 0  # the search rank
 
@@ -40,9 +46,9 @@ def find_likely_duplicates(patient: Patient) -> list[LikelyDuplicate]:
     The patient need not be saved.
     """
     others = Patient.objects.filter(created_by_id=patient.created_by_id).active().exclude(pk=patient.pk)
-    by_phone = search_ranks(patient, others, [patient.phone]) if patient.phone else {}
-    by_text = search_ranks(patient, others, [text for text in (patient.email, patient.identifier) if text])
-    same_contact = {*by_phone, *by_text}
+    by_phone = search_ranks(patient, others, [text for text in (patient.phone, patient.alternate_phone) if text])
+    by_email = search_ranks(patient, others, [patient.email] if patient.email else [])
+    same_contact = {*by_phone, *by_email, *patients_with_same_number(patient, MAXIMUM)}
     possible = others.filter(compatible_birth(patient) | Q(pk__in=same_contact))
     by_name = search_ranks(patient, possible, searched_names(patient))
     candidates = others.in_bulk({*same_contact, *by_name})
@@ -90,7 +96,10 @@ def compatible_birth(patient: Patient) -> Q:
 
 def compare(patient: Patient, other: Patient, name_rank: int | None, *, same_phone: bool) -> LikelyDuplicate | None:
     """The other patient as a likely duplicate, or None. `name_rank` is None where a search by name did not find it."""
-    agrees_on = [field for field in WEIGHTS if field != "phone" and values_agree(patient, other, field)]
+    same_numbers = numbers_of(patient) & numbers_of(other)
+    agrees_on = ["identifier"] if any(not system for system, _ in same_numbers) else []
+    agrees_on += ["identifiers"] if any(system for system, _ in same_numbers) else []
+    agrees_on += [field for field in COMPARED if values_agree(patient, other, field)]
     agrees_on += ["phone"] if same_phone else []
     names_similar = name_rank is not None and similar_length(patient.name, other.name)
     births_agree = not {"birth_date", "birth_year"}.isdisjoint(agrees_on)
@@ -101,7 +110,7 @@ def compare(patient: Patient, other: Patient, name_rank: int | None, *, same_pho
         or (contact_agrees and not births_contradict)
         or (name_rank == EQUAL_NAMES and (contact_agrees or not births_contradict))
     )
-    if not same_person and "identifier" not in agrees_on:
+    if not same_person and not same_numbers:
         return None
     weight = sum(WEIGHTS[field] for field in agrees_on)
     if names_similar and name_rank is not None:
@@ -119,10 +128,6 @@ def values_agree(patient: Patient, other: Patient, field: str) -> bool:
     if isinstance(value, str):
         value, other_value = letters_and_digits(value), letters_and_digits(other_value)
     return bool(value) and value == other_value
-
-
-def letters_and_digits(text: str) -> str:
-    return "".join(character for character in unicodedata.normalize("NFKC", text).casefold() if character.isalnum())
 
 
 def similar_length(name: str, other: str) -> bool:

@@ -8,7 +8,8 @@ from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema_field
 
 from healthcare.api.filters import DayFilter, ListFilterSet, TextFilter, TimeFilter, WholeNumberFilter
-from patients.birth import MAXIMUM_AGE, at_least_this_old
+from patients.birth import HAS_AGE, MAXIMUM_AGE, at_least_this_old
+from patients.identifiers import LONGEST_PAIR, with_identifier
 from patients.models import Gender, gender_code
 
 
@@ -28,14 +29,21 @@ class PatientFilter(ListFilterSet):
     birth_date_before = DayFilter(field_name="birth_date", lookup_expr="lte", label="Born on this day or earlier.")
     age_min = WholeNumberFilter(method="at_least", min_value=0, max_value=MAXIMUM_AGE, label="At least this age today.")
     age_max = WholeNumberFilter(method="at_most", min_value=0, max_value=MAXIMUM_AGE, label="At most this age today.")
-    identifier = TextFilter(lookup_expr="exact", label="The whole identifier.")
+    identifier = TextFilter(
+        method="by_identifier",
+        max_length=LONGEST_PAIR,
+        label="A whole `identifier`, the whole value of one of the `identifiers`, or `system|value` of one of them.",
+    )
     created_after = TimeFilter(field_name="created_at", lookup_expr="gte", label="Created then or later.")
     created_before = TimeFilter(field_name="created_at", lookup_expr="lte", label="Created then or earlier.")
     updated_after = TimeFilter(field_name="updated_at", lookup_expr="gte", label="Last changed then or later.")
     updated_before = TimeFilter(field_name="updated_at", lookup_expr="lte", label="Last changed then or earlier.")
 
+    def by_identifier(self, patients: QuerySet, name: str, text: str) -> QuerySet:
+        return with_identifier(patients, text)
+
     def at_least(self, patients: QuerySet, name: str, age: int) -> QuerySet:
         return patients.filter(at_least_this_old(age))
 
     def at_most(self, patients: QuerySet, name: str, age: int) -> QuerySet:
-        return patients.filter(~at_least_this_old(age + 1), birth_year__isnull=False)
+        return patients.filter(~at_least_this_old(age + 1), HAS_AGE)

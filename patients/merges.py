@@ -17,14 +17,16 @@ from django.db.models import Field, Model
 from django.urls import reverse
 from django.utils import timezone
 
+from patients.birth import dies_before_birth
 from patients.erasure import references
+from patients.identifiers import Pair, pairs_to_add
 from patients.models import Patient, PatientMerge
 from patients.related_rows import PatientRelatedQuerySet
 
 # A merge fills every field of a patient that the survivor leaves empty, but for these: keys and bookkeeping, the name,
-# which is never empty, and `deceased`, for which False is an answer too.
+# which is never empty, and the identifiers, of which it adds those of the duplicate.
 FIELDS_NOT_FILLED = {
-    "id", "created_by", "created_at", "updated_at", "version", "name", "deceased", "deleted_at", "merged_into",
+    "id", "created_by", "created_at", "updated_at", "version", "name", "identifiers", "deleted_at", "merged_into",
 }  # fmt: skip
 SURVIVOR = """
 WITH RECURSIVE chain AS (
@@ -66,17 +68,18 @@ def merge(survivor: Patient, duplicate: Patient) -> Patient:
     Both are locked, active and different.
     """
     filled = fields_to_fill(survivor, duplicate)
+    added = pairs_to_add(survivor, duplicate)
     moved = {label: rows.move_to_survivor(field, duplicate, survivor) for label, field, rows in related_rows()}
-    update_row(survivor, filled)
+    update_row(survivor, filled | ({"identifiers": [*survivor.identifiers, *added]} if added else {}))
     update_row(duplicate, {"merged_into": survivor, "deleted_at": timezone.now()})
     merged = Patient.objects.get(pk=survivor.pk)
     PatientMerge.objects.create(
         created_by_id=survivor.created_by_id,
         survivor=survivor,
         duplicate=duplicate,
-        filled={field: as_json(value) for field, value in filled.items()},
+        filled={field: as_json(value) for field, value in filled.items()} | ({"identifiers": added} if added else {}),
         moved=moved,
-        first_version=merged.version if filled else None,
+        first_version=merged.version if filled or added else None,
     )
     return merged
 
@@ -89,7 +92,9 @@ def unmerge(survivor: Patient, duplicate: Patient) -> Patient:
     merge = PatientMerge.objects.active().get(survivor=survivor, duplicate=duplicate)
     for label, field, rows in related_rows():
         rows.move_back(field, duplicate, survivor, merge.moved.get(label, {}))
-    update_row(survivor, fields_to_empty(survivor, merge.filled))
+    removed = pairs_to_remove(survivor, merge)
+    changes = {"identifiers": [pair for pair in survivor.identifiers if pair not in removed]} if removed else {}
+    update_row(survivor, fields_to_empty(survivor, merge.filled) | changes)
     update_row(duplicate, {"merged_into": None, "deleted_at": None})
     unmerged = Patient.objects.get(pk=survivor.pk)
     update_row(merge, {"unmerged_at": timezone.now(), "filled": {}, "moved": {}, "last_version": unmerged.version})
@@ -115,16 +120,51 @@ def fields_to_fill(survivor: Patient, duplicate: Patient) -> dict[str, Any]:
     }
     if survivor.birth_year not in {None, duplicate.birth_year}:
         filled.pop("birth_date", None)  # the survivor was born in another year
+    if survivor.deceased is False:
+        filled.pop("deceased_on", None)
+    return without_contradictions(survivor, filled)
+
+
+def without_contradictions(survivor: Patient, filled: dict[str, Any]) -> dict[str, Any]:
+    """What fills the survivor, without a death before the survivor's birth and a birth after the survivor's death."""
+    for contradictory in ("deceased_on", "birth_date", "birth_year"):
+        life = [filled.get(name, getattr(survivor, name)) for name in ("deceased_on", "birth_date", "birth_year")]
+        if contradictory in filled and life[0] and dies_before_birth(*life):
+            filled = {name: value for name, value in filled.items() if name != contradictory}
     return filled
 
 
 def fields_to_empty(survivor: Patient, filled: dict[str, Any]) -> dict[str, Any]:
     """The empty value of each field that still holds the value that the merge filled in."""
     empty = empty_values()
-    emptied = {field: empty[field] for field, value in filled.items() if as_json(getattr(survivor, field)) == value}
+    emptied = {
+        field: empty[field]
+        for field, value in filled.items()
+        if field in empty and as_json(getattr(survivor, field)) == value
+    }
     if emptied.get("birth_date", survivor.birth_date):
         emptied.pop("birth_year", None)  # a date that was given since needs its year
+    if emptied.get("deceased_on", survivor.deceased_on):
+        emptied.pop("deceased", None)  # the same of the date of death
     return emptied
+
+
+def pairs_to_remove(survivor: Patient, undone: PatientMerge) -> list[Pair]:
+    """The identifiers that a merge added and that nobody has removed since.
+
+    One that another merged duplicate has as well stays, and counts as added by that merge from now on.
+    """
+    added = [pair for pair in undone.filled.get("identifiers", []) if pair in survivor.identifiers]
+    others = PatientMerge.objects.active().filter(survivor=survivor).exclude(pk=undone.pk).select_related("duplicate")
+    for other in others.order_by("pk") if added else []:
+        rest = [pair for pair in survivor.identifiers if pair not in added]
+        needed = pairs_to_add(Patient(identifier=survivor.identifier, identifiers=rest), other.duplicate)
+        shared = [pair for pair in needed if pair in added]
+        if shared:
+            filled = other.filled | {"identifiers": [*other.filled.get("identifiers", []), *shared]}
+            update_row(other, {"filled": filled, "first_version": other.first_version or survivor.version})
+            added = [pair for pair in added if pair not in shared]
+    return added
 
 
 def as_json(value: Any) -> Any:

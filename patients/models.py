@@ -3,7 +3,7 @@
 import datetime
 from typing import Any, ClassVar, Self
 
-from django.core.validators import MaxValueValidator, MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import ExtractYear
@@ -11,11 +11,21 @@ from django.utils import timezone
 
 from audit.history import Event, remember
 from healthcare.coverage import covered_by_fast_path
-from healthcare.model_fields import AddressField, EmailField, LineField, NameField, PhoneField, one_visible_line
+from healthcare.model_fields import (
+    AddressField,
+    EmailField,
+    LineField,
+    MultilineField,
+    NameField,
+    ObjectListField,
+    PhoneField,
+    one_visible_line,
+)
 from healthcare.ownership import OwnedModel, OwnedQuerySet, derived
 from healthcare.search.index import searchable
 from patients import accesses  # noqa: F401  (declares the view)
-from patients.birth import AGE_SQL, age_on
+from patients.birth import AGE_SQL, age_of
+from patients.constraints import CONTACTS_WELL_FORMED, IDENTIFIERS_WELL_FORMED
 
 
 class Gender(models.TextChoices):
@@ -37,6 +47,15 @@ def gender_code(text: str) -> str:
     return GENDER_CODES.get(word, word.upper())
 
 
+# A well-formed tag (BCP 47, RFC 5646 section 2.1), without the irregular ones of old. No language in the registry has
+# more than three letters, so "english" is refused.
+LANGUAGE_TAG = (
+    r"\A([A-Za-z]{2,3}(-[A-Za-z]{3}){0,3}(-[A-Za-z]{4})?(-([A-Za-z]{2}|[0-9]{3}))?"
+    r"(-([A-Za-z0-9]{5,8}|[0-9][A-Za-z0-9]{3}))*(-[0-9A-WYZa-wyz](-[A-Za-z0-9]{2,8})+)*(-[Xx](-[A-Za-z0-9]{1,8})+)?"
+    r"|[Xx](-[A-Za-z0-9]{1,8})+)\Z"
+)
+
+
 class PatientQuerySet(OwnedQuerySet):
     def unmerged(self) -> Self:
         """The patients that were not merged into another one."""
@@ -55,11 +74,22 @@ class Patient(OwnedModel):
     birth_year = models.PositiveSmallIntegerField(
         null=True, blank=True, validators=[MinValueValidator(1850), MaxValueValidator(9999)]
     )
-    deceased = models.BooleanField(default=False)
+    deceased = models.BooleanField(null=True, blank=True, help_text="null: unknown.")
+    deceased_on = models.DateField(null=True, blank=True)
     identifier = LineField(max_length=100, blank=True, help_text="The clinic's own number for this patient.")
+    identifiers = ObjectListField(members=["system", "value"])
     phone = PhoneField(blank=True)
+    alternate_phone = PhoneField(blank=True)
     email = EmailField(blank=True)
     address = AddressField(max_length=500, blank=True)
+    language = models.CharField(
+        max_length=50,
+        blank=True,
+        validators=[RegexValidator(LANGUAGE_TAG, "Enter a language tag (BCP 47), such as hi or pt-BR.")],
+        help_text="The language to speak with the patient, as a tag (BCP 47).",
+    )
+    contacts = ObjectListField(members=["name", "relationship", "phone"])
+    medical_history = MultilineField(blank=True)
     deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
     # The record that this duplicate was merged into (FHIR R4 Patient.link, replaced-by): see `merges`.
     merged_into = models.ForeignKey(
@@ -100,6 +130,24 @@ class Patient(OwnedModel):
                 violation_error_message="The birth year is not the year of the birth date.",
             ),
             models.CheckConstraint(
+                condition=Q(deceased=True, deceased__isnull=False) | Q(deceased_on=None),
+                name="patient_death_agrees",
+                violation_error_code="contradiction",
+                violation_error_message="This contradicts the date of death.",
+            ),
+            models.CheckConstraint(
+                condition=Q(deceased_on=None)
+                | (
+                    (Q(birth_year=None) | Q(birth_year__lte=ExtractYear("deceased_on")))
+                    & (Q(birth_date=None) | Q(birth_date__lte=F("deceased_on")))
+                ),
+                name="patient_dies_after_birth",
+                violation_error_code="contradiction",
+                violation_error_message="The date of death lies before the birth.",
+            ),
+            models.CheckConstraint(condition=IDENTIFIERS_WELL_FORMED, name="patient_identifiers_well_formed"),
+            models.CheckConstraint(condition=CONTACTS_WELL_FORMED, name="patient_contacts_well_formed"),
+            models.CheckConstraint(
                 condition=Q(merged_into=None) | Q(deleted_at__isnull=False), name="patient_merged_is_hidden"
             ),
             models.CheckConstraint(condition=~Q(merged_into=F("id")), name="patient_merged_into_another"),
@@ -115,8 +163,8 @@ class Patient(OwnedModel):
 
     @derived(AGE_SQL)
     def age(self) -> int | None:
-        """Whole years today: see `birth.age_on`."""
-        return age_on(timezone.localdate(), self.birth_date, self.birth_year)
+        """Whole years today: see `birth.age_of`."""
+        return age_of(self, timezone.localdate())
 
 
 class PatientMergeQuerySet(OwnedQuerySet):
@@ -181,6 +229,8 @@ class PastPatient(Event):
     as_of: datetime.datetime
     birth_date: datetime.date | None
     birth_year: int | None
+    deceased: bool | None
+    deceased_on: datetime.date | None
 
     class Meta:
         abstract = True
@@ -188,7 +238,7 @@ class PastPatient(Event):
     @property
     def age(self) -> int | None:
         """Whole years on the day of `as_of`."""
-        return age_on(timezone.localdate(self.as_of), self.birth_date, self.birth_year)
+        return age_of(self, timezone.localdate(self.as_of))
 
 
 PATIENT_SEARCH = searchable(
@@ -197,7 +247,9 @@ PATIENT_SEARCH = searchable(
     successor="merged_into",
     name="name",
     identifier="identifier",
+    identifiers="identifiers",
     phone="phone",
+    alternate_phone="alternate_phone",
     email="email",
 )
 PatientEvent: Any = remember(Patient, PastPatient, listed_by=["created_by"])

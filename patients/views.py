@@ -126,9 +126,10 @@ class PatientViewSet(FastPathMixin, SearchByPostMixin, ReadsRecordedViewSet, Res
     @action(detail=True, methods=["post"])
     def merge(self, request: Request, pk: int) -> Response:
         """Merge another record of the same person into this patient. Fields that are empty in this patient are filled
-        from the duplicate, and the duplicate's assignments move to this patient. Where both have an active assignment
-        of the same doctor, or a primary doctor, this patient's is kept. Afterwards the duplicate answers 410, except
-        for its history."""
+        from the duplicate, unless they contradict this patient. The duplicate's `identifiers` are added, its own
+        `identifier` with the system `old`, and its assignments move to this patient. Where both have an active
+        assignment of the same doctor, or a primary doctor, this patient's is kept. Afterwards the duplicate answers
+        410, except for its history."""
         pair = self.locked_pair(Q(deleted_at=None))
         return Response(self.get_serializer(merges.merge(*pair)).data)
 

@@ -54,7 +54,6 @@ def test_the_history_lists_each_change_the_latest_first(as_alice: LoggedInClient
         "gender": [None, "U"],
         "birth_date": [None, "1990-02-28"],
         "birth_year": [None, 1990],
-        "deceased": [None, False],
     }
     assert history[0]["changes"]["deleted_at"] == history[1]["changes"]["deleted_at"][::-1]
 

@@ -30,10 +30,11 @@ OWNED = f"created_by_id = {CALLER} AND deleted_at IS NULL"
 PATIENT = """id, name,
     CASE WHEN birth_date IS NULL THEN extract(year FROM current_date)::int - birth_year
         ELSE extract(year FROM age(current_date, birth_date))::int END AS age,
-    gender, birth_date, birth_year, deceased, identifier, phone, email, address, version,
-    created_by_id AS created_by, created_at, updated_at"""
-DOCTOR = """d.id, d.name, d.specialization, d.license_number, d.phone, d.email, d.hospital, d.experience_years,
-    d.version, d.created_at, d.updated_at"""
+    gender, birth_date, birth_year, deceased, deceased_on, identifier, identifiers, phone, alternate_phone, email,
+    address, language, contacts, medical_history, version, created_by_id AS created_by, created_at, updated_at"""
+DOCTOR = """d.id, d.name, d.specialization, d.license_number, d.phone, d.email, d.hospital,
+    extract(year FROM current_date)::int - d.experience_since AS experience_years, d.version, d.created_at,
+    d.updated_at"""
 ACCESS_LOG = """
 logged AS (
     INSERT INTO audit_accesslog (at, actor, action, patient_ids, basis, request_id, outcome)
@@ -85,10 +86,11 @@ WITH answered AS (
         ENTER_TO_WRITE,
         f"""
 WITH answered AS (
-    INSERT INTO patients_patient (name, gender, birth_year, deceased, identifier, phone, email, address, version,
-        created_by_id, created_at, updated_at)
-    SELECT b.name, coalesce(b.gender, 'U'), extract(year FROM current_date)::int - b.age, false,
-        coalesce(b.identifier, ''), coalesce(b.phone, ''), coalesce(b.email, ''), coalesce(b.address, ''), 1,
+    INSERT INTO patients_patient (name, gender, birth_year, identifier, identifiers, phone, alternate_phone, email,
+        address, language, contacts, medical_history, version, created_by_id, created_at, updated_at)
+    SELECT b.name, coalesce(b.gender, 'U'), extract(year FROM current_date)::int - b.age,
+        coalesce(b.identifier, ''), '[]', coalesce(b.phone, ''), '', coalesce(b.email, ''), coalesce(b.address, ''),
+        '', '[]', '', 1,
         {CALLER}, now(), now()
     FROM json_to_record(%(body)s) AS b (name text, gender text, age int, identifier text, phone text, email text,
         address text)

@@ -50,9 +50,9 @@ def test_the_member_of_staff_who_adds_a_doctor_stays_the_creator(admin: AdminCli
     assert (doctor.created_by, doctor.version, doctor.hospital) == (staff, 2, "City")
 
 
-def test_experience_years_have_a_maximum(admin: AdminClient):
-    reported = errors_of(admin.submit(ADD, name="Dr. Meera Rao", experience_years="101"))
-    assert reported == {"experience_years": ["Ensure this value is less than or equal to 100."]}
+def test_the_years_of_experience_have_a_maximum(admin: AdminClient):
+    reported = errors_of(admin.submit(ADD, name="Dr. Meera Rao", experience_since="1899"))
+    assert reported == {"experience_since": ["Enter a year of the last 100 years."]}
 
 
 def test_deleting_a_doctor_without_patients_hides_it(admin: AdminClient, alice: User, anonymous: LoggedInClient):

@@ -2,7 +2,7 @@
 
 DRF's fields convert more: `0` to a string and `"no"` to a boolean, so that a client's mistake would be stored. Forms,
 HTTPie and Postman's variables send text alone: `"34"` is a number here, `"true"` a boolean, and an empty text where a
-number or a date may be null is null. The reverse, null for a text that may be empty, is the empty text.
+number, a date or a boolean may be null is null. The reverse, null for a text that may be empty, is the empty text.
 """
 
 import datetime
@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from django.db import models
 from rest_framework import serializers
+from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.fields import empty
 
 from healthcare import model_fields
@@ -61,6 +62,65 @@ class PhoneField(TextField):
         return phone_number(super().to_internal_value(data))
 
 
+class MultilineField(TextField):
+    def to_internal_value(self, data: Any) -> str:
+        return super().to_internal_value(model_fields.with_line_feeds(data) if isinstance(data, str) else data)
+
+
+class ObjectSerializer(serializers.Serializer):
+    """An object inside a record. Its members are texts. It is complete in a PATCH, too.
+
+    A view has refused unknown members already, unless the client prefers lenient handling.
+    """
+
+    default_error_messages = {"invalid": "Send an object."}
+
+    def to_internal_value(self, data: Any) -> Any:
+        if not isinstance(data, dict):
+            self.fail("invalid")
+        errors = {
+            name: [ErrorDetail(str(field.error_messages["required"]), "required")]
+            for name, field in self.fields.items()
+            if field.required and name not in data
+        }
+        unknown = data.keys() - self.fields.keys()
+        if unknown and getattr(self.context.get("view"), "handling", "") != "lenient":
+            detail = ErrorDetail("Remove this member; these objects have none of this name.", "unknown")
+            errors |= {name: [detail] for name in sorted(unknown)}
+        if errors:
+            raise ValidationError(errors)
+        return super().to_internal_value(self.defaults() | data)
+
+    def defaults(self) -> dict[str, Any]:
+        return {name: field.default for name, field in self.fields.items() if not field.required}
+
+
+class ObjectListField(serializers.ListField):
+    """A list of at most `maximum` objects; a stored list that is longer may be sent again. null is an empty list."""
+
+    child: ObjectSerializer
+
+    def __init__(self, *, maximum: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.maximum = maximum
+
+    def run_validation(self, data: Any = empty) -> Any:
+        return super().run_validation([] if data is None else data)
+
+    def to_internal_value(self, data: Any) -> list[dict[str, str]]:
+        if isinstance(data, list) and len(data) > self.maximum and len(data) > self.stored_length():
+            raise ValidationError([ErrorDetail(f"Send at most {self.maximum} of them.", "max_length")])
+        objects: list[dict[str, str]] = super().to_internal_value(data)
+        return objects
+
+    def stored_length(self) -> int:
+        record: Any = getattr(self.parent, "instance", None)
+        return 0 if record is None else len(getattr(record, str(self.source)))
+
+    def to_representation(self, data: Any) -> Any:
+        return data
+
+
 class WholeNumberField(serializers.IntegerField):
     def run_validation(self, data: Any = empty) -> Any:
         return super().run_validation(None if data == "" and self.allow_null else data)
@@ -104,6 +164,9 @@ class DateTimeField(serializers.DateTimeField):
 
 
 class TrueOrFalseField(serializers.BooleanField):
+    def run_validation(self, data: Any = empty) -> Any:
+        return super().run_validation(None if data == "" and self.allow_null else data)
+
     def to_internal_value(self, data: Any) -> bool:
         if isinstance(data, str) and data in BOOLEANS:
             return BOOLEANS[data]
@@ -120,6 +183,8 @@ class ModelSerializer(serializers.ModelSerializer):
         models.CharField: TextField,
         models.EmailField: EmailField,
         model_fields.PhoneField: PhoneField,
+        models.TextField: TextField,
+        model_fields.MultilineField: MultilineField,
         models.PositiveIntegerField: WholeNumberField,
         models.PositiveSmallIntegerField: WholeNumberField,
         models.BooleanField: TrueOrFalseField,

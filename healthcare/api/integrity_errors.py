@@ -26,7 +26,7 @@ def broken_rule(error: IntegrityError, sent: Set[str] = frozenset()) -> APIExcep
     constraint = named_constraints().get(getattr(diagnostics, "constraint_name", None) or "")
     if constraint is None:
         return None
-    code = "unique" if isinstance(constraint, UniqueConstraint) else "invalid"
+    code = "unique" if isinstance(constraint, UniqueConstraint) else constraint.violation_error_code or "invalid"
     named = constraint.violation_error_message != constraint.default_violation_error_message
     message = (
         str(constraint.get_violation_error_message()) if named else "This value violates a constraint of the record."

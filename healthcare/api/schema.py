@@ -10,6 +10,7 @@ from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_v
 from rest_framework import serializers
 
 from healthcare.api import conditional_requests, idempotency, rate_limits, sparse_fieldsets, unknown_parameters
+from healthcare.api.fields import ObjectListField
 from healthcare.api.pagination import KeysetPagination
 from healthcare.api.problems import CONTENT_TYPE, DETAILS, PROBLEM_BODY, PROBLEM_ERROR, TEXT
 from healthcare.coverage import covered_by_fast_path, is_covered
@@ -45,7 +46,7 @@ NO_OR_ONE_EMAIL = (
     r"^([A-Za-z0-9!#$%&'*+/=?^_`{}|~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{}|~-]+)*"
     r"@([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,63})?$"
 )
-REQUEST_CONSTRAINTS = {"pattern", "minLength", "maxLength", "minimum", "maximum"}
+REQUEST_CONSTRAINTS = {"pattern", "minLength", "maxLength", "minimum", "maximum", "maxItems"}
 HEADERS_OF_STATUS = {
     "401": ["WWW-Authenticate"],
     "410": ["Link"],
@@ -149,6 +150,8 @@ class ProblemAutoSchema(AutoSchema):
 
     def _insert_field_validators(self, field: serializers.Field, schema: dict[str, Any]) -> None:
         super()._insert_field_validators(field, schema)  # type: ignore[no-untyped-call]
+        if isinstance(field, ObjectListField):
+            schema["maxItems"] = field.maximum
         if "oneOf" in schema:  # the field's schema, or an empty string
             schema |= schema.pop("oneOf")[0]
             if schema.pop("format", "") == "email":

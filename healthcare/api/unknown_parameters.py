@@ -14,6 +14,7 @@ from rest_framework.serializers import BaseSerializer, ListSerializer, Serialize
 from rest_framework.viewsets import GenericViewSet
 
 from healthcare.api.exceptions import NAME, LimitedErrors, refuse
+from healthcare.api.fields import ObjectListField
 from healthcare.api.preferences import read_preferences
 from healthcare.api.sparse_fieldsets import PARAMETERS as REPEATABLE
 from healthcare.api.suggestions import nearest_name
@@ -108,7 +109,7 @@ class UnknownField(NamedTuple):
 
 def unknown_fields(serializer: Any, data: Any, parents: tuple[str, ...] = ()) -> Iterator[UnknownField]:
     """The fields of `data` that the serializer and those nested in it do not have."""
-    if isinstance(serializer, ListSerializer) and isinstance(data, list):
+    if isinstance(serializer, ListSerializer | ObjectListField) and isinstance(data, list):
         for index, item in enumerate(data):
             yield from unknown_fields(serializer.child, item, (*parents, str(index)))
     elif isinstance(serializer, Serializer) and isinstance(data, Mapping):
@@ -117,7 +118,7 @@ def unknown_fields(serializer: Any, data: Any, parents: tuple[str, ...] = ()) ->
         for name, value in data.items():
             if name not in fields:
                 yield UnknownField(parents, name, known)
-            elif isinstance(fields[name], BaseSerializer) and name in known:
+            elif isinstance(fields[name], BaseSerializer | ObjectListField) and name in known:
                 yield from unknown_fields(fields[name], value, (*parents, name))
 
 

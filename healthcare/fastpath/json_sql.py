@@ -13,6 +13,7 @@ from healthcare.api import fields as api_fields
 from healthcare.api.serializers import IdField
 from healthcare.coverage import covered_by_fast_path, is_covered, patched_members
 from healthcare.fastpath.placeholders import TODAY, Placeholder
+from healthcare.model_fields import ObjectListField
 from healthcare.ownership import Derived
 
 TEXT_COLUMNS: set[type[models.Field]] = {models.CharField, models.EmailField, models.TextField}
@@ -39,6 +40,8 @@ COLUMNS_OF_FIELD: dict[type[serializers.Field], set[type[models.Field]]] = {
     api_fields.TrueOrFalseField: {models.BooleanField},
     api_fields.DateField: {models.DateField},
     api_fields.DateTimeField: {models.DateTimeField},
+    api_fields.MultilineField: TEXT_COLUMNS,
+    api_fields.ObjectListField: {ObjectListField},
     IdField: {models.ForeignKey},
 }
 for pairs in COLUMNS_OF_FIELD.items():
@@ -46,6 +49,9 @@ for pairs in COLUMNS_OF_FIELD.items():
         covered_by_fast_path(one)
 # ISO 8601 in UTC, with microseconds unless they are zero. Django sets every session's time zone to UTC.
 TIMESTAMP = """replace(to_char("{}", 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '.000000Z', 'Z')"""
+# The members of each object in their declared order and without blanks, neither of which the text of jsonb has.
+OBJECTS = """(CASE WHEN {column} = '[]' THEN '[]'::json ELSE (SELECT array_to_json(array_agg(object))
+    FROM jsonb_to_recordset({column}) AS object({members})) END)"""
 
 
 class UnsupportedError(Exception):
@@ -119,7 +125,17 @@ def field_as_json(
         raise UnsupportedError(member, "It writes times in TIME_ZONE; use healthcare.api.fields.DateTimeField.")
     if type(column) is models.ForeignKey and type(column.target_field) not in INTEGER_COLUMNS:
         raise UnsupportedError(member, "The foreign key is not an integer.")
-    return Fragment(TIMESTAMP.format(column.column) if type(column) is models.DateTimeField else f'"{column.column}"')
+    if type(column) is models.DateTimeField:
+        return Fragment(TIMESTAMP.format(column.column))
+    if type(column) is ObjectListField:
+        return Fragment(objects_as_json(column, f'"{column.column}"'))
+    return Fragment(f'"{column.column}"')
+
+
+def objects_as_json(field: ObjectListField, column: str) -> str:
+    """SQL for the JSON of a list of objects, given the SQL of the column that holds it."""
+    members = ", ".join(f'"{member}" text' for member in field.members)
+    return " ".join(OBJECTS.format(column=column, members=members).split())
 
 
 def known_columns(kind: type) -> set[type[models.Field]]:

@@ -4,6 +4,7 @@ A trigger gives the table a new random version when a change commits (`TableVers
 from PostgreSQL, so that a cached answer is never older than the request.
 """
 
+import datetime
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -23,9 +24,11 @@ STORE_VERSION = """SELECT set_config('fastpath.table_version', coalesce(
 
 @dataclass(frozen=True)
 class CachedAnswer:
-    """The version of the table it was read at, the body, its own headers, and the parsed request, to read it anew."""
+    """The version of the table it was read at, the local date then, the body, its own headers, and the parsed request,
+    to read it anew. An answer may hold what changes with the date, such as years of experience."""
 
     version: str
+    day: datetime.date
     content: bytes
     headers: dict[str, str]
     parsed_request: Any

@@ -65,10 +65,6 @@ class FastRead(FastAction):
             self.content(FieldSelection(included=frozenset({name})))
         if self.cached_table and self.recording:
             yield Obstacle(f"{self.viewset.__name__}.cached_by_table_version", "A cached answer records no access.")
-        if self.cached_table and TODAY in self.content(WHOLE_RECORD).parameters:
-            yield Obstacle(
-                f"{self.viewset.__name__}.cached_by_table_version", "A cached answer cannot depend on the day."
-            )
 
     def compile_content(self, selection: FieldSelection) -> Fragment:
         included = [
@@ -158,7 +154,8 @@ class FastRead(FastAction):
         self, request: HttpRequest, entry: Entry, parameters: Any, cached: public_cache.CachedAnswer | None
     ) -> HttpResponse | None:
         table = str(self.cached_table)
-        if cached is not None:
+        today = timezone.localdate(None, timezone.get_default_timezone())
+        if cached is not None and cached.day == today:
             session = [Statement(entry.sql, entry.parameters, plannable=True)] if entry.caller else []
             caller, version = execute([*session, *public_cache.version_statements(table)])[0]
             if entry.caller and caller != str(entry.caller):
@@ -168,7 +165,7 @@ class FastRead(FastAction):
         response, version = self.execute_read(request, entry, parameters, public_cache.store_version(table))
         if response is not None and response.status_code == 200 and version:
             headers = {name: value for name, value in response.items() if name in {"ETag", "Link"}}
-            answer = public_cache.CachedAnswer(version, response.content, headers, parameters)
+            answer = public_cache.CachedAnswer(version, today, response.content, headers, parameters)
             public_cache.answers.put(cache_key(request), answer)
         return response
 

@@ -20,7 +20,9 @@ class Index:
     successor: str = ""
     name: str = ""
     identifier: str = ""
+    identifiers: str = ""
     phone: str = ""
+    alternate_phone: str = ""
     email: str = ""
 
 
@@ -52,8 +54,9 @@ def searchable(model: type[Model], **columns: str) -> Index:
     """Make the models `<Model>Term` and `<Model>Word`, the triggers that fill them, and the function that looks words
     up.
 
-    `columns` name the model's fields that serve as `owner`, `successor`, `name`, `identifier`, `phone` and `email` of
-    `Index`. `makemigrations` writes all of it; the row-level security of the two models is yours to add.
+    `columns` name the model's fields that serve as the columns of `Index`; `identifiers` is a list of objects with a
+    member `value` (`model_fields.ObjectListField`). `makemigrations` writes all of it; the row-level security of the
+    two models is yours to add.
     """
     from healthcare.search import triggers, vocabulary  # noqa: PLC0415  (they import `Index`)
 

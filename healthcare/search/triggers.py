@@ -15,13 +15,16 @@ ADD_WORDS = """INSERT INTO {words} (owner, word) SELECT DISTINCT owner, term FRO
     WHERE term !~ '[ :]' AND NOT EXISTS (
         SELECT FROM {words} known WHERE known.owner = added.owner AND known.word = added.term
     )"""
-# The terms of new records. `search_terms` repeats none.
+# The terms of new records. No record repeats one.
 ADD_NEW = """WITH added AS (
         INSERT INTO {terms} (owner, hidden, term, record)
-        SELECT {owner}, deleted_at IS NOT NULL, term, id FROM {new_rows}, unnest(search_terms({values})) term
+        SELECT {owner}, deleted_at IS NOT NULL, term, id FROM {new_rows}, unnest({row_terms}) term
         RETURNING owner, term
     )
     {add_words}"""
+TERMS_OF_IDENTIFIERS = """ARRAY(
+        SELECT 'id:' || key FROM jsonb_to_recordset({column}) one(value text), search_key(one.value) key WHERE key <> ''
+    )"""
 # Of the records that replace others (merged patients) and of all others: `id` is a record that nothing replaces,
 # `member` one whose terms it is found by, itself or what it replaces.
 FAMILIES = """
@@ -31,13 +34,13 @@ FAMILIES = """
         SELECT family.id, family.deleted_at, merged.id FROM {table} merged JOIN family ON {successor} = family.member
     ), wanted AS MATERIALIZED (
         SELECT DISTINCT {member_owner} AS owner, family.deleted_at IS NOT NULL AS hidden, term, family.id AS record
-        FROM family JOIN {table} member ON member.id = family.member, unnest(search_terms({member_values})) term
+        FROM family JOIN {table} member ON member.id = family.member, unnest({member_terms}) term
     )"""
 # The same where no record replaces another.
 RECORDS = """
     WITH wanted AS MATERIALIZED (
         SELECT {owner} AS owner, deleted_at IS NOT NULL AS hidden, term, id AS record
-        FROM {table}, unnest(search_terms({values})) term WHERE {which}
+        FROM {table}, unnest({row_terms}) term WHERE {which}
     )"""
 # Makes the terms of some records those that are wanted. It writes only what differs.
 SYNCHRONIZE = """{wanted}, removed AS (
@@ -65,20 +68,45 @@ REMOVE_WORDS = """LOCK TABLE {words} IN SHARE ROW EXCLUSIVE MODE;
 
 def columns(index: Index) -> list[str]:
     """The columns that the terms are made of."""
-    names = (index.owner, index.successor, index.name, index.identifier, index.phone, index.email)
+    names = (
+        index.owner, index.successor, index.name, index.identifier, index.identifiers, index.phone,
+        index.alternate_phone, index.email,
+    )  # fmt: skip
     return [name for name in names if name]
 
 
 def fragments(index: Index) -> dict[str, str]:
     """What the SQL above is formatted with."""
-    texts = (index.name, index.identifier, index.phone, index.email)
     return asdict(index) | {
         "owner": f'"{index.owner}"' if index.owner else "0",
         "member_owner": f'member."{index.owner}"' if index.owner else "0",
-        "values": ", ".join(f'"{name}"' if name else "''" for name in texts),
-        "member_values": ", ".join(f'member."{name}"' if name else "''" for name in texts),
+        "row_terms": terms_of(index, ""),
+        "member_terms": terms_of(index, "member."),
         "add_words": ADD_WORDS.format(words=index.words),
     }
+
+
+def terms_of(index: Index, row: str) -> str:
+    """SQL for the distinct terms of a row, whose name with its dot is `row`."""
+    texts = (index.name, index.identifier, index.phone, index.email)
+    terms = f"search_terms({', '.join(text_of(name, row) for name in texts)})"
+    more, nothing_more = [], []
+    if index.identifiers:
+        column = f'{row}"{index.identifiers}"'
+        more.append(TERMS_OF_IDENTIFIERS.format(column=column))
+        nothing_more.append(f"{column} = '[]'")
+    if index.alternate_phone:
+        column = text_of(index.alternate_phone, row)
+        more.append(f"search_terms('', '', {column}, '')")
+        nothing_more.append(f"{column} = ''")
+    if not more:
+        return terms
+    all_terms = f"ARRAY(SELECT DISTINCT unnest({' || '.join([terms, *more])}))"
+    return f"CASE WHEN {' AND '.join(nothing_more)} THEN {terms} ELSE {all_terms} END"
+
+
+def text_of(name: str, row: str) -> str:
+    return f'{row}"{name}"' if name else "''"
 
 
 def synchronize(index: Index, which: str, which_terms: str) -> str:

@@ -44,8 +44,9 @@ CREATE TRIGGER orphan BEFORE INSERT ON mappings_mapping FOR EACH ROW WHEN (NEW.i
 """
 ACCOUNT = {"name": WORD, "username": WORD, "email": f"{WORD}@example.org", "password": f"Strong{WORD}123"}
 WRONG = dict.fromkeys(
-    ["name", "age", "gender", "birth_date", "birth_year", "deceased", "identifier", "phone", "email", WORD], [WORD]
-)
+    ["name", "age", "gender", "birth_date", "birth_year", "deceased", "deceased_on", "identifier", "identifiers",
+     "phone", "alternate_phone", "email", "language", "contacts", "medical_history", WORD], [WORD]
+)  # fmt: skip
 HEAD = f"Host: 127.0.0.1\r\nX-{WORD}: {WORD}\r\nConnection: close\r\n"
 CUT_OFF = "Content-Length: 900"
 RAW = [

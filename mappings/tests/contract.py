@@ -102,6 +102,7 @@ CONTRACT = Contract(
                 "is_primary": [CANARY, None, 2],
                 "role": ["x" * 101],
                 "reason": ["x" * 501],
+                "notes": [[CANARY], {"a": CANARY}, True, 7, f"{CANARY}\x07", "x" * 20_001],
                 "started_at": [
                     CANARY, None, "", True, 0, 1e300, [], {}, "1990-02-30T00:00:00Z", "9999-12-31T23:59:59-14:00",
                 ],

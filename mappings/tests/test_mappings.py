@@ -39,6 +39,7 @@ def test_alice_assigns_a_doctor_to_her_patient(
         "role": "",
         "is_primary": False,
         "reason": "",
+        "notes": "",
         "ended_at": None,
         "version": 1,
         "created_by": alice.pk,

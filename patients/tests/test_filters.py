@@ -98,7 +98,7 @@ def test_the_doctor_filter_finds_patients_with_an_active_assignment(as_alice: Lo
         ("created_after=0001-01-01T00:00:00%2B14:00", "/created_after", "invalid"),
         ("updated_before=9999-12-31T23:59:59-14:00", "/updated_before", "invalid"),
         ("identifier=%00", "/identifier", "invalid"),
-        ("identifier=" + "x" * 255, "/identifier", "max_length"),
+        ("identifier=" + "x" * 402, "/identifier", "max_length"),
         ("doctor=0", "/doctor", "does_not_exist"),
         ("doctor=x", "/doctor", "does_not_exist"),
         ("doctor=%D9%A5", "/doctor", "does_not_exist"),

@@ -23,15 +23,27 @@ BIRTHS = st.one_of(
     st.builds(lambda year: {"birth_year": year}, st.integers(1989, 1991)),
     st.builds(lambda day: {"birth_date": day}, st.dates(datetime.date(1989, 1, 1), datetime.date(1991, 12, 31))),
 )
+DEATHS = [
+    {"deceased": True, "deceased_on": datetime.date(1991, 12, 31)},
+    {"deceased": True, "deceased_on": datetime.date(2020, 5, 1)},
+]
+PAIRS = st.builds(
+    lambda system, value: {"system": system, "value": value}, st.sampled_from(["a", "old"]), st.sampled_from(["x", "y"])
+)
 PATIENTS = st.builds(
-    lambda birth, **fields: birth | fields,
+    lambda birth, death, **fields: birth | death | fields,
     birth=BIRTHS,
     gender=st.sampled_from("MFOU"),
     phone=st.sampled_from(["", "1", "2"]),
     email=st.sampled_from(["", "a@example.org", "b@example.org"]),
     identifier=TEXTS,
     address=TEXTS,
-    deceased=st.booleans(),
+    death=st.sampled_from([{}, {"deceased": False}, {"deceased": True}, *DEATHS]),
+    identifiers=st.lists(PAIRS, unique_by=str, max_size=3),
+    alternate_phone=st.sampled_from(["", "3"]),
+    language=st.sampled_from(["", "kn"]),
+    contacts=st.sampled_from([[], [{"name": "Mary", "relationship": "", "phone": ""}]]),
+    medical_history=TEXTS,
 )
 ASSIGNMENTS = st.lists(  # which doctor, whether as the primary one, whether in the past
     st.tuples(st.integers(0, 3), st.booleans(), st.booleans()), max_size=6

@@ -89,5 +89,6 @@ def test_an_exclusion_of_a_field_that_is_not_there_is_found(monkeypatch: pytest.
 
 def test_every_field_is_filled_or_excluded():
     assert set(merges.empty_values()) == {
-        "gender", "birth_date", "birth_year", "identifier", "phone", "email", "address",
+        "gender", "birth_date", "birth_year", "deceased", "deceased_on", "identifier", "phone", "alternate_phone",
+        "email", "address", "language", "contacts", "medical_history",
     }  # fmt: skip

@@ -22,7 +22,7 @@ def test_a_merge_fills_empty_fields_and_overwrites_none(
 ) -> None:
     before = read(as_alice, survivor)
     answer = merge(as_alice, survivor, duplicate)
-    filled = {"gender": "M", "birth_date": "1990-07-01", "birth_year": 1990, "address": "Bengaluru"}
+    filled = {"gender": "M", "birth_date": "1990-07-01", "birth_year": 1990, "deceased": True, "address": "Bengaluru"}
     expected = before | filled | {name: answer.json()[name] for name in ("age", "updated_at")} | {"version": 2}
     assert (answer.status_code, answer.json()) == (200, expected)
     assert read(as_alice, survivor) == expected

@@ -2,7 +2,8 @@ import os
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime
 
-from sqlalchemy import BigInteger, DateTime, ForeignKey, SmallInteger, String
+from sqlalchemy import BigInteger, DateTime, ForeignKey, SmallInteger, String, Text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -47,11 +48,17 @@ class Patient(Versioned, Base):
     gender: Mapped[str] = mapped_column(String(1), default="U")
     birth_date: Mapped[date | None]
     birth_year: Mapped[int | None] = mapped_column(SmallInteger)
-    deceased: Mapped[bool] = mapped_column(default=False)
+    deceased: Mapped[bool | None]
+    deceased_on: Mapped[date | None]
     identifier: Mapped[str] = mapped_column(String(100), default="")
+    identifiers: Mapped[list[dict[str, str]]] = mapped_column(JSONB, default=list)
     phone: Mapped[str] = mapped_column(String(40), default="")
+    alternate_phone: Mapped[str] = mapped_column(String(40), default="")
     email: Mapped[str] = mapped_column(String(254), default="")
     address: Mapped[str] = mapped_column(String(500), default="")
+    language: Mapped[str] = mapped_column(String(50), default="")
+    contacts: Mapped[list[dict[str, str]]] = mapped_column(JSONB, default=list)
+    medical_history: Mapped[str] = mapped_column(Text, default="")
     created_by: Mapped[int] = mapped_column("created_by_id", ForeignKey("accounts_user.id"))
 
     @property
@@ -72,8 +79,12 @@ class Doctor(Versioned, Base):
     phone: Mapped[str] = mapped_column(String(40), default="")
     email: Mapped[str] = mapped_column(String(254), default="")
     hospital: Mapped[str] = mapped_column(String(200), default="")
-    experience_years: Mapped[int | None] = mapped_column(SmallInteger)
+    experience_since: Mapped[int | None] = mapped_column(SmallInteger)
     created_by: Mapped[int] = mapped_column("created_by_id", ForeignKey("accounts_user.id"))
+
+    @property
+    def experience_years(self) -> int | None:
+        return None if self.experience_since is None else date.today().year - self.experience_since
 
 
 class Mapping(Base):

@@ -9,11 +9,17 @@ class PatientIn(BaseModel):
     gender: str = Field("U", pattern="^[MFOU]$")
     birth_date: date | None = None
     birth_year: int | None = None
-    deceased: bool = False
+    deceased: bool | None = None
+    deceased_on: date | None = None
     identifier: str = ""
+    identifiers: list[dict[str, str]] = []
     phone: str = ""
+    alternate_phone: str = ""
     email: str = ""
     address: str = ""
+    language: str = ""
+    contacts: list[dict[str, str]] = []
+    medical_history: str = ""
 
 
 class PatientChange(PatientIn):

@@ -28,11 +28,17 @@ class Patient(models.Model):
     gender = models.CharField(max_length=1, choices=[(letter, letter) for letter in "MFOU"], default="U")
     birth_date = models.DateField(null=True, blank=True)
     birth_year = models.PositiveSmallIntegerField(null=True, blank=True)
-    deceased = models.BooleanField(default=False)
+    deceased = models.BooleanField(null=True, blank=True)
+    deceased_on = models.DateField(null=True, blank=True)
     identifier = models.CharField(max_length=100, blank=True)
+    identifiers = models.JSONField(default=list, blank=True)
     phone = models.CharField(max_length=40, blank=True)
+    alternate_phone = models.CharField(max_length=40, blank=True)
     email = models.EmailField(blank=True)
     address = models.CharField(max_length=500, blank=True)
+    language = models.CharField(max_length=50, blank=True)
+    contacts = models.JSONField(default=list, blank=True)
+    medical_history = models.TextField(blank=True)
     version = models.PositiveIntegerField(default=1)
     created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="patients")
     created_at = models.DateTimeField(auto_now_add=True)
@@ -58,7 +64,7 @@ class Doctor(models.Model):
     phone = models.CharField(max_length=40, blank=True)
     email = models.EmailField(blank=True)
     hospital = models.CharField(max_length=200, blank=True)
-    experience_years = models.PositiveSmallIntegerField(null=True, blank=True)
+    experience_since = models.PositiveSmallIntegerField(null=True, blank=True)
     version = models.PositiveIntegerField(default=1)
     created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="doctors")
     created_at = models.DateTimeField(auto_now_add=True)
@@ -67,6 +73,10 @@ class Doctor(models.Model):
     class Meta:
         db_table = "doctors_doctor"
         ordering = ["-id"]
+
+    @property
+    def experience_years(self) -> int | None:
+        return None if self.experience_since is None else datetime.date.today().year - self.experience_since
 
 
 class Mapping(models.Model):

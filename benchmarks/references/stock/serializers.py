@@ -12,8 +12,9 @@ class PatientSerializer(serializers.ModelSerializer):
     class Meta:
         model = Patient
         fields = [
-            "id", "name", "age", "gender", "birth_date", "birth_year", "deceased", "identifier", "phone", "email",
-            "address", "version", "created_by", "created_at", "updated_at",
+            "id", "name", "age", "gender", "birth_date", "birth_year", "deceased", "deceased_on", "identifier",
+            "identifiers", "phone", "alternate_phone", "email", "address", "language", "contacts", "medical_history",
+            "version", "created_by", "created_at", "updated_at",
         ]  # fmt: skip
         read_only_fields = ["version", "created_by"]
 

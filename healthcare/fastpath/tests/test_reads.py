@@ -34,19 +34,27 @@ births: st.SearchStrategy[dict[str, Any]] = st.one_of(
     days.map(lambda day: {"birth_date": day, "birth_year": day.year}),
     st.integers(1850, 2100).map(lambda year: {"birth_year": year}),
 )
+DEATH = datetime.date(2026, 2, 28)
+pairs = st.lists(
+    st.fixed_dictionaries({"system": names.map(lambda text: text.replace("|", "")), "value": names}), max_size=2
+)
 patients = st.builds(
-    lambda fields, birth: fields | birth,
+    lambda fields, birth, death: fields | birth | (death if birth.get("birth_year", 0) < DEATH.year else {}),
     st.fixed_dictionaries(
-        {"name": names, "gender": st.sampled_from(Gender.values), "deceased": st.booleans(), "identifier": texts,
-         "phone": texts, "email": texts, "address": texts}
+        {"name": names, "gender": st.sampled_from(Gender.values), "identifier": texts, "identifiers": pairs,
+         "phone": texts, "alternate_phone": texts, "email": texts, "address": texts, "language": texts,
+         "medical_history": texts}
     ),
     births,
+    st.sampled_from([{}, {"deceased": False}, {"deceased": True}, {"deceased": True, "deceased_on": DEATH}]),
 )  # fmt: skip
 doctors = st.fixed_dictionaries(
     {"name": names, "specialization": texts, "license_number": texts, "phone": texts, "email": texts,
-     "hospital": texts, "experience_years": st.none() | st.integers(0, 32767)}
+     "hospital": texts, "experience_since": st.none() | st.integers(0, 32767)}
 )  # fmt: skip
-mappings = st.fixed_dictionaries({"role": texts, "reason": texts, "is_primary": st.booleans(), "started_at": moments})
+mappings = st.fixed_dictionaries(
+    {"role": texts, "reason": texts, "notes": texts, "is_primary": st.booleans(), "started_at": moments}
+)
 examples = settings(
     max_examples=60,
     deadline=None,

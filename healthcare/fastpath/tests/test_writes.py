@@ -42,7 +42,11 @@ texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=40)
 PATIENT: dict[str, st.SearchStrategy[Any]] = {
     "name": texts.map(lambda text: f"x{text}"), "age": st.integers(0, 150) | st.none() | st.just(34.0),
     "gender": st.sampled_from(["M", "f", "Other", "UNKNOWN"]), "birth_date": st.sampled_from(["1992-03-14", None]),
-    "birth_year": st.sampled_from([1992, 1993, None]), "deceased": st.booleans(), "identifier": texts, "address": texts,
+    "birth_year": st.sampled_from([1992, 1993, None]), "deceased": st.booleans() | st.none(), "identifier": texts,
+    "deceased_on": st.sampled_from(["2026-02-28", "1992-03-13", None]), "address": texts, "medical_history": texts,
+    "identifiers": st.lists(st.fixed_dictionaries({"system": texts, "value": texts}), max_size=2) | st.none(),
+    "contacts": st.lists(st.fixed_dictionaries({"name": texts}, optional={"phone": texts}), max_size=2),
+    "language": st.sampled_from(["", "kn", "pt-BR", "english"]), "alternate_phone": st.sampled_from(["", "1", "none"]),
     "phone": st.sampled_from(["", "+91 80 5550 0100", "none"]), "email": st.sampled_from(["", "a@example.org", "a@"]),
     "version": st.integers(), "created_by": st.integers(), "deleted_at": texts, "unknown": anything,
 }  # fmt: skip

@@ -97,13 +97,14 @@ def test_raw_sql_sees_and_changes_the_callers_rows_alone(alice: User, bob: User,
 @pytest.mark.parametrize(
     "statement",
     [
-        "INSERT INTO patients_patient (name, gender, deceased, identifier, phone, email, address, version, created_at,"
-        " updated_at, created_by_id) SELECT 'X', 'U', false, '', '', '', '', 1, now(), now(), %(alice)s",
+        "INSERT INTO patients_patient (name, gender, identifier, identifiers, phone, alternate_phone, email, address,"
+        " language, contacts, medical_history, version, created_at, updated_at, created_by_id)"
+        " SELECT 'X', 'U', '', '[]', '', '', '', '', '', '[]', '', 1, now(), now(), %(alice)s",
         "UPDATE patients_patient SET created_by_id = %(alice)s WHERE id = %(bobs)s",
         "UPDATE patients_patient SET merged_into_id = %(alices)s, deleted_at = now() WHERE id = %(bobs)s",
-        "INSERT INTO mappings_mapping (patient_id, doctor_id, role, is_primary, reason, started_at, version,"
+        "INSERT INTO mappings_mapping (patient_id, doctor_id, role, is_primary, reason, notes, started_at, version,"
         " created_at, updated_at, created_by_id)"
-        " SELECT %(alices)s, %(doctor)s, '', false, '', now(), 1, now(), now(), %(bob)s",
+        " SELECT %(alices)s, %(doctor)s, '', false, '', '', now(), 1, now(), now(), %(bob)s",
         "DELETE FROM patients_patient",
         "DELETE FROM mappings_mapping",
         "DELETE FROM doctors_doctor",

@@ -38,10 +38,10 @@ CREATE TEMP TABLE family AS SELECT row_number() OVER () AS n, name FROM (
     ORDER BY md5(a.s || b.s || c) LIMIT 6990)) names;
 """
 PATIENTS = """
-INSERT INTO patients_patient (created_by_id, name, gender, birth_year, deceased, identifier, phone, email, address,
-    version, created_at, updated_at)
-SELECT %(owner)s, initcap(given.name || ' ' || family.name), 'U', 1950 + i %% 60, false, 'MRN-' || i,
-    '+91 80 ' || 10000000 + i, 'p' || i || '@example.org', '', 1, now(), now()
+INSERT INTO patients_patient (created_by_id, name, gender, birth_year, identifier, phone, email, identifiers,
+    alternate_phone, address, language, contacts, medical_history, version, created_at, updated_at)
+SELECT %(owner)s, initcap(given.name || ' ' || family.name), 'U', 1950 + i %% 60, 'MRN-' || i,
+    '+91 80 ' || 10000000 + i, 'p' || i || '@example.org', '[]', '', '', '', '[]', '', 1, now(), now()
 FROM (SELECT i, floor(exp(random() * ln(1500)))::int AS g, floor(exp(random() * ln(7000)))::int AS f
     FROM generate_series(1, %(patients)s) i) one
 JOIN given ON given.n = g JOIN family ON family.n = f ORDER BY i

@@ -80,9 +80,10 @@ def test_it_refuses_to_run_in_a_transaction(alice: User) -> None:
 
 
 FILL = """
-INSERT INTO patients_patient (created_by_id, name, gender, deceased, identifier, phone, email, address, version,
-    created_at, updated_at)
-SELECT (SELECT min(id) FROM accounts_user), 'Person ' || i || ' Filled', 'U', false, '', '', '', '', 1, now(), now()
+INSERT INTO patients_patient (created_by_id, name, gender, identifier, identifiers, phone, alternate_phone, email,
+    address, language, contacts, medical_history, version, created_at, updated_at)
+SELECT (SELECT min(id) FROM accounts_user), 'Person ' || i || ' Filled', 'U', '', '[]', '', '', '', '', '', '[]', '', 1,
+    now(), now()
 FROM generate_series(1, 4000) i;
 """
 
