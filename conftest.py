@@ -46,7 +46,12 @@ def django_db_modify_db_settings(django_db_modify_db_settings: None, django_db_b
 database_flush.install()
 # Subprocesses use the project's own settings unless a fixture such as `live.serving` sets others.
 os.environ["DJANGO_SETTINGS_MODULE"] = "healthcare.settings"
-pytest_plugins = ["healthcare.tests.live"]
+pytest_plugins = ["healthcare.tests.live", "healthcare.tests.migrated"]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.fixture

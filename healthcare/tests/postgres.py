@@ -9,19 +9,19 @@ from pathlib import Path
 from healthcare.embedded import binaries, cluster, probe, url
 from healthcare.embedded.home import POSTGRES_PORT, Home, resolve_home
 from healthcare.embedded.supervisor import SERVER_SETTINGS
+from healthcare.embedded.tests.harness import copy_data
 from healthcare.tests.crash import eventually
 from healthcare.tests.memory_folder import temporary_folder
 
 
 class SeparatePostgres:
-    """`home` is the folder of its data, socket and log."""
+    """Its data is a copy of that of a home whose server is stopped. `home` is its folder of data, socket and log."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, original: Home) -> None:
         self.home: Home = resolve_home(folder / "home")
         self.programs = binaries.find_binaries().accessible_to_server(self.home)
         self.process: subprocess.Popen[bytes] | None = None
-        self.home.create()
-        cluster.ensure_data_directory(self.home, self.programs)
+        copy_data(original, self.home)
         self.home.create_socket_folder()
 
     @property
@@ -49,10 +49,10 @@ class SeparatePostgres:
 
 
 @contextmanager
-def separate_postgres() -> Iterator[SeparatePostgres]:
-    """Yield a running server, and remove it at the end."""
+def separate_postgres(original: Home) -> Iterator[SeparatePostgres]:
+    """Yield a running server on a copy of that home's data, and remove it at the end."""
     with temporary_folder() as folder:
-        postgres = SeparatePostgres(folder)
+        postgres = SeparatePostgres(folder, original)
         postgres.start()
         try:
             yield postgres

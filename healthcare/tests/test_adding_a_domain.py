@@ -15,6 +15,8 @@ from django.db import connection
 from healthcare.tests.live import own_database
 from healthcare.tests.project_copy import ProjectCopy, files_of, read_guide
 
+pytestmark = pytest.mark.long
+
 GUIDE = read_guide("adding-a-domain.md")
 ROW_SECURITY = "appointments/migrations/0002_row_level_security.py"
 # The tests that collect what the apps declare, and those of row-level security.
@@ -64,14 +66,12 @@ def extended(
         yield project
 
 
-@pytest.mark.xdist_group("adding a domain")
 def test_the_new_domain_passes_the_contract_tests(extended: ProjectCopy) -> None:
     extended.manage("makemigrations", "--check", "--dry-run")
     extended.manage("spectacular", "--validate", "--fail-on-warn", "--file", os.devnull)
     extended.test(*CONTRACT_TESTS, "-k", SELECTED)
 
 
-@pytest.mark.xdist_group("adding a domain")
 def test_without_the_check_of_the_patients_owner_the_system_check_fails(extended: ProjectCopy) -> None:
     policy, condition = (
         extended.read(ROW_SECURITY),
@@ -85,7 +85,6 @@ def test_without_the_check_of_the_patients_owner_the_system_check_fails(extended
         extended.write(ROW_SECURITY, policy)
 
 
-@pytest.mark.xdist_group("adding a domain")
 def test_the_new_domain_passes_the_static_checks(extended: ProjectCopy) -> None:
     """Those of `.ci/run`, which calls this test too, after it has installed requirements-dev.txt."""
     for tool in ("ruff", "mypy", "importlinter"):

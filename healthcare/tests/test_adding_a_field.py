@@ -14,6 +14,8 @@ from django.db import connection
 from healthcare.tests.live import own_database
 from healthcare.tests.project_copy import ProjectCopy, files_of, hunks_of, read_guide
 
+pytestmark = pytest.mark.long
+
 GUIDE = read_guide("adding-a-field.md")
 CONTRACT_TESTS = [
     "patients/tests/test_blood_group.py",
@@ -55,7 +57,6 @@ def extended(
             yield project
 
 
-@pytest.mark.xdist_group("adding a field")
 def test_the_new_field_appears_everywhere(extended: ProjectCopy) -> None:
     extended.manage("makemigrations", "--check", "--dry-run")
     assert "blood_group" not in extended.manage("check")
@@ -63,7 +64,6 @@ def test_the_new_field_appears_everywhere(extended: ProjectCopy) -> None:
     extended.test(*CONTRACT_TESTS, "-k", SELECTED)
 
 
-@pytest.mark.xdist_group("adding a field")
 def test_the_new_field_passes_the_static_checks(extended: ProjectCopy) -> None:
     for tool in ("ruff", "mypy"):
         pytest.importorskip(tool, reason="requirements-dev.txt has it")
@@ -72,7 +72,6 @@ def test_the_new_field_passes_the_static_checks(extended: ProjectCopy) -> None:
     extended.python("-m", "mypy", ".")
 
 
-@pytest.mark.xdist_group("adding a field")
 def test_a_column_of_any_type_is_served_by_the_fast_path_or_named_by_its_check(
     tmp_path: Path, django_db_setup: None, django_db_blocker: Any
 ) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import psycopg2
 import pytest
 
+from healthcare.embedded.home import Home
 from healthcare.tests.live import TIMEOUT, LiveServer, serving
 from healthcare.tests.postgres import SeparatePostgres, separate_postgres
 
@@ -65,8 +66,8 @@ RAW = [
 
 
 @pytest.fixture(scope="module")
-def postgres() -> Iterator[SeparatePostgres]:
-    with separate_postgres() as started:
+def postgres(migrated_home: Home) -> Iterator[SeparatePostgres]:
+    with separate_postgres(migrated_home) as started:
         yield started
 
 
@@ -79,7 +80,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(postgres: SeparatePostgres, output: Path) -> Iterator[LiveServer]:
     # The project's own settings: the test waits for the timeouts of statements and locks.
     with serving(
-        postgres.url, output=output, THROTTLE_SCALE="1", DJANGO_SETTINGS_MODULE="healthcare.settings"
+        postgres.url, output=output, migrated=True, THROTTLE_SCALE="1", DJANGO_SETTINGS_MODULE="healthcare.settings"
     ) as started:
         with psycopg2.connect(postgres.url) as connection:
             connection.cursor().execute(BROKEN)

@@ -1,9 +1,10 @@
 """Settings: an invalid value stops the start with one sentence that names its variable."""
 
+import json
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import pytest
 from django.conf import settings
@@ -30,32 +31,63 @@ BAD = [
 ]
 
 
-def start(variable: str, value: str) -> "subprocess.CompletedProcess[str]":
-    """Run `django check` with this value and otherwise valid ones."""
-    good = {
+# Runs `django check` once for each pair of a variable and a value that it reads, and prints the exit statuses. The
+# packages that the settings import are loaded once and inherited by the forks; each reads the settings anew.
+CHECKS = """
+import json, os, sys
+import corsheaders.defaults, dj_database_url, dotenv, pghistory, tomllib
+from django.core.management import execute_from_command_line
+import healthcare.env_settings
+
+statuses = []
+for number, (variable, value) in enumerate(json.load(sys.stdin)):
+    if not os.fork():
+        assert "healthcare.settings" not in sys.modules
+        os.environ[variable] = value
+        os.dup2(os.open(os.path.join(sys.argv[1], str(number)), os.O_CREAT | os.O_WRONLY), 2)
+        execute_from_command_line(["django", "check"])
+        sys.exit()
+    statuses.append(os.waitstatus_to_exitcode(os.wait()[1]))
+print(json.dumps(statuses))
+"""
+GOOD = ("CORS_ALLOWED_ORIGINS", "https://app.example.org, http://localhost:3000")
+
+
+@dataclass
+class Ended:
+    status: int
+    errors: str
+
+
+@pytest.fixture(scope="module")
+def starts(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Ended]:
+    """How Django ended that was started with one of these values and otherwise valid ones."""
+    folder = tmp_path_factory.mktemp("starts")
+    valid = {
         "SECRET_KEY": STRONG[1:] + "k3y",
         "DEBUG": "False",
         "ALLOWED_HOSTS": "localhost",
         "DATABASE_URL": "embedded:",
+        "DJANGO_SETTINGS_MODULE": "healthcare.settings",
     }
-    command = [sys.executable, "-m", "django", "check"]
-    environment = {**os.environ, **good, "DJANGO_SETTINGS_MODULE": "healthcare.settings", variable: value}
-    return subprocess.run(command, cwd=settings.BASE_DIR, env=environment, capture_output=True, text=True)
-
-
-@pytest.fixture(scope="module")
-def starts() -> dict[tuple[str, str], "subprocess.CompletedProcess[str]"]:
-    with ThreadPoolExecutor(2) as pool:
-        return dict(zip(BAD, pool.map(lambda pair: start(*pair), BAD), strict=True))
+    pairs = [*BAD, GOOD]
+    done = subprocess.run(
+        [sys.executable, "-c", CHECKS, folder],
+        cwd=settings.BASE_DIR, env={**os.environ, **valid}, input=json.dumps(pairs), capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    statuses = json.loads(done.stdout.splitlines()[-1])
+    errors = [(folder / str(number)).read_text(encoding="utf-8") for number in range(len(pairs))]
+    return {pair: Ended(*ended) for pair, *ended in zip(pairs, statuses, errors, strict=True)}
 
 
 @pytest.mark.parametrize(("variable", "value"), BAD, ids=lambda text: text[:30] or "empty")
 def test_a_bad_value_stops_the_start_with_one_sentence(
-    variable: str, value: str, starts: dict[tuple[str, str], "subprocess.CompletedProcess[str]"]
+    variable: str, value: str, starts: dict[tuple[str, str], Ended]
 ) -> None:
     ended = starts[variable, value]
-    assert ended.returncode != 0
-    kind, _, sentence = ended.stderr.strip().splitlines()[-1].partition(": ")
+    assert ended.status != 0
+    kind, _, sentence = ended.errors.strip().splitlines()[-1].partition(": ")
     assert kind == "django.core.exceptions.ImproperlyConfigured"
     assert sentence.startswith(variable)
     assert sentence.endswith(".")
@@ -63,9 +95,8 @@ def test_a_bad_value_stops_the_start_with_one_sentence(
     assert "hidden" not in sentence
 
 
-def test_good_values_start() -> None:
-    ended = start("CORS_ALLOWED_ORIGINS", "https://app.example.org, http://localhost:3000")
-    assert (ended.returncode, ended.stderr) == (0, "")
+def test_good_values_start(starts: dict[tuple[str, str], Ended]) -> None:
+    assert starts[GOOD] == Ended(0, "")
 
 
 @pytest.mark.parametrize(

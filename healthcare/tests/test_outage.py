@@ -8,6 +8,7 @@ from typing import Any
 import psycopg2
 import pytest
 
+from healthcare.embedded.home import Home
 from healthcare.tests.concurrent_calls import call_concurrently
 from healthcare.tests.live import TIMEOUT, Answer, LiveServer, serving
 from healthcare.tests.postgres import SeparatePostgres, separate_postgres
@@ -27,14 +28,14 @@ CALLS: list[tuple[str, str, Any, dict[str, str]]] = [
 
 
 @pytest.fixture(scope="module")
-def postgres() -> Iterator[SeparatePostgres]:
-    with separate_postgres() as started:
+def postgres(migrated_home: Home) -> Iterator[SeparatePostgres]:
+    with separate_postgres(migrated_home) as started:
         yield started
 
 
 @pytest.fixture(scope="module")
 def server(postgres: SeparatePostgres) -> Iterator[LiveServer]:
-    with serving(postgres.url) as started:
+    with serving(postgres.url, migrated=True) as started:
         yield started
 
 

@@ -17,7 +17,6 @@ import psutil
 import pytest
 
 from healthcare.embedded.home import PROJECT, Home, resolve_home
-from healthcare.embedded.server import attach, detach
 from healthcare.embedded.tests.harness import TIMEOUT, ServerUnderTest, copy_data, eventually, stop_everything
 from healthcare.management.commands.serve import parse_worker_count
 from healthcare.tests.memory_folder import temporary_folder
@@ -101,23 +100,10 @@ def serve(embedded_server: ServerUnderTest) -> Iterator[Callable[..., ServeProce
         serving.process.stdout.close()
 
 
-@pytest.fixture(scope="session")
-def migrated_home() -> Iterator[Home]:
-    """A home with a migrated database, whose server is stopped."""
-    with temporary_folder() as folder:
-        home = resolve_home(folder / "home")
-        environment = {**os.environ, "DATABASE_URL": f"embedded://{folder}/home"}
-        migrate = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
-        subprocess.run(migrate, cwd=PROJECT, env=environment, check=True)
-        attach(home)
-        detach(home)  # waits until the server has stopped
-        yield home
-
-
 @pytest.fixture
 def migrated(embedded_server: ServerUnderTest, migrated_home: Home) -> None:
     """Let `serve` find a migrated database, where a test is not about its creation."""
-    copy_data(migrated_home, embedded_server)
+    copy_data(migrated_home, resolve_home(embedded_server.home))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -51,7 +51,7 @@ def initialized_home() -> Iterator[Home]:
 @pytest.fixture
 def initialized_server(uninitialized_server: ServerUnderTest, initialized_home: Home) -> ServerUnderTest:
     """A home with a data directory, for the tests that are not about its creation: initdb takes a second."""
-    copy_data(initialized_home, uninitialized_server)
+    copy_data(initialized_home, resolve_home(uninitialized_server.home))
     return uninitialized_server
 
 

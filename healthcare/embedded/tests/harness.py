@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from healthcare.embedded.home import PROJECT, Home, resolve_home
+from healthcare.embedded.home import PROJECT, Home
 
 PROCESS_NAMES = ("postgres", "initdb")
 TIMEOUT = 60  # seconds, for a busy machine
@@ -112,10 +112,10 @@ class ServerUnderTest:
         return not self.processes()
 
 
-def copy_data(home: Home, server: ServerUnderTest) -> None:
-    """Create the home of the server, with a copy of the data directory of a home whose server is stopped."""
-    resolve_home(server.home).create()
-    subprocess.run(["cp", "-a", str(home.data), str(server.data)], check=True)  # -a keeps the owner
+def copy_data(original: Home, home: Home) -> None:
+    """Create the home, with a copy of the data directory of a home whose server is stopped."""
+    home.create()
+    subprocess.run(["cp", "-a", str(original.data), str(home.data)], check=True)  # -a keeps the owner
 
 
 def stop_everything(server: ServerUnderTest) -> None:

@@ -1,10 +1,8 @@
 """A request succeeds when a prepared statement is lost or outdated, and later requests prepare it again."""
 
 import logging
-from collections.abc import Iterator
 from typing import Any
 
-import psycopg2
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -16,15 +14,6 @@ from patients.models import Patient
 from patients.tests.factories import make_patient
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def other() -> Iterator[Any]:
-    """A second connection to the database."""
-    opened = psycopg2.connect(**{**connection.get_connection_params(), "cursor_factory": None})
-    opened.autocommit = True
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
@@ -69,10 +58,12 @@ def test_a_lost_statement_costs_no_write(as_alice: LoggedInClient, path: str):
 
 def test_a_changed_table_costs_no_answer(as_alice: LoggedInClient, path: str, other: Any):
     other.cursor().execute("ALTER TABLE patients_patient ALTER COLUMN address TYPE text")
+    other.commit()
     try:
         assert as_alice.get(path).status_code == 200
     finally:
         other.cursor().execute("ALTER TABLE patients_patient ALTER COLUMN address TYPE varchar(500)")
+        other.commit()
     assert as_alice.get(path).status_code == 200
 
 
@@ -114,8 +105,7 @@ def test_nothing_is_prepared_when_it_is_switched_off(as_alice: LoggedInClient, p
     assert "EXECUTE" not in message
 
 
-def test_a_lock_timeout_is_a_503_and_no_loss(as_alice: LoggedInClient, path: str, other: Any):
-    other.autocommit = False
+def test_a_lock_timeout_is_a_503_and_no_loss(short_lock_timeout: None, as_alice: LoggedInClient, path: str, other: Any):
     other.cursor().execute("LOCK TABLE patients_patient")
     assert as_alice.get(path).status_code == 503
     other.rollback()

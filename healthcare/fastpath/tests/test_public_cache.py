@@ -1,11 +1,9 @@
 """A cached public answer is never older than the request."""
 
-from collections.abc import Iterator
 from functools import partial
 from itertools import count
 from typing import Any
 
-import psycopg2
 import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
@@ -35,14 +33,6 @@ def anyone(db: None, make_user: Any) -> APIClient:
     client = APIClient()
     client.get(LIST)
     return client
-
-
-@pytest.fixture
-def other() -> Iterator[Any]:
-    """A second connection to the database."""
-    opened = psycopg2.connect(**{**connection.get_connection_params(), "cursor_factory": None})
-    yield opened
-    opened.close()
 
 
 def names(client: APIClient, path: str = LIST) -> list[str]:

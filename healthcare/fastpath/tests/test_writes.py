@@ -1,7 +1,7 @@
 """A fast write does in one statement what standard DRF does: answer, row, history and access log."""
 
 import datetime
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from io import BytesIO
 from itertools import count
 from typing import Any
@@ -374,15 +374,7 @@ def test_a_write_after_a_lost_connection_succeeds(as_alice: LoggedInClient, alic
     assert as_alice.post("/api/patients/", {"name": "New"}).status_code == 201
 
 
-@pytest.fixture
-def other() -> Iterator[Any]:
-    """Another connection to the database."""
-    opened = psycopg2.connect(**{**connection.get_connection_params(), "cursor_factory": None})
-    yield opened
-    opened.close()
-
-
-def test_a_lock_timeout_is_not_retried(as_alice: LoggedInClient, alice: User, transactional_db: None, other: Any):
+def test_a_lock_timeout_is_not_retried(short_lock_timeout: None, as_alice: LoggedInClient, alice: User, other: Any):
     path = f"/api/patients/{make_patient(alice).pk}/"
     as_alice.get(path)
     other.cursor().execute("LOCK TABLE patients_patient IN EXCLUSIVE MODE")

@@ -91,7 +91,8 @@ FROM generate_series(1, 4000) i;
 @pytest.mark.django_db(transaction=True)
 def test_the_api_writes_while_search_is_rebuilt() -> None:
     """Two writers create, change, merge and delete patients all the time; none of them is refused or loses a term."""
-    with own_database() as database, serving(url_of(database)) as server:
+    template = str(connection.settings_dict["TEST"]["TEMPLATE"] or "")
+    with own_database(template=template) as database, serving(url_of(database), migrated=bool(template)) as server:
         tokens = [server.register()[1]["access"] for _ in range(2)]
         with closing(psycopg2.connect(url_of(database))) as opened, opened, opened.cursor() as cursor:
             cursor.execute(FILL)
