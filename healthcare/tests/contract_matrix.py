@@ -10,7 +10,6 @@ import json
 import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 from django.apps import apps
@@ -70,9 +69,8 @@ def table_hashes() -> dict[str, str]:
         return dict(cursor.fetchall())
 
 
-@contextmanager
-def prepared_table_hashes(cursor: Any, without: str = "") -> Iterator[Callable[[], dict[str, str]]]:
-    """Yield a function that returns the hash of every table, by its name."""
+def prepare_table_hashes(cursor: Any, without: str = "") -> Callable[[], dict[str, str]]:
+    """Prepare the statement in the session of this cursor, and return a function that executes it."""
     name = f"table_hashes_{uuid.uuid4().hex}"
     cursor.execute(f"PREPARE {name} AS {table_hashes_sql(without)}")
 
@@ -80,8 +78,7 @@ def prepared_table_hashes(cursor: Any, without: str = "") -> Iterator[Callable[[
         cursor.execute(f"EXECUTE {name}")
         return dict(cursor.fetchall())
 
-    yield execute
-    cursor.execute(f"DEALLOCATE {name}")
+    return execute
 
 
 def protocol_faults(status: int, headers: Any, body: bytes, head: bool = False, page: bool = False) -> list[str]:
@@ -142,8 +139,8 @@ def find_deviations(cast: Cast, rows: list[Row], rejected_targets: Sequence[str]
     record that the caller may not see, the 404 must be the same bytes and headers whether the record is another's, is
     deleted or never existed. A caller whose login is rejected tries the `rejected_targets`.
     """
-    with connection.cursor() as cursor, prepared_table_hashes(cursor) as hash_tables:
-        return _find_deviations(cast, rows, rejected_targets, hash_tables)
+    with connection.cursor() as cursor:
+        return _find_deviations(cast, rows, rejected_targets, prepare_table_hashes(cursor))
 
 
 def _find_deviations(

@@ -31,7 +31,7 @@ def ensure_template_database() -> None:
     connection.close()
     with closing(admin_connection()) as admin, admin.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_lock(%s)", [LOCK])
-        cursor.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE])
+        cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE])
         if cursor.fetchone():
             return
         cursor.execute(f"CREATE DATABASE {DATABASE}_unfinished")

@@ -13,7 +13,7 @@ import pytest
 
 from conftest import PASSWORD
 from healthcare.tests.cast import read_claims, sign_token, tamper_token
-from healthcare.tests.contract_matrix import prepared_table_hashes, protocol_faults
+from healthcare.tests.contract_matrix import prepare_table_hashes, protocol_faults
 from healthcare.tests.declarations import all_bad_values, all_rows
 from healthcare.tests.hostile_requests import CANARY, CLOSED, Case, all_hostile_requests, parse, request, send
 from healthcare.tests.live import TIMEOUT, Answer, LiveServer
@@ -37,8 +37,8 @@ def tables(live_server_process: LiveServer) -> Iterator[Tables]:
     """A function that hashes the tables of the live server, without the counters of failed logins."""
     connection = psycopg2.connect(live_server_process.database_url)
     connection.autocommit = True
-    with connection.cursor() as cursor, prepared_table_hashes(cursor, without="accounts_attempts") as tables:
-        yield tables
+    with connection.cursor() as cursor:
+        yield prepare_table_hashes(cursor, without="accounts_attempts")
     connection.close()
 
 
