@@ -14,7 +14,9 @@ from rest_framework.test import APIClient
 import healthcare.settings
 from accounts.models import LoginSession, User
 from accounts.tokens import issue_token_pair
+from healthcare.embedded.home import Home
 from healthcare.tests import database_flush
+from healthcare.tests.migrated import copy_test_databases, stopped_home
 from healthcare.tests.superuser import prepare_login_of_tests
 
 PASSWORD = "StrongPass123"
@@ -41,12 +43,20 @@ def reset_role_after_each_request() -> Iterator[None]:
 def django_db_modify_db_settings(django_db_modify_db_settings: None, django_db_blocker: Any) -> None:
     with django_db_blocker.unblock():
         prepare_login_of_tests()
+        copy_test_databases()
 
 
 database_flush.install()
 # Subprocesses use the project's own settings unless a fixture such as `live.serving` sets others.
 os.environ["DJANGO_SETTINGS_MODULE"] = "healthcare.settings"
-pytest_plugins = ["healthcare.tests.live", "healthcare.tests.migrated"]
+pytest_plugins = ["healthcare.tests.live"]
+
+
+@pytest.fixture(scope="session")
+def migrated_home() -> Iterator[Home]:
+    """A home with a migrated database, whose server is stopped."""
+    with stopped_home() as home:
+        yield home
 
 
 @pytest.hookimpl(trylast=True)

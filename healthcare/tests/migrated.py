@@ -10,16 +10,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
-import pytest
 from django.core.management import call_command
 from django.db import connection
 
 from healthcare.embedded import server
 from healthcare.embedded.home import PROJECT, Home, resolve_home
-from healthcare.tests.live import admin_connection
 from healthcare.tests.memory_folder import temporary_folder
+from healthcare.tests.superuser import admin_connection
 
 DATABASE = "migrated_template"
 LOCK = 8_128_446_004  # of PostgreSQL's advisory locks: any number that nothing else uses
@@ -34,7 +32,8 @@ def ensure_template_database() -> None:
         cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE])
         if cursor.fetchone():
             return
-        cursor.execute(f"CREATE DATABASE {DATABASE}_unfinished")
+        owner = connection.get_connection_params().get("user")
+        cursor.execute(f"CREATE DATABASE {DATABASE}_unfinished" + (f' OWNER "{owner}"' if owner else ""))
         name = connection.settings_dict["NAME"]
         connection.settings_dict["NAME"] = f"{DATABASE}_unfinished"
         try:
@@ -45,16 +44,14 @@ def ensure_template_database() -> None:
         cursor.execute(f"ALTER DATABASE {DATABASE}_unfinished RENAME TO {DATABASE}")
 
 
-@pytest.fixture(scope="session")
-def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None, django_db_blocker: Any) -> None:
-    """Copy each test database from the template.
+def copy_test_databases() -> None:
+    """Let Django create each test database as a copy of the template, and apply the migrations that it lacks.
 
-    Not on a server that outlives the run: it would be left there. The project copies of the guides' tests find the
-    template of the run that started them, and apply the migrations that it lacks.
+    Not on a server that outlives the run: the template would be left there. The project copies of the guides' tests
+    find the template of the run that started them.
     """
     if "HEALTHCARE_TEST_FOLDER" in os.environ:
-        with django_db_blocker.unblock():
-            ensure_template_database()
+        ensure_template_database()
         connection.settings_dict["TEST"]["TEMPLATE"] = DATABASE
 
 
@@ -67,8 +64,8 @@ def folder_of_the_run() -> Iterator[Path]:
             yield folder_of_this_process
 
 
-@pytest.fixture(scope="session")
-def migrated_home() -> Iterator[Home]:
+@contextmanager
+def stopped_home() -> Iterator[Home]:
     """A home with a migrated database, whose server is stopped."""
     with folder_of_the_run() as folder:
         home = resolve_home(folder / "migrated" / "home")

@@ -10,7 +10,7 @@ import pytest
 from psycopg2.errors import InsufficientPrivilege
 
 from healthcare.embedded.cluster import SUPERUSER
-from healthcare.embedded.home import POSTGRES_PORT, Home
+from healthcare.embedded.home import POSTGRES_PORT, Home, resolve_home
 from healthcare.embedded.login import LOGIN
 from healthcare.embedded.tests.harness import ServerUnderTest, copy_data, stop_everything
 from healthcare.embedded.tests.test_start import run_manage
@@ -50,7 +50,7 @@ def running(initialized_home: Home) -> Iterator[ServerUnderTest]:
     """One running server for the attempts, which change nothing."""
     with temporary_folder() as folder:
         server = ServerUnderTest(folder / "home")
-        copy_data(initialized_home, server)
+        copy_data(initialized_home, resolve_home(server.home))
         server.program().connect()
         yield server
         stop_everything(server)
