@@ -88,7 +88,7 @@ CONTRACT = Contract(
                     "a" * 255, "x@example.org", "al\u0131ce",
                 ],
                 "email": [
-                    *BAD_EMAILS, None, "", "\u212aevin@example.org", "a@ex\u0430mple.org", "a\u200b@example.org",
+                    *BAD_EMAILS, None, "", "\u212aevin@example.org", "a@ex\u0430mple.org",
                     "\uff41@x.org",
                 ],
                 "password": [

@@ -27,7 +27,7 @@ INVISIBLE_TEXTS: list[Any] = [
 ]  # fmt: skip
 BAD_NAMES: list[Any] = [*LONG_AND_ODD_TEXTS, *INVISIBLE_TEXTS, "x" * 201, "\U0001f600" * 201]
 BAD_NUMBERS: list[Any] = [
-    CANARY, "", True, [CANARY], {"a": 1}, -1, 1.5, 2**31, 2**63, 2**70, 10**4000, -(2**70), "1e3", 1e300,
+    CANARY, True, [CANARY], {"a": 1}, -1, 1.5, 2**31, 2**63, 2**70, 10**4000, -(2**70), "1e3", 1e300,
 ]  # fmt: skip
 BAD_DATES: list[Any] = [
     CANARY, "0000-00-00", "9999-12-31", "1990-02-30", "1990-13-01", "10000-01-01", "1990-01-01T00:00:00Z", "01/02/1990",
@@ -37,7 +37,7 @@ BAD_CHOICES: list[Any] = [CANARY, "", None, 0, True, [CANARY], {"M": CANARY}, "M
 BAD_IDS: list[Any] = [
     CANARY, "", None, True, False, 0, -1, 1.5, 1e300, 2**63, 2**70, 10**4000, [1], {}, {"id": 1}, "0x1",
 ]  # fmt: skip
-BAD_PHONES: list[Any] = [*LONG_AND_ODD_TEXTS, "x", "1" * 41, "\u0661\u0662"]
+BAD_PHONES: list[Any] = [*LONG_AND_ODD_TEXTS, "x", "1" * 41]
 BAD_EMAILS: list[Any] = [
     *LONG_AND_ODD_TEXTS, CANARY, "a@b", "a b@example.org", "a@example.org\n@", "@", "a@" + "b" * 250 + ".org",
 ]  # fmt: skip
@@ -281,14 +281,15 @@ def queries() -> list[Case]:
         "", "garbage", CANARY, "%00", "%ff", "%F0%9F%92%A9", "A" * 5000, "PA", "PDEgT1IgMT0x", "PC0x", "PNmh", "PDEK",
         "====", "PDE2%20", "PDE%3D%3D%3D%3D", "PDk5OTk5OTk5OTk5OTk5OTk5OTk5",
     ]  # fmt: skip
-    counts = ["banana", "", "1", "TRUE", "%00", CANARY]
+    counts = ["banana", "", "%00", CANARY]
     fine = [
         "limit=005", "&&&", "search=';DROP%20TABLE", "search=%F0%9F%92%A9", "search=%ff", "search=%25_%5C",
         "search=(((", "identifier=';DROP%20TABLE", "search=" + "+".join("abcdefghijklm"), "search=" + "%E1%84%80" * 200,
+        "search=", "count=1", "count=TRUE",
     ]  # fmt: skip
     wrong = [
         "limit=1&limit=2", "format=api", "format=" + CANARY, "_method=DELETE", "x=" + CANARY, "&&&===", "cursor=PDE",
-        "count=true&count=false", "x=" + "a" * 20_000, "%00=%ff", "search=", "search=%00", "search=" + "a" * 201,
+        "count=true&count=false", "x=" + "a" * 20_000, "%00=%ff", "search=%00", "search=" + "a" * 201,
         "search=a&search=b", "ordering=" + CANARY, "ordering=-", "fields=" + CANARY, "fields=,", "fields=__class__",
         "search=a&ordering=name",
     ]  # fmt: skip
