@@ -10,10 +10,10 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 from rest_framework_simplejwt.authentication import JWTAuthentication
 from rest_framework_simplejwt.exceptions import TokenError
-from rest_framework_simplejwt.tokens import AccessToken, Token
+from rest_framework_simplejwt.tokens import Token
 
 from accounts.models import LIVE_SESSION_SQL, LoginSession, User
-from accounts.tokens import session_and_user_ids
+from accounts.tokens import AccessToken, session_and_user_ids
 from healthcare.coverage import covered_by_fast_path
 from healthcare.rls.context import ENTER, PLANNED_ONCE, SETTINGS, Entry, enter, metadata
 
@@ -76,6 +76,19 @@ class SessionJWTAuthentication(JWTAuthentication):
         if writes:
             return Entry(WRITE_AS_CALLER, [*ids, metadata(ids[1], request)], ids[1])
         return Entry(READ_AS_CALLER, [*ids], ids[1])
+
+    def caller_of_ended_session(self, request: Request) -> tuple[int, int] | None:
+        """The ids of the user and the session in a valid token, whether the session is live or not; None without one.
+
+        They prove who the caller was. The one use is to repeat the answer to a logout.
+        """
+        header = self.get_header(request)
+        raw = self.get_raw_token(header) if header else None
+        try:
+            ids = session_and_user_ids(self.get_validated_token(raw)) if raw else None
+        except AuthenticationFailed:
+            return None
+        return (ids[1], ids[0]) if ids else None
 
     @staticmethod
     def session_ended() -> AuthenticationFailed:

@@ -1,14 +1,49 @@
 """The tokens of a login session: SimpleJWT's, with the session's id as `sid`."""
 
 import re
+import time
+from typing import Any
 
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
-from rest_framework_simplejwt.exceptions import TokenError
-from rest_framework_simplejwt.tokens import AccessToken, RefreshToken, Token
+from rest_framework_simplejwt import tokens
+from rest_framework_simplejwt.backends import TokenBackend
+from rest_framework_simplejwt.exceptions import TokenBackendExpiredToken, TokenError
+from rest_framework_simplejwt.settings import api_settings
+from rest_framework_simplejwt.tokens import Token
 
 from accounts.limits import client_address
 from accounts.models import LoginSession, User
+
+ISSUED_AHEAD = 60  # seconds that `iat` may lie ahead: the machine that signed the token may have a faster clock
+
+
+class SessionTokenBackend(TokenBackend):
+    """Decodes with a leeway for `iat`. PyJWT's leeway holds for `exp` as well, so `exp` is compared once more."""
+
+    def decode(self, token: Any, verify: bool = True) -> dict[str, Any]:
+        claims: dict[str, Any] = super().decode(token, verify)
+        if verify and int(claims.get("exp", 0)) <= time.time():
+            raise TokenBackendExpiredToken("Token is expired")
+        return claims
+
+
+BACKEND = SessionTokenBackend(
+    api_settings.ALGORITHM,
+    api_settings.SIGNING_KEY,
+    audience=api_settings.AUDIENCE,
+    issuer=api_settings.ISSUER,
+    leeway=ISSUED_AHEAD,
+)
+
+
+class AccessToken(tokens.AccessToken):
+    _token_backend = BACKEND
+
+
+class RefreshToken(tokens.RefreshToken):
+    _token_backend = BACKEND
+    access_token_class = AccessToken
 
 
 def issue_token_pair(session: LoginSession) -> dict[str, str]:
@@ -17,7 +52,7 @@ def issue_token_pair(session: LoginSession) -> dict[str, str]:
     refresh["jti"] = session.token_id
     refresh["sid"] = session.pk
     refresh["exp"] = int(session.expires_at.timestamp())
-    access: AccessToken = refresh.access_token
+    access = refresh.access_token
     access["exp"] = min(access["exp"], refresh["exp"])
     return {"access": str(access), "refresh": str(refresh)}
 

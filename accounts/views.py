@@ -16,6 +16,7 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.authentication import SessionJWTAuthentication
 from accounts.limits import LoginAttempt, count_registration
 from accounts.models import LoginSession, User
 from accounts.serializers import (
@@ -33,7 +34,7 @@ from healthcare.api.conditional_requests import ConditionalRequests
 from healthcare.api.idempotency import PARAMETER, IdempotentMixin, Key, execute_once
 from healthcare.api.schema import PROBLEM
 from healthcare.api.unknown_parameters import UnknownParametersViewSet
-from healthcare.rls.context import entered, leave
+from healthcare.rls.context import enter, entered, leave
 
 
 # Not one transaction per request: the count of a refused login and the revocation by a replayed token must commit.
@@ -128,6 +129,10 @@ class AccountViewSet(IdempotentMixin, ConditionalRequests, UnknownParametersView
         serializer.save()
         return Response(serializer.data)
 
+
+class LogoutViewSet(IdempotentMixin, UnknownParametersViewSet):
+    """Ends the login session of the request. A key belongs to the session, which a repeated request finds ended."""
+
     @extend_schema(
         operation_id="auth_logout",
         summary="Log out",
@@ -139,6 +144,22 @@ class AccountViewSet(IdempotentMixin, ConditionalRequests, UnknownParametersView
     def logout(self, request: Request) -> Response:
         LoginSession.objects.filter(pk=request.auth.pk).revoke()
         return Response(status=status.HTTP_204_NO_CONTENT)
+
+    def perform_authentication(self, request: Request) -> None:
+        try:
+            super().perform_authentication(request)
+        except AuthenticationFailed:
+            caller = SessionJWTAuthentication().caller_of_ended_session(request)
+            if caller:
+                user_id, session_id = caller
+                enter(user_id, request)
+                key = Key.of(request._request, user_id, session_id)
+                if key:
+                    key.replay()
+            raise
+
+    def find_key(self, request: Request) -> Key | None:
+        return Key.of(request._request, request.user.pk, request.auth.pk)
 
 
 @method_decorator(transaction.non_atomic_requests, name="dispatch")

@@ -1,11 +1,22 @@
 """The project as an app, with its management commands, templates and admin site."""
 
+import logging
+
 from django.apps import AppConfig
+from django.conf import settings
 from django.contrib.admin.apps import AdminConfig as DjangoAdminConfig
 
 
 class HealthcareConfig(AppConfig):
     name = "healthcare"
+
+    def ready(self) -> None:
+        if settings.GENERATED_KEY_FILE:
+            logging.getLogger("healthcare.settings").warning(
+                "SECRET_KEY is published or too weak, so the random key in %s signs instead; set SECRET_KEY to at "
+                "least 50 random characters.",
+                settings.GENERATED_KEY_FILE,
+            )
 
 
 class AdminConfig(DjangoAdminConfig):

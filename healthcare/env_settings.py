@@ -1,16 +1,20 @@
 """Strict parsing of environment variables: an invalid value raises ImproperlyConfigured with one sentence."""
 
 import os
+import re
 import zoneinfo
+from pathlib import Path
 from typing import Any
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
 import healthcare.embedded  # noqa: F401  (registers the scheme `embedded`)
+from healthcare.generated_key import key_file, load_or_create_key
 
 TRUE = {"true", "1", "yes", "on"}
 FALSE = {"false", "0", "no", "off"}
+PUBLISHED_KEY = re.compile(r"^django-insecure-|change[-_ ]?me", re.IGNORECASE)  # startproject's, and our example's
 
 
 def text(name: str, default: str = "") -> str:
@@ -21,21 +25,42 @@ def text(name: str, default: str = "") -> str:
 def key(name: str) -> str:
     """Return a signing key, or an empty string if it is unset."""
     value = text(name)
-    if value and len(value) < 32:
-        raise ImproperlyConfigured(f"{name} is too short; give it at least 32 random characters or unset it.")
+    if value and (len(value) < 32 or is_guessable(value)):
+        raise ImproperlyConfigured(
+            f"{name} is too short or too easily guessed; give it at least 32 random characters or unset it."
+        )
     return value
 
 
-def secret_key(name: str, *, strong: bool) -> str:
+def is_guessable(value: str) -> bool:
+    """Whether a key is a published example or almost one character repeated."""
+    return len(set(value)) < 5 or bool(PUBLISHED_KEY.search(value))
+
+
+def secret_key(name: str, *, debug: bool, database: dict[str, Any]) -> tuple[str, Path | None]:
+    """Return the key, and the file it comes from if this server has generated it.
+
+    With DEBUG=True a weak key such as that of .env.example is accepted but never signs: a random one does, which is
+    stored beside the database so that it survives a restart. With DEBUG=False a weak key is refused.
+    """
     value = text(name)
     if not value:
         raise ImproperlyConfigured(f"{name} is not set; copy .env.example to .env or let `manage.py serve` write one.")
-    if strong and (len(value) < 50 or len(set(value)) < 5 or value.startswith("django-insecure-")):
+    if len(value) >= 50 and not is_guessable(value):
+        return value, None
+    if not debug:
         raise ImproperlyConfigured(
             f"{name} is too weak for DEBUG=False; give it at least 50 random characters, for example what "
             "`python3 -c 'import secrets; print(secrets.token_urlsafe(50))'` prints."
         )
-    return value
+    try:
+        file = key_file(database)
+        return load_or_create_key(file), file
+    except (OSError, ValueError) as error:
+        raise ImproperlyConfigured(
+            f"{name} is too weak to sign with, and no generated key can be stored beside the database; give it at "
+            "least 50 random characters."
+        ) from error
 
 
 def hosts(name: str, *, named: bool) -> list[str]:

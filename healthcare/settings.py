@@ -17,7 +17,8 @@ VERSION: str = tomllib.loads((BASE_DIR / "pyproject.toml").read_text(encoding="u
 load_dotenv(BASE_DIR / ".env")
 
 DEBUG = env_settings.boolean("DEBUG", default=False)
-SECRET_KEY = env_settings.secret_key("SECRET_KEY", strong=not DEBUG)
+DATABASES = {"default": env_settings.database("DATABASE_URL")}
+SECRET_KEY, GENERATED_KEY_FILE = env_settings.secret_key("SECRET_KEY", debug=DEBUG, database=DATABASES["default"])
 ALLOWED_HOSTS = env_settings.hosts("ALLOWED_HOSTS", named=not DEBUG)
 THROTTLE_SCALE = env_settings.whole("THROTTLE_SCALE", 1, least=1, most=1_000_000)
 RATE_LIMIT = env_settings.whole("RATE_LIMIT", 6000, least=0, most=1_000_000)  # requests a minute; 0: no limit
@@ -98,7 +99,6 @@ TEMPLATES = [
     },
 ]
 
-DATABASES = {"default": env_settings.database("DATABASE_URL")}
 # How long a statement of an API request may run, and wait for a lock, before the request is answered by 503.
 API_STATEMENT_TIMEOUT, API_LOCK_TIMEOUT = "10s", "2s"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -148,6 +148,7 @@ SIMPLE_JWT = {
     "ISSUER": "healthcare",
     "AUDIENCE": "healthcare-api",
     "UPDATE_LAST_LOGIN": False,
+    "AUTH_TOKEN_CLASSES": ["accounts.tokens.AccessToken"],
 }
 
 AUDIT_SEAL_KEY = env_settings.key(

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from rest_framework.test import APIClient
 
-from accounts.models import User
+from accounts.models import LoginSession, User
 from conftest import LoggedInClient
 
 LOGOUT = "/api/auth/logout/"
@@ -45,3 +45,60 @@ def test_anything_but_one_good_bearer_token_is_no_login(as_alice: LoggedInClient
     answer: Any = as_alice.get("/api/auth/me/")
     assert answer.status_code == 401
     assert answer["WWW-Authenticate"].startswith("Bearer")
+
+
+def logout(client: LoggedInClient, key: str = "4711") -> Any:
+    return client.post(LOGOUT, headers={"Idempotency-Key": key})
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_repeated_logout_with_its_key_gets_its_answer_again(as_alice: LoggedInClient):
+    first, second, third = (logout(as_alice) for _ in range(3))
+    assert [answer.status_code for answer in (first, second, third)] == [204] * 3
+    assert [answer.get("Idempotency-Replayed") for answer in (first, second, third)] == [None, "true", "true"]
+    assert second.content == b""
+    assert as_alice.get("/api/auth/me/").status_code == 401
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_repeated_logout_needs_its_own_key_and_token(
+    as_alice: LoggedInClient, alice: User, as_bob: LoggedInClient, anonymous: APIClient
+):
+    logout(as_alice)
+    assert logout(as_alice, "another").status_code == 401
+    assert as_alice.post(LOGOUT).status_code == 401
+    assert logout(anonymous).status_code == 401  # type: ignore[arg-type]
+    as_alice.credentials(HTTP_AUTHORIZATION=f"Bearer {as_alice.tokens['access']}x")
+    assert logout(as_alice).status_code == 401
+    as_alice.credentials(HTTP_AUTHORIZATION=f"Bearer {as_alice.tokens['refresh']}")
+    assert logout(as_alice).status_code == 401
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_key_ends_the_session_of_each_token_that_it_comes_with(as_alice: LoggedInClient, alice: User, as_bob: Any):
+    other = LoggedInClient(alice)
+    for client in (as_alice, other, as_bob):
+        answer = logout(client)
+        assert (answer.status_code, answer.get("Idempotency-Replayed")) == (204, None)
+        assert client.get("/api/auth/me/").status_code == 401
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_logout_whose_session_ended_otherwise_is_refused(as_alice: LoggedInClient):
+    LoginSession.objects.revoke()
+    assert [logout(as_alice).status_code for _ in range(2)] == [401, 401]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_malformed_key_is_a_bad_request_before_and_after_the_logout(as_alice: LoggedInClient):
+    assert logout(as_alice, "not a key").status_code == 400
+    logout(as_alice)
+    assert logout(as_alice, "not a key").status_code == 400
+
+
+@pytest.mark.django_db(transaction=True)
+def test_other_keyed_calls_of_an_ended_session_are_refused(as_alice: LoggedInClient):
+    sent: Any = {"data": {"name": "Jane", "age": 3, "gender": "F"}, "headers": {"Idempotency-Key": "4712"}}
+    assert as_alice.post("/api/patients/", **sent).status_code == 201
+    logout(as_alice)
+    assert as_alice.post("/api/patients/", **sent).status_code == 401

@@ -85,10 +85,10 @@ class Key:
     user_id: int | None
 
     @classmethod
-    def of(cls, request: HttpRequest, user_id: int | None) -> Self | None:
+    def of(cls, request: HttpRequest, user_id: int | None, session_id: int | None = None) -> Self | None:
         """The key that a user sent with the request, or None. Call it before DRF reads the body.
 
-        Raises ParseError (400) on a malformed key.
+        With a `session_id` the key holds for this login session alone. Raises ParseError (400) on a malformed key.
         """
         header = request.headers.get(HEADER)
         if header is None:
@@ -97,6 +97,8 @@ class Key:
         # The key is part of the fingerprint and not stored, so a password in the body cannot be guessed from it.
         fingerprint = keyed_digest(value, str(request.method), request.get_full_path(), request.body.hex())
         caller = f"user {user_id}" if user_id else f"body {fingerprint}"
+        if session_id is not None:
+            caller += f" session {session_id}"
         return cls(keyed_digest(value, caller), fingerprint, user_id)
 
     @property
@@ -119,6 +121,12 @@ class Key:
         if record.fingerprint != self.fingerprint:
             raise KeyReused
         raise AnswerErased if record.erased else Replayed(record)
+
+    def replay(self) -> None:
+        """Raise Replayed if this very request was answered before. Takes no key, and ignores one of another request."""
+        record = IdempotencyRecord.objects.filter(pk=self.digest, fingerprint=self.fingerprint).first()
+        if record is not None and not record.expired:
+            raise Replayed(record)
 
     def store(self, response: Response) -> None:
         """Store a 2xx answer, in the transaction of the claim. A trigger deletes the expired record of the same key."""
@@ -169,10 +177,16 @@ class IdempotentMixin(APIView):
     def takes_key(cls, method: str | None, action: str | None) -> bool:
         return method == "POST" and action not in cls.actions_without_key
 
+    def find_key(self, request: Request) -> Key | None:
+        """The key of a POST by this caller, or None."""
+        return Key.of(request._request, request.user.pk)
+
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        super().initial(request, *args, **kwargs)
         takes_key = self.takes_key(request.method, getattr(self, "action", None))
-        key = Key.of(request._request, request.user.pk) if takes_key else None
+        if takes_key and HEADER in request.headers:
+            request._request.body  # noqa: B018  (reads it into memory, since DRF would consume the stream)
+        super().initial(request, *args, **kwargs)
+        key = self.find_key(request) if takes_key else None
         if key:
             key.claim()
             self.key = key  # claimed: `finalize_response` stores the answer
