@@ -14,8 +14,7 @@ from django.contrib.auth.models import Group
 from django.db.models import PROTECT, QuerySet
 from django.http import HttpRequest
 
-from accounts.identifiers import normalize_identifier
-from accounts.limits import attempts_key, client_network
+from accounts.limits import account_key, attempts_key, client_network, pair_key
 from accounts.models import Attempts, LoginSession, LoginSessionQuerySet, User
 from healthcare.edit_conflicts import ConflictCheckingAdmin, ConflictCheckingForm
 
@@ -154,12 +153,12 @@ class LoginSessionAdmin(ReadOnlyAdmin):
 
 @admin.register(Attempts)
 class AttemptsAdmin(ReadOnlyAdmin):
-    """Deleting a row lets its account or address try again immediately."""
+    """Deleting a row lets its account, address or account from an address try again immediately."""
 
     list_display = ["key", "count", "until"]
     ordering = ["-until"]
     search_fields = ["key"]
-    search_help_text = "A whole username, e-mail or address; only its hash is stored."
+    search_help_text = "A whole username, e-mail or address, or `username address`; only hashes are stored."
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Attempts], search_term: str
@@ -168,13 +167,27 @@ class AttemptsAdmin(ReadOnlyAdmin):
 
 
 def possible_keys(term: str) -> Iterator[str]:
-    """The keys under which this username, e-mail or address may be counted, and the term itself, which may be a key."""
-    user = User.objects.find_by_identifier(term)
+    """The keys under which this username, e-mail or address may be counted, or both with a blank between them. The
+    term itself may be a key."""
     yield term
-    yield attempts_key("account", str(user.pk)) if user else attempts_key("unknown", normalize_identifier(term))
+    identifier, _, address = term.strip().rpartition(" ")
+    network = read_network(address)
+    if network is None or not identifier:
+        identifier = term
+    user = User.objects.find_by_identifier(identifier)
+    account = account_key(identifier, user)
+    yield account
+    known = [*user.login_addresses.values_list("network", flat=True)] if user else []
+    for one in [*known, *([] if network is None else [network])]:
+        yield pair_key(one, account)
+    if network is not None and identifier == term:
+        yield attempts_key("address", network)
+        yield attempts_key("registration", network)
+
+
+def read_network(address: str) -> str | None:
+    """The address block that attempts are counted by; None for what is no address."""
     try:
-        network = client_network(str(ipaddress.ip_address(term)))
+        return client_network(str(ipaddress.ip_address(address)))
     except ValueError:
-        return
-    yield attempts_key("address", network)
-    yield attempts_key("registration", network)
+        return None

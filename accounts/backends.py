@@ -21,8 +21,8 @@ class UsernameOrEmailBackend(ModelBackend):
         attempt = LoginAttempt.begin(request, username, user)
         if user is None:
             make_password(password)  # takes as long as checking a wrong password
-            return None
-        if not user.check_password(password) or not user.is_active:
-            return None
-        attempt.succeed()
-        return user
+        elif user.check_password(password) and user.is_active:
+            attempt.succeed()
+            return user
+        attempt.fail()
+        return None

@@ -2,10 +2,16 @@
 
 An attempt is counted in a transaction of its own, which commits before the outcome is known: a request that fails later
 does not take its count back, and no row lock is held while a password is hashed. The views that count must therefore
-not run in one transaction. Row locks are taken in one order, the address before the account.
+not run in one transaction. Row locks are taken in one order: the address, the account from that address, the account.
+
+A login counts in three rows. The account from this address slows down one guesser without locking the owner out, who
+is elsewhere. The account slows down many addresses that guess one password, and the address one that guesses many.
+An address from which a login to this account has succeeded counts in the first row alone: strangers elsewhere cannot
+make it wait.
 """
 
 import ipaddress
+import logging
 from typing import Self
 
 from django.conf import settings
@@ -17,33 +23,65 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from accounts.identifiers import normalize_identifier
-from accounts.models import User
+from accounts.models import LoginSession, User
 
-FREE_FAILURES_BY_ACCOUNT, FREE_FAILURES_BY_ADDRESS = 10, 100  # failures before waiting begins
+logger = logging.getLogger("healthcare.security")
+
+# Failures before waiting begins.
+FREE_FAILURES_BY_PAIR = 10  # of one account from one address
+FREE_FAILURES_BY_ACCOUNT = 100  # of one account from all addresses (NIST SP 800-63B section 5.2.2)
+FREE_FAILURES_BY_ADDRESS = 1000  # of all accounts from one address, which may be a clinic's NAT
 LONGEST_WAIT = 900  # seconds; the client is slowed down, never locked out
+# How long after the last wait a count restarts. An account's must outlast the pauses of a patient guesser.
+PAIR_MEMORY, ACCOUNT_MEMORY, ADDRESS_MEMORY = "15 minutes", "1 day", "15 minutes"
+KNOWN_ADDRESS_MEMORY = "90 days"  # since the last login from it
 REGISTRATIONS_PER_HOUR = 60
 
 # After the free failures every further one doubles the wait. A row that is still waiting is neither changed nor
-# returned. The count restarts 15 minutes after the last wait.
+# returned.
 COUNT_FAILURE = """
 INSERT INTO accounts_attempts AS a (key, count, until) SELECT {key}, 1, now() {source}
 ON CONFLICT (key) DO UPDATE SET
-    count = CASE WHEN a.until < now() - interval '15 minutes' THEN 1 ELSE a.count + 1 END,
+    count = CASE WHEN a.until < now() - interval '{memory}' THEN 1 ELSE a.count + 1 END,
     until = now() + interval '1 second' * CASE
-        WHEN a.until < now() - interval '15 minutes' OR a.count + 1 < {free} THEN 0
+        WHEN a.until < now() - interval '{memory}' OR a.count + 1 < {free} THEN 0
         ELSE least(2 ^ least(a.count + 1 - {free}, 20), %(longest_wait)s) END
 WHERE a.count < {free} OR a.until <= now()
 RETURNING a.key
 """
-# The account's INSERT reads the address's result, so PostgreSQL locks the address's row first.
+# The INSERTs read each other's results, so PostgreSQL takes their row locks in this order.
 COUNT_LOGIN_ATTEMPT = f"""
-WITH counted_address AS ({
-    COUNT_FAILURE.format(key="%(address)s", free="%(free_by_address)s", source="")
+WITH known AS (
+    SELECT EXISTS (
+        SELECT FROM accounts_loginaddress WHERE user_id = %(user)s AND network = %(network)s
+        AND last_login_at > now() - interval '{KNOWN_ADDRESS_MEMORY}') AS is_known
+), counted_address AS ({
+    COUNT_FAILURE.format(
+        key="%(address)s",
+        free="%(free_by_address)s",
+        memory=ADDRESS_MEMORY,
+        source="FROM known WHERE NOT is_known",
+    )
+}), counted_pair AS ({
+    COUNT_FAILURE.format(
+        key="%(pair)s",
+        free="%(free_by_pair)s",
+        memory=PAIR_MEMORY,
+        source="FROM known WHERE is_known OR EXISTS (SELECT FROM counted_address)",
+    )
 }), counted_account AS ({
-    COUNT_FAILURE.format(key="%(account)s", free="%(free_by_account)s", source="FROM counted_address")
+    COUNT_FAILURE.format(
+        key="%(account)s",
+        free="%(free_by_account)s",
+        memory=ACCOUNT_MEMORY,
+        source="FROM known WHERE NOT is_known AND EXISTS (SELECT FROM counted_pair)",
+    )
 })
-SELECT EXISTS (SELECT FROM counted_address), EXISTS (SELECT FROM counted_account)
+SELECT is_known, EXISTS (SELECT FROM counted_address), EXISTS (SELECT FROM counted_pair),
+    EXISTS (SELECT FROM counted_account)
+FROM known
 """  # noqa: S608  (constants alone)
+COUNT_SESSION_ATTEMPT = COUNT_FAILURE.format(key="%(key)s", free="%(free)s", memory=PAIR_MEMORY, source="")
 COUNT_REGISTRATION = """
 INSERT INTO accounts_attempts AS a (key, count, until) VALUES (%(key)s, 1, now() + interval '1 hour')
 ON CONFLICT (key) DO UPDATE SET
@@ -55,68 +93,162 @@ RETURNING a.key
 SECONDS_TO_WAIT = """
 SELECT greatest(1, ceil(extract(epoch FROM until - now())))::int FROM accounts_attempts WHERE key = %s
 """
-# Takes the attempt back from the address and deletes the account's row, and with it at most 100 expired rows so that no
-# login takes long. Both deletions depend on the UPDATE, so PostgreSQL locks the address's row first; expired rows are
-# locked without waiting.
-CLEAR_ACCOUNT_FAILURES = """
+# Takes the attempt back from the address and the account, deletes the row of the account from this address, and stores
+# the address as known. Deletes at most 100 expired rows of each table, so that no login takes long. Each step reads the
+# one before, so PostgreSQL takes the row locks in the order above; expired rows are locked without waiting.
+CLEAR_FAILURES = f"""
 WITH address AS (
     UPDATE accounts_attempts SET count = greatest(count - 1, 0), until = least(until, now())
-    WHERE key = %(address)s RETURNING key
+    WHERE key = %(address)s AND NOT %(is_known)s RETURNING key
 ), locked_address AS (
     SELECT count(*) AS rows FROM address
+), pair AS (
+    DELETE FROM accounts_attempts WHERE key IN (SELECT %(pair)s FROM locked_address) RETURNING key
+), locked_pair AS (
+    SELECT count(*) AS rows FROM pair
+), account AS (
+    UPDATE accounts_attempts SET count = greatest(count - 1, 0), until = least(until, now())
+    WHERE key IN (SELECT %(account)s FROM locked_pair) AND NOT %(is_known)s RETURNING key
+), locked_account AS (
+    SELECT count(*) AS rows FROM account
 ), expired AS (
     SELECT key FROM accounts_attempts
-    WHERE until < now() - interval '1 day' AND (SELECT rows FROM locked_address) >= 0
+    WHERE until < now() - interval '1 day' AND (SELECT rows FROM locked_account) >= 0
+        AND key NOT IN (%(address)s, %(pair)s, %(account)s)
     LIMIT 100 FOR UPDATE SKIP LOCKED
+), deleted AS (
+    DELETE FROM accounts_attempts WHERE key IN (SELECT key FROM expired)
+), forgotten AS (
+    DELETE FROM accounts_loginaddress WHERE id IN (
+        SELECT id FROM accounts_loginaddress WHERE last_login_at < now() - interval '{KNOWN_ADDRESS_MEMORY}'
+            AND NOT (user_id = %(user)s AND network = %(network)s)
+        LIMIT 100 FOR UPDATE SKIP LOCKED)
+), usable_user AS (
+    SELECT id FROM accounts_user WHERE id = %(user)s AND (SELECT rows FROM locked_account) >= 0
+        AND NOT EXISTS (
+            SELECT FROM accounts_loginaddress WHERE user_id = %(user)s AND network = %(network)s
+            AND last_login_at > now() - interval '1 hour')
+    FOR KEY SHARE
 )
-DELETE FROM accounts_attempts
-WHERE key IN (SELECT key FROM expired UNION ALL SELECT %(account)s FROM locked_address)
-"""
+INSERT INTO accounts_loginaddress (user_id, network, last_login_at)
+SELECT id, %(network)s, now() FROM usable_user
+ON CONFLICT (user_id, network) DO UPDATE SET last_login_at = now()
+"""  # noqa: S608  (constants alone)
+DELETE_ATTEMPTS = "DELETE FROM accounts_attempts WHERE key = %s"
 
 
 class LoginAttempt:
-    """An attempt to prove a user's identity by password.
+    """An attempt to log in by password.
 
     It counts as a failure from the beginning and is taken back on success, so that concurrent attempts cannot exceed
     the limit together.
     """
 
-    def __init__(self, account_key: str, address_key: str) -> None:
-        self.account_key, self.address_key = account_key, address_key
+    is_known = False  # whether the account has been logged in to from this address before
+
+    def __init__(self, request: HttpRequest | Request, identifier: str, user: User | None) -> None:
+        self.request, self.user_id = request, user.pk if user else None
+        self.network = client_network(client_address(request))
+        self.account_key = account_key(identifier, user)
+        self.pair_key = pair_key(self.network, self.account_key)
+        self.address_key = attempts_key("address", self.network)
 
     @classmethod
     def begin(cls, request: HttpRequest | Request, identifier: str, user: User | None) -> Self:
         """Count an attempt by this account and this address.
 
-        Raises Throttled (429) while one of them has to wait. An account that does not exist waits like one that does.
+        Raises Throttled (429) while it has to wait. An account that does not exist waits like one that does.
         """
-        attempt = cls(
-            attempts_key("account", str(user.pk))
-            if user
-            else attempts_key("unknown", normalize_identifier(identifier)),
-            attempts_key("address", client_network(client_address(request))),
-        )
-        # Throttled rolls back: an attempt that has to wait for its account is no failure of the address.
+        attempt = cls(request, identifier, user)
+        # Throttled rolls back: an attempt that has to wait counts nowhere.
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(
                 COUNT_LOGIN_ATTEMPT,
                 {
-                    "address": attempt.address_key,
-                    "account": attempt.account_key,
+                    **attempt.parameters,
                     "free_by_address": FREE_FAILURES_BY_ADDRESS * settings.THROTTLE_SCALE,
+                    "free_by_pair": FREE_FAILURES_BY_PAIR * settings.THROTTLE_SCALE,
                     "free_by_account": FREE_FAILURES_BY_ACCOUNT * settings.THROTTLE_SCALE,
                     "longest_wait": LONGEST_WAIT,
                 },
             )
-            address_counted, account_counted = cursor.fetchone()
-            if not account_counted:
-                raise throttled(attempt.account_key if address_counted else attempt.address_key)
+            attempt.is_known, address_counted, pair_counted, account_counted = cursor.fetchone()
+            waiting_key = (
+                attempt.address_key if not (attempt.is_known or address_counted)
+                else attempt.pair_key if not pair_counted
+                else attempt.account_key if not (attempt.is_known or account_counted)
+                else None
+            )  # fmt: skip
+            if waiting_key:
+                wait = seconds_to_wait(waiting_key)
+                attempt.log("login refused during a back-off", wait=wait)
+                raise Throttled(wait=wait)
         return attempt
 
+    @property
+    def parameters(self) -> dict[str, str | int | bool | None]:
+        return {
+            "user": self.user_id,
+            "network": self.network,
+            "address": self.address_key,
+            "pair": self.pair_key,
+            "account": self.account_key,
+            "is_known": self.is_known,
+        }
+
+    def fail(self) -> None:
+        self.log("login failed")
+
     def succeed(self) -> None:
-        """Delete the account's failures, and take this attempt back from the address's."""
+        """Take this attempt back, delete the account's failures from this address, and store the address as known."""
         with connection.cursor() as cursor:
-            cursor.execute(CLEAR_ACCOUNT_FAILURES, {"address": self.address_key, "account": self.account_key})
+            cursor.execute(CLEAR_FAILURES, self.parameters)
+
+    def log(self, event: str, **members: object) -> None:
+        """The account is logged as the key of its attempts, which the admin's search finds, never as it was typed."""
+        log_security_event(event, self.request, account=self.account_key, **members)
+
+
+class SessionAttempt:
+    """An attempt to prove a logged-in user's identity by the current password.
+
+    It counts by login session: neither do failed logins make the owner wait here, nor the holder of a stolen token make
+    the owner's logins wait.
+    """
+
+    def __init__(self, request: HttpRequest | Request, session: LoginSession) -> None:
+        self.request, self.session = request, session
+        self.key = attempts_key("session", str(session.pk))
+
+    @classmethod
+    def begin(cls, request: HttpRequest | Request, session: LoginSession) -> Self:
+        """Count an attempt, and raise Throttled (429) while it has to wait."""
+        attempt = cls(request, session)
+        free = FREE_FAILURES_BY_PAIR * settings.THROTTLE_SCALE
+        with connection.cursor() as cursor:
+            cursor.execute(COUNT_SESSION_ATTEMPT, {"key": attempt.key, "free": free, "longest_wait": LONGEST_WAIT})
+            if cursor.fetchone() is None:
+                wait = seconds_to_wait(attempt.key)
+                attempt.log("current password refused during a back-off", wait=wait)
+                raise Throttled(wait=wait)
+        return attempt
+
+    def fail(self) -> None:
+        self.log("current password wrong")
+
+    def succeed(self) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(DELETE_ATTEMPTS, [self.key])
+
+    def log(self, event: str, **members: object) -> None:
+        account = attempts_key("account", str(self.session.user_id))
+        log_security_event(event, self.request, account=account, **members)
+
+
+def log_security_event(event: str, request: HttpRequest | Request, **members: object) -> None:
+    """One WARNING such as `login failed account=… address=203.0.113.9 request_id=…`."""
+    members |= {"address": client_address(request) or "-", "request_id": getattr(request, "request_id", "-")}
+    logger.warning("%s %s", event, " ".join(f"{name}={value}" for name, value in members.items()))
 
 
 def count_registration(request: HttpRequest | Request) -> None:
@@ -125,20 +257,32 @@ def count_registration(request: HttpRequest | Request) -> None:
     with connection.cursor() as cursor:
         cursor.execute(COUNT_REGISTRATION, {"key": key, "limit": REGISTRATIONS_PER_HOUR * settings.THROTTLE_SCALE})
         if cursor.fetchone() is None:
-            raise throttled(key)
+            wait = seconds_to_wait(key)
+            log_security_event("registration refused", request, wait=wait)
+            raise Throttled(wait=wait)
 
 
-def throttled(key: str) -> Throttled:
-    """The 429 that tells the client how long this row of attempts still waits, at least one second."""
+def seconds_to_wait(key: str) -> int:
+    """How long this row of attempts still waits, at least one second."""
     with connection.cursor() as cursor:
         cursor.execute(SECONDS_TO_WAIT, [key])
         row = cursor.fetchone()
-    return Throttled(wait=row[0] if row else 1)
+    return int(row[0]) if row else 1
 
 
 def attempts_key(kind: str, subject: str) -> str:
     """The primary key of a row of attempts: a keyed hash, since people type passwords into the username field."""
     return salted_hmac("accounts.limits", f"{kind}:{subject}", algorithm="sha256").hexdigest()
+
+
+def account_key(identifier: str, user: User | None) -> str:
+    """The key of the attempts of an account, or of an identifier that belongs to none."""
+    return attempts_key("account", str(user.pk)) if user else attempts_key("unknown", normalize_identifier(identifier))
+
+
+def pair_key(network: str, account: str) -> str:
+    """The key of the attempts of an account, given by its own key, from one address."""
+    return attempts_key("pair", f"{network} {account}")
 
 
 def client_address(request: HttpRequest | Request) -> str:

@@ -219,8 +219,22 @@ LIVE_SESSION_SQL = """FROM accounts_loginsession s JOIN accounts_user u ON u.id 
 WHERE s.id = %s AND u.id = %s AND s.revoked_at IS NULL AND s.expires_at > now() AND u.is_active"""
 
 
+class LoginAddress(models.Model):
+    """An address from which a login to an account has succeeded. `accounts.limits` writes it."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="login_addresses", db_index=False)
+    network = models.CharField(max_length=50)  # an IPv4 address or a /64 of IPv6, see `client_network`
+    last_login_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user", "network"], name="login_address_unique")]
+
+    def __str__(self) -> str:
+        return f"login address {self.pk}"
+
+
 class Attempts(models.Model):
-    """A count for one account or one address, whose hash is the key. `accounts.limits` writes it."""
+    """A count for one account, address or both, whose hash is the key. `accounts.limits` writes it."""
 
     key = models.CharField(max_length=64, primary_key=True)
     count = models.PositiveIntegerField()

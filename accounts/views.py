@@ -17,7 +17,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.authentication import SessionJWTAuthentication
-from accounts.limits import LoginAttempt, count_registration
+from accounts.limits import SessionAttempt, count_registration
 from accounts.models import LoginSession, User
 from accounts.serializers import (
     LoginSerializer,
@@ -75,7 +75,8 @@ class CredentialsViewSet(UnknownParametersViewSet):
     @extend_schema(
         operation_id="auth_login",
         summary="Log in",
-        description="Starts a login session. After repeated failures an account or an address has to wait: 429.",
+        description="Starts a login session. After repeated failures an account, an address or one from the other has "
+        "to wait: 429.",
         responses={200: TokenPairSerializer, 401: PROBLEM, 429: PROBLEM},
     )
     @action(detail=False, methods=["post"], serializer_class=LoginSerializer)
@@ -178,6 +179,7 @@ class PasswordViewSet(UnknownParametersViewSet):
     @action(detail=False, methods=["post"])
     def password(self, request: Request) -> Response:
         user: Any = request.user
+        session: Any = request.auth
         key = Key.of(request._request, request.user.pk)
         if key:  # replay before the check: after the first request `current_password` is no longer the current one
             with entered(user.pk, request):
@@ -185,8 +187,9 @@ class PasswordViewSet(UnknownParametersViewSet):
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         leave()
-        attempt = LoginAttempt.begin(request, user.username, user)
+        attempt = SessionAttempt.begin(request, session)
         if not user.check_password(serializer.validated_data["current_password"]):
+            attempt.fail()
             raise serializers.ValidationError({"current_password": ["This is not the current password."]})
         attempt.succeed()
         check_password_rules(serializer.validated_data["new_password"], user, "new_password")

@@ -43,9 +43,9 @@ def shell(live_server_process: LiveServer) -> Iterator[Callable[[str], None]]:
 
 @pytest.fixture(scope="module")
 def limited(live_server_process: LiveServer) -> Iterator[LiveServer]:
-    """A second server on the live server's database, with THROTTLE_SCALE=1."""
+    """A second server on the live server's database, with THROTTLE_SCALE=1 and one trusted proxy."""
     port = free_port()
-    environment = live_server_process.environment | {"THROTTLE_SCALE": "1"}
+    environment = live_server_process.environment | {"THROTTLE_SCALE": "1", "TRUSTED_PROXIES": "1"}
     command = [sys.executable, "-m", "granian", *SERVER, "--host", "127.0.0.1", "--port", str(port)]
     process = subprocess.Popen([*command, "healthcare.wsgi:application"], cwd=settings.BASE_DIR, env=environment)
     try:

@@ -8,7 +8,7 @@ from django.contrib.auth.models import Group
 from django.test import Client
 from django.utils import timezone
 
-from accounts.limits import attempts_key
+from accounts.limits import attempts_key, client_network, pair_key
 from accounts.models import Attempts, LoginSession, User
 from conftest import PASSWORD, LoggedInClient
 from healthcare.tests.admin_pages import LOGGED_IN, AdminClient, allow, errors_of, main, named_queries
@@ -230,16 +230,42 @@ def test_sessions_are_filtered_by_state(
     assert admin.page(f"{SESSIONS}{query}").count('class="field-id') == row_count
 
 
-@pytest.mark.parametrize("term", ["alice", "Alice@example.org", "127.0.0.1", "2001:db8::5"])
-def test_attempts_are_found_by_whom_they_count_and_deleted(admin: AdminClient, alice: User, term: str):
+@pytest.mark.parametrize(
+    ("term", "found"),
+    [
+        ("alice", ["account"]),
+        ("Alice@example.org", ["account"]),
+        ("127.0.0.1", ["address"]),
+        ("2001:db8::5", ["address"]),
+        ("alice 127.0.0.1", ["account", "pair"]),
+        ("alice@example.org 2001:db8::5", ["account", "pair"]),
+        ("alice 127.0.0.2", ["account"]),
+    ],
+)
+def test_attempts_are_found_by_whom_they_count_and_deleted(
+    admin: AdminClient, alice: User, term: str, found: list[str]
+):
     address = "2001:db8::1" if ":" in term else "127.0.0.1"
     for username in ("alice", "nobody"):
         body = {"username": username, "password": "WrongPass123"}
         assert Client().post("/admin/login/", body, REMOTE_ADDR=address).status_code == 200
-    assert Attempts.objects.count() == 3
+    account, network = attempts_key("account", str(alice.pk)), client_network(address)
+    keys = {"account": account, "address": attempts_key("address", network), "pair": pair_key(network, account)}
+    assert Attempts.objects.count() == 5  # of the address, and of each account alone and from the address
     page = admin.page(f"{ATTEMPTS}?q={term}")
-    assert page.count('class="field-key') == 1
-    [found] = [row for row in Attempts.objects.all() if row.key in page]
-    assert admin.post(f"{ATTEMPTS}{found.pk}/change/", {"count": "0"}).status_code == 403
-    assert admin.submit(f"{ATTEMPTS}{found.pk}/delete/").status_code == 302
-    assert Attempts.objects.count() == 2
+    assert {key for key in Attempts.objects.values_list("key", flat=True) if key in page} == {
+        keys[kind] for kind in found
+    }
+    path = f"{ATTEMPTS}{keys[found[0]]}"
+    assert admin.post(f"{path}/change/", {"count": "0"}).status_code == 403
+    assert admin.submit(f"{path}/delete/").status_code == 302
+    assert Attempts.objects.count() == 4
+
+
+def test_attempts_from_the_addresses_of_earlier_logins_are_found_by_the_account_alone(
+    admin: AdminClient, alice: User, anonymous: LoggedInClient
+):
+    for password in (PASSWORD, "WrongPass123"):
+        anonymous.post("/api/auth/login/", {"username": "alice", "password": password})
+    pair = pair_key("127.0.0.1", attempts_key("account", str(alice.pk)))
+    assert pair in admin.page(f"{ATTEMPTS}?q=alice")

@@ -46,7 +46,7 @@ def test_of_forty_concurrent_wrong_logins_ten_are_answered(live: LiveServer, lim
 
 def test_of_thirty_concurrent_names_ten_below_the_limit_of_the_address_are_answered(limited: LiveServer, attempts: Any):
     limited.call("POST", "/api/auth/login/", {"username": "nobody", "password": "WrongPass123"})
-    attempts.cursor().execute("UPDATE accounts_attempts SET count = 90")
+    attempts.cursor().execute("UPDATE accounts_attempts SET count = 990")
     bodies = [{"username": f"nobody{number}", "password": "WrongPass123"} for number in range(30)]
     answers = call_concurrently(*[partial(limited.call, "POST", "/api/auth/login/", body) for body in bodies])
     assert sorted_statuses(answers) == [401] * 10 + [429] * 20
@@ -57,3 +57,22 @@ def test_concurrent_right_logins_all_succeed(live: LiveServer, limited: LiveServ
     body = {"username": username, "password": PASSWORD}
     answers = call_concurrently(*[partial(limited.call, "POST", "/api/auth/login/", body)] * 8)
     assert sorted_statuses(answers) == [200] * 8
+
+
+def test_of_thirty_concurrent_addresses_ten_below_the_limit_of_the_account_are_answered(
+    live: LiveServer, limited: LiveServer, attempts: Any
+):
+    username = live.register()[0]["username"]
+    body = {"username": username, "password": "WrongPass123"}
+
+    def guess(number: int) -> Any:
+        return limited.call("POST", "/api/auth/login/", body, X_Forwarded_For=f"203.0.113.{number}")
+
+    guess(99)
+    attempts.cursor().execute("UPDATE accounts_attempts SET count = 90 WHERE count = 1")
+    attempts.cursor().execute("DELETE FROM accounts_attempts WHERE until > now()")
+    answers = call_concurrently(*[partial(guess, number) for number in range(30)])
+    assert sorted_statuses(answers) == [401] * 10 + [429] * 20
+    # Neither does the owner's own address, from which a login has succeeded, wait for them.
+    right = {"username": username, "password": PASSWORD}
+    assert limited.call("POST", "/api/auth/login/", right).status == 200

@@ -15,7 +15,7 @@ from django.utils import timezone
 from psycopg2.errors import LockNotAvailable
 
 from accounts.limits import LoginAttempt, attempts_key
-from accounts.models import Attempts, LoginSession, User
+from accounts.models import Attempts, LoginAddress, LoginSession, User
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -94,18 +94,55 @@ def test_an_attempt_that_waits_for_its_address_holds_no_lock_on_its_account(
     assert lock_attempts(other, attempt.account_key)
     other.rollback()
     waiting.finish()
-    assert sorted(Attempts.objects.values_list("count", flat=True)) == [2, 2]
+    assert sorted(Attempts.objects.values_list("count", flat=True)) == [2, 2, 2]
 
 
-def test_an_attempt_that_waits_for_its_account_holds_the_lock_on_its_address(
+def test_an_attempt_that_waits_for_its_account_holds_the_locks_on_its_address_and_their_pair(
     alice: User, attempt: LoginAttempt, other: Any
 ):
     assert lock_attempts(other, attempt.account_key)
     waiting = Waiting(lambda: begin(alice))
     assert not lock_attempts(other, attempt.address_key)
+    assert not lock_attempts(other, attempt.pair_key)
     other.rollback()
     waiting.finish()
-    assert sorted(Attempts.objects.values_list("count", flat=True)) == [2, 2]
+    assert sorted(Attempts.objects.values_list("count", flat=True)) == [2, 2, 2]
+
+
+def test_an_attempt_that_waits_for_the_pair_holds_the_lock_on_its_address_alone(
+    alice: User, attempt: LoginAttempt, other: Any
+):
+    assert lock_attempts(other, attempt.pair_key)
+    waiting = Waiting(lambda: begin(alice))
+    assert not lock_attempts(other, attempt.address_key)
+    assert lock_attempts(other, attempt.account_key)
+    other.rollback()
+    waiting.finish()
+
+
+def test_a_success_that_waits_for_its_account_holds_the_locks_on_its_address_and_their_pair(
+    attempt: LoginAttempt, other: Any
+):
+    assert lock_attempts(other, attempt.account_key)
+    waiting = Waiting(attempt.succeed)
+    assert not lock_attempts(other, attempt.address_key)
+    assert not lock_attempts(other, attempt.pair_key)
+    other.rollback()
+    waiting.finish()
+
+
+@pytest.mark.parametrize("commits", [True, False])
+def test_a_success_that_waits_for_a_deletion_of_its_user_stores_no_address(
+    alice: User, attempt: LoginAttempt, other: Any, commits: bool
+):
+    other.cursor().execute("DELETE FROM accounts_user WHERE id = %s", [alice.pk])
+    waiting = Waiting(attempt.succeed)
+    if commits:
+        other.commit()
+    else:
+        other.rollback()
+    waiting.finish()
+    assert LoginAddress.objects.exists() is not commits
 
 
 def test_a_success_that_waits_for_its_address_holds_no_other_lock(attempt: LoginAttempt, other: Any):
@@ -113,23 +150,27 @@ def test_a_success_that_waits_for_its_address_holds_no_other_lock(attempt: Login
     assert lock_attempts(other, attempt.address_key)
     waiting = Waiting(attempt.succeed)
     assert lock_attempts(other, attempt.account_key)
+    assert lock_attempts(other, attempt.pair_key)
     assert lock_attempts(other, expired.key)
     other.rollback()
     waiting.finish()
-    assert list(Attempts.objects.values_list("key", "count")) == [(attempt.address_key, 0)]
+    remaining = {(attempt.address_key, 0), (attempt.account_key, 0)}
+    assert set(Attempts.objects.values_list("key", "count")) == remaining
 
 
 def test_a_success_skips_expired_rows_that_are_locked(attempt: LoginAttempt, other: Any):
     expired = Attempts.objects.create(key=attempts_key("unknown", "x"), count=1, until=timezone.now() - timedelta(2))
     assert lock_attempts(other, expired.key)
     attempt.succeed()
-    assert set(Attempts.objects.values_list("key", flat=True)) == {attempt.address_key, expired.key}
+    assert set(Attempts.objects.values_list("key", flat=True)) == {
+        attempt.address_key, attempt.account_key, expired.key,
+    }  # fmt: skip
 
 
-def test_a_success_deletes_the_accounts_failures_where_the_addresss_row_is_gone(attempt: LoginAttempt):
+def test_a_success_deletes_the_failures_where_the_addresss_row_is_gone(attempt: LoginAttempt):
     Attempts.objects.filter(key=attempt.address_key).delete()
     attempt.succeed()
-    assert not Attempts.objects.exists()
+    assert set(Attempts.objects.values_list("key", "count")) == {(attempt.account_key, 0)}
 
 
 @pytest.mark.parametrize(

@@ -22,13 +22,13 @@ LOGIN = "/api/auth/login/"
 
 
 FIND_USER = "find the user by username or e-mail"
-COUNT_ATTEMPT = "count the attempt by address and by account"
+COUNT_ATTEMPT = "count the attempt by address, by account from it, and by account"
 READ_WAIT = "read how long to wait"
-CLEAR_FAILURES = "take the attempt back and delete the account's and expired rows"
+CLEAR_FAILURES = "take the attempt back, store the address as known, and delete expired rows"
 START_SESSION = "lock the unchanged user and insert the session"
 STATEMENTS = {
     FIND_USER: 'SELECT "accounts_user"."id"',
-    COUNT_ATTEMPT: "WITH counted_address AS (",
+    COUNT_ATTEMPT: "WITH known AS (",
     READ_WAIT: "SELECT greatest(",
     CLEAR_FAILURES: "WITH address AS (",
     START_SESSION: "INSERT INTO accounts_loginsession",
