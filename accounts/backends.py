@@ -8,6 +8,7 @@ from django.http import HttpRequest
 
 from accounts.limits import LoginAttempt
 from accounts.models import User
+from accounts.passwords import spellings
 
 
 class UsernameOrEmailBackend(ModelBackend):
@@ -20,7 +21,8 @@ class UsernameOrEmailBackend(ModelBackend):
         user = User.objects.find_by_identifier(username)
         attempt = LoginAttempt.begin(request, username, user)
         if user is None:
-            make_password(password)  # takes as long as checking a wrong password
+            for spelling in spellings(password):  # takes as long as checking a wrong password
+                make_password(spelling)
         elif user.check_password(password) and user.is_active:
             attempt.succeed()
             return user

@@ -12,10 +12,12 @@ make it wait.
 
 import ipaddress
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 from django.http import HttpRequest
 from django.utils.crypto import salted_hmac
 from rest_framework.exceptions import Throttled
@@ -36,6 +38,7 @@ LONGEST_WAIT = 900  # seconds; the client is slowed down, never locked out
 PAIR_MEMORY, ACCOUNT_MEMORY, ADDRESS_MEMORY = "15 minutes", "1 day", "15 minutes"
 KNOWN_ADDRESS_MEMORY = "90 days"  # since the last login from it
 REGISTRATIONS_PER_HOUR = 60
+TAKEN_EMAILS_PER_HOUR = 20
 
 # After the free failures every further one doubles the wait. A row that is still waiting is neither changed nor
 # returned.
@@ -82,7 +85,8 @@ SELECT is_known, EXISTS (SELECT FROM counted_address), EXISTS (SELECT FROM count
 FROM known
 """  # noqa: S608  (constants alone)
 COUNT_SESSION_ATTEMPT = COUNT_FAILURE.format(key="%(key)s", free="%(free)s", memory=PAIR_MEMORY, source="")
-COUNT_REGISTRATION = """
+# A row that has reached the limit within its hour is neither changed nor returned.
+COUNT_WITHIN_HOUR = """
 INSERT INTO accounts_attempts AS a (key, count, until) VALUES (%(key)s, 1, now() + interval '1 hour')
 ON CONFLICT (key) DO UPDATE SET
     count = CASE WHEN a.until <= now() THEN 1 ELSE a.count + 1 END,
@@ -134,6 +138,7 @@ INSERT INTO accounts_loginaddress (user_id, network, last_login_at)
 SELECT id, %(network)s, now() FROM usable_user
 ON CONFLICT (user_id, network) DO UPDATE SET last_login_at = now()
 """  # noqa: S608  (constants alone)
+TAKE_BACK = "UPDATE accounts_attempts SET count = greatest(count - 1, 0) WHERE key = %s"
 DELETE_ATTEMPTS = "DELETE FROM accounts_attempts WHERE key = %s"
 
 
@@ -254,11 +259,37 @@ def log_security_event(event: str, request: HttpRequest | Request, **members: ob
 def count_registration(request: HttpRequest | Request) -> None:
     """Raises Throttled (429) beyond 60 registrations an hour from one address."""
     key = attempts_key("registration", client_network(client_address(request)))
+    count_within_hour(key, REGISTRATIONS_PER_HOUR, "registration refused", request)
+
+
+@contextmanager
+def counted_email_change(request: HttpRequest | Request, user: User) -> Iterator[None]:
+    """Change the e-mail. Raises Throttled (429) after it was found taken 20 times within an hour.
+
+    It counts as taken from the beginning and is taken back unless a constraint is violated, so that neither concurrent
+    changes exceed the limit together, nor does a 429 tell whether this one is taken.
+    """
+    key = attempts_key("email change", str(user.pk))
+    count_within_hour(key, TAKEN_EMAILS_PER_HOUR, "e-mail change refused", request, account=account_key("", user))
+    taken = False
+    try:
+        yield
+    except IntegrityError:
+        taken = True
+        raise
+    finally:
+        if not taken:
+            with connection.cursor() as cursor:
+                cursor.execute(TAKE_BACK, [key])
+
+
+def count_within_hour(key: str, limit: int, event: str, request: HttpRequest | Request, **logged: object) -> None:
+    """Raises Throttled (429) and logs the event once the key was counted so often within an hour."""
     with connection.cursor() as cursor:
-        cursor.execute(COUNT_REGISTRATION, {"key": key, "limit": REGISTRATIONS_PER_HOUR * settings.THROTTLE_SCALE})
+        cursor.execute(COUNT_WITHIN_HOUR, {"key": key, "limit": limit * settings.THROTTLE_SCALE})
         if cursor.fetchone() is None:
             wait = seconds_to_wait(key)
-            log_security_event("registration refused", request, wait=wait)
+            log_security_event(event, request, **logged, wait=wait)
             raise Throttled(wait=wait)
 
 

@@ -7,14 +7,16 @@ from uuid import uuid4
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
-from django.db import connections, models, transaction
+from django.db import connection, connections, models, transaction
 from django.db.models import F, Q, Value
 from django.db.models.functions import Lower, Now
 from django.db.models.signals import post_save, pre_save
 from django.utils import timezone
 
 from accounts.identifiers import ASCII_EMAIL, USERNAME, normalize_identifier
+from accounts.passwords import prepare_password, spellings
 from healthcare.api.triggers import ExpiredRecordsTrigger
+from healthcare.database_objects import DatabaseObject, declare
 from healthcare.model_fields import EmailField, LineField, NameField
 
 models.CharField.register_lookup(Lower)
@@ -103,6 +105,13 @@ class User(AbstractBaseUser, PermissionsMixin):
     def __str__(self) -> str:
         return self.username
 
+    def set_password(self, raw_password: str | None) -> None:
+        super().set_password(None if raw_password is None else prepare_password(raw_password))
+
+    def check_password(self, raw_password: str | None) -> bool:
+        """Whether this is the password, in the form it is prepared in or as it was typed before passwords were."""
+        return raw_password is not None and any(super(User, self).check_password(spelling) for spelling in spellings(raw_password))
+
     def save(self, *args: Any, keep_session: "LoginSession | None" = None, **kwargs: Any) -> None:
         """Save. A new password, no password and deactivation revoke every session but `keep_session`, whether the API,
         the admin or a command saves."""
@@ -115,10 +124,11 @@ class User(AbstractBaseUser, PermissionsMixin):
 
 class LoginSessionQuerySet(models.QuerySet["LoginSession"]):
     def live(self) -> Self:
-        """Sessions that authenticate: neither revoked nor expired, of an active user. See LIVE_SESSION_SQL."""
-        # A subquery, not a join: `rotate` says why.
+        """Sessions that authenticate: not revoked, expired or idle for too long, of an active user. See
+        LIVE_SESSION_SQL."""
         active = User.objects.filter(is_active=True)
-        return self.filter(revoked_at=None, expires_at__gt=Now(), user__in=active)
+        used_after = Now() - settings.SESSION_IDLE_TIME
+        return self.filter(revoked_at=None, expires_at__gt=Now(), last_used_at__gt=used_after, user__in=active)
 
     def revoke(self) -> int:
         """Revoke those that are not revoked yet; returns how many."""
@@ -159,9 +169,14 @@ class LoginSessionQuerySet(models.QuerySet["LoginSession"]):
 
 
 class LoginSession(models.Model):
-    """One login on one device. Its refresh token rotates; only the id (`jti`) of the current one is stored."""
+    """One login on one device. Its refresh token rotates; only the ids (`jti`) of the last two are stored.
+
+    `rotated_at` is when the current pair of tokens was issued. `last_used_at` lags behind the last request by at most
+    `USE_RECORDED_AFTER`.
+    """
 
     REPLAY_GRACE = timedelta(seconds=10)
+    USE_RECORDED_AFTER = min(timedelta(hours=1), settings.SESSION_IDLE_TIME / 4)
 
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="sessions")
     token_id = models.CharField(max_length=32, editable=False)
@@ -169,6 +184,7 @@ class LoginSession(models.Model):
     user_agent = LineField(max_length=200, blank=True)
     address = models.GenericIPAddressField(null=True)
     created_at = models.DateTimeField(auto_now_add=True)
+    rotated_at = models.DateTimeField(editable=False)
     last_used_at = models.DateTimeField()
     expires_at = models.DateTimeField()
     revoked_at = models.DateTimeField(null=True, blank=True)
@@ -191,32 +207,76 @@ class LoginSession(models.Model):
             token_id=uuid4().hex,
             user_agent=user_agent[:200],
             address=address,
+            rotated_at=now,
             last_used_at=now,
             expires_at=now + settings.SESSION_LIFETIME,
         )
 
-    def rotate(self, token_id: str) -> str | None:
-        """Exchange the refresh token with this id for the id of the next one; None when it is not the current one.
+    @classmethod
+    def rotate(cls, session_id: int, user_id: int, token_id: str) -> "LoginSession | None":
+        """Exchange the refresh token with this id; the session whose tokens the client gets. None if it gets none.
 
-        One UPDATE decides, so one of many concurrent calls wins. A token that was used before means that somebody else
-        holds a copy: the session is revoked, unless it is the previous token within the grace period, which is a client
-        that retries.
+        One UPDATE decides, whose expressions PostgreSQL evaluates again after a wait for the row's lock, so one of many
+        concurrent calls rotates the token. The others find it to be the previous one within the grace period: they get
+        the same pair, so that neither a second tab nor a lost answer logs the user out. Any other token that was used
+        before means that somebody else holds a copy, which revokes the session.
         """
-        now, new = timezone.now(), uuid4().hex
-        # `live` must not join: Django would move every condition into a subquery, and PostgreSQL does not evaluate
-        # that again for an UPDATE that waited for the row's lock.
-        session = LoginSession.objects.live().filter(pk=self.pk)
-        if session.filter(token_id=token_id).update(token_id=new, previous_token_id=token_id, last_used_at=now):
-            return new
-        retried = Q(previous_token_id=token_id, last_used_at__gt=now - self.REPLAY_GRACE)
-        session.exclude(retried).revoke()
-        return None
+        values: dict[str, Any] = {"id": session_id, "user_id": user_id, "token_id": token_id, "new": uuid4().hex}
+        with connection.cursor() as cursor:
+            cursor.execute(ROTATE, values | {"grace": cls.REPLAY_GRACE})
+            row = cursor.fetchone()
+        if row is None:
+            return None
+        names = ("token_id", "rotated_at", "expires_at", "revoked_at")
+        return cls(pk=session_id, user_id=user_id, **dict(zip(names, row, strict=True)))
 
 
-# `LoginSession.objects.live()` for the authentication statement, which must cost one round trip and plan once: the
-# session `s` with the first parameter's id and its user `u` with the second's. A test holds the two to the same answer.
-LIVE_SESSION_SQL = """FROM accounts_loginsession s JOIN accounts_user u ON u.id = s.user_id
-WHERE s.id = %s AND u.id = %s AND s.revoked_at IS NULL AND s.expires_at > now() AND u.is_active"""
+# `LoginSession.objects.live()` for statements that must cost one round trip. A test compares the two.
+LIVE_SQL = "s.revoked_at IS NULL AND s.expires_at > now()"
+IDLE_TIME_SQL, USE_RECORDED_AFTER_SQL = (
+    f"interval '{period.total_seconds():.0f} seconds'"
+    for period in (settings.SESSION_IDLE_TIME, LoginSession.USE_RECORDED_AFTER)
+)
+ROTATE = f"""
+UPDATE accounts_loginsession AS s SET
+    token_id = CASE WHEN s.token_id = %(token_id)s THEN %(new)s ELSE s.token_id END,
+    previous_token_id = CASE WHEN s.token_id = %(token_id)s THEN s.token_id ELSE s.previous_token_id END,
+    rotated_at = CASE WHEN s.token_id = %(token_id)s THEN now() ELSE s.rotated_at END,
+    last_used_at = now(),
+    revoked_at = CASE
+        WHEN s.token_id = %(token_id)s THEN NULL
+        WHEN s.previous_token_id = %(token_id)s AND s.rotated_at > now() - %(grace)s THEN NULL
+        ELSE now() END
+WHERE s.id = %(id)s AND s.user_id = %(user_id)s AND {LIVE_SQL} AND s.last_used_at > now() - {IDLE_TIME_SQL}
+    AND EXISTS (SELECT FROM accounts_user u WHERE u.id = s.user_id AND u.is_active)
+RETURNING s.token_id, s.rotated_at, s.expires_at, s.revoked_at
+"""  # noqa: S608  (constants alone)
+# Stores that a session is in use. It waits for no lock: another transaction that holds it stores the same.
+RECORD_SESSION_USE = declare(
+    DatabaseObject(
+        "accounts",
+        "record_session_use",
+        """
+CREATE OR REPLACE FUNCTION record_session_use(session_id bigint) RETURNS boolean LANGUAGE plpgsql
+SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    UPDATE accounts_loginsession SET last_used_at = now() WHERE id IN (
+        SELECT s.id FROM accounts_loginsession s WHERE s.id = session_id FOR NO KEY UPDATE SKIP LOCKED);
+    RETURN true;
+END $$;
+REVOKE ALL ON FUNCTION record_session_use(bigint) FROM PUBLIC;
+""",
+        "DROP FUNCTION record_session_use(bigint);",
+    )
+)
+# For the authentication statement, which plans once: the session `s` with the first parameter's id and its user `u`
+# with the second's. CASE evaluates in order, so a request writes only if none has written for USE_RECORDED_AFTER, and
+# an idle session is not revived.
+LIVE_SESSION_SQL = f"""FROM accounts_loginsession s JOIN accounts_user u ON u.id = s.user_id
+WHERE s.id = %s AND u.id = %s AND {LIVE_SQL} AND u.is_active AND CASE
+    WHEN s.last_used_at > now() - {USE_RECORDED_AFTER_SQL} THEN true
+    WHEN s.last_used_at > now() - {IDLE_TIME_SQL} THEN record_session_use(s.id)
+    ELSE false END"""
 
 
 class LoginAddress(models.Model):

@@ -10,6 +10,7 @@ from rest_framework.exceptions import AuthenticationFailed
 
 from accounts.identifiers import USERNAME
 from accounts.models import LoginSession, User
+from accounts.passwords import prepare_password
 from healthcare.api.fields import ModelSerializer, TextField, VerbatimField
 from healthcare.api.schema import example
 
@@ -17,7 +18,7 @@ ASHA = {"id": 1, "name": "Asha Nair", "email": "asha@example.org", "username": "
 
 
 class PasswordField(TextField):
-    """A password, neither trimmed nor normalized."""
+    """A password as it was typed, not trimmed; `accounts.passwords` prepares it for hashing."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(trim_whitespace=False, write_only=True, style={"input_type": "password"}, **kwargs)
@@ -26,7 +27,7 @@ class PasswordField(TextField):
 def check_password_rules(password: str, user: User, field: str) -> None:
     """Raises a 400 on the field with every rule of AUTH_PASSWORD_VALIDATORS that the password breaks."""
     try:
-        validate_password(password, user)
+        validate_password(prepare_password(password), user)
     except DjangoValidationError as error:
         details = [
             serializers.ErrorDetail(text, rule.code or "invalid") for rule in error.error_list for text in rule.messages
@@ -38,12 +39,15 @@ def check_password_rules(password: str, user: User, field: str) -> None:
 class UserSerializer(ModelSerializer):
     """The caller's account. The username is read-only; one that is the e-mail changes with the e-mail."""
 
+    current_password = PasswordField(required=False, help_text="Required to change the e-mail.")
+
     class Meta:
         model = User
-        fields = ["id", "name", "email", "username"]
+        fields = ["id", "name", "email", "username", "current_password"]
         read_only_fields = ["username"]
 
     def update(self, instance: User, validated_data: dict[str, Any]) -> User:
+        validated_data = {name: value for name, value in validated_data.items() if name != "current_password"}
         if "email" in validated_data and instance.username == instance.email:
             validated_data["username"] = validated_data["email"]
         if validated_data and not User.objects.filter(pk=instance.pk).update(**validated_data):
@@ -129,6 +133,11 @@ class TokenPairSerializer(serializers.Serializer):
 class PasswordChangeSerializer(serializers.Serializer):
     current_password = PasswordField()
     new_password = PasswordField(max_length=256)
+
+
+@extend_schema_serializer(examples=example(request={"current_password": "StrongPass123"}))
+class SessionEndSerializer(serializers.Serializer):
+    current_password = PasswordField(required=False, help_text="Required to end another session than this one.")
 
 
 class LoginSessionSerializer(ModelSerializer):

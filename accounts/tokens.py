@@ -1,5 +1,6 @@
 """The tokens of a login session: SimpleJWT's, with the session's id as `sid`."""
 
+import hashlib
 import re
 import time
 from typing import Any
@@ -12,7 +13,7 @@ from rest_framework_simplejwt.exceptions import TokenBackendExpiredToken, TokenE
 from rest_framework_simplejwt.settings import api_settings
 from rest_framework_simplejwt.tokens import Token
 
-from accounts.limits import client_address
+from accounts.limits import attempts_key, client_address, log_security_event
 from accounts.models import LoginSession, User
 
 ISSUED_AHEAD = 60  # seconds that `iat` may lie ahead: the machine that signed the token may have a faster clock
@@ -47,14 +48,20 @@ class RefreshToken(tokens.RefreshToken):
 
 
 def issue_token_pair(session: LoginSession) -> dict[str, str]:
-    """A new access token and the session's current refresh token, which expires with the session."""
-    refresh = RefreshToken.for_user(session.user)
-    refresh["jti"] = session.token_id
-    refresh["sid"] = session.pk
-    refresh["exp"] = int(session.expires_at.timestamp())
-    access = refresh.access_token
-    access["exp"] = min(access["exp"], refresh["exp"])
-    return {"access": str(access), "refresh": str(refresh)}
+    """The session's current access and refresh token; the latter expires with the session.
+
+    They are signed anew and not stored. All claims follow from the session, so a repeated call returns the same pair.
+    """
+    issued, ends = int(session.rotated_at.timestamp()), int(session.expires_at.timestamp())
+    access_id = hashlib.sha256(f"access {session.token_id}".encode()).hexdigest()[:32]
+    lifetime = int(api_settings.ACCESS_TOKEN_LIFETIME.total_seconds())
+    claims = {
+        "access": (AccessToken(), {"exp": min(issued + lifetime, ends), "jti": access_id}),
+        "refresh": (RefreshToken(), {"exp": ends, "jti": session.token_id}),
+    }
+    for token, own in claims.values():
+        token.payload |= {**own, "iat": issued, "user_id": str(session.user_id), "sid": session.pk}
+    return {name: str(token) for name, (token, _) in claims.items()}
 
 
 def session_and_user_ids(token: Token) -> tuple[int, int] | None:
@@ -65,27 +72,24 @@ def session_and_user_ids(token: Token) -> tuple[int, int] | None:
     return (session_id, int(user_id)) if re.fullmatch("[0-9]{1,18}", user_id, re.ASCII) else None
 
 
-def find_live_session(token: Token) -> LoginSession | None:
-    """The live session in a verified token, when it belongs to the user in the token."""
-    ids = session_and_user_ids(token)
-    if ids is None:
-        return None
-    return LoginSession.objects.live().filter(pk=ids[0], user_id=ids[1]).select_related("user").first()
-
-
 def start_session(user: User, request: Request) -> LoginSession | None:
     """A session for a user whose password was just checked; None when it changed since, or the user was deactivated."""
     user_agent = request.headers.get("User-Agent", "")
     return LoginSession.objects.start_if_unchanged(user, user_agent, client_address(request) or None)
 
 
-def verify_refresh_token(refresh: str) -> tuple[LoginSession, str]:
-    """The live session and the token id of a refresh token. AuthenticationFailed (401) for any other text."""
+def exchange_refresh_token(refresh: str, request: Request) -> LoginSession:
+    """The session whose tokens the client gets for this one. AuthenticationFailed (401) if it gets none."""
+    refused = AuthenticationFailed("The refresh token is not valid; log in again.")
     try:
         token = RefreshToken(refresh)  # type: ignore[arg-type]
     except TokenError as error:
-        raise AuthenticationFailed("The refresh token is not valid; log in again.") from error
-    session = find_live_session(token)
-    if session is None:
-        raise AuthenticationFailed("The refresh token is not valid; log in again.")
-    return session, str(token.get("jti"))
+        raise refused from error
+    ids = session_and_user_ids(token)
+    session = LoginSession.rotate(*ids, str(token.get("jti"))) if ids else None
+    if session is not None and session.revoked_at:
+        account = attempts_key("account", str(session.user_id))
+        log_security_event("session ended by a reused refresh token", request, account=account)
+    if session is None or session.revoked_at:
+        raise refused
+    return session

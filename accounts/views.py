@@ -1,5 +1,6 @@
 """/api/auth/: registration, login, refresh, logout, the caller's account and its login sessions."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import pghistory
@@ -17,19 +18,20 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.authentication import SessionJWTAuthentication
-from accounts.limits import SessionAttempt, count_registration
-from accounts.models import LoginSession, User
+from accounts.limits import SessionAttempt, count_registration, counted_email_change
+from accounts.models import LoginSession, LoginSessionQuerySet, User
 from accounts.serializers import (
     LoginSerializer,
     LoginSessionSerializer,
     PasswordChangeSerializer,
     RefreshSerializer,
     RegistrationSerializer,
+    SessionEndSerializer,
     TokenPairSerializer,
     UserSerializer,
     check_password_rules,
 )
-from accounts.tokens import issue_token_pair, start_session, verify_refresh_token
+from accounts.tokens import exchange_refresh_token, issue_token_pair, start_session
 from healthcare.api.conditional_requests import ConditionalRequests
 from healthcare.api.idempotency import PARAMETER, IdempotentMixin, Key, execute_once
 from healthcare.api.schema import PROBLEM
@@ -94,45 +96,80 @@ class CredentialsViewSet(UnknownParametersViewSet):
     @extend_schema(
         operation_id="auth_refresh",
         summary="Exchange a refresh token for a new pair",
-        description="Each refresh token works once; using one again later ends its session.",
+        description="Each refresh token works once. Repeated within 10 seconds it returns the same pair again; used "
+        "later, or after its successor was used, it ends its session.",
         responses={200: TokenPairSerializer, 401: PROBLEM},
     )
     @action(detail=False, methods=["post"], serializer_class=RefreshSerializer)
     def refresh(self, request: Request) -> Response:
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        session, token_id = verify_refresh_token(serializer.validated_data["refresh"])
-        session.token_id = session.rotate(token_id) or ""
-        if not session.token_id:
-            raise AuthenticationFailed("The refresh token is not valid; log in again.")
+        session = exchange_refresh_token(serializer.validated_data["refresh"], request)
         return Response(issue_token_pair(session))
 
 
-class AccountViewSet(IdempotentMixin, ConditionalRequests, UnknownParametersViewSet):
-    """The caller's own account."""
+def prove_identity(request: Request, current_password: str | None) -> None:
+    """Check the caller's current password, in a view that is not one transaction: a wrong one is counted.
+
+    Raises ValidationError (400) if it is wrong or missing, and Throttled (429) after repeated failures.
+    """
+    user: Any = request.user
+    session: Any = request.auth
+    if current_password is None:
+        required = serializers.ErrorDetail("Send your current password to make this change.", "required")
+        raise serializers.ValidationError({"current_password": [required]})
+    leave()
+    attempt = SessionAttempt.begin(request, session)
+    if not user.check_password(current_password):
+        attempt.fail()
+        raise serializers.ValidationError({"current_password": ["This is not the current password."]})
+    attempt.succeed()
+
+
+@method_decorator(transaction.non_atomic_requests, name="dispatch")
+class AccountViewSet(ConditionalRequests, UnknownParametersViewSet):
+    """The caller's own account. Not one transaction: a wrong current password is counted, and the count commits."""
 
     serializer_class = UserSerializer
-    actions_without_serializer = {"logout": frozenset({"refresh"})}  # many clients send their refresh token
 
     @extend_schema(operation_id="auth_me", summary="Read your account")
     @action(detail=False, methods=["get"])
     def me(self, request: Request) -> Response:
         return Response(self.get_serializer(request.user).data)
 
-    @extend_schema(operation_id="auth_me_update", summary="Change your name or e-mail")
+    @extend_schema(
+        operation_id="auth_me_update",
+        summary="Change your name or e-mail",
+        description="Another e-mail requires `current_password`. 429 after repeated wrong passwords, and after 20 "
+        "e-mails within an hour that belong to other accounts.",
+        responses={200: UserSerializer, 429: PROBLEM},
+    )
     @me.mapping.patch
     def update_me(self, request: Request) -> Response:
-        # Lock the row: users have no version to compare.
-        user = User.objects.select_for_update(no_key=True).get(pk=request.user.pk or 0)
-        self.check_preconditions(user)
-        serializer = self.get_serializer(user, data=request.data, partial=True)
+        caller: Any = request.user
+        serializer = self.get_serializer(caller, data=request.data, partial=True)
         serializer.is_valid(raise_exception=True)
-        serializer.save()
+        unchanged = User.objects.select_for_update(no_key=True).filter(pk=caller.pk)
+        counted: Any = nullcontext()
+        if serializer.validated_data.get("email", caller.email) != caller.email:
+            prove_identity(request, serializer.validated_data.get("current_password"))
+            unchanged = User.objects.get_queryset().lock_if_unchanged(caller)
+            counted = counted_email_change(request, caller)
+        with counted, entered(caller.pk, request):
+            # Lock the row: users have no version to compare.
+            user = unchanged.first()
+            if user is None:
+                raise AuthenticationFailed("The session has ended; log in again.")
+            self.check_preconditions(user)
+            serializer.instance = user
+            serializer.save()
         return Response(serializer.data)
 
 
 class LogoutViewSet(IdempotentMixin, UnknownParametersViewSet):
     """Ends the login session of the request. A key belongs to the session, which a repeated request finds ended."""
+
+    actions_without_serializer = {"logout": frozenset({"refresh"})}  # many clients send their refresh token
 
     @extend_schema(
         operation_id="auth_logout",
@@ -179,19 +216,13 @@ class PasswordViewSet(UnknownParametersViewSet):
     @action(detail=False, methods=["post"])
     def password(self, request: Request) -> Response:
         user: Any = request.user
-        session: Any = request.auth
         key = Key.of(request._request, request.user.pk)
         if key:  # replay before the check: after the first request `current_password` is no longer the current one
             with entered(user.pk, request):
                 key.claim()
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        leave()
-        attempt = SessionAttempt.begin(request, session)
-        if not user.check_password(serializer.validated_data["current_password"]):
-            attempt.fail()
-            raise serializers.ValidationError({"current_password": ["This is not the current password."]})
-        attempt.succeed()
+        prove_identity(request, serializer.validated_data["current_password"])
         check_password_rules(serializer.validated_data["new_password"], user, "new_password")
 
         def change() -> Response:
@@ -206,19 +237,52 @@ class PasswordViewSet(UnknownParametersViewSet):
             return execute_once(key, change)
 
 
-@extend_schema_view(
-    list=extend_schema(operation_id="auth_sessions_list", summary="List your login sessions"),
-    destroy=extend_schema(operation_id="auth_sessions_destroy", summary="End a login session"),
-)
-class SessionViewSet(mixins.ListModelMixin, mixins.DestroyModelMixin, UnknownParametersViewSet):
-    """The caller's live login sessions; deleting one logs that device out."""
+def own_live_sessions(request: Request) -> LoginSessionQuerySet:
+    return LoginSession.objects.live().filter(user_id=request.user.pk or 0)
+
+
+@extend_schema_view(list=extend_schema(operation_id="auth_sessions_list", summary="List your login sessions"))
+class SessionViewSet(mixins.ListModelMixin, UnknownParametersViewSet):
+    """The caller's live login sessions."""
 
     queryset = LoginSession.objects.none()
     serializer_class = LoginSessionSerializer
+
+    def get_queryset(self) -> QuerySet[LoginSession]:
+        return own_live_sessions(self.request)
+
+
+@method_decorator(transaction.non_atomic_requests, name="dispatch")
+class SessionEndViewSet(UnknownParametersViewSet):
+    """Ends one of the caller's login sessions, which logs that device out.
+
+    Not one transaction: a wrong current password is counted, and the count commits.
+    """
+
+    queryset = LoginSession.objects.none()
+    serializer_class = SessionEndSerializer
+    actions_without_serializer = {}
     lookup_value_converter = "int"
 
     def get_queryset(self) -> QuerySet[LoginSession]:
-        return LoginSession.objects.live().filter(user_id=self.request.user.pk or 0)
+        return own_live_sessions(self.request)
 
-    def perform_destroy(self, instance: LoginSession) -> None:
-        LoginSession.objects.filter(pk=instance.pk).revoke()
+    @extend_schema(
+        operation_id="auth_sessions_destroy",
+        summary="End a login session",
+        description="Another session than this one requires `current_password` in the body. 429 after repeated wrong "
+        "passwords.",
+        request=SessionEndSerializer,
+        responses={204: None, 429: PROBLEM},
+    )
+    def destroy(self, request: Request, pk: int) -> Response:
+        caller: Any = request.user
+        serializer = self.get_serializer(data=request.data)
+        with entered(caller.pk, request):
+            session = self.get_object()
+        serializer.is_valid(raise_exception=True)
+        if session.pk != request.auth.pk:
+            prove_identity(request, serializer.validated_data.get("current_password"))
+        with entered(caller.pk, request):
+            own_live_sessions(request).filter(pk=session.pk).revoke()
+        return Response(status=status.HTTP_204_NO_CONTENT)

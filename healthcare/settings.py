@@ -120,6 +120,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+    {"NAME": "accounts.passwords.ContextWordValidator"},
 ]
 
 REST_FRAMEWORK = {
@@ -138,6 +139,8 @@ REST_FRAMEWORK = {
 }
 
 SESSION_LIFETIME = timedelta(hours=env_settings.whole("SESSION_HOURS", 168, least=1, most=24 * 90))
+# A session that no request has used for so long ends.
+SESSION_IDLE_TIME = timedelta(hours=env_settings.whole("SESSION_IDLE_HOURS", 72, least=1, most=24 * 90))
 SIMPLE_JWT = {
     "ACCESS_TOKEN_LIFETIME": timedelta(minutes=env_settings.whole("ACCESS_TOKEN_MINUTES", 15, least=1, most=24 * 60)),
     "REFRESH_TOKEN_LIFETIME": SESSION_LIFETIME,

@@ -48,7 +48,14 @@ CONTRACT = Contract(
             lambda cast, owner: {"current_password": PASSWORD, "new_password": "Another-Pass-9"},
         ),
         Row("api/auth/sessions/", "PRIVATE", {"GET": 200}),
-        Row("api/auth/sessions/<int:pk>/", "PRIVATE", {"DELETE": 204}, records="session"),
+        Row(
+            "api/auth/sessions/<int:pk>/",
+            "PRIVATE",
+            {"DELETE": 204},
+            lambda cast, owner: {"current_password": PASSWORD},
+            records="session",
+            delete_has_body=True,
+        ),
     ],
     operations={
         "auth_register": Operation(public=True),

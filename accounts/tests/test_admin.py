@@ -111,11 +111,11 @@ def test_what_the_user_changed_while_the_form_was_open_stays(admin: AdminClient,
 
 
 def test_deactivating_ends_the_sessions(admin: AdminClient, alice: User, as_alice: LoggedInClient):
-    assert as_alice.get("/api/auth/me/").status_code == 200
+    assert as_alice.get("/api/auth/sessions/").status_code == 200
     assert admin.submit(change(alice), is_active=None).status_code == 302
-    assert as_alice.get("/api/auth/me/").status_code == 401
+    assert as_alice.get("/api/auth/sessions/").status_code == 401
     assert admin.submit(change(alice), is_active="on").status_code == 302
-    assert as_alice.get("/api/auth/me/").status_code == 401
+    assert as_alice.get("/api/auth/sessions/").status_code == 401
 
 
 def test_another_change_leaves_the_sessions(admin: AdminClient, alice: User, as_alice: LoggedInClient):
@@ -135,7 +135,7 @@ def test_another_password_or_none_ends_the_sessions(
 ):
     path = f"{USERS}{alice.pk}/password/"
     assert admin.submit(path, admin.form(path), **changes).status_code == 302
-    assert as_alice.get("/api/auth/me/").status_code == 401
+    assert as_alice.get("/api/auth/sessions/").status_code == 401
     refreshed = as_alice.post("/api/auth/refresh/", {"refresh": as_alice.tokens["refresh"]})
     assert refreshed.status_code == 401
 
@@ -170,7 +170,7 @@ def test_a_user_without_records_is_deleted_along_with_the_sessions(
 ):
     assert admin.submit(f"{USERS}{alice.pk}/delete/").status_code == 302
     assert not User.objects.filter(pk=alice.pk).exists()
-    assert as_alice.get("/api/auth/me/").status_code == 401
+    assert as_alice.get("/api/auth/sessions/").status_code == 401
     refreshed = as_alice.post("/api/auth/refresh/", {"refresh": as_alice.tokens["refresh"]})
     assert refreshed.status_code == 401
 
@@ -202,7 +202,7 @@ def test_only_a_superuser_changes_groups(make_user: Any, admin: AdminClient):
 
 def test_staff_revoke_sessions(admin: AdminClient, as_alice: LoggedInClient, as_bob: LoggedInClient):
     assert admin.act(SESSIONS, "revoke", [as_alice.login_session]).status_code == 302
-    assert (as_alice.get("/api/auth/me/").status_code, as_bob.get("/api/auth/me/").status_code) == (401, 200)
+    assert (as_alice.get("/api/auth/sessions/").status_code, as_bob.get("/api/auth/sessions/").status_code) == (401, 200)
     assert LogEntry.objects.get().change_message == "Revoked."
 
 
@@ -210,7 +210,7 @@ def test_the_permission_to_view_sessions_does_not_allow_revoking(make_user: Any,
     viewer = AdminClient(allow(make_user("viewer", is_staff=True), "view_loginsession"))
     assert "alice" in viewer.page(SESSIONS)
     assert viewer.act(SESSIONS, "revoke", [as_alice.login_session]).status_code == 200  # the list again
-    assert as_alice.get("/api/auth/me/").status_code == 200
+    assert as_alice.get("/api/auth/sessions/").status_code == 200
 
 
 def test_sessions_are_read_only(admin: AdminClient, as_alice: LoggedInClient):

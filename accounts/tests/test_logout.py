@@ -8,6 +8,8 @@ from rest_framework.test import APIClient
 from accounts.models import LoginSession, User
 from conftest import LoggedInClient
 
+pytestmark = pytest.mark.django_db(transaction=True)
+
 LOGOUT = "/api/auth/logout/"
 
 
@@ -51,7 +53,6 @@ def logout(client: LoggedInClient, key: str = "4711") -> Any:
     return client.post(LOGOUT, headers={"Idempotency-Key": key})
 
 
-@pytest.mark.django_db(transaction=True)
 def test_a_repeated_logout_with_its_key_gets_its_answer_again(as_alice: LoggedInClient):
     first, second, third = (logout(as_alice) for _ in range(3))
     assert [answer.status_code for answer in (first, second, third)] == [204] * 3
@@ -60,7 +61,6 @@ def test_a_repeated_logout_with_its_key_gets_its_answer_again(as_alice: LoggedIn
     assert as_alice.get("/api/auth/me/").status_code == 401
 
 
-@pytest.mark.django_db(transaction=True)
 def test_a_repeated_logout_needs_its_own_key_and_token(
     as_alice: LoggedInClient, alice: User, as_bob: LoggedInClient, anonymous: APIClient
 ):
@@ -74,7 +74,6 @@ def test_a_repeated_logout_needs_its_own_key_and_token(
     assert logout(as_alice).status_code == 401
 
 
-@pytest.mark.django_db(transaction=True)
 def test_a_key_ends_the_session_of_each_token_that_it_comes_with(as_alice: LoggedInClient, alice: User, as_bob: Any):
     other = LoggedInClient(alice)
     for client in (as_alice, other, as_bob):
@@ -83,22 +82,27 @@ def test_a_key_ends_the_session_of_each_token_that_it_comes_with(as_alice: Logge
         assert client.get("/api/auth/me/").status_code == 401
 
 
-@pytest.mark.django_db(transaction=True)
 def test_a_logout_whose_session_ended_otherwise_is_refused(as_alice: LoggedInClient):
     LoginSession.objects.revoke()
     assert [logout(as_alice).status_code for _ in range(2)] == [401, 401]
 
 
-@pytest.mark.django_db(transaction=True)
 def test_a_malformed_key_is_a_bad_request_before_and_after_the_logout(as_alice: LoggedInClient):
     assert logout(as_alice, "not a key").status_code == 400
     logout(as_alice)
     assert logout(as_alice, "not a key").status_code == 400
 
 
-@pytest.mark.django_db(transaction=True)
 def test_other_keyed_calls_of_an_ended_session_are_refused(as_alice: LoggedInClient):
     sent: Any = {"data": {"name": "Jane", "age": 3, "gender": "F"}, "headers": {"Idempotency-Key": "4712"}}
     assert as_alice.post("/api/patients/", **sent).status_code == 201
     logout(as_alice)
     assert as_alice.post("/api/patients/", **sent).status_code == 401
+
+
+def test_a_keyed_logout_with_a_refresh_token_is_repeated_as_well(as_alice: LoggedInClient):
+    sent: Any = {"data": {"refresh": as_alice.tokens["refresh"]}, "headers": {"Idempotency-Key": "4713"}}
+    answers = [as_alice.post(LOGOUT, **sent) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [204, 204]
+    assert [answer.get("Idempotency-Replayed") for answer in answers] == [None, "true"]
+    assert logout(as_alice, "4713").status_code == 401  # another request with that key

@@ -103,21 +103,23 @@ def test_authentication_fails_without_a_request(alice: User):
     assert authenticate(None, username="alice", password=PASSWORD) is None
 
 
+@pytest.mark.parametrize("idle", [timedelta(0), timedelta(hours=71), timedelta(hours=73)], ids=str)
 @pytest.mark.parametrize("revoked", [False, True])
 @pytest.mark.parametrize("expired", [False, True])
 @pytest.mark.parametrize("active", [True, False])
 @pytest.mark.parametrize("owner", ["alice", "bob"])
 def test_a_live_session_is_the_same_to_the_model_and_to_the_authentication_statement(
-    alice: User, bob: User, revoked: bool, expired: bool, active: bool, owner: str
+    alice: User, bob: User, revoked: bool, expired: bool, active: bool, owner: str, idle: timedelta
 ):
     session, user = LoginSession.objects.start(alice, "", None), {"alice": alice, "bob": bob}[owner]
     now = timezone.now()
     ends = now - timedelta(seconds=1) if expired else now + timedelta(minutes=1)
-    LoginSession.objects.update(revoked_at=now if revoked else None, expires_at=ends)
+    LoginSession.objects.update(revoked_at=now if revoked else None, expires_at=ends, last_used_at=now - idle)
     models.QuerySet(User).filter(pk=alice.pk).update(is_active=active)  # not revoking, unlike the model's own
+    by_model = list(LoginSession.objects.live().filter(user=user).values_list("pk", "user_id"))
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT s.id, u.id {LIVE_SESSION_SQL}", [session.pk, user.pk])  # noqa: S608
         found = cursor.fetchall()
-    live = not revoked and not expired and active and owner == "alice"
-    assert found == list(LoginSession.objects.live().filter(user=user).values_list("pk", "user_id"))
+    live = not revoked and not expired and active and owner == "alice" and idle < timedelta(hours=72)
+    assert found == by_model
     assert found == ([(session.pk, alice.pk)] if live else [])

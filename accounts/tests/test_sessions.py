@@ -1,15 +1,20 @@
 """GET /api/auth/sessions/ and DELETE /api/auth/sessions/<id>/"""
 
 from datetime import timedelta
+from typing import Any
 
+import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from accounts.models import LoginSession, User
-from accounts.tests.answers import without_request_id
-from conftest import LoggedInClient
+from accounts.limits import attempts_key
+from accounts.models import Attempts, LoginSession, User
+from accounts.tests.answers import refusals, without_request_id
+from conftest import PASSWORD, LoggedInClient
+
+pytestmark = pytest.mark.django_db(transaction=True)
 
 SESSIONS = "/api/auth/sessions/"
 
@@ -48,20 +53,58 @@ def test_sessions_are_paged(as_alice: LoggedInClient, alice: User):
 def test_deleting_a_session_logs_that_device_out_at_once(as_alice: LoggedInClient, alice: User):
     other = LoggedInClient(alice)
     path = f"{SESSIONS}{other.login_session.pk}/"
-    assert as_alice.delete(path).status_code == 204
+    assert as_alice.delete(path, {"current_password": PASSWORD}).status_code == 204
     assert other.get("/api/auth/me/").status_code == 401
     assert listed(as_alice) == [as_alice.login_session.pk]
-    assert as_alice.delete(path).status_code == 404
+    assert as_alice.delete(path, {"current_password": PASSWORD}).status_code == 404
 
 
-def test_deleting_the_own_session_is_a_logout(as_alice: LoggedInClient):
-    assert as_alice.delete(f"{SESSIONS}{as_alice.login_session.pk}/").status_code == 204
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (None, "required"),
+        ({}, "required"),
+        ({"current_password": "WrongPass123"}, "invalid"),
+        ({"current_password": ""}, "blank"),
+        ({"current_password": 12345678}, "invalid"),
+    ],
+)
+def test_ending_another_session_needs_the_current_password(as_alice: LoggedInClient, alice: User, body: Any, code: str):
+    other = LoggedInClient(alice)
+    answer = as_alice.delete(f"{SESSIONS}{other.login_session.pk}/", body)
+    assert refusals(answer) == {("/current_password", code)}
+    assert other.get("/api/auth/me/").status_code == 200
+
+
+def test_wrong_current_passwords_have_to_wait(as_alice: LoggedInClient, alice: User):
+    path = f"{SESSIONS}{LoggedInClient(alice).login_session.pk}/"
+    key = attempts_key("session", str(as_alice.login_session.pk))
+    Attempts.objects.create(key=key, count=30, until=timezone.now())
+    assert as_alice.delete(path, {"current_password": "WrongPass123"}).status_code == 400
+    refused = as_alice.delete(path, {"current_password": PASSWORD})
+    assert (refused.status_code, int(refused["Retry-After"]) > 600) == (429, True)
+
+
+@pytest.mark.parametrize("body", [None, {}, {"current_password": PASSWORD}, {"current_password": "WrongPass123"}])
+def test_deleting_the_own_session_is_a_logout_and_needs_no_password(as_alice: LoggedInClient, body: Any):
+    assert as_alice.delete(f"{SESSIONS}{as_alice.login_session.pk}/", body).status_code == 204
     assert as_alice.get("/api/auth/me/").status_code == 401
 
 
+def test_an_unknown_field_ends_no_session(as_alice: LoggedInClient):
+    answer = as_alice.delete(f"{SESSIONS}{as_alice.login_session.pk}/", {"password": PASSWORD})
+    assert refusals(answer) == {("/password", "unknown")}
+    assert as_alice.get("/api/auth/me/").status_code == 200
+
+
 def test_bobs_session_reads_like_one_that_does_not_exist(as_alice: LoggedInClient, as_bob: LoggedInClient):
-    of_bob = as_alice.delete(f"{SESSIONS}{as_bob.login_session.pk}/")
-    missing = as_alice.delete(f"{SESSIONS}{10**12}/")
+    for body in (None, {"current_password": PASSWORD}, {"current_password": "WrongPass123"}):
+        check_bobs_session(as_alice, as_bob, body)
+
+
+def check_bobs_session(as_alice: LoggedInClient, as_bob: LoggedInClient, body: Any) -> None:
+    of_bob = as_alice.delete(f"{SESSIONS}{as_bob.login_session.pk}/", body)
+    missing = as_alice.delete(f"{SESSIONS}{10**12}/", body)
     assert of_bob.status_code == missing.status_code == 404
     assert without_request_id(of_bob) == without_request_id(missing)
     assert as_bob.get("/api/auth/me/").status_code == 200
@@ -73,7 +116,7 @@ def test_sessions_need_a_token(anonymous: APIClient, as_alice: LoggedInClient):
 
 
 def test_the_list_has_these_queries_however_long(as_alice: LoggedInClient, alice: User):
-    named = ["SAVEPOINT of the request", "the session and its user", "the page", "RELEASE SAVEPOINT"]
+    named = ["BEGIN", "the session and its user", "the page", "COMMIT"]
     for _ in range(2):
         with CaptureQueriesContext(connection) as queries:
             as_alice.get(SESSIONS)

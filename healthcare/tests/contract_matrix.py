@@ -128,7 +128,8 @@ def send_cell(cast: Cast, row: Row, method: str, caller: str, target: str) -> Ht
     path = "/" + row.route
     if target:
         path = re.sub("<int:[a-z_]+>", str(cast.id_of(row.kind(method), target, owner)), path)
-    body = json.dumps(row.body(cast, owner)) if method in {"POST", "PUT", "PATCH"} else ""
+    has_body = method in {"POST", "PUT", "PATCH"} or (method == "DELETE" and row.delete_has_body)
+    body = json.dumps(row.body(cast, owner)) if has_body else ""
     return cast.clients[caller].generic(method, path, body, content_type="application/json")
 
 

@@ -47,6 +47,7 @@ class Row:
     body: builds the JSON body of POST, PUT and PATCH from the cast and the name of the caller's user.
     records: the kind of record (see `Cast.add`) that the id in the path names, by method where that differs.
     finds_deleted: the methods that find a deleted record too, to restore it, say.
+    delete_has_body: whether a DELETE needs the body, too.
     """
 
     route: str
@@ -55,6 +56,7 @@ class Row:
     body: Body = empty_body
     records: str | dict[str, str] = ""
     finds_deleted: Set[str] = frozenset()
+    delete_has_body: bool = False
 
     def kind(self, method: str) -> str:
         return self.records if isinstance(self.records, str) else self.records.get(method, self.records["GET"])

@@ -28,6 +28,7 @@ TEST_ENVIRONMENT = {
     "RATE_LIMIT": "1000000",  # counts in every test, and limits in those that lower it
     "ACCESS_TOKEN_MINUTES": "15",
     "SESSION_HOURS": "168",
+    "SESSION_IDLE_HOURS": "72",
     "FAST_PATH": os.environ.get("FAST_PATH", "on"),  # .ci/run tests the API with `off`, too
     "DB_PREPARED_STATEMENTS": "on",
     "DIRECTORY_EDITORS": "anyone",
