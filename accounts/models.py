@@ -110,7 +110,9 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     def check_password(self, raw_password: str | None) -> bool:
         """Whether this is the password, in the form it is prepared in or as it was typed before passwords were."""
-        return raw_password is not None and any(super(User, self).check_password(spelling) for spelling in spellings(raw_password))
+        return raw_password is not None and any(
+            super(User, self).check_password(spelling) for spelling in spellings(raw_password)
+        )
 
     def save(self, *args: Any, keep_session: "LoginSession | None" = None, **kwargs: Any) -> None:
         """Save. A new password, no password and deactivation revoke every session but `keep_session`, whether the API,

@@ -202,7 +202,10 @@ def test_only_a_superuser_changes_groups(make_user: Any, admin: AdminClient):
 
 def test_staff_revoke_sessions(admin: AdminClient, as_alice: LoggedInClient, as_bob: LoggedInClient):
     assert admin.act(SESSIONS, "revoke", [as_alice.login_session]).status_code == 302
-    assert (as_alice.get("/api/auth/sessions/").status_code, as_bob.get("/api/auth/sessions/").status_code) == (401, 200)
+    assert (as_alice.get("/api/auth/sessions/").status_code, as_bob.get("/api/auth/sessions/").status_code) == (
+        401,
+        200,
+    )
     assert LogEntry.objects.get().change_message == "Revoked."
 
 

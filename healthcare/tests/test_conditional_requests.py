@@ -127,6 +127,7 @@ def test_an_asterisk_matches_any_state(as_alice: LoggedInClient, path: str) -> N
     assert as_alice.patch(path, {"name": "Changed"}, headers={"If-Match": " * "}).status_code == 200
 
 
+@pytest.mark.django_db(transaction=True)  # its view is not one transaction, and an error ends that of a test
 def test_a_change_of_the_callers_account_with_an_old_etag_is_refused(as_alice: LoggedInClient, alice: User) -> None:
     tag = as_alice.get("/api/auth/me/")["ETag"]
     first = as_alice.patch("/api/auth/me/", {"name": "First"}, headers={"If-Match": tag})

@@ -20,15 +20,20 @@ ON CONFLICT (key) DO UPDATE SET
         ELSE least(2 ^ least(a.count + 1 - 1000000, 20), 900) END
 WHERE a.count < 1000000 OR a.until <= now();
 """
-BEGIN = f"""{COUNT.format(key="address")} {COUNT.format(key="account")}
+BEGIN = f"""{COUNT.format(key="address")} {COUNT.format(key="pair")} {COUNT.format(key="account")}
 SELECT id, password FROM accounts_user WHERE (lower(username) = %(name)s OR lower(email) = %(name)s) AND is_active
 """
 START = """
 UPDATE accounts_attempts SET count = greatest(count - 1, 0), until = least(until, now()) WHERE key = %(address)s;
-DELETE FROM accounts_attempts WHERE key = %(account)s;
-INSERT INTO accounts_loginsession (user_id, token_id, previous_token_id, user_agent, address, created_at, last_used_at,
-    expires_at)
-SELECT id, %(token_id)s, '', %(agent)s, %(from)s, now(), now(), now() + interval '168 hours'
+DELETE FROM accounts_attempts WHERE key = %(pair)s;
+UPDATE accounts_attempts SET count = greatest(count - 1, 0), until = least(until, now()) WHERE key = %(account)s;
+INSERT INTO accounts_loginaddress (user_id, network, last_login_at)
+SELECT id, %(from)s, now() FROM accounts_user WHERE id = %(user)s
+ON CONFLICT (user_id, network) DO UPDATE SET last_login_at = now()
+WHERE accounts_loginaddress.last_login_at < now() - interval '1 hour';
+INSERT INTO accounts_loginsession (user_id, token_id, previous_token_id, user_agent, address, created_at, rotated_at,
+    last_used_at, expires_at)
+SELECT id, %(token_id)s, '', %(agent)s, %(from)s, now(), now(), now(), now() + interval '168 hours'
 FROM (SELECT id FROM accounts_user WHERE id = %(user)s AND password = %(password)s AND is_active FOR NO KEY UPDATE) u
 RETURNING id
 """
@@ -40,7 +45,7 @@ def log_in(environ: dict[str, Any], key: str, ask: Callable[[str, dict[str, Any]
     given = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
     name, address = given["username"].lower(), environ["REMOTE_ADDR"]
     counted = {kind: hmac.digest(key.encode(), f"{kind}:{whom}".encode(), "sha256").hex() for kind, whom in (
-        ("address", address), ("account", name))}  # fmt: skip
+        ("address", address), ("pair", f"{address} {name}"), ("account", name))}  # fmt: skip
     found = ask(BEGIN, {**counted, "name": name})
     if not found or not verified(found[1], given["password"]):
         return None
