@@ -253,7 +253,8 @@ WHERE s.id = %(id)s AND s.user_id = %(user_id)s AND {LIVE_SQL} AND s.last_used_a
     AND EXISTS (SELECT FROM accounts_user u WHERE u.id = s.user_id AND u.is_active)
 RETURNING s.token_id, s.rotated_at, s.expires_at, s.revoked_at
 """  # noqa: S608  (constants alone)
-# Stores that a session is in use. It waits for no lock: another transaction that holds it stores the same.
+# Stores that a session is in use, with the caller's rights, so only of an own session. It waits for no lock: another
+# transaction that holds it stores the same.
 RECORD_SESSION_USE = declare(
     DatabaseObject(
         "accounts",
@@ -267,6 +268,7 @@ BEGIN
     RETURN true;
 END $$;
 REVOKE ALL ON FUNCTION record_session_use(bigint) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION record_session_use(bigint) TO healthcare_api;
 """,
         "DROP FUNCTION record_session_use(bigint);",
     )

@@ -26,7 +26,13 @@ BEGIN
     RETURN true;
 END $$;
 REVOKE ALL ON FUNCTION record_session_use(bigint) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION record_session_use(bigint) TO healthcare_api;
 """,
             "DROP FUNCTION record_session_use(bigint);",
+        ),
+        # Where an authentication follows another one in a transaction, the role is already the API's.
+        migrations.RunSQL(
+            "GRANT UPDATE (last_used_at) ON accounts_loginsession TO healthcare_api;",
+            "REVOKE UPDATE (last_used_at) ON accounts_loginsession FROM healthcare_api;",
         ),
     ]

@@ -265,6 +265,7 @@ def test_attempts_are_found_by_whom_they_count_and_deleted(
     assert Attempts.objects.count() == 4
 
 
+@pytest.mark.django_db(transaction=True)  # the login is not one transaction, and an error ends that of a test
 def test_attempts_from_the_addresses_of_earlier_logins_are_found_by_the_account_alone(
     admin: AdminClient, alice: User, anonymous: LoggedInClient
 ):

@@ -11,6 +11,7 @@ from rest_framework.test import APIClient
 
 from accounts.models import LoginSession
 from conftest import LoggedInClient
+from healthcare.rls.context import entered
 from patients.tests.factories import make_patient
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -114,7 +115,10 @@ def test_the_record_of_a_use_takes_no_further_statement(as_alice: LoggedInClient
     assert counts[0] == counts[1]
 
 
-def test_the_role_of_the_api_may_not_record_the_use_of_a_session(as_alice: LoggedInClient):
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT has_function_privilege('healthcare_api', 'record_session_use(bigint)', 'EXECUTE')")
-        assert cursor.fetchone() == (False,)
+def test_the_role_of_the_api_records_the_use_of_an_own_session_alone(as_alice: LoggedInClient, as_bob: LoggedInClient):
+    idle_for(hours=2)
+    with entered(as_alice.login_session.user_id), connection.cursor() as cursor:
+        for client in (as_alice, as_bob):
+            cursor.execute("SELECT record_session_use(%s)", [client.login_session.pk])
+    unused = LoginSession.objects.filter(last_used_at__lt=timezone.now() - timedelta(hours=1))
+    assert list(unused) == [as_bob.login_session]
