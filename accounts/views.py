@@ -261,7 +261,7 @@ class SessionEndViewSet(UnknownParametersViewSet):
 
     queryset = LoginSession.objects.none()
     serializer_class = SessionEndSerializer
-    actions_without_serializer = {}
+    delete_has_body = True
     lookup_value_converter = "int"
 
     def get_queryset(self) -> QuerySet[LoginSession]:

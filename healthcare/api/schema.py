@@ -103,9 +103,9 @@ class ProblemAutoSchema(AutoSchema):
         return operation
 
     def _get_request_body(self, direction: str = "request") -> Any:
-        """A DELETE too has a body if its view names a serializer for it, which drf-spectacular leaves out."""
+        """A DELETE too has a body if its view reads one, which drf-spectacular leaves out."""
         method = self.method
-        if method == "DELETE" and self.view.actions_without_serializer.get("destroy") is None:  # type: ignore[attr-defined]
+        if method == "DELETE" and getattr(self.view, "delete_has_body", False):
             self.method = "POST"
         try:
             return super()._get_request_body(direction)  # type: ignore[no-untyped-call]

@@ -39,10 +39,12 @@ class UnknownParametersViewSet(GenericViewSet):
 
     - `actions_without_serializer`: the POST actions that pass no body to a serializer, each with the fields that it
       accepts and ignores. The body of a DELETE has no meaning (RFC 9110 section 9.3.5), so it is not looked at.
+    - `delete_has_body`: whether the view reads the body of a DELETE all the same, by its serializer.
     - `added_fields`: the fields that answers of other paths add to this record; bodies may repeat them.
     """
 
     actions_without_serializer: ClassVar[Mapping[str, Set[str]]] = {}
+    delete_has_body: ClassVar[bool] = False
     added_fields: ClassVar[Set[str]] = frozenset()
     handling: str | None = None  # the preference of the request: strict, lenient or None
 
@@ -52,12 +54,16 @@ class UnknownParametersViewSet(GenericViewSet):
         known = known_parameters().get((str(request.method), path_shape(route)))
         if known is not None:
             check_parameters(request, known)
-        if request.method in {"POST", "PUT", "PATCH"}:
+        if request.method in self.methods_with_body():
             self.handling = read_preferences(request.META).get("handling")
             accepted = self.actions_without_serializer.get(self.action or "")
             if accepted is not None and self.handling != "lenient":
                 request._request.body  # noqa: B018  (kept for an Idempotency-Key; DRF reads the stream)
                 refuse_fields([UnknownField((), name, frozenset()) for name in request.data if name not in accepted])
+
+    @classmethod
+    def methods_with_body(cls) -> Set[str]:
+        return {"POST", "PUT", "PATCH", *(["DELETE"] if cls.delete_has_body else [])}
 
     def get_serializer(self, *args: Any, **kwargs: Any) -> Any:
         serializer = super().get_serializer(*args, **kwargs)
@@ -144,7 +150,7 @@ def suggest(name: str, known: Set[str], problem: str, remedy: str) -> list[Error
 
 def preference_parameters(view: Any, method: str) -> list[OpenApiParameter]:
     """The OpenAPI parameter `Prefer`, for operations that support it."""
-    return [PREFER] if method in {"POST", "PUT", "PATCH"} and isinstance(view, UnknownParametersViewSet) else []
+    return [PREFER] if isinstance(view, UnknownParametersViewSet) and method in view.methods_with_body() else []
 
 
 @cache
