@@ -52,7 +52,8 @@ def test_deleting_a_session_ends_its_tokens(live: LiveServer):
     [mine] = [
         row["id"] for row in live.call("GET", "/api/auth/sessions/", token=tokens["access"]).json if row["current"]
     ]
-    assert live.call("DELETE", f"/api/auth/sessions/{mine}/", token=other["access"]).status == 204
+    body = {"current_password": PASSWORD}
+    assert live.call("DELETE", f"/api/auth/sessions/{mine}/", body, other["access"]).status == 204
     assert not works(live, tokens)
     assert works(live, other)
 

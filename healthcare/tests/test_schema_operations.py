@@ -95,7 +95,7 @@ def test_preconditions_and_idempotency_keys_are_described():
         declared = all_operations()[name]
         expected = set(declared.preconditions)
         expected |= {"Idempotency-Key"} if method == "POST" and declared.idempotency_key else set()
-        expected |= {"Prefer"} if method in {"POST", "PUT", "PATCH"} else set()
+        expected |= {"Prefer"} if method in {"POST", "PUT", "PATCH"} or "requestBody" in operation else set()
         assert parameters(operation, "header") == expected, name
         assert ("304" in operation["responses"]) == ("If-None-Match" in declared.preconditions), name
 
