@@ -167,7 +167,7 @@ class AccountViewSet(ConditionalRequests, UnknownParametersViewSet):
 
 
 class LogoutViewSet(IdempotentMixin, UnknownParametersViewSet):
-    """Ends the login session of the request. A key belongs to the session, which a repeated request finds ended."""
+    """Ends the login session of the request, which a repeated request with the same key finds ended."""
 
     actions_without_serializer = {"logout": frozenset({"refresh"})}  # many clients send their refresh token
 

@@ -1,7 +1,5 @@
 """POST /api/auth/register/"""
 
-import unicodedata
-
 import pytest
 from rest_framework.test import APIClient
 
@@ -34,7 +32,9 @@ def test_the_own_email_in_another_case_as_username_is_the_email(anonymous: APICl
 
 
 def test_registration_cannot_create_staff(anonymous: APIClient):
-    anonymous.post(REGISTER, JOHN | {"is_staff": True, "is_superuser": True, "is_active": False, "id": 77})
+    grabbed = {"is_staff": True, "is_superuser": True, "is_active": False, "id": 77}
+    assert anonymous.post(REGISTER, JOHN | grabbed).status_code == 400
+    anonymous.post(REGISTER, JOHN | grabbed, headers={"Prefer": "handling=lenient"})
     user = User.objects.get()
     assert (user.is_staff, user.is_superuser, user.is_active) == (False, False, True)
     assert user.pk != 77
@@ -121,12 +121,12 @@ def test_everything_missing_is_named_at_once(anonymous: APIClient):
     ("chosen", "similar"),
     [
         pytest.param("  Kf7-twelve  ", "Kf7-twelve", id="blanks around it"),
-        pytest.param(unicodedata.normalize("NFC", "Kf7-twélve"), unicodedata.normalize("NFD", "Kf7-twélve"), id="NFC"),
+        pytest.param("Kf7-twélve", "Kf7-twelve", id="an accent"),
         pytest.param("Kf7-twelveﬁ", "Kf7-twelvefi", id="a ligature"),
         pytest.param("Kf7-twelve", "kf7-twelve", id="case"),
     ],
 )
-def test_a_password_is_stored_exactly_as_typed(anonymous: APIClient, chosen: str, similar: str):
+def test_a_password_that_only_resembles_the_chosen_one_is_wrong(anonymous: APIClient, chosen: str, similar: str):
     assert anonymous.post(REGISTER, JOHN | {"password": chosen}).status_code == 201
     assert anonymous.post("/api/auth/login/", {"username": "john", "password": similar}).status_code == 401
     assert anonymous.post("/api/auth/login/", {"username": "john", "password": chosen}).status_code == 200

@@ -88,17 +88,17 @@ class Key:
     def of(cls, request: HttpRequest, user_id: int | None, session_id: int | None = None) -> Self | None:
         """The key that a user sent with the request, or None. Call it before DRF reads the body.
 
-        With a `session_id` the key holds for this login session alone. Raises ParseError (400) on a malformed key.
+        With a `session_id` the same request from another login session is another request. Raises ParseError (400) on
+        a malformed key.
         """
         header = request.headers.get(HEADER)
         if header is None:
             return None
         value = read_key(header)
         # The key is part of the fingerprint and not stored, so a password in the body cannot be guessed from it.
-        fingerprint = keyed_digest(value, str(request.method), request.get_full_path(), request.body.hex())
+        session = () if session_id is None else (str(session_id),)
+        fingerprint = keyed_digest(value, str(request.method), request.get_full_path(), request.body.hex(), *session)
         caller = f"user {user_id}" if user_id else f"body {fingerprint}"
-        if session_id is not None:
-            caller += f" session {session_id}"
         return cls(keyed_digest(value, caller), fingerprint, user_id)
 
     @property
