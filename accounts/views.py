@@ -169,8 +169,6 @@ class AccountViewSet(ConditionalRequests, UnknownParametersViewSet):
 class LogoutViewSet(IdempotentMixin, UnknownParametersViewSet):
     """Ends the login session of the request, which a repeated request with the same key finds ended."""
 
-    actions_without_serializer = {"logout": frozenset({"refresh"})}  # many clients send their refresh token
-
     @extend_schema(
         operation_id="auth_logout",
         summary="Log out",
@@ -180,6 +178,7 @@ class LogoutViewSet(IdempotentMixin, UnknownParametersViewSet):
     )
     @action(detail=False, methods=["post"], serializer_class=serializers.Serializer)
     def logout(self, request: Request) -> Response:
+        self.check_unused_body(request, ignored={"refresh"})  # many clients send their refresh token
         LoginSession.objects.filter(pk=request.auth.pk).revoke()
         return Response(status=status.HTTP_204_NO_CONTENT)
 

@@ -18,6 +18,7 @@ from django.db.models.lookups import GreaterThanOrEqual
 from django.utils import timezone
 
 MAXIMUM_AGE = 150  # years
+FIRST_TIME_ZONE = datetime.timezone(datetime.timedelta(hours=14))
 # The same as `age_of`, as SQL over a patient's columns; `{today}` stands for the day.
 AGE_SQL = """(CASE
     WHEN deceased AND deceased_on IS NULL THEN NULL
@@ -63,9 +64,8 @@ def age_on(day: datetime.date, birth_date: datetime.date | None, birth_year: int
 HAS_AGE = Q(birth_year__isnull=False) & ~Q(deceased=True, deceased_on=None)
 
 
-def at_least_this_old(age: int) -> Q:
-    """Patients whose age, as `age_of` counts it, is this or higher."""
-    today = timezone.localdate()
+def at_least_this_old(age: int, today: datetime.date) -> Q:
+    """Patients whose age, as `age_of` counts it, is this or higher on that day."""
     year = today.year - age
     try:
         day = today.replace(year=year)
@@ -77,16 +77,31 @@ def at_least_this_old(age: int) -> Q:
     )
 
 
+def latest_local_date() -> datetime.date:
+    """Today where the day begins first, in UTC+14: a child may be born there, and it is reported from elsewhere."""
+    return timezone.localdate(None, FIRST_TIME_ZONE)
+
+
+def born_on_or_after(day: datetime.date) -> Q:
+    """Patients born then or later. One of whom only the year is known counts if a day of that year would."""
+    return Q(birth_date__gte=day) | Q(birth_date=None, birth_year__gte=day.year)
+
+
+def born_on_or_before(day: datetime.date) -> Q:
+    """Patients born then or earlier. One of whom only the year is known counts if a day of that year would."""
+    return Q(birth_date__lte=day) | Q(birth_date=None, birth_year__lte=day.year)
+
+
 def validate_birth_date(date: datetime.date | None) -> None:
     """Raises ValidationError for a day in the future, or too long ago."""
-    today = timezone.localdate()
+    today = latest_local_date()
     if date and not datetime.date(today.year - MAXIMUM_AGE, 1, 1) <= date <= today:
         raise ValidationError(f"Enter a day of the last {MAXIMUM_AGE} years.", "invalid")
 
 
 def validate_birth_year(year: int | None) -> None:
     """Raises ValidationError for a year in the future, or too long ago."""
-    this_year = timezone.localdate().year
+    this_year = latest_local_date().year
     if year is not None and not this_year - MAXIMUM_AGE <= year <= this_year:
         raise ValidationError(f"Enter a year of the last {MAXIMUM_AGE} years.", "invalid")
 

@@ -1,14 +1,17 @@
 """The filters of the list of patients. Other apps add theirs: see `healthcare.api.extensions`."""
 
+import datetime
 from typing import Any
 
 import django_filters
 from django import forms
 from django.db.models import QuerySet
+from django.utils import timezone
 from drf_spectacular.utils import extend_schema_field
+from rest_framework.request import Request
 
 from healthcare.api.filters import DayFilter, ListFilterSet, TextFilter, TimeFilter, WholeNumberFilter
-from patients.birth import HAS_AGE, MAXIMUM_AGE, at_least_this_old
+from patients.birth import HAS_AGE, MAXIMUM_AGE, at_least_this_old, born_on_or_after, born_on_or_before
 from patients.identifiers import LONGEST_PAIR, with_identifier
 from patients.models import Gender, gender_code
 
@@ -25,10 +28,21 @@ class GenderFilter(django_filters.Filter):
 
 class PatientFilter(ListFilterSet):
     gender = GenderFilter(choices=Gender.choices, label="As it is written in a patient.")
-    birth_date_after = DayFilter(field_name="birth_date", lookup_expr="gte", label="Born on this day or later.")
-    birth_date_before = DayFilter(field_name="birth_date", lookup_expr="lte", label="Born on this day or earlier.")
-    age_min = WholeNumberFilter(method="at_least", min_value=0, max_value=MAXIMUM_AGE, label="At least this age today.")
-    age_max = WholeNumberFilter(method="at_most", min_value=0, max_value=MAXIMUM_AGE, label="At most this age today.")
+    birth_date_after = DayFilter(
+        method="born_after", label="Born on this day or later, or in a year that has such a day."
+    )
+    birth_date_before = DayFilter(
+        method="born_before", label="Born on this day or earlier, or in a year that has such a day."
+    )
+    age_min = WholeNumberFilter(
+        method="at_least",
+        min_value=0,
+        max_value=MAXIMUM_AGE,
+        label="At least this age today, or on the day of `as_of`.",
+    )
+    age_max = WholeNumberFilter(
+        method="at_most", min_value=0, max_value=MAXIMUM_AGE, label="At most this age today, or on the day of `as_of`."
+    )
     identifier = TextFilter(
         method="by_identifier",
         max_length=LONGEST_PAIR,
@@ -43,7 +57,19 @@ class PatientFilter(ListFilterSet):
         return with_identifier(patients, text)
 
     def at_least(self, patients: QuerySet, name: str, age: int) -> QuerySet:
-        return patients.filter(at_least_this_old(age))
+        return patients.filter(at_least_this_old(age, self.day))
 
     def at_most(self, patients: QuerySet, name: str, age: int) -> QuerySet:
-        return patients.filter(~at_least_this_old(age + 1), HAS_AGE)
+        return patients.filter(~at_least_this_old(age + 1, self.day), HAS_AGE)
+
+    def born_after(self, patients: QuerySet, name: str, day: datetime.date) -> QuerySet:
+        return patients.filter(born_on_or_after(day))
+
+    def born_before(self, patients: QuerySet, name: str, day: datetime.date) -> QuerySet:
+        return patients.filter(born_on_or_before(day))
+
+    @property
+    def day(self) -> datetime.date:
+        """The day on which ages are counted: today, or that of `as_of`. The fast path serves no `as_of`."""
+        view: Any = self.request.parser_context["view"] if isinstance(self.request, Request) else None
+        return timezone.localdate(view.as_of if view else None)

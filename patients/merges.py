@@ -36,7 +36,7 @@ WITH RECURSIVE chain AS (
     SELECT follower.id, follower.merged_into_id, follower.deleted_at
     FROM patients_patient follower JOIN chain ON follower.id = chain.merged_into_id
 )
-SELECT id FROM chain WHERE merged_into_id IS NULL AND deleted_at IS NULL
+SELECT id, deleted_at IS NULL FROM chain WHERE merged_into_id IS NULL
 """
 
 
@@ -180,9 +180,12 @@ def update_row(record: Patient | PatientMerge, changes: dict[str, Any]) -> None:
 def survivor_path(user: AbstractBaseUser | AnonymousUser, patient_id: int) -> str | None:
     """The path of the record that this patient of the user's was merged into, at the end of a chain of merges.
 
-    None for a patient that was not merged, for one whose survivor has been deleted, and for another user's.
+    Empty if that record has been deleted. None for a patient that was not merged, and for another user's.
     """
     with connection.cursor() as cursor:
         cursor.execute(SURVIVOR, [patient_id, user.pk])
         row = cursor.fetchone()
-    return reverse("patient-detail", args=[row[0]]) if row else None
+    if row is None:
+        return None
+    key, is_active = row
+    return reverse("patient-detail", args=[key]) if is_active else ""

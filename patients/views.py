@@ -147,7 +147,7 @@ class PatientViewSet(FastPathMixin, SearchByPostMixin, ReadsRecordedViewSet, Res
         The rows are locked in the order of their ids, so that two opposite merges cannot deadlock. Raises Http404 if
         the first is missing and ValidationError (400) if the second is.
         """
-        wanted = self.check_unknown_fields(MergeSerializer(data=self.request.data))
+        wanted = MergeSerializer(data=self.request.data)
         wanted.is_valid(raise_exception=True)
         key, duplicate_key = self.kwargs["pk"], wanted.validated_data["duplicate"]
         mine = Patient.objects.owned_by(self.request.user)
@@ -156,6 +156,7 @@ class PatientViewSet(FastPathMixin, SearchByPostMixin, ReadsRecordedViewSet, Res
         survivor, duplicate = found.pop(key, None), found.pop(duplicate_key, None)
         if survivor is None:
             raise Http404
+        self.check_unknown_fields(wanted)
         self.check_preconditions(survivor)
         if duplicate is None:
             raise ValidationError({"duplicate": [NO_DUPLICATE]})

@@ -28,6 +28,7 @@ SAFE_DETAILS = {
 # Exceptions whose texts this project wrote; those of others could repeat what was sent.
 SAFE_EXCEPTIONS: tuple[type[exceptions.APIException], ...] = (
     Conflict,
+    Gone,
     PayloadTooLarge,
     DatabaseUnavailable,
     KeyReused,
@@ -59,7 +60,7 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
     if isinstance(converted, RateLimited):
         for name, value in converted.headers.items():
             response[name] = value
-    if isinstance(converted, Gone):
+    if isinstance(converted, Gone) and converted.link:
         response["Link"] = converted.link
     response.content_type = CONTENT_TYPE
     return response

@@ -34,8 +34,9 @@ class Gone(exceptions.APIException):
     default_code = "gone"
 
     def __init__(self, successor: str) -> None:
-        super().__init__()
-        self.link = f'<{successor}>; rel="successor-version"'
+        """`successor` is the path of the other record; empty if that one has been deleted."""
+        super().__init__(None if successor else "Another record has replaced this one, and that one has been deleted.")
+        self.link = f'<{successor}>; rel="successor-version"' if successor else ""
 
 
 class PreconditionFailed(exceptions.APIException):

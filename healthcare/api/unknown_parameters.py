@@ -37,13 +37,13 @@ class UnknownParametersViewSet(GenericViewSet):
     lost. Read-only fields are accepted and ignored, so that a client can send back what it has read. With `Prefer:
     handling=lenient` (RFC 7240) unknown body fields are ignored.
 
-    - `actions_without_serializer`: the POST actions that pass no body to a serializer, each with the fields that it
-      accepts and ignores. The body of a DELETE has no meaning (RFC 9110 section 9.3.5), so it is not looked at.
+    An action that uses no serializer calls `check_unused_body`. The body of a DELETE has no meaning (RFC 9110 section
+    9.3.5), so it is not looked at.
+
     - `delete_has_body`: whether the view reads the body of a DELETE all the same, by its serializer.
     - `added_fields`: the fields that answers of other paths add to this record; bodies may repeat them.
     """
 
-    actions_without_serializer: ClassVar[Mapping[str, Set[str]]] = {}
     delete_has_body: ClassVar[bool] = False
     added_fields: ClassVar[Set[str]] = frozenset()
     handling: str | None = None  # the preference of the request: strict, lenient or None
@@ -56,10 +56,6 @@ class UnknownParametersViewSet(GenericViewSet):
             check_parameters(request, known)
         if request.method in self.methods_with_body():
             self.handling = read_preferences(request.META).get("handling")
-            accepted = self.actions_without_serializer.get(self.action or "")
-            if accepted is not None and self.handling != "lenient":
-                request._request.body  # noqa: B018  (kept for an Idempotency-Key; DRF reads the stream)
-                refuse_fields([UnknownField((), name, frozenset()) for name in request.data if name not in accepted])
 
     @classmethod
     def methods_with_body(cls) -> Set[str]:
@@ -75,6 +71,11 @@ class UnknownParametersViewSet(GenericViewSet):
             found = unknown_fields(serializer, serializer.initial_data)
             refuse_fields([field for field in found if field.parents or field.name not in self.added_fields])
         return serializer
+
+    def check_unused_body(self, request: Request, ignored: Set[str] = frozenset()) -> None:
+        """Raise ValidationError (400) on the fields of a body that an action does not use, but for `ignored` ones."""
+        if self.handling != "lenient":
+            refuse_fields([UnknownField((), name, frozenset()) for name in request.data if name not in ignored])
 
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
         final = super().finalize_response(request, response, *args, **kwargs)

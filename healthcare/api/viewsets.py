@@ -121,12 +121,14 @@ class RecordViewSet(IdempotentMixin, ConditionalRequests, UnknownParametersViewS
         return page
 
     def handle_exception(self, exc: Exception) -> Response:
-        if isinstance(exc, Http404) and self.action in self.successor_actions and (path := self.successor()):
-            exc = Gone(path)
+        if isinstance(exc, Http404) and self.action in self.successor_actions:
+            path = self.successor()
+            exc = exc if path is None else Gone(path)
         return super().handle_exception(exc)
 
     def successor(self) -> str | None:
-        """The path of the record that has replaced the caller's record in the path; None if there is none."""
+        """The path of the record that has replaced the caller's record in the path, empty if that one is deleted; None
+        if none has."""
         raise NotImplementedError
 
     def filter_queryset(self, queryset: QuerySet) -> QuerySet:
@@ -207,8 +209,6 @@ class NestedListViewSet(RecordViewSet):
 class RestorableViewSet(RecordViewSet):
     """Records that can be restored. `?deleted=true` lists the deleted ones, for callers who are logged in."""
 
-    actions_without_serializer = {"restore": frozenset()}
-
     @classmethod
     def in_state(cls, records: QuerySet, action: str | None) -> QuerySet:
         return records.active()  # type: ignore[attr-defined,no-any-return]
@@ -233,6 +233,7 @@ class RestorableViewSet(RecordViewSet):
         """Restore a deleted record, with everything that refers to it. One that is not deleted stays as it is, so that
         a call whose answer was lost can be repeated."""
         record = self.get_object()
+        self.check_unused_body(request)
         if record.row().restore():
             record.refresh_from_db()
         return Response(self.get_serializer(record).data)

@@ -65,4 +65,6 @@ def test_a_410_never_links_to_a_404(as_alice: LoggedInClient, alice: User, path:
         assert (answer.status_code, answer.headers["Link"].split(">")[0][1:]) == (410, f"/api/patients/{third.pk}/")
     Patient.objects.filter(pk=third.pk).end()
     for patient in (first, second):
-        assert as_alice.get(path.format(patient.pk)).status_code == 404
+        answer = as_alice.get(path.format(patient.pk))
+        assert (answer.status_code, "Link" in answer.headers) == (410, False)
+        assert answer.json()["detail"] == "Another record has replaced this one, and that one has been deleted."
