@@ -3,6 +3,7 @@
 import http.client
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import sys
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 THREADS_PER_WORKER = 4  # each has one database connection
@@ -18,6 +20,8 @@ KILL_TIMEOUT = 10  # seconds for a worker to finish the requests in flight
 HEADER_TIMEOUT = 15_000  # milliseconds for a client to send the request line and headers
 MAX_HEADER_BYTES = 64 * 1024  # of the request line and headers
 BACKLOG = 1024  # connections that the kernel queues
+FILES_OF_WORKER = 200  # that a worker opens beside its connections
+MAX_CONNECTIONS = 10_000  # of a worker, idle ones included; the next ones wait in the kernel's queue
 
 
 class AddressError(Exception):
@@ -90,15 +94,21 @@ def reserve_address(address: Address) -> socket.socket:
     return listener
 
 
-def run_granian(address: Address, workers: int, on_ready: Callable[[], None]) -> None:
-    """Serve until SIGINT or SIGTERM, and finish the requests in flight."""
+def run_granian(
+    address: Address,
+    workers: int,
+    on_ready: Callable[[], None],
+    application: str = "healthcare.wsgi:application",
+) -> None:
+    """Serve the application, given as `module:name`, until SIGINT or SIGTERM, and finish the requests in flight."""
     from granian.constants import HTTPModes, Interfaces, RuntimeModes
     from granian.http import HTTP1Settings
     from granian.log import LogLevels
-    from granian.server import Server
+
+    from healthcare.granian_worker import Server
 
     server = Server(
-        "healthcare.wsgi:application",
+        application,
         address=address.host,
         port=address.port,
         interface=Interfaces.WSGI,
@@ -108,20 +118,34 @@ def run_granian(address: Address, workers: int, on_ready: Callable[[], None]) ->
         http=HTTPModes.http1,
         websockets=False,
         backlog=BACKLOG,
+        backpressure=raise_connection_limit(),
         http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT, max_buffer_size=MAX_HEADER_BYTES),
         log_level=LogLevels.warning,
         respawn_failed_workers=True,
         workers_kill_timeout=KILL_TIMEOUT,
     )
     unannounced = multiprocessing.Semaphore(1)
-    server.serve(target_loader=partial(load_application, unannounced, address, on_ready), wrap_loader=False)
+    loader = partial(load_application, application, unannounced, address, on_ready)
+    server.serve(target_loader=loader, wrap_loader=False)
 
 
-def load_application(unannounced: Any, address: Address, on_ready: Callable[[], None]) -> Any:
+def raise_connection_limit() -> int:
+    """Let this process and its workers open as many files as its hard limit allows. Return how many connections fit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = (
+        MAX_CONNECTIONS + FILES_OF_WORKER
+        if hard == resource.RLIM_INFINITY
+        else min(hard, MAX_CONNECTIONS + FILES_OF_WORKER)
+    )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    return max(files - FILES_OF_WORKER, 1)
+
+
+def load_application(name: str, unannounced: Any, address: Address, on_ready: Callable[[], None]) -> Any:
     """Load the WSGI application in a worker process, before its first request."""
     threading.Thread(target=exit_with_parent, daemon=True).start()
-    from healthcare.wsgi import application  # slow to import
-
+    module, _, attribute = name.partition(":")
+    application = getattr(import_module(module), attribute)  # slow to import
     if unannounced.acquire(block=False):
         threading.Thread(target=call_when_ready, args=[address, on_ready], daemon=True).start()
     return application

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from django.conf import settings
 
-from healthcare.tests.live import SERVER, TIMEOUT, LiveServer, free_port, wait_until_answering
+from healthcare.tests.live import TIMEOUT, LiveServer, free_port, server_command, wait_until_answering
 
 # Runs each line it reads, a piece of Python as JSON, and says so.
 SHELL = """
@@ -46,8 +46,7 @@ def limited(live_server_process: LiveServer) -> Iterator[LiveServer]:
     """A second server on the live server's database, with THROTTLE_SCALE=1 and one trusted proxy."""
     port = free_port()
     environment = live_server_process.environment | {"THROTTLE_SCALE": "1", "TRUSTED_PROXIES": "1"}
-    command = [sys.executable, "-m", "granian", *SERVER, "--host", "127.0.0.1", "--port", str(port)]
-    process = subprocess.Popen([*command, "healthcare.wsgi:application"], cwd=settings.BASE_DIR, env=environment)
+    process = subprocess.Popen(server_command(port), cwd=settings.BASE_DIR, env=environment)
     try:
         wait_until_answering(port, process)
         yield replace(live_server_process, port=port, environment=environment)

@@ -40,6 +40,7 @@ ANSWERED_BY_DJANGO = (Http404, PermissionDenied, BadRequest, SuspiciousOperation
 
 ACCESS_LINE = "%s /%s %d %d ms path=%s request_id=%s"
 METHODS = frozenset(HTTPMethod.__members__)
+BODY_ERROR = "healthcare.body_error"  # set by `healthcare.granian_worker`
 
 
 class Middleware:
@@ -63,8 +64,10 @@ class RequestMiddleware(Middleware):
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         request.request_id = secrets.token_hex(16)  # type: ignore[attr-defined]
         started = time.perf_counter()
-        if self.requires_https and is_api(request) and not request.is_secure():
-            response: HttpResponseBase = problem_response(request, 403, "Use https:// for every call.")
+        if BODY_ERROR in request.META:
+            response: HttpResponseBase = incomplete_body(request, request.META[BODY_ERROR])
+        elif self.requires_https and is_api(request) and not request.is_secure():
+            response = problem_response(request, 403, "Use https:// for every call.")
         else:
             response = self.get_response(request)
         if response.status_code >= 400:
@@ -96,6 +99,12 @@ class RequestMiddleware(Middleware):
             )
         error_log.error("unhandled request_id=%s", request_id, exc_info=error)
         return problem_response(request, 500)
+
+
+def incomplete_body(request: HttpRequest, status: int) -> HttpResponseBase:
+    """The error for a body that has not arrived in time (408), or whose connection has ended within it (400)."""
+    detail = "The body is shorter than its Content-Length; send all of it." if status == 400 else ""
+    return problem_response(request, status, detail, {"Connection": "close"})
 
 
 def refuse_framing(request: HttpRequest) -> HttpResponseBase | None:

@@ -23,7 +23,7 @@ from django.db.backends.base.creation import TEST_DATABASE_PREFIX
 from healthcare.tests.superuser import admin_connection
 
 TIMEOUT = 120  # seconds: a server on a busy machine; one that hangs is found all the same
-SERVER = ["--interface", "wsgi", "--runtime-mode", "mt", "--blocking-threads", "4", "--no-ws", "--http", "1"]
+APPLICATION = "healthcare.wsgi:application"
 
 
 @dataclass
@@ -80,6 +80,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def server_command(port: int, application: str = APPLICATION) -> list[str]:
+    """The command that serves an application as `manage.py serve` serves the project's."""
+    return [sys.executable, "-m", "healthcare.tests.serve_application", str(port), application]
+
+
 def url_of(database: str) -> str:
     """The postgres:// URL of another database of the server that the tests use."""
     parameters = connection.get_connection_params()
@@ -106,13 +111,13 @@ def wait_until_answering(port: int, process: "subprocess.Popen[bytes]") -> None:
 @contextmanager
 def serving(
     database_url: str,
-    application: str = "healthcare.wsgi:application",
-    *options: str,
+    application: str = APPLICATION,
+    *,
     output: Path | None = None,
     migrated: bool = False,
     **settings_of_it: str,
 ) -> Iterator[LiveServer]:
-    """Migrate that database, unless it is `migrated`, and serve it until the block ends. The options are granian's.
+    """Migrate that database, unless it is `migrated`, and serve it until the block ends.
 
     What the server prints goes to the file `output` when there is one.
     """
@@ -127,10 +132,9 @@ def serving(
     if not migrated:
         manage = [sys.executable, "-m", "django", "migrate", "--verbosity", "0"]
         subprocess.run(manage, check=True, cwd=settings.BASE_DIR, env=environment)
-    command = [sys.executable, "-m", "granian", *SERVER, "--host", "127.0.0.1", "--port", str(port), *options]
     with output.open("wb") if output else nullcontext() as log:
         process = subprocess.Popen(
-            [*command, application], cwd=settings.BASE_DIR, env=environment, stdout=log, stderr=log
+            server_command(port, application), cwd=settings.BASE_DIR, env=environment, stdout=log, stderr=log
         )
     try:
         wait_until_answering(port, process)

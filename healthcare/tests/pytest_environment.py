@@ -24,6 +24,7 @@ TEST_ENVIRONMENT = {
     "CORS_ALLOWED_ORIGINS": "https://app.example.org",
     "CSRF_TRUSTED_ORIGINS": "",
     "TRUSTED_PROXIES": "0",
+    "BODY_SECONDS": "15",
     "THROTTLE_SCALE": "1",
     "RATE_LIMIT": "1000000",  # counts in every test, and limits in those that lower it
     "ACCESS_TOKEN_MINUTES": "15",

@@ -6,7 +6,6 @@ What concerns one app alone is tested there.
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,7 +22,7 @@ from accounts.models import User
 from conftest import PASSWORD
 from healthcare.tests.admin_pages import AdminClient, Page, allow
 from healthcare.tests.declarations import AdminModel, all_admin_models
-from healthcare.tests.live import SERVER, LiveServer, free_port, wait_until_answering
+from healthcare.tests.live import LiveServer, free_port, server_command, wait_until_answering
 
 LOGIN = "/admin/login/"
 
@@ -244,8 +243,7 @@ def test_staff_who_may_view_one_model_see_that_one_alone(make_user, records: lis
 def test_with_the_database_away_the_admin_answers_503(live: LiveServer):
     port, nowhere = free_port(), free_port()
     environment = {**os.environ, "DATABASE_URL": f"postgres://nobody@127.0.0.1:{nowhere}/none"}
-    command = [sys.executable, "-m", "granian", *SERVER, "--host", "127.0.0.1", "--port", str(port)]
-    process = subprocess.Popen([*command, "healthcare.wsgi:application"], cwd=settings.BASE_DIR, env=environment)
+    process = subprocess.Popen(server_command(port), cwd=settings.BASE_DIR, env=environment)
     try:
         wait_until_answering(port, process)
         server = LiveServer("127.0.0.1", port, "", environment)

@@ -46,8 +46,7 @@ def test_one_of_sixteen_concurrent_registrations_is_executed(live: LiveServer) -
 
 
 def test_a_retry_after_a_worker_was_killed_before_its_answer_creates_no_second_row(live: LiveServer) -> None:
-    options = ("--respawn-failed-workers", "--respawn-interval", "0.1")
-    with serving(live.database_url, "healthcare.tests.crashing_application:application", *options) as server:
+    with serving(live.database_url, "healthcare.tests.crashing_application:application", migrated=True) as server:
         token = server.register()[1]["access"]
         send = partial(server.call, "POST", "/api/patients/", {"name": "Once"}, token, Idempotency_Key="1")
         with pytest.raises((OSError, HTTPException)):
