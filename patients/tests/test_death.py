@@ -143,7 +143,8 @@ def test_a_patch_agrees_with_what_is_on_record(
     assert answer.status_code == status, answer.content
     assert life(as_alice.get(path).json())[:2] == answered
     if status == 400:
-        assert [error["code"] for error in answer.json()["errors"]] == ["contradiction"]
+        (pointer,) = (f"/{name}" for name in patch)
+        assert [(error["pointer"], error["code"]) for error in answer.json()["errors"]] == [(pointer, "contradiction")]
 
 
 DEATHS: list[dict[str, Any]] = [

@@ -151,5 +151,5 @@ def test_the_api_writes_while_search_is_rebuilt() -> None:
 WANTED = """
 SELECT member.created_by_id, survivor.deleted_at IS NOT NULL, term, survivor.id
 FROM patients_patient member JOIN patients_patient survivor ON survivor.id = coalesce(member.merged_into_id, member.id),
-    unnest(search_terms({member_values})) term
+    unnest({member_terms}) term
 """
