@@ -114,11 +114,6 @@ class Patient(OwnedModel):
             models.Index(
                 fields=["created_by", "updated_at", "id"], condition=Q(deleted_at=None), name="patient_by_change"
             ),
-            models.Index(
-                fields=["created_by", "identifier", "-id"],
-                condition=~Q(identifier="") & Q(deleted_at=None),
-                name="patient_by_identifier",
-            ),
             models.Index(fields=["merged_into"], condition=Q(merged_into__isnull=False), name="patient_merged_into"),
         ]
         constraints = [
