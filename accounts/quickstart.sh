@@ -19,7 +19,7 @@ accounts_end() {
     title "Login sessions, and logging out"
     call 200 GET /api/auth/sessions/
     session="$(printf '%s' "$body" | sed 's/.*"id":\([0-9]*\),"current":false.*/\1/')"
-    call 204 DELETE "/api/auth/sessions/$session/"
+    call 204 DELETE "/api/auth/sessions/$session/" '{"current_password":"StrongPass123"}'
     this_access="$access"
     access="$other_access"
     call 401 GET /api/auth/me/

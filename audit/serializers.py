@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
 from audit.history import Deleted, Event, Inserted
@@ -12,13 +13,12 @@ NOT_GIVEN: tuple[Any, ...] = ("", [])  # the values of a new record's fields tha
 BOOKKEEPING = {"id", "created_by", "created_at", "updated_at", "version"}
 
 
+@extend_schema_serializer(component_name="HistoryEvent")  # `Event` is a type of browsers and of Python's libraries
 class EventSerializer(serializers.Serializer):
-    """A change of a record. `changes` holds ``[before, after]`` of each changed field; of a creation, the fields
-    that were given.
+    """A change of a record. `changes` holds `[before, after]` of each changed field; of a creation, the fields that
+    were given."""
 
-    Takes events whose `previous` is the event before them, or None for the first one.
-    """
-
+    # It represents events whose `previous` is the event before them, or None for the first one.
     version = serializers.IntegerField()
     at = DateTimeField(source="pgh_created_at")
     action = serializers.SerializerMethodField()

@@ -93,7 +93,7 @@ class HistoryViewSet(RecordViewSet):
             self.paginator.key = "id"  # type: ignore[attr-defined]  # an event's own key identifies the change, not the record
         return super().paginate_queryset(queryset)
 
-    @extend_schema(responses=EventSerializer(many=True))
+    @extend_schema(summary="List the changes of a record", responses=EventSerializer(many=True))
     @action(detail=True, permission_classes=[IsAuthenticated])
     def history(self, request: Request, pk: int) -> Response:
         """Every change of the record, the latest first."""

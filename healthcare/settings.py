@@ -205,9 +205,13 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": (
         "Patients, doctors, and who treats whom. Register, log in, and send the `access` token as "
         "`Authorization: Bearer <token>`. Lists are plain arrays, newest first; the next page is in the `Link` header. "
-        "Errors are RFC 9457 problems. What is not yours reads like what is not there: 404."
+        "Errors are RFC 9457 problems. What is not yours reads like what is not there: 404. "
+        "What HTML forms send is accepted too: a number or a boolean as text, and an empty text for null."
     ),
     "VERSION": VERSION,
+    "LICENSE": {"name": "MIT", "identifier": "MIT"},
+    "CONTACT": {"name": "The operators of this server"},
+    "SERVERS": [{"url": "/", "description": "The server that this description comes from."}],
     "OAS_VERSION": "3.1.1",
     "TAGS": [
         {"name": "auth", "description": "Accounts, tokens and login sessions."},
@@ -219,6 +223,8 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "healthcare.api.search_by_post.describe_bodies",
+        "healthcare.api.schema.state_defaults",
+        "healthcare.api.schema.remove_unused_schemas",
     ],
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": r"/api/",

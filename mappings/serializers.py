@@ -19,6 +19,7 @@ from patients.serializers import EXAMPLE_PATIENT, PatientSerializer
 
 
 @extend_schema_serializer(
+    component_name="Assignment",  # `Mapping` is a type of Python's and of other languages' libraries
     examples=example(
         request={"patient": 1, "doctor": 1, "role": "cardiologist", "is_primary": True},
         response={
@@ -26,7 +27,7 @@ from patients.serializers import EXAMPLE_PATIENT, PatientSerializer
             "notes": "", "started_at": "2026-11-22T09:30:00Z", "ended_at": None, "version": 1, "created_by": 1,
             "created_at": "2026-11-22T09:30:00Z", "updated_at": "2026-11-22T09:30:00Z",
         },
-    )
+    ),
 )  # fmt: skip
 class MappingSerializer(RecordSerializer):
     """An assignment: this doctor treats this patient of yours, from `started_at` on; the default is now."""
@@ -49,7 +50,10 @@ class MappingSerializer(RecordSerializer):
         return moment
 
 
-@extend_schema_serializer(examples=example(request={"role": "surgeon", "ended_at": "2026-11-29T16:00:00Z"}))
+@extend_schema_serializer(
+    component_name="AssignmentChange",
+    examples=example(request={"role": "surgeon", "ended_at": "2026-11-29T16:00:00Z"}),
+)
 class MappingChangeSerializer(MappingSerializer):
     """A change of an assignment. Its patient and doctor cannot change, and an end cannot be taken back: create a new
     assignment instead."""

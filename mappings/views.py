@@ -84,6 +84,7 @@ class CallersMappingsViewSet(ReadsRecordedViewSet):
     ),
     retrieve=extend_schema(
         operation_id="assignments_retrieve",
+        tags=["mappings"],
         description="An assignment, a past one too, with the `ETag` that `If-Match` of PATCH and DELETE takes.",
         parameters=[path_id("The id of an assignment."), AS_OF],
     ),

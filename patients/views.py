@@ -115,7 +115,11 @@ class PatientViewSet(FastPathMixin, SearchByPostMixin, ReadsRecordedViewSet, Res
         return DuplicateSerializer(duplicates, many=True, context=self.get_serializer_context()).data
 
     @covered_by_fast_path
-    @extend_schema(operation_id="patients_access_log", responses=PatientAccessSerializer(many=True))
+    @extend_schema(
+        operation_id="patients_access_log",
+        summary="List the reads of a patient",
+        responses=PatientAccessSerializer(many=True),
+    )
     @action(detail=True, url_path="access-log")
     def access_log(self, request: Request, pk: int) -> Response:
         """Who read this patient's data or was refused it, the latest first."""

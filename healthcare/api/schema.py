@@ -1,5 +1,7 @@
 """The OpenAPI description: the conventions of this API that drf-spectacular cannot infer."""
 
+import json
+import re
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -10,7 +12,7 @@ from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_v
 from rest_framework import serializers
 
 from healthcare.api import conditional_requests, idempotency, rate_limits, sparse_fieldsets, unknown_parameters
-from healthcare.api.fields import ObjectListField
+from healthcare.api.fields import ObjectListField, TextField
 from healthcare.api.pagination import KeysetPagination
 from healthcare.api.problems import CONTENT_TYPE, DETAILS, PROBLEM_BODY, PROBLEM_ERROR, TEXT
 from healthcare.coverage import covered_by_fast_path, is_covered
@@ -46,7 +48,8 @@ NO_OR_ONE_EMAIL = (
     r"^([A-Za-z0-9!#$%&'*+/=?^_`{}|~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{}|~-]+)*"
     r"@([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,63})?$"
 )
-REQUEST_CONSTRAINTS = {"pattern", "minLength", "maxLength", "minimum", "maximum", "maxItems"}
+SCHEMA_REFERENCE = re.compile(r'"#/components/schemas/([^"]+)"')
+REQUEST_CONSTRAINTS = {"default", "pattern", "minLength", "maxLength", "minimum", "maximum", "maxItems"}
 HEADERS_OF_STATUS = {
     "401": ["WWW-Authenticate"],
     "410": ["Link"],
@@ -173,6 +176,9 @@ class ProblemAutoSchema(AutoSchema):
         if not vars(type(serializer)).get("__doc__"):
             schema.pop("description", None)  # the docstring of a base class
         for name, field in serializer.fields.items():
+            takes_null = isinstance(field, ObjectListField) or (isinstance(field, TextField) and field.allow_blank)
+            if direction == "request" and takes_null and isinstance(properties.get(name, {}).get("type"), str):
+                properties[name]["type"] = [properties[name]["type"], "null"]  # stands for empty
             if name in properties and (name == "id" or isinstance(field, serializers.PrimaryKeyRelatedField)):
                 properties[name]["format"] = "int64"
         if direction == "response":  # responses contain every field, and limits apply to requests
@@ -181,6 +187,41 @@ class ProblemAutoSchema(AutoSchema):
                 for limit in REQUEST_CONSTRAINTS & described_field.keys():
                     del described_field[limit]
         return schema
+
+
+def state_defaults(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Postprocessing hook of drf-spectacular: the default of what a client may leave out is in the description alone.
+
+    Generators make a client send what has a default: they require such a property, and fill in such a parameter, which
+    may not be combined with another one.
+    """
+    for operations in result["paths"].values():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", []):
+                parameter["schema"] = state_default(parameter["schema"], parameter)
+    for name, body in result["components"]["schemas"].items():
+        properties = body.get("properties", {}) if name.endswith("Request") else {}
+        for field, schema in properties.items():
+            properties[field] = state_default(schema, schema)
+    return result
+
+
+def state_default(schema: dict[str, Any], described: dict[str, Any]) -> dict[str, Any]:
+    """The schema without its default, which the description of `described` gets."""
+    if "default" not in schema:
+        return schema
+    stated = f"{described.get('description', '')} Default: `{json.dumps(schema['default'])}`."
+    described["description"] = stated.strip()
+    return {key: value for key, value in schema.items() if key != "default"}
+
+
+def remove_unused_schemas(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Postprocessing hook of drf-spectacular, which also describes the bodies of serializers that only answer."""
+    schemas = result["components"]["schemas"]
+    while unused := schemas.keys() - {*SCHEMA_REFERENCE.findall(json.dumps(result, default=str))}:
+        for name in unused:
+            del schemas[name]
+    return result
 
 
 def describe_operations(resource: str, one: str, many: str) -> Callable[[type], type]:

@@ -66,9 +66,7 @@ def describe_bodies(result: dict[str, Any], **_: Any) -> dict[str, Any]:
             continue
         parameters = result["paths"][path.removesuffix("search/")]["get"]["parameters"]
         properties = {
-            parameter["name"]: body_schema(parameter["schema"]) | {"description": parameter.get("description", "")}
-            for parameter in parameters
-            if parameter["in"] == "query"
+            parameter["name"]: body_schema(parameter) for parameter in parameters if parameter["in"] == "query"
         }
         name = "".join(part.title() for part in operations["post"]["operationId"].split("_")) + "Request"
         result["components"]["schemas"][name] = {"type": "object", "properties": properties}
@@ -77,6 +75,8 @@ def describe_bodies(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     return result
 
 
-def body_schema(schema: dict[str, Any]) -> dict[str, Any]:
+def body_schema(parameter: dict[str, Any]) -> dict[str, Any]:
     """The schema of a query parameter in a body, where a list of names is one text with commas."""
-    return {"type": "string"} if schema.get("type") == "array" else schema
+    schema = {"type": "string"} if parameter["schema"].get("type") == "array" else parameter["schema"]
+    description = parameter.get("description")
+    return schema | ({"description": description} if description else {})

@@ -1,15 +1,28 @@
 """The OpenAPI description is valid, complete and clean for generated clients."""
 
+import builtins
+import collections.abc
 import json
+import keyword
+import typing
+from typing import Any
 
 import pytest
 import yaml
 from django.core.management import call_command
 from rest_framework.test import APIClient
 
+from accounts.models import User
+from conftest import LoggedInClient
+from doctors.tests.factories import make_doctor
 from healthcare.api.schema_view import description
 from healthcare.tests.live import LiveServer
-from healthcare.tests.openapi import by_name, resolved
+from healthcare.tests.openapi import by_name, operations, resolved
+from patients.tests.factories import make_patient
+
+# What modules and browsers call their own types: a generated class of the same name hides one of them.
+PYTHON_NAMES = {*typing.__all__, *collections.abc.__all__, *vars(builtins), *keyword.kwlist}
+BROWSER_NAMES = {"Event", "Node", "Text", "Request", "Response", "Record", "Date", "Map", "Error", "File", "Location"}
 
 
 def test_the_description_is_generated_without_a_warning_and_is_valid(capsys: pytest.CaptureFixture[str]):
@@ -36,7 +49,7 @@ def test_the_described_problem_has_the_members_of_an_error(anonymous: APIClient)
 def test_every_field_of_an_answer_is_required():
     schemas = description()["components"]["schemas"]
     answers = {name: s for name, s in schemas.items() if s["type"] == "object" and not name.endswith("Request")}
-    assert {"Patient", "Doctor", "Mapping", "PatientDoctor", "User", "LoginSession", "TokenPair"} <= answers.keys()
+    assert {"Patient", "Doctor", "Assignment", "PatientDoctor", "User", "LoginSession", "TokenPair"} <= answers.keys()
     for name, schema in answers.items():
         optional = {"Problem": {"errors", "error_count"}, "Patient": {"doctors"}}.get(name, set())
         assert {*schema["properties"]} - {*schema["required"]} == optional, name
@@ -76,3 +89,54 @@ def test_the_description_is_served_as_json_or_yaml(live: LiveServer, query: str,
 def test_an_unknown_format_is_a_problem(anonymous: APIClient):
     answer = anonymous.get("/api/schema/?format=api")
     assert (answer.status_code, answer["Content-Type"]) == (404, "application/problem+json")
+
+
+def test_no_schema_has_the_name_of_a_type_of_a_language():
+    assert description()["components"]["schemas"].keys() & (PYTHON_NAMES | BROWSER_NAMES) == set()
+
+
+def test_every_schema_is_used():
+    text = json.dumps(description(), default=str)
+    unused = [name for name in description()["components"]["schemas"] if f'"#/components/schemas/{name}"' not in text]
+    assert unused == []
+
+
+def test_every_operation_has_a_summary_and_a_tag_that_the_description_defines():
+    tags = {tag["name"] for tag in description()["tags"]}
+    for name, operation in by_name().items():
+        assert operation["summary"], name
+        assert {*operation["tags"]} <= tags, name
+
+
+def test_it_names_the_server_a_license_and_a_contact():
+    assert [server["url"] for server in description()["servers"]] == ["/"]
+    assert description()["info"]["license"] == {"name": "MIT", "identifier": "MIT"}
+    assert description()["info"]["contact"]["name"]
+
+
+def test_what_a_client_may_leave_out_has_no_default():
+    """Generators make a client send it: a required property of a body, a parameter that excludes another one."""
+    for method, path, operation in operations():
+        for parameter in operation.get("parameters", []):
+            assert "default" not in parameter["schema"], (method, path, parameter["name"])
+    for name, schema in description()["components"]["schemas"].items():
+        assert not any("default" in described for described in schema.get("properties", {}).values()), name
+    request = description()["components"]["schemas"]["AssignmentRequest"]
+    assert request["properties"]["is_primary"] == {"type": "boolean", "description": "Default: `false`."}
+    assert {*request["required"]} == {"patient", "doctor"}
+
+
+@pytest.mark.parametrize("call", ["patients_create", "doctors_create", "mappings_create"])
+def test_a_body_takes_null_where_the_description_says_so(as_alice: LoggedInClient, alice: User, call: str):
+    path = next(path for _, path, operation in operations() if operation["operationId"] == call)
+    schema = resolved(by_name()[call]["requestBody"]["content"]["application/json"]["schema"])
+    accepted, described = set(), set()
+    for name, property_schema in schema["properties"].items():
+        body: dict[str, Any] = {"name": "Ana"}
+        if call == "mappings_create":
+            body = {"patient": make_patient(alice).pk, "doctor": make_doctor(alice).pk}
+        if as_alice.post(path, body | {name: None}).status_code == 201:
+            accepted.add(name)
+        if "null" in property_schema.get("type", ""):
+            described.add(name)
+    assert described == accepted

@@ -1,0 +1,325 @@
+"""Makes every call of this API by the client that openapi-python-client generates; `scripts/clients/run` starts it.
+
+python quickstart.py BASE_URL OPENAPI_JSON
+"""
+
+import datetime
+import json
+import re
+import sys
+import uuid
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, TypeVar
+
+from healthcare_client import AuthenticatedClient, Client
+from healthcare_client.api.auth import (
+    auth_login,
+    auth_logout,
+    auth_me,
+    auth_me_update,
+    auth_password,
+    auth_refresh,
+    auth_register,
+    auth_sessions_destroy,
+    auth_sessions_list,
+)
+from healthcare_client.api.doctors import (
+    doctors_create,
+    doctors_destroy,
+    doctors_history_list,
+    doctors_list,
+    doctors_partial_update,
+    doctors_patients,
+    doctors_restore,
+    doctors_retrieve,
+    doctors_update,
+)
+from healthcare_client.api.mappings import (
+    assignments_retrieve,
+    mappings_create,
+    mappings_destroy,
+    mappings_doctors,
+    mappings_history_list,
+    mappings_list,
+    mappings_partial_update,
+)
+from healthcare_client.api.patients import (
+    patients_access_log,
+    patients_create,
+    patients_destroy,
+    patients_doctors,
+    patients_duplicates,
+    patients_history_list,
+    patients_list,
+    patients_merge,
+    patients_partial_update,
+    patients_restore,
+    patients_retrieve,
+    patients_search,
+    patients_unmerge,
+    patients_update,
+)
+from healthcare_client.models import (
+    AssignmentRequest,
+    DoctorRequest,
+    Gender,
+    LoginRequest,
+    MergeRequest,
+    PasswordChangeRequest,
+    PatchedAssignmentChangeRequest,
+    PatchedDoctorRequest,
+    PatchedPatientRequest,
+    PatchedUserRequest,
+    PatientRequest,
+    PatientsCreateOnDuplicate,
+    PatientsListFieldsItem,
+    PatientsListIncludeItem,
+    PatientsSearchRequest,
+    Problem,
+    RefreshRequest,
+    RegistrationRequest,
+    SessionEndRequest,
+)
+from healthcare_client.types import Response
+
+T = TypeVar("T")
+
+
+def answer(response: Response[T | Problem], status: int = 200) -> T:
+    """What the server answered, which has to have this status and not to be an error."""
+    parsed = response.parsed
+    if response.status_code != status or parsed is None or isinstance(parsed, Problem):
+        raise AssertionError(f"{response.status_code} instead of {status}: {response.content!r}")
+    return parsed
+
+
+def done(response: Response[Any]) -> None:
+    check(response.status_code == 204, response.content)
+
+
+def refused(response: Response[Any], status: int, pointer: str = "") -> Problem:
+    """The problem that the server answered, which has to have this status, and an error of this field."""
+    problem = response.parsed
+    if response.status_code != status or not isinstance(problem, Problem):
+        raise AssertionError(f"{response.status_code} instead of {status}: {response.content!r}")
+    check(problem.status == status and problem.request_id == response.headers["X-Request-Id"], problem)
+    check(not pointer or pointer in [error.pointer for error in problem.errors or ()], problem)
+    return problem
+
+
+def check(holds: object, shown: object) -> None:
+    if not holds:
+        raise AssertionError(shown)
+
+
+class QuickStart:
+    def __init__(self, url: str) -> None:
+        self.url, self.calls = url, set[tuple[str, str]]()
+        self.name = f"asha-{uuid.uuid4().hex[:12]}"
+        self.public = Client(base_url=url, httpx_args=self.recording)
+
+    @property
+    def recording(self) -> dict[str, Any]:
+        return {"event_hooks": {"request": [lambda sent: self.calls.add((sent.method.lower(), sent.url.path))]}}
+
+    def client_with(self, token: str) -> AuthenticatedClient:
+        return AuthenticatedClient(base_url=self.url, token=token, httpx_args=self.recording)
+
+    def run(self) -> None:
+        self.begin_account()
+        self.keep_patients()
+        self.find_patients()
+        self.merge_patients()
+        self.repeat_and_compare()
+        self.keep_doctors()
+        self.assign_a_doctor()
+        self.look_back()
+        self.delete_and_restore()
+        self.end_account()
+
+    def begin_account(self) -> None:
+        email = f"{self.name}@example.org"
+        new = RegistrationRequest(name="Asha Nair", email=email, username=self.name, password="StrongPass123")  # noqa: S106
+        user = answer(auth_register.sync_detailed(client=self.public, body=new), 201)
+        check((user.name, user.email, user.username) == ("Asha Nair", email, self.name), user)
+        refused(auth_register.sync_detailed(client=self.public, body=new), 400, "/email")
+        wrong = LoginRequest(username=self.name, password="not the password")  # noqa: S106
+        refused(auth_login.sync_detailed(client=self.public, body=wrong), 401)
+        refused(auth_me.sync_detailed(client=self.client_with("not a token")), 401)
+        by_email = LoginRequest(email=email, password="StrongPass123")  # noqa: S106
+        self.other = self.client_with(answer(auth_login.sync_detailed(client=self.public, body=by_email)).access)
+        by_name = LoginRequest(username=self.name, password="StrongPass123")  # noqa: S106
+        tokens = answer(auth_login.sync_detailed(client=self.public, body=by_name))
+        tokens = answer(auth_refresh.sync_detailed(client=self.public, body=RefreshRequest(refresh=tokens.refresh)))
+        self.client = self.client_with(tokens.access)
+        changed = auth_me_update.sync_detailed(client=self.client, body=PatchedUserRequest(name="Asha R. Nair"))
+        check(answer(changed).name == "Asha R. Nair", changed.content)
+        check(answer(auth_me.sync_detailed(client=self.client)).id == user.id, user)
+
+    def keep_patients(self) -> None:
+        john = PatientRequest(name="John Smith", age=34, gender=Gender.M, address="Bengaluru")
+        response = patients_create.sync_detailed(client=self.client, body=john)
+        patient = answer(response, 201)
+        check(
+            (patient.name, patient.age, patient.gender, patient.address) == ("John Smith", 34, "M", "Bengaluru"),
+            patient,
+        )
+        check(response.headers["Location"] == f"/api/patients/{patient.id}/", response.headers)
+        self.patient = patient.id
+        page = patients_list.sync_detailed(client=self.client, limit=10, count=True)
+        check([row.id for row in answer(page)] == [patient.id], page.content)
+        check(page.headers["X-Total-Count"] == "1", page.headers)
+        born = datetime.date(1992, 3, 14)
+        everything = PatientRequest(name="John Smith", birth_date=born, gender=Gender.M, phone=None, email=None)
+        changed = answer(patients_update.sync_detailed(patient.id, client=self.client, body=everything))
+        check((changed.birth_date, changed.phone, changed.email) == (born, "", ""), changed)
+        phone = PatchedPatientRequest(phone="+91 80 5550 0100")
+        changed = answer(patients_partial_update.sync_detailed(patient.id, client=self.client, body=phone))
+        check(changed.phone == "+91 80 5550 0100", changed)
+        bad = PatientRequest(name="", age=-1)
+        problem = refused(patients_create.sync_detailed(client=self.client, body=bad), 400, "/age")
+        check(problem.error_count == 2, problem)
+        unknown = PatientRequest(name="John Smith")
+        unknown.additional_properties["date_of_birth"] = "1992-03-14"
+        refused(patients_create.sync_detailed(client=self.client, body=unknown), 400, "/date_of_birth")
+        lenient = patients_create.sync_detailed(client=self.client, body=unknown, prefer="handling=lenient")
+        done(patients_destroy.sync_detailed(answer(lenient, 201).id, client=self.client))
+        refused(patients_retrieve.sync_detailed(2**53, client=self.client), 404)
+
+    def find_patients(self) -> None:
+        found = answer(patients_list.sync_detailed(client=self.client, search="jon smyth"))
+        check([row.id for row in found] == [self.patient], found)
+        # All fields: the model of a record requires what the description requires, which holds without `fields`.
+        listed = patients_list.sync_detailed(
+            client=self.client,
+            age_min=30,
+            fields=[*PatientsListFieldsItem],
+            include=[PatientsListIncludeItem.DOCTORS],
+        )
+        check([row.doctors for row in answer(listed)] == [[]], listed.content)
+        by_body = PatientsSearchRequest(search="jon smyth", count=True)
+        hits = patients_search.sync_detailed(client=self.client, body=by_body)
+        check([row.id for row in answer(hits)] == [self.patient], hits.content)
+        check(hits.headers["X-Total-Count"] == "1", hits.headers)
+        check(answer(patients_duplicates.sync_detailed(self.patient, client=self.client)) == [], "duplicates")
+        same = PatientRequest(name="Smith, John", birth_date=datetime.date(1992, 3, 14))
+        reject = PatientsCreateOnDuplicate.REJECT
+        refused(patients_create.sync_detailed(client=self.client, body=same, on_duplicate=reject), 409)
+
+    def merge_patients(self) -> None:
+        new = PatientRequest(name="J. Smith", identifier="MRN 17")
+        duplicate = answer(patients_create.sync_detailed(client=self.client, body=new), 201).id
+        body = MergeRequest(duplicate=duplicate)
+        merged = answer(patients_merge.sync_detailed(self.patient, client=self.client, body=body))
+        check((merged.id, merged.identifier) == (self.patient, "MRN 17"), merged)
+        gone = patients_retrieve.sync_detailed(duplicate, client=self.client)
+        refused(gone, 410)
+        check(f"/api/patients/{self.patient}/" in gone.headers["Link"], gone.headers)
+        answer(patients_unmerge.sync_detailed(self.patient, client=self.client, body=body))
+        done(patients_destroy.sync_detailed(duplicate, client=self.client))
+
+    def repeat_and_compare(self) -> None:
+        mary, key = PatientRequest(name="Mary Smith"), uuid.uuid4().hex
+        first = patients_create.sync_detailed(client=self.client, body=mary, idempotency_key=key)
+        again = patients_create.sync_detailed(client=self.client, body=mary, idempotency_key=key)
+        check(answer(first, 201) == answer(again, 201), again.content)
+        check(again.headers["Idempotency-Replayed"] == "true", again.headers)
+        another = PatientRequest(name="Another")
+        refused(patients_create.sync_detailed(client=self.client, body=another, idempotency_key=key), 422)
+        tag = patients_retrieve.sync_detailed(self.patient, client=self.client).headers["ETag"]
+        moved = PatchedPatientRequest(address="Hubballi")
+        changed = patients_partial_update.sync_detailed(self.patient, client=self.client, body=moved, if_match=tag)
+        self.changed_at = answer(changed).updated_at
+        new_tag = changed.headers["ETag"]
+        unchanged = patients_retrieve.sync_detailed(self.patient, client=self.client, if_none_match=new_tag)
+        check(unchanged.status_code == HTTPStatus.NOT_MODIFIED, unchanged.content)
+        refused(patients_partial_update.sync_detailed(self.patient, client=self.client, body=moved, if_match=tag), 412)
+
+    def keep_doctors(self) -> None:
+        new = DoctorRequest(name="Dr. Meera Rao", specialization="Cardiology", experience_years=12)
+        self.doctor = answer(doctors_create.sync_detailed(client=self.client, body=new), 201).id
+        page = answer(doctors_list.sync_detailed(client=self.public, limit=10))
+        check(page[0].id == self.doctor, page)
+        check(answer(doctors_retrieve.sync_detailed(self.doctor, client=self.public)).experience_years == 12, page)
+        moved = DoctorRequest(name="Dr. Meera Rao", specialization="Cardiology", hospital="City Hospital")
+        check(answer(doctors_update.sync_detailed(self.doctor, client=self.client, body=moved)).hospital, moved)
+        older = PatchedDoctorRequest(experience_years=13)
+        answer(doctors_partial_update.sync_detailed(self.doctor, client=self.client, body=older))
+
+    def assign_a_doctor(self) -> None:
+        new = AssignmentRequest(patient=self.patient, doctor=self.doctor)
+        response = mappings_create.sync_detailed(client=self.client, body=new)
+        assignment = answer(response, 201)
+        check(response.headers["Location"] == f"/api/assignments/{assignment.id}/", response.headers)
+        self.assignment = assignment.id
+        refused(mappings_create.sync_detailed(client=self.client, body=new), 400)
+        check(answer(mappings_list.sync_detailed(client=self.client)) == [assignment], assignment)
+        check(answer(assignments_retrieve.sync_detailed(assignment.id, client=self.client)) == assignment, assignment)
+        for doctors_of in (mappings_doctors, patients_doctors):
+            treating = answer(doctors_of.sync_detailed(self.patient, client=self.client))
+            check([(row.id, row.mapping) for row in treating] == [(self.doctor, assignment.id)], treating)
+        treated = answer(doctors_patients.sync_detailed(self.doctor, client=self.client))
+        check([(row.id, row.mapping) for row in treated] == [(self.patient, assignment.id)], treated)
+        primary = PatchedAssignmentChangeRequest(role="cardiologist", is_primary=True)
+        changed = mappings_partial_update.sync_detailed(assignment.id, client=self.client, body=primary)
+        check(answer(changed).is_primary, changed.content)
+        refused(doctors_destroy.sync_detailed(self.doctor, client=self.client), 409)
+
+    def look_back(self) -> None:
+        events = answer(patients_history_list.sync_detailed(self.patient, client=self.client))
+        check(events[0].changes.to_dict() == {"address": ["Bengaluru", "Hubballi"]}, events[0])
+        check(
+            answer(doctors_history_list.sync_detailed(self.doctor, client=self.client))[-1].action == "create", events
+        )
+        answer(mappings_history_list.sync_detailed(self.assignment, client=self.client))
+        check(answer(patients_access_log.sync_detailed(self.patient, client=self.client)), "access log")
+        past = answer(patients_list.sync_detailed(client=self.client, as_of=self.changed_at))
+        check("Hubballi" in [row.address for row in past], past)
+
+    def delete_and_restore(self) -> None:
+        done(mappings_destroy.sync_detailed(self.assignment, client=self.client))
+        check(len(answer(mappings_list.sync_detailed(client=self.client, active=False))) == 1, "past assignments")
+        done(doctors_destroy.sync_detailed(self.doctor, client=self.client))
+        answer(doctors_restore.sync_detailed(self.doctor, client=self.client))
+        done(patients_destroy.sync_detailed(self.patient, client=self.client))
+        refused(patients_retrieve.sync_detailed(self.patient, client=self.client), 404)
+        deleted = answer(patients_list.sync_detailed(client=self.client, deleted=True))
+        check(self.patient in [row.id for row in deleted], deleted)
+        answer(patients_restore.sync_detailed(self.patient, client=self.client))
+
+    def end_account(self) -> None:
+        sessions = answer(auth_sessions_list.sync_detailed(client=self.client))
+        other = next(session.id for session in sessions if not session.current)
+        refused(auth_sessions_destroy.sync_detailed(other, client=self.client), 400, "/current_password")
+        proof = SessionEndRequest(current_password="StrongPass123")  # noqa: S106
+        done(auth_sessions_destroy.sync_detailed(other, client=self.client, body=proof))
+        refused(auth_me.sync_detailed(client=self.other), 401)
+        new = PasswordChangeRequest(current_password="StrongPass123", new_password="EvenStronger456")  # noqa: S106
+        done(auth_password.sync_detailed(client=self.client, body=new))
+        refused(auth_password.sync_detailed(client=self.client, body=new), 400, "/current_password")
+        done(auth_logout.sync_detailed(client=self.client))
+        refused(auth_logout.sync_detailed(client=self.client), 401)
+
+
+def operations_left_out(paths: dict[str, dict[str, Any]], calls: set[tuple[str, str]]) -> list[str]:
+    """The operations of the description that no call has reached."""
+    return [
+        operation["operationId"]
+        for path, item in paths.items()
+        for method, operation in item.items()
+        if not any(method == sent and re.fullmatch(path.replace("{id}", "[0-9]+"), target) for sent, target in calls)
+    ]
+
+
+def main() -> None:
+    url, description = sys.argv[1:]
+    quick_start = QuickStart(url)
+    quick_start.run()
+    left_out = operations_left_out(json.loads(Path(description).read_text("utf-8"))["paths"], quick_start.calls)
+    check(not left_out, f"not called: {', '.join(left_out)}")
+    print(f"The Python client made all calls: {len(quick_start.calls)} different ones.")
+
+
+if __name__ == "__main__":
+    main()
