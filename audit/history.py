@@ -116,7 +116,7 @@ class Event(LibraryEvent):
         return str(cls.pgh_tracked_model._default_manager.all().ended_column)
 
 
-def remember(
+def track_history(
     model: type[Model],
     base: Any = Event,
     *,

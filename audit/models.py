@@ -9,14 +9,14 @@ from django.contrib.postgres.indexes import GinIndex
 from django.db import connection, models
 from django.utils import timezone
 
-from audit.history import remember
+from audit.history import track_history
 from healthcare.model_fields import LARGEST_ID
 
 APPEND_ONLY = pgtrigger.Protect(name="append_only", operation=pgtrigger.Update | pgtrigger.Delete)
 
 
 # The history of users belongs to this app, since accounts and audit do not import each other. No password is recorded.
-UserEvent = remember(get_user_model(), exclude=["password", "last_login"], app_label="audit")
+UserEvent = track_history(get_user_model(), exclude=["password", "last_login"], app_label="audit")
 
 
 class Basis(models.TextChoices):

@@ -10,7 +10,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Upper
 from django.utils import timezone
 
-from audit.history import Event, remember
+from audit.history import Event, track_history
 from healthcare.fastpath.triggers import TableVersionTrigger, TruncateVersionTrigger
 from healthcare.model_fields import EmailField, LineField, NameField, PhoneField
 from healthcare.ownership import Record, RecordQuerySet, derived
@@ -93,4 +93,4 @@ class PastDoctor(Event):
 
 
 DOCTOR_SEARCH = searchable(Doctor, name="name", identifier="license_number", phone="phone", email="email")
-DoctorEvent: Any = remember(Doctor, PastDoctor)
+DoctorEvent: Any = track_history(Doctor, PastDoctor)

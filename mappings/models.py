@@ -10,7 +10,7 @@ from django.db.models.expressions import Combinable
 from django.db.models.functions import Greatest, Now
 from django.utils import timezone
 
-from audit.history import remember
+from audit.history import track_history
 from healthcare.model_fields import LineField, MultilineField
 from healthcare.ownership import OwnedModel
 from mappings import triggers  # noqa: F401  (declares them)
@@ -117,4 +117,4 @@ class Mapping(OwnedModel):
         return f"{self.patient_id} – {self.doctor_id}"
 
 
-MappingEvent: Any = remember(Mapping, listed_by=["created_by", "patient"])
+MappingEvent: Any = track_history(Mapping, listed_by=["created_by", "patient"])

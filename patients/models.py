@@ -9,7 +9,7 @@ from django.db.models import F, Q
 from django.db.models.functions import ExtractYear
 from django.utils import timezone
 
-from audit.history import Event, remember
+from audit.history import Event, track_history
 from healthcare.coverage import covered_by_fast_path
 from healthcare.model_fields import (
     AddressField,
@@ -247,4 +247,4 @@ PATIENT_SEARCH = searchable(
     alternate_phone="alternate_phone",
     email="email",
 )
-PatientEvent: Any = remember(Patient, PastPatient, listed_by=["created_by"])
+PatientEvent: Any = track_history(Patient, PastPatient, listed_by=["created_by"])

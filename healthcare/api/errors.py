@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from rest_framework.views import exception_handler as drf_exception_handler
 
 from healthcare.api.exceptions import Conflict, DatabaseUnavailable, Gone, LimitedErrors, PayloadTooLarge
-from healthcare.api.idempotency import AnswerErased, FirstRequestRunning, KeyReused, Replayed
+from healthcare.api.idempotency import AnsweredBefore, AnswerErased, FirstRequestRunning, KeyReused
 from healthcare.api.integrity_errors import broken_rule
 from healthcare.api.problems import CONTENT_TYPE, problem
 from healthcare.api.rate_limits import RateLimited
@@ -42,7 +42,7 @@ SAFE_EXCEPTIONS: tuple[type[exceptions.APIException], ...] = (
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
     """The problem for an exception of a view. None for an unexpected exception: `RequestMiddleware` answers 500."""
-    if isinstance(exc, Replayed):
+    if isinstance(exc, AnsweredBefore):
         return exc.response
     converted = convert(exc, context["request"])
     response = drf_exception_handler(converted, context)

@@ -52,7 +52,7 @@ def accepts_key(operation: dict[str, Any]) -> bool:
     return any(parameter["name"] == HEADER for parameter in operation.get("parameters", []))
 
 
-class Replayed(Exception):  # noqa: N818  (not an error: the request has been answered before)
+class AnsweredBefore(Exception):  # noqa: N818  (not an error: the request has been answered before)
     """Leaves the view with the stored answer, which the exception handler returns."""
 
     def __init__(self, record: IdempotencyRecord) -> None:
@@ -107,7 +107,7 @@ class Key:
         return int(self.digest[:16], 16) - 2**63
 
     def claim(self) -> None:
-        """Take the key until the transaction ends. Raises Replayed, AnswerErased (410), KeyReused (422) or
+        """Take the key until the transaction ends. Raises AnsweredBefore, AnswerErased (410), KeyReused (422) or
         FirstRequestRunning (409)."""
         with connection.cursor() as cursor:
             # A transaction-level lock works behind PgBouncer. The lock is a statement of its own, because the next
@@ -120,13 +120,13 @@ class Key:
             return
         if record.fingerprint != self.fingerprint:
             raise KeyReused
-        raise AnswerErased if record.erased else Replayed(record)
+        raise AnswerErased if record.erased else AnsweredBefore(record)
 
     def replay(self) -> None:
-        """Raise Replayed if this very request was answered before. Takes no key, and ignores one of another request."""
+        """Raise AnsweredBefore if this very request was answered before. Takes no key, and ignores one of another request."""
         record = IdempotencyRecord.objects.filter(pk=self.digest, fingerprint=self.fingerprint).first()
         if record is not None and not record.expired:
-            raise Replayed(record)
+            raise AnsweredBefore(record)
 
     def store(self, response: Response) -> None:
         """Store a 2xx answer, in the transaction of the claim. A trigger deletes the expired record of the same key."""

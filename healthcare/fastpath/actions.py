@@ -63,6 +63,17 @@ class NotExpressibleError(Exception):
     """The fast action does not support this request, so standard DRF answers it."""
 
 
+class InaccessibleObject:
+    """Replaces what a serializer or a filter must not read: the request, the record, the context. Reading it sends the
+    request to standard DRF."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise NotExpressibleError
+
+    def __getitem__(self, name: str) -> Any:
+        raise NotExpressibleError
+
+
 class FastAction:
     """An action of a viewset with its URL's options, answered by one statement.
 

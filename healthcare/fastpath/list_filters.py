@@ -13,19 +13,12 @@ from django.http import QueryDict
 from django.utils.functional import cached_property
 
 from healthcare.api.filters import IdFilter
-from healthcare.fastpath.actions import NotExpressibleError, obstacles_of_scope, refuse_query
+from healthcare.fastpath.actions import InaccessibleObject, NotExpressibleError, obstacles_of_scope, refuse_query
 from healthcare.fastpath.eligibility import Obstacle, obstacles_of_filterset
 from healthcare.fastpath.json_sql import Fragment
 from healthcare.fastpath.placeholders import CALLER, Parameter, Placeholder
 
 CONDITIONS = Placeholder("conditions")  # of filters
-
-
-class InaccessibleRequest:
-    """Replaces the request in filters. A filter that reads an attribute of it sends the request to standard DRF."""
-
-    def __getattr__(self, name: str) -> Any:
-        raise NotExpressibleError
 
 
 @dataclass(frozen=True)
@@ -97,7 +90,7 @@ class ListFilters:
         filterset = getattr(self.thread, "filterset", None)
         if filterset is None:
             everything = dict.fromkeys(self.names, "")
-            filterset = self.filterset_class(everything, self.unfiltered, request=InaccessibleRequest())
+            filterset = self.filterset_class(everything, self.unfiltered, request=InaccessibleObject())
             for one in filterset.filters.values():
                 if isinstance(one, IdFilter):
                     vars(one.field)["checked_in_statement"] = True

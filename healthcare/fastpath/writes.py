@@ -28,7 +28,14 @@ from healthcare.api.conditional_requests import entity_tag, read_tags
 from healthcare.api.idempotency import Key
 from healthcare.api.models import IdempotencyRecord
 from healthcare.api.parsers import StrictJSONParser
-from healthcare.fastpath.actions import FastAction, NotExpressibleError, encode_json, entry_statements, refuse_query
+from healthcare.fastpath.actions import (
+    FastAction,
+    InaccessibleObject,
+    NotExpressibleError,
+    encode_json,
+    entry_statements,
+    refuse_query,
+)
 from healthcare.fastpath.eligibility import Obstacle
 from healthcare.fastpath.execution import Statement, execute, has_timed_out, is_rolled_back
 from healthcare.fastpath.json_sql import (
@@ -59,16 +66,6 @@ PARSER = StrictJSONParser()
 RELATIONS = (BaseSerializer, ManyRelatedField, RelatedField)
 STANDARD_PATH_HEADERS = {"HTTP_IF_NONE_MATCH", "HTTP_PREFER"}
 CLAIM_KEY = "SELECT set_config('fastpath.key_claimed', pg_try_advisory_xact_lock(%s)::text, true)"
-
-
-class InaccessibleObject:
-    """Replaces the instance and the context of a serializer. Reading either sends the request to standard DRF."""
-
-    def __getattr__(self, name: str) -> Any:
-        raise NotExpressibleError
-
-    def __getitem__(self, name: str) -> Any:
-        raise NotExpressibleError
 
 
 @dataclass(frozen=True)
