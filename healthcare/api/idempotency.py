@@ -123,7 +123,7 @@ class Key:
         raise AnswerErased if record.erased else AnsweredBefore(record)
 
     def replay(self) -> None:
-        """Raise AnsweredBefore if this very request was answered before. Takes no key, and ignores one of another request."""
+        """Raise AnsweredBefore if this very request was. Takes no key, and ignores one of another request."""
         record = IdempotencyRecord.objects.filter(pk=self.digest, fingerprint=self.fingerprint).first()
         if record is not None and not record.expired:
             raise AnsweredBefore(record)
