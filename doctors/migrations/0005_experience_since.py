@@ -10,7 +10,8 @@ from django.db import migrations, models
 # doctor's events that say the same, not from later events about something else. Nobody changed the doctors, so their
 # versions stay.
 #
-# The old column of the events stays in the table, because seals cover it.
+# The old column of the events stays in the table, because seals cover it. A table with pending events of a deferred
+# trigger, here that of its version, cannot be altered, so those fire first.
 FILL = """
 ALTER TABLE doctors_doctorevent DISABLE TRIGGER pgtrigger_append_only_3d411;
 WITH compared AS (
@@ -33,12 +34,14 @@ UPDATE doctors_doctor doctor SET experience_since = coalesce(
     ),
     extract(year FROM updated_at) - experience_years
 ) WHERE experience_years IS NOT NULL;
+SET CONSTRAINTS ALL IMMEDIATE;
 ALTER TABLE doctors_doctor ENABLE TRIGGER pgtrigger_version_88bb7;
 """
 UNFILL = """
 ALTER TABLE doctors_doctor DISABLE TRIGGER pgtrigger_version_88bb7;
 UPDATE doctors_doctor SET experience_years = greatest(0, extract(year FROM now()) - experience_since)
 WHERE experience_since IS NOT NULL;
+SET CONSTRAINTS ALL IMMEDIATE;
 ALTER TABLE doctors_doctor ENABLE TRIGGER pgtrigger_version_88bb7;
 """
 

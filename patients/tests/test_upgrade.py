@@ -38,7 +38,7 @@ def rows(statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
 
 
 def migrate(targets: list[tuple[str, str]]) -> None:
-    rows("SET CONSTRAINTS ALL IMMEDIATE")
+    rows("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")  # as at the start of a transaction
     executor = MigrationExecutor(connection)
     executor.migrate(targets)
 
