@@ -4,6 +4,8 @@ import unicodedata
 
 from django.core.validators import RegexValidator
 
+LONGEST_IDENTIFIER = 1024  # characters as typed, with some space around
+
 ASCII_EMAIL = RegexValidator(r"\A[\x21-\x7e]*\Z", "Write the e-mail in ASCII (an international domain as xn--…).")
 
 # The characters of an e-mail's local part (RFC 5321), since an e-mail can be the username. ASCII has no homoglyphs.
@@ -13,5 +15,11 @@ USERNAME = RegexValidator(
 
 
 def normalize_identifier(identifier: str) -> str:
-    """A username or an e-mail in the form that is compared: Unicode NFKC, stripped, in lower case."""
+    """A username or an e-mail in the form that is compared: Unicode NFKC, stripped, in lower case.
+
+    Text that is too long for either stays as it is, since normalizing takes time that grows with the square of the
+    combining marks.
+    """
+    if len(identifier) > LONGEST_IDENTIFIER:
+        return identifier
     return unicodedata.normalize("NFKC", identifier).strip().lower()

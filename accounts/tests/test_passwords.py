@@ -1,5 +1,6 @@
 """Unicode passwords (RFC 8265), and passwords that are guessed because of where they are used."""
 
+import time
 import unicodedata
 from collections.abc import Callable
 from typing import Any
@@ -120,3 +121,27 @@ def test_the_admin_refuses_a_context_word(staff: User, alice: User):
     path = f"/admin/accounts/user/{alice.pk}/password/"
     answer = AdminClient(staff).submit(path, password1="hospital2024", password2="hospital2024")
     assert "easily guessed here" in answer.content.decode()
+
+
+# Normalizing takes time that grows with the square of the combining marks that have to be sorted: minutes here.
+MANY_MARKS = "\u0300" * 60_000 + "\u0327" * 60_000
+
+
+@pytest.mark.parametrize("field", ["username", "password"])
+def test_many_combining_marks_do_not_occupy_the_processor(
+    make_user: Callable[..., User], anonymous: APIClient, field: str
+):
+    make_user("zoe")
+    started = time.process_time()
+    answer = anonymous.post("/api/auth/login/", {"username": "zoe", "password": "wrong", field: MANY_MARKS})
+    assert answer.status_code == 401
+    assert time.process_time() - started < 10
+
+
+def test_a_longer_password_works_as_it_was_typed(make_user: Callable[..., User], anonymous: APIClient):
+    zoe = make_user("zoe")
+    long = "e\u0301" * 600
+    zoe.set_password(long)
+    zoe.save()
+    assert login(anonymous, long) == 200
+    assert login(anonymous, "wrong") == login(anonymous, long + "x") == 401
