@@ -321,11 +321,19 @@ def client_address(request: HttpRequest | Request) -> str:
     claimed = BaseThrottle().get_ident(request)  # type: ignore[arg-type]
     for written in (claimed, request.META.get("REMOTE_ADDR")):
         try:
-            address = ipaddress.ip_address((written or "").partition("%")[0])  # without the zone (RFC 4007)
+            address = ipaddress.ip_address(without_port(written or "").partition("%")[0])  # without the zone (RFC 4007)
         except ValueError:
             continue
         return str(getattr(address, "ipv4_mapped", None) or address)
     return ""
+
+
+def without_port(written: str) -> str:
+    """The address in an entry of X-Forwarded-For: proxies also write `203.0.113.9:4711` and `[2001:db8::1]:4711`."""
+    written = written.strip(' \t"')
+    if written.startswith("["):
+        return written[1:].partition("]")[0]
+    return written.partition(":")[0] if written.count(":") == 1 else written
 
 
 def client_network(address: str) -> str:

@@ -81,6 +81,13 @@ def boolean(name: str, default: bool) -> bool:
     return value in TRUE
 
 
+def hsts_preload(name: str, *, subdomains: bool) -> bool:
+    preload = boolean(name, default=False)
+    if preload and not subdomains:
+        raise ImproperlyConfigured(f"{name} needs HSTS_SUBDOMAINS=True, as browsers' lists require; set both or none.")
+    return preload
+
+
 def choice(name: str, default: str, words: set[str]) -> str:
     """One of these words, in lower case."""
     value = text(name, default).lower()

@@ -24,6 +24,8 @@ from granian._signals import set_sync_signals
 from granian.server.common import WORKERS_METHODS
 from granian.server.mp import MPServer, WorkerProcess
 
+from healthcare.api.problems import last_resort
+
 MAX_WAITING_BODIES = 512  # of a worker; the oldest is refused for a newer one
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 BODY_ERROR = "healthcare.body_error"  # in the WSGI environment: the status for a body that did not arrive
@@ -165,8 +167,9 @@ class RequestHandler:
     @staticmethod
     def answer_error(protocol: Any) -> None:
         """Answer 500 for an exception that the application let pass. If there is an answer already, it stays."""
-        error_log.error("unhandled outside the application", exc_info=True)
-        protocol.response_empty(500, [])
+        _, headers, body = last_resort()
+        error_log.error("unhandled in the response request_id=%s", headers["X-Request-Id"], exc_info=True)
+        protocol.response_bytes(500, list(headers.items()), body)
 
 
 class InlineLoop:

@@ -23,6 +23,7 @@ LINKS = {"docs": "docs", "schema": "schema", "admin": "admin:index", "health": "
 
 
 def public_page(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    view.is_page = True  # type: ignore[attr-defined]  # for `middleware.find_page`
     # Exempt from the CSRF check: its 403 would come before the 405 of an unsafe method.
     return csrf_exempt(transaction.non_atomic_requests(require_safe(view)))
 

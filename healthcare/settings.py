@@ -58,7 +58,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "healthcare.api.middleware.CorsMiddleware",
     "accounts.request_limit.RequestLimitMiddleware",
-    "django.middleware.common.CommonMiddleware",
+    "healthcare.api.middleware.CommonMiddleware",
     "healthcare.api.middleware.WhiteNoiseMiddleware",
     "healthcare.api.middleware.SessionMiddleware",
     "healthcare.api.middleware.CsrfViewMiddleware",
@@ -110,6 +110,8 @@ AUTH_USER_MODEL = "accounts.User"
 AUTHENTICATION_BACKENDS = ["accounts.backends.UsernameOrEmailBackend"]
 SILENCED_SYSTEM_CHECKS = [
     "auth.W004",  # usernames are unique on their lower case by a constraint, which the check does not recognise
+    "security.W005",  # HSTS_SUBDOMAINS is the operator's decision
+    "security.W021",  # and so is HSTS_PRELOAD
     "security.W003",  # healthcare.api.middleware runs Django's CsrfViewMiddleware outside the API
 ]
 PASSWORD_HASHERS = ["accounts.hashers.Argon2idHasher"]
@@ -169,10 +171,16 @@ CSRF_TRUSTED_ORIGINS = env_settings.origins("CSRF_TRUSTED_ORIGINS")
 SECURE_SSL_REDIRECT = HTTPS
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
-SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
-SECURE_HSTS_PRELOAD = HTTPS
+# Both bind domains beside this server's, for a year, so they are the operator's decision.
+SECURE_HSTS_INCLUDE_SUBDOMAINS = env_settings.boolean("HSTS_SUBDOMAINS", default=False)
+SECURE_HSTS_PRELOAD = env_settings.hsts_preload("HSTS_PRELOAD", subdomains=SECURE_HSTS_INCLUDE_SUBDOMAINS)
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+# A browser takes a __Host- cookie only from this host over HTTPS, so that no subdomain can set it.
+SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = (
+    ("__Host-sessionid", "__Host-csrftoken") if HTTPS else ("sessionid", "csrftoken")
+)
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"  # no third cookie
 SESSION_COOKIE_AGE = 8 * 60 * 60  # seconds: a working day in the admin
 X_FRAME_OPTIONS = "DENY"
 
@@ -188,6 +196,7 @@ WHITENOISE_AUTOREFRESH = False
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
+    "filters": {"unknown_host": {"()": "healthcare.api.logs.UnknownHostFilter"}},
     "formatters": {"safe": {"()": "healthcare.api.logs.SafeFormatter"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "safe"}},
     "root": {"handlers": ["console"], "level": "INFO"},
@@ -196,6 +205,7 @@ LOGGING = {
         # These write paths and exceptions; `healthcare.access` writes the route's template instead.
         "django.request": {"level": "CRITICAL"},
         "django.security": {"level": "CRITICAL"},
+        "django.security.DisallowedHost": {"level": "ERROR", "filters": ["unknown_host"]},
         "django.server": {"handlers": [], "level": "CRITICAL", "propagate": False},
     },
 }

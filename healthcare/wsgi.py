@@ -1,13 +1,61 @@
 """The WSGI entry point: `healthcare.wsgi:application`."""
 
+import logging
 import os
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from django.core.wsgi import get_wsgi_application
+import django
+from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
+from django.http.multipartparser import MultiPartParserError
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "healthcare.settings")
+django.setup(set_prefix=False)
 
-application = get_wsgi_application()
-
+from healthcare.api.problems import last_resort  # noqa: E402  (needs the settings)
 from healthcare.api.unknown_parameters import known_parameters  # noqa: E402  (needs the apps)
+
+UNKNOWN_CHARSET = "unknown"
+
+
+class Request(WSGIRequest):
+    """Django's, but a charset that Python has no text codec for is an error of the client.
+
+    A parameter may name its own (RFC 8187), and Django decodes it while it creates the request, outside its handlers.
+    """
+
+    def _set_content_type_params(self, meta: dict[str, Any]) -> None:
+        try:
+            super()._set_content_type_params(meta)  # type: ignore[misc]
+        except (LookupError, ValueError):
+            # `RequestMiddleware` answers 415.
+            self.content_type, self.content_params = "", {"charset": UNKNOWN_CHARSET}
+
+    def _load_post_and_files(self) -> None:
+        try:
+            super()._load_post_and_files()
+        except LookupError as error:
+            self._mark_post_parse_error()  # type: ignore[attr-defined]
+            raise MultiPartParserError("unknown charset") from error
+
+
+class Handler(WSGIHandler):
+    request_class = Request
+
+    def __call__(  # type: ignore[override]
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        try:
+            return super().__call__(environ, start_response)
+        except Exception:  # raised before the middleware, or by a receiver of a signal
+            status, headers, body = last_resort()
+            logging.getLogger("healthcare.errors").error(
+                "unhandled outside the middleware request_id=%s", headers["X-Request-Id"], exc_info=True
+            )
+            start_response(status, list(headers.items()))
+            return [body]
+
+
+application = Handler()
 
 known_parameters()  # builds the OpenAPI description now, so that the first request does not wait for it

@@ -21,6 +21,12 @@ from healthcare.ownership import Record
 
 TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
 ENTITY_TAG_DIGITS = 32
+# What proxies make of our tag when they compress the answer: W/ before it (nginx, Varnish, Cloudflare), or the coding
+# after it, as in -gzip (Apache, Caddy), --gzip (Jetty) and ;gzip.
+REWRITTEN_TAG = re.compile(
+    rf'(?:W/)?("[0-9a-f]{{{ENTITY_TAG_DIGITS}}})(?:[-;:.+_]{{1,2}}(?:x-gzip|gzip|gz|brotli|br|zstd|deflate|compress))*"',
+    re.IGNORECASE,
+)
 TAGS = re.compile(rf"[ \t,]*{TAG}(?:[ \t]*,[ \t,]*{TAG})*[ \t,]*")
 
 
@@ -54,7 +60,8 @@ def entity_tag_padded_keys(secret: str) -> tuple[bytes, bytes]:
 def read_tags(meta: Mapping[str, Any], header: str) -> set[str]:
     """The entity tags of If-Match or If-None-Match, with quotes, or `*`; empty without the header.
 
-    Takes `request.META`. Raises ParseError (400) for anything else.
+    Takes `request.META`. Raises ParseError (400) for anything else. A tag that a proxy has rewritten, weak or not, is
+    returned as the tag of ours that it stands for: our tags identify the content, whatever its coding.
     """
     value = meta.get(f"HTTP_{header.upper().replace('-', '_')}")
     if value is None:
@@ -63,12 +70,13 @@ def read_tags(meta: Mapping[str, Any], header: str) -> set[str]:
         return {"*"}
     if not TAGS.fullmatch(value):
         raise ParseError(f"Send * or a comma-separated list of entity tags, quoted as in the ETag header, in {header}.")
-    return set(re.findall(TAG, value))
+    tags = re.findall(TAG, value)
+    return {f'{ours[1]}"' if (ours := REWRITTEN_TAG.fullmatch(tag)) else tag for tag in tags}
 
 
-def matches(tag: str, tags: set[str], *, weakly: bool = False) -> bool:
-    """Whether a strong tag is among these; the weak comparison ignores `W/`."""
-    return bool(tags & ({"*", tag, f"W/{tag}"} if weakly else {"*", tag}))
+def matches(tag: str, tags: set[str]) -> bool:
+    """Whether a tag of ours is among those of a request."""
+    return bool(tags & {"*", tag})
 
 
 class ConditionalRequests(GenericAPIView):
@@ -95,7 +103,7 @@ class ConditionalRequests(GenericAPIView):
         if self.request.method in {"GET", "HEAD"} or not (self.if_match or self.if_none_match):
             return
         tag = entity_tag(JSONRenderer().render(self.get_serializer(record).data))
-        if (self.if_match and not matches(tag, self.if_match)) or matches(tag, self.if_none_match, weakly=True):
+        if (self.if_match and not matches(tag, self.if_match)) or matches(tag, self.if_none_match):
             raise PreconditionFailed
         if isinstance(record, Record):
             record.pinned = self.if_match != {"*"}
@@ -112,7 +120,7 @@ class ConditionalRequests(GenericAPIView):
         if self.request.method in {"GET", "HEAD"}:
             if self.if_match and not matches(tag, self.if_match):
                 return self.handle_exception(PreconditionFailed())
-            if matches(tag, self.if_none_match, weakly=True):
+            if matches(tag, self.if_none_match):
                 # RFC 9110 section 8.6: the length of the answer with a body. Django would write 0.
                 response = Response(status=304, headers={"Content-Length": str(len(content))})
         response["ETag"] = tag

@@ -29,3 +29,12 @@ class SafeFormatter(logging.Formatter):
             ]
             error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
         return "\n".join(lines)
+
+
+class UnknownHostFilter(logging.Filter):
+    """Replaces Django's text for a Host that ALLOWED_HOSTS does not name, which repeats what was sent."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg = "The Host of a request is none of ALLOWED_HOSTS; add it there if this server should answer to it."
+        record.args = record.exc_info = None
+        return True

@@ -2,6 +2,7 @@
 
 import logging
 import secrets
+import sys
 import time
 from collections.abc import Callable
 from http import HTTPMethod
@@ -12,13 +13,16 @@ from django.conf import settings
 from django.contrib.auth import middleware as auth
 from django.contrib.messages import middleware as messages
 from django.contrib.sessions import middleware as sessions
-from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
+from django.core.exceptions import BadRequest, DisallowedHost, PermissionDenied, SuspiciousOperation
+from django.core.signals import got_request_exception
 from django.db import IntegrityError, InterfaceError, OperationalError
-from django.http import Http404, HttpRequest
+from django.dispatch import receiver
+from django.http import Http404, HttpRequest, HttpResponsePermanentRedirect, HttpResponseRedirect
 from django.http.multipartparser import MultiPartParserError
 from django.http.response import HttpResponseBase
-from django.middleware import csrf
-from django.urls import Resolver404, resolve
+from django.middleware import common, csrf
+from django.templatetags.static import static
+from django.urls import Resolver404, resolve, reverse
 from django.utils.cache import patch_vary_headers
 from django.utils.deprecation import MiddlewareMixin
 from whitenoise import middleware as whitenoise
@@ -40,6 +44,19 @@ ANSWERED_BY_DJANGO = (Http404, PermissionDenied, BadRequest, SuspiciousOperation
 
 ACCESS_LINE = "%s /%s %d %d ms path=%s request_id=%s"
 METHODS = frozenset(HTTPMethod.__members__)
+UTF_8 = frozenset({"utf-8", "utf8"})
+HEALTH_CHECKS = frozenset({"/healthz", "/readyz"})
+# Where browsers and tools look for pages of ours: the name of the route, and a query.
+USUAL_PLACES = {
+    "/docs": ("docs", ""),
+    "/swagger": ("docs", ""),
+    "/redoc": ("docs", ""),
+    "/schema": ("schema", ""),
+    "/openapi.json": ("schema", "?format=json"),
+    "/openapi.yaml": ("schema", "?format=yaml"),
+    "/api/openapi.json": ("schema", "?format=json"),
+    "/favicon.ico": ("icon", ""),
+}
 BODY_ERROR = "healthcare.body_error"  # set by `healthcare.granian_worker`
 
 
@@ -51,10 +68,10 @@ class Middleware:
 class RequestMiddleware(Middleware):
     """The project's own middleware, for requests of the API and of pages.
 
-    Before the view: a request id; 403 for API calls over plain HTTP where HTTPS is required, since a redirect would
-    lose the body of a POST; 411, 413 and 415 for bodies without a length, too large or compressed. After it: errors as
-    problems (RFC 9457), the security headers, and one line in the access log. The line contains the route and never
-    the path, since a path can identify a person.
+    Before the view: a request id; 415 for any charset but UTF-8, before anything is decoded; 403 for API calls over
+    plain HTTP where HTTPS is required, since a redirect would lose the body of a POST; 411, 413 and 415 for bodies
+    without a length, too large or compressed. After it: errors as problems (RFC 9457), the security headers, and one
+    line in the access log. The line contains the route and never the path, since a path can identify a person.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
@@ -64,20 +81,35 @@ class RequestMiddleware(Middleware):
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         request.request_id = secrets.token_hex(16)  # type: ignore[attr-defined]
         started = time.perf_counter()
-        if BODY_ERROR in request.META:
-            response: HttpResponseBase = incomplete_body(request, request.META[BODY_ERROR])
-        elif self.requires_https and is_api(request) and not request.is_secure():
-            response = problem_response(request, 403, "Use https:// for every call.")
-        else:
-            response = self.get_response(request)
-        if response.status_code >= 400:
-            response = as_problem(request, response)
+        try:
+            response = self.refuse(request) or self.get_response(request)
+            if response.status_code >= 400:
+                response = as_problem(request, response)
+        except Exception as error:  # of this middleware: Django answers those of the others
+            log_exception(request, error)
+            response = problem_response(request, 500)
         headers = response.headers
         headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
         headers.setdefault("Cache-Control", "no-store")  # unless the view says otherwise
         headers["X-Request-Id"] = request.request_id  # type: ignore[attr-defined]
         log_access(request, response.status_code, started)
         return response
+
+    def refuse(self, request: HttpRequest) -> HttpResponseBase | None:
+        """The error for a request that no other middleware should see; None for all others."""
+        meta = request.META
+        if request.content_params and request.content_params.get("charset", "utf-8").lower() not in UTF_8:
+            request.encoding = "utf-8"  # for whatever reads the request later
+            return problem_response(request, 415, "Send the body in UTF-8, and name no other charset in Content-Type.")
+        if BODY_ERROR in meta:
+            return incomplete_body(request, meta[BODY_ERROR])
+        protocols = meta.get("HTTP_X_FORWARDED_PROTO", "")
+        if "," in protocols:  # Django would take the first, which the client may have sent
+            every = all(protocol.strip() == "https" for protocol in protocols.split(","))
+            meta["HTTP_X_FORWARDED_PROTO"] = "https" if every else "http"
+        if self.requires_https and is_api(request) and not request.is_secure():
+            return problem_response(request, 403, "Use https:// for every call.")
+        return None
 
     def process_view(self, request: HttpRequest, *_: Any) -> HttpResponseBase | None:
         return refuse_framing(request)
@@ -97,8 +129,20 @@ class RequestMiddleware(Middleware):
             return problem_response(
                 request, 409, "A record that this one refers to has just been deleted; refer to another one."
             )
-        error_log.error("unhandled request_id=%s", request_id, exc_info=error)
+        log_exception(request, error)
         return problem_response(request, 500)
+
+
+def log_exception(request: HttpRequest, error: BaseException | None) -> None:
+    request_id = getattr(request, "request_id", "-")
+    error_log.error("unhandled request_id=%s", request_id, exc_info=error)
+
+
+@receiver(got_request_exception)
+def log_exception_outside_view(request: HttpRequest | None = None, **_: Any) -> None:
+    """Log what a middleware raised: Django answers it without `process_exception`, and its own log is off."""
+    if request is not None:
+        log_exception(request, sys.exception())
 
 
 def incomplete_body(request: HttpRequest, status: int) -> HttpResponseBase:
@@ -124,10 +168,16 @@ def refuse_framing(request: HttpRequest) -> HttpResponseBase | None:
 
 def as_problem(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
     """The error as a problem, also with DEBUG on. The admin keeps its own pages for errors below 500."""
+    if response.status_code == 404 and (page := find_page(request)):
+        return HttpResponseRedirect(page)
     own_page = request.path_info.startswith("/admin/") and response.status_code < 500
     if own_page or response.get("Content-Type") == CONTENT_TYPE:
         return response
-    detail = missing_slash(request) if response.status_code == 404 else ""
+    detail = ""
+    if response.status_code == 404:
+        detail = missing_slash(request)
+    elif response.status_code == 400:
+        detail = unknown_host(request)
     # The headers of other middleware stay: CORS, the policies, Allow, Retry-After.
     headers = {name: value for name, value in response.items() if name not in BODY_HEADERS}
     return problem_response(request, response.status_code, detail, headers)
@@ -163,6 +213,41 @@ def missing_slash(request: HttpRequest) -> str:
     return f"Every path ends in a slash: send this to {request.path_info}/ instead."
 
 
+def find_page(request: HttpRequest) -> str:
+    """The page that a browser meant by a path without its slash, or that it looks for at a usual place; else empty.
+
+    Records of the API are no pages: the 404 names the right path, so that a client corrects it once for all methods.
+    """
+    path = request.path_info
+    if request.method not in {"GET", "HEAD"}:
+        return ""
+    if path.rstrip("/") in USUAL_PLACES:
+        name, query = USUAL_PLACES[path.rstrip("/")]
+        return static("healthcare/icon.svg") if name == "icon" else reverse(name) + query
+    if path.endswith("/") or path.startswith("//"):
+        return ""
+    try:
+        match = resolve(f"{path}/")
+    except Resolver404:
+        return ""
+    of_admin = match.app_name == "admin" and match.url_name  # its catch-all has no name
+    if not (of_admin or getattr(getattr(match.func, "view_class", match.func), "is_page", False)):
+        return ""
+    arguments = request.META.get("QUERY_STRING")
+    return f"{request.path}/?{arguments}" if arguments else f"{request.path}/"
+
+
+def unknown_host(request: HttpRequest) -> str:
+    """The detail of a 400 for a Host that ALLOWED_HOSTS does not name; empty for any other request."""
+    try:
+        request.get_host()
+    except DisallowedHost:
+        if settings.DEBUG:
+            return "This server does not know the name in the Host header; add it to ALLOWED_HOSTS."
+        return "This server does not answer to the name in the Host header; use the one it is published under."
+    return ""
+
+
 def is_api(request: HttpRequest) -> bool:
     return request.path_info.startswith("/api/")
 
@@ -180,6 +265,13 @@ def outside_api(middleware: type[MiddlewareMixin]) -> type[MiddlewareMixin]:
     if hasattr(middleware, "process_view"):
         members["process_view"] = process_view
     return type(middleware.__name__, (middleware,), members)
+
+
+class CommonMiddleware(common.CommonMiddleware):
+    """Django's, but for the health checks: they answer for any Host, since orchestrators send an address."""
+
+    def process_request(self, request: HttpRequest) -> HttpResponsePermanentRedirect | None:
+        return None if request.path_info in HEALTH_CHECKS else super().process_request(request)
 
 
 class CorsMiddleware(cors.CorsMiddleware):

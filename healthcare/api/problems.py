@@ -1,5 +1,7 @@
 """RFC 9457 problem details: the format of every error."""
 
+import json
+import secrets
 from http import HTTPStatus
 from typing import Any
 
@@ -65,6 +67,23 @@ PROBLEM_BODY = {
     },
     "required": ["type", "title", "status", "detail", "request_id"],
 }
+
+
+def last_resort() -> tuple[str, dict[str, str], bytes]:
+    """The status line, the headers and the body of a 500 for an exception outside Django, where there is no request."""
+    request = HttpRequest()
+    request.request_id = secrets.token_hex(16)  # type: ignore[attr-defined]
+    body = json.dumps(problem(request, 500), separators=(",", ":")).encode()
+    headers = {
+        "Content-Type": CONTENT_TYPE,
+        "Content-Length": str(len(body)),
+        "Cache-Control": "no-store",
+        "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+        "X-Request-Id": request.request_id,  # type: ignore[attr-defined]
+    }
+    return "500 Internal Server Error", headers, body
 
 
 def problem(

@@ -46,6 +46,7 @@ class FormatNegotiation(DefaultContentNegotiation):
 # Without a transaction, so that the description is available when the database is not.
 @method_decorator(transaction.non_atomic_requests, name="dispatch")
 class SchemaView(APIView):
+    is_page = True  # for `middleware.find_page`
     authentication_classes = []
     permission_classes = [AllowAny]
     renderer_classes = [OpenApiJsonRenderer2, OpenApiJsonRenderer, OpenApiYamlRenderer2, OpenApiYamlRenderer]

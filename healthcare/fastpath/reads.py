@@ -237,4 +237,4 @@ def read_query(query: QueryDict, known: Set[str]) -> Mapping[str, str]:
 
 def is_held(response: HttpResponse, tags: set[str]) -> bool:
     """Whether the client already has the current record. A list has no entity tag."""
-    return "ETag" in response.headers and matches(response.headers["ETag"], tags, weakly=True)
+    return "ETag" in response.headers and matches(response.headers["ETag"], tags)

@@ -1,10 +1,12 @@
 """Sets the restricted role and the caller's id for the rest of a transaction."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -86,12 +88,26 @@ def metadata(user_id: int | None, request: HttpRequest | Request | None) -> str:
     return json.dumps(stored if reason is None else stored | {"reason": read_reason(reason)})
 
 
+def percent_decoded(text: str) -> bytes:
+    """Raises UnicodeError for a percent sign without two hexadecimal digits after it."""
+    if re.search("%(?![0-9A-Fa-f]{2})", text):
+        raise UnicodeError
+    return unquote_to_bytes(text)
+
+
 def read_reason(header: str) -> str:
+    """The reason in the header: plain text, or UTF-8 in percent-encoding after `UTF-8''` (RFC 8187)."""
     try:
-        reason = visible_text(header.encode("latin-1").decode("utf-8"))  # WSGI decodes headers as Latin-1 (PEP 3333)
+        encoded = header[:7].upper() == "UTF-8''"
+        # WSGI decodes headers as Latin-1 (PEP 3333).
+        sent = percent_decoded(header[7:]) if encoded else header.encode("latin-1")
+        reason = visible_text(sent.decode("utf-8"))
     except UnicodeError:
         reason = ""
     if not is_visible_line(reason) or len(reason) > LONGEST_REASON:
-        message = f"Write one line of visible text, at most {LONGEST_REASON} characters, in UTF-8."
+        message = (
+            f"Write one line of visible text, at most {LONGEST_REASON} characters; write letters outside ASCII as in "
+            "RFC 8187, UTF-8''gr%C3%B6%C3%9Fer for example."
+        )
         raise ValidationError({"X-Change-Reason": [message]})
     return reason

@@ -196,7 +196,7 @@ def content_types() -> list[Case]:
         Case("broken multipart", request("POST", "/api/patients/", multipart[:30], MULTIPART), {415}),
         Case("gzip", request("POST", "/api/patients/", gzip.compress(body), b"Content-Encoding: gzip"), {400, 415}),
         Case("no gzip that says it is", request("POST", "/api/patients/", body, b"Content-Encoding: gzip"), {415}),
-        Case("utf-16 by its type", request("POST", "/api/patients/", body.decode().encode("utf-16"), UTF_16), {400}),
+        Case("utf-16 by its type", request("POST", "/api/patients/", body.decode().encode("utf-16"), UTF_16), {415}),
     ]
 
 

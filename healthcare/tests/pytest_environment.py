@@ -24,6 +24,8 @@ TEST_ENVIRONMENT = {
     "CORS_ALLOWED_ORIGINS": "https://app.example.org",
     "CSRF_TRUSTED_ORIGINS": "",
     "TRUSTED_PROXIES": "0",
+    "HSTS_SUBDOMAINS": "False",
+    "HSTS_PRELOAD": "False",
     "BODY_SECONDS": "15",
     "THROTTLE_SCALE": "1",
     "RATE_LIMIT": "1000000",  # counts in every test, and limits in those that lower it

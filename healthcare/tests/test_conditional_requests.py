@@ -112,7 +112,7 @@ def test_a_write_with_an_old_etag_is_refused(as_alice: LoggedInClient, alice: Us
     stale = as_alice.get(path)["ETag"]
     current = as_alice.patch(path, {"name": "Changed"})
     write, body = getattr(as_alice, method), {"name": "Overwritten"}
-    for sent in (stale, f"W/{current['ETag']}", f'{stale}, "x"'):
+    for sent in (stale, f"W/{stale}", f'{stale[:-1]}-gzip"', f'{stale}, "x"', '"-gzip"'):
         assert refused(write(path, body, headers={"If-Match": sent})) == STALE
     for sent in (current["ETag"], f"W/{current['ETag']}", "*"):
         assert refused(write(path, body, headers={"If-None-Match": sent})) == STALE
@@ -121,6 +121,29 @@ def test_a_write_with_an_old_etag_is_refused(as_alice: LoggedInClient, alice: Us
     assert done.status_code == (204 if method == "delete" else 200)
     record.refresh_from_db()
     assert record.version == 3
+
+
+@pytest.mark.parametrize(
+    "rewrite",
+    [
+        'W/"{}"', '"{}-gzip"', 'W/"{}-gzip"', '"{}-br"', '"{}-zstd"', '"{}-deflate"', '"{};gzip"', '"{};br"',
+        '"{}--gzip"', '"{}-GZIP"', '"{}-gzip-gzip"', '"{}-br;gzip"', '"{}:zstd"', '"x", W/"{}-gzip"',
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("method", ["patch", "put", "delete"])
+@pytest.mark.parametrize("resource", ["patients", "doctors"])
+def test_a_tag_as_proxies_rewrite_it_is_the_tag(
+    as_alice: LoggedInClient, alice: User, resource: str, method: str, rewrite: str
+) -> None:
+    record = make_patient(alice) if resource == "patients" else make_doctor(alice)
+    path = f"/api/{resource}/{record.pk}/"
+    rewritten = rewrite.format(as_alice.get(path)["ETag"].strip('"'))
+    assert as_alice.get(path, headers={"If-None-Match": rewritten}).status_code == 304
+    assert as_alice.get(path, headers={"If-Match": rewritten}).status_code == 200
+    write = getattr(as_alice, method)
+    assert refused(write(path, {"name": "Changed"}, headers={"If-None-Match": rewritten})) == STALE
+    answer = write(path, {"name": "Changed"}, headers={"If-Match": rewritten})
+    assert answer.status_code == (204 if method == "delete" else 200)
 
 
 def test_an_asterisk_matches_any_state(as_alice: LoggedInClient, path: str) -> None:

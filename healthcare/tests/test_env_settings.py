@@ -27,6 +27,8 @@ BAD = [
     *(("ACCESS_TOKEN_MINUTES", value) for value in ("0", "1.5")),
     *(("SESSION_HOURS", value) for value in ("9" * 30, "\u0663")),
     *(("SESSION_IDLE_HOURS", value) for value in ("0", "2161", "-1")),
+    ("HSTS_SUBDOMAINS", "maybe"),
+    *(("HSTS_PRELOAD", value) for value in ("maybe", "True")),
     *(("BODY_SECONDS", value) for value in ("0", "601", "1.5")),
     *(("THROTTLE_SCALE", value) for value in ("0", "1e3")),
     *(("RATE_LIMIT", value) for value in ("-1", "many")),

@@ -3,12 +3,14 @@
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
 
+from accounts.models import User
 from healthcare.tests.live import LiveServer
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
@@ -116,3 +118,63 @@ def test_a_process_is_not_ready_while_a_migration_is_missing(client: Client):
     assert (answer.status_code, answer["Content-Type"]) == (503, "application/problem+json")
     assert answer["Retry-After"] == "5"
     assert answer.json()["detail"] == "The database lacks migrations; run `python3 manage.py migrate`."
+
+
+@pytest.mark.parametrize(
+    ("sent", "page"),
+    [
+        ("/admin", "/admin/"),
+        ("/admin/patients/patient?age=3&q=%C3%BC", "/admin/patients/patient/?age=3&q=%C3%BC"),
+        ("/admin/login?next=/admin/", "/admin/login/?next=/admin/"),
+        ("/api", "/api/"),
+        ("/api/docs", "/api/docs/"),
+        ("/api/schema?format=yaml", "/api/schema/?format=yaml"),
+        ("/docs", "/api/docs/"),
+        ("/docs/", "/api/docs/"),
+        ("/swagger", "/api/docs/"),
+        ("/redoc/", "/api/docs/"),
+        ("/schema/", "/api/schema/"),
+        ("/openapi.json", "/api/schema/?format=json"),
+        ("/openapi.yaml", "/api/schema/?format=yaml"),
+        ("/api/openapi.json", "/api/schema/?format=json"),
+        ("/favicon.ico", "/static/healthcare/icon.svg"),
+    ],
+)
+def test_a_browser_is_sent_to_the_page_that_it_means(client: Client, staff: User, sent: str, page: str):
+    client.force_login(staff)
+    for method in ("get", "head"):
+        answer = getattr(client, method)(sent, HTTP_ACCEPT=BROWSER)
+        assert (answer.status_code, answer["Location"]) == (302, page)
+    assert client.post(sent, "{}", content_type="application/json").status_code in {403, 404}
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/patients", "/api/doctors", "/api/doctors/1", "/api/auth/login", "/nothing", "/admin/nothing"]
+)
+def test_no_other_path_is_redirected(client: Client, staff: User, path: str):
+    client.force_login(staff)
+    answer = client.get(path, HTTP_ACCEPT=BROWSER)
+    assert answer.status_code == 404
+    if path.startswith("/api/"):
+        assert answer.json()["detail"] == f"Every path ends in a slash: send this to {path}/ instead."
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+@pytest.mark.parametrize("host", ["10.1.2.3:8000", "[2001:db8::1]:8000", "pod-7", "a_b", "", "..", "evil.example"])
+def test_a_health_check_answers_for_any_host(client: Client, path: str, host: str):
+    assert client.get(path, HTTP_HOST=host).status_code == 200
+    assert client.get("/api/", HTTP_HOST=host).status_code == 400
+
+
+@pytest.mark.parametrize("debug", [True, False])
+@pytest.mark.parametrize("path", ["/", "/api/doctors/", "/api/docs/"])
+def test_an_unknown_host_names_the_variable_in_the_log_and_with_debug_in_the_answer(
+    client: Client, settings: Any, caplog: pytest.LogCaptureFixture, path: str, debug: bool
+):
+    settings.DEBUG = debug
+    answer = client.get(path, HTTP_HOST="k4n4ry.example")
+    assert (answer.status_code, answer["Content-Type"]) == (400, "application/problem+json")
+    assert ("ALLOWED_HOSTS" in answer.json()["detail"]) == debug
+    assert "Host" in answer.json()["detail"]
+    assert "add it there if this server should answer to it" in caplog.text
+    assert "k4n4ry" not in caplog.text + answer.content.decode()

@@ -242,7 +242,7 @@ def test_a_change_with_headers_is_one_statement(as_alice: LoggedInClient, alice:
     assert outcomes[0][:3] == (200, "New", 2)
 
 
-@pytest.mark.parametrize("tags", ['"other"', "W/current", '"a", "b"', "malformed"])
+@pytest.mark.parametrize("tags", ['"other"', 'W/"other"', '"a", "b"', "malformed"])
 def test_a_change_with_an_outdated_if_match_is_refused(as_alice: LoggedInClient, alice: User, tags: str):
     patient = make_patient(alice)
     path = f"/api/patients/{patient.pk}/"
