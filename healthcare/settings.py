@@ -233,6 +233,7 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "healthcare.api.search_by_post.describe_bodies",
+        "healthcare.api.schema.define_tags",
         "healthcare.api.schema.state_defaults",
         "healthcare.api.schema.remove_unused_schemas",
     ],

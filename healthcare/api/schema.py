@@ -215,6 +215,14 @@ def state_default(schema: dict[str, Any], described: dict[str, Any]) -> dict[str
     return {key: value for key, value in schema.items() if key != "default"}
 
 
+def define_tags(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Postprocessing hook of drf-spectacular: define the tags of domains that the settings do not describe."""
+    used = {tag for operations in result["paths"].values() for one in operations.values() for tag in one["tags"]}
+    undefined = used - {tag["name"] for tag in result["tags"]}
+    result["tags"] = [*result["tags"], *({"name": tag} for tag in sorted(undefined))]
+    return result
+
+
 def remove_unused_schemas(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     """Postprocessing hook of drf-spectacular, which also describes the bodies of serializers that only answer."""
     schemas = result["components"]["schemas"]

@@ -208,9 +208,14 @@ refused(await client.POST("/api/auth/password/", { body: change }), 400, "/curre
 done(await client.POST("/api/auth/logout/"));
 refused(await client.POST("/api/auth/logout/"), 401);
 
-const described = JSON.parse(readFileSync(description, "utf-8")) as { paths: Record<string, object> };
+const described = JSON.parse(readFileSync(description, "utf-8")) as {
+  paths: Record<string, Record<string, { tags: string[] }>>;
+};
+const domains = ["auth", "patients", "doctors", "mappings"]; // every operation of these is called
 const operations = Object.entries(described.paths).flatMap(([path, item]) =>
-  Object.keys(item).map((method) => `${method} ${path}`),
+  Object.entries(item)
+    .filter(([, operation]) => operation.tags.some((tag) => domains.includes(tag)))
+    .map(([method]) => `${method} ${path}`),
 );
 assert.deepEqual([...calls].sort(), operations.sort());
 console.log(`The TypeScript client made all calls: ${calls.size} operations.`);
