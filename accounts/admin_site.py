@@ -11,19 +11,20 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from rest_framework.exceptions import Throttled
+
+from healthcare.api.rate_limits import RateLimited
 
 
 class BackOffAuthenticationForm(AdminAuthenticationForm):
     username = UsernameField(label="Username or e-mail", widget=forms.TextInput(attrs={"autofocus": True}))
-    wait = 0  # seconds until the next attempt counts
+    refusal: RateLimited | None = None  # while the account or the address has to wait
 
     def clean(self) -> dict[str, Any]:
         try:
             return super().clean()
-        except Throttled as error:
-            self.wait = int(getattr(error, "wait", None) or 1)
-            message = f"Too many attempts. Try again in {self.wait} seconds."
+        except RateLimited as error:
+            self.refusal = error
+            message = f"Too many attempts. Try again in {error.wait} seconds."
             raise ValidationError(message, code="throttled") from error
 
 
@@ -48,13 +49,14 @@ class BackOffAdminSite(AdminSite):
     # Not one transaction: an attempt's count must commit, and no row lock be held while a password is hashed.
     @transaction.non_atomic_requests
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """The login page; 429 with Retry-After while the account or the address has to wait."""
+        """The login page; 429 with the limit and Retry-After while the account or the address has to wait."""
         response = super().login(request, extra_context)
         context = response.context_data if isinstance(response, TemplateResponse) else None
         form = (context or {}).get("form")
-        if form and form.wait:
+        if form and form.refusal:
             response.status_code = 429
-            response["Retry-After"] = str(form.wait)
+            for name, value in form.refusal.headers.items():
+                response[name] = value
         return response
 
     def get_urls(self) -> list[Any]:

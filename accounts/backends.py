@@ -15,7 +15,7 @@ class UsernameOrEmailBackend(ModelBackend):
     def authenticate(
         self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **kwargs: Any
     ) -> User | None:
-        """The active user, or None after the same work whatever was wrong. Raises Throttled (429) during a back-off."""
+        """The active user, or None after the same work whatever was wrong. RateLimited (429) during a back-off."""
         if request is None or not username or password is None:
             return None
         user = User.objects.find_by_identifier(username)

@@ -20,12 +20,12 @@ from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 from django.http import HttpRequest
 from django.utils.crypto import salted_hmac
-from rest_framework.exceptions import Throttled
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from accounts.identifiers import normalize_identifier
 from accounts.models import LoginSession, User
+from healthcare.api.rate_limits import RateLimited, RatePolicy
 
 logger = logging.getLogger("healthcare.security")
 
@@ -39,6 +39,12 @@ PAIR_MEMORY, ACCOUNT_MEMORY, ADDRESS_MEMORY = "15 minutes", "1 day", "15 minutes
 KNOWN_ADDRESS_MEMORY = "90 days"  # since the last login from it
 REGISTRATIONS_PER_HOUR = 60
 TAKEN_EMAILS_PER_HOUR = 20
+# What a 429 states of these limits. The window of failures is the pause after which their count restarts.
+FAILURES_BY_PAIR = RatePolicy("failures", FREE_FAILURES_BY_PAIR, 15 * 60)
+FAILURES_BY_ACCOUNT = RatePolicy("failures", FREE_FAILURES_BY_ACCOUNT, 24 * 60 * 60)
+FAILURES_BY_ADDRESS = RatePolicy("failures", FREE_FAILURES_BY_ADDRESS, 15 * 60)
+REGISTRATIONS = RatePolicy("registrations", REGISTRATIONS_PER_HOUR, 60 * 60)
+TAKEN_EMAILS = RatePolicy("e-mail-changes", TAKEN_EMAILS_PER_HOUR, 60 * 60)
 
 # After the free failures every further one doubles the wait. A row that is still waiting is neither changed nor
 # returned.
@@ -162,7 +168,7 @@ class LoginAttempt:
     def begin(cls, request: HttpRequest | Request, identifier: str, user: User | None) -> Self:
         """Count an attempt by this account and this address.
 
-        Raises Throttled (429) while it has to wait. An account that does not exist waits like one that does.
+        Raises RateLimited (429) while it has to wait. An account that does not exist waits like one that does.
         """
         attempt = cls(request, identifier, user)
         # Throttled rolls back: an attempt that has to wait counts nowhere.
@@ -178,16 +184,17 @@ class LoginAttempt:
                 },
             )
             attempt.is_known, address_counted, pair_counted, account_counted = cursor.fetchone()
-            waiting_key = (
-                attempt.address_key if not (attempt.is_known or address_counted)
-                else attempt.pair_key if not pair_counted
-                else attempt.account_key if not (attempt.is_known or account_counted)
+            waiting = (
+                (attempt.address_key, FAILURES_BY_ADDRESS) if not (attempt.is_known or address_counted)
+                else (attempt.pair_key, FAILURES_BY_PAIR) if not pair_counted
+                else (attempt.account_key, FAILURES_BY_ACCOUNT) if not (attempt.is_known or account_counted)
                 else None
             )  # fmt: skip
-            if waiting_key:
-                wait = seconds_to_wait(waiting_key)
+            if waiting:
+                key, policy = waiting
+                wait = seconds_to_wait(key)
                 attempt.log("login refused during a back-off", wait=wait)
-                raise Throttled(wait=wait)
+                raise RateLimited(policy.times(settings.THROTTLE_SCALE), wait)
         return attempt
 
     @property
@@ -227,7 +234,7 @@ class SessionAttempt:
 
     @classmethod
     def begin(cls, request: HttpRequest | Request, session: LoginSession) -> Self:
-        """Count an attempt, and raise Throttled (429) while it has to wait."""
+        """Count an attempt, and raise RateLimited (429) while it has to wait."""
         attempt = cls(request, session)
         free = FREE_FAILURES_BY_PAIR * settings.THROTTLE_SCALE
         with connection.cursor() as cursor:
@@ -235,7 +242,7 @@ class SessionAttempt:
             if cursor.fetchone() is None:
                 wait = seconds_to_wait(attempt.key)
                 attempt.log("current password refused during a back-off", wait=wait)
-                raise Throttled(wait=wait)
+                raise RateLimited(FAILURES_BY_PAIR.times(settings.THROTTLE_SCALE), wait)
         return attempt
 
     def fail(self) -> None:
@@ -257,20 +264,20 @@ def log_security_event(event: str, request: HttpRequest | Request, **members: ob
 
 
 def count_registration(request: HttpRequest | Request) -> None:
-    """Raises Throttled (429) beyond 60 registrations an hour from one address."""
+    """Raises RateLimited (429) beyond 60 registrations an hour from one address."""
     key = attempts_key("registration", client_network(client_address(request)))
-    count_within_hour(key, REGISTRATIONS_PER_HOUR, "registration refused", request)
+    count_within_hour(key, REGISTRATIONS, "registration refused", request)
 
 
 @contextmanager
 def counted_email_change(request: HttpRequest | Request, user: User) -> Iterator[None]:
-    """Change the e-mail. Raises Throttled (429) after it was found taken 20 times within an hour.
+    """Change the e-mail. Raises RateLimited (429) after it was found taken 20 times within an hour.
 
     It counts as taken from the beginning and is taken back unless a constraint is violated, so that neither concurrent
     changes exceed the limit together, nor does a 429 tell whether this one is taken.
     """
     key = attempts_key("email change", str(user.pk))
-    count_within_hour(key, TAKEN_EMAILS_PER_HOUR, "e-mail change refused", request, account=account_key("", user))
+    count_within_hour(key, TAKEN_EMAILS, "e-mail change refused", request, account=account_key("", user))
     taken = False
     try:
         yield
@@ -283,14 +290,17 @@ def counted_email_change(request: HttpRequest | Request, user: User) -> Iterator
                 cursor.execute(TAKE_BACK, [key])
 
 
-def count_within_hour(key: str, limit: int, event: str, request: HttpRequest | Request, **logged: object) -> None:
-    """Raises Throttled (429) and logs the event once the key was counted so often within an hour."""
+def count_within_hour(
+    key: str, policy: RatePolicy, event: str, request: HttpRequest | Request, **logged: object
+) -> None:
+    """Raises RateLimited (429) and logs the event once the key was counted so often within an hour."""
+    scaled = policy.times(settings.THROTTLE_SCALE)
     with connection.cursor() as cursor:
-        cursor.execute(COUNT_WITHIN_HOUR, {"key": key, "limit": limit * settings.THROTTLE_SCALE})
+        cursor.execute(COUNT_WITHIN_HOUR, {"key": key, "limit": scaled.quota})
         if cursor.fetchone() is None:
             wait = seconds_to_wait(key)
             log_security_event(event, request, **logged, wait=wait)
-            raise Throttled(wait=wait)
+            raise RateLimited(scaled, wait)
 
 
 def seconds_to_wait(key: str) -> int:

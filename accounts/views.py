@@ -111,7 +111,7 @@ class CredentialsViewSet(UnknownParametersViewSet):
 def prove_identity(request: Request, current_password: str | None) -> None:
     """Check the caller's current password, in a view that is not one transaction: a wrong one is counted.
 
-    Raises ValidationError (400) if it is wrong or missing, and Throttled (429) after repeated failures.
+    Raises ValidationError (400) if it is wrong or missing, and RateLimited (429) after repeated failures.
     """
     user: Any = request.user
     session: Any = request.auth

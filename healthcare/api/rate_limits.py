@@ -1,6 +1,6 @@
 """What a 429 tells about the limit: RateLimit and RateLimit-Policy (IETF draft-ietf-httpapi-ratelimit-headers)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rest_framework.exceptions import Throttled
@@ -28,6 +28,9 @@ class RatePolicy:
     quota: int
     window: int
 
+    def times(self, scale: int) -> "RatePolicy":
+        return replace(self, quota=self.quota * scale)
+
     def headers(self, wait: int) -> dict[str, str]:
         """Of a 429, where the next request may be sent after `wait` seconds. Two are structured fields (RFC 9651)."""
         return {
@@ -42,4 +45,5 @@ class RateLimited(Throttled):
 
     def __init__(self, policy: RatePolicy, wait: int) -> None:
         super().__init__(wait)
+        self.wait: int = wait
         self.headers = policy.headers(wait)
