@@ -9,13 +9,14 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 from rest_framework_simplejwt import tokens
 from rest_framework_simplejwt.backends import TokenBackend
-from rest_framework_simplejwt.exceptions import TokenBackendExpiredToken, TokenError
+from rest_framework_simplejwt.exceptions import TokenBackendError, TokenBackendExpiredToken, TokenError
 from rest_framework_simplejwt.settings import api_settings
 from rest_framework_simplejwt.tokens import Token
 
 from accounts.limits import attempts_key, client_address, log_security_event
 from accounts.models import LoginSession, User
 
+LATEST_EXPIRY = 2**33  # the year 2242; SimpleJWT fails on what `datetime` cannot hold
 ISSUED_AHEAD = 60  # seconds that `iat` may lie ahead: the machine that signed the token may have a faster clock
 
 
@@ -24,8 +25,11 @@ class SessionTokenBackend(TokenBackend):
 
     def decode(self, token: Any, verify: bool = True) -> dict[str, Any]:
         claims: dict[str, Any] = super().decode(token, verify)
-        if verify and int(claims.get("exp", 0)) <= time.time():
-            raise TokenBackendExpiredToken("Token is expired")
+        if verify:
+            if not isinstance(claims.get("exp"), int) or claims["exp"] > LATEST_EXPIRY:
+                raise TokenBackendError("Token is invalid")
+            if claims["exp"] <= time.time():
+                raise TokenBackendExpiredToken("Token is expired")
         return claims
 
 

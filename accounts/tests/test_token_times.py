@@ -53,3 +53,10 @@ def test_a_cached_token_expires_without_leeway(as_alice: LoggedInClient):
 @pytest.mark.parametrize("iat", ["soon", [], {}])
 def test_an_iat_that_is_no_number_is_refused(as_alice: LoggedInClient, iat: Any):
     assert statuses(as_alice, forged(as_alice.tokens["access"], iat=iat)) == [401] * 3
+
+
+@pytest.mark.parametrize("claim", ["exp", "iat", "nbf"])
+@pytest.mark.parametrize("value", ["9999999999", 10**30, float("inf"), float("nan"), [], {}])
+def test_a_time_out_of_range_is_refused(as_alice: LoggedInClient, anonymous: APIClient, claim: str, value: Any):
+    assert statuses(as_alice, forged(as_alice.tokens["access"], **{claim: value})) == [401] * 3
+    assert_refused(refresh(anonymous, forged(as_alice.tokens["refresh"], **{claim: value})))
