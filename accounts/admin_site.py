@@ -1,4 +1,4 @@
-"""The admin site: its login has the same back-off as the API's."""
+"""The admin site: its login and its password change have the same back-off as the API's."""
 
 from typing import Any
 
@@ -12,6 +12,7 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
+from accounts.limits import SessionAttempt
 from healthcare.api.rate_limits import RateLimited
 
 
@@ -57,6 +58,25 @@ class BackOffAdminSite(AdminSite):
             response.status_code = 429
             for name, value in form.refusal.headers.items():
                 response[name] = value
+        return response
+
+    # Not one transaction, for the same reason.
+    @transaction.non_atomic_requests
+    def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """The form that changes the own password; 429 with the limit after repeated wrong old passwords."""
+        if request.method != "POST":
+            return super().password_change(request, extra_context)
+        try:
+            attempt = SessionAttempt.begin(request, str(request.session.session_key), request.user.pk or 0)
+        except RateLimited as error:
+            text = f"Too many attempts. Try again in {error.wait} seconds."
+            return HttpResponse(text, status=429, headers=error.headers, content_type="text/plain")
+        response = super().password_change(request, extra_context)
+        context = response.context_data if isinstance(response, TemplateResponse) else None
+        if context and "old_password" in context["form"].errors:
+            attempt.fail()
+        else:
+            attempt.succeed()
         return response
 
     def get_urls(self) -> list[Any]:

@@ -24,7 +24,7 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from accounts.identifiers import normalize_identifier
-from accounts.models import LoginSession, User
+from accounts.models import User
 from healthcare.api.rate_limits import RateLimited, RatePolicy
 
 logger = logging.getLogger("healthcare.security")
@@ -224,18 +224,19 @@ class LoginAttempt:
 class SessionAttempt:
     """An attempt to prove a logged-in user's identity by the current password.
 
-    It counts by login session: neither do failed logins make the owner wait here, nor the holder of a stolen token make
-    the owner's logins wait.
+    It counts by session, a LoginSession or one of the admin: neither do failed logins make the owner wait here, nor the
+    holder of a stolen token make the owner's logins wait.
     """
 
-    def __init__(self, request: HttpRequest | Request, session: LoginSession) -> None:
-        self.request, self.session = request, session
-        self.key = attempts_key("session", str(session.pk))
+    def __init__(self, request: HttpRequest | Request, session: int | str, user_id: int) -> None:
+        self.request, self.user_id = request, user_id
+        self.key = attempts_key("session", str(session))
 
     @classmethod
-    def begin(cls, request: HttpRequest | Request, session: LoginSession) -> Self:
-        """Count an attempt, and raise RateLimited (429) while it has to wait."""
-        attempt = cls(request, session)
+    def begin(cls, request: HttpRequest | Request, session: int | str, user_id: int) -> Self:
+        """Count an attempt, and raise RateLimited (429) while it has to wait. `session` is the id of a LoginSession or
+        the key of a session of the admin."""
+        attempt = cls(request, session, user_id)
         free = FREE_FAILURES_BY_PAIR * settings.THROTTLE_SCALE
         with connection.cursor() as cursor:
             cursor.execute(COUNT_SESSION_ATTEMPT, {"key": attempt.key, "free": free, "longest_wait": LONGEST_WAIT})
@@ -253,7 +254,7 @@ class SessionAttempt:
             cursor.execute(DELETE_ATTEMPTS, [self.key])
 
     def log(self, event: str, **members: object) -> None:
-        account = attempts_key("account", str(self.session.user_id))
+        account = attempts_key("account", str(self.user_id))
         log_security_event(event, self.request, account=account, **members)
 
 

@@ -119,7 +119,7 @@ def prove_identity(request: Request, current_password: str | None) -> None:
         required = serializers.ErrorDetail("Send your current password to make this change.", "required")
         raise serializers.ValidationError({"current_password": [required]})
     leave()
-    attempt = SessionAttempt.begin(request, session)
+    attempt = SessionAttempt.begin(request, session.pk, user.pk)
     if not user.check_password(current_password):
         attempt.fail()
         raise serializers.ValidationError({"current_password": ["This is not the current password."]})

@@ -405,3 +405,18 @@ def test_an_ipv6_client_is_its_network_of_64_bits(anonymous: APIClient, address:
     had_failures("address", counted, 999)
     answers = [fail(anonymous, f"nobody{number}", REMOTE_ADDR=address).status_code for number in range(2)]
     assert answers == [401, 429]
+
+
+def test_guesses_of_the_old_password_in_the_admin_have_to_wait(staff: User):
+    admin = Client()
+    admin.force_login(staff)
+    path, new = "/admin/password_change/", {"new_password1": "Kf7-twelve-x", "new_password2": "Kf7-twelve-x"}
+    wrong, right = {"old_password": "WrongPass123", **new}, {"old_password": PASSWORD, **new}
+    for _ in range(limits.FREE_FAILURES_BY_PAIR):
+        assert admin.post(path, wrong).status_code == 200
+    refused = admin.post(path, right)
+    assert (refused.status_code, int(refused["Retry-After"]) in HOUR) == (429, True)
+    other = Client()
+    other.force_login(staff)
+    assert other.post(path, right | {"new_password2": "differs"}).status_code == 200
+    assert other.post(path, right).status_code == 302
