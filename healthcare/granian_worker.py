@@ -109,7 +109,7 @@ class RequestHandler:
                 self.receive_body(protocol, environ, length)
             else:
                 self.answer(protocol, environ, b"")
-        except Exception:
+        except BaseException:  # also a SystemExit: it would end nothing, and granian would answer in its own words
             self.answer_error(protocol)
 
     def receive_body(self, protocol: Any, environ: Environ, length: int) -> None:
@@ -145,7 +145,7 @@ class RequestHandler:
                 except Exception:  # granian has no class for it: the connection ended within the body
                     environ[BODY_ERROR] = 400
             self.answer(protocol, environ, body)
-        except Exception:
+        except BaseException:  # also a SystemExit: it would end nothing, and granian would answer in its own words
             self.answer_error(protocol)
 
     def answer(self, protocol: Any, environ: Environ, body: bytes) -> None:

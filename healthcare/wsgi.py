@@ -7,12 +7,15 @@ from typing import Any
 
 import django
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
+from django.http import HttpRequest
 from django.http.multipartparser import MultiPartParserError
+from django.http.response import HttpResponseBase
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "healthcare.settings")
 django.setup(set_prefix=False)
 
-from healthcare.api.problems import last_resort  # noqa: E402  (needs the settings)
+from healthcare.api.middleware import as_problem, ensure_request_id  # noqa: E402  (needs the settings)
+from healthcare.api.problems import last_resort  # noqa: E402
 from healthcare.api.unknown_parameters import known_parameters  # noqa: E402  (needs the apps)
 
 UNKNOWN_CHARSET = "unknown"
@@ -41,6 +44,15 @@ class Request(WSGIRequest):
 
 class Handler(WSGIHandler):
     request_class = Request
+
+    def get_response(self, request: HttpRequest) -> HttpResponseBase:
+        """Make a problem of the error of a middleware that runs outside `RequestMiddleware`."""
+        response = super().get_response(request)
+        if response.status_code >= 400 and "X-Request-Id" not in response.headers:
+            response = as_problem(request, response)
+            response.headers["X-Request-Id"] = ensure_request_id(request)
+            response.headers["Cache-Control"] = "no-store"
+        return response
 
     def __call__(  # type: ignore[override]
         self, environ: dict[str, Any], start_response: Callable[..., Any]

@@ -116,7 +116,8 @@ class RecordIdField(ModelChoiceField):
     def to_python(self, value: Any) -> Any:
         if value in self.empty_values:
             return None
-        number = int(value) if value.isascii() and value.isdigit() else 0
+        digits = value.lstrip("0") if value.isascii() and value.isdigit() else ""
+        number = int(digits) if 0 < len(digits) < 20 else 0
         in_range = 0 < number < 2**63
         if in_range and self.checked_in_statement:
             return number

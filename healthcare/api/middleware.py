@@ -134,8 +134,14 @@ class RequestMiddleware(Middleware):
 
 
 def log_exception(request: HttpRequest, error: BaseException | None) -> None:
-    request_id = getattr(request, "request_id", "-")
-    error_log.error("unhandled request_id=%s", request_id, exc_info=error)
+    error_log.error("unhandled request_id=%s", ensure_request_id(request), exc_info=error)
+
+
+def ensure_request_id(request: HttpRequest) -> str:
+    """The id of the request. A middleware outside of `RequestMiddleware` may fail before the request has one."""
+    if not hasattr(request, "request_id"):
+        request.request_id = secrets.token_hex(16)  # type: ignore[attr-defined]
+    return str(request.request_id)  # type: ignore[attr-defined]
 
 
 @receiver(got_request_exception)

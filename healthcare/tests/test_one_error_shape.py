@@ -1,0 +1,53 @@
+"""Whatever raises, wherever: a problem with a request id, a line in the log, and no word of the exception."""
+
+import re
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from healthcare.tests.live import LiveServer, serving
+from healthcare.tests.raising_settings import CANARY, EXCEPTIONS
+
+PLACES = [
+    "signal",
+    *(
+        f"{place} {when}"
+        for place, when in product(("outside", "inside", "innermost"), ("before", "after", "view", "stream"))
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("server") / "output"
+
+
+@pytest.fixture(scope="module", params=["False", "True"], ids=["production", "debug"])
+def raising(request: pytest.FixtureRequest, live_server_process: LiveServer, output: Path) -> Iterator[LiveServer]:
+    with serving(
+        live_server_process.database_url,
+        output=output,
+        migrated=True,
+        DJANGO_SETTINGS_MODULE="healthcare.tests.raising_settings",
+        DEBUG=request.param,
+    ) as started:
+        yield started
+
+
+@pytest.mark.parametrize("path", ["/api/doctors/", "/healthz", "/admin/login/", "/nothing/"])
+def test_an_exception_anywhere_is_a_problem_and_one_line_in_the_log(raising: LiveServer, output: Path, path: str):
+    for place, exception in product(PLACES, EXCEPTIONS):
+        if path == "/nothing/" and place.endswith("view"):
+            continue  # there is no view
+        answer = raising.call("GET", path, X_Raise_In=place, X_Raise=exception)
+        case = f"{exception} in {place}"
+        assert (answer.status, answer.headers["Content-Type"]) == (500, "application/problem+json"), case
+        assert answer.json["request_id"] == answer.headers["X-Request-Id"], case
+        assert answer.headers["Cache-Control"] == "no-store", case
+        log = output.read_text()
+        assert CANARY not in log + answer.body.decode(), case
+        [logged] = re.findall(rf"ERROR healthcare.errors unhandled.* request_id={answer.json['request_id']}\n(.*)", log)
+        assert logged == f"builtins.{exception}", case
+        assert raising.call("GET", path).status in {200, 404}, case
