@@ -63,6 +63,17 @@ class Ended:
     errors: str
 
 
+def test_hsts_covers_subdomains_and_preload_lists_when_both_are_set() -> None:
+    print_settings = (
+        "from healthcare import settings as s; print(s.SECURE_HSTS_INCLUDE_SUBDOMAINS, s.SECURE_HSTS_PRELOAD)"
+    )
+    for subdomains, preload in (("True", "True"), ("True", "False"), ("False", "False")):
+        environment = os.environ | {"HSTS_SUBDOMAINS": subdomains, "HSTS_PRELOAD": preload, "HTTPS": "True"}
+        command = [sys.executable, "-c", print_settings]
+        shown = subprocess.run(command, cwd=settings.BASE_DIR, env=environment, capture_output=True, text=True)
+        assert shown.stdout == f"{subdomains} {preload}\n", shown.stderr
+
+
 @pytest.fixture(scope="module")
 def starts(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Ended]:
     """How Django ended that was started with one of these values and otherwise valid ones."""

@@ -1,10 +1,13 @@
 """Headers as clients and proxies send them, as bytes to the live server: Django's client sends none of these."""
 
 import json
+import re
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
+import psycopg2
 import pytest
 
 from healthcare.tests.hostile_requests import Case, request, send
@@ -214,6 +217,38 @@ def test_the_address_of_a_session_is_the_one_that_the_proxy_names(
     assert tokens.status == 200
     [session] = call(behind_proxy, "GET", "/api/auth/sessions/", https, token=tokens.json["access"]).json
     assert session["address"] == address
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+@pytest.mark.parametrize("host", ["10.1.2.3:8000", "[2001:db8::1]:8000", "pod-7.cluster.local", "a_b", "ü", ""])
+def test_a_health_check_answers_for_any_host_over_plain_http(behind_proxy: LiveServer, path: str, host: str):
+    for sent in (f"Host: {host}\r\n", ""):
+        raw = request("GET", path, None, b"Origin: https://app.example.org", token=b"")
+        answer = send(behind_proxy, Case("", raw.replace(b"Host: localhost\r\n", sent.encode()), set()), "")
+        assert answer
+        assert answer.status == 200, (host, answer.body)
+
+
+def test_an_administrator_logs_in_with_cookies_of_this_host_alone(behind_proxy: LiveServer):
+    https = b"X-Forwarded-Proto: https"
+    name = f"user{uuid.uuid4().hex[:12]}"
+    account = {"name": "A", "username": name, "email": f"{name}@example.org", "password": "StrongPass123"}
+    assert call(behind_proxy, "POST", "/api/auth/register/", https, body=account).status == 201
+    with closing(psycopg2.connect(behind_proxy.database_url)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("UPDATE accounts_user SET is_staff = true, is_superuser = true WHERE username = %s", [name])
+    page = call(behind_proxy, "GET", "/admin/login/", https)
+    cookie = page.headers["Set-Cookie"].split(";")[0].encode()
+    token = re.search(rb'name="csrfmiddlewaretoken" value="(\w+)"', page.body)
+    assert token
+    form = b"username=%s&password=StrongPass123&csrfmiddlewaretoken=%s" % (name.encode(), token[1])
+    lines = [https, b"Cookie: " + cookie, b"Referer: https://localhost/admin/login/"]
+    kind = b"Content-Type: application/x-www-form-urlencoded"
+    answer = call(behind_proxy, "POST", "/admin/login/?next=/admin/", *lines, kind, body=form)
+    assert (answer.status, answer.headers["Location"]) == (302, "/admin/")
+    cookies = answer.headers.get_all("Set-Cookie") or []
+    assert {one.split("=")[0] for one in cookies} == {"__Host-csrftoken", "__Host-sessionid"}
+    sent = b"Cookie: " + b"; ".join(one.split(";")[0].encode() for one in cookies)
+    assert call(behind_proxy, "GET", "/admin/", https, sent).status == 200
 
 
 def test_cookies_belong_to_this_host_alone_and_hsts_to_no_other(behind_proxy: LiveServer):
