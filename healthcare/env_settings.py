@@ -1,7 +1,9 @@
 """Strict parsing of environment variables: an invalid value raises ImproperlyConfigured with one sentence."""
 
+import itertools
 import os
 import re
+import unicodedata
 import zoneinfo
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,12 @@ from healthcare.generated_key import key_file, load_or_create_key
 
 TRUE = {"true", "1", "yes", "on"}
 FALSE = {"false", "0", "no", "off"}
-PUBLISHED_KEY = re.compile(r"^django-insecure-|change[-_ ]?me", re.IGNORECASE)  # startproject's, and our example's
+# Our example, those of startproject, of jwt.io and of many tutorials, in letters and digits alone. No random key
+# contains one.
+PUBLISHED_KEY = re.compile(
+    "change(me|it|this)|replace(me|this|with)|insecure|(your|my|super|top|very|string|bit)secret|secretkey|placeholder"
+    "|password|example"
+)
 
 
 def text(name: str, default: str = "") -> str:
@@ -33,8 +40,12 @@ def key(name: str) -> str:
 
 
 def is_guessable(value: str) -> bool:
-    """Whether a key is a published example or almost one character repeated."""
-    return len(set(value)) < 5 or bool(PUBLISHED_KEY.search(value))
+    """Whether a key is a published example in any spelling, a few characters or a part repeated, or a row such as
+    `abcdef`."""
+    letters = re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", value).casefold())
+    steps = {ord(second) - ord(first) for first, second in itertools.pairwise(value)}
+    repeated = value in (value + value)[1:-1]
+    return len(set(value)) < 8 or len(steps) < 8 or repeated or bool(PUBLISHED_KEY.search(letters))
 
 
 def secret_key(name: str, *, debug: bool, database: dict[str, Any]) -> tuple[str, Path | None]:

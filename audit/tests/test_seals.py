@@ -1,6 +1,7 @@
 """The seals detect what a superuser changes with the triggers disabled, and name the row."""
 
 import os
+import secrets
 import subprocess
 import sys
 import threading
@@ -81,6 +82,7 @@ def test_unaltered_rows_verify(patient: Patient, as_alice: LoggedInClient) -> No
 
 
 MODELS = [PatientEvent, AccessLog]
+SEAL_KEY = secrets.token_urlsafe(32)
 ALTER = {PatientEvent: "address = 'elsewhere'", AccessLog: "actor = actor + 1"}
 
 
@@ -213,7 +215,7 @@ def test_many_rows_are_sealed_in_batches(patient: Patient) -> None:
 
 
 def run(live: LiveServer, *command: str) -> "subprocess.CompletedProcess[str]":
-    environment = {**os.environ, **live.environment, "AUDIT_SEAL_KEY": "k" * 32}
+    environment = {**os.environ, **live.environment, "AUDIT_SEAL_KEY": SEAL_KEY}
     manage = [sys.executable, "-m", "django", *command]
     return subprocess.run(manage, cwd=settings.BASE_DIR, env=environment, capture_output=True, text=True, check=False)
 
@@ -281,7 +283,7 @@ def test_a_short_key_stops_every_command_with_one_sentence() -> None:
     ended = subprocess.run(command, cwd=settings.BASE_DIR, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode != 0
     assert ended.stderr.splitlines()[-1].endswith(
-        "AUDIT_SEAL_KEY is too short; give it at least 32 random characters or unset it."
+        "AUDIT_SEAL_KEY is too short or too easily guessed; give it at least 32 random characters or unset it."
     )
 
 

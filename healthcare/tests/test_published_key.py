@@ -5,6 +5,7 @@ import hmac
 import json
 import os
 import re
+import secrets
 import stat
 import subprocess
 import sys
@@ -26,6 +27,14 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 print(json.dumps([settings.SECRET_KEY, settings.SIMPLE_JWT["SIGNING_KEY"]]))
 """
+WEAK_IN_OTHER_SPELLINGS = [
+    "CHANGE.ME 9fj3h4hf93hf9h3f9h3fh39fh39fh39f3kd83kd93kd0",
+    "\N{FULLWIDTH LATIN SMALL LETTER C}hange me 9fj3h4hf93hf9h3f9h3fh39fh39fh39f3kd83kd93",
+    "a-string-secret-at-least-256-bits-long",  # jwt.io
+    "your-256-bit-secret-" * 3,
+    "Zq8-k3y,bXw" * 5,
+    "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRST",
+]
 WARNING = "SECRET_KEY is published or too weak"
 
 
@@ -88,7 +97,16 @@ def test_concurrent_first_starts_share_one_key_and_databases_do_not(home: Any, t
 
 @pytest.mark.parametrize(
     "weak",
-    ["change-me", "Change_Me", "changeme", "secret", "x" * 60, "change-me-" * 9, "django-insecure-" + "Zq8-k3y" * 9],
+    [
+        "change-me",
+        "Change_Me",
+        "changeme",
+        "secret",
+        "x" * 60,
+        "change-me-" * 9,
+        "django-insecure-" + "Zq8-k3y" * 9,
+        *WEAK_IN_OTHER_SPELLINGS,
+    ],
 )
 def test_a_weak_key_is_replaced_with_debug_and_refused_without(home: Any, weak: str):
     database = {"EMBEDDED_HOME": str(home.folder)}
@@ -102,7 +120,7 @@ def test_a_weak_key_is_replaced_with_debug_and_refused_without(home: Any, weak: 
 
 
 def test_a_strong_key_signs_itself_and_no_file_is_written(home: Any):
-    strong = "Zq8-k3y_" * 8
+    strong = secrets.token_urlsafe(50)
     started = start(strong, f"embedded://{home.folder}")
     assert keys(started) == [strong, derived_from(strong)]
     assert WARNING not in started.stderr
@@ -129,7 +147,7 @@ def test_a_damaged_key_file_stops_the_start(monkeypatch: pytest.MonkeyPatch, tmp
 
 
 @pytest.mark.parametrize("name", ["JWT_SIGNING_KEY", "AUDIT_SEAL_KEY"])
-@pytest.mark.parametrize("weak", ["change-me-" * 4, "x" * 32])
+@pytest.mark.parametrize("weak", ["change-me-" * 4, "x" * 32, *WEAK_IN_OTHER_SPELLINGS])
 def test_a_published_key_is_refused_for_tokens_and_seals(monkeypatch: pytest.MonkeyPatch, name: str, weak: str):
     monkeypatch.setenv(name, weak)
     with pytest.raises(ImproperlyConfigured, match=f"^{name} is too short or too easily guessed"):
