@@ -77,9 +77,9 @@ class Deleted(Recorded, pghistory.DeleteEvent):
 
 
 class EventQuerySet(OwnedQuerySet):
-    def as_of(self, at: datetime.datetime) -> Self:
+    def as_of(self, at: datetime.datetime, *, ended: bool = False) -> Self:
         """The records that existed at that time, as they were: the last event of each until then, unless it was deleted
-        or ended. Later corrections do not show.
+        or, but for `ended`, ended. Later corrections do not show.
 
         A state begins at the time that it carries, so that the `updated_at` of an answer finds that answer again; the
         event of it is written a moment later.
@@ -91,8 +91,9 @@ class EventQuerySet(OwnedQuerySet):
             | Q(pgh_label=Updated.label, updated_at__lte=at)
         )
         later = model.objects.filter(until, id=OuterRef("id"), pgh_id__gt=OuterRef("pgh_id"))
+        active = {} if ended else {f"{model.ended_column()}__isnull": True}
         return (
-            self.filter(until, ~Exists(later), **{f"{model.ended_column()}__isnull": True})
+            self.filter(until, ~Exists(later), **active)
             .exclude(pgh_label=Deleted.label)
             .annotate(as_of=Value(at, models.DateTimeField()))
         )

@@ -1,6 +1,7 @@
 """Base viewsets of the domains: history, `as_of` and the access log."""
 
 import datetime
+from collections.abc import Set
 from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
@@ -45,6 +46,7 @@ class HistoryViewSet(RecordViewSet):
     lookup_field = "id"  # records and their events have it
     lookup_url_kwarg = "pk"
     event_model: ClassVar[Any]  # the model of the records' events
+    actions_on_ended: ClassVar[Set[str]] = frozenset()  # whose `as_of` finds records that had ended, too
     fast_implementations: ClassVar[dict[str, type[FastAction]]] = {"history": FastHistory}
 
     @classmethod
@@ -61,7 +63,8 @@ class HistoryViewSet(RecordViewSet):
         if self.as_of:
             if not self.request.user.is_authenticated:
                 raise NotAuthenticated  # what a public record held before may have been removed on purpose
-            return self.past_scope(self.request.user).as_of(self.as_of)  # type: ignore[attr-defined,no-any-return]
+            ended = self.action in self.actions_on_ended
+            return self.past_scope(self.request.user).as_of(self.as_of, ended=ended)  # type: ignore[attr-defined,no-any-return]
         return self.history_scope(self.request.user) if self.action == "history" else super().get_queryset()
 
     @cached_property

@@ -30,6 +30,11 @@ def one_line(value: str) -> None:
         raise ValidationError("Enter one line of text.", code="invalid")
 
 
+def one_line_domain(email: str) -> None:
+    """Refuse the line separators that Django's EmailValidator accepts in a domain."""
+    one_line(email.rpartition("@")[2])
+
+
 def lines(value: str) -> None:
     """Refuse control characters and line breaks but for those of ASCII."""
     if not LINE_BREAKS.isdisjoint(unicodedata.category(character) for character in value if character not in "\t\n\r"):
@@ -85,6 +90,10 @@ class AddressField(LineField):
 @covered_by_fast_path
 class EmailField(models.EmailField):
     """An e-mail without invisible characters."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.validators = [*self.validators, one_line_domain]
 
     def deconstruct(self) -> Any:
         name, _, args, kwargs = super().deconstruct()

@@ -43,6 +43,7 @@ class CallersMappingsViewSet(ReadsRecordedViewSet):
 
     queryset = Mapping.objects.none()
     event_model = MappingEvent
+    actions_on_ended = frozenset({"retrieve"})
 
     @staticmethod
     def scope(owner: Owner) -> QuerySet:

@@ -82,7 +82,7 @@ class Patient(OwnedModel):
     alternate_phone = PhoneField(blank=True)
     email = EmailField(blank=True)
     address = AddressField(max_length=500, blank=True)
-    language = models.CharField(
+    language = LineField(
         max_length=50,
         blank=True,
         validators=[RegexValidator(LANGUAGE_TAG, "Enter a language tag (BCP 47), such as hi or pt-BR.")],

@@ -6,6 +6,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail
+from rest_framework.fields import empty
 
 from healthcare.api.fields import ObjectListField, ObjectSerializer, PhoneField, TextField, WholeNumberField
 from healthcare.api.schema import example
@@ -37,7 +38,13 @@ EXAMPLE_PATIENT = {
 
 @covered_by_fast_path
 class GenderField(serializers.ChoiceField):
-    """M, F, O or U. FHIR's words male, female, other and unknown are accepted too, in any case."""
+    """M, F, O or U. FHIR's words male, female, other and unknown are accepted too, in any case.
+
+    null and the empty text, which a form sends where nothing is selected, are U.
+    """
+
+    def run_validation(self, data: Any = empty) -> Any:
+        return super().run_validation(Gender.UNKNOWN.value if data is None or data == "" else data)
 
     def to_internal_value(self, data: Any) -> Any:
         return super().to_internal_value(gender_code(data) if isinstance(data, str) else data)

@@ -16,6 +16,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework.request import Request
 
 from healthcare.api.exceptions import refuse
+from healthcare.api.fields import WHOLE_NUMBER
 from healthcare.api.parsers import UNSTORABLE
 from healthcare.characters import visible_text
 from healthcare.rfc3339 import WRITE_A_DAY, WRITE_A_TIME, parse_date_time, parse_full_date
@@ -53,6 +54,8 @@ class StorableText(forms.CharField):
         text = visible_text(super().to_python(value) or "")
         if UNSTORABLE.search(text):
             raise forms.ValidationError("Remove NUL characters and lone surrogates.", code="invalid")
+        if value and not text:
+            raise forms.ValidationError("Send a value of which something can be seen.", code="blank")
         return text
 
 
@@ -104,9 +107,18 @@ def read_date_time(text: str) -> datetime.datetime | None:
     return parse_date_time(f"{text[:10]}{text[10:].replace(' ', '+')}")
 
 
+class WholeNumberFormField(forms.IntegerField):
+    """Digits of ASCII, as in bodies. Django's field also takes other digits, spaces and underscores, as `int` does."""
+
+    def to_python(self, value: Any) -> int | None:
+        if value and not (isinstance(value, str) and WHOLE_NUMBER.fullmatch(value)):
+            raise forms.ValidationError("Enter a whole number.", code="invalid")
+        return super().to_python(value)
+
+
 @extend_schema_field(OpenApiTypes.INT)
 class WholeNumberFilter(django_filters.Filter):
-    field_class = forms.IntegerField
+    field_class = WholeNumberFormField
 
 
 class RecordIdField(ModelChoiceField):

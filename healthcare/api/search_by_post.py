@@ -55,7 +55,9 @@ class SearchByPostMixin(RecordViewSet):
 
 
 def text_of(value: Any) -> str:
-    """A JSON value as a query parameter."""
+    """A JSON value as a query parameter. 34.0 is an integer in JSON."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

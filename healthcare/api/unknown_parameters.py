@@ -107,11 +107,12 @@ def printable(name: str) -> str:
 
 
 class UnknownField(NamedTuple):
-    """A field of a body, the keys that lead to its object, and the names that the object may have."""
+    """A field of a body, the keys that lead to its object, the names that the object may have, and those it has."""
 
     parents: tuple[str, ...]
     name: str
     known: Set[str]
+    sent: Set[str] = frozenset()
 
 
 def unknown_fields(serializer: Any, data: Any, parents: tuple[str, ...] = ()) -> Iterator[UnknownField]:
@@ -124,7 +125,7 @@ def unknown_fields(serializer: Any, data: Any, parents: tuple[str, ...] = ()) ->
         known = frozenset(name for name, field in fields.items() if not field.read_only)
         for name, value in data.items():
             if name not in fields:
-                yield UnknownField(parents, name, known)
+                yield UnknownField(parents, name, known, data.keys())
             elif isinstance(fields[name], BaseSerializer | ObjectListField) and name in known:
                 yield from unknown_fields(fields[name], value, (*parents, name))
 
@@ -134,18 +135,18 @@ def refuse_fields(fields: Sequence[UnknownField]) -> None:
     if not fields:
         return
     errors: dict[str, Any] = {}
-    for parents, name, known in sorted(fields[: LimitedErrors.LIMIT]):
+    for parents, name, known, sent in sorted(fields[: LimitedErrors.LIMIT], key=lambda field: field[:2]):
         within = errors
         for parent in parents:
             within = within.setdefault(parent, {})
         key = name if NAME.fullmatch(name) else "non_field_errors"
         remedy = "remove it, or send `Prefer: handling=lenient` to ignore it"
-        within[key] = suggest(name, known, "Unknown field", remedy)
+        within[key] = suggest(name, known, "Unknown field", remedy, sent)
     raise LimitedErrors(errors, len(fields))
 
 
-def suggest(name: str, known: Set[str], problem: str, remedy: str) -> list[ErrorDetail]:
-    nearest = nearest_name(name[:LONGEST_COMPARED], known)
+def suggest(name: str, known: Set[str], problem: str, remedy: str, sent: Set[str] = frozenset()) -> list[ErrorDetail]:
+    nearest = nearest_name(name[:LONGEST_COMPARED], known, sent)
     return [ErrorDetail(f"{problem}; did you mean `{nearest}`?" if nearest else f"{problem}; {remedy}.", "unknown")]
 
 

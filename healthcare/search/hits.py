@@ -10,6 +10,7 @@ from django.utils.functional import cached_property
 from healthcare.api.cursors import Cursor, decode_cursor, invalid_cursor
 from healthcare.characters import FULL_WIDTH
 from healthcare.model_fields import LARGEST_ID
+from healthcare.phones import as_search_text
 from healthcare.search.index import Index
 from healthcare.search.statements import Page, QueryTerms, SearchStatement
 
@@ -22,7 +23,7 @@ class Hits:
 
     def __init__(self, queryset: QuerySet, index: Index, text: str, *, owner: int, hidden: bool) -> None:
         self.queryset, self.index, self.owner, self.hidden = queryset, index, owner, hidden
-        self.text = text.translate(FULL_WIDTH)
+        self.text = as_search_text(text.translate(FULL_WIDTH))
 
     @classmethod
     def of(cls, queryset: QuerySet, view: Any, text: str, *, hidden: bool) -> "Hits":

@@ -106,6 +106,15 @@ def test_the_api_refuses_line_breaks(as_alice: LoggedInClient, alice: User, reso
         assert [error["pointer"] for error in refused.json()["errors"]] == [f"/{field}"]
 
 
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029"])
+@pytest.mark.parametrize("email", ["a@example{}.org", "a@exa{}mple.org", "a@example.org{}b"])
+def test_no_line_separator_is_in_the_domain_of_an_email(as_alice: LoggedInClient, email: str, separator: str) -> None:
+    for resource in ("patients", "doctors"):
+        refused = as_alice.post(f"/api/{resource}/", {"name": "X", "email": email.format(separator)})
+        assert refused.status_code == 400
+        assert {error["pointer"] for error in refused.json()["errors"]} == {"/email"}
+
+
 NAMES_OF_NOTHING = ["\u3164", "\u2800", "\u200b\u2060", "\u0301", "\u200d", "\ufe0f", "\u00a0\u2800", "\U000e0041"]
 
 

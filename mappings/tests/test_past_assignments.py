@@ -83,6 +83,20 @@ def test_active_true_can_be_combined_with_as_of(as_alice: LoggedInClient, patien
         assert ids(as_alice, f"/api/mappings/?as_of={then.replace('+', '%2B')}{query}") == [mapping]
 
 
+def test_as_of_the_end_of_an_assignment_is_the_ended_assignment(
+    as_alice: LoggedInClient, as_bob: LoggedInClient, patient: Patient
+) -> None:
+    mapping = make_mapping(patient, make_doctor(patient.created_by))
+    path = f"/api/assignments/{mapping.pk}/"
+    active = as_alice.get(path).json()
+    as_alice.delete(f"/api/mappings/{mapping.pk}/")
+    ended = as_alice.get(path).json()
+    for state in (active, ended):
+        assert as_alice.get(path, {"as_of": state["updated_at"]}).json() == state
+    assert as_alice.get("/api/mappings/", {"as_of": ended["updated_at"]}).json() == []
+    assert as_bob.get(path, {"as_of": ended["updated_at"]}).status_code == 404
+
+
 def test_a_past_assignment_has_a_history(as_alice: LoggedInClient, as_bob: LoggedInClient, patient: Patient):
     mapping = make_mapping(patient, make_doctor(patient.created_by))
     as_alice.delete(f"/api/mappings/{mapping.pk}/")

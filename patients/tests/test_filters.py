@@ -63,6 +63,33 @@ def test_a_filter_narrows_the_callers_own_list(as_alice: LoggedInClient, query: 
     assert names(as_alice, query) == found
 
 
+@pytest.mark.usefixtures("people")
+@pytest.mark.parametrize("value", ["1_0", "٣", "３", "3.0", "+3", " 3", "1e1", "0x3", "3 0", "9" * 5000])
+@pytest.mark.parametrize("name", ["age_min", "age_max", "doctor"])
+def test_a_number_to_filter_by_is_written_in_digits_of_ascii(as_alice: LoggedInClient, name: str, value: str) -> None:
+    for answer in (
+        as_alice.get("/api/patients/", {name: value}),
+        as_alice.post("/api/patients/search/", {name: value}),
+    ):
+        assert answer.status_code == 400
+        assert [error["pointer"] for error in answer.json()["errors"]] == [f"/{name}"]
+
+
+@pytest.mark.usefixtures("people")
+@pytest.mark.parametrize("value", ["\u200b", "\u2800\u3164", "\u200e \u200f"])
+def test_a_value_of_which_nothing_can_be_seen_does_not_return_the_whole_list(
+    as_alice: LoggedInClient, value: str
+) -> None:
+    for path, name in (
+        ("/api/patients/", "identifier"),
+        ("/api/doctors/", "specialization"),
+        ("/api/mappings/", "role"),
+    ):
+        answer = as_alice.get(path, {name: value})
+        assert answer.status_code == 400
+        assert [(error["pointer"], error["code"]) for error in answer.json()["errors"]] == [(f"/{name}", "blank")]
+
+
 def test_the_age_filters_agree_with_the_age_field(as_alice: LoggedInClient, alice: User) -> None:
     today = timezone.localdate()
     for days in range(-3, 4):

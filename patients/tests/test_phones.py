@@ -12,6 +12,8 @@ from healthcare.tests.admin_pages import AdminClient, errors_of
 from patients.models import Patient
 from patients.tests.factories import make_patient
 
+# U+30FC is the long vowel sign of Japanese keyboards, U+05BE the Hebrew hyphen.
+DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\uff0d\ufe63\u30fc\uff70\u05be\u301c"
 ACCEPTED = {
     "(+91) 98450 12345": "(+91) 98450 12345",
     "+91 98450 12345": "+91 98450 12345",
@@ -21,6 +23,8 @@ ACCEPTED = {
     "98450 12345 ext. 12": "98450 12345 ext. 12",
     "98450 12345 #12": "98450 12345 #12",
     "98450 12345#12": "98450 12345#12",
+    "98450 12345 extension 12": "98450 12345 extension 12",
+    "98450 12345 Extn. 12": "98450 12345 Extn. 12",
     "98450 12345 X12": "98450 12345 X12",
     "98450 12345x12": "98450 12345x12",
     "98450 12345;ext=12": "98450 12345;ext=12",
@@ -31,7 +35,7 @@ ACCEPTED = {
     "98450\u00a012345": "98450 12345",
     "98450\u202f12345": "98450 12345",
     "98450\u300012345": "98450 12345",
-    **{f"98450{dash}12345": "98450-12345" for dash in "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\uff0d\ufe63"},
+    **{f"98450{dash}12345": "98450-12345" for dash in DASHES},
     "\u202a+91 98450 12345\u202c": "+91 98450 12345",
     "\u200e98450\u200b12345\ufeff": "9845012345",
     "\u2068tel:98450\u2069": "98450",

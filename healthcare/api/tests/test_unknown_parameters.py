@@ -13,6 +13,7 @@ from accounts.models import User
 from conftest import PASSWORD, LoggedInClient
 from doctors.tests.factories import make_doctor
 from healthcare.api.schema_view import build_description
+from healthcare.api.suggestions import nearest_name
 from healthcare.api.unknown_parameters import known_parameters
 from healthcare.tests.cast import Cast
 from healthcare.tests.declarations import SAFE_METHODS, Row, all_rows
@@ -114,6 +115,41 @@ def test_an_unknown_field_is_an_error_that_suggests_the_known_one(as_alice: Logg
     ]
     assert answer.json()["detail"] == "date_of_birth: Unknown field; did you mean `birth_date`?"
     assert not Patient.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "sent", "suggestion"),
+    [
+        ("death_date", (), ""),  # not `birth_date`
+        ("dateOfDeath", (), ""),
+        ("note", (), ""),  # not `name`
+        ("nmae", (), "name"),
+        ("nam", (), "name"),
+        ("birthDate", (), "birth_date"),
+        ("year_of_birth", (), "birth_year"),
+        ("email_address", (), "email"),
+        ("home_address", (), "address"),
+        ("contact_name", (), "contacts"),
+        ("first_name", (), "name"),
+        ("first_name", ("name",), ""),
+        ("second_phone", ("phone",), "alternate_phone"),
+        ("medical_record_number", (), ""),
+    ],
+)
+def test_a_suggestion_does_not_mislead(name: str, sent: tuple[str, ...], suggestion: str) -> None:
+    known = {field for field, one in PatientSerializer().fields.items() if not one.read_only}
+    assert nearest_name(name, known, set(sent)) == (suggestion or None)
+
+
+def test_the_phone_of_a_doctor_is_no_license_number(as_alice: LoggedInClient) -> None:
+    answer = as_alice.post("/api/doctors/", {"name": "X", "phone_number": "98450"})
+    assert answer.json()["detail"] == "phone_number: Unknown field; did you mean `phone`?"
+
+
+def test_another_name_of_a_field_that_was_sent_is_not_suggested(anonymous: APIClient) -> None:
+    body = {"name": "Eve", "email": "eve@example.org", "password": PASSWORD, "password_confirmation": PASSWORD}
+    answer = anonymous.post("/api/auth/register/", body)
+    assert answer.json()["detail"] == "password_confirmation: Unknown field; did you mean `password2`?"
 
 
 def test_an_unknown_field_is_ignored_with_lenient_handling(as_alice: LoggedInClient) -> None:
