@@ -231,7 +231,7 @@ def test_the_description_names_the_fields() -> None:
     sent = resolve(operation["requestBody"]["content"]["application/json"]["schema"])["properties"]
     assert sent["contacts"]["maxItems"] == 10
     assert resolve(sent["contacts"]["items"])["required"] == ["name"]
-    assert sent["medical_history"] == {"type": "string", "maxLength": 20_000}
+    assert sent["medical_history"] == {"type": ["string", "null"], "maxLength": 20_000}
     answer = resolve(operation["responses"]["201"]["content"]["application/json"]["schema"])
     assert set(FIELDS) <= set(answer["required"])
     assert resolve(answer["properties"]["contacts"]["items"])["required"] == ["name", "phone", "relationship"]

@@ -344,12 +344,12 @@ def activate_time_zone(get_response: Any) -> Any:
     return middleware
 
 
-def test_times_are_written_in_the_active_time_zone(settings: Any, as_alice: LoggedInClient, alice: User):
+def test_times_are_written_in_utc_whatever_the_active_time_zone(settings: Any, as_alice: LoggedInClient, alice: User):
     settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.activate_time_zone"]
     patient = make_patient(alice)
-    assert as_alice.get(f"/api/patients/{patient.pk}/").json()["created_at"].endswith("+05:30")
-    assert as_alice.get("/api/patients/").json()[0]["created_at"].endswith("+05:30")
-    assert as_alice.patch(f"/api/patients/{patient.pk}/", {"name": "New"}).json()["created_at"].endswith("+05:30")
+    assert as_alice.get(f"/api/patients/{patient.pk}/").json()["created_at"].endswith("Z")
+    assert as_alice.get("/api/patients/").json()[0]["created_at"].endswith("Z")
+    assert as_alice.patch(f"/api/patients/{patient.pk}/", {"name": "New"}).json()["created_at"].endswith("Z")
 
 
 class AnnotatingMiddleware:

@@ -136,7 +136,7 @@ def test_anyone_finds_a_doctor(anonymous: APIClient, as_bob: LoggedInClient, ali
     assert names(as_bob, "meera", "/api/doctors/", deleted="true") == ["Dr. Meera Gone"]
 
 
-@pytest.mark.parametrize("text", ["", "   ", "\0", "x" * 201, "\ud800".encode("utf-8", "surrogatepass")])
+@pytest.mark.parametrize("text", ["\0", "x" * 201, "\ud800".encode("utf-8", "surrogatepass")])
 def test_an_invalid_search_text_is_a_400(as_alice: LoggedInClient, text: Any) -> None:
     answer = as_alice.get("/api/patients/", {"search": text})
     if isinstance(text, bytes):  # Django replaces bytes that are not UTF-8, so nothing is found
