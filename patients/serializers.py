@@ -40,11 +40,11 @@ EXAMPLE_PATIENT = {
 class GenderField(serializers.ChoiceField):
     """M, F, O or U. FHIR's words male, female, other and unknown are accepted too, in any case.
 
-    null and the empty text, which a form sends where nothing is selected, are U.
+    The empty text, which a form sends where nothing is selected, is U.
     """
 
     def run_validation(self, data: Any = empty) -> Any:
-        return super().run_validation(Gender.UNKNOWN.value if data is None or data == "" else data)
+        return super().run_validation(Gender.UNKNOWN.value if data == "" else data)
 
     def to_internal_value(self, data: Any) -> Any:
         return super().to_internal_value(gender_code(data) if isinstance(data, str) else data)

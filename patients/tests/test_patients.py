@@ -139,14 +139,13 @@ def test_gender_accepts_codes_and_words_and_returns_codes(as_alice: LoggedInClie
     assert as_alice.post("/api/patients/", {"name": "X", "gender": sent}).json()["gender"] == stored
 
 
-@pytest.mark.parametrize("sent", [None, ""])
-def test_a_gender_that_is_not_selected_in_a_form_is_unknown(as_alice: LoggedInClient, sent: str | None) -> None:
-    created = as_alice.post("/api/patients/", {"name": "X", "gender": sent})
+def test_a_gender_that_is_not_selected_in_a_form_is_unknown(as_alice: LoggedInClient) -> None:
+    created = as_alice.post("/api/patients/", {"name": "X", "gender": ""})
     assert (created.status_code, created.json().get("gender")) == (201, "U")
     path = f"/api/patients/{created.json()['id']}/"
     as_alice.patch(path, {"gender": "F"})
-    assert as_alice.patch(path, {"gender": sent}).json()["gender"] == "U"
-    assert as_alice.put(path, {"name": "X", "gender": sent}).json()["gender"] == "U"
+    assert as_alice.patch(path, {"gender": ""}).json()["gender"] == "U"
+    assert as_alice.put(path, {"name": "X", "gender": ""}).json()["gender"] == "U"
 
 
 @pytest.mark.parametrize(
@@ -161,6 +160,7 @@ def test_a_gender_that_is_not_selected_in_a_form_is_unknown(as_alice: LoggedInCl
         ({"name": "x" * 201}, "/name", "max_length"),
         ({"name": ["x"]}, "/name", "invalid"),
         ({"name": "X", "gender": "banana"}, "/gender", "invalid_choice"),
+        ({"name": "X", "gender": None}, "/gender", "null"),
         ({"name": "X", "gender": 1}, "/gender", "invalid_choice"),
         ({"name": "X", "gender": ["M"]}, "/gender", "invalid_choice"),
         ({"name": "X", "age": -1}, "/age", "min_value"),
