@@ -47,6 +47,7 @@ def test_every_route_has_a_row_and_every_row_a_route() -> None:
     assert find_missing_rows(all_rows()) == []
 
 
+@pytest.mark.long
 def test_every_cell_answers_as_its_row_says(cast: Cast) -> None:
     assert find_deviations(cast, all_rows()) == []
 
@@ -83,6 +84,7 @@ def without_scopes(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     monkeypatch.setattr(SessionViewSet, "get_queryset", lambda view: LoginSession.objects.live())
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("without_scopes")
 def test_row_level_security_alone_answers_every_cell_the_same(cast: Cast) -> None:
     # A rejected caller's request ends before any scope: one target shows that standard DRF rejects it on every route.
