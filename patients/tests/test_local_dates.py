@@ -11,11 +11,12 @@ from accounts.models import User
 from conftest import LoggedInClient
 from patients.tests.factories import make_patient
 
-NOON = datetime.datetime(2026, 11, 25, 12, tzinfo=datetime.UTC)  # the 26th in UTC+14 and the 25th in UTC-12
+NOON = datetime.datetime(2030, 11, 25, 12, tzinfo=datetime.UTC)  # the 26th in UTC+14 and the 25th in UTC-12
 
 
 @pytest.fixture
-def at_noon(monkeypatch: pytest.MonkeyPatch) -> None:
+def at_noon(as_alice: LoggedInClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the login of alice, so that her tokens are of today."""
     monkeypatch.setattr(timezone, "now", lambda: NOON)
 
 
@@ -24,24 +25,24 @@ def at_noon(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("field", ["birth_date", "deceased_on"])
 def test_a_day_may_have_begun_somewhere(as_alice: LoggedInClient, settings: Any, fast_path: str, field: str) -> None:
     settings.FAST_PATH = fast_path
-    answer = as_alice.post("/api/patients/", {"name": "Newborn", field: "2026-11-26"})
-    assert (answer.status_code, answer.json()[field]) == (201, "2026-11-26")
+    answer = as_alice.post("/api/patients/", {"name": "Newborn", field: "2030-11-26"})
+    assert (answer.status_code, answer.json()[field]) == (201, "2030-11-26")
     assert answer.json()["age"] == (0 if field == "birth_date" else None)
-    refused = as_alice.post("/api/patients/", {"name": "Unborn", field: "2026-11-27"})
+    refused = as_alice.post("/api/patients/", {"name": "Unborn", field: "2030-11-27"})
     assert [error["pointer"] for error in refused.json()["errors"]] == [f"/{field}"]
 
 
 @pytest.mark.usefixtures("at_noon")
 def test_a_newborns_age_may_be_stated(as_alice: LoggedInClient) -> None:
-    answer = as_alice.post("/api/patients/", {"name": "Newborn", "birth_date": "2026-11-26", "age": 0})
-    assert (answer.status_code, answer.json()["birth_year"]) == (201, 2026)
+    answer = as_alice.post("/api/patients/", {"name": "Newborn", "birth_date": "2030-11-26", "age": 0})
+    assert (answer.status_code, answer.json()["birth_year"]) == (201, 2030)
 
 
 def test_the_year_may_have_begun_somewhere(as_alice: LoggedInClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timezone, "now", lambda: NOON.replace(month=12, day=31))
-    for body in ({"birth_year": 2027}, {"birth_date": "2027-01-01"}):
+    for body in ({"birth_year": 2031}, {"birth_date": "2031-01-01"}):
         assert as_alice.post("/api/patients/", {"name": "Newborn", **body}).json()["age"] == 0
-    assert as_alice.post("/api/patients/", {"name": "Newborn", "birth_year": 2028}).status_code == 400
+    assert as_alice.post("/api/patients/", {"name": "Newborn", "birth_year": 2032}).status_code == 400
 
 
 def test_filters_by_age_count_the_day_of_as_of(as_alice: LoggedInClient, alice: User) -> None:
