@@ -62,7 +62,7 @@ class BackOffAdminSite(AdminSite):
 
     # Not one transaction, for the same reason.
     @transaction.non_atomic_requests
-    def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+    def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:  # type: ignore[override]
         """The form that changes the own password; 429 with the limit after repeated wrong old passwords."""
         if request.method != "POST":
             return super().password_change(request, extra_context)
