@@ -30,7 +30,8 @@ from patients.serializers import EXAMPLE_PATIENT, PatientSerializer
     ),
 )  # fmt: skip
 class MappingSerializer(RecordSerializer):
-    """An assignment: this doctor treats this patient of yours, from `started_at` on; the default is now."""
+    """An assignment: this doctor treats this patient of yours, from `started_at` on; the default is now. With an
+    `ended_at` it is a past one."""
 
     # Row locks, the patient before the doctor, so that neither can be deleted before the assignment is inserted.
     patient: serializers.Field = IdField(scope=lambda user: Patient.objects.owned_by(user).active().locked())
@@ -42,12 +43,27 @@ class MappingSerializer(RecordSerializer):
             "id", "patient", "doctor", "role", "is_primary", "reason", "notes", "started_at", "ended_at",
             "version", "created_by", "created_at", "updated_at",
         ]  # fmt: skip
-        read_only_fields = ["ended_at", "version", "created_by"]
+        read_only_fields = ["version", "created_by"]
 
     def validate_started_at(self, moment: datetime.datetime) -> datetime.datetime:
         if moment != getattr(self.instance, "started_at", None):
             validate_not_in_the_future(moment)
         return moment
+
+    def validate_ended_at(self, moment: datetime.datetime | None) -> datetime.datetime | None:
+        ended = getattr(self.instance, "ended_at", None)
+        if ended and moment is None:
+            raise serializers.ValidationError("An assignment that has ended cannot be reopened; create a new one.")
+        if moment and moment != ended:
+            validate_not_in_the_future(moment)
+        return moment
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """An end that equals the start but for its microseconds, which JavaScript cuts off, is the start."""
+        end, start = attrs.get("ended_at"), attrs.get("started_at", self.instance and self.instance.started_at)
+        if end and start and end == start.replace(microsecond=start.microsecond // 1000 * 1000):
+            attrs["ended_at"] = start
+        return attrs
 
 
 @extend_schema_serializer(
@@ -65,9 +81,6 @@ class MappingChangeSerializer(MappingSerializer):
         source="doctor_id", min_value=1, max_value=LARGEST_ID, help_text="May be sent, and must be unchanged."
     )
 
-    class Meta(MappingSerializer.Meta):
-        read_only_fields = ["version", "created_by"]
-
     def validate_patient(self, patient: int) -> int:
         return self.check_unchanged("patient_id", patient)
 
@@ -78,21 +91,6 @@ class MappingChangeSerializer(MappingSerializer):
         if value != getattr(self.instance, column):
             raise serializers.ValidationError("This cannot be changed; end the assignment and create another one.")
         return value
-
-    def validate_ended_at(self, moment: datetime.datetime | None) -> datetime.datetime | None:
-        ended = getattr(self.instance, "ended_at", None)
-        if ended and moment is None:
-            raise serializers.ValidationError("An assignment that has ended cannot be reopened; create a new one.")
-        if moment and moment != ended:
-            validate_not_in_the_future(moment)
-        return moment
-
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """An end that equals the start but for its microseconds, which JavaScript cuts off, is the start."""
-        end, start = attrs.get("ended_at"), attrs.get("started_at", self.instance and self.instance.started_at)
-        if end and start and end == start.replace(microsecond=start.microsecond // 1000 * 1000):
-            attrs["ended_at"] = start
-        return attrs
 
     def changeable(self, rows: RecordQuerySet) -> RecordQuerySet:
         return rows  # a past assignment can be corrected too

@@ -38,10 +38,22 @@ def refused(answer: Any) -> list[tuple[str, str]]:
 
 def test_a_new_assignment_stores_role_reason_and_start(as_alice: LoggedInClient, patient: Patient, alice: User) -> None:
     stated = {"role": "surgeon", "is_primary": True, "reason": "hip", "started_at": "2026-03-01T09:00:00Z"}
-    body = {"patient": patient.pk, "doctor": make_doctor(alice).pk, "ended_at": "2026-03-02T09:00:00Z"}
+    body = {"patient": patient.pk, "doctor": make_doctor(alice).pk}
     answer = as_alice.post("/api/mappings/", body | stated)
     assert answer.status_code == 201
     assert answer.json().items() >= (stated | {"ended_at": None, "version": 1}).items()
+
+
+def test_a_new_assignment_with_an_end_is_a_past_one(as_alice: LoggedInClient, patient: Patient, alice: User) -> None:
+    body = {"patient": patient.pk, "doctor": make_doctor(alice).pk, "started_at": "2026-03-01T09:00:00Z"}
+    past = as_alice.post("/api/mappings/", body | {"ended_at": "2026-03-02T09:00:00Z"})
+    assert (past.status_code, past.json().get("ended_at")) == (201, "2026-03-02T09:00:00Z")
+    assert as_alice.get(past["Location"]).json() == past.json()
+    assert as_alice.get("/api/mappings/?active=false").json() == [past.json()]
+    for end in ("2026-02-28T09:00:00Z", "2999-01-01T00:00:00Z", "2026-03-02"):
+        answer = as_alice.post("/api/mappings/", body | {"ended_at": end})
+        assert [pointer for pointer, _ in refused(answer)] == ["/ended_at"]
+    assert as_alice.post("/api/mappings/", body | {"ended_at": None}).status_code == 201
 
 
 def test_patch_changes_the_given_fields_and_returns_the_assignment(as_alice: LoggedInClient, mapping: Mapping) -> None:
