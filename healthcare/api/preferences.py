@@ -12,6 +12,7 @@ PARAMETER = rf"{TOKEN}(?:[ \t]*=[ \t]*{WORD})?"
 PREFERENCE = re.compile(
     rf"[ \t,]*(?P<name>{TOKEN})(?:[ \t]*=[ \t]*(?P<value>{WORD}))?(?:[ \t]*;[ \t]*(?:{PARAMETER})?)*[ \t]*(?:,|$)"
 )
+PATTERN = f"^{TOKEN}(={TOKEN})?(,{TOKEN}(={TOKEN})?)*$"  # of preferences without parameters, as OpenAPI has it
 
 
 def read_preferences(meta: Mapping[str, Any]) -> dict[str, str]:

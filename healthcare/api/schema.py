@@ -181,6 +181,8 @@ class ProblemAutoSchema(AutoSchema):
                 properties[name]["type"] = [properties[name]["type"], "null"]  # stands for empty
             if name in properties and (name == "id" or isinstance(field, serializers.PrimaryKeyRelatedField)):
                 properties[name]["format"] = "int64"
+        if direction == "request":
+            schema["additionalProperties"] = False  # see unknown_parameters; read-only fields are ignored
         if direction == "response":  # responses contain every field, and limits apply to requests
             schema["required"] = sorted(properties.keys() - serializer.context.get("inclusions", {}).keys())
             for described_field in properties.values():

@@ -71,7 +71,11 @@ def describe_bodies(result: dict[str, Any], **_: Any) -> dict[str, Any]:
             parameter["name"]: body_schema(parameter) for parameter in parameters if parameter["in"] == "query"
         }
         name = "".join(part.title() for part in operations["post"]["operationId"].split("_")) + "Request"
-        result["components"]["schemas"][name] = {"type": "object", "properties": properties}
+        result["components"]["schemas"][name] = {
+            "type": "object",
+            "properties": properties,
+            "additionalProperties": False,
+        }
         reference = {"schema": {"$ref": f"#/components/schemas/{name}"}}
         operations["post"]["requestBody"] = {"content": {"application/json": reference}, "required": True}
     return result

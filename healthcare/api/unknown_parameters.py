@@ -15,7 +15,7 @@ from rest_framework.viewsets import GenericViewSet
 
 from healthcare.api.exceptions import NAME, LimitedErrors, refuse
 from healthcare.api.fields import ObjectListField
-from healthcare.api.preferences import read_preferences
+from healthcare.api.preferences import PATTERN, read_preferences
 from healthcare.api.sparse_fieldsets import PARAMETERS as REPEATABLE
 from healthcare.api.suggestions import nearest_name
 
@@ -24,7 +24,7 @@ LONGEST_COMPARED = 64  # characters of a name that are compared with the known n
 CACHE_BUSTER = "_"  # jQuery and others add it to a GET so that no cache answers
 PREFER = OpenApiParameter(
     "Prefer",
-    {"type": "string"},
+    {"type": "string", "pattern": PATTERN},
     OpenApiParameter.HEADER,
     description="With `handling=lenient` (RFC 7240) unknown body fields are ignored instead of being an error (400).",
 )

@@ -4,17 +4,20 @@ import builtins
 import collections.abc
 import json
 import keyword
+import re
 import typing
 from typing import Any
 
 import pytest
 import yaml
 from django.core.management import call_command
+from rest_framework.exceptions import ParseError
 from rest_framework.test import APIClient
 
 from accounts.models import User
 from conftest import LoggedInClient
 from doctors.tests.factories import make_doctor
+from healthcare.api.preferences import PATTERN, read_preferences
 from healthcare.api.schema_view import description
 from healthcare.tests.live import LiveServer
 from healthcare.tests.openapi import by_name, operations, resolved
@@ -140,3 +143,13 @@ def test_a_body_takes_null_where_the_description_says_so(as_alice: LoggedInClien
         if "null" in property_schema.get("type", ""):
             described.add(name)
     assert described == accepted
+
+
+def test_the_pattern_of_prefer_takes_what_can_be_read():
+    for header in ("handling=lenient", "handling=strict,respond-async"):
+        assert re.search(PATTERN, header), header
+        assert read_preferences({"HTTP_PREFER": header}), header
+    for header in ("", ",", "=a", "a b", "größer", 'a="b'):
+        assert not re.search(PATTERN, header), header
+        with pytest.raises(ParseError):
+            read_preferences({"HTTP_PREFER": header})

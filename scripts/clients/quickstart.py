@@ -181,11 +181,10 @@ class QuickStart:
         bad = PatientRequest(name="", age=-1)
         problem = refused(patients_create.sync_detailed(client=self.client, body=bad), 400, "/age")
         check(problem.error_count == 2, problem)
-        unknown = PatientRequest(name="John Smith")
-        unknown.additional_properties["date_of_birth"] = "1992-03-14"
-        refused(patients_create.sync_detailed(client=self.client, body=unknown), 400, "/date_of_birth")
-        lenient = patients_create.sync_detailed(client=self.client, body=unknown, prefer="handling=lenient")
-        done(patients_destroy.sync_detailed(answer(lenient, 201).id, client=self.client))
+        # The types have no unknown fields; a client that is not generated may send them.
+        unknown = {"name": "John Smith", "date_of_birth": "1992-03-14"}
+        untyped = self.client.get_httpx_client().post("/api/patients/", json=unknown)
+        check((untyped.status_code, untyped.json()["errors"][0]["pointer"]) == (400, "/date_of_birth"), untyped.text)
         refused(patients_retrieve.sync_detailed(2**53, client=self.client), 404)
 
     def find_patients(self) -> None:
