@@ -12,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from healthcare import env_settings
 
-STRONG = "Zq8-" * 20
+STRONG = "qX7mVd2_Lk9Rt4BzYc1NwHs8-Gf6JpEa3UoTi5QvMbKxDnWyZ0rC"
 BAD = [
     *(("DEBUG", value) for value in ("perhaps", "2")),
     ("HTTPS", "maybe"),
