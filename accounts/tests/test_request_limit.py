@@ -224,7 +224,7 @@ def best_of(call: Any, runs: int = 50, calls: int = 200) -> float:
     return fastest / calls
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def limited_to_twenty(live_server_process: LiveServer) -> Any:
     settings: dict[str, Any] = {"RATE_LIMIT": "20", "THROTTLE_SCALE": "1"}
     with serving(live_server_process.database_url, migrated=True, **settings) as server:

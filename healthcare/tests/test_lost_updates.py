@@ -97,12 +97,15 @@ def test_a_connection_stays_open_after_an_answer_without_content(live: LiveServe
     ]:
         client.request(method, path, headers={"Authorization": f"Bearer {token}", **headers})
         answer = client.getresponse()
-        seen.append((answer.status, answer.headers["ETag"], answer.headers["Content-Length"], len(answer.read())))
+        stated = answer.headers["Content-Length"]
+        seen.append((answer.status, answer.headers["ETag"], stated, len(answer.read())))
     client.close()
     length = seen[-1][3]
-    assert seen == [
-        (304, etag, str(length), 0),
-        (200, etag, str(length), 0),
-        (304, etag, str(length), 0),
-        (200, etag, str(length), length),
+    assert [(status, tag, content) for status, tag, _, content in seen] == [
+        (304, etag, 0),
+        (200, etag, 0),
+        (304, etag, 0),
+        (200, etag, length),
     ]
+    # A 304 may leave its Content-Length out (RFC 9110 section 8.6).
+    assert {stated for _, _, stated, _ in seen} <= {str(length), None}
