@@ -115,6 +115,8 @@ class FastWrite(FastAction):
 
     def respond(self, request: HttpRequest, kwargs: dict[str, Any]) -> HttpResponse | None:
         meta = request.META
+        if vars(request).get("GET"):
+            return None  # middleware has replaced the parameters
         if meta["QUERY_STRING"] or not STANDARD_PATH_HEADERS.isdisjoint(meta) or self.is_observed():
             return None
         key = next(iter(kwargs.values()), 1)

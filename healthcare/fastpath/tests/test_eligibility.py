@@ -208,6 +208,24 @@ def test_query_parameters_that_a_middleware_has_replaced_are_served(
         assert len(as_alice.get(f"{path}{query}", headers=headers).json()) == rows
 
 
+def refuse_duplicates(get_response: Any) -> Any:
+    """A middleware that lets no write create a likely duplicate, and leaves the query string."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        if request.method == "POST":
+            vars(request)["GET"] = QueryDict("on_duplicate=reject")
+        response: HttpResponse = get_response(request)
+        return response
+
+    return middleware
+
+
+def test_a_write_sees_the_query_parameters_that_a_middleware_has_added(settings: Any, as_alice: LoggedInClient):
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.refuse_duplicates"]
+    body = {"name": "Asha Nair", "birth_date": "1990-05-01"}
+    assert [as_alice.post("/api/patients/", body).status_code for _ in range(2)] == [201, 409]
+
+
 def test_a_filter_is_applied_however_its_name_is_encoded(as_alice: LoggedInClient, alice: User):
     female = make_patient(alice, gender="F").pk
     make_patient(alice, gender="M")
