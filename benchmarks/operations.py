@@ -49,9 +49,13 @@ class Request:
 
 
 def plain_requests(caller: Caller, paging: str) -> dict[str, Request]:
-    """The plain calls by name, for a server that pages by "cursor", by "page" or by "offset"."""
+    """The plain calls by name, for a server that pages by "encrypted cursor", "cursor", "page" or "offset"."""
+    from healthcare.api.cursors import Cursor  # noqa: PLC0415  (needs the settings)
+
     cursor = base64.urlsafe_b64encode(f"[false,{caller.after}]".encode()).decode().rstrip("=")
+    encrypted = Cursor((caller.after,), back=False).text()
     size, deep = {
+        "encrypted cursor": (f"limit={PAGE}", f"limit={PAGE}&cursor={encrypted}"),
         "cursor": (f"limit={PAGE}", f"limit={PAGE}&cursor={cursor}"),
         "page": ("", f"page={DEPTH // PAGE + 1}"),
         "offset": (f"limit={PAGE}", f"limit={PAGE}&offset={DEPTH}"),

@@ -30,10 +30,10 @@ STOP_RECORDING_ROLES = "DROP FUNCTION benchmark_record_role CASCADE; DROP TABLE 
 
 def check_protections(servers: list[RunningServer], caller: Caller, others: int) -> None:
     """Raises UnequalError for a server that answers whom it must refuse, or does not record what it must."""
-    for server in servers:
+    for number, server in enumerate(servers):
         check_refusals(server, caller)
         if server.server.database == "product":
-            check_records(server, caller, others)
+            check_records(server, caller, others, number)
 
 
 def check_refusals(server: RunningServer, caller: Caller) -> None:
@@ -52,12 +52,14 @@ def check_refusals(server: RunningServer, caller: Caller) -> None:
             raise UnequalError(f"{server.name} answers {attempt} with {status}.")
 
 
-def check_records(server: RunningServer, caller: Caller, others: int) -> None:
+def check_records(server: RunningServer, caller: Caller, others: int, number: int) -> None:
     with databases.open_cursor(databases.copy_name("product", others)) as cursor:
         cursor.execute(START_RECORDING_ROLES)
         for operation, expected in RECORDED.items():
             before = count_records(cursor)
-            request = plain_requests(caller, server.server.paging)[operation].filled(caller, 3)
+            request = plain_requests(caller, server.server.paging)[operation].filled(
+                caller, number
+            )  # another value for each server
             fetch_json(operation, server, request, caller)
             added = tuple(now - then for now, then in zip(count_records(cursor), before, strict=True))
             if added != expected:

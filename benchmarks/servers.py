@@ -96,7 +96,9 @@ def build_fastify() -> None:
         raise
 
 
-OURS = Server("ours", "product", "cursor", (*PYTHON, "manage.py", "serve", "127.0.0.1:{port}", "--workers", WORKERS))
+OURS = Server(
+    "ours", "product", "encrypted cursor", (*PYTHON, "manage.py", "serve", "127.0.0.1:{port}", "--workers", WORKERS)
+)
 SERVERS = [
     OURS,
     Server("stock", "plain", "page", (*GUNICORN, "benchmarks.references.stock.wsgi")),

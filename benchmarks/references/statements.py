@@ -37,8 +37,8 @@ DOCTOR = """d.id, d.name, d.specialization, d.license_number, d.phone, d.email, 
     d.updated_at"""
 ACCESS_LOG = """
 logged AS (
-    INSERT INTO audit_accesslog (at, actor, action, patient_ids, basis, request_id, outcome)
-    SELECT clock_timestamp(), {caller}, '{action}',
+    INSERT INTO audit_accesslog (actor, action, patient_ids, basis, request_id, outcome)
+    SELECT {caller}, '{action}',
         coalesce((SELECT array_agg({key} ORDER BY {key}) FROM answered), '{{}}'), 'owner', %(request)s::text,
         CASE WHEN {found} THEN 200 ELSE 404 END
     WHERE {caller} IS NOT NULL
@@ -103,8 +103,7 @@ WITH answered AS (
         ENTER_TO_WRITE,
         f"""
 WITH answered AS (
-    UPDATE patients_patient SET address = coalesce(%(body)s::json ->> 'address', address), updated_at = now(),
-        version = version + 1
+    UPDATE patients_patient SET address = coalesce(%(body)s::json ->> 'address', address)
     WHERE {OWNED} AND id = %(id)s
     RETURNING {PATIENT}
 ),
