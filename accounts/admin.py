@@ -186,7 +186,7 @@ def possible_keys(term: str) -> Iterator[str]:
 
 
 def read_network(address: str) -> str | None:
-    """The address block that attempts are counted by; None for what is no address."""
+    """The address block that attempts are counted by; None if the text is not an IP address."""
     try:
         return client_network(str(ipaddress.ip_address(address)))
     except ValueError:

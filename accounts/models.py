@@ -83,16 +83,18 @@ class User(AbstractBaseUser, PermissionsMixin):
     class Meta:
         ordering = ["-id"]
         constraints = [
-            # First: when a taken e-mail is also the username, the error points to the e-mail.
-            models.UniqueConstraint(
-                Lower("email"),
-                name="user_email_unique",
-                violation_error_message="A user with this e-mail already exists.",
-            ),
+            # The forms of the admin check them in this order, each in a query of its own. A user who is added between two
+            # queries is found by the last one, so that an error about the e-mail is always among the errors. The
+            # migration creates the index of the e-mail first, so that PostgreSQL names that one, too.
             models.UniqueConstraint(
                 Lower("username"),
                 name="user_username_unique",
                 violation_error_message="A user with this username already exists.",
+            ),
+            models.UniqueConstraint(
+                Lower("email"),
+                name="user_email_unique",
+                violation_error_message="A user with this e-mail already exists.",
             ),
             # Otherwise a user could take another user's e-mail as a username and block their login.
             models.CheckConstraint(

@@ -39,7 +39,7 @@ def as_search_text(text: str) -> str:
 
 
 def validate_phone_number(value: str) -> None:
-    """Refuse what is no number in the form that `phone_number` gives."""
+    """Raise ValidationError unless the value is a phone number in the form that `phone_number` returns."""
     if not is_phone_number(value):
         raise ValidationError(
             "Enter a phone number: digits with spaces or ( ) . / - between them, a + in front and an extension (x123) "

@@ -1,4 +1,4 @@
-"""What the database requires of the lists of objects in a patient's row, whoever writes it."""
+"""Check constraints on the lists of objects in a patient's row, which hold for every writer."""
 
 from django.db.models import BooleanField, CharField, F, Func, Q, Value
 from django.db.models.lookups import Exact

@@ -68,8 +68,7 @@ def test_of_eight_concurrent_equal_users_one_is_added_and_the_others_say_why(bro
         answers = call_concurrently(*[partial(browser.send, "/admin/accounts/user/add/", **form)] * 8)
         assert sorted_statuses(answers) == [200] * 7 + [302]
         refused = [answer.body.decode() for answer in answers if answer.status == 200]
-        # The constraint of the username or that of the e-mail is violated first.
-        assert all(" already exists." in page for page in refused)
+        assert all("A user with this e-mail already exists." in page for page in refused)
 
 
 def test_a_doctor_is_never_deleted_while_being_assigned(live: LiveServer, browser: Browser):
