@@ -83,9 +83,9 @@ class User(AbstractBaseUser, PermissionsMixin):
     class Meta:
         ordering = ["-id"]
         constraints = [
-            # The forms of the admin check them in this order, each in a query of its own. A user who is added between two
-            # queries is found by the last one, so that an error about the e-mail is always among the errors. The
-            # migration creates the index of the e-mail first, so that PostgreSQL names that one, too.
+            # The admin's forms check them in this order, each in a query of its own. A user who is added between two
+            # queries is found by the last one, so an error about the e-mail is always among the errors. The migration
+            # creates the index of the e-mail first, so PostgreSQL names that one, too.
             models.UniqueConstraint(
                 Lower("username"),
                 name="user_username_unique",

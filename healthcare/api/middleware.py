@@ -28,6 +28,7 @@ from django.utils.deprecation import MiddlewareMixin
 from whitenoise import middleware as whitenoise
 
 from healthcare.api.problems import CONTENT_TYPE, problem_response
+from healthcare.pages import HEALTH_CHECKS
 
 access_log = logging.getLogger("healthcare.access")
 error_log = logging.getLogger("healthcare.errors")
@@ -45,7 +46,6 @@ ANSWERED_BY_DJANGO = (Http404, PermissionDenied, BadRequest, SuspiciousOperation
 ACCESS_LINE = "%s /%s %d %d ms path=%s request_id=%s"
 METHODS = frozenset(HTTPMethod.__members__)
 UTF_8 = frozenset({"utf-8", "utf8"})
-HEALTH_CHECKS = frozenset({"/healthz", "/readyz"})
 # Where browsers and tools look for pages of ours: the name of the route, and a query.
 USUAL_PLACES = {
     "/docs": ("docs", ""),
