@@ -20,10 +20,9 @@ from rest_framework_simplejwt.exceptions import TokenError
 from accounts.authentication import SessionJWTAuthentication, decode_token
 from accounts.limits import client_address, client_network
 from accounts.tokens import session_and_user_ids
-from healthcare.api.middleware import Middleware
+from healthcare.api.middleware import HEALTH_CHECKS, Middleware
 from healthcare.api.problems import problem_response
 from healthcare.api.rate_limits import RatePolicy
-from healthcare.pages import HEALTH_CHECKS
 
 WINDOW = 60  # seconds from the first request of a caller
 MOST_CALLERS = 20_000  # counted at once, in about 5 MB

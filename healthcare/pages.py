@@ -18,7 +18,6 @@ from django.views.decorators.http import require_safe
 
 from healthcare.api.problems import problem_response
 
-HEALTH_CHECKS = frozenset({"/healthz", "/readyz"})
 LINKS = {"docs": "docs", "schema": "schema", "admin": "admin:index", "health": "healthz"}
 
 

@@ -28,7 +28,6 @@ from django.utils.deprecation import MiddlewareMixin
 from whitenoise import middleware as whitenoise
 
 from healthcare.api.problems import CONTENT_TYPE, problem_response
-from healthcare.pages import HEALTH_CHECKS
 
 access_log = logging.getLogger("healthcare.access")
 error_log = logging.getLogger("healthcare.errors")
@@ -43,6 +42,7 @@ BODY_HEADERS = {"Content-Type", "Content-Length", "Content-Encoding", "Content-D
 ANSWERED_BY_DJANGO = (Http404, PermissionDenied, BadRequest, SuspiciousOperation, MultiPartParserError)
 
 
+HEALTH_CHECKS = frozenset({"/healthz", "/readyz"})
 ACCESS_LINE = "%s /%s %d %d ms path=%s request_id=%s"
 METHODS = frozenset(HTTPMethod.__members__)
 UTF_8 = frozenset({"utf-8", "utf8"})
