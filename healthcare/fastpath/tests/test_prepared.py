@@ -19,6 +19,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def path(as_alice: LoggedInClient, alice: User) -> str:
     """A patient whose statement is prepared."""
+    with connection.cursor() as cursor:
+        cursor.execute("DEALLOCATE ALL")  # what earlier tests prepared may have reached the limit of a session
+    prepared.prepared_names(connection).clear()
     url = f"/api/patients/{make_patient(alice).pk}/"
     for _ in range(2):
         assert as_alice.get(url).status_code == 200
