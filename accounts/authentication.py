@@ -18,11 +18,11 @@ from healthcare.coverage import covered_by_fast_path
 from healthcare.rls.context import ENTER, PLANNED_ONCE, SETTINGS, Entry, enter, metadata
 
 # In the order of the model's fields, which `User.from_db` requires.
-COLUMNS = [field.attname for field in User._meta.concrete_fields if field.name not in {"last_login", "created_at"}]
+USER_COLUMNS = [field.attname for field in User._meta.concrete_fields if field.name not in {"last_login", "created_at"}]
 METADATA = "(%s::jsonb || jsonb_build_object('actor', u.id))::text"
 # One statement finds the live session and its active user, and sets the role and the caller's id for the transaction.
 AUTHENTICATE = f"""
-SELECT {", ".join(f"u.{column}" for column in COLUMNS)}, {ENTER.format(caller="u.id::text", metadata=METADATA)}
+SELECT {", ".join(f"u.{column}" for column in USER_COLUMNS)}, {ENTER.format(caller="u.id::text", metadata=METADATA)}
 {LIVE_SESSION_SQL}
 """  # noqa: S608  (constants alone)
 # The fast path sends these together with the statement that follows, in one message, so nothing can check in between
@@ -120,4 +120,4 @@ class SessionJWTAuthentication(JWTAuthentication):
                 row = cursor.fetchone()
         if row is None:
             raise self.session_ended()
-        return User.from_db(connection.alias, COLUMNS, row[: len(COLUMNS)])
+        return User.from_db(connection.alias, USER_COLUMNS, row[: len(USER_COLUMNS)])

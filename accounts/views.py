@@ -33,7 +33,7 @@ from accounts.serializers import (
 )
 from accounts.tokens import exchange_refresh_token, issue_token_pair, start_session
 from healthcare.api.conditional_requests import ConditionalRequests
-from healthcare.api.idempotency import PARAMETER, IdempotentMixin, Key, execute_once
+from healthcare.api.idempotency import KEY_PARAMETER, IdempotentMixin, Key, execute_once
 from healthcare.api.schema import PROBLEM
 from healthcare.api.unknown_parameters import UnknownParametersViewSet
 from healthcare.rls.context import enter, entered, leave
@@ -55,7 +55,7 @@ class CredentialsViewSet(UnknownParametersViewSet):
         operation_id="auth_register",
         summary="Register",
         description="At most 60 an hour from one address.",
-        parameters=[PARAMETER],
+        parameters=[KEY_PARAMETER],
         responses={201: UserSerializer, 429: PROBLEM},
     )
     @action(detail=False, methods=["post"], serializer_class=RegistrationSerializer)
@@ -209,7 +209,7 @@ class PasswordViewSet(UnknownParametersViewSet):
         operation_id="auth_password",
         summary="Change your password",
         description="Ends your other login sessions.",
-        parameters=[PARAMETER],
+        parameters=[KEY_PARAMETER],
         responses={204: None, 429: PROBLEM},
     )
     @action(detail=False, methods=["post"])

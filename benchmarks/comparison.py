@@ -13,7 +13,7 @@ from benchmarks.terminal import print_line, show_status
 from benchmarks.testbed import Testbed, start_testbed
 
 CHART = "results.svg"
-WRITES = {"create", "patch"}
+WRITE_OPERATIONS = {"create", "patch"}
 
 
 def run(options: argparse.Namespace, folder: Path) -> str:
@@ -35,12 +35,12 @@ def run(options: argparse.Namespace, folder: Path) -> str:
                     print_line("\n".join(report.everyday_row(name, results) for name in calls))
 
         # Reads first: what the writes add to the lists and to the access log would change what a filtered page costs.
-        measure_everyday_calls([name for name in PLAIN_NAMES if name not in WRITES])
+        measure_everyday_calls([name for name in PLAIN_NAMES if name not in WRITE_OPERATIONS])
         for operation in [name for name in PLAIN_NAMES if name in supported]:
             show_status(operation)
             results.plain[operation] = measure_plain(testbed, operation, options.rounds, options.seconds)
             print_line(report.plain_rows(operation, results.plain[operation]))
-        measure_everyday_calls([name for name in PLAIN_NAMES if name in WRITES])
+        measure_everyday_calls([name for name in PLAIN_NAMES if name in WRITE_OPERATIONS])
         if ours.server is OURS:
             # Last, because it adds rows to the lists of all servers on this copy of the database.
             results.sent = record_statements(testbed, supported, folder)

@@ -12,15 +12,15 @@ from statistics import quantiles
 from typing import Any
 
 from benchmarks.data import Caller
-from benchmarks.operations import Request
+from benchmarks.operations import BenchmarkRequest
 from benchmarks.servers import RunningServer
 
 END_OF_HEADERS = b"\r\n\r\n"
-LONGEST_WAIT = 30  # seconds
+CONNECT_TIMEOUT = 30  # seconds
 
 
 def send_conditional_load(
-    server: RunningServer, request: Request, caller: Caller, connections: int, seconds: int
+    server: RunningServer, request: BenchmarkRequest, caller: Caller, connections: int, seconds: int
 ) -> dict[str, float]:
     """As `load.send_load`: requests, seconds, refused, broken, p50 and p99 (ms)."""
     numbers = range(len(caller.samples[request.sample]))
@@ -31,7 +31,7 @@ def send_conditional_load(
     started = time.perf_counter()
     with selectors.DefaultSelector() as selector:
         for _ in range(connections):
-            opened = socket.create_connection(("127.0.0.1", server.port), timeout=LONGEST_WAIT)
+            opened = socket.create_connection(("127.0.0.1", server.port), timeout=CONNECT_TIMEOUT)
             selector.register(opened, selectors.EVENT_READ, bytearray())
             sent_at[opened] = time.perf_counter()
             opened.sendall(next(messages))
@@ -62,7 +62,7 @@ def send_conditional_load(
     }
 
 
-def http_message(request: Request, caller: Caller, server: RunningServer) -> bytes:
+def http_message(request: BenchmarkRequest, caller: Caller, server: RunningServer) -> bytes:
     headers = [("Host", f"127.0.0.1:{server.port}"), ("Authorization", f"Bearer {caller.token}"), *request.headers]
     lines = [f"{request.method} {request.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers)]
     return "\r\n".join([*lines, "", ""]).encode()

@@ -16,7 +16,7 @@ PASSWORD = "StrongPass123"  # noqa: S105  (of users that exist in the benchmark'
 OWN = 10_000  # patients of the caller
 FOREIGN = 1  # a patient who is not the caller's
 OTHERS, FEW_OTHERS = 1_000_000, 20_000  # patients of the other owner: in a full run, in a quick one
-DOCTORS = 2000
+DOCTOR_COUNT = 2000
 DOCTORS_EACH = 3  # of every tenth patient of an owner
 PAGE = 20
 DEPTH = OWN - PAGE
@@ -86,7 +86,7 @@ def stride(others: int) -> int:
 
 def fill_database(others: int) -> None:
     """Inserts the caller's patients and so many of the other owner into an empty database of the product."""
-    numbers = {"doctors": DOCTORS, "stride": stride(others), "patients": OWN + others, "each": DOCTORS_EACH}
+    numbers = {"doctors": DOCTOR_COUNT, "stride": stride(others), "patients": OWN + others, "each": DOCTORS_EACH}
     with transaction.atomic(), connection.cursor() as cursor:
         user = User()
         user.set_password(PASSWORD)

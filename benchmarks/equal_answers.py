@@ -10,10 +10,10 @@ from typing import Any
 from urllib.parse import unquote
 
 from benchmarks.data import Caller
-from benchmarks.operations import EVERYDAY_CALLS, Request, plain_requests
+from benchmarks.operations import EVERYDAY_CALLS, BenchmarkRequest, plain_requests
 from benchmarks.servers import SEARCHES, RunningServer
 
-NUMBER = 17  # of the member of the sample whose answers are compared
+SAMPLE_NUMBER = 17  # of the member of the sample whose answers are compared
 LONGEST_QUOTE = 1000  # characters of an answer in an error
 TAGGED = 100  # records whose entity tags are fetched
 TIME = re.compile(r"\d{4}-\d\d-\d\dT.*")
@@ -25,7 +25,7 @@ class UnequalError(Exception):
     """A server does not do the same work as the others, or none."""
 
 
-def send_request(server: RunningServer, request: Request, caller: Caller) -> tuple[int, bytes, dict[str, str]]:
+def send_request(server: RunningServer, request: BenchmarkRequest, caller: Caller) -> tuple[int, bytes, dict[str, str]]:
     """The status, the body and the headers, by their names in lower case, of the answer."""
     headers = {"Authorization": f"Bearer {caller.token}"} if request.token else {}
     if request.body:
@@ -39,7 +39,7 @@ def send_request(server: RunningServer, request: Request, caller: Caller) -> tup
         client.close()
 
 
-def fetch_json(operation: str, server: RunningServer, request: Request, caller: Caller) -> Any:
+def fetch_json(operation: str, server: RunningServer, request: BenchmarkRequest, caller: Caller) -> Any:
     """The JSON of an answer with the expected status, None without a body; raises UnequalError for another status."""
     status, body, _ = send_request(server, request, caller)
     if status != request.status:
@@ -71,11 +71,11 @@ def check_equal_answers(operation: str, servers: Iterable[RunningServer], caller
     first = None
     for server in servers:
         request = plain_requests(caller, server.server.paging)[operation]
-        answer = fetch_json(operation, server, request.filled(caller, NUMBER), caller)
+        answer = fetch_json(operation, server, request.filled(caller, SAMPLE_NUMBER), caller)
         rows = comparable(answer, is_write=request.method != "GET")
         first = first or (server.name, rows)
         if operation in SEARCHES:
-            sought = unquote(caller.samples[request.sample][NUMBER])
+            sought = unquote(caller.samples[request.sample][SAMPLE_NUMBER])
             if (operation == "search hit") != (sought in [row["name"] for row in rows]):
                 raise UnequalError(f"{server.name} finds {quoted(rows)} in a {operation} for {sought}.")
         elif not rows or rows != first[1]:
@@ -87,7 +87,7 @@ def check_equal_answers(operation: str, servers: Iterable[RunningServer], caller
 def check_everyday_answer(operation: str, server: RunningServer, caller: Caller) -> None:
     """Raises UnequalError when the answer is not the one that the operation asks for."""
     call = EVERYDAY_CALLS[operation]
-    answer = fetch_json(operation, server, call.request.filled(caller, NUMBER), caller)
+    answer = fetch_json(operation, server, call.request.filled(caller, SAMPLE_NUMBER), caller)
     if not call.is_expected(answer):
         raise UnequalError(f"{server.name} answers {operation} with {quoted(answer)}.")
 

@@ -8,7 +8,7 @@ from statistics import median
 from benchmarks import equal_answers, report
 from benchmarks.data import OTHERS, OWN, PAGE, Caller
 from benchmarks.load import Contender, measure_interleaved
-from benchmarks.operations import EVERYDAY_CALLS, PLAIN_NAMES, Request, plain_requests
+from benchmarks.operations import EVERYDAY_CALLS, PLAIN_NAMES, BenchmarkRequest, plain_requests
 from benchmarks.terminal import print_line, show_status
 from benchmarks.testbed import Testbed, start_testbed
 
@@ -18,7 +18,7 @@ LEFT_OUT = ("create", "patch", "login", "public doctors")  # their cost does not
 GROWING = [*(name for name in PLAIN_NAMES if name not in LEFT_OUT), "history"]
 
 
-def owner_requests(caller: Caller) -> dict[str, Request]:
+def owner_requests(caller: Caller) -> dict[str, BenchmarkRequest]:
     """By operation. A search finds two rows for either owner, because the large one has more of each name."""
     requests = {name: one for name, one in plain_requests(caller, "cursor").items() if name in GROWING}
     hit = requests["search hit"]

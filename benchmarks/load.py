@@ -13,13 +13,13 @@ from benchmarks import process_tree
 from benchmarks.conditional_load import send_conditional_load
 from benchmarks.data import Caller
 from benchmarks.equal_answers import with_entity_tags
-from benchmarks.operations import Request
+from benchmarks.operations import BenchmarkRequest
 from benchmarks.servers import RunningServer
 from benchmarks.terminal import show_status
 
 CONNECTIONS = 16
 LEAST_ANSWERS = 50  # in a slice
-LONGEST = 30  # seconds
+LONGEST_RUN = 30  # seconds
 SCRIPT = Path(__file__).with_name("load.lua")
 
 
@@ -44,7 +44,7 @@ class Contender:
 
     name: str
     server: RunningServer
-    request: Request
+    request: BenchmarkRequest
     caller: Caller
 
 
@@ -75,9 +75,9 @@ def measure_slice(contender: Contender, postgresql: psutil.Process, seconds: int
     application_time = process_tree.cpu_seconds(application) - before[0]
     postgresql_time = process_tree.cpu_seconds(postgresql) - before[1]
     count = result["requests"]
-    if result["refused"] or result["broken"] or (not count and seconds > LONGEST):
+    if result["refused"] or result["broken"] or (not count and seconds > LONGEST_RUN):
         raise RuntimeError(f"{contender.server.name} answered {contender.request.path} with errors: {result}")
-    if count < LEAST_ANSWERS and seconds <= LONGEST:
+    if count < LEAST_ANSWERS and seconds <= LONGEST_RUN:
         return measure_slice(contender, postgresql, seconds * 2)
     return Slice(
         rate=count / result["seconds"],

@@ -40,10 +40,10 @@ def run(options: argparse.Namespace, folder: Path) -> str:
             print_line(f"{answered:9,} requests, {contender.name}: {in_mib(now)}")
     if max(idle) > LARGEST_IDLE * MIB or max(now) > max(early) * LARGEST_GROWTH:
         raise UnequalError(f"A process holds too much: {in_mib(idle)} idle, {in_mib(now)} after {answered:,} requests.")
-    return write(in_mib(idle), in_mib(early), in_mib(now), answered)
+    return memory_report(in_mib(idle), in_mib(early), in_mib(now), answered)
 
 
-def write(idle: str, early: str, now: str, answered: int) -> str:
+def memory_report(idle: str, early: str, now: str, answered: int) -> str:
     return f"""# Memory
 
 {report.describe_machine()}. Resident memory (RSS) of each process:

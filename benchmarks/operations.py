@@ -14,7 +14,7 @@ CREATED_WITH_ALL_FIELDS = (  # with an escaped @, because a bare one stands for 
 )
 CHANGED = '{"address": "# Church Street, Bengaluru"}'
 CHANGED_BIRTH_DATE = '{"birth_date": "$"}'
-LOGIN = f'{{"username": "@", "password": "{PASSWORD}"}}'
+LOGIN_BODY = f'{{"username": "@", "password": "{PASSWORD}"}}'
 TRACE = "00-0000000000000000000#-00f067aa0ba902b7-01"  # W3C trace context; # has 13 digits
 UNKNOWN_TAG = '"00000000000000000000000000000000"'
 
@@ -22,7 +22,7 @@ Headers = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
-class Request:
+class BenchmarkRequest:
     """In `path`, `body` and the values of `headers`, @ is one of the caller's `sample`, # a number that is never sent
     twice, $ a date that is another one each time the same @ is sent, and ~ the entity tag of the record @ where the
     sample is "tagged"."""
@@ -35,7 +35,7 @@ class Request:
     headers: Headers = ()
     status: int = 200
 
-    def filled(self, caller: Caller, number: int) -> "Request":
+    def filled(self, caller: Caller, number: int) -> "BenchmarkRequest":
         """The request with the values of the sample's member `number` in place of @, #, $ and ~."""
         value, _, tag = caller.samples[self.sample][number].partition("=")
         unique = str(1_000_000_000_000 + number)
@@ -48,7 +48,7 @@ class Request:
         return replace(self, path=fill(self.path), body=fill(self.body), headers=headers)
 
 
-def plain_requests(caller: Caller, paging: str) -> dict[str, Request]:
+def plain_requests(caller: Caller, paging: str) -> dict[str, BenchmarkRequest]:
     """The plain calls by name, for a server that pages by "encrypted cursor", "cursor", "page" or "offset"."""
     from healthcare.api.cursors import Cursor  # noqa: PLC0415  (needs the settings)
 
@@ -61,16 +61,16 @@ def plain_requests(caller: Caller, paging: str) -> dict[str, Request]:
         "offset": (f"limit={PAGE}", f"limit={PAGE}&offset={DEPTH}"),
     }[paging]
     return {
-        "get one": Request("GET", "/api/patients/@/"),
-        "list 20": Request("GET", f"/api/patients/?{size}"),
-        "list at depth": Request("GET", f"/api/patients/?{deep}"),
-        "create": Request("POST", "/api/patients/", CREATED, status=201),
-        "patch": Request("PATCH", "/api/patients/@/", CHANGED),
-        "public doctors": Request("GET", f"/api/doctors/?{size}", token=False),
-        "a patient's doctors": Request("GET", "/api/patients/@/doctors/", sample="treated"),
-        "login": Request("POST", "/api/auth/login/", LOGIN, token=False, sample="logins"),
-        "search hit": Request("GET", f"/api/patients/?search=@&{size}", sample="names"),
-        "search miss": Request("GET", f"/api/patients/?search=@&{size}", sample="unknown_names"),
+        "get one": BenchmarkRequest("GET", "/api/patients/@/"),
+        "list 20": BenchmarkRequest("GET", f"/api/patients/?{size}"),
+        "list at depth": BenchmarkRequest("GET", f"/api/patients/?{deep}"),
+        "create": BenchmarkRequest("POST", "/api/patients/", CREATED, status=201),
+        "patch": BenchmarkRequest("PATCH", "/api/patients/@/", CHANGED),
+        "public doctors": BenchmarkRequest("GET", f"/api/doctors/?{size}", token=False),
+        "a patient's doctors": BenchmarkRequest("GET", "/api/patients/@/doctors/", sample="treated"),
+        "login": BenchmarkRequest("POST", "/api/auth/login/", LOGIN_BODY, token=False, sample="logins"),
+        "search hit": BenchmarkRequest("GET", f"/api/patients/?search=@&{size}", sample="names"),
+        "search miss": BenchmarkRequest("GET", f"/api/patients/?search=@&{size}", sample="unknown_names"),
     }
 
 
@@ -86,28 +86,30 @@ class EverydayCall:
 
     plain: str
     goal: float
-    request: Request
+    request: BenchmarkRequest
     is_expected: Callable[[Any], bool]
 
 
 def get_one(is_expected: Callable[[Any], bool], goal: float = 1.3, query: str = "", **request: Any) -> EverydayCall:
-    return EverydayCall("get one", goal, Request("GET", f"/api/patients/@/{query}", **request), is_expected)
+    return EverydayCall("get one", goal, BenchmarkRequest("GET", f"/api/patients/@/{query}", **request), is_expected)
 
 
 def list_20(query: str, goal: float, is_expected: Callable[[Any], bool]) -> EverydayCall:
-    return EverydayCall("list 20", goal, Request("GET", f"/api/patients/?limit={PAGE}&{query}"), is_expected)
+    return EverydayCall("list 20", goal, BenchmarkRequest("GET", f"/api/patients/?limit={PAGE}&{query}"), is_expected)
 
 
 def create(is_expected: Callable[[Any], bool], goal: float, body: str = CREATED, **request: Any) -> EverydayCall:
-    return EverydayCall("create", goal, Request("POST", "/api/patients/", body, status=201, **request), is_expected)
+    return EverydayCall(
+        "create", goal, BenchmarkRequest("POST", "/api/patients/", body, status=201, **request), is_expected
+    )
 
 
 def patch(is_expected: Callable[[Any], bool], body: str = CHANGED, **request: Any) -> EverydayCall:
-    return EverydayCall("patch", 1.4, Request("PATCH", "/api/patients/@/", body, **request), is_expected)
+    return EverydayCall("patch", 1.4, BenchmarkRequest("PATCH", "/api/patients/@/", body, **request), is_expected)
 
 
 def doctors(query: str, goal: float, is_expected: Callable[[Any], bool], token: bool = False) -> EverydayCall:
-    request = Request("GET", f"/api/doctors/?limit={PAGE}{query}", token=token)
+    request = BenchmarkRequest("GET", f"/api/doctors/?limit={PAGE}{query}", token=token)
     return EverydayCall("public doctors", goal, request, is_expected)
 
 
@@ -138,7 +140,7 @@ EVERYDAY_CALLS = {
     "get one, X-Device-Id": get_one(is_patient, 1.05, headers=(("X-Device-Id", "device-#"),)),
     "get one, Cookie": get_one(is_patient, 1.05, headers=(("Cookie", "visit=#"),)),
     "get one, 404": EverydayCall(
-        "get one", 2, Request("GET", f"/api/patients/{FOREIGN}/", status=404), is_problem(404)
+        "get one", 2, BenchmarkRequest("GET", f"/api/patients/{FOREIGN}/", status=404), is_problem(404)
     ),
     "get one, 401": get_one(is_problem(401), 2, token=False, status=401),
     "list 20, ?fields=": list_20("fields=id,name", 1.5, of_each(lambda row: list(row) == ["id", "name"])),
@@ -151,10 +153,10 @@ EVERYDAY_CALLS = {
     ),
     "list 20, ?include=doctors": list_20("include=doctors", 2.5, of_each(lambda row: "doctors" in row)),
     "history": EverydayCall(
-        "list 20", 2, Request("GET", f"/api/patients/@/history/?limit={PAGE}"), lambda rows: len(rows) > 0
+        "list 20", 2, BenchmarkRequest("GET", f"/api/patients/@/history/?limit={PAGE}"), lambda rows: len(rows) > 0
     ),
     "access log": EverydayCall(
-        "list 20", 2, Request("GET", f"/api/patients/@/access-log/?limit={PAGE}"), lambda rows: len(rows) > 0
+        "list 20", 2, BenchmarkRequest("GET", f"/api/patients/@/access-log/?limit={PAGE}"), lambda rows: len(rows) > 0
     ),
     "create, Idempotency-Key": create(is_patient, 1.6, headers=(("Idempotency-Key", "benchmark-#"),)),
     "create, all fields": create(

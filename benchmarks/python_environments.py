@@ -14,7 +14,7 @@ STAMP = VENV / "finished.txt"
 REQUIREMENTS = (HERE / "requirements.txt", HERE.parent / "requirements.txt")
 
 
-def requirements_digest() -> str:
+def benchmark_requirements_digest() -> str:
     digest = hashlib.sha256(sys.version.encode())
     for path in REQUIREMENTS:
         digest.update(path.read_bytes())
@@ -28,11 +28,11 @@ def enter_environment(references: bool) -> None:
     """
     if Path(sys.prefix).resolve() == VENV.resolve() or (not references and find_spec("granian")):
         return
-    if not (STAMP.exists() and STAMP.read_text(encoding="ascii") == requirements_digest()):
+    if not (STAMP.exists() and STAMP.read_text(encoding="ascii") == benchmark_requirements_digest()):
         print(f"Installing the packages of the references into {VENV}, which takes a minute…", file=sys.stderr)
         venv.create(VENV, clear=True, with_pip=True)
         install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(REQUIREMENTS[0])]
         subprocess.run([VENV / "bin" / "python", *install], check=True)
-        STAMP.write_text(requirements_digest(), encoding="ascii")
+        STAMP.write_text(benchmark_requirements_digest(), encoding="ascii")
     python = str(VENV / "bin" / "python")
     os.execv(python, [python, *sys.orig_argv[1:]])  # noqa: S606

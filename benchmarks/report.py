@@ -145,7 +145,7 @@ def statement_table(results: Results) -> str:
 
 
 ALL_HEADS = ["req/s", "p50 ms", "p99 ms", "application µs", "PostgreSQL µs", "CPU to ours", "req/s to ours"]
-COLUMNS: list[tuple[Callable[[Slice], float], int]] = [
+REPORT_COLUMNS: list[tuple[Callable[[Slice], float], int]] = [
     (lambda one: one.rate, 0),
     (lambda one: one.p50, 1),
     (lambda one: one.p99, 1),
@@ -159,7 +159,7 @@ def plain_rows(operation: str, measured: dict[str, Slices]) -> str:
     ours = next(iter(measured.values()))
     rows = []
     for server, slices in measured.items():
-        numbers = [f"{median_of(slices, number):,.{digits}f}" for number, digits in COLUMNS]
+        numbers = [f"{median_of(slices, number):,.{digits}f}" for number, digits in REPORT_COLUMNS]
         ratios = [with_spread(cpu_ratios(slices, ours)), with_spread(rate_ratios(slices, ours))]
         rows.append(row(operation, server, *numbers, *(ratios if slices is not ours else ["", ""])))
     return "\n".join(rows)

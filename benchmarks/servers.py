@@ -54,7 +54,7 @@ class NotInstalledError(Exception):
 
 
 @dataclass(frozen=True)
-class Server:
+class BenchmarkServer:
     """`database` is one of "product", "plain" and "indexed"; `paging` as `operations.plain_requests` takes it;
     `without` are the operations that it does not have; `build` raises NotInstalledError; `warm_up` is how many seconds
     of load an operation gets before it is measured."""
@@ -96,18 +96,18 @@ def build_fastify() -> None:
         raise
 
 
-OURS = Server(
+OURS = BenchmarkServer(
     "ours", "product", "encrypted cursor", (*PYTHON, "manage.py", "serve", "127.0.0.1:{port}", "--workers", WORKERS)
 )
 SERVERS = [
     OURS,
-    Server("stock", "plain", "page", (*GUNICORN, "benchmarks.references.stock.wsgi")),
-    Server("stock+index", "indexed", "page", (*GUNICORN, "benchmarks.references.stock.wsgi")),
-    Server("ninja", "indexed", "page", (*GUNICORN, *THREADS, "benchmarks.references.ninja.wsgi")),
-    Server("fastapi", "indexed", "offset", (*UVICORN, "benchmarks.references.fastapi.main:app")),
-    Server("floor", "product", "cursor", GRANIAN, without=SEARCHES),
-    Server("floor+plan", "product", "cursor", GRANIAN, {"FLOOR_PREPARES": "1"}, SEARCHES),
-    Server(
+    BenchmarkServer("stock", "plain", "page", (*GUNICORN, "benchmarks.references.stock.wsgi")),
+    BenchmarkServer("stock+index", "indexed", "page", (*GUNICORN, "benchmarks.references.stock.wsgi")),
+    BenchmarkServer("ninja", "indexed", "page", (*GUNICORN, *THREADS, "benchmarks.references.ninja.wsgi")),
+    BenchmarkServer("fastapi", "indexed", "offset", (*UVICORN, "benchmarks.references.fastapi.main:app")),
+    BenchmarkServer("floor", "product", "cursor", GRANIAN, without=SEARCHES),
+    BenchmarkServer("floor+plan", "product", "cursor", GRANIAN, {"FLOOR_PREPARES": "1"}, SEARCHES),
+    BenchmarkServer(
         "fastify",
         "product",
         "cursor",
@@ -117,7 +117,7 @@ SERVERS = [
         build_fastify,
         warm_up=6,  # the just-in-time compiler works through some 10,000 requests
     ),
-    Server(
+    BenchmarkServer(
         "go",
         "product",
         "cursor",
@@ -131,7 +131,7 @@ SERVERS = [
 
 @dataclass(frozen=True)
 class RunningServer:
-    server: Server
+    server: BenchmarkServer
     port: int
     process: psutil.Process
 
@@ -144,7 +144,7 @@ class RunningServer:
         return f"http://127.0.0.1:{self.port}"
 
 
-def choose_servers(names: list[str]) -> list[Server]:
+def choose_servers(names: list[str]) -> list[BenchmarkServer]:
     """The servers with these names, or all, without those whose toolchain is missing; builds what must be built."""
     BUILD.mkdir(parents=True, exist_ok=True)
     statements.write_json(STATEMENTS)
@@ -169,7 +169,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def run_server(server: Server, database_url: str, log: Path) -> Iterator[RunningServer]:
+def run_server(server: BenchmarkServer, database_url: str, log: Path) -> Iterator[RunningServer]:
     """The server, from its first answer to the end of the block. What it prints goes to the log."""
     port = free_port()
     command = [part.format(port=port) for part in server.command]

@@ -31,7 +31,7 @@ NOT_COUNTED = re.compile(
 )
 # Members of the sample, so that no change is repeated; more than the server has threads, because each thread opens a
 # connection at its first request.
-ATTEMPTS = range(40, 60)
+SAMPLE_NUMBERS = range(40, 60)
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def record_operation(testbed: Testbed, name: str, server: RunningServer, recorde
     if request.sample == "tagged":
         caller = equal_answers.with_entity_tags(server, caller)
     found = []
-    for number in ATTEMPTS:
+    for number in SAMPLE_NUMBERS:
         recorder.messages.clear()
         equal_answers.fetch_json(name, server, request.filled(caller, number), caller)
         found.append(Sent(list(recorder.messages)))

@@ -35,13 +35,13 @@ def load_or_create_key(file: Path) -> str:
     holds no such key.
     """
     try:
-        return read_key(file)
+        return read_key_file(file)
     except FileNotFoundError:
         create_key_file(file)
-        return read_key(file)
+        return read_key_file(file)
 
 
-def read_key(file: Path) -> str:
+def read_key_file(file: Path) -> str:
     key = file.read_text(encoding="ascii").strip()
     if len(key) < KEY_BYTES:
         raise ValueError("no key")

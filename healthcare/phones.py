@@ -13,7 +13,7 @@ ASCII = str.maketrans(DIGITS, ASCII_DIGITS) | FULL_WIDTH | str.maketrans(dict.fr
 SEPARATORS = {"Zs": " ", "Pd": "-"}  # by Unicode category
 SCHEME = re.compile(r"\A\s*tel:(//)?", re.IGNORECASE)
 # Possessive quantifiers, so that a long text is refused in linear time.
-NUMBER = re.compile(
+PHONE_NUMBER = re.compile(
     r"[()./ -]*+(?:\+[()./ -]*+)?[0-9()./ -]*+(?:[,;]? ?(?:x|ext(?:n|ension)?\.?|#)[ :=]*+[0-9]++)?", re.IGNORECASE
 )
 LONG_EXTENSION = re.compile("ext(?:n|ension)", re.IGNORECASE)
@@ -29,7 +29,7 @@ def phone_number(text: str) -> str:
 
 def is_phone_number(text: str) -> bool:
     """Whether a text is a number in the form that `phone_number` gives."""
-    return NUMBER.fullmatch(text) is not None and any(character.isdigit() for character in text)
+    return PHONE_NUMBER.fullmatch(text) is not None and any(character.isdigit() for character in text)
 
 
 def as_search_text(text: str) -> str:

@@ -13,11 +13,11 @@ class MappingsConfig(AppConfig):
             register_inclusion,
         )
         from mappings.filters import TreatingDoctorFilter  # noqa: PLC0415
-        from mappings.inclusions import DOCTORS  # noqa: PLC0415
+        from mappings.inclusions import DOCTORS_INCLUSION  # noqa: PLC0415
         from patients.filters import PatientFilter  # noqa: PLC0415
         from patients.views import PatientViewSet  # noqa: PLC0415
 
         register_filter(PatientFilter, "doctor", TreatingDoctorFilter())
-        register_inclusion(PatientViewSet, "doctors", DOCTORS)
+        register_inclusion(PatientViewSet, "doctors", DOCTORS_INCLUSION)
         register_added_field(PatientViewSet, "mapping")
         register_added_field(DoctorViewSet, "mapping")

@@ -34,7 +34,7 @@ def erase_doctor(doctor_id: int, *, reason: str, account: str, username: str = "
     doctor = Doctor.objects.select_for_update().get(pk=doctor_id)
     if active := Mapping.objects.active().of_active_patients().filter(doctor=doctor).count():
         raise StillNeededError(active)
-    counts = Counter({IdempotencyRecord._meta.db_table: erase_answers(DoctorEvent, doctor.pk)})
+    counts = Counter({IdempotencyRecord._meta.db_table: erase_answers_about_record(DoctorEvent, doctor.pk)})
     counts += erase_rows(Doctor, [doctor.pk])
     return keep_receipt(ErasureReceipt.Kind.DOCTOR, doctor_id, counts, reason, account, username)
 
@@ -50,7 +50,7 @@ def erase_user(user: User, *, reason: str, account: str, username: str = "") -> 
     user = User.objects.select_for_update().get(pk=user.pk)
     if owned := Patient.objects.filter(created_by=user).count():
         raise StillNeededError(owned)
-    counts = Counter({IdempotencyRecord._meta.db_table: erase_answers(UserEvent, user.pk)})
+    counts = Counter({IdempotencyRecord._meta.db_table: erase_answers_about_record(UserEvent, user.pk)})
     Doctor.objects.filter(created_by=user).update(created_by=None)
     for reference in references(User)[0]:
         if reference.related_model._meta.proxy:
@@ -65,7 +65,7 @@ def erase_user(user: User, *, reason: str, account: str, username: str = "") -> 
     return keep_receipt(ErasureReceipt.Kind.USER, key, counts, reason, account, username)
 
 
-def erase_answers(events: Any, key: int) -> int:
+def erase_answers_about_record(events: Any, key: int) -> int:
     """Erase the stored answers to keyed requests that wrote this record, by its history; return their number."""
     request_ids = {*events._base_manager.filter(id=key).values_list("pgh_context__request_id", flat=True)} - {"", None}
     return IdempotencyRecord.objects.filter(request_id__in=request_ids).erase_answers()

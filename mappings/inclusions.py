@@ -18,7 +18,7 @@ def fetch_doctors(patients: list[Patient]) -> None:
         patient.treated_by = [mapping.doctor for mapping in patient.active_mappings]  # type: ignore[attr-defined]
 
 
-DOCTORS = Inclusion(
+DOCTORS_INCLUSION = Inclusion(
     fetch=fetch_doctors,
     field=lambda: PatientDoctorSerializer(source="treated_by", many=True, read_only=True),
     links=lambda: Mapping.objects.active(),

@@ -18,7 +18,7 @@ from django.db import connection
 from django.db.models import Q, QuerySet
 
 from healthcare.search.hits import Hits
-from healthcare.search.statements import Page
+from healthcare.search.statements import PageOfHits
 from patients.identifiers import letters_and_digits, numbers_of, patients_with_same_number
 from patients.models import PATIENT_SEARCH, Gender, Patient
 
@@ -73,7 +73,7 @@ def search_ranks(patient: Patient, others: QuerySet, texts: Iterable[str]) -> di
     ranks: dict[int, int] = {}
     for text in texts:
         hits = Hits(others, PATIENT_SEARCH, text, owner=patient.created_by_id, hidden=False)
-        for key, rank in hits.look_up(Page(None, MAXIMUM)).items():
+        for key, rank in hits.look_up(PageOfHits(None, MAXIMUM)).items():
             ranks[key] = min(rank, ranks.get(key, rank))
     return ranks
 

@@ -37,7 +37,9 @@ def erase(patient_id: int, *, reason: str, account: str, username: str = "") -> 
     if patient.merged_into_id:
         raise MergedError(patient.merged_into_id)
     patient_ids = merged_record_ids(patient)
-    counts = Counter({IdempotencyRecord._meta.db_table: erase_answers(patient_ids, patient.created_by_id)})
+    counts = Counter(
+        {IdempotencyRecord._meta.db_table: erase_answers_about_patients(patient_ids, patient.created_by_id)}
+    )
     counts[PatientEvent._meta.db_table] += erase_values_copied_by_merges(patient_ids)
     counts += erase_rows(Patient, [patient.pk])
     counts[AccessLog._meta.db_table] += forget_accesses(patient_ids)
@@ -55,7 +57,7 @@ def merged_record_ids(patient: Patient) -> list[int]:
     return found
 
 
-def erase_answers(patient_ids: list[int], owner_id: int) -> int:
+def erase_answers_about_patients(patient_ids: list[int], owner_id: int) -> int:
     """Erase the stored answers to keyed requests that wrote data about these patients; return their number.
 
     The history names the requests. An answer without a request id, stored by an earlier version, may be one of them.

@@ -21,7 +21,7 @@ from healthcare.api.parsers import UNSTORABLE
 from healthcare.characters import visible_text
 from healthcare.rfc3339 import WRITE_A_DAY, WRITE_A_TIME, parse_date_time, parse_full_date
 
-LONGEST = 254  # characters
+MAXIMUM_FILTER_LENGTH = 254  # characters
 
 
 class ListFilterBackend(DjangoFilterBackend):
@@ -65,7 +65,7 @@ class TextFilter(django_filters.CharFilter):
     field_class = StorableText
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{"max_length": LONGEST, "lookup_expr": "iexact", **kwargs})
+        super().__init__(**{"max_length": MAXIMUM_FILTER_LENGTH, "lookup_expr": "iexact", **kwargs})
 
 
 class DayField(forms.Field):

@@ -32,7 +32,7 @@ HEADER = "Idempotency-Key"
 BARE = re.compile(r"[!#-~][!-~]{0,254}", re.ASCII)
 QUOTED = re.compile(r'"([!#-\[\]-~]|\\["\\]){1,255}"', re.ASCII)  # a string of RFC 9651, without blanks
 STORED_HEADERS = ("ETag", "Location")
-PARAMETER = OpenApiParameter(
+KEY_PARAMETER = OpenApiParameter(
     HEADER,
     {"type": "string", "pattern": f"^({BARE.pattern}|{QUOTED.pattern})$"},
     OpenApiParameter.HEADER,
@@ -94,7 +94,7 @@ class Key:
         header = request.headers.get(HEADER)
         if header is None:
             return None
-        value = read_key(header)
+        value = read_idempotency_key(header)
         # The key is part of the fingerprint and not stored, so a password in the body cannot be guessed from it.
         session = () if session_id is None else (str(session_id),)
         fingerprint = keyed_digest(value, str(request.method), request.get_full_path(), request.body.hex(), *session)
@@ -143,7 +143,7 @@ class Key:
         )
 
 
-def read_key(header: str) -> str:
+def read_idempotency_key(header: str) -> str:
     """The key in the header's value, with or without the quotes of the draft. Raises ParseError (400)."""
     if QUOTED.fullmatch(header):
         return re.sub(r"\\(.)", r"\1", header[1:-1])

@@ -17,7 +17,7 @@ class IdempotencyRecordQuerySet(models.QuerySet["IdempotencyRecord"]):
 
 
 # Of the request that adds the row, as `rls.context` sets it; empty outside of requests.
-REQUEST_ID = "coalesce(nullif(current_setting('pghistory.context_metadata', true), '')::jsonb ->> 'request_id', '')"
+REQUEST_ID_SQL = "coalesce(nullif(current_setting('pghistory.context_metadata', true), '')::jsonb ->> 'request_id', '')"
 
 
 class IdempotencyRecord(models.Model):
@@ -38,7 +38,7 @@ class IdempotencyRecord(models.Model):
     expires_at = models.DateTimeField(db_index=True)
     # Names the answer in the history, so that an erasure finds the answers about a person.
     request_id = models.CharField(
-        max_length=32, db_default=models.Func(template=REQUEST_ID, output_field=models.CharField())
+        max_length=32, db_default=models.Func(template=REQUEST_ID_SQL, output_field=models.CharField())
     )
 
     objects = IdempotencyRecordQuerySet.as_manager()

@@ -7,10 +7,11 @@ from typing import Any
 from rest_framework.exceptions import ParseError
 
 TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105  (RFC 9110 section 5.6.2)
-WORD = rf'(?:{TOKEN}|"(?:[^"\\]|\\.)*")'
-PARAMETER = rf"{TOKEN}(?:[ \t]*=[ \t]*{WORD})?"
+PREFERENCE_VALUE = rf'(?:{TOKEN}|"(?:[^"\\]|\\.)*")'
+PREFERENCE_PARAMETER = rf"{TOKEN}(?:[ \t]*=[ \t]*{PREFERENCE_VALUE})?"
 PREFERENCE = re.compile(
-    rf"[ \t,]*(?P<name>{TOKEN})(?:[ \t]*=[ \t]*(?P<value>{WORD}))?(?:[ \t]*;[ \t]*(?:{PARAMETER})?)*[ \t]*(?:,|$)"
+    rf"[ \t,]*(?P<name>{TOKEN})(?:[ \t]*=[ \t]*(?P<value>{PREFERENCE_VALUE}))?"
+    rf"(?:[ \t]*;[ \t]*(?:{PREFERENCE_PARAMETER})?)*[ \t]*(?:,|$)"
 )
 PATTERN = f"^{TOKEN}(={TOKEN})?(,{TOKEN}(={TOKEN})?)*$"  # of preferences without parameters, as OpenAPI has it
 

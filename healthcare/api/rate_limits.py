@@ -5,7 +5,7 @@ from typing import Any
 
 from rest_framework.exceptions import Throttled
 
-HEADERS: dict[str, dict[str, Any]] = {
+RATE_LIMIT_HEADERS: dict[str, dict[str, Any]] = {
     "RateLimit": {
         "description": "The limit that was reached, the requests that remain and the seconds until more do: "
         '`"requests";r=0;t=42` (IETF draft-ietf-httpapi-ratelimit-headers).',

@@ -21,7 +21,7 @@ from healthcare.coverage import covered_by_fast_path, is_covered
 PROBLEM: None = None
 BODY_PROBLEMS = {400, 411, 413, 415}
 
-HEADERS: dict[str, dict[str, Any]] = {
+HEADER_COMPONENTS: dict[str, dict[str, Any]] = {
     "X-Request-Id": {"description": "Identifies this request in the server's log.", "required": True, "schema": TEXT},
     "Link": {
         "description": 'The next and previous page (RFC 8288): `rel="next"`, `rel="prev"`. With 410, the record '
@@ -35,7 +35,7 @@ HEADERS: dict[str, dict[str, Any]] = {
     },
     "ETag": conditional_requests.ETAG,
     "Idempotency-Replayed": idempotency.REPLAYED,
-    **rate_limits.HEADERS,
+    **rate_limits.RATE_LIMIT_HEADERS,
     "Retry-After": {
         "description": "Seconds to wait before the next attempt.",
         "required": True,
@@ -101,7 +101,7 @@ class ProblemAutoSchema(AutoSchema):
                 names.append("Idempotency-Replayed")
             names += response.get("headers", {})
             response["headers"] = {
-                name: self.component_reference("headers", name, HEADERS[name]) for name in sorted(names)
+                name: self.component_reference("headers", name, HEADER_COMPONENTS[name]) for name in sorted(names)
             }
         return operation
 
@@ -120,7 +120,7 @@ class ProblemAutoSchema(AutoSchema):
         keyed = isinstance(view, idempotency.IdempotentMixin) and view.takes_key(self.method, view.action)  # type: ignore[attr-defined]
         parameters = unknown_parameters.preference_parameters(self.view, self.method)
         parameters += sparse_fieldsets.parameters_of_selection(self.view, self.method)
-        return [idempotency.PARAMETER, *parameters] if keyed else parameters
+        return [idempotency.KEY_PARAMETER, *parameters] if keyed else parameters
 
     def problem_statuses(self, operation: dict[str, Any]) -> set[int]:
         """The errors that follow from the operation's parameters and body."""

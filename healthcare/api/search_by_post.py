@@ -51,10 +51,10 @@ class SearchByPostMixin(RecordViewSet):
         wrong = [name for name, value in values.items() if not isinstance(value, str | int | float)]
         if wrong:
             raise ValidationError({name: [ErrorDetail(WRITE_A_VALUE, "invalid")] for name in wrong})
-        return {name: text_of(value) for name, value in values.items()}
+        return {name: query_text(value) for name, value in values.items()}
 
 
-def text_of(value: Any) -> str:
+def query_text(value: Any) -> str:
     """A JSON value as a query parameter. 34.0 is an integer in JSON."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)

@@ -3,7 +3,9 @@
 import re
 from collections.abc import Iterable, Set
 
-WORD = re.compile(r"[A-Z]?[a-z]{3,}|[A-Z]{3,}")  # of snake_case, kebab-case and camelCase; `is` and `id` say too little
+WORD_OF_NAME = re.compile(
+    r"[A-Z]?[a-z]{3,}|[A-Z]{3,}"
+)  # of snake_case, kebab-case and camelCase; `is` and `id` say too little
 # Words of many names: alone they say nothing. `death_date` must not become `birth_date`.
 GENERIC_WORDS = {"date", "number", "year", "medical"}
 LARGEST_DISTANCE = 2
@@ -40,7 +42,7 @@ def words_of(name: str) -> set[str]:
 
 def words_in_order(name: str) -> list[str]:
     """The words of a name in lower case and in the singular."""
-    return [word.lower().removesuffix("s") for word in WORD.findall(name)]
+    return [word.lower().removesuffix("s") for word in WORD_OF_NAME.findall(name)]
 
 
 def edit_distance(one: str, other: str) -> int:

@@ -30,7 +30,7 @@ EXISTS_TARGET = "EXISTS (SELECT FROM target)"
 CURSOR = tuple(Placeholder(f"cursor {position}") for position in range(2))
 
 
-class Page(NamedTuple):
+class ListPage(NamedTuple):
     """What the statement of a page depends on. `back` is None on the first page, otherwise whether the page lies before
     the cursor."""
 
@@ -58,7 +58,7 @@ class Page(NamedTuple):
 class ListParameters(NamedTuple):
     """What a request asks for: the page, the position that it starts from, and the rows that the filters leave."""
 
-    page: Page
+    page: ListPage
     link_query: tuple[str, str]  # of `query_around_cursor`
     cursor: Cursor | None = None
     filtered: QuerySet | None = None  # None without filters
@@ -89,15 +89,17 @@ class FastList(FastRead):
     def obstacles_of_statements(self) -> Iterator[Obstacle]:
         yield from super().obstacles_of_statements()
         yield from self.filters.obstacles()
-        self.compile(Page(20))
+        self.compile(ListPage(20))
 
     def rows_of_list(self) -> QuerySet:
         return self.rows()
 
-    def compile_list(self, page: Page) -> CompiledRead:
+    def compile_list(self, page: ListPage) -> CompiledRead:
         return self.compile_page(self.rows_of_list(), page, plannable=True)
 
-    def compile_page(self, rows: QuerySet, page: Page, *, plannable: bool, needs_rows: bool = False) -> CompiledRead:
+    def compile_page(
+        self, rows: QuerySet, page: ListPage, *, plannable: bool, needs_rows: bool = False
+    ) -> CompiledRead:
         columns, downwards = page.columns, page.downwards
         values: dict[str, Any] = {"key": F("pk"), **self.content_values(page.selection)}
         if self.recording:
@@ -121,7 +123,7 @@ class FastList(FastRead):
             expressions, self.compile_result(page), cached=bool(self.cached_table), plannable=plannable, rare=rare
         )
 
-    def compile_result(self, page: Page) -> Fragment:
+    def compile_result(self, page: ListPage) -> Fragment:
         """At least one row: whether the list exists, then what a row of the page holds, in the order of the scan."""
         exists, target = (
             ("target.found IS NOT NULL", "LEFT JOIN target ON true ") if self.path_arguments else ("true", "")
@@ -168,7 +170,7 @@ class FastList(FastRead):
     def parse(self, query: QueryDict) -> ListParameters:
         parameters = read_query(query, self.known_parameters)
         ordering = read_ordering(parameters, self.orderings) if self.orderings else None
-        page = Page(read_limit(parameters), ordering, None, self.read_selection(parameters))
+        page = ListPage(read_limit(parameters), ordering, None, self.read_selection(parameters))
         cursor = self.read_cursor(parameters.get("cursor"), page.columns)
         filtered, names_record = None, False
         if not self.filters.names.isdisjoint(parameters):
@@ -202,7 +204,7 @@ class FastList(FastRead):
         statement = self.compile_filtered_page(page, parameters.names_record)
         return CompiledRead(statement.with_conditions(conditions), page.limit in PLANNED_LIMITS, rare=True)
 
-    def compile_with_place(self, page: Page, needs_rows: bool) -> StatementWithConditions:
+    def compile_with_place(self, page: ListPage, needs_rows: bool) -> StatementWithConditions:
         place = RawSQL("%s", [CONDITIONS], BooleanField())
         rows = self.filters.unfiltered.filter(place)
         return StatementWithConditions.of(

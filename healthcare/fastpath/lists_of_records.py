@@ -13,7 +13,7 @@ from healthcare.fastpath.actions import NotExpressibleError, obstacles_of_scope
 from healthcare.fastpath.eligibility import Obstacle
 from healthcare.fastpath.json_sql import Fragment, record_as_json
 from healthcare.fastpath.list_filters import ListFilters
-from healthcare.fastpath.lists import CURSOR, EXISTS_TARGET, PLANNED_LIMITS, FastList, ListParameters, Page
+from healthcare.fastpath.lists import CURSOR, EXISTS_TARGET, PLANNED_LIMITS, FastList, ListPage, ListParameters
 from healthcare.fastpath.placeholders import CALLER, KEY, Parameter
 from healthcare.fastpath.statements import CompiledRead, compile_read, compile_rows
 
@@ -77,9 +77,9 @@ class FastRecordList(FastList):
 
     def obstacles_of_statements(self) -> Iterator[Obstacle]:
         yield from self.obstacles_of_scopes()
-        self.compile(Page(20))
+        self.compile(ListPage(20))
 
-    def compile_list(self, page: Page) -> CompiledRead:
+    def compile_list(self, page: ListPage) -> CompiledRead:
         rows = self.compile_rows_of_record("" if page.back is None else "key < %s::bigint")
         cursor = () if page.back is None else (CURSOR[0],)
         sql = f"{rows.sql} {page.order_by} LIMIT {page.limit + 1}"

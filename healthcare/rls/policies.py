@@ -15,7 +15,7 @@ POLICY = re.compile(r"(create|drop) policy (?:if exists )?(\w+) on ([\w.]+)", re
 FUNCTION = re.compile(
     r"create (?:or replace )?function (\w+) ?\((\w+) bigint\) returns boolean.*? as \$\$(.*?)\$\$", re.IGNORECASE
 )
-WRITES = {"all", "insert", "update"}
+WRITE_COMMANDS = {"all", "insert", "update"}
 
 
 def normalize_sql(sql: str) -> str:
@@ -39,7 +39,7 @@ class Policy:
 
     @property
     def writes(self) -> bool:
-        return self.command in WRITES
+        return self.command in WRITE_COMMANDS
 
 
 def read_functions(sql: str) -> dict[str, str]:
@@ -80,7 +80,7 @@ class Policies:
         lets a row be written: by a subquery, which sees the caller's rows only, or by a function that compares the
         owner with the caller.
         """
-        commands = {"all", "insert"} if refers_to_user else WRITES
+        commands = {"all", "insert"} if refers_to_user else WRITE_COMMANDS
         writing = [policy for policy in self.policies.values() if policy.command in commands]
         restrictive = [policy for policy in writing if policy.restrictive]
         permissive = [policy for policy in writing if not policy.restrictive]

@@ -12,7 +12,7 @@ from healthcare.characters import FULL_WIDTH
 from healthcare.model_fields import LARGEST_ID
 from healthcare.phones import as_search_text
 from healthcare.search.index import Index
-from healthcare.search.statements import Page, QueryTerms, SearchStatement
+from healthcare.search.statements import PageOfHits, QueryTerms, SearchStatement
 
 RANKS = (0, 1, 2)
 LARGEST_COUNT = 10_000  # hits: a word that most names share would make a count cost as much as the list is long
@@ -47,19 +47,19 @@ class Hits:
 
     def count(self) -> str:
         """The number of hits, `10000+` beyond 10,000."""
-        hits = len(self.look_up(Page(None, LARGEST_COUNT + 1)))
+        hits = len(self.look_up(PageOfHits(None, LARGEST_COUNT + 1)))
         return str(hits) if hits <= LARGEST_COUNT else f"{LARGEST_COUNT}+"
 
     def fetch(self, cursor: Cursor | None, limit: int) -> list[Model]:
         """At most `limit` records after the cursor, best first, each with its `search_rank`."""
-        ranks = self.look_up(Page(cursor, limit))
+        ranks = self.look_up(PageOfHits(cursor, limit))
         rows = {row.pk: row for row in self.queryset.filter(pk__in=ranks)} if ranks else {}
         found = [rows[key] for key in ranks if key in rows]
         for row in found:
             row.search_rank = ranks[row.pk]
         return found
 
-    def look_up(self, page: Page) -> dict[int, int]:
+    def look_up(self, page: PageOfHits) -> dict[int, int]:
         """The records' ranks by their ids, in the order of the page.
 
         Tries the first rank alone, since it often fills the page; only otherwise the rest in a second statement.
@@ -79,7 +79,7 @@ class Hits:
             cursor.execute(f"SELECT place, rank, term, words FROM {self.index.words}_near(%s)", [self.text])  # noqa: S608
             return QueryTerms(cursor.fetchall())
 
-    def execute(self, ranks: list[int], page: Page) -> dict[int, int]:
+    def execute(self, ranks: list[int], page: PageOfHits) -> dict[int, int]:
         try:
             allowed = self.queryset.order_by().values("pk").query.sql_with_params()
         except EmptyResultSet:

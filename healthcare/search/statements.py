@@ -51,7 +51,7 @@ edge{rank} AS MATERIALIZED (
 
 
 @dataclass(frozen=True)
-class Page:
+class PageOfHits:
     """At most `limit` records (None for all) after the cursor, or before it where the cursor goes back."""
 
     cursor: Cursor | None
@@ -66,7 +66,7 @@ class Page:
             return True
         return bool(rank <= self.cursor.values[0] if self.back else rank >= self.cursor.values[0])
 
-    def after(self, rows: int) -> "Page":
+    def after(self, rows: int) -> "PageOfHits":
         return self if self.limit is None else replace(self, limit=self.limit - rows)
 
     def bound(self, rank: int) -> str:
@@ -99,7 +99,7 @@ class SearchStatement:
     owner: int
     hidden: bool
     query_terms: QueryTerms
-    page: Page
+    page: PageOfHits
     allowed: str
     parameters: tuple[Any, ...]
 

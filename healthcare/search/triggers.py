@@ -89,14 +89,14 @@ def fragments(index: Index) -> dict[str, str]:
 def terms_of(index: Index, row: str) -> str:
     """SQL for the distinct terms of a row, whose name with its dot is `row`."""
     texts = (index.name, index.identifier, index.phone, index.email)
-    terms = f"search_terms({', '.join(text_of(name, row) for name in texts)})"
+    terms = f"search_terms({', '.join(sql_of_text(name, row) for name in texts)})"
     more, nothing_more = [], []
     if index.identifiers:
         column = f'{row}"{index.identifiers}"'
         more.append(TERMS_OF_IDENTIFIERS.format(column=column))
         nothing_more.append(f"{column} = '[]'")
     if index.alternate_phone:
-        column = text_of(index.alternate_phone, row)
+        column = sql_of_text(index.alternate_phone, row)
         more.append(f"search_terms('', '', {column}, '')")
         nothing_more.append(f"{column} = ''")
     if not more:
@@ -105,7 +105,7 @@ def terms_of(index: Index, row: str) -> str:
     return f"CASE WHEN {' AND '.join(nothing_more)} THEN {terms} ELSE {all_terms} END"
 
 
-def text_of(name: str, row: str) -> str:
+def sql_of_text(name: str, row: str) -> str:
     return f'{row}"{name}"' if name else "''"
 
 

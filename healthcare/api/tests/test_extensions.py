@@ -4,7 +4,7 @@ import pytest
 
 from healthcare.api.extensions import register_filter, register_inclusion
 from mappings.filters import TreatingDoctorFilter
-from mappings.inclusions import DOCTORS
+from mappings.inclusions import DOCTORS_INCLUSION
 from patients.filters import PatientFilter
 from patients.views import PatientViewSet
 
@@ -16,4 +16,4 @@ def test_a_filter_that_exists_is_not_replaced():
 
 def test_an_inclusion_that_exists_is_not_replaced():
     with pytest.raises(ValueError, match="'doctors'"):
-        register_inclusion(PatientViewSet, "doctors", DOCTORS)
+        register_inclusion(PatientViewSet, "doctors", DOCTORS_INCLUSION)

@@ -30,7 +30,7 @@ from healthcare.api.sparse_fieldsets import FieldSelection, Inclusion
 from healthcare.api.unknown_parameters import known_parameters
 from healthcare.fastpath.json_sql import UnsupportedError, record_as_json
 from healthcare.fastpath.views import FastActions
-from mappings.inclusions import DOCTORS
+from mappings.inclusions import DOCTORS_INCLUSION
 from mappings.serializers import PatientDoctorSerializer
 from mappings.tests.factories import make_mapping
 from mappings.views import PatientDoctorsViewSet
@@ -196,7 +196,7 @@ class MaskingDoctorSerializer(PatientDoctorSerializer):
 
 
 def inclusion(**changes: Any) -> dict[str, Inclusion]:
-    return {"doctors": Inclusion(**(vars(DOCTORS) | changes))}
+    return {"doctors": Inclusion(**(vars(DOCTORS_INCLUSION) | changes))}
 
 
 def test_an_included_record_is_masked_by_its_serializer(

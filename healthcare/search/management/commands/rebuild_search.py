@@ -18,7 +18,7 @@ BATCH = 500  # records or words
 # Shorter than PostgreSQL's deadlock_timeout (1 s) and than the API's lock_timeout (2 s): when the command and a
 # writer wait for each other, the command gives up first and tries the batch again.
 LOCK_TIMEOUT = "300ms"
-ATTEMPTS = 100
+MAXIMUM_BATCH_ATTEMPTS = 100
 RETRIED = ("55P03", "40P01")  # SQLSTATE of a lock timeout and of a deadlock
 
 
@@ -146,7 +146,7 @@ def remove_batch(index: Index, keys: list[int]) -> None:
 
 def attempt(work: Callable[[], None]) -> None:
     """Run a batch again when it waited too long for a writer. Raises CommandError after 100 attempts."""
-    for _ in range(ATTEMPTS):
+    for _ in range(MAXIMUM_BATCH_ATTEMPTS):
         try:
             return work()
         except OperationalError as error:
