@@ -57,7 +57,7 @@ USUAL_PLACES = {
     "/api/openapi.json": ("schema", "?format=json"),
     "/favicon.ico": ("icon", ""),
 }
-BODY_ERROR = "healthcare.body_error"  # set by `healthcare.granian_worker`
+BODY_ERROR = "healthcare.body_error"  # set by `healthcare.server.handler`
 
 
 class Middleware:

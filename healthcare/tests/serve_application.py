@@ -5,7 +5,8 @@ The arguments are the port on 127.0.0.1 and the application as `module:name`.
 
 import sys
 
-from healthcare.web_server import Address, run_granian
+from healthcare.server.address import Address
+from healthcare.server.processes import run_granian
 
 if __name__ == "__main__":
     run_granian(Address("127.0.0.1", int(sys.argv[1])), 1, lambda: None, *sys.argv[2:])

@@ -19,8 +19,8 @@ import pytest
 from healthcare.embedded.home import PROJECT, Home, resolve_home
 from healthcare.embedded.tests.harness import TIMEOUT, ServerUnderTest, copy_data, eventually, stop_everything
 from healthcare.management.commands.serve import parse_worker_count
+from healthcare.server.address import AddressError, parse_address, reserve_address
 from healthcare.tests.memory_folder import temporary_folder
-from healthcare.web_server import AddressError, parse_address, reserve_address
 
 ACCOUNT = {"name": "Alice", "username": "alice", "email": "alice@example.org", "password": "StrongPass123"}
 

@@ -9,7 +9,7 @@ from itertools import count
 
 import pytest
 
-from healthcare.granian_worker import MAX_WAITING_BODIES
+from healthcare.server.handler import MAX_WAITING_BODIES
 from healthcare.tests.hostile_requests import parse
 from healthcare.tests.live import TIMEOUT, Answer, LiveServer, serving
 

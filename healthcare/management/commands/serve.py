@@ -14,8 +14,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.migrations.executor import MigrationExecutor
 
-from healthcare import web_server
 from healthcare.embedded.base import DatabaseWrapper, release_servers
+from healthcare.server.address import AddressError, parse_address, reserve_address
+from healthcare.server.processes import run_granian
 
 MAX_WORKERS = 64
 
@@ -39,9 +40,9 @@ class Command(BaseCommand):
 
     def handle(self, *arguments: Any, **options: Any) -> None:
         try:
-            address = web_server.parse_address(options["address"])
-            listener = web_server.reserve_address(address)
-        except web_server.AddressError as error:
+            address = parse_address(options["address"])
+            listener = reserve_address(address)
+        except AddressError as error:
             raise CommandError(str(error)) from error
         try:
             self.start_database()
@@ -49,7 +50,7 @@ class Command(BaseCommand):
                 self.migrate()
             connections.close_all()  # the workers must not inherit this process's connection
             self.print_progress("Starting the web server…")
-            web_server.run_granian(address, options["workers"], partial(print_urls, address.url))
+            run_granian(address, options["workers"], partial(print_urls, address.url))
         finally:
             listener.close()
             release_servers()

@@ -1,0 +1,94 @@
+"""A granian worker for WSGI that reads the body of a request before one of the few threads that answer takes it.
+
+granian's own WSGI worker calls the application once the headers are there, so each slow body occupies a thread, without
+a deadline. It also gives `X_Forwarded_For` the key of `X-Forwarded-For`, which lets a client forge what a proxy says.
+granian's RSGI worker reads bodies asynchronously and hands over the headers under their names, but runs on an event
+loop, which costs a request without a body twice the CPU. This worker takes the requests of the RSGI worker in granian's
+threads, without an event loop: the CPU of a request without a body is that of the WSGI worker.
+
+It uses parts of granian that are not documented, so requirements.txt pins granian to one version.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from granian._granian import CallbackScheduler, RSGIWorker
+from granian._signals import set_sync_signals
+from granian.server.common import WORKERS_METHODS
+from granian.server.mp import MPServer, WorkerProcess
+
+from healthcare.server.handler import Application, RequestHandler
+
+
+class InlineLoop:
+    """In place of the event loop of granian's futures: runs their callbacks at once, in granian's thread."""
+
+    def call_soon(self, callback: Callable[..., None], *arguments: Any, context: Any = None) -> None:
+        callback(*arguments)
+
+    call_soon_threadsafe = call_soon
+
+
+class Scheduler(CallbackScheduler):
+    """What granian calls with each request. The arguments are those that the base class takes in `__new__`."""
+
+    def __init__(self, loop: InlineLoop, handle: Callable[[Any], None], *unused: None) -> None:
+        super().__init__()
+        self._schedule_fn = handle
+
+
+class Server(MPServer):
+    @staticmethod
+    @WorkerProcess.wrap_target  # type: ignore[untyped-decorator]
+    def _spawn_wsgi_worker(
+        worker_id: int,
+        application: Application,
+        sock: Any,
+        ipc: Any,
+        _loop: Any,
+        runtime_mode: Any,
+        runtime_threads: int,
+        runtime_blocking_threads: int | None,
+        blocking_threads: int,
+        blocking_threads_idle_timeout: int,
+        backpressure: int,
+        _task_impl: Any,
+        http_mode: Any,
+        http1_settings: Any,
+        http2_settings: Any,
+        websockets: bool,
+        static_path: Any,
+        _log_access_format: str | None,
+        ssl_context: Any,
+        _scope_options: Any,
+        metrics: Any,
+    ) -> None:
+        """As granian's `_spawn_wsgi_worker`, but for the handler of the requests."""
+        shutdown = set_sync_signals()  # type: ignore[no-untyped-call]
+        stopped = threading.Event()
+        shutdown.add_cb(stopped.set)
+        worker_class: Any = RSGIWorker  # granian's stub lacks some of the arguments
+        worker = worker_class(
+            worker_id,
+            sock,
+            ipc,
+            runtime_threads,
+            runtime_blocking_threads,
+            blocking_threads,
+            blocking_threads_idle_timeout,
+            backpressure,
+            http_mode,
+            http1_settings,
+            http2_settings,
+            websockets,
+            static_path,
+            *ssl_context,
+            metrics,
+        )
+        listener = sock[0] or sock[1]
+        serve = getattr(worker, WORKERS_METHODS[runtime_mode][listener.is_uds()])
+        loop = InlineLoop()
+        handler = RequestHandler(application)
+        serve(Scheduler(loop, handler.handle, None, None, None), loop, shutdown)
+        stopped.wait()
