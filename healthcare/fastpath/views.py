@@ -16,12 +16,13 @@ from django.utils.functional import cached_property
 from healthcare.api.viewsets import NestedListViewSet
 from healthcare.coverage import covered_by_fast_path
 from healthcare.fastpath.actions import FastAction
+from healthcare.fastpath.creates import FastCreate
 from healthcare.fastpath.eligibility import HTTP_METHOD_OF_ACTION, Obstacle
 from healthcare.fastpath.execution import is_healthy
 from healthcare.fastpath.lists import FastList
 from healthcare.fastpath.lists_of_records import FastNestedList
 from healthcare.fastpath.retrieve import FastRetrieve
-from healthcare.fastpath.writes import FastCreate, FastUpdate
+from healthcare.fastpath.updates import FastUpdate
 
 logger = logging.getLogger("healthcare.fastpath")
 IMPLEMENTATIONS: dict[str, type[FastAction]] = {

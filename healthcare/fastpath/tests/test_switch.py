@@ -14,9 +14,10 @@ from accounts.models import User
 from audit.models import AccessLog
 from conftest import LoggedInClient
 from healthcare.api.unknown_parameters import known_parameters
+from healthcare.fastpath.creates import FastCreate
 from healthcare.fastpath.lists import FastList
 from healthcare.fastpath.reads import FastRead
-from healthcare.fastpath.writes import FastCreate, FastUpdate
+from healthcare.fastpath.updates import FastUpdate
 from patients.models import Patient
 from patients.tests.factories import make_patient
 from patients.views import PatientViewSet

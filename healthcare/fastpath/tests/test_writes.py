@@ -24,7 +24,7 @@ from conftest import LoggedInClient
 from doctors.models import Doctor, DoctorEvent
 from doctors.tests.factories import make_doctor
 from healthcare.api.conditional_requests import entity_tag
-from healthcare.fastpath import views, writes
+from healthcare.fastpath import creates, views, writes
 from healthcare.fastpath.json_sql import Fragment
 from patients.models import Patient, PatientEvent
 from patients.serializers import PatientSerializer
@@ -289,7 +289,7 @@ def test_a_callable_default_is_called_for_each_record(monkeypatch: pytest.Monkey
     numbers, field = count(1), Patient._meta.get_field("identifier")
     monkeypatch.setattr(field, "default", lambda: f"N-{next(numbers)}")
     monkeypatch.setitem(vars(field), "_get_default", field.default)
-    create = writes.FastCreate(PatientViewSet, "create", {"post": "create"}, {})
+    create = creates.FastCreate(PatientViewSet, "create", {"post": "create"}, {})
     values = [create.column_values({"name": "One"}, owner_id=1) for _ in range(2)]
     identifiers = [prepared[create.placeholders["identifier"]] for prepared in values]
     assert identifiers[0] != identifiers[1]
@@ -324,7 +324,7 @@ def test_a_key_stored_by_standard_drf_is_replayed_on_the_fast_path(as_alice: Log
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Appends SQL to the statement that creates a record."""
-    compile_insert = writes.FastCreate.compile_insert
+    compile_insert = creates.FastCreate.compile_insert
 
     def append(sql: str) -> None:
         def compile_broken(self: Any, keyed: bool) -> writes.CompiledWrite:
@@ -332,7 +332,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
             fragment = Fragment(f"{compiled.fragment.sql} {sql}", compiled.fragment.parameters)
             return writes.CompiledWrite(fragment, plannable=False)
 
-        monkeypatch.setattr(writes.FastCreate, "compile_insert", compile_broken)
+        monkeypatch.setattr(creates.FastCreate, "compile_insert", compile_broken)
         clear_url_caches()
         monkeypatch.setattr(views.FastActions, "by_method", property(vars(views.FastActions)["by_method"].func))
 
