@@ -6,11 +6,14 @@ from django.apps import AppConfig
 from django.conf import settings
 from django.contrib.admin.apps import AdminConfig as DjangoAdminConfig
 
+from healthcare.operations import database_errors
+
 
 class HealthcareConfig(AppConfig):
     name = "healthcare"
 
     def ready(self) -> None:
+        database_errors.install()
         if settings.GENERATED_KEY_FILE:
             logging.getLogger("healthcare.settings").warning(
                 "SECRET_KEY is published or too weak, so the random key in %s signs instead; set SECRET_KEY to at "

@@ -1,0 +1,55 @@
+"""The route of a request as a template, for logs and metrics: `/api/doctors/{id}/`, as the OpenAPI description has it.
+
+A path can identify a person, and a client can invent any number of paths; the templates are those of the URL conf.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+
+from django.contrib.admindocs.views import simplify_regex
+from django.http import HttpRequest
+from django.urls import Resolver404, URLPattern, URLResolver, get_resolver, resolve
+
+UNKNOWN = "other"
+CATCH_ALL = ".*)$"  # the end of the admin's route for every path that it does not know
+PLACEHOLDER = re.compile(r"<(?:\w+:)?(\w+)>")
+
+
+def find_route(request: HttpRequest) -> str:
+    """The route of a request. One that was refused before its view was looked up has the route of its path."""
+    match = request.resolver_match
+    return route_template(match.route) if match else route_of_path(request.path_info)
+
+
+def route_of_path(path: str) -> str:
+    try:
+        return route_template(resolve(path).route)
+    except Resolver404:
+        return UNKNOWN
+
+
+@lru_cache(maxsize=1024)
+def route_template(route: str) -> str:
+    """The template of a `ResolverMatch.route`, such as `api/doctors/<int:pk>/`."""
+    if route.endswith(CATCH_ALL):
+        return UNKNOWN
+    return PLACEHOLDER.sub(as_placeholder, simplify_regex(route))
+
+
+def as_placeholder(parameter: re.Match[str]) -> str:
+    return "{id}" if parameter[1] == "pk" else f"{{{parameter[1]}}}"
+
+
+def all_routes() -> list[str]:
+    """Every template of the URL conf, and `other`."""
+    return sorted({route_template(route) for route in patterns_below(get_resolver(), "")} | {UNKNOWN})
+
+
+def patterns_below(resolver: URLResolver, prefix: str) -> Iterator[str]:
+    for pattern in resolver.url_patterns:
+        route = prefix + str(pattern.pattern)
+        if isinstance(pattern, URLPattern):
+            yield route
+        else:
+            yield from patterns_below(pattern, route)
