@@ -4,11 +4,8 @@ They do not run in a transaction as API requests do: all but /readyz must answer
 """
 
 from collections.abc import Callable
-from functools import cache
 
 from django.db import connection, transaction
-from django.db.migrations.loader import MigrationLoader
-from django.db.migrations.recorder import MigrationRecorder
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.loader import render_to_string
 from django.urls import reverse
@@ -16,7 +13,7 @@ from django.utils.cache import patch_vary_headers
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
-from healthcare.api.problems import problem_response
+from healthcare.operations import health, readiness
 
 LINKS = {"docs": "docs", "schema": "schema", "admin": "admin:index", "health": "healthz"}
 
@@ -51,20 +48,16 @@ def docs(request: HttpRequest) -> HttpResponse:
 @public_page
 def healthz(request: HttpRequest) -> HttpResponse:
     """Report that this process is alive, without a query."""
-    return JsonResponse({"status": "ok"})
+    return health_response(request, ())
 
 
 @public_page
 def readyz(request: HttpRequest) -> HttpResponse:
-    """Report whether the database answers and every migration is applied, else 503."""
-    applied = MigrationRecorder(connection).applied_migrations()
-    if not required_migrations() <= applied.keys():
-        detail = "The database lacks migrations; run `python3 manage.py migrate`."
-        return problem_response(request, 503, detail, {"Retry-After": "5"})
-    return JsonResponse({"status": "ok"})
+    """Report whether requests can succeed, else 503. `manage.py serve` answers it before Django, in every state."""
+    monitor = health.monitor
+    return health_response(request, monitor.failed() if monitor.is_running else readiness.evaluate(connection))
 
 
-@cache
-def required_migrations() -> set[tuple[str, str]]:
-    """Return every migration of the code as (app, name). Cached: it cannot change in a running process."""
-    return {*MigrationLoader(None).disk_migrations}
+def health_response(request: HttpRequest, failed: tuple[str, ...]) -> HttpResponse:
+    answer = health.answer_health(failed, request.request_id)  # type: ignore[attr-defined]
+    return HttpResponse(answer.body, status=answer.status, headers=dict(answer.headers))

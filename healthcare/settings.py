@@ -100,6 +100,8 @@ TEMPLATES = [
     },
 ]
 
+# Free space on the disk of the embedded database below which /readyz is 503.
+DISK_FREE_MIB = env_settings.whole("DISK_FREE_MIB", 128, least=0, most=1_000_000)
 # How long a statement of an API request may run, and wait for a lock, before the request is answered by 503.
 API_STATEMENT_TIMEOUT, API_LOCK_TIMEOUT = "10s", "2s"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

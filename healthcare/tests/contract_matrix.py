@@ -101,7 +101,7 @@ def problem_faults(status: int, headers: Any, body: bytes) -> list[str]:
     """What is wrong with the body of an error (RFC 9457)."""
     problem = json.loads(body)
     found = []
-    if set(problem) - {"errors", "error_count"} != {"type", "title", "status", "detail", "request_id"}:
+    if set(problem) - {"errors", "error_count", "failed"} != {"type", "title", "status", "detail", "request_id"}:
         found.append(f"an error with the members {sorted(problem)}")
     if (problem.get("status"), problem.get("request_id")) != (status, headers.get("X-Request-Id")):
         found.append("an error that contradicts its status or its X-Request-Id")

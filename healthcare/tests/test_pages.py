@@ -117,7 +117,9 @@ def test_a_process_is_not_ready_while_a_migration_is_missing(client: Client):
     answer = client.get("/readyz")
     assert (answer.status_code, answer["Content-Type"]) == (503, "application/problem+json")
     assert answer["Retry-After"] == "5"
+    assert answer.json()["failed"] == ["migrations"]
     assert answer.json()["detail"] == "The database lacks migrations; run `python3 manage.py migrate`."
+    assert answer.json()["request_id"] == answer["X-Request-Id"]
 
 
 @pytest.mark.parametrize(

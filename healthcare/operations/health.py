@@ -1,0 +1,128 @@
+"""The health checks: /healthz while the process lives, /readyz while requests can succeed.
+
+A thread of each worker process evaluates readiness every `INTERVAL` seconds, each time over a new database session, so
+that it sees what new sessions see. /readyz answers from the last result and never waits, even if the database hangs: a
+result that is too old counts as a failed `database`.
+"""
+
+import json
+import logging
+import secrets
+import threading
+import time
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from healthcare.operations.readiness import DATABASE, REMEDIES, evaluate_in_new_session
+
+logger = logging.getLogger("healthcare.health")
+
+LIVE, READY = "/healthz", "/readyz"
+INTERVAL, INTERVAL_AFTER_FAILURE = 2.0, 1.0  # seconds between two evaluations
+LONGEST_AGE = 4.5  # seconds; /readyz must be 503 within 5 seconds of a failure
+FIRST_RESULT_TIMEOUT = 3.0  # seconds that a starting worker waits for its first result
+DRAINING = "draining"
+RETRY_AFTER = 5  # seconds
+
+
+@dataclass(frozen=True)
+class Result:
+    """The names of the failed checks in the order of `REMEDIES`, and when their evaluation began."""
+
+    failed: tuple[str, ...]
+    began: float  # time.monotonic()
+
+
+class Monitor:
+    """Evaluates readiness in a thread of its own. Start it after the process has forked."""
+
+    def __init__(self) -> None:
+        self.result: Result | None = None
+        self.draining = False
+        self.thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the thread, and wait a moment for its first result, so that /readyz is right from the first request."""
+        evaluated = threading.Event()
+        self.thread = threading.Thread(target=self.run, args=[evaluated], name="health", daemon=True)
+        self.thread.start()
+        evaluated.wait(FIRST_RESULT_TIMEOUT)
+
+    @property
+    def is_running(self) -> bool:
+        return self.thread is not None and self.thread.is_alive()
+
+    def run(self, evaluated: threading.Event) -> None:
+        while True:
+            began = time.monotonic()
+            self.store(Result(evaluate_in_new_session(), began))
+            evaluated.set()
+            time.sleep(INTERVAL_AFTER_FAILURE if self.result and self.result.failed else INTERVAL)
+
+    def store(self, result: Result) -> None:
+        """Store the result, and log a change."""
+        before = self.result.failed if self.result else ()
+        self.result = result
+        if result.failed and result.failed != before:
+            logger.warning("not ready: failed=%s", ",".join(result.failed))
+        elif before and not result.failed:
+            logger.warning("ready again")
+
+    def failed(self) -> tuple[str, ...]:
+        """The names of the failed checks; none while requests can succeed."""
+        if self.draining:
+            return (DRAINING,)
+        if self.result is None or time.monotonic() - self.result.began > LONGEST_AGE:
+            return (DATABASE,)
+        return self.result.failed
+
+
+monitor = Monitor()
+
+
+@dataclass(frozen=True)
+class HealthAnswer:
+    """An answer to a health check, with the headers that every answer has."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+def answer(path: str, request_id: str = "") -> HealthAnswer | None:
+    """The answer to a GET or HEAD of a health check; None for every other path. It never waits: see `Monitor`."""
+    if path == LIVE:
+        return answer_health((), request_id)
+    if path == READY:
+        return answer_health(monitor.failed(), request_id)
+    return None
+
+
+def answer_health(failed: tuple[str, ...], request_id: str = "") -> HealthAnswer:
+    """200, or for failed checks a 503 problem (RFC 9457) that names them."""
+    request_id = request_id or secrets.token_hex(16)
+    content = problem(failed, request_id) if failed else {"status": "ok"}
+    body = json.dumps(content, separators=(",", ":")).encode()
+    headers = [
+        ("Content-Type", "application/problem+json" if failed else "application/json"),
+        ("Content-Length", str(len(body))),
+        ("Cache-Control", "no-store"),
+        ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+        ("X-Content-Type-Options", "nosniff"),
+        ("X-Frame-Options", "DENY"),
+        ("X-Request-Id", request_id),
+    ]
+    if failed:
+        headers.append(("Retry-After", str(RETRY_AFTER)))
+    return HealthAnswer(503 if failed else 200, headers, body)
+
+
+def problem(failed: tuple[str, ...], request_id: str) -> dict[str, object]:
+    return {
+        "type": "about:blank",
+        "title": HTTPStatus.SERVICE_UNAVAILABLE.phrase,
+        "status": 503,
+        "detail": " ".join(REMEDIES.get(name, "The server is about to stop.") for name in failed),
+        "request_id": request_id,
+        "failed": [*failed],
+    }

@@ -1,0 +1,71 @@
+"""The answers of /healthz and /readyz outside Django."""
+
+import json
+import time
+
+import pytest
+
+from healthcare.operations import health
+from healthcare.operations.health import Monitor, Result
+
+HEADERS = {
+    "Content-Type", "Content-Length", "Cache-Control", "Content-Security-Policy", "X-Content-Type-Options",
+    "X-Frame-Options", "X-Request-Id",
+}  # fmt: skip
+
+
+@pytest.fixture
+def monitor(monkeypatch: pytest.MonkeyPatch) -> Monitor:
+    monkeypatch.setattr(health, "monitor", Monitor())
+    return health.monitor
+
+
+def ask(path: str) -> health.HealthAnswer:
+    answer = health.answer(path)
+    assert answer
+    assert dict(answer.headers)["Content-Length"] == str(len(answer.body))
+    assert dict(answer.headers).keys() - {"Retry-After"} == HEADERS
+    return answer
+
+
+def test_only_the_health_checks_are_answered(monitor: Monitor):
+    assert [health.answer(path) for path in ("/", "/healthz/", "/readyz/", "/api/doctors/")] == [None] * 4
+
+
+def test_a_process_is_alive_whatever_failed(monitor: Monitor):
+    monitor.store(Result(("database",), time.monotonic()))
+    assert (ask("/healthz").status, json.loads(ask("/healthz").body)) == (200, {"status": "ok"})
+
+
+def test_it_is_ready_if_the_last_evaluation_found_nothing(monitor: Monitor):
+    monitor.store(Result((), time.monotonic()))
+    assert (ask("/readyz").status, json.loads(ask("/readyz").body)) == (200, {"status": "ok"})
+
+
+def test_failed_checks_are_a_problem_that_names_them(monitor: Monitor):
+    monitor.store(Result(("role", "migrations"), time.monotonic()))
+    answer = ask("/readyz")
+    headers, body = dict(answer.headers), json.loads(answer.body)
+    assert (answer.status, headers["Content-Type"]) == (503, "application/problem+json")
+    assert int(headers["Retry-After"]) > 0
+    assert body.pop("detail").endswith("The database lacks migrations; run `python3 manage.py migrate`.")
+    assert body == {
+        "type": "about:blank",
+        "title": "Service Unavailable",
+        "status": 503,
+        "request_id": headers["X-Request-Id"],
+        "failed": ["role", "migrations"],
+    }
+
+
+def test_a_result_that_is_missing_or_too_old_is_a_failed_database(monitor: Monitor):
+    for result in (None, Result((), time.monotonic() - 5)):
+        monitor.result = result
+        assert json.loads(ask("/readyz").body)["failed"] == ["database"]
+
+
+def test_a_draining_process_is_alive_and_not_ready(monitor: Monitor):
+    monitor.store(Result((), time.monotonic()))
+    monitor.draining = True
+    assert json.loads(ask("/readyz").body)["failed"] == ["draining"]
+    assert ask("/healthz").status == 200
