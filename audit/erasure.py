@@ -1,4 +1,5 @@
-"""Erasing a person from history and access log: the only code that deletes append-only rows. It records their ids."""
+"""Erasing a person from history and access log: beside `archive` the only code that deletes append-only rows. It
+records their ids, and refuses what is about a patient under a legal hold."""
 
 from collections.abc import Iterable
 
@@ -6,12 +7,16 @@ import pgtrigger
 from django.db import transaction
 from django.db.models import F, Func, QuerySet, Value
 
+from audit.legal_hold import refuse_if_held, refuse_if_rows_held
 from audit.models import AccessLog, Forgotten
 
 
 @transaction.atomic
 def forget_events(events: QuerySet) -> int:
-    """Delete these events and return their number. Their ids are recorded in `Forgotten`, for `verify_audit`."""
+    """Delete these events and return their number. Their ids are recorded in `Forgotten`, for `verify_audit`.
+
+    Raises HeldError."""
+    refuse_if_rows_held(events)
     keys = list(events.values_list("pk", flat=True))
     record_forgotten(events.model._meta.db_table, keys)
     with pgtrigger.ignore(f"{events.model._meta.label}:append_only"):
@@ -22,7 +27,8 @@ def forget_events(events: QuerySet) -> int:
 @transaction.atomic
 def forget_accesses(patient_ids: list[int]) -> int:
     """Delete these patients from the access log and return the number of rows that named any of them. A row that names
-    other patients as well stays, without these."""
+    other patients as well stays, without these. Raises HeldError."""
+    refuse_if_held(patient_ids)
     keys = list(AccessLog.objects.filter(patient_ids__overlap=patient_ids).values_list("pk", flat=True))
     record_forgotten(AccessLog._meta.db_table, keys)
     accesses = AccessLog.objects.filter(pk__in=keys)

@@ -1,16 +1,19 @@
-"""The access log, the seals over access log and history, and a list of the rows that an erasure removed from both."""
+"""The access log, the seals over access log and history, what was removed from both, and legal holds."""
 
 from collections.abc import Iterable
+from typing import Any, Self
 
 import pgtrigger
 from django.contrib.auth import get_user_model
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.db import connection, models
+from django.db.models import Q
 from django.utils import timezone
 
 from audit.history import track_history
-from healthcare.model_fields import LARGEST_ID
+from healthcare.model_fields import LARGEST_ID, LineField, one_visible_line
+from healthcare.triggers import DatabaseTrigger
 
 APPEND_ONLY = pgtrigger.Protect(name="append_only", operation=pgtrigger.Update | pgtrigger.Delete)
 
@@ -143,3 +146,71 @@ class Seal(models.Model):
 
     def __str__(self) -> str:
         return f"{self.pk}:{self.code}"
+
+
+class ReleaseOnly(DatabaseTrigger):
+    """A hold changes once, when it is released."""
+
+    name = "release_only"
+    when = pgtrigger.Before
+    operation = pgtrigger.Update
+    func = """
+    IF OLD.released_at IS NOT NULL OR NEW.released_at IS NULL
+        OR (NEW.id, NEW.patient_id, NEW.record_ids, NEW.reason, NEW.set_at, NEW.set_account, NEW.set_username)
+        IS DISTINCT FROM (OLD.id, OLD.patient_id, OLD.record_ids, OLD.reason, OLD.set_at, OLD.set_account,
+            OLD.set_username)
+    THEN
+        RAISE EXCEPTION 'A legal hold can only be released, and once.';
+    END IF;
+    RETURN NEW;
+"""
+
+
+class LegalHoldQuerySet(models.QuerySet["LegalHold"]):
+    def active(self) -> Self:
+        return self.filter(released_at=None)
+
+
+class LegalHold(models.Model):
+    """An order to remove nothing about a patient: see `legal_hold`. It holds ids instead of foreign keys, because it
+    outlives the patient, and because a merge would move what refers to a patient."""
+
+    patient_id = models.BigIntegerField("patient", help_text="The patient's id.")
+    # The patient and the records that were merged into it. A trigger of the patients fills it.
+    record_ids = ArrayField(models.BigIntegerField(), default=list, editable=False)
+    reason = LineField(
+        max_length=500,
+        validators=[one_visible_line],
+        help_text="One line that stays permanently, such as the number of the case. No name, and nothing about health.",
+    )
+    set_at = models.DateTimeField(db_default=models.Func(function="clock_timestamp"), editable=False)
+    set_account = models.CharField(
+        max_length=100, blank=True, help_text="The operating system's account, of a command."
+    )
+    set_username = models.CharField(max_length=254, blank=True, help_text="The member of staff.")
+    released_at = models.DateTimeField(null=True, editable=False)
+    released_account = models.CharField(max_length=100, blank=True)
+    released_username = models.CharField(max_length=254, blank=True)
+    release_reason = LineField(max_length=500, blank=True, validators=[one_visible_line])
+
+    objects = LegalHoldQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["patient_id"],
+                condition=Q(released_at=None),
+                name="hold_once",
+                violation_error_message="This patient is already under a legal hold.",
+            ),
+            models.CheckConstraint(condition=~Q(reason=""), name="hold_reason_given"),
+        ]
+        indexes = [GinIndex(fields=["record_ids"], condition=Q(released_at=None), name="hold_of_record")]
+        triggers = [ReleaseOnly(), pgtrigger.Protect(name="append_only", operation=pgtrigger.Delete)]
+
+    def __str__(self) -> str:
+        return f"legal hold {self.pk}"
+
+
+LegalHoldEvent: Any = track_history(LegalHold)

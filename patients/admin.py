@@ -1,17 +1,19 @@
-"""The admin of patients of every owner, and of erasure receipts."""
+"""The admin of patients of every owner, of legal holds and of erasure receipts."""
 
 import datetime
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from rest_framework import serializers
 
 from accounts.admin import ReadOnlyAdmin
 from audit.admin import ReadsRecordedAdmin
-from healthcare.admin import RecordAdmin, StateFilter
+from audit.models import LegalHold
+from healthcare.admin import DeletionObstacle, RecordAdmin, StateFilter
 from healthcare.api.errors import flatten
 from healthcare.edit_conflicts import ConflictCheckingForm
 from patients.birth import (
@@ -22,6 +24,7 @@ from patients.birth import (
     validate_birth_year,
     validate_death_date,
 )
+from patients.legal_hold import HoldError, check_holdable, held_among, release_hold, set_hold
 from patients.models import ErasureReceipt, Patient
 from patients.serializers import PatientSerializer
 
@@ -86,15 +89,70 @@ class PatientAdmin(ReadsRecordedAdmin, RecordAdmin):
         "phone", "alternate_phone", "email", "address", "language", "contacts", "medical_history",
     ]  # fmt: skip
     readonly_fields = ["age"]
-    record_fields: ClassVar[Sequence[str]] = [*RecordAdmin.record_fields, "survivor"]
+    record_fields: ClassVar[Sequence[str]] = [*RecordAdmin.record_fields, "survivor", "legal_hold"]
 
     @admin.display(description="Merged into")
     def survivor(self, record: Patient) -> int | None:
         return record.merged_into_id  # only the id: the other record is not read, so no read is recorded
 
+    @admin.display(description="Legal hold", boolean=True)
+    def legal_hold(self, record: Patient) -> bool:
+        return bool(held_among([record]))
+
     def describe_record(self, record: Patient) -> str:
         parts = [record.name, record.birth_date or record.birth_year, record.identifier]
         return ", ".join(str(part) for part in parts if part)
+
+
+PatientAdmin.register_obstacle(DeletionObstacle(held_among, "is under a legal hold."))
+
+
+class LegalHoldForm(ConflictCheckingForm):
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean()
+        if "patient_id" in cleaned:
+            try:
+                check_holdable(cleaned["patient_id"])
+            except HoldError as error:
+                self.add_error("patient_id", str(error))
+        return cleaned
+
+
+@admin.register(LegalHold)
+class LegalHoldAdmin(ReadOnlyAdmin):
+    """Who may add a legal hold sets it, and who may change one releases it. It names the patient by the id alone."""
+
+    form = LegalHoldForm
+    list_display = ["patient_id", "set_at", "set_username", "set_account", "reason", "released_at", "released_username"]
+    list_filter = ["set_at", ("released_at", admin.EmptyFieldListFilter)]
+    search_fields = ["=patient_id", "reason", "set_username"]
+    actions = ["release"]
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return super().get_fields(request, obj) if obj else ["patient_id", "reason"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("audit.add_legalhold")
+
+    def has_release_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("audit.change_legalhold")
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def save_model(self, request: HttpRequest, obj: LegalHold, form: Any, change: bool) -> None:
+        hold = set_hold(obj.patient_id, reason=obj.reason, username=request.user.get_username())
+        obj.pk = hold.pk
+
+    @admin.action(description="Release selected legal holds", permissions=["release"])
+    def release(self, request: HttpRequest, holds: QuerySet[LegalHold]) -> None:
+        released = [
+            release_hold(patient_id, username=request.user.get_username())
+            for patient_id in holds.active().order_by("patient_id").values_list("patient_id", flat=True)  # type: ignore[attr-defined]
+        ]
+        for hold in released:
+            self.log_change(request, hold, "Released.")
+        self.message_user(request, f"{len(released)} legal holds released.", messages.SUCCESS)
 
 
 @admin.register(ErasureReceipt)

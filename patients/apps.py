@@ -5,4 +5,4 @@ class PatientsConfig(AppConfig):
     name = "patients"
 
     def ready(self) -> None:
-        from patients import checks  # noqa: F401, PLC0415  (registers itself)
+        from patients import checks, legal_hold  # noqa: F401, PLC0415  (register themselves)

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from audit.erasure import forget_accesses, forget_events
 from audit.history import Event
+from audit.legal_hold import refuse_if_held, refuse_if_rows_held
 from audit.models import AccessLog
 from audit.patient_data import patient_id_field_of
 from healthcare.api.models import IdempotencyRecord
@@ -30,13 +31,14 @@ def erase(patient_id: int, *, reason: str, account: str, username: str = "") -> 
     """Erase the patient, the records merged into it and all rows that refer to them, in one transaction. Returns the
     receipt.
 
-    Raises Patient.DoesNotExist, and MergedError for a duplicate, whose data is in the survivor too. The patient's row
-    is locked first, so that no concurrent request changes, assigns or merges it.
+    Raises Patient.DoesNotExist, MergedError for a duplicate, whose data is in the survivor too, and HeldError. The
+    patient's row is locked first, so that no concurrent request changes, assigns, merges or holds it.
     """
     patient = Patient.objects.select_for_update().get(pk=patient_id)
     if patient.merged_into_id:
         raise MergedError(patient.merged_into_id)
     patient_ids = merged_record_ids(patient)
+    refuse_if_held(patient_ids)
     counts = Counter(
         {IdempotencyRecord._meta.db_table: erase_answers_about_patients(patient_ids, patient.created_by_id)}
     )
@@ -137,8 +139,11 @@ def without_events_of_present_rows(events: Any, keys: list[int]) -> list[int]:
 
 
 def delete_rows(rows: QuerySet) -> int:
-    """Delete rows that nothing refers to any more, those of an append-only history included."""
-    return forget_events(rows) if issubclass(rows.model, Event) else rows.delete()[0]
+    """Delete rows that nothing refers to any more, those of an append-only history included. Raises HeldError."""
+    if issubclass(rows.model, Event):
+        return forget_events(rows)
+    refuse_if_rows_held(rows)
+    return rows.delete()[0]
 
 
 def references(model: type[Model]) -> tuple[list[ForeignObjectRel], list[ForeignObjectRel]]:

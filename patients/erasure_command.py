@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
 
 from accounts.models import User
+from audit.legal_hold import HeldError
 from patients.models import ErasureReceipt
 
 
@@ -55,9 +56,12 @@ class ErasureCommand(BaseCommand):
 
     def erased(self, subject: Any, *, keep: bool, **wanted: str) -> ErasureReceipt:
         """Erase; without `keep` it is undone again, which counts exactly what erasing finds."""
-        with transaction.atomic():
-            receipt = self.erase(subject, **wanted)
-            transaction.set_rollback(not keep)
+        try:
+            with transaction.atomic():
+                receipt = self.erase(subject, **wanted)
+                transaction.set_rollback(not keep)
+        except HeldError as error:
+            raise CommandError(str(error)) from error
         return receipt
 
     def report(self, heading: str, receipt: ErasureReceipt) -> None:

@@ -39,6 +39,9 @@ ON_DUPLICATE = OpenApiParameter(
 @describe_view(
     list=extend_schema(parameters=[AS_OF, DELETED]),
     retrieve=extend_schema(parameters=[AS_OF]),
+    destroy=extend_schema(
+        description="409 while the patient is under a legal hold.", responses={204: None, 409: PROBLEM}
+    ),
     search=extend_schema(
         operation_id="patients_search",
         summary="Search your patients without a name in the URL",
@@ -133,7 +136,7 @@ class PatientViewSet(FastPathMixin, SearchByPostMixin, ReadsRecordedViewSet, Res
         from the duplicate, unless they contradict this patient. The duplicate's `identifiers` are added, its own
         `identifier` with the system `old`, and its assignments move to this patient. Where both have an active
         assignment of the same doctor, or a primary doctor, this patient's is kept. Afterwards the duplicate answers
-        410, except for its history."""
+        410, except for its history. 409 while one of them is under a legal hold."""
         pair = self.locked_pair(Q(deleted_at=None))
         return Response(self.get_serializer(merges.merge(*pair)).data)
 
@@ -141,7 +144,8 @@ class PatientViewSet(FastPathMixin, SearchByPostMixin, ReadsRecordedViewSet, Res
     @action(detail=True, methods=["post"])
     def unmerge(self, request: Request, pk: int) -> Response:
         """Undo a merge: the duplicate is restored with its values and assignments, and the fields that it filled in
-        this patient are emptied. What was changed or added since is kept."""
+        this patient are emptied. What was changed or added since is kept. 409 while one of them is under a legal
+        hold."""
         pair = self.locked_pair(Q(merged_into=pk))
         return Response(self.get_serializer(merges.unmerge(*pair)).data)
 
