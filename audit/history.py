@@ -43,14 +43,19 @@ class Recorder(DatabaseTrigger, EventTrigger):
 """  # noqa: S608  (names of our own models)
 
 
+class UpdateRecorder(Recorder):
+    skips_backfill = True
+
+
 class Recorded(pghistory.RowEvent):
     """A kind of event that `Recorder` writes."""
 
     trigger_level: pgtrigger.Level = pgtrigger.Row
+    recorder: type[Recorder] = Recorder
 
     def add_event_trigger(self, event_model: Any) -> None:
         pgtrigger.register(
-            Recorder(  # type: ignore[no-untyped-call]
+            self.recorder(
                 event_model=event_model,
                 label=self.label,
                 name=self.trigger_name,
@@ -69,7 +74,7 @@ class Inserted(Recorded, pghistory.InsertEvent):
 
 
 class Updated(Recorded, pghistory.UpdateEvent):
-    pass
+    recorder = UpdateRecorder
 
 
 class Deleted(Recorded, pghistory.DeleteEvent):

@@ -63,9 +63,11 @@ class OwnedQuerySet(RecordQuerySet):
 
 class VersionTrigger(DatabaseTrigger):
     """Counts `version` up and sets `updated_at` when an UPDATE changes a row, whatever values the UPDATE sets
-    them to. The time is the database's clock at that moment, after any wait for a lock, and never goes back."""
+    them to. The time is the database's clock at that moment, after any wait for a lock, and never goes back. Nobody
+    changes a row that a backfill fills."""
 
     name = "version"
+    skips_backfill = True
     when = pgtrigger.Before
     operation = pgtrigger.Update
     condition = pgtrigger.Condition("OLD.* IS DISTINCT FROM NEW.*")

@@ -23,6 +23,11 @@ CREATE {constraint} TRIGGER {pgid} {when} {operation} ON {table} {timing} {refer
 # in for a real one.
 SECURITY_DEFINER = "SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp"
 
+# A backfill of a migration (`healthcare.migration_operations.Backfill`). Requests cannot claim to be one: they run with
+# a role set, which a function with its owner's rights does not hide, and their role may not create triggers.
+BACKFILL = """(current_setting('app.backfill', true) IS NOT DISTINCT FROM 'on' AND current_setting('role') = 'none'
+    AND has_table_privilege('"{table}"'::regclass, 'TRIGGER'))"""
+
 
 class TriggerSQL(UpsertTriggerSql):
     """The SQL that installs a trigger, as text: a migration that holds it never changes its meaning."""
@@ -44,14 +49,23 @@ class DatabaseTrigger(pgtrigger.Trigger):
     """A trigger that `pgtrigger.ignore` does not switch off.
 
     `security_definer` runs its function with the owner's rights. `always` fires it under `session_replication_role =
-    replica` too. `get_func` and `get_setup` may be overridden; the latter gives SQL to run after the trigger exists.
+    replica` too. `skips_backfill` does not fire it for the rows of a backfill; it needs a condition. `get_func` and
+    `get_setup` may be overridden; the latter gives SQL to run after the trigger exists.
     """
 
     security_definer = False
     always = False
+    skips_backfill = False
 
     def get_setup(self, model: type[Model]) -> str:
         return ""
+
+    def render_condition(self, model: Any) -> str:
+        condition = super().render_condition(model)
+        if not self.skips_backfill:
+            return condition
+        backfill = BACKFILL.format(table=model._meta.db_table)
+        return f"WHEN ({condition.removeprefix('WHEN').strip()} AND NOT {backfill})"
 
     def compile(self, model: type[Model]) -> Trigger:  # type: ignore[override]
         pgid, table = self.get_pgid(model), model._meta.db_table  # type: ignore[arg-type]
@@ -67,7 +81,7 @@ class DatabaseTrigger(pgtrigger.Trigger):
             timing=f"DEFERRABLE INITIALLY {self.timing}" if self.timing else "",
             referencing=self.referencing or "",
             level=self.level,
-            condition=self.render_condition(model),  # type: ignore[arg-type]
+            condition=self.render_condition(model),
         )
         if self.always:
             sql += f'ALTER TABLE "{table}" ENABLE ALWAYS TRIGGER {pgid};\n'

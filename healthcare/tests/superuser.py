@@ -9,12 +9,12 @@ from healthcare.embedded.base import DatabaseWrapper
 from healthcare.embedded.login import LOGIN
 
 
-def admin_connection() -> Any:
-    """A session of the embedded server's superuser, or of the login of DATABASE_URL."""
+def admin_connection(name: str = "postgres") -> Any:
+    """A session of the embedded server's superuser, or of the login of DATABASE_URL, on the database of this name."""
     database: Any = connections[DEFAULT_DB_ALIAS]
     embedded = isinstance(database, DatabaseWrapper)
     parameters = database.get_superuser_params() if embedded else database.get_connection_params()
-    parameters = {**parameters, "dbname": "postgres"}
+    parameters = {**parameters, "dbname": name}
     parameters.pop("cursor_factory", None)
     opened = psycopg2.connect(**parameters)
     opened.autocommit = True

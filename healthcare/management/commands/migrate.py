@@ -1,19 +1,63 @@
-"""Django's command with the autodetector of our `makemigrations`, which afterwards narrows the privileges in the
-database: see `healthcare.rls.privileges`."""
+"""Django's command with the autodetector of our `makemigrations`, for one process at a time and while the API goes on:
+see `healthcare.upgrades`. Afterwards it narrows the privileges in the database: see `healthcare.rls.privileges`."""
 
+from argparse import ArgumentTypeError
+from contextlib import suppress
 from typing import Any
 
+from django.core.management.base import CommandParser
 from django.core.management.commands import migrate
-from django.db import connections
+from django.db import Error, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from healthcare.management.commands.makemigrations import MigrationAutodetector
+from healthcare.management.substitution import substituted
 from healthcare.rls.privileges import narrow_privileges
+from healthcare.upgrades.executor import PATIENCE, PatientExecutor
+from healthcare.upgrades.lock import migration_lock
+
+
+def parse_seconds(text: str) -> float:
+    if not (text.isascii() and text.isdigit() and len(text) < 6):
+        raise ArgumentTypeError(f"{text} is not a number of seconds from 0 to 99999.")
+    return float(text)
+
+
+def end_statements_of_lost_clients(connection: BaseDatabaseWrapper) -> None:
+    """If this process is killed, let PostgreSQL end its statement, such as CREATE INDEX CONCURRENTLY, soon."""
+    with suppress(Error), connection.cursor() as cursor:  # not every platform can do it
+        cursor.execute("SET client_connection_check_interval = '2s'")
 
 
 class Command(migrate.Command):
     autodetector = MigrationAutodetector
 
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--patience", type=parse_seconds, default=PATIENCE, metavar="SECONDS",
+            help="How long to try again while other transactions keep a table locked, %(default)g seconds.",
+        )  # fmt: skip
+
     def handle(self, *args: Any, **options: Any) -> None:
-        super().handle(*args, **options)
-        if not (options["plan"] or options["check_unapplied"] or options["prune"]):
-            narrow_privileges(connections[options["database"]])
+        if options["plan"] or options["check_unapplied"] or options["prune"]:
+            super().handle(*args, **options)
+            return
+        connection = connections[options["database"]]
+        with migration_lock(connection, self.report) as lock:
+
+            class Executor(PatientExecutor):
+                verify = staticmethod(lock.verify)
+                report = staticmethod(self.report)
+                patience = options["patience"]
+
+            if not connection.in_atomic_block:
+                end_statements_of_lost_clients(connection)
+            with substituted(migrate, "MigrationExecutor", Executor):
+                super().handle(*args, **options)
+            lock.verify()
+            narrow_privileges(connection)
+
+    def report(self, text: str) -> None:
+        self.stdout.write(text)
+        self.stdout.flush()
