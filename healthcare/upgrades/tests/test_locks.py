@@ -33,7 +33,7 @@ Run = Callable[..., list[tuple[Any, ...]]]
 @pytest.fixture
 def reports(executor: PatientExecutor) -> list[str]:
     lines: list[str] = []
-    executor.report = lines.append  # type: ignore[method-assign]
+    executor.report = lines.append
     return lines
 
 
@@ -53,7 +53,7 @@ def test_a_migration_gives_up_a_lock_in_use_and_gets_it_later(
         if len(lines) == 2:
             holder.rollback()
 
-    executor.report = read_while_it_pauses  # type: ignore[method-assign]
+    executor.report = read_while_it_pauses
     apply(ADD_FIELD)
     assert run_sql(COLUMN) == [(1,)]
     assert run_sql(RECORDED) == [(1,)]

@@ -26,8 +26,8 @@ def test_two_migrate_at_once_both_succeed_and_one_does_the_work(django_db_setup:
             ]
             results = [(*host.communicate(timeout=TIMEOUT), host.returncode) for host in hosts]
             with closing(psycopg2.connect(url_of(name))) as session, session.cursor() as cursor:
-                cursor.execute("SELECT count(*), count(DISTINCT (app, name)) FROM django_migrations")
-                applied, distinct = cursor.fetchone()
+                cursor.execute("SELECT app, name FROM django_migrations")
+                applied = cursor.fetchall()
     assert [(errors, status) for _, errors, status in results] == [("", 0)] * 2
-    assert applied == distinct > 0
+    assert len(applied) == len(set(applied)) > 0
     assert sorted("No migrations to apply." in output for output, _, _ in results) == [False, True]

@@ -9,7 +9,7 @@ from django.db import migrations
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('patients', '0007_identifiers_by_term'),
+        ('patients', '0008_legal_holds'),
     ]
 
     operations = [
