@@ -29,6 +29,7 @@ from healthcare.tests.hostile_requests import (
     CANARY,
     LONG_AND_ODD_TEXTS,
 )
+from patients.legal_hold import set_hold
 from patients.merges import merge
 from patients.models import ErasureReceipt, Patient
 from patients.tests.factories import make_patient
@@ -124,6 +125,12 @@ CONTRACT = Contract(
     },
     admin=[
         AdminModel("patients.Patient", create=make_patient),
+        AdminModel(
+            "audit.LegalHold",
+            create=lambda user: set_hold(make_patient(user).pk, reason="case 2026-7"),
+            read_only=True,
+            action="release",
+        ),
         AdminModel(
             "patients.ErasureReceipt",
             create=lambda user: ErasureReceipt.objects.create(record_id=1, account="root", reason="asked", counts={}),
