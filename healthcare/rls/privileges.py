@@ -11,6 +11,7 @@ functions that exist by then:
   function; PostgreSQL checks its EXECUTE privilege when the trigger is created, not when it fires.
 
 A restored dump has the grants of the database it comes from, except those on the database itself: hence every time.
+`healthcare.rls.access` applies NARROW_RELATIONS to copies of the relations, and grants what these then have.
 """
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -18,37 +19,44 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from healthcare.migration_operations import execute_with_messages
 from healthcare.rls import ROLE
 
-NARROW = f"""
+# Of the functions of this project, those whose privileges differ from the rule.
+UNRESTRICTED_FUNCTIONS = f"""
+SELECT routine.oid::regprocedure::text AS name, prorettype = 'trigger'::regtype AS fires
+FROM pg_proc routine
+WHERE pronamespace = 'public'::regnamespace AND pg_has_role(proowner, 'USAGE')
+AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_proc'::regclass AND objid = routine.oid AND deptype = 'e')
+AND (has_function_privilege('public', routine.oid, 'EXECUTE')
+    OR has_function_privilege('{ROLE}', routine.oid, 'EXECUTE') = (prorettype = 'trigger'::regtype))
+"""  # noqa: S608  (constants alone)
+RESTRICT_FUNCTIONS = f"""
+DO $$
+DECLARE
+    target record;
+BEGIN
+    FOR target IN {UNRESTRICTED_FUNCTIONS} LOOP
+        EXECUTE format('REVOKE EXECUTE ON ROUTINE %s FROM PUBLIC', target.name);
+        EXECUTE format(
+            CASE WHEN target.fires THEN 'REVOKE EXECUTE ON ROUTINE %s FROM {ROLE}'
+            ELSE 'GRANT EXECUTE ON ROUTINE %s TO {ROLE}' END, target.name);
+    END LOOP;
+END $$;
+"""
+# `{{namespace}}` is an SQL expression for the schema's oid.
+NARROW_RELATIONS = f"""
 DO $$
 DECLARE
     target record;
     chosen text;
-    wanted CONSTANT text := 'REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC; REVOKE CREATE ON SCHEMA public FROM PUBLIC';
 BEGIN
-    IF to_regrole('{ROLE}') IS NULL THEN
-        RETURN;
-    END IF;
-    FOR target IN
-        SELECT routine.oid::regprocedure AS name, prorettype = 'trigger'::regtype AS fires
-        FROM pg_proc routine
-        WHERE pronamespace = 'public'::regnamespace AND prokind = 'f' AND pg_has_role(proowner, 'USAGE')
-        AND NOT EXISTS (
-            SELECT FROM pg_depend WHERE classid = 'pg_proc'::regclass AND objid = routine.oid AND deptype = 'e')
-    LOOP
-        EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', target.name);
-        EXECUTE format(
-            CASE WHEN target.fires THEN 'REVOKE EXECUTE ON FUNCTION %s FROM {ROLE}'
-            ELSE 'GRANT EXECUTE ON FUNCTION %s TO {ROLE}' END, target.name);
-    END LOOP;
     FOR target IN
         SELECT tables.oid, tables.oid::regclass AS name, privilege, unset
         FROM pg_class tables,
             (VALUES ('INSERT', ARRAY['id', 'at']), ('UPDATE', ARRAY['id', 'created_by_id', 'created_at']))
                 AS limits(privilege, unset)
-        WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND pg_has_role(relowner, 'USAGE')
+        WHERE relnamespace = {{namespace}} AND relkind IN ('r', 'p')
         AND (
             has_table_privilege('{ROLE}', tables.oid, privilege)
-            -- Narrowed before; the columns may have become more since. Only records have UPDATE on all columns.
+            -- Granted on columns, which may have become more since. Only records have UPDATE on all columns.
             OR has_any_column_privilege('{ROLE}', tables.oid, privilege) AND (privilege = 'INSERT' OR 2 = (
                 SELECT count(*) FROM pg_attribute
                 WHERE attrelid = tables.oid AND attname IN ('version', 'created_by_id') AND NOT attisdropped))
@@ -61,6 +69,17 @@ BEGIN
         EXECUTE format('REVOKE %s ON %s FROM {ROLE}', target.privilege, target.name);
         EXECUTE format('GRANT %s (%s) ON %s TO {ROLE}', target.privilege, chosen, target.name);
     END LOOP;
+END $$;
+"""  # noqa: S608  (constants alone)
+CLOSE_DATABASE = """
+DO $$
+DECLARE
+    wanted CONSTANT text := 'REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC; REVOKE CREATE ON SCHEMA public FROM PUBLIC';
+BEGIN
+    IF NOT has_database_privilege('public', current_database(), 'TEMPORARY')
+        AND NOT has_schema_privilege('public', 'public', 'CREATE') THEN
+        RETURN;
+    END IF;
     IF (SELECT pg_has_role(datdba, 'USAGE') FROM pg_database WHERE datname = current_database()) THEN
         EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
     END IF;
@@ -74,9 +93,9 @@ BEGIN
             current_database());
     END IF;
 END $$;
-"""  # noqa: S608  (constants alone)
+"""
 
 
-def narrow_privileges(connection: BaseDatabaseWrapper) -> None:
-    """Warns on stderr about what only the owner of the database can take away."""
-    execute_with_messages(connection, NARROW)
+def close_database(connection: BaseDatabaseWrapper) -> None:
+    """Let nobody but the owner create objects. Warns on stderr about what only the owner of the database can revoke."""
+    execute_with_messages(connection, CLOSE_DATABASE)

@@ -1,5 +1,6 @@
 """Django's command with the autodetector of our `makemigrations`, for one process at a time and while the API goes on:
-see `healthcare.upgrades`. Afterwards it narrows the privileges in the database: see `healthcare.rls.privileges`."""
+see `healthcare.upgrades`. It also puts back what the database lacks of the API's role, its policies and its privileges:
+see `healthcare.rls.access`."""
 
 from argparse import ArgumentTypeError
 from contextlib import suppress
@@ -12,7 +13,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from healthcare.management.commands.makemigrations import MigrationAutodetector
 from healthcare.management.substitution import substituted
-from healthcare.rls.privileges import narrow_privileges
+from healthcare.rls.access import describe, restore_access
+from healthcare.rls.privileges import close_database
+from healthcare.rls.role import restore_role
 from healthcare.upgrades.executor import PATIENCE, PatientExecutor
 from healthcare.upgrades.lock import migration_lock
 
@@ -53,10 +56,14 @@ class Command(migrate.Command):
 
             if not connection.in_atomic_block:
                 end_statements_of_lost_clients(connection)
+            restore_role(connection)  # a migration that grants needs it
             with substituted(migrate, "MigrationExecutor", Executor):
                 super().handle(*args, **options)
             lock.verify()
-            narrow_privileges(connection)
+            put_back = [gap for gap in restore_access(connection) if gap.check == "policies"]
+            if put_back:
+                self.stderr.write(f"Put back what the migrations declare: {describe(put_back)}.")
+            close_database(connection)
 
     def report(self, text: str) -> None:
         self.stdout.write(text)
