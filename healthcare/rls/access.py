@@ -154,7 +154,7 @@ def compare(connection: BaseDatabaseWrapper, declared: Declared, expected: Relat
     """`expected` is None where it could not be worked out."""
     gaps = [AccessGap("role", name) for name in role_statements(connection)]
     found = read_relations(connection, "public", [*declared.access])
-    if declared.newer or expected is None:
+    if declared.newer or expected is None or role_is_missing(connection):
         return gaps + compare_names(declared, found)
     for name in sorted(found.keys() | expected.keys()):
         if name in found and name in expected:

@@ -22,7 +22,7 @@ FORBIDDEN = {
     "rolreplication": "REPLICATION",
 }
 READ_ROLE = f"""
-SELECT {", ".join(FORBIDDEN)}, pg_has_role(oid, %s),
+SELECT {", ".join(FORBIDDEN)}, pg_has_role(oid, %s), pg_has_role(oid, 'MEMBER'),
     ARRAY(SELECT quote_ident(pg_get_userbyid(roleid)) FROM pg_auth_members WHERE member = pg_roles.oid),
     has_schema_privilege(oid, 'public', 'USAGE')
 FROM pg_roles WHERE rolname = '{ROLE}'
@@ -41,7 +41,9 @@ def role_statements(connection: BaseDatabaseWrapper) -> dict[str, str]:
     member = {f"{login} may not use {ROLE}": f"GRANT {ROLE} TO {login}"}
     if row is None:
         return {f"{ROLE} is missing": f"CREATE ROLE {ROLE} NOLOGIN"} | member
-    *attributes, may_use, memberships, may_enter = row
+    *attributes, may_use, is_member, memberships, may_enter = row
+    if is_member:
+        member = {f"{login} may not use {ROLE}": f"GRANT {ROLE} TO {login} WITH SET TRUE"}
     wrong = {
         f"{ROLE} is {attribute}": f"ALTER ROLE {ROLE} NO{attribute}"
         for attribute, held in zip(FORBIDDEN.values(), attributes, strict=True)
