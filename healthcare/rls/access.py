@@ -6,6 +6,7 @@ So nothing is locked or written unless something differs.
 """
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,17 +14,20 @@ from functools import cache
 from typing import Any, Literal
 
 from django.core.management.base import CommandError
-from django.db import DatabaseError, ProgrammingError, transaction
+from django.db import DatabaseError, OperationalError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
+from healthcare.migration_operations import RETRIED
 from healthcare.rls import ROLE
 from healthcare.rls.declaration import Declaration, DeclarationError, declared_access
 from healthcare.rls.privileges import NARROW_RELATIONS, RESTRICT_FUNCTIONS, UNRESTRICTED_FUNCTIONS
 from healthcare.rls.role import role_statements
 
 MIGRATION_OF_THE_ROLE = ("rls", "0001_role")
+LOCK_TIMEOUT = "500ms"
+PAUSE, PATIENCE = 1.0, 300.0  # seconds between attempts, and until the last one
 # Only what API requests run with: policies and privileges of the role and of PUBLIC. Others are the operator's own.
 READ_RELATIONS = f"""
 SELECT relname, relkind, relrowsecurity, relforcerowsecurity, coalesce((
@@ -250,7 +254,7 @@ def run_declaration(cursor: Any, name: str, statements: list[str]) -> None:
     try:
         for statement in statements:
             cursor.execute(statement)
-    except (ProgrammingError, DatabaseError) as error:
+    except DatabaseError as error:
         reason = error.__cause__.diag.message_primary if error.__cause__ else ""  # type: ignore[attr-defined]
         raise DeclarationError(
             f"What the migrations declare for {name} does not fit its columns any more ({reason}). Drop its policies "
@@ -275,30 +279,51 @@ def rolled_back(connection: BaseDatabaseWrapper) -> Iterator[Any]:
 def run_missing(connection: BaseDatabaseWrapper, declared: Declaration) -> None:
     """Run what the declaration says of the relations and policies that are missing by name."""
     found = read_relations(connection, "public", [*declared])
-    with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
-        for name, access in declared.items():
-            if name not in found:
-                continue
+    for name, access in declared.items():
+        if name in found:
             statements = [] if found[name].row_security else access.row_security_sql(name)
             for policy in access.policies.keys() - found[name].policies.keys():
                 statements += access.policy_sql(name, policy)
-            for statement in [*statements, *access.privilege_sql(name)]:
-                cursor.execute(statement)
+            execute_when_unlocked(connection, name, statements + access.privilege_sql(name))
+    with connection.cursor() as cursor:
         cursor.execute(NARROW_RELATIONS.format(namespace="'public'::regnamespace"))
         cursor.execute(RESTRICT_FUNCTIONS)
 
 
 def put_back(connection: BaseDatabaseWrapper, declared: Declaration, expected: Relations) -> None:
     found = read_relations(connection, "public", [*declared])
-    with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
-        for name in sorted(found):
-            wanted = expected.get(name, Relation(row_security=found[name].row_security, forced=found[name].forced))
-            for statement in [
-                *policy_statements(name, found[name], wanted, declared),
-                *privilege_statements(name, found[name], wanted),
-            ]:
-                cursor.execute(statement)
+    for name in sorted(found):
+        wanted = expected.get(name, Relation(row_security=found[name].row_security, forced=found[name].forced))
+        statements = [
+            *policy_statements(name, found[name], wanted, declared),
+            *privilege_statements(name, found[name], wanted),
+        ]
+        if statements:
+            execute_when_unlocked(connection, name, statements)
+    with connection.cursor() as cursor:
         cursor.execute(RESTRICT_FUNCTIONS)
+
+
+def execute_when_unlocked(connection: BaseDatabaseWrapper, relation: str, statements: list[str]) -> None:
+    """Execute in one transaction. While a policy waits for its lock, later readers wait too: so give up after half a
+    second, and try again."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+                cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+                for statement in statements:
+                    cursor.execute(statement)
+            return
+        except OperationalError as error:
+            if getattr(error.__cause__, "pgcode", None) not in RETRIED or connection.in_atomic_block:
+                raise
+        if time.monotonic() > deadline:
+            raise CommandError(
+                f"Other transactions keep {relation} locked, so its row-level security could not be put back. End them "
+                "(pg_stat_activity), then migrate again."
+            )
+        time.sleep(PAUSE)
 
 
 def policy_statements(name: str, found: Relation, wanted: Relation, declared: Declaration) -> Iterator[str]:

@@ -56,13 +56,14 @@ class Command(migrate.Command):
 
             if not connection.in_atomic_block:
                 end_statements_of_lost_clients(connection)
-            restore_role(connection)  # a migration that grants needs it
+            # Before, since a migration may alter a policy; afterwards, since it may grant more than requests need.
+            restore_role(connection)
+            if put_back := [gap for gap in restore_access(connection) if gap.check == "policies"]:
+                self.stderr.write(f"Put back what the migrations declare: {describe(put_back)}.")
             with substituted(migrate, "MigrationExecutor", Executor):
                 super().handle(*args, **options)
             lock.verify()
-            put_back = [gap for gap in restore_access(connection) if gap.check == "policies"]
-            if put_back:
-                self.stderr.write(f"Put back what the migrations declare: {describe(put_back)}.")
+            restore_access(connection)
             close_database(connection)
 
     def report(self, text: str) -> None:
