@@ -57,7 +57,6 @@ USUAL_PLACES = {
     "/api/openapi.json": ("schema", "?format=json"),
     "/favicon.ico": ("icon", ""),
 }
-BODY_ERROR = "healthcare.body_error"  # set by `healthcare.server.handler`
 
 
 class Middleware:
@@ -101,8 +100,6 @@ class RequestMiddleware(Middleware):
         if request.content_params and request.content_params.get("charset", "utf-8").lower() not in UTF_8:
             request.encoding = "utf-8"  # for whatever reads the request later
             return problem_response(request, 415, "Send the body in UTF-8, and name no other charset in Content-Type.")
-        if BODY_ERROR in meta:
-            return incomplete_body(request, meta[BODY_ERROR])
         protocols = meta.get("HTTP_X_FORWARDED_PROTO", "")
         if "," in protocols:  # Django would take the first, which the client may have sent
             every = all(protocol.strip() == "https" for protocol in protocols.split(","))
@@ -149,12 +146,6 @@ def log_exception_outside_view(request: HttpRequest | None = None, **_: Any) -> 
     """Log what a middleware raised: Django answers it without `process_exception`, and its own log is off."""
     if request is not None:
         log_exception(request, sys.exception())
-
-
-def incomplete_body(request: HttpRequest, status: int) -> HttpResponseBase:
-    """The error for a body that has not arrived in time (408), or whose connection has ended within it (400)."""
-    detail = "The body is shorter than its Content-Length; send all of it." if status == 400 else ""
-    return problem_response(request, status, detail, {"Connection": "close"})
 
 
 def refuse_framing(request: HttpRequest) -> HttpResponseBase | None:

@@ -1,4 +1,4 @@
-"""Requests from granian to the WSGI application, each when its body is there."""
+"""Requests from granian to the WSGI application, each when its body is there and the queue lets it run."""
 
 import logging
 import sys
@@ -11,23 +11,29 @@ from typing import Any
 
 from django.conf import settings
 
-from healthcare.api.problems import last_resort
+from healthcare.api.middleware import HEALTH_CHECKS
+from healthcare.api.problems import last_resort, problem_without_request
+from healthcare.operations import health
 from healthcare.server.environ import Environ, build_environ
+from healthcare.server.queue import QUEUE_US, QueuedRequest, Refusal, RequestQueue
 
 MAX_WAITING_BODIES = 512  # of a worker; the oldest is refused for a newer one
 MAX_WAITING_BYTES = 64 * 1024 * 1024
-BODY_ERROR = "healthcare.body_error"  # in the WSGI environment: the status for a body that did not arrive
+CLOSE = ("Connection", "close")
+RETRY_AFTER = "1"  # seconds; the queue is empty again within one
+INCOMPLETE = "The body is shorter than its Content-Length; send all of it."
 
 error_log = logging.getLogger("healthcare.errors")
 
 Application = Callable[[Environ, Callable[..., None]], Iterable[bytes]]
+Headers = list[tuple[str, str]]
 
 
 class RequestHandler:
-    """Calls the application with each request, in the threads of granian, when its body is there.
+    """Receives the body of each request, and answers it by the application, in the threads of granian.
 
-    A body is late after BODY_SECONDS, or earlier if more of them wait than the memory is for: then the application is
-    called with an empty body and BODY_ERROR. So it is if the client ends the connection within its body.
+    A body is late after BODY_SECONDS, or earlier if more of them wait than the memory is for; that is a 408. A
+    connection that ends within the body is a 400. What the queue refuses is a 503. The application sees none of these.
     """
 
     def __init__(self, application: Application) -> None:
@@ -41,37 +47,59 @@ class RequestHandler:
             "wsgi.multithread": True,
             "wsgi.multiprocess": True,
             "wsgi.run_once": False,
+            QUEUE_US: 0,
         }
+        self.closes_connections = False  # while the worker stops, each answer ends its connection
         self.largest_body: int = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+        self.hashing_paths: frozenset[str] = settings.PASSWORD_PATHS
+        self.queue = RequestQueue(settings.QUEUE_LENGTH, self.run, self.refuse)
         self.waiting: dict[Any, tuple[float, int]] = {}  # by granian's future: when it is late, and the length
         self.waiting_bytes = 0
         self.lock = threading.Lock()
-        threading.Thread(target=self.refuse_late_bodies, daemon=True).start()
+        threading.Thread(target=self.refuse_late_bodies, name="bodies", daemon=True).start()
 
     def handle(self, watcher: Any) -> None:
         """Take a request from granian, which ignores exceptions of this method."""
         protocol = watcher.proto
         try:
-            environ = build_environ(self.base, watcher.scope)
+            scope = watcher.scope
+            if scope.path in HEALTH_CHECKS and scope.method in {"GET", "HEAD"}:
+                self.answer_health_check(protocol, scope.path)
+                return
+            environ = build_environ(self.base, scope)
             length = int(environ.get("CONTENT_LENGTH") or 0)  # granian has refused anything but a number
             # The application refuses a body that is too large, or has no length, without reading it.
-            if 0 < length <= self.largest_body:
-                self.receive_body(protocol, environ, length)
+            if not 0 < length <= self.largest_body:
+                self.submit(protocol, environ, b"")
+            elif self.queue.is_full or not self.make_room(length):
+                self.send_problem(protocol, 503, [("Retry-After", RETRY_AFTER), CLOSE])  # the body stays unread
             else:
-                self.answer(protocol, environ, b"")
+                self.receive_body(protocol, environ, length)
         except BaseException:  # also a SystemExit: it would end nothing, and granian would answer in its own words
-            self.answer_error(protocol)
+            self.send_last_resort(protocol)
+
+    def answer_health_check(self, protocol: Any, path: str) -> None:
+        """Answer at once, however many requests run and wait, whatever the Host."""
+        answer = health.answer(path)
+        if answer:
+            self.send(protocol, answer.status, answer.headers, answer.body)
 
     def receive_body(self, protocol: Any, environ: Environ, length: int) -> None:
         future = protocol()
         with self.lock:
             self.waiting[future] = (time.monotonic() + settings.BODY_SECONDS, length)
             self.waiting_bytes += length
-            oldest = next(iter(self.waiting))
-            excess = len(self.waiting) > MAX_WAITING_BODIES or self.waiting_bytes > MAX_WAITING_BYTES
-        future.add_done_callback(partial(self.answer_with_body, protocol, environ))
-        if excess:
-            oldest.cancel()
+        future.add_done_callback(partial(self.submit_with_body, protocol, environ))
+
+    def make_room(self, length: int) -> bool:
+        """Refuse the oldest bodies until there is room for a new one. False if the oldest one has already arrived."""
+        while True:
+            with self.lock:
+                if len(self.waiting) < MAX_WAITING_BODIES and self.waiting_bytes + length <= MAX_WAITING_BYTES:
+                    return True
+                oldest = next(iter(self.waiting))
+            if not oldest.cancel():  # else it has called `submit_with_body`
+                return False
 
     def refuse_late_bodies(self) -> None:
         while True:
@@ -80,43 +108,62 @@ class RequestHandler:
             with self.lock:
                 late = [future for future, (deadline, _) in self.waiting.items() if deadline < now]
             for future in late:
-                future.cancel()  # calls `answer_with_body`
+                future.cancel()  # calls `submit_with_body`
 
-    def answer_with_body(self, protocol: Any, environ: Environ, future: Any) -> None:
+    def submit_with_body(self, protocol: Any, environ: Environ, future: Any) -> None:
         try:
             with self.lock:
                 self.waiting_bytes -= self.waiting.pop(future)[1]
-            body = b""
             if future.cancelled():
-                environ[BODY_ERROR] = 408
+                self.send_problem(protocol, 408, [CLOSE])
+                return
+            try:
+                body = future.result()
+            except Exception:  # granian has no class for it: the connection ended within the body
+                self.send_problem(protocol, 400, [CLOSE], INCOMPLETE)
             else:
-                try:
-                    body = future.result()
-                except Exception:  # granian has no class for it: the connection ended within the body
-                    environ[BODY_ERROR] = 400
-            self.answer(protocol, environ, body)
+                self.submit(protocol, environ, body)
         except BaseException:  # also a SystemExit: it would end nothing, and granian would answer in its own words
-            self.answer_error(protocol)
+            self.send_last_resort(protocol)
 
-    def answer(self, protocol: Any, environ: Environ, body: bytes) -> None:
-        """Answer with the whole response at once, so that an exception of a streaming one can still become a 500."""
-        environ["wsgi.input"] = BytesIO(body)
+    def submit(self, protocol: Any, environ: Environ, body: bytes) -> None:
+        hashes_password = environ["PATH_INFO"] in self.hashing_paths and environ["REQUEST_METHOD"] == "POST"
+        self.queue.submit(QueuedRequest(protocol, environ, body, hashes_password))
+
+    def run(self, request: QueuedRequest) -> None:
+        """Answer by the application, with the whole response at once, so that an exception of a streaming one can still
+        become a 500."""
         status, headers = 500, []
 
-        def start_response(line: str, fields: list[tuple[str, str]], exc_info: Any = None) -> None:
+        def start_response(line: str, fields: Headers, exc_info: Any = None) -> None:
             nonlocal status, headers
             status, headers = int(line[:3]), fields
 
-        response = self.application(environ, start_response)
         try:
-            protocol.response_bytes(status, headers, b"".join(response))
-        finally:
-            if hasattr(response, "close"):
-                response.close()
+            request.environ["wsgi.input"] = BytesIO(request.body)
+            response = self.application(request.environ, start_response)
+            try:
+                self.send(request.protocol, status, headers, b"".join(response))
+            finally:
+                if hasattr(response, "close"):
+                    response.close()
+        except BaseException:  # also a SystemExit: it would end nothing, and granian would answer in its own words
+            self.send_last_resort(request.protocol)
 
-    @staticmethod
-    def answer_error(protocol: Any) -> None:
+    def refuse(self, request: QueuedRequest, refusal: Refusal) -> None:
+        self.send_problem(request.protocol, 503, [("Retry-After", RETRY_AFTER)])
+
+    def send_problem(self, protocol: Any, status: int, headers: Headers, detail: str = "") -> None:
+        fields, body = problem_without_request(status, detail)
+        self.send(protocol, status, [*fields.items(), *headers], body)
+
+    def send_last_resort(self, protocol: Any) -> None:
         """Answer 500 for an exception that the application let pass. If there is an answer already, it stays."""
         _, headers, body = last_resort()
         error_log.error("unhandled in the response request_id=%s", headers["X-Request-Id"], exc_info=True)
-        protocol.response_bytes(500, list(headers.items()), body)
+        self.send(protocol, 500, list(headers.items()), body)
+
+    def send(self, protocol: Any, status: int, headers: Headers, body: bytes) -> None:
+        if self.closes_connections:
+            headers.append(CLOSE)
+        protocol.response_bytes(status, headers, body)

@@ -14,7 +14,7 @@ from typing import Any
 
 from healthcare.server.address import Address
 
-THREADS_PER_WORKER = 4  # each has one database connection
+RECEIVING_THREADS = 1  # beside those that run requests: takes, queues and refuses the others
 KILL_TIMEOUT = 10  # seconds for a worker to finish the requests in flight
 HEADER_TIMEOUT = 15_000  # milliseconds for a client to send the request line and headers
 MAX_HEADER_BYTES = 64 * 1024  # of the request line and headers
@@ -34,6 +34,7 @@ def run_granian(
     from granian.http import HTTP1Settings
     from granian.log import LogLevels
 
+    from healthcare.server.queue import CONCURRENT_REQUESTS
     from healthcare.server.worker import Server
 
     server = Server(
@@ -42,7 +43,7 @@ def run_granian(
         port=address.port,
         interface=Interfaces.WSGI,
         workers=workers,
-        blocking_threads=THREADS_PER_WORKER,
+        blocking_threads=CONCURRENT_REQUESTS + RECEIVING_THREADS,
         runtime_mode=RuntimeModes.mt,
         http=HTTPModes.http1,
         websockets=False,
