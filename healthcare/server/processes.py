@@ -14,6 +14,7 @@ from typing import Any
 
 from healthcare.server.address import Address
 
+CONCURRENT_REQUESTS = 4  # of a worker; each has one database connection
 RECEIVING_THREADS = 1  # beside those that run requests: takes, queues and refuses the others
 KILL_TIMEOUT = 10  # seconds for a worker to finish the requests in flight
 HEADER_TIMEOUT = 15_000  # milliseconds for a client to send the request line and headers
@@ -34,7 +35,6 @@ def run_granian(
     from granian.http import HTTP1Settings
     from granian.log import LogLevels
 
-    from healthcare.server.queue import CONCURRENT_REQUESTS
     from healthcare.server.worker import Server
 
     server = Server(

@@ -11,14 +11,15 @@ It uses parts of granian that are not documented, so requirements.txt pins grani
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from granian._granian import CallbackScheduler, RSGIWorker
 from granian._signals import set_sync_signals
 from granian.server.common import WORKERS_METHODS
 from granian.server.mp import MPServer, WorkerProcess
 
-from healthcare.server.handler import Application, RequestHandler
+if TYPE_CHECKING:
+    from healthcare.server.handler import Application
 
 
 class InlineLoop:
@@ -43,7 +44,7 @@ class Server(MPServer):
     @WorkerProcess.wrap_target  # type: ignore[untyped-decorator]
     def _spawn_wsgi_worker(
         worker_id: int,
-        application: Application,
+        application: "Application",
         sock: Any,
         ipc: Any,
         _loop: Any,
@@ -65,6 +66,9 @@ class Server(MPServer):
         metrics: Any,
     ) -> None:
         """As granian's `_spawn_wsgi_worker`, but for the handler of the requests."""
+        from healthcare.operations import health  # needs Django, which the first process may lack
+        from healthcare.server.handler import RequestHandler
+
         shutdown = set_sync_signals()  # type: ignore[no-untyped-call]
         stopped = threading.Event()
         shutdown.add_cb(stopped.set)
@@ -90,5 +94,6 @@ class Server(MPServer):
         serve = getattr(worker, WORKERS_METHODS[runtime_mode][listener.is_uds()])
         loop = InlineLoop()
         handler = RequestHandler(application)
+        health.monitor.start()
         serve(Scheduler(loop, handler.handle, None, None, None), loop, shutdown)
         stopped.wait()
