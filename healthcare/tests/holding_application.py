@@ -1,8 +1,8 @@
 """A WSGI application whose requests wait until a file exists. granian runs it in place of `healthcare.wsgi`.
 
 It records the path of each request that it runs as a line of the file RECORD, so that a test knows which were run. It
-holds the paths that begin with /hold until the file RELEASE exists. Where LONGEST_WAIT is set, requests may wait in the
-queue for that long.
+holds the paths that begin with /hold until the file RELEASE exists. Requests may wait in the queue for LONGEST_WAIT
+seconds.
 """
 
 import os
@@ -14,7 +14,7 @@ from typing import Any
 from healthcare.server import queue
 from healthcare.wsgi import application as healthcare_application  # noqa: F401  (loads Django)
 
-queue.LONGEST_WAIT = float(os.environ.get("LONGEST_WAIT", queue.LONGEST_WAIT))
+queue.LONGEST_WAIT = float(os.environ["LONGEST_WAIT"])
 record, release = Path(os.environ["RECORD"]), Path(os.environ["RELEASE"])
 
 

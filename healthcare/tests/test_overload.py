@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from healthcare.server.queue import CONCURRENT_HASHING_REQUESTS, CONCURRENT_REQUESTS
+from healthcare.server.processes import CONCURRENT_REQUESTS
+from healthcare.server.queue import CONCURRENT_HASHING_REQUESTS
 from healthcare.tests.crash import eventually
 from healthcare.tests.hostile_requests import parse
 from healthcare.tests.live import TIMEOUT, Answer, LiveServer, serving
@@ -63,10 +64,17 @@ class HoldingServer:
 
 
 @contextmanager
-def holding(folder: Path, live: LiveServer, **settings: str) -> Iterator[HoldingServer]:
+def holding(folder: Path, live: LiveServer, queue_length: int = 64, longest_wait: float = 1) -> Iterator[HoldingServer]:
     server = HoldingServer(folder)
-    files = {"RECORD": str(server.record), "RELEASE": str(server.release_file)}
-    with serving(live.database_url, HOLDING, migrated=True, **files, **settings) as server.live:
+    with serving(
+        live.database_url,
+        HOLDING,
+        migrated=True,
+        RECORD=str(server.record),
+        RELEASE=str(server.release_file),
+        QUEUE_LENGTH=str(queue_length),
+        LONGEST_WAIT=str(longest_wait),
+    ) as server.live:
         try:
             yield server
         finally:
@@ -76,7 +84,7 @@ def holding(folder: Path, live: LiveServer, **settings: str) -> Iterator[Holding
 @pytest.fixture
 def patient_server(tmp_path: Path, live: LiveServer) -> Iterator[HoldingServer]:
     """Requests wait in its queue for as long as a test needs."""
-    with holding(tmp_path, live, QUEUE_LENGTH=str(QUEUE_LENGTH), LONGEST_WAIT="600") as server:
+    with holding(tmp_path, live, QUEUE_LENGTH, longest_wait=600) as server:
         yield server
 
 
