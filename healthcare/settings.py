@@ -45,6 +45,7 @@ INSTALLED_APPS = [
     "healthcare.api.apps.APIConfig",
     "healthcare.search.apps.SearchConfig",
     "healthcare.fastpath.apps.FastPathConfig",
+    "healthcare.operations.apps.OperationsConfig",
     "accounts",
     "audit",
     "patients",

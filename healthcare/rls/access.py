@@ -17,7 +17,6 @@ from django.core.management.base import CommandError
 from django.db import DatabaseError, OperationalError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.loader import MigrationLoader
-from django.db.migrations.recorder import MigrationRecorder
 
 from healthcare.migration_operations import RETRIED
 from healthcare.rls import ROLE
@@ -88,18 +87,28 @@ class Declared:
     """The declaration of the applied migrations. `newer`: a newer release has migrated this database, so that its
     declaration is not known here."""
 
+    applied: frozenset[tuple[str, str]]
     access: Declaration
     newer: bool
 
 
 def read_declaration(connection: BaseDatabaseWrapper) -> Declared | None:
     """None before the role's migration. Raises DeclarationError."""
-    loader, applied = loader_of_disk(), MigrationRecorder(connection).applied_migrations()
+    loader, applied = loader_of_disk(), read_applied(connection)
     if MIGRATION_OF_THE_ROLE not in applied:
         return None
     last = {app: max(name for label, name in loader.disk_migrations if label == app) for app in loader.migrated_apps}
     newer = any(app in last and name > last[app] for app, name in applied)
-    return Declared(declared_access(loader, applied), newer)
+    return Declared(frozenset(applied), declared_access(loader, applied), newer)
+
+
+def read_applied(connection: BaseDatabaseWrapper) -> set[tuple[str, str]]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass('public.django_migrations') IS NOT NULL")
+        if cursor.fetchone() == (False,):
+            return set()
+        cursor.execute("SELECT app, name FROM public.django_migrations")
+        return {(app, name) for app, name in cursor.fetchall()}
 
 
 _expected: dict[tuple[Any, ...], Relations] = {}
@@ -115,7 +124,7 @@ def find_access_gaps(connection: BaseDatabaseWrapper) -> list[AccessGap]:
     declared = read_declaration(connection)
     if declared is None:
         return []
-    key = (connection.settings_dict["NAME"], *sorted(MigrationRecorder(connection).applied_migrations()))
+    key = (connection.settings_dict["NAME"], *sorted(declared.applied))
     if key not in _expected:
         expected = read_expected(connection, declared)
         if expected is None:
@@ -262,18 +271,24 @@ def run_declaration(cursor: Any, name: str, statements: list[str]) -> None:
         ) from error
 
 
-class RollbackError(Exception):
-    pass
-
-
 @contextmanager
 def rolled_back(connection: BaseDatabaseWrapper) -> Iterator[Any]:
-    try:
-        with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
-            yield cursor
-            raise RollbackError
-    except RollbackError:
-        pass
+    """A transaction, or a savepoint within one, on this very connection: it need not be the one of its alias."""
+    if connection.get_autocommit():
+        connection.set_autocommit(False)
+        try:
+            with connection.cursor() as cursor:
+                yield cursor
+        finally:
+            connection.rollback()
+            connection.set_autocommit(True)
+    else:
+        savepoint = connection.savepoint()
+        try:
+            with connection.cursor() as cursor:
+                yield cursor
+        finally:
+            connection.savepoint_rollback(savepoint)
 
 
 def run_missing(connection: BaseDatabaseWrapper, declared: Declaration) -> None:

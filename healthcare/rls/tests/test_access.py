@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection, migrations, models, transaction
+from django.db import DEFAULT_DB_ALIAS, connection, connections, migrations, models, transaction
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
+from django.test.utils import CaptureQueriesContext
 
 from healthcare.rls import ROLE
 from healthcare.rls.access import AccessGap, find_access_gaps, loader_of_disk, restore_access
@@ -140,6 +141,20 @@ def test_an_empty_database_has_no_gaps_before_it_is_migrated() -> None:
         finally:
             connection.close()
             connection.settings_dict["NAME"] = original
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_connection_of_its_own_is_compared_and_left_as_it_was() -> None:
+    own: Any = connections.create_connection(DEFAULT_DB_ALIAS)
+    try:
+        with CaptureQueriesContext(connection) as of_the_default_connection:
+            assert find_access_gaps(own) == []
+        assert (len(of_the_default_connection), own.get_autocommit(), own.in_atomic_block) == (0, True, False)
+        with own.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema()")
+            assert cursor.fetchone() == (0,)
+    finally:
+        own.close()
 
 
 def declared_by(*operations: Any) -> Declaration:
