@@ -26,6 +26,7 @@ from rest_framework.throttling import BaseThrottle
 from accounts.identifiers import normalize_identifier
 from accounts.models import User
 from healthcare.api.rate_limits import RateLimited, RatePolicy
+from healthcare.operations.metrics import count_login_failure
 
 logger = logging.getLogger("healthcare.security")
 
@@ -209,6 +210,7 @@ class LoginAttempt:
         }
 
     def fail(self) -> None:
+        count_login_failure()
         self.log("login failed")
 
     def succeed(self) -> None:

@@ -23,6 +23,7 @@ from accounts.tokens import session_and_user_ids
 from healthcare.api.middleware import HEALTH_CHECKS, Middleware
 from healthcare.api.problems import problem_response
 from healthcare.api.rate_limits import RatePolicy
+from healthcare.operations.metrics import count_throttled
 
 WINDOW = 60  # seconds from the first request of a caller
 MOST_CALLERS = 20_000  # counted at once, in about 5 MB
@@ -42,8 +43,9 @@ class RequestLimitMiddleware(Middleware):
         if quota and request.path_info not in HEALTH_CHECKS:
             wait = self.counts.add(identify_caller(request), quota)
             if wait:
-                headers = RatePolicy("requests", quota, WINDOW).headers(wait)
-                return problem_response(request, 429, headers=headers)
+                policy = RatePolicy("requests", quota, WINDOW)
+                count_throttled(policy.name)
+                return problem_response(request, 429, headers=policy.headers(wait))
         return self.get_response(request)
 
 

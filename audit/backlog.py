@@ -32,3 +32,9 @@ def seal_backlog() -> SealBacklog:
         cursor.execute(f"SELECT {counts}, {age}")
         rows, seconds = cursor.fetchone()
     return SealBacklog(int(rows), None if seconds is None else max(float(seconds), 0.0))
+
+
+def read_seal_gauges() -> dict[str, float | None]:
+    """For the metrics."""
+    rows, age = seal_backlog()
+    return {"healthcare_audit_unsealed_rows": rows, "healthcare_audit_seal_age_seconds": age}

@@ -22,6 +22,7 @@ PUBLISHED_KEY = re.compile(
     "change(me|it|this)|replace(me|this|with)|insecure|(your|my|super|top|very|string|bit)secret|secretkey|placeholder"
     "|password|example"
 )
+LISTEN_HOST = re.compile(r"\[[0-9A-Fa-f:.]+(%\w+)?\]|[\w.-]*", re.ASCII)
 
 
 def text(name: str, default: str = "") -> str:
@@ -124,6 +125,19 @@ def whole(name: str, default: int, least: int, most: int) -> int:
             f"{name} is not a whole number from {least} to {most}; write {name}={default}, for example."
         )
     return int(value)
+
+
+def listen_address(name: str) -> str:
+    """An address and port to listen on, or a port alone, which means this machine; empty if it is unset."""
+    value = text(name)
+    host, _, port = value.rpartition(":")
+    valid_port = port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65536
+    if value and not (valid_port and LISTEN_HOST.fullmatch(host)):
+        raise ImproperlyConfigured(
+            f"{name} is not an address and port; write {name}=127.0.0.1:9100, {name}=[::1]:9100 or {name}=9100, for "
+            "example."
+        )
+    return value
 
 
 def comma_separated(name: str, default: str = "") -> list[str]:

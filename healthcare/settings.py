@@ -78,6 +78,9 @@ DB_PREPARED_STATEMENTS = env_settings.choice("DB_PREPARED_STATEMENTS", "on", {"o
 # Who adds, changes, deletes and restores doctors, beside staff: see doctors/permissions.py.
 DIRECTORY_EDITORS = env_settings.choice("DIRECTORY_EDITORS", "anyone", {"anyone", "creator", "staff"})
 
+# Where `manage.py serve` tells those who operate it how it fares: /metrics, /healthz and /readyz. Empty: nowhere.
+METRICS = env_settings.listen_address("METRICS")
+
 ROOT_URLCONF = "healthcare.urls"
 WSGI_APPLICATION = "healthcare.wsgi.application"
 TEST_RUNNER = "healthcare.test_runner.PytestRunner"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import django
+from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.http import HttpRequest
 from django.http.multipartparser import MultiPartParserError
@@ -17,6 +18,8 @@ django.setup(set_prefix=False)
 from healthcare.api.middleware import as_problem, ensure_request_id  # noqa: E402  (needs the settings)
 from healthcare.api.problems import last_resort  # noqa: E402
 from healthcare.api.unknown_parameters import known_parameters  # noqa: E402  (needs the apps)
+from healthcare.operations import metrics  # noqa: E402
+from healthcare.operations.routes import find_route  # noqa: E402  (needs the settings)
 
 UNKNOWN_CHARSET = "unknown"
 
@@ -48,6 +51,7 @@ class Handler(WSGIHandler):
     def get_response(self, request: HttpRequest) -> HttpResponseBase:
         """Make a problem of the error of a middleware that runs outside `RequestMiddleware`."""
         response = super().get_response(request)
+        find_route(request)  # for whoever answers outside Django: it stays in the WSGI environment
         if response.status_code >= 400 and "X-Request-Id" not in response.headers:
             response = as_problem(request, response)
             response.headers["X-Request-Id"] = ensure_request_id(request)
@@ -69,5 +73,10 @@ class Handler(WSGIHandler):
 
 
 application = Handler()
+
+if settings.METRICS and not metrics.worker:
+    logging.getLogger("healthcare.metrics").warning(
+        "METRICS has no effect: manage.py serve alone serves the metrics, and this is another server."
+    )
 
 known_parameters()  # builds the OpenAPI description now, so that the first request does not wait for it

@@ -27,6 +27,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from healthcare.api.models import IdempotencyRecord
+from healthcare.operations.metrics import count_idempotent_replay
 
 HEADER = "Idempotency-Key"
 BARE = re.compile(r"[!#-~][!-~]{0,254}", re.ASCII)
@@ -56,6 +57,7 @@ class AnsweredBefore(Exception):  # noqa: N818  (not an error: the request has b
     """Leaves the view with the stored answer, which the exception handler returns."""
 
     def __init__(self, record: IdempotencyRecord) -> None:
+        count_idempotent_replay()
         body = json.loads(record.body) if record.body else None
         self.response = Response(body, record.status, headers={**record.headers, "Idempotency-Replayed": "true"})
 

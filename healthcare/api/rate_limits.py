@@ -5,6 +5,8 @@ from typing import Any
 
 from rest_framework.exceptions import Throttled
 
+from healthcare.operations.metrics import count_throttled
+
 RATE_LIMIT_HEADERS: dict[str, dict[str, Any]] = {
     "RateLimit": {
         "description": "The limit that was reached, the requests that remain and the seconds until more do: "
@@ -45,5 +47,6 @@ class RateLimited(Throttled):
 
     def __init__(self, policy: RatePolicy, wait: int) -> None:
         super().__init__(wait)
+        count_throttled(policy.name)
         self.wait: int = wait
         self.headers = policy.headers(wait)

@@ -15,6 +15,8 @@ from psycopg2 import Error as DriverError
 from psycopg2 import InterfaceError as DriverInterfaceError
 from psycopg2 import OperationalError as DriverOperationalError
 
+from healthcare.operations.metrics import count_database_error
+
 CANNOT_CONNECT, NOT_CONNECTED, CONNECTION_LOST = "08001", "08003", "08006"
 # These follow from an earlier error, which explains the request's failure.
 CONSEQUENCES = frozenset({"25P02", NOT_CONNECTED, CONNECTION_LOST})
@@ -67,6 +69,7 @@ def sqlstate_of(error: BaseException, *, connected: bool) -> str | None:
 
 
 def note_sqlstate(sqlstate: str) -> None:
+    count_database_error(sqlstate)
     if not (errors.sqlstate and sqlstate in CONSEQUENCES):
         errors.sqlstate = sqlstate
 

@@ -7,21 +7,27 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
-from django.contrib.admindocs.views import simplify_regex
+from django.contrib.admindocs.utils import replace_metacharacters, replace_named_groups, replace_unnamed_groups
 from django.http import HttpRequest
 from django.urls import Resolver404, URLPattern, URLResolver, get_resolver, resolve
 
 UNKNOWN = "other"
+ROUTE = "healthcare.route"  # in the WSGI environment
 CATCH_ALL = ".*)$"  # the end of the admin's route for every path that it does not know
 PLACEHOLDER = re.compile(r"<(?:\w+:)?(\w+)>")
 
 
 def find_route(request: HttpRequest) -> str:
-    """The route of a request. One that was refused before its view was looked up has the route of its path."""
-    match = request.resolver_match
-    return route_template(match.route) if match else route_of_path(request.path_info)
+    """The route of a request, kept in its WSGI environment. One that was refused before its view was looked up has the
+    route of its path."""
+    route: str | None = request.META.get(ROUTE)
+    if route is None:
+        match = request.resolver_match
+        route = request.META[ROUTE] = route_template(match.route) if match else route_of_path(request.path_info)
+    return route
 
 
+@lru_cache(maxsize=1024)  # refusing a request must stay cheap
 def route_of_path(path: str) -> str:
     try:
         return route_template(resolve(path).route)
@@ -34,7 +40,8 @@ def route_template(route: str) -> str:
     """The template of a `ResolverMatch.route`, such as `api/doctors/<int:pk>/`."""
     if route.endswith(CATCH_ALL):
         return UNKNOWN
-    return PLACEHOLDER.sub(as_placeholder, simplify_regex(route))
+    readable = replace_metacharacters(replace_unnamed_groups(replace_named_groups(route)))
+    return "/" + PLACEHOLDER.sub(as_placeholder, readable).removeprefix("/")
 
 
 def as_placeholder(parameter: re.Match[str]) -> str:

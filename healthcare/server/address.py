@@ -53,6 +53,14 @@ def reserve_address(address: Address) -> socket.socket:
 
     granian's workers share a port by SO_REUSEPORT; without this check a second server would get half of the requests.
     """
+    listener = bind_address(address)
+    if sys.platform == "linux":
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # lets granian bind too; only this account can
+    return listener
+
+
+def bind_address(address: Address, backlog: int = 0) -> socket.socket:
+    """Bind the address, and listen if connections may queue. Raises AddressError, also if another server has it."""
     listener = socket.socket(address.family, socket.SOCK_STREAM)
     try:
         # Connections of a previous server may be in TIME_WAIT.
@@ -60,6 +68,8 @@ def reserve_address(address: Address) -> socket.socket:
         if address.family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind((address.host, address.port))
+        if backlog:
+            listener.listen(backlog)
     except PermissionError as error:
         listener.close()
         raise AddressError(f"port {address.port} needs root; choose one from 1024 on.") from error
@@ -70,6 +80,4 @@ def reserve_address(address: Address) -> socket.socket:
             f"{address.url} cannot be listened on ({reason}); choose another address or port."
         ) from error
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
-    if sys.platform == "linux":
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # lets granian bind too; only this account can
     return listener

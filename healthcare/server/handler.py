@@ -14,6 +14,8 @@ from django.conf import settings
 from healthcare.api.middleware import HEALTH_CHECKS
 from healthcare.api.problems import last_resort, problem_without_request
 from healthcare.operations import health
+from healthcare.operations.metrics import request_answered, request_arrived, request_left_queue
+from healthcare.operations.routes import ROUTE
 from healthcare.server.environ import Environ, build_environ
 from healthcare.server.queue import QUEUE_US, QueuedRequest, Refusal, RequestQueue
 
@@ -60,29 +62,34 @@ class RequestHandler:
 
     def handle(self, watcher: Any) -> None:
         """Take a request from granian, which ignores exceptions of this method."""
-        protocol = watcher.proto
+        protocol, environ = watcher.proto, {}
         try:
             scope = watcher.scope
             if scope.path in HEALTH_CHECKS and scope.method in {"GET", "HEAD"}:
-                self.answer_health_check(protocol, scope.path)
+                environ = {"REQUEST_METHOD": scope.method, ROUTE: scope.path}
+                request_arrived(environ)
+                self.answer_health_check(protocol, environ)
                 return
             environ = build_environ(self.base, scope)
+            request_arrived(environ)
             length = int(environ.get("CONTENT_LENGTH") or 0)  # granian has refused anything but a number
             # The application refuses a body that is too large, or has no length, without reading it.
             if not 0 < length <= self.largest_body:
                 self.submit(protocol, environ, b"")
             elif self.queue.is_full or not self.make_room(length):
-                self.send_problem(protocol, 503, [("Retry-After", RETRY_AFTER), CLOSE])  # the body stays unread
+                self.send_problem(
+                    protocol, environ, 503, [("Retry-After", RETRY_AFTER), CLOSE]
+                )  # the body stays unread
             else:
                 self.receive_body(protocol, environ, length)
         except BaseException:  # also a SystemExit: it would end nothing, and granian would answer in its own words
-            self.send_last_resort(protocol)
+            self.send_last_resort(protocol, environ)
 
-    def answer_health_check(self, protocol: Any, path: str) -> None:
+    def answer_health_check(self, protocol: Any, environ: Environ) -> None:
         """Answer at once, however many requests run and wait, whatever the Host."""
-        answer = health.answer(path)
+        answer = health.answer(environ[ROUTE])
         if answer:
-            self.send(protocol, answer.status, answer.headers, answer.body)
+            self.send(protocol, environ, answer.status, answer.headers, answer.body)
 
     def receive_body(self, protocol: Any, environ: Environ, length: int) -> None:
         future = protocol()
@@ -115,16 +122,16 @@ class RequestHandler:
             with self.lock:
                 self.waiting_bytes -= self.waiting.pop(future)[1]
             if future.cancelled():
-                self.send_problem(protocol, 408, [CLOSE])
+                self.send_problem(protocol, environ, 408, [CLOSE])
                 return
             try:
                 body = future.result()
             except Exception:  # granian has no class for it: the connection ended within the body
-                self.send_problem(protocol, 400, [CLOSE], INCOMPLETE)
+                self.send_problem(protocol, environ, 400, [CLOSE], INCOMPLETE)
             else:
                 self.submit(protocol, environ, body)
         except BaseException:  # also a SystemExit: it would end nothing, and granian would answer in its own words
-            self.send_last_resort(protocol)
+            self.send_last_resort(protocol, environ)
 
     def submit(self, protocol: Any, environ: Environ, body: bytes) -> None:
         hashes_password = environ["PATH_INFO"] in self.hashing_paths and environ["REQUEST_METHOD"] == "POST"
@@ -140,30 +147,34 @@ class RequestHandler:
             status, headers = int(line[:3]), fields
 
         try:
+            request_left_queue(request.environ, request.environ[QUEUE_US] / 1_000_000, runs=True)
             request.environ["wsgi.input"] = BytesIO(request.body)
             response = self.application(request.environ, start_response)
             try:
-                self.send(request.protocol, status, headers, b"".join(response))
+                self.send(request.protocol, request.environ, status, headers, b"".join(response))
             finally:
                 if hasattr(response, "close"):
                     response.close()
         except BaseException:  # also a SystemExit: it would end nothing, and granian would answer in its own words
-            self.send_last_resort(request.protocol)
+            self.send_last_resort(request.protocol, request.environ)
 
     def refuse(self, request: QueuedRequest, refusal: Refusal) -> None:
-        self.send_problem(request.protocol, 503, [("Retry-After", RETRY_AFTER)])
+        if refusal is not Refusal.QUEUE_FULL:
+            request_left_queue(request.environ, time.monotonic() - request.arrived, runs=False)
+        self.send_problem(request.protocol, request.environ, 503, [("Retry-After", RETRY_AFTER)])
 
-    def send_problem(self, protocol: Any, status: int, headers: Headers, detail: str = "") -> None:
+    def send_problem(self, protocol: Any, environ: Environ, status: int, headers: Headers, detail: str = "") -> None:
         fields, body = problem_without_request(status, detail)
-        self.send(protocol, status, [*fields.items(), *headers], body)
+        self.send(protocol, environ, status, [*fields.items(), *headers], body)
 
-    def send_last_resort(self, protocol: Any) -> None:
+    def send_last_resort(self, protocol: Any, environ: Environ) -> None:
         """Answer 500 for an exception that the application let pass. If there is an answer already, it stays."""
         _, headers, body = last_resort()
         error_log.error("unhandled in the response request_id=%s", headers["X-Request-Id"], exc_info=True)
-        self.send(protocol, 500, list(headers.items()), body)
+        self.send(protocol, environ, 500, list(headers.items()), body)
 
-    def send(self, protocol: Any, status: int, headers: Headers, body: bytes) -> None:
+    def send(self, protocol: Any, environ: Environ, status: int, headers: Headers, body: bytes) -> None:
+        request_answered(environ, status)
         if self.closes_connections:
             headers.append(CLOSE)
         protocol.response_bytes(status, headers, body)

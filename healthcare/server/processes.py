@@ -12,7 +12,9 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
+from healthcare.operations.metrics import MetricsMemory
 from healthcare.server.address import Address
+from healthcare.server.worker_slots import WorkerSlots
 
 CONCURRENT_REQUESTS = 4  # of a worker; each has one database connection
 RECEIVING_THREADS = 1  # beside those that run requests: takes, queues and refuses the others
@@ -29,8 +31,11 @@ def run_granian(
     workers: int,
     on_ready: Callable[[], None],
     application: str = "healthcare.wsgi:application",
+    *,
+    metrics: MetricsMemory | None = None,
 ) -> None:
-    """Serve the application, given as `module:name`, until SIGINT or SIGTERM, and finish the requests in flight."""
+    """Serve the application, given as `module:name`, until SIGINT or SIGTERM, and finish the requests in flight. The
+    workers count in the memory of the metrics, if there is one."""
     from granian.constants import HTTPModes, Interfaces, RuntimeModes
     from granian.http import HTTP1Settings
     from granian.log import LogLevels
@@ -54,6 +59,7 @@ def run_granian(
         respawn_failed_workers=True,
         workers_kill_timeout=KILL_TIMEOUT,
     )
+    server.slots = WorkerSlots(metrics) if metrics else None
     unannounced = multiprocessing.Semaphore(1)
     loader = partial(load_application, application, unannounced, address, on_ready)
     server.serve(target_loader=loader, wrap_loader=False)

@@ -11,12 +11,15 @@ It uses parts of granian that are not documented, so requirements.txt pins grani
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from granian._granian import CallbackScheduler, RSGIWorker
 from granian._signals import set_sync_signals
 from granian.server.common import WORKERS_METHODS
 from granian.server.mp import MPServer, WorkerProcess
+
+from healthcare.server.worker_slots import WorkerSlots, load_and_count
 
 if TYPE_CHECKING:
     from healthcare.server.handler import Application
@@ -40,6 +43,19 @@ class Scheduler(CallbackScheduler):
 
 
 class Server(MPServer):
+    slots: WorkerSlots | None = None  # where the workers count, if somebody reads it
+
+    def _spawn_worker(  # type: ignore[override]  # as `MPServer` overrides it
+        self, idx: int, target: Any, callback_loader: Callable[[], "Application"]
+    ) -> WorkerProcess:
+        """As granian's, but the worker counts in a slot that no live process has."""
+        if self.slots is None:
+            return super()._spawn_worker(idx, target, callback_loader)
+        slot = self.slots.free_slot(idx)
+        worker = super()._spawn_worker(idx, target, partial(load_and_count, callback_loader, self.slots.memory, slot))
+        self.slots.assign(slot, idx, worker)
+        return worker
+
     @staticmethod
     @WorkerProcess.wrap_target  # type: ignore[untyped-decorator]
     def _spawn_wsgi_worker(

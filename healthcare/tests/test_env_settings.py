@@ -30,6 +30,7 @@ BAD = [
     ("HSTS_SUBDOMAINS", "maybe"),
     *(("HSTS_PRELOAD", value) for value in ("maybe", "True")),
     *(("BODY_SECONDS", value) for value in ("0", "601", "1.5")),
+    *(("METRICS", value) for value in ("yes", "0", "65536", "::1:9100", "[::1", "10.0.0.1:", "a b:9100", "\u0663")),
     *(("THROTTLE_SCALE", value) for value in ("0", "1e3")),
     *(("RATE_LIMIT", value) for value in ("-1", "many")),
 ]

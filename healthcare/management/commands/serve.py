@@ -16,6 +16,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from healthcare.embedded.base import DatabaseWrapper, release_servers
 from healthcare.server.address import AddressError, parse_address, reserve_address
+from healthcare.server.metrics_process import listen_for_metrics, serving_metrics
 from healthcare.server.processes import run_granian
 
 MAX_WORKERS = 64
@@ -42,15 +43,17 @@ class Command(BaseCommand):
         try:
             address = parse_address(options["address"])
             listener = reserve_address(address)
+            metrics_listener = listen_for_metrics(settings.METRICS) if settings.METRICS else None
         except AddressError as error:
             raise CommandError(str(error)) from error
         try:
-            self.start_database()
-            with migration_lock():
-                self.migrate()
-            connections.close_all()  # the workers must not inherit this process's connection
-            self.print_progress("Starting the web server…")
-            run_granian(address, options["workers"], partial(print_urls, address.url))
+            with serving_metrics(metrics_listener, options["workers"]) as metrics:
+                self.start_database()
+                with migration_lock():
+                    self.migrate()
+                connections.close_all()  # the workers must not inherit this process's connection
+                self.print_progress("Starting the web server…")
+                run_granian(address, options["workers"], partial(print_urls, address.url), metrics=metrics)
         finally:
             listener.close()
             release_servers()

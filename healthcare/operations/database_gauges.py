@@ -1,0 +1,97 @@
+"""Metrics that are read from the database, by one thread of the process that serves them.
+
+A scrape never waits for the database: it gets the last values, and none once they are old. A value that is not known
+has no sample.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from django.db import Error, connection, transaction
+
+from healthcare.operations.metrics_text import Gauge
+
+logger = logging.getLogger("healthcare.metrics")
+
+INTERVAL = 5.0  # seconds between two readings
+LONGEST_AGE = 30.0  # seconds for which a value counts
+TIMEOUTS = "SET LOCAL statement_timeout = '4s'; SET LOCAL lock_timeout = '1s'; SET LOCAL TRANSACTION READ ONLY"
+COUNT_SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+
+Values = Mapping[str, float | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Reads some gauges in one transaction. `help_texts` has the name of each."""
+
+    read: Callable[[], Values]
+    help_texts: Mapping[str, str]
+
+
+sources: list[Source] = []
+
+
+def register_gauges(read: Callable[[], Values], **help_texts: str) -> None:
+    """Let the gauges that have these names be read by `read`, which leaves out, or gives None for, what is unknown.
+
+    Call it when the app is ready. `read` runs as the owner of the database, in a read-only transaction with a deadline.
+    """
+    sources.append(Source(read, help_texts))
+
+
+def count_sessions() -> Values:
+    with connection.cursor() as cursor:
+        cursor.execute(COUNT_SESSIONS)
+        return {"healthcare_database_connections": cursor.fetchone()[0]}
+
+
+register_gauges(count_sessions, healthcare_database_connections="Sessions of the database, of all its clients.")
+
+
+class DatabaseGauges:
+    def __init__(self) -> None:
+        self.read_at = time.monotonic()
+        self.values: dict[str, float] = {}
+        self.failing: set[Source] = set()
+
+    def start(self) -> None:
+        threading.Thread(target=self.run, name="database gauges", daemon=True).start()
+
+    def run(self) -> None:
+        while True:
+            began = time.monotonic()
+            values = self.read_sources()
+            connection.close_if_unusable_or_obsolete()
+            self.values, self.read_at = values, began
+            time.sleep(INTERVAL)
+
+    def current(self) -> list[Gauge]:
+        """Every gauge that is known."""
+        values = self.values if time.monotonic() - self.read_at < LONGEST_AGE else {}
+        texts = {name: text for source in sources for name, text in source.help_texts.items()}
+        return [(name, texts[name], {(): value}) for name, value in sorted(values.items())]
+
+    def read_sources(self) -> dict[str, float]:
+        values: dict[str, float | None] = {}
+        for source in sources:
+            try:
+                values.update(read_in_transaction(source))
+                self.failing.discard(source)
+            except Error as error:
+                if connection.connection is None or not connection.is_usable():
+                    break  # the others would wait in vain, too; /readyz tells why
+                if source not in self.failing:
+                    logger.warning("no values for %s: %s", ", ".join(source.help_texts), type(error).__name__)
+                self.failing.add(source)
+        return {name: float(value) for name, value in values.items() if value is not None}
+
+
+def read_in_transaction(source: Source) -> Values:
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute(TIMEOUTS)
+        return source.read()
