@@ -70,6 +70,7 @@ def test_the_new_field_passes_the_static_checks(extended: ProjectCopy) -> None:
     extended.python("-m", "ruff", "check", "--no-cache", ".")
     extended.python("-m", "ruff", "format", "--no-cache", "--check", ".")
     extended.python("-m", "mypy", ".")
+    extended.test("healthcare/upgrades/tests/test_new_migrations.py")
 
 
 def test_a_column_of_any_type_is_served_by_the_fast_path_or_named_by_its_check(

@@ -3,7 +3,8 @@ see `healthcare.upgrades`. It also puts back what the database lacks of the API'
 see `healthcare.rls.access`."""
 
 from argparse import ArgumentTypeError
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -26,10 +27,25 @@ def parse_seconds(text: str) -> float:
     return float(text)
 
 
-def end_statements_of_lost_clients(connection: BaseDatabaseWrapper) -> None:
-    """If this process is killed, let PostgreSQL end its statement, such as CREATE INDEX CONCURRENTLY, soon."""
-    with suppress(Error), connection.cursor() as cursor:  # not every platform can do it
-        cursor.execute("SET client_connection_check_interval = '2s'")
+# If this process is killed, PostgreSQL ends its statement, such as CREATE INDEX CONCURRENTLY, soon. A timeout for the
+# login's statements is for requests: building an index takes longer.
+SESSION_SETTINGS = {"client_connection_check_interval": "2s", "statement_timeout": "0"}
+
+
+@contextmanager
+def session_settings(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Set SESSION_SETTINGS until the block ends, where the platform knows them."""
+    if connection.in_atomic_block:
+        yield
+        return
+    for name, value in SESSION_SETTINGS.items():
+        with suppress(Error), connection.cursor() as cursor:
+            cursor.execute(f"SET {name} = '{value}'")
+    try:
+        yield
+    finally:
+        with suppress(Error), connection.cursor() as cursor:
+            cursor.execute(";".join(f"RESET {name}" for name in SESSION_SETTINGS))
 
 
 class Command(migrate.Command):
@@ -54,13 +70,11 @@ class Command(migrate.Command):
                 report = staticmethod(self.report)
                 patience = options["patience"]
 
-            if not connection.in_atomic_block:
-                end_statements_of_lost_clients(connection)
             # Before, since a migration may alter a policy; afterwards, since it may grant more than requests need.
             restore_role(connection)
             if put_back := [gap for gap in restore_access(connection) if gap.check == "policies"]:
                 self.stderr.write(f"Put back what the migrations declare: {describe(put_back)}.")
-            with substituted(migrate, "MigrationExecutor", Executor):
+            with substituted(migrate, "MigrationExecutor", Executor), session_settings(connection):
                 super().handle(*args, **options)
             lock.verify()
             restore_access(connection)

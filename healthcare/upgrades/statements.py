@@ -1,0 +1,31 @@
+"""Recorded SQL as single statements."""
+
+import re
+
+TOKEN = re.compile(
+    r"""(?P<quoted>\$(?P<tag>\w*)\$.*?\$(?P=tag)\$|'(?:[^']|'')*'|"[^"]*")"""
+    r"|(?P<comment>--[^\n]*|/\*.*?\*/)|(?P<end>;)",
+    re.DOTALL,
+)
+BODY = re.compile(r"\bDO\s+(?:LANGUAGE\s+\w+\s+)?\$(\w*)\$(.*)\$\1\$", re.IGNORECASE | re.DOTALL)
+
+
+def split_statements(sql: str) -> list[str]:
+    """The statements without comments; quoted text and the bodies of functions stay whole."""
+    statements, text, position = [], "", 0
+    for token in TOKEN.finditer(sql):
+        text += sql[position : token.start()]
+        position = token.end()
+        if token["quoted"]:
+            text += token[0]
+        elif token["end"]:
+            statements.append(text.strip())
+            text = ""
+    statements.append((text + sql[position:]).strip())
+    return [statement for statement in statements if statement]
+
+
+def executed_body(statement: str) -> str:
+    """What a DO block executes, without comments. The body of a function is not executed by the migration."""
+    found = BODY.match(statement)
+    return ";\n".join(split_statements(found[2])) if found else ""
