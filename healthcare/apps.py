@@ -5,8 +5,10 @@ import logging
 from django.apps import AppConfig
 from django.conf import settings
 from django.contrib.admin.apps import AdminConfig as DjangoAdminConfig
+from django.core.signals import request_finished, request_started
 
 from healthcare.operations import database_errors
+from healthcare.postgresql.base import begin_request, end_request
 
 
 class HealthcareConfig(AppConfig):
@@ -14,6 +16,8 @@ class HealthcareConfig(AppConfig):
 
     def ready(self) -> None:
         database_errors.install()
+        request_started.connect(begin_request, dispatch_uid="healthcare.postgresql.begin_request")
+        request_finished.connect(end_request, dispatch_uid="healthcare.postgresql.end_request")
         if settings.GENERATED_KEY_FILE:
             logging.getLogger("healthcare.settings").warning(
                 "SECRET_KEY is published or too weak, so the random key in %s signs instead; set SECRET_KEY to at "

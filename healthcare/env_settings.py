@@ -170,6 +170,8 @@ def database(name: str) -> dict[str, Any]:
         }
     except ValueError as error:
         raise ImproperlyConfigured(f"{name} cannot be read (are special characters %-encoded?); {advice}.") from error
+    if url.partition(":")[0] != "embedded":
+        config["ENGINE"] = "healthcare.postgresql"
     if not config["NAME"]:
         raise ImproperlyConfigured(f"{name} names no database; {advice}.")
     options: dict[str, Any] = config.setdefault("OPTIONS", {})

@@ -110,8 +110,10 @@ TEMPLATES = [
 
 # Free space on the disk of the embedded database below which /readyz is 503.
 DISK_FREE_MIB = env_settings.whole("DISK_FREE_MIB", 128, least=0, most=1_000_000)
-# How long a statement of an API request may run, and wait for a lock, before the request is answered by 503.
-API_STATEMENT_TIMEOUT, API_LOCK_TIMEOUT = "10s", "2s"
+# How long a statement of a web request may run, a statement wait for a lock, and a transaction wait for its next
+# statement, before PostgreSQL ends it and the request is answered by 503.
+API_STATEMENT_TIMEOUT, API_LOCK_TIMEOUT, API_IDLE_TIMEOUT = "10s", "2s", "30s"
+API_ANSWER_TIMEOUT = 12  # seconds that PostgreSQL may take to answer: it enforces no timeout while it is frozen
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 PGHISTORY_FOREIGN_KEY_FIELD = pghistory.ForeignKey(db_index=False)  # the events' own indexes serve their lists

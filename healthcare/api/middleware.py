@@ -15,7 +15,7 @@ from django.contrib.messages import middleware as messages
 from django.contrib.sessions import middleware as sessions
 from django.core.exceptions import BadRequest, DisallowedHost, PermissionDenied, SuspiciousOperation
 from django.core.signals import got_request_exception
-from django.db import IntegrityError, InterfaceError, OperationalError
+from django.db import Error, IntegrityError
 from django.dispatch import receiver
 from django.http import Http404, HttpRequest, HttpResponsePermanentRedirect, HttpResponseRedirect
 from django.http.multipartparser import MultiPartParserError
@@ -28,6 +28,8 @@ from django.utils.deprecation import MiddlewareMixin
 from whitenoise import middleware as whitenoise
 
 from healthcare.api.problems import CONTENT_TYPE, problem_response
+from healthcare.operations import health
+from healthcare.postgresql.errors import is_unavailable
 
 access_log = logging.getLogger("healthcare.access")
 error_log = logging.getLogger("healthcare.errors")
@@ -118,10 +120,9 @@ class RequestMiddleware(Middleware):
         """
         if isinstance(error, ANSWERED_BY_DJANGO):
             return None
-        request_id = request.request_id  # type: ignore[attr-defined]
-        if isinstance(error, OperationalError | InterfaceError):
-            error_log.warning("database away: %s request_id=%s", type(error).__name__, request_id)
-            return problem_response(request, 503, headers={"Retry-After": "5"})
+        if is_unavailable(error) or (isinstance(error, Error) and health.is_database_incomplete()):
+            log_unavailable(request, error)
+            return database_unavailable(request)
         if isinstance(error, IntegrityError):  # a foreign key, checked when the transaction commits
             return problem_response(
                 request, 409, "A record that this one refers to has just been deleted; refer to another one."
@@ -134,6 +135,14 @@ def log_exception(request: HttpRequest, error: BaseException | None) -> None:
     error_log.error("unhandled request_id=%s", ensure_request_id(request), exc_info=error)
 
 
+def log_unavailable(request: HttpRequest, error: BaseException) -> None:
+    error_log.warning("database away: %s request_id=%s", type(error).__name__, ensure_request_id(request))
+
+
+def database_unavailable(request: HttpRequest) -> HttpResponseBase:
+    return problem_response(request, 503, headers={"Retry-After": "5"})
+
+
 def ensure_request_id(request: HttpRequest) -> str:
     """The id of the request. A middleware outside of `RequestMiddleware` may fail before the request has one."""
     if not hasattr(request, "request_id"):
@@ -144,8 +153,14 @@ def ensure_request_id(request: HttpRequest) -> str:
 @receiver(got_request_exception)
 def log_exception_outside_view(request: HttpRequest | None = None, **_: Any) -> None:
     """Log what a middleware raised: Django answers it without `process_exception`, and its own log is off."""
-    if request is not None:
-        log_exception(request, sys.exception())
+    error = sys.exception()
+    if request is None or error is None:
+        return
+    if is_unavailable(error):
+        log_unavailable(request, error)
+        request.is_database_unavailable = True  # type: ignore[attr-defined]  # for `as_problem`
+    else:
+        log_exception(request, error)
 
 
 def refuse_framing(request: HttpRequest) -> HttpResponseBase | None:
@@ -167,6 +182,8 @@ def as_problem(request: HttpRequest, response: HttpResponseBase) -> HttpResponse
     """The error as a problem, also with DEBUG on. The admin keeps its own pages for errors below 500."""
     if response.status_code == 404 and (page := find_page(request)):
         return HttpResponseRedirect(page)
+    if response.status_code == 500 and getattr(request, "is_database_unavailable", False):
+        return database_unavailable(request)
     own_page = request.path_info.startswith("/admin/") and response.status_code < 500
     if own_page or response.get("Content-Type") == CONTENT_TYPE:
         return response

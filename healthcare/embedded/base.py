@@ -1,4 +1,4 @@
-"""The database backend: Django's PostgreSQL backend on a server that it starts when the connection is refused."""
+"""The database backend: the project's PostgreSQL backend on a server that it starts when the connection is refused."""
 
 import warnings
 from collections.abc import Iterator
@@ -7,7 +7,6 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from django.db.backends.postgresql import base
 from django.db.utils import OperationalError
 
 from healthcare.embedded import probe, server
@@ -16,6 +15,7 @@ from healthcare.embedded.cluster import SUPERUSER
 from healthcare.embedded.errors import EmbeddedError
 from healthcare.embedded.home import POSTGRES_PORT, Home, resolve_home
 from healthcare.embedded.login import LOGIN, ensure_login
+from healthcare.postgresql import base
 
 _start_allowed = ContextVar("start_allowed", default=True)
 
@@ -42,27 +42,27 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """For tests and benchmarks, which create databases."""
         return {**self.get_connection_params(), "user": SUPERUSER}
 
-    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+    def open_session(self, parameters: dict[str, Any]) -> Any:
         """Raises EmbeddedOperationalError if the server cannot be started."""
         try:
-            return self._connect_or_start(conn_params)
+            return self._connect_or_start(parameters)
         except EmbeddedError as error:
             raise EmbeddedOperationalError(str(error)) from error
 
-    def _connect_or_start(self, conn_params: dict[str, Any]) -> Any:
+    def _connect_or_start(self, parameters: dict[str, Any]) -> Any:
         has_socket_folder = self.home.check_socket_folder()
         if not _start_allowed.get() and not (has_socket_folder and probe.accepts_connections(self.home.socket)):
             warnings.filterwarnings("ignore", "Got an error checking a consistent migration history", RuntimeWarning)
             raise EmbeddedError("The embedded PostgreSQL does not run, and this command does not start it.")
         server.attach(self.home)
         try:
-            return super().get_new_connection(conn_params)
+            return super().open_session(parameters)
         except self.Database.OperationalError:
             if not (self.home.check_socket_folder() and probe.accepts_connections(self.home.socket)):
                 server.ensure_running(self.home)
         # Where the server ran already, the error is about the database or the role, which earlier versions lacked.
         ensure_login(self.home)
-        return super().get_new_connection(conn_params)
+        return super().open_session(parameters)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, Error, connection, connections, transaction
-from psycopg2.errors import LockNotAvailable, QueryCanceled
 
 from healthcare.fastpath.prepared import (
     MAXIMUM_STATEMENTS,
@@ -66,6 +65,7 @@ def send(statements: Sequence[Statement], *, preparing: bool) -> list[tuple[Any,
         # Inside a transaction, a failure must undo this message alone.
         with transaction.atomic() if database.in_atomic_block else nullcontext():
             cursor = database.cursor()
+            cursor.cursor.sets_timeouts = "statement_timeout" in statements[0].sql
             cursor.execute(";\n".join(texts), values)
             rows: list[tuple[Any, ...]] = cursor.fetchall()
     except Error:
@@ -103,8 +103,3 @@ def is_connected(session: Any) -> bool:
 def is_rolled_back(error: Error) -> bool:
     """Whether PostgreSQL has reported that it rolled the transaction back, so that the connection is usable."""
     return getattr(getattr(error.__cause__, "diag", None), "severity_nonlocalized", None) == "ERROR"
-
-
-def has_timed_out(error: Error) -> bool:
-    """Whether a lock or the statement took longer than the request may wait."""
-    return isinstance(error.__cause__, LockNotAvailable | QueryCanceled)

@@ -10,6 +10,7 @@ from django.db.models import F, Model, QuerySet
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.utils import timezone
 from django.utils.functional import cached_property
+from psycopg2.errors import LockNotAvailable
 from rest_framework.exceptions import APIException, AuthenticationFailed, NotAuthenticated
 from rest_framework.serializers import BaseSerializer
 
@@ -18,7 +19,7 @@ from healthcare.api.sparse_fieldsets import PARAMETERS, FieldSelection, Inclusio
 from healthcare.fastpath import public_cache
 from healthcare.fastpath.actions import FastAction, NotExpressibleError, obstacles_of_scope
 from healthcare.fastpath.eligibility import Obstacle, obstacles_of_serializer
-from healthcare.fastpath.execution import Statement, execute, has_timed_out
+from healthcare.fastpath.execution import Statement, execute
 from healthcare.fastpath.json_sql import Fragment, UnsupportedError, included_as_json, record_as_json, substitute
 from healthcare.fastpath.placeholders import (
     CALLER,
@@ -30,6 +31,7 @@ from healthcare.fastpath.placeholders import (
     Placeholder,
 )
 from healthcare.fastpath.statements import CompiledRead, compile_rows, raw_sql
+from healthcare.postgresql.errors import waiting_is_futile
 from healthcare.rls.context import Entry
 
 WHOLE_RECORD = FieldSelection()
@@ -115,8 +117,8 @@ class FastRead(FastAction):
         except NotExpressibleError:
             return None
         except Error as error:
-            # Standard DRF finds out what it is, and connects again if it must. It would only wait as long once more.
-            if has_timed_out(error):
+            # Standard DRF finds out what it is, and connects again if it must.
+            if waiting_is_futile(error):
                 return self.respond_unavailable(request)
             self.log_defect(error)
             return None
@@ -146,7 +148,7 @@ class FastRead(FastAction):
         try:
             return self.respond_by_version(request, entry, parameters, cached)
         except Error as error:
-            if not has_timed_out(error):
+            if not isinstance(error.__cause__, LockNotAvailable):
                 raise
             return self.execute_read(request, entry, parameters, [])[0]  # the table of versions is locked
 

@@ -31,7 +31,7 @@ from healthcare.fastpath.actions import (
     refuse_query,
 )
 from healthcare.fastpath.eligibility import Obstacle
-from healthcare.fastpath.execution import Statement, execute, has_timed_out, is_rolled_back
+from healthcare.fastpath.execution import Statement, execute, is_rolled_back
 from healthcare.fastpath.json_sql import (
     COLUMNS_OF_FIELD,
     Fragment,
@@ -48,6 +48,7 @@ from healthcare.fastpath.placeholders import (
     fill,
 )
 from healthcare.model_fields import LARGEST_ID
+from healthcare.postgresql.errors import waiting_is_futile
 
 PARSER = StrictJSONParser()
 RELATIONS = (BaseSerializer, ManyRelatedField, RelatedField)
@@ -144,7 +145,7 @@ class FastWrite(FastAction):
         try:
             rows = execute(statements)
         except Error as error:
-            if is_rolled_back(error) and not has_timed_out(error):
+            if is_rolled_back(error) and not waiting_is_futile(error):
                 self.log_defect(error)
                 return None
             # The write may have been committed, so it is not repeated.

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from healthcare.operations.readiness import DATABASE, REMEDIES, evaluate_in_new_session
+from healthcare.operations.readiness import DATABASE, INCOMPLETE, REMEDIES, evaluate_in_new_session
 
 logger = logging.getLogger("healthcare.health")
 
@@ -78,6 +78,11 @@ class Monitor:
 
 
 monitor = Monitor()
+
+
+def is_database_incomplete() -> bool:
+    """Whether the database is known to lack what this version needs: then its refusals are no fault of the request."""
+    return monitor.result is not None and not INCOMPLETE.isdisjoint(monitor.result.failed)
 
 
 @dataclass(frozen=True)

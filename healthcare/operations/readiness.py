@@ -3,6 +3,7 @@
 import logging
 import shutil
 from functools import cache
+from typing import Any
 
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, Error, connections
@@ -10,11 +11,15 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.loader import MigrationLoader
 
 from healthcare.embedded.base import DatabaseWrapper as EmbeddedDatabase
+from healthcare.postgresql.session import Limits, set_timeouts
 from healthcare.rls import ROLE
 
 logger = logging.getLogger("healthcare.health")
 
 DATABASE = "database"
+# Of one evaluation, so that /readyz is 503 within five seconds.
+TIMEOUTS = set_timeouts(statement="2s", lock="1s", idle="5s")
+ANSWER_SECONDS = CONNECTION_SECONDS = 2.5
 # What an operator does about each failed check, in the order in which /readyz names them.
 MIGRATE = "run `python3 manage.py migrate`."
 REMEDIES = {
@@ -26,6 +31,7 @@ REMEDIES = {
     "migrations": f"The database lacks migrations; {MIGRATE}",
     "disk": "The disk of the embedded database is almost full; free some space.",
 }
+INCOMPLETE = frozenset({"role", "policies", "grants", "migrations"})
 # A transaction is read-only on a standby, too.
 SESSION_STATE = """
 SELECT current_setting('transaction_read_only')::boolean,
@@ -36,7 +42,8 @@ SELECT current_setting('transaction_read_only')::boolean,
 
 def evaluate_in_new_session() -> tuple[str, ...]:
     """The names of the failed checks, in the order of `REMEDIES`. Never raises, and closes its session."""
-    database = connections.create_connection(DEFAULT_DB_ALIAS)
+    database: Any = connections.create_connection(DEFAULT_DB_ALIAS)
+    database.set_limits(Limits(TIMEOUTS, ANSWER_SECONDS, CONNECTION_SECONDS))
     try:
         return evaluate(database)
     finally:

@@ -9,5 +9,5 @@ Every other program that a test starts runs with `healthcare.settings`. A test a
 
 from healthcare.settings import *  # noqa: F403
 
-API_STATEMENT_TIMEOUT, API_LOCK_TIMEOUT = "100s", "60s"
+API_STATEMENT_TIMEOUT, API_LOCK_TIMEOUT, API_ANSWER_TIMEOUT = "100s", "60s", 120
 PASSWORD_HASHERS = ["healthcare.tests.cheap_hasher.CheapArgon2Hasher"]

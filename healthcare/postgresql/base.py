@@ -1,0 +1,117 @@
+"""Django's PostgreSQL backend, whose sessions have limits while a web request uses them."""
+
+import contextvars
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import psycopg2
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.backends.postgresql import base
+from django.utils.functional import cached_property
+
+from healthcare.postgresql.session import Limits, Session, SessionCursor, set_timeouts
+from healthcare.postgresql.watchdog import watchdog
+
+CONNECTION_SECONDS = 10.0  # to open a session in a request, including name resolution and all hosts of DATABASE_URL
+
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    limits: Limits | None = None  # of the sessions; None outside of web requests
+
+    def get_connection_params(self) -> dict[str, Any]:
+        return {**super().get_connection_params(), "connection_factory": Session, "cursor_factory": SessionCursor}
+
+    def open_session(self, parameters: dict[str, Any]) -> Any:
+        """Open a session, however long it takes."""
+        return super().get_new_connection(parameters)
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        limits = self.limits
+        if limits is None:
+            return self.open_session(conn_params)
+        if limits.exceeded:
+            raise psycopg2.OperationalError("the server did not answer earlier in this request")
+        limits.exceeded = True  # a request waits for a session once
+        session = open_within(limits.connection, lambda: self.open_session(conn_params))
+        limits.exceeded = False
+        session.limits = limits
+        watchdog.watch(session)
+        return session
+
+    def close_if_unusable_or_obsolete(self) -> None:
+        """Called by Django before and after each request."""
+        if getattr(self.connection, "is_spoiled", False) and not self.in_atomic_block:
+            self.close()
+        super().close_if_unusable_or_obsolete()
+
+    def set_limits(self, limits: Limits | None) -> None:
+        """Limit the sessions from now on, or no longer."""
+        self.limits = limits
+        session = self.connection
+        if session is not None:
+            session.limits = limits
+            if limits and not session.is_watched:
+                watchdog.watch(session)
+
+    @cached_property
+    def request_limits(self) -> Limits:
+        timeouts = set_timeouts(settings.API_STATEMENT_TIMEOUT, settings.API_LOCK_TIMEOUT, settings.API_IDLE_TIMEOUT)
+        return Limits(timeouts, settings.API_ANSWER_TIMEOUT, CONNECTION_SECONDS)
+
+
+def open_within(seconds: float, open_session: Callable[[], Any]) -> Any:
+    """Open a session in another thread, since libpq resolves names without a timeout and tries each host in turn.
+
+    Raises `psycopg2.OperationalError` if it takes too long. The thread then ends by itself, and closes its session.
+    """
+    opening = Opening(open_session)
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=[opening.run], name="database connection", daemon=True).start()
+    return opening.result(seconds)
+
+
+class Opening:
+    """A session that a thread opens and another one waits for."""
+
+    def __init__(self, open_session: Callable[[], Any]) -> None:
+        self.open_session = open_session
+        self.ended = threading.Event()
+        self.lock = threading.Lock()
+        self.abandoned = False
+        self.session: Any = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self.session = self.open_session()
+        except BaseException as error:  # for the thread that waits
+            self.error = error
+        with self.lock:
+            if self.abandoned and self.session is not None:
+                self.session.close()
+            self.ended.set()
+
+    def result(self, seconds: float) -> Any:
+        self.ended.wait(seconds)
+        with self.lock:
+            if not self.ended.is_set():
+                self.abandoned = True
+                raise psycopg2.OperationalError("no session could be opened in time")
+        if self.error is not None:
+            raise self.error
+        return self.session
+
+
+def begin_request(**_: object) -> None:
+    """Limit the sessions of this thread. Connected to `request_started`."""
+    database: Any = connections[DEFAULT_DB_ALIAS]
+    database.request_limits.exceeded = False
+    database.set_limits(database.request_limits)
+
+
+def end_request(**_: object) -> None:
+    """Let what runs in this thread after a request, such as a test, wait as long as it takes."""
+    database: Any = connections[DEFAULT_DB_ALIAS]
+    database.set_limits(None)
