@@ -42,7 +42,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def close_if_unusable_or_obsolete(self) -> None:
         """Called by Django before and after each request."""
-        if getattr(self.connection, "is_spoiled", False) and not self.in_atomic_block:
+        session = self.connection
+        if session is not None and not self.in_atomic_block and (session.is_spoiled or session.is_read_only):
             self.close()
         super().close_if_unusable_or_obsolete()
 

@@ -51,6 +51,15 @@ class Session(extensions.connection):
     cut_off = False  # by the watchdog
     is_spoiled = False  # it must not serve another request
 
+    @property
+    def is_read_only(self) -> bool:
+        """Whether PostgreSQL has reported with its last answer that this session cannot write, which costs no query.
+
+        A session that was opened while the database was read-only may stay so when new ones can write again.
+        """
+        status = self.info.parameter_status
+        return status("default_transaction_read_only") == "on" or status("in_hot_standby") == "on"
+
     def commit(self) -> None:
         self.wait_for(super().commit)
 

@@ -1,7 +1,7 @@
 """Cuts off the sessions whose server has not answered in time.
 
 A thread compares the times that `Session.wait_for` stores. It shuts the socket down, which psycopg2 sees as a server
-that has closed the connection. Neither TCP keepalives nor tcp_user_timeout would do: the kernel of a frozen server still
+that has closed the connection. TCP keepalives and tcp_user_timeout would not do it: the kernel of a frozen server still
 acknowledges what it receives, and a Unix socket has neither.
 """
 

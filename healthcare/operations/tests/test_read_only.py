@@ -1,0 +1,59 @@
+"""The database takes no writes: every call is a 503, and works once it does, over sessions opened meanwhile too."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from healthcare.embedded.home import Home
+from healthcare.operations.tests.calls import Caller, execute, is_unavailable, wait_for_checks
+from healthcare.tests.live import LiveServer, serving
+from healthcare.tests.postgres import SeparatePostgres, separate_postgres
+from healthcare.tests.test_outage import kill_connections
+
+# The time that a failure may take to show is asserted generously: a busy machine is several times slower.
+SECONDS_TO_FAIL, SECONDS_TO_HEAL = 5 * 4, 10 * 4
+
+
+@pytest.fixture(scope="module")
+def postgres(migrated_home: Home) -> Iterator[SeparatePostgres]:
+    with separate_postgres(migrated_home) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def server(postgres: SeparatePostgres) -> Iterator[LiveServer]:
+    with serving(postgres.url, migrated=True, DJANGO_SETTINGS_MODULE="healthcare.settings") as started:
+        yield started
+
+
+@pytest.fixture
+def caller(server: LiveServer) -> Caller:
+    return Caller(server)
+
+
+def test_a_server_that_becomes_read_only(server: LiveServer, caller: Caller, postgres: SeparatePostgres) -> None:
+    assert caller.use_every_thread() == {200}
+    execute(postgres.url, "ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()")
+    assert wait_for_checks(server, "read_only") < SECONDS_TO_FAIL
+    failed = {name: call().status for name, call in caller.writes.items() if not is_unavailable(call())}
+    assert failed == {}
+    execute(postgres.url, "ALTER SYSTEM RESET default_transaction_read_only", "SELECT pg_reload_conf()")
+    assert wait_for_checks(server) < SECONDS_TO_HEAL
+    assert {name: call().status for name, call in caller.writes.items() if call().status >= 500} == {}
+
+
+def test_sessions_that_were_opened_while_new_ones_were_read_only(
+    server: LiveServer, caller: Caller, postgres: SeparatePostgres
+) -> None:
+    execute(postgres.url, "ALTER DATABASE healthcare SET default_transaction_read_only = on")
+    kill_connections(postgres)
+    assert caller.use_every_thread() == {200}  # reads: no session has failed
+    wait_for_checks(server, "read_only")
+    execute(
+        postgres.url,
+        "SET default_transaction_read_only = off",
+        "ALTER DATABASE healthcare RESET default_transaction_read_only",
+    )
+    wait_for_checks(server)
+    for _ in range(16):  # more than the server has threads
+        assert server.call("POST", "/api/patients/", {"name": "X"}, caller.tokens["access"]).status == 201

@@ -1,0 +1,112 @@
+"""A lock, or a server that does not answer: every call ends in a 503, and the health checks answer meanwhile."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+
+import psutil
+import psycopg2
+import pytest
+
+from healthcare.embedded.home import Home
+from healthcare.operations.tests.calls import (
+    LOGIN,
+    PASSWORD,
+    Caller,
+    failed_checks,
+    is_unavailable,
+    wait_for_checks,
+)
+from healthcare.tests.concurrent_calls import call_concurrently
+from healthcare.tests.live import LiveServer, serving
+from healthcare.tests.postgres import SeparatePostgres, separate_postgres
+
+ENDED = 60  # seconds: four times what is promised, for a busy machine; a call without a timeout never ends
+
+
+@pytest.fixture(scope="module")
+def postgres(migrated_home: Home) -> Iterator[SeparatePostgres]:
+    with separate_postgres(migrated_home) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def server(postgres: SeparatePostgres) -> Iterator[LiveServer]:
+    with serving(postgres.url, migrated=True, DJANGO_SETTINGS_MODULE="healthcare.settings") as started:
+        yield started
+
+
+@pytest.fixture
+def caller(server: LiveServer) -> Caller:
+    return Caller(server)
+
+
+@contextmanager
+def locked(server: LiveServer, *tables: str) -> Iterator[None]:
+    with closing(psycopg2.connect(server.database_url)) as session, session.cursor() as cursor:
+        cursor.execute(f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE")
+        yield
+
+
+@contextmanager
+def frozen(postgres: SeparatePostgres) -> Iterator[None]:
+    """Stop every process of the server; the kernel still accepts connections and what they send."""
+    assert postgres.process
+    postmaster = psutil.Process(postgres.process.pid)
+    processes = [postmaster.pid, *(child.pid for child in postmaster.children(recursive=True))]
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in reversed(processes):
+            os.kill(process, signal.SIGCONT)
+
+
+def test_calls_that_wait_for_a_lock_end_and_the_health_checks_answer(server: LiveServer, caller: Caller) -> None:
+    calls = caller.writes
+    waiting = ["login", "refused login", "register", "refresh", "logout", "fast read", "standard write", "admin login"]
+    with locked(server, "accounts_attempts", "accounts_loginsession", "accounts_user", "django_session"):
+        began = time.monotonic()
+        answers = call_concurrently(
+            *[calls[name] for name in waiting],
+            partial(server.call, "GET", "/healthz"),
+            *[partial(failed_checks, server)],
+        )
+        assert time.monotonic() - began < ENDED
+        refused = dict(zip(waiting, answers, strict=False))
+        assert {name: one.status for name, one in refused.items() if not is_unavailable(one)} == {}
+        assert answers[-2].status == 200
+        assert answers[-1] == []
+    assert calls["login"]().status == 200
+
+
+def test_a_lock_on_the_attempts_alone_stops_logins_and_nothing_else(server: LiveServer, caller: Caller) -> None:
+    logins = [partial(server.call, "POST", LOGIN, {"username": caller.name, "password": PASSWORD})] * 8
+    with locked(server, "accounts_attempts"):
+        *answers, alive = call_concurrently(*logins, partial(server.call, "GET", "/healthz"))
+        assert [is_unavailable(answer) for answer in answers] == [True] * 8
+        assert alive.status == 200
+        assert caller.writes["fast write"]().status == 201
+
+
+def test_calls_end_while_the_server_is_frozen_and_work_when_it_is_not(
+    server: LiveServer, caller: Caller, postgres: SeparatePostgres
+) -> None:
+    assert caller.use_every_thread() == {200}
+    calls = {**caller.writes, **caller.reads}
+    del calls["admin login"]  # fetches a form first
+    with frozen(postgres):
+        for names in (list(calls)[:4], list(calls)[4:8], list(calls)[8:]):  # first over open sessions, then new ones
+            began = time.monotonic()
+            answers = dict(zip(names, call_concurrently(*[calls[name] for name in names]), strict=True))
+            assert time.monotonic() - began < ENDED
+            assert {name: one.status for name, one in answers.items() if not is_unavailable(one)} == {}
+        assert server.call("GET", "/healthz").status == 200
+        assert failed_checks(server) == ["database"]
+    wait_for_checks(server)
+    assert {name: call().status for name, call in calls.items() if call().status >= 500} == {}
+    assert caller.use_every_thread() == {200}
