@@ -38,7 +38,7 @@ def database() -> Iterator[Any]:
         )
 
 
-def timeouts(database: Any, query: Any = SHOW) -> tuple[str, ...]:
+def timeouts(database: Any, query: Any = SHOW) -> tuple[Any, ...]:
     with database.cursor() as cursor:
         cursor.execute(query)
         return tuple(cursor.fetchone())
