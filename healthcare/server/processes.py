@@ -82,7 +82,6 @@ def load_application(name: str, unannounced: Any, address: Address, on_ready: Ca
     threading.Thread(target=exit_with_parent, daemon=True).start()
     module, _, attribute = name.partition(":")
     application = getattr(import_module(module), attribute)  # slow to import
-    import_module("healthcare.operations.health").monitor.start()
     if unannounced.acquire(block=False):
         threading.Thread(target=call_when_ready, args=[address, on_ready], daemon=True).start()
     return application

@@ -62,7 +62,7 @@ class Caller:
             "refresh": partial(call, "POST", "/api/auth/refresh/", {"refresh": self.tokens["refresh"]}),
             "logout": partial(call, "POST", "/api/auth/logout/", None, token),
             "admin login": self.log_in_to_admin,
-            "admin page of a patient's history": partial(call, "GET", "/admin/patients/patient/", **self.cookies),
+            "admin page": partial(call, "GET", "/admin/patients/patient/", **self.cookies),
         }
 
     @property
@@ -75,9 +75,9 @@ class Caller:
         }
 
     def use_every_thread(self) -> set[int]:
-        """The statuses of more concurrent reads than the server has threads, so that each has used its session."""
+        """The statuses of concurrent reads, so many that each thread of the server has used its session."""
         read = partial(self.server.call, "GET", "/api/doctors/?limit=1&search=x")
-        return {answer.status for answer in call_concurrently(*[read] * 16)}
+        return {answer.status for _ in range(4) for answer in call_concurrently(*[read] * 4)}
 
 
 def execute(database_url: str, *statements: str) -> None:
