@@ -95,9 +95,14 @@ def count(sql: str) -> int:
 def objects_left() -> int:
     """Relations and functions that no extension owns."""
     return count(
-        "SELECT (SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace "
-        "AND relkind IN ('r', 'v', 'S')) + (SELECT count(*) FROM pg_proc "
-        "WHERE pronamespace = 'public'::regnamespace AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_proc.oid AND deptype = 'e'))"
+        """
+        SELECT (
+            SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v', 'S')
+        ) + (
+            SELECT count(*) FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+            AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_proc.oid AND deptype = 'e')
+        )
+        """
     )
 
 
