@@ -14,6 +14,7 @@ from django.utils import timezone
 from audit.history import track_history
 from healthcare.database_objects import DatabaseObject, declare
 from healthcare.model_fields import LARGEST_ID, LineField, one_visible_line
+from healthcare.operations.request_ids import LONGEST_REQUEST_ID
 from healthcare.triggers import DatabaseTrigger
 
 APPEND_ONLY = pgtrigger.Protect(name="append_only", operation=pgtrigger.Update | pgtrigger.Delete)
@@ -74,7 +75,7 @@ class AccessLog(models.Model):
     action = models.CharField(max_length=100)
     patient_ids = ArrayField(models.BigIntegerField())
     basis = models.CharField(max_length=10, choices=Basis.choices)
-    request_id = models.CharField(max_length=32)
+    request_id = models.CharField(max_length=LONGEST_REQUEST_ID)
     outcome = models.PositiveSmallIntegerField()
 
     objects = AccessLogManager()
@@ -103,7 +104,7 @@ class PatientAccess(models.Model):
     actor = models.BigIntegerField()
     action = models.CharField(max_length=100)
     basis = models.CharField(max_length=10, choices=Basis.choices)
-    request_id = models.CharField(max_length=32)
+    request_id = models.CharField(max_length=LONGEST_REQUEST_ID)
     outcome = models.PositiveSmallIntegerField()
 
     class Meta:
