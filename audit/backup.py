@@ -6,8 +6,9 @@ from django.conf import settings
 from django.db import connection
 
 from audit.models import Seal
-from audit.seals import TamperingError, Verifier, seals
+from audit.seals import TamperingError, seals
 from audit.tables import sealed_tables
+from audit.verification import Verifier
 from healthcare.operations.backup_errors import BackupError
 from healthcare.operations.backup_parts import BackupPart, RestoreOptions
 
