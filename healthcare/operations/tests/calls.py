@@ -16,6 +16,7 @@ from healthcare.tests.live import Answer, LiveServer
 
 PATIENTS, LOGIN, REGISTER = "/api/patients/", "/api/auth/login/", "/api/auth/register/"
 PASSWORD = "StrongPass123"
+SECONDS_TO_FAIL, SECONDS_TO_HEAL = 5 * 4, 10 * 4  # four times what /readyz promises, for a busy machine
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -66,6 +67,10 @@ class Caller:
         }
 
     @property
+    def calls(self) -> dict[str, Callable[[], Answer]]:
+        return self.writes | self.reads
+
+    @property
     def reads(self) -> dict[str, Callable[[], Answer]]:
         call = self.server.call
         return {
@@ -80,11 +85,14 @@ class Caller:
         return {answer.status for _ in range(4) for answer in call_concurrently(*[read] * 4)}
 
 
-def execute(database_url: str, *statements: str) -> None:
+def execute(database_url: str, *statements: str) -> Any:
+    """The first value of the last statement's first row, if it returns rows."""
     with closing(psycopg2.connect(database_url)) as session, session.cursor() as cursor:
         session.autocommit = True
         for statement in statements:
             cursor.execute(statement)
+        row = cursor.fetchone() if cursor.description else None
+        return row[0] if row else None
 
 
 def is_unavailable(answer: Answer) -> bool:
