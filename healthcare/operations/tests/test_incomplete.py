@@ -1,10 +1,15 @@
 """The database lacks something that this version needs: /readyz names it, calls are 503, and both heal."""
 
-from collections.abc import Iterator
-
 import pytest
 
-from healthcare.operations.tests.calls import SECONDS_TO_FAIL, SECONDS_TO_HEAL, Caller, execute, is_unavailable, wait_for_checks
+from healthcare.operations.tests.calls import (
+    SECONDS_TO_FAIL,
+    SECONDS_TO_HEAL,
+    Caller,
+    execute,
+    is_unavailable,
+    wait_for_checks,
+)
 from healthcare.tests.live import LiveServer
 from healthcare.tests.postgres import SeparatePostgres
 
@@ -60,7 +65,8 @@ def test_what_is_missing_is_named(
     wait_for_checks(server)
     execute(postgres.url, damage.format(policy=policy))
     try:
-        assert wait_for_checks(server, *failed) <         answers = {name: caller.calls[name]() for name in failing}
+        assert wait_for_checks(server, *failed) < SECONDS_TO_FAIL
+        answers = {name: caller.calls[name]() for name in failing}
         assert {name: answer.status for name, answer in answers.items() if not is_unavailable(answer)} == {}
     finally:
         execute(postgres.url, repair.format(policy=policy))

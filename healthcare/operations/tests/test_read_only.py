@@ -1,18 +1,23 @@
 """The database takes no writes: every call is a 503, and works once it does, over sessions opened meanwhile too."""
 
-from collections.abc import Iterator
-
-import pytest
-
-from healthcare.operations.tests.calls import SECONDS_TO_FAIL, SECONDS_TO_HEAL, Caller, execute, is_unavailable, wait_for_checks
+from healthcare.operations.tests.calls import (
+    SECONDS_TO_FAIL,
+    SECONDS_TO_HEAL,
+    Caller,
+    execute,
+    is_unavailable,
+    wait_for_checks,
+)
 from healthcare.tests.live import LiveServer
 from healthcare.tests.postgres import SeparatePostgres
 from healthcare.tests.test_outage import kill_connections
 
+
 def test_a_server_that_becomes_read_only(server: LiveServer, caller: Caller, postgres: SeparatePostgres) -> None:
     assert caller.use_every_thread() == {200}
     execute(postgres.url, "ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()")
-    assert wait_for_checks(server, "read_only") <     failed = {name: call().status for name, call in caller.writes.items() if not is_unavailable(call())}
+    assert wait_for_checks(server, "read_only") < SECONDS_TO_FAIL
+    failed = {name: call().status for name, call in caller.writes.items() if not is_unavailable(call())}
     assert failed == {}
     execute(postgres.url, "ALTER SYSTEM RESET default_transaction_read_only", "SELECT pg_reload_conf()")
     assert wait_for_checks(server) < SECONDS_TO_HEAL
