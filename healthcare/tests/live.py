@@ -115,12 +115,14 @@ def serving(
     *,
     output: Path | None = None,
     migrated: bool = False,
+    folder: Path | None = None,
     **settings_of_it: str,
 ) -> Iterator[LiveServer]:
     """Migrate that database, unless it is `migrated`, and serve it until the block ends.
 
-    What the server prints goes to the file `output` when there is one.
+    What the server prints goes to the file `output` when there is one. `folder` has the code, the project's if None.
     """
+    folder = folder or Path(settings.BASE_DIR)
     environment = {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "healthcare.tests.settings",
@@ -131,10 +133,10 @@ def serving(
     port = free_port()
     if not migrated:
         manage = [sys.executable, "-m", "django", "migrate", "--verbosity", "0"]
-        subprocess.run(manage, check=True, cwd=settings.BASE_DIR, env=environment)
+        subprocess.run(manage, check=True, cwd=folder, env=environment)
     with output.open("wb") if output else nullcontext() as log:
         process = subprocess.Popen(
-            server_command(port, application), cwd=settings.BASE_DIR, env=environment, stdout=log, stderr=log
+            server_command(port, application), cwd=folder, env=environment, stdout=log, stderr=log
         )
     try:
         wait_until_answering(port, process)
