@@ -108,6 +108,20 @@ def wait_until_answering(port: int, process: "subprocess.Popen[bytes]") -> None:
     raise RuntimeError("the server does not answer")
 
 
+def environment_of(database_url: str) -> dict[str, str]:
+    return {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "healthcare.tests.settings",
+        "DATABASE_URL": database_url,
+        "THROTTLE_SCALE": "1000000",
+    }
+
+
+def migrate(database_url: str) -> None:
+    manage = [sys.executable, "-m", "django", "migrate", "--verbosity", "0"]
+    subprocess.run(manage, check=True, cwd=settings.BASE_DIR, env=environment_of(database_url))
+
+
 @contextmanager
 def serving(
     database_url: str,
@@ -115,28 +129,19 @@ def serving(
     *,
     output: Path | None = None,
     migrated: bool = False,
-    folder: Path | None = None,
     **settings_of_it: str,
 ) -> Iterator[LiveServer]:
     """Migrate that database, unless it is `migrated`, and serve it until the block ends.
 
-    What the server prints goes to the file `output` when there is one. `folder` has the code, the project's if None.
+    What the server prints goes to the file `output` when there is one.
     """
-    folder = folder or Path(settings.BASE_DIR)
-    environment = {
-        **os.environ,
-        "DJANGO_SETTINGS_MODULE": "healthcare.tests.settings",
-        "DATABASE_URL": database_url,
-        "THROTTLE_SCALE": "1000000",
-        **settings_of_it,
-    }
+    environment = environment_of(database_url) | settings_of_it
     port = free_port()
     if not migrated:
-        manage = [sys.executable, "-m", "django", "migrate", "--verbosity", "0"]
-        subprocess.run(manage, check=True, cwd=folder, env=environment)
+        migrate(database_url)
     with output.open("wb") if output else nullcontext() as log:
         process = subprocess.Popen(
-            server_command(port, application), cwd=folder, env=environment, stdout=log, stderr=log
+            server_command(port, application), cwd=settings.BASE_DIR, env=environment, stdout=log, stderr=log
         )
     try:
         wait_until_answering(port, process)
@@ -161,7 +166,8 @@ def own_database(owner: str = "", template: str = "") -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def live_server_process(django_db_setup: None, django_db_blocker: Any) -> Iterator[LiveServer]:
+def live_database(django_db_setup: None, django_db_blocker: Any) -> Iterator[str]:
+    """The URL of a migrated database for live servers."""
     with django_db_blocker.unblock():
         connection.ensure_connection()  # starts PostgreSQL where no test before has needed it
         connection.close()  # a template must have no session
@@ -169,10 +175,19 @@ def live_server_process(django_db_setup: None, django_db_blocker: Any) -> Iterat
         # pytest-django creates it only if a selected test uses it.
         created = tests_database.startswith(TEST_DATABASE_PREFIX)
         template = connection.ops.quote_name(tests_database) if created else ""
-        with own_database(template=template) as name, serving(url_of(name), migrated=created) as server:
+        with own_database(template=template) as name:
+            if not created:
+                migrate(url_of(name))
+            url = url_of(name)
             django_db_blocker.block()
-            yield server
+            yield url
             django_db_blocker.unblock()
+
+
+@pytest.fixture(scope="session")
+def live_server_process(live_database: str) -> Iterator[LiveServer]:
+    with serving(live_database, migrated=True) as server:
+        yield server
 
 
 @pytest.fixture
