@@ -32,6 +32,9 @@ def prepare_command() -> None:
         os.environ["PGAPPNAME"] = "manage.py %s" % command[0]  # noqa: UP031
     if command == ["serve"] and not {"-h", "--help"}.intersection(arguments):
         first_run.write_env_file()
+        from healthcare.operations.output import format_output
+
+        format_output(first_run.PROJECT)
     if command == ["test"]:
         import healthcare.tests.pytest_environment  # noqa: F401 (tests bring their settings and need no .env)
 

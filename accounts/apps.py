@@ -6,3 +6,7 @@ class AccountsConfig(AppConfig):
 
     def ready(self) -> None:
         import accounts.schema  # noqa: F401  (registers the security scheme)
+        from accounts.backup import LoginSessionsPart  # noqa: PLC0415
+        from healthcare.operations.backup_parts import register_part  # noqa: PLC0415
+
+        register_part(LoginSessionsPart())

@@ -14,6 +14,7 @@ import ipaddress
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Self
 
 from django.conf import settings
@@ -262,8 +263,8 @@ class SessionAttempt:
 
 def log_security_event(event: str, request: HttpRequest | Request, **members: object) -> None:
     """One WARNING such as `login failed account=… address=203.0.113.9 request_id=…`."""
-    members |= {"address": client_address(request) or "-", "request_id": getattr(request, "request_id", "-")}
-    logger.warning("%s %s", event, " ".join(f"{name}={value}" for name, value in members.items()))
+    members |= {"address": client_address(request) or None, "request_id": getattr(request, "request_id", None)}
+    logger.warning(event, extra={"fields": members})
 
 
 def count_registration(request: HttpRequest | Request) -> None:
@@ -322,6 +323,12 @@ def attempts_key(kind: str, subject: str) -> str:
 def account_key(identifier: str, user: User | None) -> str:
     """The key of the attempts of an account, or of an identifier that belongs to none."""
     return attempts_key("account", str(user.pk)) if user else attempts_key("unknown", normalize_identifier(identifier))
+
+
+@lru_cache(maxsize=4096)
+def caller_key(user_id: int) -> str:
+    """How the access log names a user: by the key of their account's attempts, as the security log does."""
+    return attempts_key("account", str(user_id))
 
 
 def pair_key(network: str, account: str) -> str:

@@ -18,7 +18,7 @@ from rest_framework.settings import api_settings
 from rest_framework_simplejwt.exceptions import TokenError
 
 from accounts.authentication import SessionJWTAuthentication, decode_token
-from accounts.limits import client_address, client_network
+from accounts.limits import caller_key, client_address, client_network
 from accounts.tokens import session_and_user_ids
 from healthcare.api.middleware import HEALTH_CHECKS, Middleware
 from healthcare.api.problems import problem_response
@@ -39,14 +39,22 @@ class RequestLimitMiddleware(Middleware):
         self.counts = RequestCounts()
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if request.path_info in HEALTH_CHECKS:
+            return self.get_response(request)
+        caller = identify_caller(request)
+        if isinstance(caller, int):
+            request.caller = caller_key(caller)  # type: ignore[attr-defined]  # for the access log
         quota = settings.RATE_LIMIT * settings.THROTTLE_SCALE
-        if quota and request.path_info not in HEALTH_CHECKS:
-            wait = self.counts.add(identify_caller(request), quota)
-            if wait:
-                policy = RatePolicy("requests", quota, WINDOW)
-                count_throttled(policy.name)
-                return problem_response(request, 429, headers=policy.headers(wait))
-        return self.get_response(request)
+        if quota and (wait := self.counts.add(caller, quota)):
+            policy = RatePolicy("requests", quota, WINDOW)
+            count_throttled(policy.name)
+            return problem_response(request, 429, headers=policy.headers(wait))
+        response = self.get_response(request)
+        # Who is logged in to the admin, if the request has looked: a query of its own would be for the log alone.
+        user = vars(request).get("_cached_user")
+        if user is not None and user.pk:
+            request.caller = caller_key(user.pk)  # type: ignore[attr-defined]
+        return response
 
 
 class RequestCounts:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 
 import pghistory
 import pgtrigger
-from django.db import models
+from django.db import connection, models
 from django.db.models import Exists, Model, OuterRef, Q, Value
 from pghistory.core import create_event_model
 from pghistory.models import Event as LibraryEvent
@@ -79,6 +79,14 @@ class Updated(Recorded, pghistory.UpdateEvent):
 
 class Deleted(Recorded, pghistory.DeleteEvent):
     pass
+
+
+def history_kept_since() -> datetime.datetime | None:
+    """The time from which on the history is complete; None if none of it has been archived."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT history_kept_since()")
+        since: datetime.datetime | None = cursor.fetchone()[0]
+    return since
 
 
 class EventQuerySet(OwnedQuerySet):

@@ -12,7 +12,9 @@ from django.db.models import Q
 from django.utils import timezone
 
 from audit.history import track_history
+from healthcare.database_objects import DatabaseObject, declare
 from healthcare.model_fields import LARGEST_ID, LineField, one_visible_line
+from healthcare.operations.request_ids import LONGEST_REQUEST_ID
 from healthcare.triggers import DatabaseTrigger
 
 APPEND_ONLY = pgtrigger.Protect(name="append_only", operation=pgtrigger.Update | pgtrigger.Delete)
@@ -73,7 +75,7 @@ class AccessLog(models.Model):
     action = models.CharField(max_length=100)
     patient_ids = ArrayField(models.BigIntegerField())
     basis = models.CharField(max_length=10, choices=Basis.choices)
-    request_id = models.CharField(max_length=32)
+    request_id = models.CharField(max_length=LONGEST_REQUEST_ID)
     outcome = models.PositiveSmallIntegerField()
 
     objects = AccessLogManager()
@@ -102,7 +104,7 @@ class PatientAccess(models.Model):
     actor = models.BigIntegerField()
     action = models.CharField(max_length=100)
     basis = models.CharField(max_length=10, choices=Basis.choices)
-    request_id = models.CharField(max_length=32)
+    request_id = models.CharField(max_length=LONGEST_REQUEST_ID)
     outcome = models.PositiveSmallIntegerField()
 
     class Meta:
@@ -214,3 +216,59 @@ class LegalHold(models.Model):
 
 
 LegalHoldEvent: Any = track_history(LegalHold)
+
+
+class Archive(models.Model):
+    """The rows of one table that one file holds and that are removed from the table: see `archive`.
+
+    They are those in `earlier`, and those with an id above `after_id` and up to `last_id` without those in `kept`.
+    """
+
+    at = models.DateTimeField(default=timezone.now)
+    before = models.DateTimeField(help_text="The file holds rows of the time before.")
+    file = models.CharField(max_length=255, help_text="The name that the file had.")
+    digest = models.CharField(max_length=64, help_text="The SHA-256 of the file.")
+    table = models.CharField(max_length=63)
+    after_id = models.BigIntegerField()
+    last_id = models.BigIntegerField()
+    row_count = models.BigIntegerField()
+    kept = models.BinaryField()  # see `archived_rows.pack`
+    earlier = models.BinaryField()
+    code = models.CharField(max_length=64)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["table", "last_id", "digest"], name="archive_once")]
+        triggers = [APPEND_ONLY]
+
+    def __str__(self) -> str:
+        return f"{self.file} {self.table}"
+
+
+# SECURITY DEFINER: callers of the API may not read the records of archives.
+HISTORY_KEPT_SINCE = declare(
+    DatabaseObject(
+        "audit",
+        "history_kept_since",
+        """
+CREATE OR REPLACE FUNCTION history_kept_since() RETURNS timestamptz LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, public, pg_temp AS $$ SELECT max(before) FROM audit_archive $$;
+REVOKE ALL ON FUNCTION history_kept_since() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION history_kept_since() TO healthcare_api;
+""",
+        "DROP FUNCTION history_kept_since();",
+    )
+)
+
+
+class VerificationMark(models.Model):
+    """Up to which seal `verify_audit` has verified the chain: see `verification`. One row."""
+
+    seal_id = models.BigIntegerField()
+    seal_code = models.CharField(max_length=64)
+    positions = models.JSONField(
+        help_text="Of each table the id up to which its rows are verified, and their last time."
+    )
+    code = models.CharField(max_length=64)
+
+    def __str__(self) -> str:
+        return f"{self.seal_id}:{self.seal_code}"

@@ -4,10 +4,9 @@ Each seal holds a code for every row it covers, and a code over itself and the p
 database but without AUDIT_SEAL_KEY cannot alter, remove or insert a sealed row or a seal without detection. The chain
 alone does not detect the removal of the last seals together with the rows they cover, or of all seals. Therefore
 `seal_audit` prints the last seal, to be stored elsewhere and passed to `verify_audit --expect`. Rows since the last
-seal are not covered.
+seal are not covered. `verification` verifies the chain.
 """
 
-import datetime
 import hashlib
 import hmac
 import json
@@ -17,11 +16,10 @@ from django.conf import settings
 from django.core.management.base import CommandError
 from django.db import connection, transaction
 
-from audit.models import Forgotten, Seal
+from audit.models import Seal
 from audit.tables import BELOW_EVERY_ID, ROWS_PER_BATCH, SealedRow, Table
 
 CODE_LENGTH = 16  # bytes of each row's code: 128 bits, NIST SP 800-107 section 5.3
-CLOCK_TOLERANCE = datetime.timedelta(minutes=1)  # by which a clock may be set back
 
 
 class TamperingError(Exception):
@@ -70,72 +68,19 @@ def seal_batch(key: bytes, table: Table, until: int) -> int:
     return len(rows)
 
 
-def seals() -> Iterator[Seal]:
-    last = 0
+def seals(after: int = 0) -> Iterator[Seal]:
+    """The seals with an id above `after`, in the order of the chain."""
+    last = after
     while batch := list(Seal.objects.filter(id__gt=last).order_by("id")[:20]):
         yield from batch
         last = batch[-1].pk
 
 
-class Verifier:
-    """Verifies the chain from its first seal on. Raises TamperingError at the first row or seal that differs."""
-
-    def __init__(self, key: bytes, tables: list[Table]) -> None:
-        self.key, self.tables = key, {table.name: table for table in tables}
-        self.position = dict.fromkeys(self.tables, BELOW_EVERY_ID)
-        self.latest: dict[str, datetime.datetime] = {}
-        self.code, self.verified_rows, self.forgotten_rows = "", 0, 0
-
-    def verify(self, seal: Seal) -> None:
-        unaltered = hmac.compare_digest(seal.code, seal_code(self.key, seal, self.code))
-        if not unaltered or seal.table not in self.tables:
-            raise TamperingError(f"audit_seal {seal.pk} was altered, or one before it is missing.")
-        table = self.tables[seal.table]
-        rows = {row.id: row for row in table.rows(self.position[table.name], seal.last_id, tuple(seal.columns))}
-        forgotten = set(
-            Forgotten.objects.filter(
-                table=table.name, row__gt=self.position[table.name], row__lte=seal.last_id
-            ).values_list("row", flat=True)
-        )
-        codes = dict(zip(seal.row_ids, chunks(bytes(seal.codes)), strict=True))
-        for row_id in sorted(rows.keys() | codes.keys()):
-            self.verify_row(table, row_id, codes.get(row_id), rows.get(row_id), row_id in forgotten)
-        self.code, self.position[table.name], self.latest[table.name] = seal.code, seal.last_id, seal.latest
-
-    def verify_row(self, table: Table, row_id: int, code: bytes | None, row: SealedRow | None, forgotten: bool) -> None:
-        self.verified_rows += 1
-        if code is None:
-            raise TamperingError(f"{table.name} {row_id} was inserted after its time was sealed.")
-        if forgotten:
-            self.forgotten_rows += 1
-        elif row is None:
-            raise TamperingError(f"{table.name} {row_id} is missing.")
-        elif not hmac.compare_digest(code, row_code(self.key, table.name, row)):
-            raise TamperingError(f"{table.name} {row_id} was altered.")
-        if row:
-            self.check_date(table, row)
-
-    def check_date(self, table: Table, row: SealedRow) -> None:
-        if table.name in self.latest and row.at < self.latest[table.name] - CLOCK_TOLERANCE:
-            raise TamperingError(f"{table.name} {row.id} was inserted with a date before rows sealed earlier.")
-
-    def finish(self, missing: str | None) -> int:
-        """Check the dates of the rows since the last seals, all that can be checked of them, and return their number.
-
-        `missing` is a seal that `--expect` names and that the chain does not contain.
-        """
-        if not self.code:
-            raise TamperingError("There is no seal: run seal_audit first. If it ran before, all seals were removed.")
-        if missing:
-            raise TamperingError(f"audit_seal {missing.partition(':')[0]} is missing: the chain's end was removed.")
-        count = 0
-        for table in self.tables.values():
-            for row in table.rows_after(self.position[table.name]):
-                self.check_date(table, row)
-                count += 1
-        return count
-
-
 def chunks(codes: bytes) -> Iterator[bytes]:
     for start in range(0, len(codes), CODE_LENGTH):
         yield codes[start : start + CODE_LENGTH]
+
+
+def codes_of(seal: Seal) -> dict[int, bytes]:
+    """The code of each row that a seal covers, by the row's id."""
+    return dict(zip(seal.row_ids, chunks(bytes(seal.codes)), strict=True))

@@ -32,7 +32,7 @@ class EventSerializer(serializers.Serializer):
     def get_action(self, event: Event) -> str:
         if event.pgh_label != "update":
             return {Inserted.label: "create", Deleted.label: "delete"}[event.pgh_label]
-        ended = self.get_changes(event).get(event.ended_column())
+        ended = self.get_changes(event).get(event.ended_column()) if event.previous else None
         if ended is None or None not in ended:
             return "update"
         return "delete" if ended[0] is None else "restore"

@@ -11,12 +11,13 @@ from django.utils.functional import cached_property
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.decorators import action
-from rest_framework.exceptions import NotAuthenticated, ValidationError
+from rest_framework.exceptions import ErrorDetail, NotAuthenticated, ValidationError
 from rest_framework.permissions import SAFE_METHODS, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audit.fast_lists import FastHistory
+from audit.history import history_kept_since
 from audit.models import AccessLog, Basis
 from audit.patient_data import patient_id_field_of, patient_ids_of
 from audit.serializers import EventSerializer
@@ -81,6 +82,10 @@ class HistoryViewSet(RecordViewSet):
         refuse(self.present_only_parameters(), "invalid", "Remove this parameter; it cannot be combined with `as_of`.")
         if at > timezone.now():
             raise ValidationError({"as_of": ["Write a time that is not in the future."]})
+        since = history_kept_since()
+        if since and at < since:
+            detail = f"The history before {since:%Y-%m-%dT%H:%M:%SZ} has been archived; write this time or a later one."
+            raise ValidationError({"as_of": [ErrorDetail(detail, "archived")]})
         return at
 
     def present_only_parameters(self) -> set[str]:
@@ -99,7 +104,8 @@ class HistoryViewSet(RecordViewSet):
     @extend_schema(summary="List the changes of a record", responses=EventSerializer(many=True))
     @action(detail=True, permission_classes=[IsAuthenticated])
     def history(self, request: Request, pk: int) -> Response:
-        """Every change of the record, the latest first."""
+        """Every change of the record, the latest first. Where older changes have been archived, the oldest entry is the
+        state that they left, as an `update` of every field from null."""
         events = self.event_model.objects.filter(id=self.get_object().pk)
         page = self.paginate_queryset(events)
         before = events.filter(pgh_id__lt=page[-1].pk).order_by("-pgh_id").first() if page else None

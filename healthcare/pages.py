@@ -55,7 +55,7 @@ def healthz(request: HttpRequest) -> HttpResponse:
 def readyz(request: HttpRequest) -> HttpResponse:
     """Report whether requests can succeed, else 503. `manage.py serve` answers it before Django, in every state."""
     monitor = health.monitor
-    return health_response(request, monitor.failed() if monitor.is_running else readiness.evaluate(connection))
+    return health_response(request, monitor.failed() if monitor.is_running else tuple(readiness.evaluate(connection)))
 
 
 def health_response(request: HttpRequest, failed: tuple[str, ...]) -> HttpResponse:

@@ -16,6 +16,8 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION: str = tomllib.loads((BASE_DIR / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 load_dotenv(BASE_DIR / ".env")
 
+LOG_FORMAT = env_settings.choice("LOG_FORMAT", "text", {"text", "json"})
+
 DEBUG = env_settings.boolean("DEBUG", default=False)
 DATABASES = {"default": env_settings.database("DATABASE_URL")}
 SECRET_KEY, GENERATED_KEY_FILE = env_settings.secret_key("SECRET_KEY", debug=DEBUG, database=DATABASES["default"])
@@ -208,9 +210,12 @@ WHITENOISE_AUTOREFRESH = False
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"unknown_host": {"()": "healthcare.api.logs.UnknownHostFilter"}},
-    "formatters": {"safe": {"()": "healthcare.api.logs.SafeFormatter"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "safe"}},
+    "filters": {"unknown_host": {"()": "healthcare.operations.logs.UnknownHostFilter"}},
+    "formatters": {
+        "text": {"()": "healthcare.operations.logs.SafeFormatter"},
+        "json": {"()": "healthcare.operations.logs.JSONFormatter"},
+    },
+    "handlers": {"console": {"class": "healthcare.operations.logs.SafeHandler", "formatter": LOG_FORMAT}},
     "root": {"handlers": ["console"], "level": "INFO"},
     "loggers": {
         "django": {"handlers": [], "propagate": True},

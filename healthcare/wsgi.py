@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -15,11 +16,14 @@ from django.http.response import HttpResponseBase
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "healthcare.settings")
 django.setup(set_prefix=False)
 
-from healthcare.api.middleware import as_problem, ensure_request_id  # noqa: E402  (needs the settings)
+from healthcare.api.middleware import as_problem, ensure_request_id, log_access  # noqa: E402  (needs the settings)
 from healthcare.api.problems import last_resort  # noqa: E402
 from healthcare.api.unknown_parameters import known_parameters  # noqa: E402  (needs the apps)
 from healthcare.operations import metrics  # noqa: E402
-from healthcare.operations.routes import find_route  # noqa: E402  (needs the settings)
+from healthcare.operations.access_log import LOGGED, write_access_line  # noqa: E402
+from healthcare.operations.database_errors import forget_sqlstate, last_sqlstate  # noqa: E402
+from healthcare.operations.request_ids import REQUEST_ID, assign_ids  # noqa: E402
+from healthcare.operations.routes import UNKNOWN, find_route  # noqa: E402  (needs the settings)
 
 UNKNOWN_CHARSET = "unknown"
 
@@ -49,24 +53,38 @@ class Handler(WSGIHandler):
     request_class = Request
 
     def get_response(self, request: HttpRequest) -> HttpResponseBase:
-        """Make a problem of the error of a middleware that runs outside `RequestMiddleware`."""
+        """Make a problem of the error of a middleware that runs outside `RequestMiddleware`. Log the request."""
+        started = time.perf_counter()
         response = super().get_response(request)
         find_route(request)  # for whoever answers outside Django: it stays in the WSGI environment
-        if response.status_code >= 400 and "X-Request-Id" not in response.headers:
-            response = as_problem(request, response)
+        if "X-Request-Id" not in response.headers:
+            if response.status_code >= 400:
+                response = as_problem(request, response)
+                response.headers["Cache-Control"] = "no-store"
             response.headers["X-Request-Id"] = ensure_request_id(request)
-            response.headers["Cache-Control"] = "no-store"
+        log_access(request, response, started)
         return response
 
     def __call__(  # type: ignore[override]
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
+        started = time.perf_counter()
+        if REQUEST_ID not in environ:
+            assign_ids(environ)  # before a middleware for tracing reads the headers
+        environ[LOGGED] = False
+        forget_sqlstate()
         try:
             return super().__call__(environ, start_response)
         except Exception:  # raised before the middleware, or by a receiver of a signal
-            status, headers, body = last_resort()
+            status, headers, body = last_resort(environ)
             logging.getLogger("healthcare.errors").error(
-                "unhandled outside the middleware request_id=%s", headers["X-Request-Id"], exc_info=True
+                "unhandled outside the middleware",
+                exc_info=True,
+                extra={"fields": {"request_id": headers["X-Request-Id"]}},
+            )
+            duration_us = int((time.perf_counter() - started) * 1_000_000)
+            write_access_line(
+                environ, 500, route=UNKNOWN, duration_us=duration_us, size=len(body), sqlstate=last_sqlstate()
             )
             start_response(status, list(headers.items()))
             return [body]

@@ -39,7 +39,7 @@ def seal() -> str:
 
 def verify(**options: Any) -> str:
     printed = StringIO()
-    call_command("verify_audit", stdout=printed, stderr=StringIO(), **options)
+    call_command("verify_audit", stdout=printed, stderr=StringIO(), **{"full": True, **options})
     return printed.getvalue()
 
 
@@ -244,7 +244,7 @@ def test_the_exit_status_is_1_after_tampering(live: LiveServer, connect: Any) ->
         cursor.execute("SET session_replication_role = replica")
         cursor.execute("UPDATE patients_patientevent SET name = 'Eve' WHERE id = %s RETURNING pgh_id", [patient])
         (key,) = cursor.fetchone()
-        found = run(live, "verify_audit")
+        found = run(live, "verify_audit", "--full")
         cursor.execute("UPDATE patients_patientevent SET name = 'Ana' WHERE id = %s", [patient])
     assert (found.returncode, found.stdout) == (1, "")
     assert found.stderr == f"CommandError: patients_patientevent {key} was altered.\n"

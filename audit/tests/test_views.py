@@ -185,11 +185,11 @@ def test_as_of_a_time_before_every_record_lists_nothing(as_alice: LoggedInClient
 COSTS = {
     "/api/patients/{patient}/history/": ["session and user", "the patient", "the page", "what was before", "access"],
     "/api/patients/{patient}/access-log/": ["session and user", "the patient", "the page", "access"],
-    "/api/patients/{patient}/?as_of={at}": ["session and user", "the patient then", "access"],
-    "/api/patients/?as_of={at}": ["session and user", "the page", "access"],
-    "/api/mappings/?as_of={at}": ["session and user", "the page", "access"],
+    "/api/patients/{patient}/?as_of={at}": ["session and user", "the kept time", "the patient then", "access"],
+    "/api/patients/?as_of={at}": ["session and user", "the kept time", "the page", "access"],
+    "/api/mappings/?as_of={at}": ["session and user", "the kept time", "the page", "access"],
     "/api/patients/{patient}/doctors/?as_of={at}": [
-        "session and user", "the patient then", "the page", "the doctors then", "access",
+        "session and user", "the kept time", "the patient then", "the page", "the doctors then", "access",
     ],
 }  # fmt: skip
 

@@ -1,11 +1,9 @@
 """The project's middleware: one for every request, and Django's page middleware for the requests outside the API."""
 
 import logging
-import secrets
 import sys
 import time
-from collections.abc import Callable
-from http import HTTPMethod
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from corsheaders import middleware as cors
@@ -29,9 +27,12 @@ from whitenoise import middleware as whitenoise
 
 from healthcare.api.problems import CONTENT_TYPE, problem_response
 from healthcare.operations import health
+from healthcare.operations.access_log import LOGGED, write_access_line
+from healthcare.operations.database_errors import forget_sqlstate, last_sqlstate
+from healthcare.operations.request_ids import REQUEST_ID, assign_ids, take_trace_from_opentelemetry
+from healthcare.operations.routes import find_route
 from healthcare.postgresql.errors import is_unavailable
 
-access_log = logging.getLogger("healthcare.access")
 error_log = logging.getLogger("healthcare.errors")
 
 CONTENT_SECURITY_POLICY = (
@@ -45,8 +46,6 @@ ANSWERED_BY_DJANGO = (Http404, PermissionDenied, BadRequest, SuspiciousOperation
 
 
 HEALTH_CHECKS = frozenset({"/healthz", "/readyz"})
-ACCESS_LINE = "%s /%s %d %d ms path=%s request_id=%s"
-METHODS = frozenset(HTTPMethod.__members__)
 UTF_8 = frozenset({"utf-8", "utf8"})
 # Where browsers and tools look for pages of ours: the name of the route, and a query.
 USUAL_PLACES = {
@@ -80,8 +79,11 @@ class RequestMiddleware(Middleware):
         self.requires_https = settings.SECURE_SSL_REDIRECT
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        request.request_id = secrets.token_hex(16)  # type: ignore[attr-defined]
+        is_logged_here = LOGGED not in request.META  # under another handler, such as that of Django's test client
         started = time.perf_counter()
+        if is_logged_here:
+            forget_sqlstate()
+        request_id = ensure_request_id(request)
         try:
             response = self.refuse(request) or self.get_response(request)
             if response.status_code >= 400:
@@ -92,8 +94,10 @@ class RequestMiddleware(Middleware):
         headers = response.headers
         headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
         headers.setdefault("Cache-Control", "no-store")  # unless the view says otherwise
-        headers["X-Request-Id"] = request.request_id  # type: ignore[attr-defined]
-        log_access(request, response.status_code, started)
+        headers["X-Request-Id"] = request_id
+        take_trace_from_opentelemetry(request.META)
+        if is_logged_here:
+            log_access(request, response, started)
         return response
 
     def refuse(self, request: HttpRequest) -> HttpResponseBase | None:
@@ -132,11 +136,12 @@ class RequestMiddleware(Middleware):
 
 
 def log_exception(request: HttpRequest, error: BaseException | None) -> None:
-    error_log.error("unhandled request_id=%s", ensure_request_id(request), exc_info=error)
+    error_log.error("unhandled", exc_info=error, extra={"fields": {"request_id": ensure_request_id(request)}})
 
 
 def log_unavailable(request: HttpRequest, error: BaseException) -> None:
-    error_log.warning("database away: %s request_id=%s", type(error).__name__, ensure_request_id(request))
+    fields = {"error": type(error).__name__, "request_id": ensure_request_id(request)}
+    error_log.warning("database away", extra={"fields": fields})
 
 
 def database_unavailable(request: HttpRequest) -> HttpResponseBase:
@@ -144,9 +149,9 @@ def database_unavailable(request: HttpRequest) -> HttpResponseBase:
 
 
 def ensure_request_id(request: HttpRequest) -> str:
-    """The id of the request. A middleware outside of `RequestMiddleware` may fail before the request has one."""
+    """The id of the request. The server has assigned it, or it is assigned where the request is seen first."""
     if not hasattr(request, "request_id"):
-        request.request_id = secrets.token_hex(16)  # type: ignore[attr-defined]
+        request.request_id = request.META.get(REQUEST_ID) or assign_ids(request.META)  # type: ignore[attr-defined]
     return str(request.request_id)  # type: ignore[attr-defined]
 
 
@@ -197,22 +202,41 @@ def as_problem(request: HttpRequest, response: HttpResponseBase) -> HttpResponse
     return problem_response(request, response.status_code, detail, headers)
 
 
-def log_access(request: HttpRequest, status: int, started: float) -> None:
-    """`started` is the value of `time.perf_counter` at the start of the request."""
-    if not access_log.isEnabledFor(logging.INFO):
+def log_access(request: HttpRequest, response: HttpResponseBase, started: float) -> None:
+    """Write the line of the access log, for a streaming answer when it ends. `started` is of `time.perf_counter`."""
+    if not response.streaming:
+        write_line(request, response, started, len(response.content))  # type: ignore[attr-defined]
         return
-    match = request.resolver_match
-    values = (
-        request.method if request.method in METHODS else "-",  # a client may send anything as the method
-        match.route if match else "-",
-        status,
-        (time.perf_counter() - started) * 1000,
-        getattr(request, "served_by", "standard"),
-        request.request_id,  # type: ignore[attr-defined]
-    )
-    # `access_log.info` would search the stack for its caller, which is always this function.
-    access_log.handle(
-        access_log.makeRecord(access_log.name, logging.INFO, __file__, 0, ACCESS_LINE, values, None, "log_access")
+    streaming: Any = response
+    request.META[LOGGED] = True
+    size = 0
+
+    def counted(chunks: Iterable[bytes]) -> Iterator[bytes]:
+        nonlocal size
+        try:
+            for chunk in chunks:
+                size += len(chunk)
+                yield chunk
+        except GeneratorExit:  # the client has closed the connection
+            raise
+        except BaseException:
+            response.status_code = 500  # the server answers so
+            raise
+
+    streaming.streaming_content = counted(streaming.streaming_content)
+    streaming._resource_closers.append(lambda: write_line(request, response, started, size))
+
+
+def write_line(request: HttpRequest, response: HttpResponseBase, started: float, size: int) -> None:
+    write_access_line(
+        request.META,
+        response.status_code,
+        route=find_route(request),
+        duration_us=int((time.perf_counter() - started) * 1_000_000),
+        size=0 if request.method == "HEAD" else size,
+        caller=getattr(request, "caller", None),
+        sqlstate=last_sqlstate(),
+        served_by=getattr(request, "served_by", "standard"),
     )
 
 

@@ -8,6 +8,7 @@ from django.db import models
 from django.utils import timezone
 
 from healthcare.api.triggers import ExpiredRecordsTrigger, ReplaceExpiredRecordTrigger
+from healthcare.operations.request_ids import LONGEST_REQUEST_ID
 
 
 class IdempotencyRecordQuerySet(models.QuerySet["IdempotencyRecord"]):
@@ -38,7 +39,7 @@ class IdempotencyRecord(models.Model):
     expires_at = models.DateTimeField(db_index=True)
     # Names the answer in the history, so that an erasure finds the answers about a person.
     request_id = models.CharField(
-        max_length=32, db_default=models.Func(template=REQUEST_ID_SQL, output_field=models.CharField())
+        max_length=LONGEST_REQUEST_ID, db_default=models.Func(template=REQUEST_ID_SQL, output_field=models.CharField())
     )
 
     objects = IdempotencyRecordQuerySet.as_manager()

@@ -1,12 +1,13 @@
 """RFC 9457 problem details: the format of every error."""
 
 import json
-import secrets
 from functools import cache
 from http import HTTPStatus
 from typing import Any
 
 from django.http import HttpRequest, JsonResponse
+
+from healthcare.operations.request_ids import REQUEST_ID, REQUEST_ID_PATTERN, assign_ids
 
 CONTENT_TYPE = "application/problem+json"
 ID_PLACEHOLDER = "{request_id}"
@@ -59,7 +60,11 @@ PROBLEM_BODY = {
         "title": {**TEXT, "description": "The reason phrase of the status."},
         "status": {"type": "integer", "minimum": 400, "maximum": 599},
         "detail": {**TEXT, "description": "What happened and what to do, for people."},
-        "request_id": {**TEXT, "description": "Equals the header `X-Request-Id`; quote it when you report a problem."},
+        "request_id": {
+            **TEXT,
+            "pattern": REQUEST_ID_PATTERN,
+            "description": "Equals the header `X-Request-Id`; quote it when you report a problem.",
+        },
         "errors": {
             "type": "array",
             "items": {"$ref": "#/components/schemas/ProblemError"},
@@ -71,15 +76,14 @@ PROBLEM_BODY = {
 }
 
 
-def last_resort() -> tuple[str, dict[str, str], bytes]:
+def last_resort(environ: dict[str, Any]) -> tuple[str, dict[str, str], bytes]:
     """The status line, the headers and the body of a 500 for an exception outside Django, where there is no request."""
-    headers, body = problem_without_request(500)
+    headers, body = problem_without_request(500, request_id=environ.get(REQUEST_ID) or assign_ids(environ))
     return "500 Internal Server Error", headers, body
 
 
-def problem_without_request(status: int, detail: str = "", request_id: str = "") -> tuple[dict[str, str], bytes]:
+def problem_without_request(status: int, detail: str = "", *, request_id: str) -> tuple[dict[str, str], bytes]:
     """The headers and the body of a problem, for an answer that is given outside Django."""
-    request_id = request_id or secrets.token_hex(16)
     headers, body = problem_template(status, detail)
     content = body.replace(ID_PLACEHOLDER, request_id).encode()
     return {**headers, "Content-Length": str(len(content)), "X-Request-Id": request_id}, content

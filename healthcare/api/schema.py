@@ -16,13 +16,18 @@ from healthcare.api.fields import ObjectListField, TextField
 from healthcare.api.pagination import KeysetPagination
 from healthcare.api.problems import CONTENT_TYPE, DETAILS, PROBLEM_BODY, PROBLEM_ERROR, TEXT
 from healthcare.coverage import covered_by_fast_path, is_covered
+from healthcare.operations.request_ids import REQUEST_ID_PATTERN
 
 # Declares an error of one operation: `@extend_schema(responses={409: PROBLEM})`.
 PROBLEM: None = None
 BODY_PROBLEMS = {400, 411, 413, 415}
 
 HEADER_COMPONENTS: dict[str, dict[str, Any]] = {
-    "X-Request-Id": {"description": "Identifies this request in the server's log.", "required": True, "schema": TEXT},
+    "X-Request-Id": {
+        "description": "Identifies this request in the server's log. A reverse proxy in front may have set it.",
+        "required": True,
+        "schema": {**TEXT, "pattern": REQUEST_ID_PATTERN},
+    },
     "Link": {
         "description": 'The next and previous page (RFC 8288): `rel="next"`, `rel="prev"`. With 410, the record '
         'that has replaced this one (RFC 5829): `rel="successor-version"`.',

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from healthcare.operations.readiness import DATABASE, INCOMPLETE, REMEDIES, evaluate_in_new_session
+from healthcare.operations.readiness import DATABASE, INCOMPLETE, REMEDIES, Failures, evaluate_in_new_session
 
 logger = logging.getLogger("healthcare.health")
 
@@ -23,6 +23,7 @@ LONGEST_AGE = 4.5  # seconds; /readyz must be 503 within 5 seconds of a failure
 FIRST_RESULT_TIMEOUT = 3.0  # seconds that a starting worker waits for its first result
 DRAINING = "draining"
 RETRY_AFTER = 5  # seconds
+MOST_LOGGED = 10  # of what has been found missing
 
 
 @dataclass(frozen=True)
@@ -55,17 +56,18 @@ class Monitor:
     def run(self, evaluated: threading.Event) -> None:
         while True:
             began = time.monotonic()
-            self.store(Result(evaluate_in_new_session(), began))
+            self.store(evaluate_in_new_session(), began)
             evaluated.set()
             time.sleep(INTERVAL_AFTER_FAILURE if self.result and self.result.failed else INTERVAL)
 
-    def store(self, result: Result) -> None:
-        """Store the result, and log a change."""
+    def store(self, failures: Failures, began: float) -> None:
+        """Store the result of an evaluation, and log a change."""
         before = self.result.failed if self.result else ()
-        self.result = result
-        if result.failed and result.failed != before:
-            logger.warning("not ready: failed=%s", ",".join(result.failed))
-        elif before and not result.failed:
+        self.result = Result(tuple(failures), began)
+        if failures and self.result.failed != before:
+            found = [what for names in failures.values() for what in names]
+            logger.warning("not ready: failed=%s found=%s", ",".join(failures), ", ".join(found[:MOST_LOGGED]) or "-")
+        elif before and not failures:
             logger.warning("ready again")
 
     def failed(self) -> tuple[str, ...]:

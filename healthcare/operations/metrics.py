@@ -37,6 +37,11 @@ STATUSES = (
 )
 LIMITS = ("requests", "failures", "registrations", "e-mail-changes", OTHER)  # the names of the rate limits
 SQLSTATES = (*sorted({code for code in vars(errorcodes).values() if isinstance(code, str) and len(code) == 5}), OTHER)
+# Each has a sample from the start, since Prometheus does not see the increase of a series that begins at 1.
+WATCHED_SQLSTATES = frozenset({
+    "08001", "08003", "08006", "25006", "40001", "40P01", "42501", "42703", "42883", "42P01", "53100", "53200", "53300",
+    "55P03", "57014", "57P01", "57P02", "57P03", "58030", "XX000", "XX001", "XX002",
+})  # fmt: skip
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
 
 CELL = 8  # bytes: the processor writes and reads an aligned one at once

@@ -115,7 +115,7 @@ def families(totals: Totals) -> Iterator[tuple[str, str, str, Samples]]:
         [
             ("", (("sqlstate", code),), cells[cell])
             for code, cell in metrics.SQLSTATE_CELLS.items()
-            if cells[cell]
+            if cells[cell] or code in metrics.WATCHED_SQLSTATES
         ],
     )  # fmt: skip
     yield (

@@ -288,7 +288,7 @@ def rolled_back(connection: BaseDatabaseWrapper) -> Iterator[Any]:
             with connection.cursor() as cursor:
                 yield cursor
         finally:
-            connection.savepoint_rollback(savepoint)
+            connection.savepoint_rollback(savepoint or "")
 
 
 def run_missing(connection: BaseDatabaseWrapper, declared: Declaration) -> None:

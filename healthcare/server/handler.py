@@ -14,10 +14,12 @@ from django.conf import settings
 from healthcare.api.middleware import HEALTH_CHECKS
 from healthcare.api.problems import last_resort, problem_without_request
 from healthcare.operations import health
+from healthcare.operations.access_log import LOGGED, QUEUE_US, write_access_line
 from healthcare.operations.metrics import request_answered, request_arrived, request_left_queue
-from healthcare.operations.routes import ROUTE
+from healthcare.operations.request_ids import REQUEST_ID, assign_ids
+from healthcare.operations.routes import ROUTE, route_of_path
 from healthcare.server.environ import Environ, build_environ
-from healthcare.server.queue import QUEUE_US, QueuedRequest, Refusal, RequestQueue
+from healthcare.server.queue import QueuedRequest, Refusal, RequestQueue
 
 MAX_WAITING_BODIES = 512  # of a worker; the oldest is refused for a newer one
 MAX_WAITING_BYTES = 64 * 1024 * 1024
@@ -64,22 +66,19 @@ class RequestHandler:
         """Take a request from granian, which ignores exceptions of this method."""
         protocol, environ = watcher.proto, {}
         try:
-            scope = watcher.scope
-            if scope.path in HEALTH_CHECKS and scope.method in {"GET", "HEAD"}:
-                environ = {"REQUEST_METHOD": scope.method, ROUTE: scope.path}
-                request_arrived(environ)
+            environ = build_environ(self.base, watcher.scope)
+            assign_ids(environ)
+            request_arrived(environ)
+            if environ["PATH_INFO"] in HEALTH_CHECKS and environ["REQUEST_METHOD"] in {"GET", "HEAD"}:
                 self.answer_health_check(protocol, environ)
                 return
-            environ = build_environ(self.base, scope)
-            request_arrived(environ)
             length = int(environ.get("CONTENT_LENGTH") or 0)  # granian has refused anything but a number
             # The application refuses a body that is too large, or has no length, without reading it.
             if not 0 < length <= self.largest_body:
                 self.submit(protocol, environ, b"")
             elif self.queue.is_full or not self.make_room(length):
-                self.send_problem(
-                    protocol, environ, 503, [("Retry-After", RETRY_AFTER), CLOSE]
-                )  # the body stays unread
+                headers = [("Retry-After", RETRY_AFTER), CLOSE]
+                self.send_problem(protocol, environ, 503, headers)  # the body stays unread
             else:
                 self.receive_body(protocol, environ, length)
         except BaseException:  # also a SystemExit: it would end nothing, and granian would answer in its own words
@@ -87,9 +86,10 @@ class RequestHandler:
 
     def answer_health_check(self, protocol: Any, environ: Environ) -> None:
         """Answer at once, however many requests run and wait, whatever the Host."""
-        answer = health.answer(environ[ROUTE])
+        answer = health.answer(environ["PATH_INFO"], environ[REQUEST_ID])
         if answer:
             self.send(protocol, environ, answer.status, answer.headers, answer.body)
+            log_answer(environ, answer.status, answer.body)
 
     def receive_body(self, protocol: Any, environ: Environ, length: int) -> None:
         future = protocol()
@@ -159,22 +159,35 @@ class RequestHandler:
             self.send_last_resort(request.protocol, request.environ)
 
     def refuse(self, request: QueuedRequest, refusal: Refusal) -> None:
+        if request.arrived:
+            request.environ[QUEUE_US] = int((time.monotonic() - request.arrived) * 1_000_000)
         if refusal is not Refusal.QUEUE_FULL:
             request_left_queue(request.environ, time.monotonic() - request.arrived, runs=False)
         self.send_problem(request.protocol, request.environ, 503, [("Retry-After", RETRY_AFTER)])
 
     def send_problem(self, protocol: Any, environ: Environ, status: int, headers: Headers, detail: str = "") -> None:
-        fields, body = problem_without_request(status, detail)
+        fields, body = problem_without_request(status, detail, request_id=environ[REQUEST_ID])
         self.send(protocol, environ, status, [*fields.items(), *headers], body)
+        log_answer(environ, status, body)
 
     def send_last_resort(self, protocol: Any, environ: Environ) -> None:
         """Answer 500 for an exception that the application let pass. If there is an answer already, it stays."""
-        _, headers, body = last_resort()
-        error_log.error("unhandled in the response request_id=%s", headers["X-Request-Id"], exc_info=True)
+        _, headers, body = last_resort(environ)
+        fields = {"request_id": headers["X-Request-Id"]}
+        error_log.error("unhandled in the response", exc_info=True, extra={"fields": fields})
         self.send(protocol, environ, 500, list(headers.items()), body)
+        if not environ.get(LOGGED):
+            log_answer(environ, 500, body)
 
     def send(self, protocol: Any, environ: Environ, status: int, headers: Headers, body: bytes) -> None:
         request_answered(environ, status)
         if self.closes_connections:
             headers.append(CLOSE)
         protocol.response_bytes(status, headers, body)
+
+
+def log_answer(environ: Environ, status: int, body: bytes) -> None:
+    """Write the line of a request that the application has not seen, or not answered."""
+    route = environ.get(ROUTE) or route_of_path(environ.get("PATH_INFO", ""))
+    size = 0 if environ.get("REQUEST_METHOD") == "HEAD" else len(body)
+    write_access_line(environ, status, route=route, duration_us=0, size=size)

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from importlib import import_module
 from typing import Any
 
 from healthcare.operations.metrics import MetricsMemory
+from healthcare.operations.output import format_output
 from healthcare.server.address import Address
 from healthcare.server.worker_slots import WorkerSlots
 
@@ -23,6 +25,12 @@ HEADER_TIMEOUT = 15_000  # milliseconds for a client to send the request line an
 MAX_HEADER_BYTES = 64 * 1024  # of the request line and headers
 BACKLOG = 1024  # connections that the kernel queues
 FILES_OF_WORKER = 200  # that a worker opens beside its connections
+# granian's log goes to the handler of the project, where it would have handlers and formats of its own.
+GRANIAN_LOGGING = {
+    "formatters": {},
+    "handlers": {},
+    "loggers": {"_granian": {"handlers": [], "propagate": True}},
+}
 MAX_CONNECTIONS = 10_000  # of a worker, idle ones included; the next ones wait in the kernel's queue
 
 
@@ -56,6 +64,7 @@ def run_granian(
         backpressure=raise_connection_limit(),
         http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT, max_buffer_size=MAX_HEADER_BYTES),
         log_level=LogLevels.warning,
+        log_dictconfig=GRANIAN_LOGGING,
         respawn_failed_workers=True,
         workers_kill_timeout=KILL_TIMEOUT,
     )
@@ -80,8 +89,13 @@ def raise_connection_limit() -> int:
 def load_application(name: str, unannounced: Any, address: Address, on_ready: Callable[[], None]) -> Any:
     """Load the WSGI application in a worker process, before its first request."""
     threading.Thread(target=exit_with_parent, daemon=True).start()
+    format_output()
     module, _, attribute = name.partition(":")
-    application = getattr(import_module(module), attribute)  # slow to import
+    try:
+        application = getattr(import_module(module), attribute)  # slow to import
+    except Exception as error:  # multiprocessing would print its text
+        sys.excepthook(type(error), error, error.__traceback__)
+        sys.exit(1)
     if unannounced.acquire(block=False):
         threading.Thread(target=call_when_ready, args=[address, on_ready], daemon=True).start()
     return application

@@ -18,6 +18,7 @@ from typing import Any
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from healthcare.operations.access_log import QUEUE_US
 from healthcare.server.environ import Environ
 from healthcare.server.processes import CONCURRENT_REQUESTS
 
@@ -26,7 +27,6 @@ LONGEST_WAIT = 1.0  # seconds
 CHECK_INTERVAL = 0.1  # seconds between two searches for requests that have waited too long
 REFUSALS_AT_ONCE = 50  # in each CHECK_INTERVAL, see `RequestQueue`
 REPORT_INTERVAL = 1.0  # seconds that one line in the log sums up
-QUEUE_US = "healthcare.queue_us"  # in the WSGI environment: how many microseconds the request has waited here
 
 logger = logging.getLogger("healthcare.server")
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from healthcare.operations.access_log import QUEUE_US
 from healthcare.server import queue
 from healthcare.wsgi import application as healthcare_application  # noqa: F401  (loads Django)
 
@@ -24,4 +25,4 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
     while environ["PATH_INFO"].startswith("/hold") and not release.exists():
         time.sleep(0.01)
     start_response("200 OK", [("Content-Type", "text/plain")])
-    return [str(environ[queue.QUEUE_US]).encode()]
+    return [str(environ[QUEUE_US]).encode()]

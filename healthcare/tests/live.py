@@ -117,9 +117,11 @@ def environment_of(database_url: str) -> dict[str, str]:
     }
 
 
-def migrate(database_url: str) -> None:
+def migrate(database_url: str, folder: Path | None = None, **settings_of_it: str) -> None:
+    """Migrate the database with the code in the folder, the project's if None."""
     manage = [sys.executable, "-m", "django", "migrate", "--verbosity", "0"]
-    subprocess.run(manage, check=True, cwd=settings.BASE_DIR, env=environment_of(database_url))
+    environment = environment_of(database_url) | settings_of_it
+    subprocess.run(manage, check=True, cwd=folder or settings.BASE_DIR, env=environment)
 
 
 @contextmanager
@@ -129,19 +131,21 @@ def serving(
     *,
     output: Path | None = None,
     migrated: bool = False,
+    folder: Path | None = None,
     **settings_of_it: str,
 ) -> Iterator[LiveServer]:
     """Migrate that database, unless it is `migrated`, and serve it until the block ends.
 
-    What the server prints goes to the file `output` when there is one.
+    What the server prints goes to the file `output` when there is one. `folder` has the code, the project's if None.
     """
+    folder = folder or Path(settings.BASE_DIR)
     environment = environment_of(database_url) | settings_of_it
     port = free_port()
     if not migrated:
-        migrate(database_url)
+        migrate(database_url, folder, **settings_of_it)
     with output.open("wb") if output else nullcontext() as log:
         process = subprocess.Popen(
-            server_command(port, application), cwd=settings.BASE_DIR, env=environment, stdout=log, stderr=log
+            server_command(port, application), cwd=folder, env=environment, stdout=log, stderr=log
         )
     try:
         wait_until_answering(port, process)

@@ -32,6 +32,7 @@ BAD = [
     *(("BODY_SECONDS", value) for value in ("0", "601", "1.5")),
     *(("METRICS", value) for value in ("yes", "0", "65536", "::1:9100", "[::1", "10.0.0.1:", "a b:9100", "\u0663")),
     *(("THROTTLE_SCALE", value) for value in ("0", "1e3")),
+    *(("LOG_FORMAT", value) for value in ("xml", "text,json")),
     *(("RATE_LIMIT", value) for value in ("-1", "many")),
 ]
 

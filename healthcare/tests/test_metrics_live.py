@@ -21,12 +21,14 @@ import psycopg2
 import pytest
 from django.conf import settings
 
+from healthcare.embedded.binaries import find_binaries
 from healthcare.embedded.tests.harness import eventually
 from healthcare.operations.metrics_endpoint import MAX_CONNECTIONS
 from healthcare.tests.live import TIMEOUT, LiveServer, free_port, own_database, url_of
 from healthcare.tests.migrated import DATABASE as MIGRATED
 from healthcare.tests.migrated import ensure_template_database
 from healthcare.tests.prometheus import Family, parse, total
+from healthcare.tests.test_monitoring import RUNBOOK, expressions, metrics_and_labels
 
 REQUESTS = "healthcare_http_requests_total"
 WORKERS = 3
@@ -268,7 +270,14 @@ def test_the_paths_of_metrics(server: MonitoredServer):
     assert (public.status, public.headers["Content-Type"]) == (404, "application/problem+json")
 
 
-def test_the_database_has_its_gauges_and_an_age_without_a_seal_or_backup_has_no_sample(server: MonitoredServer):
+ADD_SEAL_AND_BACKUP = """
+INSERT INTO audit_seal (at, "table", columns, row_ids, last_id, latest, codes, code)
+VALUES (now() - interval '1 hour', 'none', '{}', '{}', 0, now(), '', '');
+INSERT INTO operations_backup (taken_at, size, encrypted) VALUES (now() - interval '2 hours', 1, false)
+"""
+
+
+def test_a_scrape_has_what_the_database_knows_and_all_that_alerts_and_dashboard_use(server: MonitoredServer):
     server.register()
     eventually(lambda: server.total("healthcare_audit_unsealed_rows") > 0)
     found = server.scrape()
@@ -277,6 +286,44 @@ def test_the_database_has_its_gauges_and_an_age_without_a_seal_or_backup_has_no_
     assert total(found, "healthcare_readiness_check_failed") == 0
     [(_, labels)] = found["healthcare_build_info"].samples
     assert dict(labels)["version"] == settings.VERSION
+
+    with closing(psycopg2.connect(server.database_url)) as session, session:
+        session.cursor().execute(ADD_SEAL_AND_BACKUP)
+    eventually(lambda: server.total("healthcare_backup_age_seconds") >= 7200)
+    found = server.scrape()
+    assert 3600 <= total(found, "healthcare_audit_seal_age_seconds") < 7200
+    names = [sample for family in found.values() for sample in family.samples]
+    known = {(name, label) for name, own in names for label in ("", *dict(own))}
+    used = set().union(*map(metrics_and_labels, expressions()))
+    assert used <= known
+    unused = {name for name, family in found.items() if not any(name in one for one in expressions())}
+    assert unused == set()
+    page = (Path(settings.BASE_DIR) / "docs" / "operations.md").read_text(encoding="utf-8")
+    described = re.findall(r"^\| `(healthcare_\w+)(?:\{([\w,]+)\})?` \| (\w+) ", page, re.MULTILINE)
+    assert {name: kind for name, _, kind in described} == {name: family.kind for name, family in found.items()}
+    assert {name: {*filter(None, labels.split(","))} for name, labels, _ in described} == {
+        name: {label for _, own in family.samples for label, _ in own} - {"le"} for name, family in found.items()
+    }
+
+
+def test_the_commands_of_the_runbook_run(server: MonitoredServer, tmp_path: Path):
+    blocks = re.findall(r"^```bash\n(.*?)^```", RUNBOOK.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    script = "".join(blocks).replace("127.0.0.1:9100", f"{server.metrics_host}:{server.metrics_port}")
+    dbshell, psql = "python3 manage.py dbshell -- ", 'psql "$DATABASE_URL" -v ON_ERROR_STOP=1 '
+    first, rest = script.split(dbshell, 1)
+    lines = f"{first}{dbshell}{rest.replace(dbshell, psql)}".splitlines()  # all but the first without Django's start
+    program = "set -euo pipefail\n" + "\n".join(dict.fromkeys(lines))
+    (tmp_path / "python3").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (tmp_path / "python3").chmod(0o755)
+    path = f"{tmp_path}:{Path(find_binaries().program('psql')).parent}:{os.environ['PATH']}"
+    with closing(psycopg2.connect(server.database_url)) as session:  # dbshell does not take its place from a query
+        place = {"PGHOST": session.info.host, "PGPORT": str(session.info.port)}
+    environment = {**server.environment, **place, "PATH": path}
+    done = subprocess.run(
+        ["bash", "-c", program], cwd=settings.BASE_DIR, env=environment,
+        capture_output=True, text=True, timeout=TIMEOUT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
 
 
 def test_slow_and_many_clients_do_not_keep_others_from_their_answers(server: MonitoredServer):

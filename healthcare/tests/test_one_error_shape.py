@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from itertools import product
 from pathlib import Path
 
 import pytest
 
+from healthcare.tests.crash import eventually
 from healthcare.tests.live import LiveServer, serving
 from healthcare.tests.raising_settings import CANARY, EXCEPTIONS
 
@@ -36,6 +38,11 @@ def raising(request: pytest.FixtureRequest, live_server_process: LiveServer, out
         yield started
 
 
+def logged_statuses(output: Path, request_id: str) -> list[str]:
+    """Those in the lines of a request in the access log."""
+    return re.findall(rf"healthcare\.access method=GET .*status=(\d+) .* request_id={request_id} ", output.read_text())
+
+
 @pytest.mark.parametrize("path", ["/api/doctors/", "/admin/login/", "/nothing/"])
 def test_an_exception_anywhere_is_a_problem_and_one_line_in_the_log(raising: LiveServer, output: Path, path: str):
     for place, exception in product(PLACES, EXCEPTIONS):
@@ -50,4 +57,6 @@ def test_an_exception_anywhere_is_a_problem_and_one_line_in_the_log(raising: Liv
         assert CANARY not in log + answer.body.decode(), case
         [logged] = re.findall(rf"ERROR healthcare.errors unhandled.* request_id={answer.json['request_id']}\n(.*)", log)
         assert logged == f"builtins.{exception}", case
+        eventually(partial(logged_statuses, output, answer.json["request_id"]))  # the line may follow the answer
+        assert logged_statuses(output, answer.json["request_id"]) == ["500"], case
         assert raising.call("GET", path).status in {200, 404}, case

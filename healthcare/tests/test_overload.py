@@ -42,7 +42,7 @@ class HoldingServer:
     """A server of the holding application, and what that application has run."""
 
     def __init__(self, folder: Path) -> None:
-        self.record, self.release_file = folder / "record", folder / "release"
+        self.record, self.release_file, self.output = folder / "record", folder / "release", folder / "output"
         self.record.touch()
         self.live: LiveServer
 
@@ -69,6 +69,7 @@ def holding(folder: Path, live: LiveServer, queue_length: int = 64, longest_wait
     with serving(
         live.database_url,
         HOLDING,
+        output=server.output,
         migrated=True,
         RECORD=str(server.record),
         RELEASE=str(server.release_file),
@@ -88,6 +89,13 @@ def patient_server(tmp_path: Path, live: LiveServer) -> Iterator[HoldingServer]:
         yield server
 
 
+def refusal_lines(output: Path) -> list[str]:
+    """The lines of the access log of refused requests."""
+    return [
+        line for line in output.read_text().splitlines() if " healthcare.access " in line and " status=503 " in line
+    ]
+
+
 def assert_is_refusal(answer: Answer) -> None:
     assert answer.status == 503
     assert answer.headers["Content-Type"] == "application/problem+json"
@@ -103,9 +111,16 @@ def test_the_queue_is_bounded_and_first_in_first_out(patient_server: HoldingServ
     for place in range(QUEUE_LENGTH):
         queued.append(patient_server.send(f"/queued/{place}"))
         time.sleep(0.2)  # they come over several connections, in any order
+    refused = []
     for _ in range(5):
-        assert_is_refusal(patient_server.send("/refused").answer())
-        assert_is_refusal(Client(patient_server.live, "/refused", method="POST", body=b"{}").answer())
+        refused.append(patient_server.send("/refused").answer())
+        refused.append(Client(patient_server.live, "/refused", method="POST", body=b"{}").answer())
+    for answer in refused:
+        assert_is_refusal(answer)
+    eventually(lambda: len(refusal_lines(patient_server.output)) == len(refused))
+    for line, answer in zip(refusal_lines(patient_server.output), refused, strict=True):
+        assert f" bytes={len(answer.body)} " in line
+        assert f" request_id={answer.headers['X-Request-Id']} " in line
     assert patient_server.live.call("GET", "/healthz").status == 200
     patient_server.release()
     assert {client.answer().status for client in held} == {200}

@@ -1,7 +1,7 @@
 """How migrations take their locks: briefly, and again when they were not free.
 
-A statement that waits for an ACCESS EXCLUSIVE lock stops all later readers of the table, so it may wait for half a
-second only. If it does not get the lock, the migration is rolled back and tried again after a pause. A transaction
+A statement that waits for an ACCESS EXCLUSIVE lock stops all later readers of the table, so it may wait for 0.3 s
+only. If it does not get the lock, the migration is rolled back and tried again after a pause. A transaction
 holds its locks to its end, so what it waits for the next ones is bounded too.
 """
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from django.contrib.postgres.operations import NotInTransactionMixin
 from django.core.management.base import CommandError
@@ -22,8 +22,9 @@ from psycopg2.extensions import TRANSACTION_STATUS_INERROR
 
 from healthcare.migration_operations import RETRIED
 
-LOCK_TIMEOUT = 0.5  # seconds that one statement waits
-LOCKED_SECONDS = 0.8  # a transaction that is older waits SHORTEST_TIMEOUT only, since it holds locks already
+# Together less than the second that a reader may wait behind the first lock of a migration.
+LOCK_TIMEOUT = 0.3  # seconds that one statement waits
+LOCKED_SECONDS = 0.5  # a transaction that is older waits SHORTEST_TIMEOUT only, since it holds locks already
 SHORTEST_TIMEOUT = 0.02
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)  # between attempts; the last one repeats
 PATIENCE = 300.0  # seconds until `migrate` gives up
@@ -36,6 +37,26 @@ WHERE database = (SELECT oid FROM pg_database WHERE datname = current_database()
 AND mode = 'ShareUpdateExclusiveLock' AND granted AND pid <> pg_backend_pid() AND relkind IN ('r', 'p')
 AND relnamespace = 'public'::regnamespace AND pg_has_role(relowner, 'USAGE') ORDER BY 1
 """
+
+
+# An operation with the states of the models before and after it.
+Step = tuple[Any, ProjectState, ProjectState]
+Result = TypeVar("Result")
+
+
+def prepare_steps(state: ProjectState, migration: Migration) -> tuple[list[Step], ProjectState]:
+    """The steps of a migration and the state after it.
+
+    Making the models of a state takes longer than most statements, so all are made before the first lock is taken.
+    """
+    steps = []
+    for operation in migration.operations:
+        before, state = state, state.clone()
+        operation.state_forwards(migration.app_label, state)
+        for each in (before, state):
+            _ = each.apps  # a cached property
+        steps.append((operation, before, state))
+    return steps, state
 
 
 class LockTimeouts:
@@ -77,10 +98,12 @@ class PatientExecutor(MigrationExecutor):
             return super().apply_migration(state, migration, fake, fake_initial)
         self._show("apply_start", migration)
         if migration.atomic:
-            state = self._attempt(migration, lambda: self._apply_and_record(state.clone(), migration))
+            steps, state = prepare_steps(state, migration)
+            self._attempt(migration, lambda: self._apply_and_record(steps, migration))
         else:
             for operation in migration.operations:
-                state = self._attempt(migration, self._step(state, migration, operation), _is_atomic(operation))
+                apply = self._step(state, migration, operation)
+                state = self._attempt(migration, apply, in_transaction=_is_atomic(operation))
             self.record_migration(migration)  # type: ignore[arg-type, call-arg]  # the stubs have another signature
         self._show("apply_success", migration)
         return state
@@ -95,11 +118,11 @@ class PatientExecutor(MigrationExecutor):
         if self.progress_callback:
             self.progress_callback(action, migration, False)
 
-    def _apply_and_record(self, state: ProjectState, migration: Migration) -> ProjectState:
+    def _apply_and_record(self, steps: list[Step], migration: Migration) -> None:
         with self.connection.schema_editor(atomic=True) as editor:
-            state = migration.apply(state, editor)
+            for operation, before, after in steps:
+                operation.database_forwards(migration.app_label, editor, before, after)
         self.record_migration(migration)  # type: ignore[arg-type, call-arg]
-        return state
 
     def _step(self, state: ProjectState, migration: Migration, operation: Any) -> Callable[[], ProjectState]:
         """What applies one operation of a migration that is not atomic."""
@@ -112,9 +135,7 @@ class PatientExecutor(MigrationExecutor):
 
         return apply
 
-    def _attempt(
-        self, migration: Migration, work: Callable[[], ProjectState], in_transaction: bool = True
-    ) -> ProjectState:
+    def _attempt(self, migration: Migration, work: Callable[[], Result], *, in_transaction: bool = True) -> Result:
         """Run the work, in a transaction unless it has its own, until it gets its locks.
 
         Raises CommandError after `patience` seconds.

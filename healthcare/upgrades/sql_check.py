@@ -21,7 +21,7 @@ from django.db.migrations.state import ProjectState
 
 from healthcare.migration_operations import AddIndexConcurrently, Backfill, CreateDatabaseObject
 from healthcare.upgrades.catalog import compare, count_scans, read_catalog
-from healthcare.upgrades.executor import PatientExecutor
+from healthcare.upgrades.executor import PatientExecutor, Step
 from healthcare.upgrades.statements import executed_body, split_statements
 
 # The others are about taste, or about what `migrate` and the catalogs take care of.
@@ -94,14 +94,13 @@ class RecordingExecutor(PatientExecutor):
             ]
         return state, recording
 
-    def _apply_and_record(self, state: ProjectState, migration: Migration) -> ProjectState:
+    def _apply_and_record(self, steps: list[Step], migration: Migration) -> None:
         with self.connection.connection.cursor() as cursor:
             cursor.execute("SET LOCAL enable_seqscan = off")  # the tables are empty: scan only for lack of an index
         before = count_scans(self.connection)
-        state = super()._apply_and_record(state, migration)
+        super()._apply_and_record(steps, migration)
         after = count_scans(self.connection)
         self.scanned |= {table for table, count in after.items() if count > before.get(table, 0)}
-        return state
 
     @staticmethod
     def concerns(statement: str, tables: dict[str, int], indexes: dict[tuple[str, str], int]) -> bool:

@@ -5,25 +5,39 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from audit.seals import TamperingError, Verifier, seal_key, seals
+from audit.models import Seal
+from audit.seals import TamperingError, seal_key, seals
 from audit.tables import sealed_tables
+from audit.verification import Verifier
+from healthcare.model_fields import LARGEST_ID
 
 
 class Command(BaseCommand):
-    help = "Verify the sealed history and access log. Exit status 1 names the first row altered, missing or inserted."
+    help = (
+        "Verify the history and the access log that were sealed since the last verification, or all with --full. Exit "
+        "status 1 names the first row altered, missing or inserted."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--expect", metavar="SEAL", help="A line that seal_audit printed. The chain must contain that seal."
         )
+        parser.add_argument(
+            "--full", action="store_true", help="Verify all, not only what was sealed since the last run."
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        verifier, expected = Verifier(seal_key(), sealed_tables()), options["expect"]
+        key, expected = seal_key(), options["expect"]
         if expected and not re.fullmatch(r"\d+:[0-9a-f]{64}", expected):
             raise CommandError("--expect takes a line that seal_audit printed: a number, a colon and 64 hex digits.")
         reported, found = 0, not expected
         try:
-            for seal in seals():
+            verifier = Verifier(key, sealed_tables())
+            if not options["full"]:
+                verifier.resume()
+                found = found or is_before(verifier.seal_id, expected)
+            since = verifier.seal_id
+            for seal in seals(since):
                 verifier.verify(seal)
                 found = found or str(seal) == expected
                 if verifier.verified_rows - reported >= 100_000:
@@ -32,8 +46,16 @@ class Command(BaseCommand):
             unsealed = verifier.finish(None if found else expected)
         except TamperingError as error:
             raise CommandError(str(error)) from error
-        verified, forgotten = verifier.verified_rows, verifier.forgotten_rows
+        verifier.set_mark()
+        verified, forgotten, archived = verifier.verified_rows, verifier.forgotten_rows, verifier.archived_rows
+        removed = f"{forgotten} of them erased with a patient" + (f", {archived} archived" if archived else "")
+        after = f" Those up to seal {since} were verified before; --full verifies them again." if since else ""
         self.stdout.write(
-            f"{verified} sealed rows are unaltered, {forgotten} of them erased with a patient; "
-            f"{unsealed} rows are not sealed yet."
+            f"{verified} sealed rows are unaltered, {removed}; {unsealed} rows are not sealed yet.{after}"
         )
+
+
+def is_before(last: int, expected: str) -> bool:
+    """Whether the expected seal is in the database and no later than this one."""
+    number = min(int(expected.partition(":")[0]), LARGEST_ID)
+    return number <= last and str(Seal.objects.filter(pk=number).first()) == expected

@@ -16,6 +16,7 @@ from healthcare.tests.live import Answer, LiveServer
 
 PATIENTS, LOGIN, REGISTER = "/api/patients/", "/api/auth/login/", "/api/auth/register/"
 PASSWORD = "StrongPass123"
+SECONDS_TO_FAIL, SECONDS_TO_HEAL = 5 * 4, 10 * 4  # four times what /readyz promises, for a busy machine
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -51,7 +52,7 @@ class Caller:
         account["email"] = f"{account['username']}@example.org"
         return {
             "fast read": partial(call, "GET", PATIENTS, None, token),
-            "standard read": partial(call, "GET", f"{PATIENTS}?search=x", None, token, **{"X-Change-Reason": "x"}),
+            "standard read": partial(call, "GET", f"{PATIENTS}?count=true", None, token, **{"X-Change-Reason": "x"}),
             "fast write": partial(call, "POST", PATIENTS, {"name": "X"}, token),
             "standard write": partial(
                 call, "POST", PATIENTS, {"name": "X"}, token, **{"Idempotency-Key": uuid.uuid4().hex}
@@ -66,10 +67,14 @@ class Caller:
         }
 
     @property
+    def calls(self) -> dict[str, Callable[[], Answer]]:
+        return self.writes | self.reads
+
+    @property
     def reads(self) -> dict[str, Callable[[], Answer]]:
         call = self.server.call
         return {
-            "public read": partial(call, "GET", "/api/doctors/"),
+            "public read": partial(call, "GET", "/api/doctors/?search=x"),  # not cached
             "account": partial(call, "GET", "/api/auth/me/", None, self.tokens["access"]),
             "admin": partial(call, "GET", "/admin/", **self.cookies),
         }
@@ -80,11 +85,14 @@ class Caller:
         return {answer.status for _ in range(4) for answer in call_concurrently(*[read] * 4)}
 
 
-def execute(database_url: str, *statements: str) -> None:
+def execute(database_url: str, *statements: str) -> Any:
+    """The first value of the last statement's first row, if it returns rows."""
     with closing(psycopg2.connect(database_url)) as session, session.cursor() as cursor:
         session.autocommit = True
         for statement in statements:
             cursor.execute(statement)
+        row = cursor.fetchone() if cursor.description else None
+        return row[0] if row else None
 
 
 def is_unavailable(answer: Answer) -> bool:

@@ -1,34 +1,16 @@
 """The database takes no writes: every call is a 503, and works once it does, over sessions opened meanwhile too."""
 
-from collections.abc import Iterator
-
-import pytest
-
-from healthcare.embedded.home import Home
-from healthcare.operations.tests.calls import Caller, execute, is_unavailable, wait_for_checks
-from healthcare.tests.live import LiveServer, serving
-from healthcare.tests.postgres import SeparatePostgres, separate_postgres
+from healthcare.operations.tests.calls import (
+    SECONDS_TO_FAIL,
+    SECONDS_TO_HEAL,
+    Caller,
+    execute,
+    is_unavailable,
+    wait_for_checks,
+)
+from healthcare.tests.live import LiveServer
+from healthcare.tests.postgres import SeparatePostgres
 from healthcare.tests.test_outage import kill_connections
-
-# The time that a failure may take to show is asserted generously: a busy machine is several times slower.
-SECONDS_TO_FAIL, SECONDS_TO_HEAL = 5 * 4, 10 * 4
-
-
-@pytest.fixture(scope="module")
-def postgres(migrated_home: Home) -> Iterator[SeparatePostgres]:
-    with separate_postgres(migrated_home) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def server(postgres: SeparatePostgres) -> Iterator[LiveServer]:
-    with serving(postgres.url, migrated=True, DJANGO_SETTINGS_MODULE="healthcare.settings") as started:
-        yield started
-
-
-@pytest.fixture
-def caller(server: LiveServer) -> Caller:
-    return Caller(server)
 
 
 def test_a_server_that_becomes_read_only(server: LiveServer, caller: Caller, postgres: SeparatePostgres) -> None:

@@ -9,9 +9,7 @@ from contextlib import closing, contextmanager
 
 import psutil
 import psycopg2
-import pytest
 
-from healthcare.embedded.home import Home
 from healthcare.operations.tests.calls import (
     Caller,
     failed_checks,
@@ -19,27 +17,10 @@ from healthcare.operations.tests.calls import (
     wait_for_checks,
 )
 from healthcare.tests.concurrent_calls import call_concurrently
-from healthcare.tests.live import Answer, LiveServer, serving
-from healthcare.tests.postgres import SeparatePostgres, separate_postgres
+from healthcare.tests.live import Answer, LiveServer
+from healthcare.tests.postgres import SeparatePostgres
 
 ENDED = 60  # seconds: four times what is promised, for a busy machine; a call without a timeout never ends
-
-
-@pytest.fixture(scope="module")
-def postgres(migrated_home: Home) -> Iterator[SeparatePostgres]:
-    with separate_postgres(migrated_home) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def server(postgres: SeparatePostgres) -> Iterator[LiveServer]:
-    with serving(postgres.url, migrated=True, DJANGO_SETTINGS_MODULE="healthcare.settings") as started:
-        yield started
-
-
-@pytest.fixture
-def caller(server: LiveServer) -> Caller:
-    return Caller(server)
 
 
 @contextmanager

