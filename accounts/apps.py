@@ -10,3 +10,7 @@ class AccountsConfig(AppConfig):
         from healthcare.operations.backup_parts import register_part  # noqa: PLC0415
 
         register_part(LoginSessionsPart())
+        from accounts.retention import EXPIRING  # noqa: PLC0415  (needs the models)
+        from healthcare.operations.tidying import register_expiring_rows  # noqa: PLC0415
+
+        register_expiring_rows(*EXPIRING)

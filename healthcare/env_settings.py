@@ -5,6 +5,7 @@ import os
 import re
 import unicodedata
 import zoneinfo
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,11 @@ def listen_address(name: str) -> str:
             "example."
         )
     return value
+
+
+def days(name: str, default: int, least: int) -> timedelta:
+    """A period of whole days."""
+    return timedelta(days=whole(name, default, least=least, most=36_500))
 
 
 def comma_separated(name: str, default: str = "") -> list[str]:

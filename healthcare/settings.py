@@ -174,6 +174,15 @@ SIMPLE_JWT = {
 AUDIT_SEAL_KEY = env_settings.key(
     "AUDIT_SEAL_KEY"
 )  # stored apart from the database, so that its superuser cannot forge seals
+# What `manage.py tidy` removes, so long after it expired. Less would change answers: see `accounts.retention`.
+RETENTION_LOGIN_SESSIONS = env_settings.days("RETENTION_LOGIN_SESSIONS_DAYS", 30, least=0)
+RETENTION_ADMIN_SESSIONS = env_settings.days("RETENTION_ADMIN_SESSIONS_DAYS", 0, least=0)
+RETENTION_ATTEMPTS = env_settings.days("RETENTION_ATTEMPTS_DAYS", 1, least=1)
+RETENTION_LOGIN_ADDRESSES = env_settings.days("RETENTION_LOGIN_ADDRESSES_DAYS", 90, least=90)
+RETENTION_IDEMPOTENCY_RECORDS = env_settings.days("RETENTION_IDEMPOTENCY_RECORDS_DAYS", 0, least=0)
+# What `manage.py retention_due` lists.
+RETENTION_PATIENTS_YEARS = env_settings.whole("RETENTION_PATIENTS_YEARS", 10, least=1, most=200)
+RETENTION_AUDIT_MONTHS = env_settings.whole("RETENTION_AUDIT_MONTHS", 12, least=1, most=2400)
 CORS_ALLOWED_ORIGINS = env_settings.origins("CORS_ALLOWED_ORIGINS")
 CORS_ALLOW_HEADERS = [*default_headers, "if-match", "if-none-match", "idempotency-key", "prefer", "x-change-reason"]
 CORS_EXPOSE_HEADERS = [

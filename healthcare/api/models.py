@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from healthcare.api.triggers import ExpiredRecordsTrigger, ReplaceExpiredRecordTrigger
 from healthcare.operations.request_ids import LONGEST_REQUEST_ID
+from healthcare.operations.tidying import ExpiringRows
 
 
 class IdempotencyRecordQuerySet(models.QuerySet["IdempotencyRecord"]):
@@ -58,3 +59,11 @@ class IdempotencyRecord(models.Model):
     @property
     def expired(self) -> bool:
         return self.expires_at <= timezone.now()
+
+
+# An answer is repeated, or stays erased (410), until `expires_at`.
+EXPIRED_RECORDS = ExpiringRows(
+    "idempotency records",
+    IdempotencyRecord,
+    lambda: models.Q(expires_at__lte=timezone.now() - settings.RETENTION_IDEMPOTENCY_RECORDS),
+)

@@ -1,0 +1,34 @@
+"""When rows of this app are of no use any more: see `healthcare.operations.tidying`."""
+
+from datetime import datetime
+
+from django.conf import settings
+from django.db.models import Q
+from django.utils import timezone
+
+from accounts.models import Attempts, LoginAddress, LoginSession
+from healthcare.operations.tidying import ExpiringRows
+
+
+def ended_sessions() -> Q:
+    """An ended session and one that does not exist are refused with the same answers, also when an old refresh token is
+    used again; ended ones are kept for inquiries."""
+    until: datetime = timezone.now() - settings.RETENTION_LOGIN_SESSIONS
+    return Q(revoked_at__lt=until) | Q(expires_at__lt=until) | Q(last_used_at__lt=until - settings.SESSION_IDLE_TIME)
+
+
+def forgotten_attempts() -> Q:
+    """A count restarts at the latest a day after its last wait (`limits.ACCOUNT_MEMORY`), as without its row."""
+    return Q(until__lt=timezone.now() - settings.RETENTION_ATTEMPTS)
+
+
+def forgotten_addresses() -> Q:
+    """An address counts as known for 90 days after a login from it (`limits.KNOWN_ADDRESS_MEMORY`)."""
+    return Q(last_login_at__lt=timezone.now() - settings.RETENTION_LOGIN_ADDRESSES)
+
+
+EXPIRING = (
+    ExpiringRows("login sessions", LoginSession, ended_sessions),
+    ExpiringRows("attempts", Attempts, forgotten_attempts),
+    ExpiringRows("login addresses", LoginAddress, forgotten_addresses),
+)
