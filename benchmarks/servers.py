@@ -40,6 +40,7 @@ ENVIRONMENT = {
     "HTTPS": "False",
     "ALLOWED_HOSTS": "127.0.0.1",
     "ACCESS_TOKEN_MINUTES": "1440",
+    "DRAIN_SECONDS": "0",
     "THROTTLE_SCALE": "1000000",
 }
 STATEMENTS = BUILD / "statements.json"

@@ -16,7 +16,7 @@ trap clean_up EXIT
 
 port="$("$python" -c 'import socket; probe = socket.socket(); probe.bind(("127.0.0.1", 0)); print(probe.getsockname()[1])')"
 url="http://127.0.0.1:$port"
-export DEBUG=False HTTPS=False ALLOWED_HOSTS=127.0.0.1 THROTTLE_SCALE=1000000 DATABASE_URL="embedded://$home/postgres"
+export DEBUG=False HTTPS=False ALLOWED_HOSTS=127.0.0.1 THROTTLE_SCALE=1000000 DRAIN_SECONDS=0 DATABASE_URL="embedded://$home/postgres"
 export SECRET_KEY
 SECRET_KEY="$("$python" -c 'import secrets; print(secrets.token_urlsafe(50))')"
 

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -19,8 +20,8 @@ from healthcare.server.address import Address
 from healthcare.server.worker_slots import WorkerSlots
 
 CONCURRENT_REQUESTS = 4  # of a worker; each has one database connection
+ORPHAN_TIMEOUT = 10  # seconds for a worker without a parent to finish the requests in flight
 RECEIVING_THREADS = 1  # beside those that run requests: takes, queues and refuses the others
-KILL_TIMEOUT = 10  # seconds for a worker to finish the requests in flight
 HEADER_TIMEOUT = 15_000  # milliseconds for a client to send the request line and headers
 MAX_HEADER_BYTES = 64 * 1024  # of the request line and headers
 BACKLOG = 1024  # connections that the kernel queues
@@ -40,9 +41,10 @@ def run_granian(
     on_ready: Callable[[], None],
     application: str = "healthcare.wsgi:application",
     *,
+    drain_seconds: float,
     metrics: MetricsMemory | None = None,
 ) -> None:
-    """Serve the application, given as `module:name`, until SIGINT or SIGTERM, and finish the requests in flight. The
+    """Serve the application, given as `module:name`, until SIGINT or SIGTERM. See `supervisor` for the signals. The
     workers count in the memory of the metrics, if there is one."""
     from granian.constants import HTTPModes, Interfaces, RuntimeModes
     from granian.http import HTTP1Settings
@@ -65,12 +67,11 @@ def run_granian(
         http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT, max_buffer_size=MAX_HEADER_BYTES),
         log_level=LogLevels.warning,
         log_dictconfig=GRANIAN_LOGGING,
-        respawn_failed_workers=True,
-        workers_kill_timeout=KILL_TIMEOUT,
+        drain_seconds=drain_seconds,
     )
     server.slots = WorkerSlots(metrics) if metrics else None
     unannounced = multiprocessing.Semaphore(1)
-    loader = partial(load_application, application, unannounced, address, on_ready)
+    loader: Any = partial(load_application, application, server.start_up, unannounced, address, on_ready)
     server.serve(target_loader=loader, wrap_loader=False)
 
 
@@ -86,8 +87,20 @@ def raise_connection_limit() -> int:
     return max(files - FILES_OF_WORKER, 1)
 
 
-def load_application(name: str, unannounced: Any, address: Address, on_ready: Callable[[], None]) -> Any:
+@dataclass(frozen=True)
+class LoadedApplication:
+    """The WSGI application, and the semaphore that a worker releases once it accepts connections."""
+
+    application: Any
+    start_up: Any
+
+
+def load_application(
+    name: str, start_up: Any, unannounced: Any, address: Address, on_ready: Callable[[], None]
+) -> LoadedApplication:
     """Load the WSGI application in a worker process, before its first request."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)  # until the worker can finish requests; a fork inherits the parent's
     threading.Thread(target=exit_with_parent, daemon=True).start()
     format_output()
     module, _, attribute = name.partition(":")
@@ -98,7 +111,7 @@ def load_application(name: str, unannounced: Any, address: Address, on_ready: Ca
         sys.exit(1)
     if unannounced.acquire(block=False):
         threading.Thread(target=call_when_ready, args=[address, on_ready], daemon=True).start()
-    return application
+    return LoadedApplication(application, start_up)
 
 
 def exit_with_parent() -> None:
@@ -106,9 +119,9 @@ def exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent:
         parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(KILL_TIMEOUT)
-        os._exit(1)  # the worker did not handle signals yet
+        os.kill(os.getpid(), signal.SIGINT)  # without draining, so that the port is free for a new server
+        time.sleep(ORPHAN_TIMEOUT)
+        os._exit(1)
 
 
 def call_when_ready(address: Address, on_ready: Callable[[], None]) -> None:

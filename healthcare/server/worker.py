@@ -14,15 +14,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from granian._granian import CallbackScheduler, RSGIWorker
-from granian._signals import set_sync_signals
+from granian._granian import CallbackScheduler, RSGIWorker, WorkerSignal
 from granian.server.common import WORKERS_METHODS
-from granian.server.mp import MPServer, WorkerProcess
+from granian.server.mp import WorkerProcess
 
+from healthcare.server.supervisor import Supervisor
 from healthcare.server.worker_slots import WorkerSlots, load_and_count
 
 if TYPE_CHECKING:
-    from healthcare.server.handler import Application
+    from healthcare.server.processes import LoadedApplication
 
 
 class InlineLoop:
@@ -42,11 +42,11 @@ class Scheduler(CallbackScheduler):
         self._schedule_fn = handle
 
 
-class Server(MPServer):
+class Server(Supervisor):
     slots: WorkerSlots | None = None  # where the workers count, if somebody reads it
 
     def _spawn_worker(  # type: ignore[override]  # as `MPServer` overrides it
-        self, idx: int, target: Any, callback_loader: Callable[[], "Application"]
+        self, idx: int, target: Any, callback_loader: Callable[[], "LoadedApplication"]
     ) -> WorkerProcess:
         """As granian's, but the worker counts in a slot that no live process has."""
         if self.slots is None:
@@ -60,7 +60,7 @@ class Server(MPServer):
     @WorkerProcess.wrap_target  # type: ignore[untyped-decorator]
     def _spawn_wsgi_worker(
         worker_id: int,
-        application: "Application",
+        loaded: "LoadedApplication",
         sock: Any,
         ipc: Any,
         _loop: Any,
@@ -82,10 +82,14 @@ class Server(MPServer):
         metrics: Any,
     ) -> None:
         """As granian's `_spawn_wsgi_worker`, but for the handler of the requests."""
-        from healthcare.operations import health  # needs Django, which the first process may lack
-        from healthcare.server.handler import RequestHandler
+        # These need Django's settings, which the parent may lack.
+        from django.conf import settings
 
-        shutdown = set_sync_signals()  # type: ignore[no-untyped-call]
+        from healthcare.operations import health
+        from healthcare.server.handler import RequestHandler
+        from healthcare.server.stopping import Stopping
+
+        shutdown = WorkerSignal()
         stopped = threading.Event()
         shutdown.add_cb(stopped.set)
         worker_class: Any = RSGIWorker  # granian's stub lacks some of the arguments
@@ -109,7 +113,9 @@ class Server(MPServer):
         listener = sock[0] or sock[1]
         serve = getattr(worker, WORKERS_METHODS[runtime_mode][listener.is_uds()])
         loop = InlineLoop()
-        handler = RequestHandler(application)
+        handler = RequestHandler(loaded.application)
         health.monitor.start()
+        Stopping(handler, settings.DRAIN_SECONDS, shutdown.set).install()
         serve(Scheduler(loop, handler.handle, None, None, None), loop, shutdown)
+        loaded.start_up.release()
         stopped.wait()

@@ -95,7 +95,7 @@ def killable_server() -> Iterator[KillableServer]:
     """Yield a server with its database in a new folder, and remove both at the end."""
     folder = create_folder()
     url, port = f"embedded://{folder}/home", free_port()
-    own = {"DATABASE_URL": url, "THROTTLE_SCALE": "1000000", "ACCESS_TOKEN_MINUTES": "1440"}
+    own = {"DATABASE_URL": url, "THROTTLE_SCALE": "1000000", "ACCESS_TOKEN_MINUTES": "1440", "DRAIN_SECONDS": "0"}
     environment = {**os.environ, **TEST_ENVIRONMENT, **own, "DJANGO_SETTINGS_MODULE": "healthcare.settings"}
     command = [sys.executable, "-m", "django", "serve", f"127.0.0.1:{port}", "--workers", str(WORKERS)]
     with (folder / "serve.log").open("wb") as log:

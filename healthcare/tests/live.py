@@ -114,6 +114,7 @@ def environment_of(database_url: str) -> dict[str, str]:
         "DJANGO_SETTINGS_MODULE": "healthcare.tests.settings",
         "DATABASE_URL": database_url,
         "THROTTLE_SCALE": "1000000",
+        "DRAIN_SECONDS": "0",
     }
 
 

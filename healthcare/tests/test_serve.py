@@ -20,6 +20,8 @@ from healthcare.embedded.home import PROJECT, Home, resolve_home
 from healthcare.embedded.tests.harness import TIMEOUT, ServerUnderTest, copy_data, eventually, stop_everything
 from healthcare.management.commands.serve import parse_worker_count
 from healthcare.server.address import AddressError, parse_address, reserve_address
+from healthcare.server.supervisor import STABLE_AFTER, Restarts
+from healthcare.tests.live import Answer
 from healthcare.tests.memory_folder import temporary_folder
 
 ACCOUNT = {"name": "Alice", "username": "alice", "email": "alice@example.org", "password": "StrongPass123"}
@@ -28,12 +30,18 @@ ACCOUNT = {"name": "Alice", "username": "alice", "email": "alice@example.org", "
 class ServeProcess:
     """A `manage.py serve` process, by default on a free port."""
 
-    def __init__(self, home: Path, *arguments: str) -> None:
+    def __init__(self, home: Path, *arguments: str, **settings: str) -> None:
         self.port = free_port()
         self.process = subprocess.Popen(
             [sys.executable, "manage.py", "serve", *(arguments or [str(self.port)])],
             cwd=PROJECT,
-            env={**os.environ, "DATABASE_URL": f"embedded://{home}", "PYTHONUNBUFFERED": "1"},
+            env={
+                **os.environ,
+                "DATABASE_URL": f"embedded://{home}",
+                "PYTHONUNBUFFERED": "1",
+                "DRAIN_SECONDS": "0",
+                **settings,
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -49,7 +57,22 @@ class ServeProcess:
         return self
 
     def workers(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children()
+        return [
+            process
+            for process in psutil.Process(self.process.pid).children()
+            if process.status() != psutil.STATUS_ZOMBIE
+        ]
+
+    def get(self, path: str, kept: http.client.HTTPConnection | None = None) -> Answer:
+        """The answer over a kept connection, or over a new one."""
+        client = kept or http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
+        try:
+            client.request("GET", path)
+            response = client.getresponse()
+            return Answer(response.status, response.headers, response.read())
+        finally:
+            if client is not kept:
+                client.close()
 
     def answers(self) -> bool:
         client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
@@ -65,6 +88,10 @@ class ServeProcess:
         """The exit status after the signal."""
         if self.process.poll() is None:
             self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """The exit status of a server that has been told to stop."""
         output, _ = self.process.communicate(timeout=TIMEOUT)
         self.output += output
         return self.process.returncode
@@ -88,8 +115,8 @@ def embedded_server() -> Iterator[ServerUnderTest]:
 def serve(embedded_server: ServerUnderTest) -> Iterator[Callable[..., ServeProcess]]:
     started: list[ServeProcess] = []
 
-    def start(*arguments: str) -> ServeProcess:
-        started.append(ServeProcess(embedded_server.home, *arguments))
+    def start(*arguments: str, **settings: str) -> ServeProcess:
+        started.append(ServeProcess(embedded_server.home, *arguments, **settings))
         return started[-1]
 
     yield start
@@ -140,7 +167,7 @@ def test_a_request_in_flight_is_answered_before_the_stop(
     response = client.getresponse()
     assert (response.status, json.loads(response.read())["username"]) == (201, "alice")
     client.close()
-    assert serving.end() == 0
+    assert serving.wait() == 0
     assert embedded_server.stopped()
 
 
@@ -237,3 +264,94 @@ def test_an_invalid_number_of_workers_ends_the_command_before_it_starts_anything
     serving.end()
     assert "Traceback" not in serving.output
     assert not embedded_server.home.exists()
+
+
+@pytest.mark.usefixtures("migrated")
+def test_a_server_that_is_told_to_stop_drains_and_a_second_signal_ends_it(
+    serve: Callable[..., ServeProcess], embedded_server: ServerUnderTest
+) -> None:
+    serving = serve(DRAIN_SECONDS="600").wait_until_ready()
+    idle = http.client.HTTPConnection("127.0.0.1", serving.port, timeout=TIMEOUT)
+    assert serving.get("/readyz", idle).status == 200
+    serving.process.send_signal(signal.SIGTERM)
+    eventually(lambda: serving.get("/readyz").status == 503)
+    ready = serving.get("/readyz", idle)
+    idle.close()
+    assert ready.json["failed"] == ["draining"]
+    assert serving.get("/healthz").status == 200
+    for _ in range(3):
+        answer = serving.get("/api/doctors/")
+        assert (answer.status, answer.headers["Connection"]) == (200, "close")
+    assert serving.end() == 1
+    assert embedded_server.stopped()
+
+
+@pytest.mark.usefixtures("migrated")
+def test_every_request_is_answered_until_the_drain_is_over(serve: Callable[..., ServeProcess]) -> None:
+    serving = serve(DRAIN_SECONDS="2").wait_until_ready()
+    serving.process.send_signal(signal.SIGTERM)
+    answered = 0
+    while True:
+        try:
+            assert serving.get("/api/doctors/").status == 200
+            answered += 1
+            time.sleep(0.05)  # the output of the server is read at its end
+        except OSError:
+            break
+    assert answered > 1
+    assert serving.wait() == 0
+
+
+@pytest.mark.usefixtures("migrated")
+def test_a_worker_that_dies_again_and_again_does_not_end_the_others(serve: Callable[..., ServeProcess]) -> None:
+    serving = serve("--workers", "2", str(port := free_port()))
+    serving.port = port
+    serving.wait_until_ready()
+    eventually(lambda: len(serving.workers()) == 2)
+    healthy, dying = serving.workers()
+
+    def find_replacement() -> list[psutil.Process]:
+        return [worker for worker in serving.workers() if worker not in (healthy, dying)]
+
+    for _ in range(3):
+        dying.kill()
+        [dying] = eventually(find_replacement)
+        assert healthy.is_running()
+    assert eventually(serving.answers)
+    assert serving.end() == 0
+    assert "worker 2 has ended with status -9; it is replaced in 2 s" in serving.output
+
+
+@pytest.mark.usefixtures("migrated")
+def test_sighup_replaces_the_workers_and_fails_no_request(serve: Callable[..., ServeProcess]) -> None:
+    serving = serve(DRAIN_SECONDS="1").wait_until_ready()
+    [old] = serving.workers()
+    serving.process.send_signal(signal.SIGHUP)
+
+    def answers_and_is_replaced() -> bool:
+        assert serving.get("/readyz").status == 200
+        assert serving.get("/api/doctors/").status == 200
+        return len(serving.workers()) == 1 and old not in serving.workers()
+
+    eventually(answers_and_is_replaced)
+    assert serving.end() == 0
+    assert "SIGHUP restarts workers and does not load new code; restart instead" in serving.output
+
+
+def test_a_server_whose_application_cannot_be_loaded_ends() -> None:
+    command = [sys.executable, "-m", "healthcare.tests.serve_application", str(free_port()), "nothing:here"]
+    done = subprocess.run(
+        command, cwd=PROJECT, env={**os.environ, "DRAIN_SECONDS": "0"}, timeout=TIMEOUT, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "worker 1 has ended before it could serve; the server stops" in done.stderr
+
+
+def test_the_pause_before_a_worker_is_replaced_doubles_with_each_early_death() -> None:
+    restarts = Restarts()
+    assert [restarts.add(0, lived=1, now=100) for _ in range(8)] == [0, 1, 2, 4, 8, 16, 30, 30]
+    assert restarts.add(1, lived=1, now=100) == 0, "another worker"
+    assert restarts.add(0, lived=STABLE_AFTER, now=100) == 0, "a later death"
+    assert restarts.seconds_until_next(now=90) == 10
+    assert sorted(restarts.take_due(now=100)) == [0, 1]
+    assert restarts.seconds_until_next(now=100) is None

@@ -53,7 +53,13 @@ class Command(BaseCommand):
                     self.migrate()
                 connections.close_all()  # the workers must not inherit this process's connection
                 self.print_progress("Starting the web server…")
-                run_granian(address, options["workers"], partial(print_urls, address.url), metrics=metrics)
+                run_granian(
+                    address,
+                    options["workers"],
+                    partial(print_urls, address.url),
+                    drain_seconds=settings.DRAIN_SECONDS,
+                    metrics=metrics,
+                )
         finally:
             listener.close()
             release_servers()
