@@ -11,6 +11,7 @@ granian's own loop ends the server when a worker dies within 5.5 seconds of its 
 """
 
 import logging
+import math
 import multiprocessing
 import os
 import signal
@@ -26,6 +27,8 @@ KILL_TIMEOUT = 20  # seconds for a worker to finish the requests in flight; a bo
 START_TIMEOUT = 60  # seconds for a worker to start
 STABLE_AFTER = 60  # seconds; the death of a worker that has lived longer is no repetition
 LONGEST_PAUSE = 30  # seconds before a worker that dies again and again is replaced
+# Python handles signals in the main thread, which may sleep on if the kernel has delivered one to another thread.
+SIGNAL_INTERVAL = 1.0  # seconds
 REPLACED = signal.SIGUSR1  # tells a worker that another one has taken its place
 
 logger = logging.getLogger("healthcare.server")
@@ -51,9 +54,8 @@ class Restarts:
             del self.due[index]
         return due
 
-    def seconds_until_next(self, now: float) -> float | None:
-        """None if nothing is scheduled."""
-        return max(0.0, min(self.due.values()) - now) if self.due else None
+    def seconds_until_next(self, now: float) -> float:
+        return max(0.0, min(self.due.values()) - now) if self.due else math.inf
 
 
 class Supervisor(MPServer):
@@ -96,7 +98,7 @@ class Supervisor(MPServer):
 
     def _serve_loop(self, spawn_target: Any, target_loader: Any) -> None:
         while not self.interrupt_signal:
-            self.main_loop_interrupt.wait(self.restarts.seconds_until_next(time.monotonic()))
+            self.main_loop_interrupt.wait(min(SIGNAL_INTERVAL, self.restarts.seconds_until_next(time.monotonic())))
             self.main_loop_interrupt.clear()
             while self.interrupt_children and not self.interrupt_signal:
                 if not self.note_death(self.interrupt_children.pop()):
@@ -130,6 +132,8 @@ class Supervisor(MPServer):
 
     def replace_workers(self, spawn_target: Any, target_loader: Any) -> None:
         """Start a new worker for each one, and stop the old one when the new one accepts connections."""
+        if not self.wait_for_replaced():
+            return
         for index in range(self.workers):
             old = self.wrks[index]
             while self.start_up.acquire(block=False):
@@ -140,6 +144,16 @@ class Supervisor(MPServer):
                 return
             self.replaced.append(old)
             threading.Thread(target=self.stop_worker, args=[old, REPLACED], daemon=True).start()
+
+    def wait_for_replaced(self) -> bool:
+        """Wait until the workers that have been replaced have ended, so that no more than two exist of each. False if
+        the server shall stop."""
+        while not all(has_ended(worker) for worker in self.replaced):
+            if self.interrupt_signal:
+                return False
+            time.sleep(0.1)
+        self.replaced.clear()
+        return True
 
     def wait_for_start(self, worker: WorkerProcess) -> bool:
         deadline = time.monotonic() + START_TIMEOUT
@@ -169,7 +183,8 @@ class Supervisor(MPServer):
         for thread in stopping:
             thread.start()
         for thread in stopping:
-            thread.join()  # a signal is handled meanwhile
+            while thread.is_alive():
+                thread.join(SIGNAL_INTERVAL)
 
 
 def has_ended(worker: WorkerProcess, timeout: float | None = 0.0) -> bool:

@@ -9,6 +9,7 @@ threads, without an event loop: the CPU of a request without a body is that of t
 It uses parts of granian that are not documented, so requirements.txt pins granian to one version.
 """
 
+import signal
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -18,7 +19,7 @@ from granian._granian import CallbackScheduler, RSGIWorker, WorkerSignal
 from granian.server.common import WORKERS_METHODS
 from granian.server.mp import WorkerProcess
 
-from healthcare.server.supervisor import Supervisor
+from healthcare.server.supervisor import SIGNAL_INTERVAL, Supervisor
 from healthcare.server.worker_slots import WorkerSlots, load_and_count
 
 if TYPE_CHECKING:
@@ -44,6 +45,11 @@ class Scheduler(CallbackScheduler):
 
 class Server(Supervisor):
     slots: WorkerSlots | None = None  # where the workers count, if somebody reads it
+
+    def signal_handler_interrupt(self, number: int = signal.SIGTERM, frame: Any = None) -> None:
+        if self.slots:
+            self.slots.memory.announce_drain()
+        super().signal_handler_interrupt(number, frame)
 
     def _spawn_worker(  # type: ignore[override]  # as `MPServer` overrides it
         self, idx: int, target: Any, callback_loader: Callable[[], "LoadedApplication"]
@@ -118,4 +124,5 @@ class Server(Supervisor):
         Stopping(handler, settings.DRAIN_SECONDS, shutdown.set).install()
         serve(Scheduler(loop, handler.handle, None, None, None), loop, shutdown)
         loaded.start_up.release()
-        stopped.wait()
+        while not stopped.wait(SIGNAL_INTERVAL):
+            pass
