@@ -28,6 +28,7 @@ from healthcare.tests.live import TIMEOUT, LiveServer, free_port, own_database, 
 from healthcare.tests.migrated import DATABASE as MIGRATED
 from healthcare.tests.migrated import ensure_template_database
 from healthcare.tests.prometheus import Family, parse, total
+from healthcare.tests.superuser import admin_connection
 from healthcare.tests.test_monitoring import RUNBOOK, expressions, metrics_and_labels
 
 REQUESTS = "healthcare_http_requests_total"
@@ -133,7 +134,7 @@ def database(django_db_setup: None, django_db_blocker: Any) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def server(database: str) -> Iterator[MonitoredServer]:
-    with serving_with_metrics(database, RATE_LIMIT="0") as monitored:
+    with serving_with_metrics(database, RATE_LIMIT="0", BODY_SECONDS="1") as monitored:
         yield monitored
 
 
@@ -244,19 +245,64 @@ def test_failed_logins_limits_and_replays_are_counted(server: MonitoredServer):
     assert grown("healthcare_database_errors_total", sqlstate="23505") >= 1
 
 
-def test_it_answers_while_every_thread_waits(server: MonitoredServer):
+def test_it_answers_while_every_thread_waits_and_counts_what_the_queue_refuses(server: MonitoredServer):
+    before = server.requests()
     with closing(psycopg2.connect(server.database_url)) as session:
         session.cursor().execute("LOCK TABLE doctors_doctor")
-        busy = 4 * WORKERS
-        with ThreadPoolExecutor(busy) as clients:
-            waiting = [clients.submit(server.call, "GET", "/api/doctors/?count=true") for _ in range(busy)]
-            eventually(lambda: server.total("healthcare_threads_busy") > WORKERS)
+        with ThreadPoolExecutor(40) as clients:
+            sent = [clients.submit(server.call, "GET", "/api/doctors/?count=true") for _ in range(40)]
+            eventually(lambda: server.requests()["GET", "/api/doctors/", "503"] > before["GET", "/api/doctors/", "503"])
             found = server.scrape()
+            assert 0 < total(found, "healthcare_threads_busy") <= 4 * WORKERS
             assert total(found, "healthcare_http_in_flight") >= total(found, "healthcare_threads_busy")
             assert server.ask("/healthz")[0] == 200
+            refused = 40 - 4 * WORKERS
+            eventually(lambda: sum(one.done() for one in sent) >= refused)  # by 503, while the others hold the threads
             session.rollback()
-            assert {one.result().status for one in waiting} == {200}
-    eventually(lambda: server.total("healthcare_threads_busy") == server.total("healthcare_http_in_flight") == 0)
+            answered = Counter(("GET", "/api/doctors/", str(one.result().status)) for one in sent)
+    assert server.requests() - before == answered
+    assert answered["GET", "/api/doctors/", "503"] >= refused
+    waited = total(found, "healthcare_queue_seconds_count") - total(found, "healthcare_queue_seconds_bucket", le="0.5")
+    assert waited > 0
+    found = server.scrape()
+    assert total(found, "healthcare_threads_busy") == total(found, "healthcare_http_in_flight") == 0
+
+
+def test_bodies_that_do_not_arrive_are_counted(server: MonitoredServer):
+    before = server.requests()
+    head = b"POST /api/patients/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nabc"
+    with socket.create_connection((server.host, server.port), timeout=TIMEOUT) as slow:
+        slow.sendall(head)
+        assert slow.recv(65536).startswith(b"HTTP/1.1 408 ")
+    assert server.requests() - before == {("POST", "/api/patients/", "408"): 1}
+    with socket.create_connection((server.host, server.port), timeout=TIMEOUT) as gone:
+        gone.sendall(head)
+    eventually(
+        lambda: server.requests() - before == {("POST", "/api/patients/", status): 1 for status in ("408", "400")}
+    )
+    assert server.total("healthcare_http_in_flight") == 0
+
+
+def test_without_its_database_the_gauges_are_absent_and_come_back(server: MonitoredServer):
+    gauges = {"healthcare_database_connections", "healthcare_audit_unsealed_rows"}
+    eventually(lambda: gauges <= server.scrape().keys())
+    name = server.database_url.rpartition("/")[2].partition("?")[0]
+    refused = server.total("healthcare_database_errors_total", sqlstate="08001")
+    with closing(admin_connection()) as admin, admin.cursor() as cursor:
+        cursor.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        try:
+            cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+            eventually(lambda: not gauges & server.scrape().keys())
+            eventually(lambda: server.total("healthcare_readiness_check_failed", check="database") == 1)
+            assert server.ask("/readyz")[0] == 503
+            assert server.ask("/healthz")[0] == 200
+            for _ in range(20):  # the sessions of all threads are gone
+                assert server.call("GET", "/api/doctors/?count=true").status == 503
+            assert server.total("healthcare_database_errors_total", sqlstate="08001") > refused
+        finally:
+            cursor.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+    eventually(lambda: gauges <= server.scrape().keys())
+    eventually(lambda: server.ask("/readyz")[0] == 200)
 
 
 def test_the_paths_of_metrics(server: MonitoredServer):
