@@ -23,6 +23,8 @@ _start_allowed = ContextVar("start_allowed", default=True)
 class EmbeddedOperationalError(OperationalError):
     """The embedded server cannot be used. The text is one sentence for the user."""
 
+    is_temporary = False
+
 
 class DatabaseWrapper(base.DatabaseWrapper):
     """Connects through the server's socket. A refused connection starts the server."""
@@ -47,7 +49,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
         try:
             return self._connect_or_start(parameters)
         except EmbeddedError as error:
-            raise EmbeddedOperationalError(str(error)) from error
+            refused = EmbeddedOperationalError(str(error))
+            refused.is_temporary = error.is_temporary
+            raise refused from error
 
     def _connect_or_start(self, parameters: dict[str, Any]) -> Any:
         has_socket_folder = self.home.check_socket_folder()

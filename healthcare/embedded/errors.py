@@ -26,6 +26,14 @@ REASONS_BY_ERRNO = {
 class EmbeddedError(Exception):
     """The embedded PostgreSQL cannot be used. The text is one sentence."""
 
+    is_temporary = False
+
+
+class EmbeddedBusyError(EmbeddedError):
+    """It cannot be used yet: it is starting, recovering or stopping."""
+
+    is_temporary = True
+
 
 def embedded_error_from_os_error(error: OSError, folder: Path) -> EmbeddedError:
     reason = REASONS_BY_ERRNO.get(

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from healthcare.embedded import binaries, cluster, locks, postmaster, probe
-from healthcare.embedded.errors import EmbeddedError, embedded_error_from_os_error
+from healthcare.embedded.errors import EmbeddedBusyError, EmbeddedError, embedded_error_from_os_error
 from healthcare.embedded.home import PROJECT, Home
 
 STOP_TIMEOUT = 60.0
@@ -45,7 +45,7 @@ def acquire_clients_lock(home: Home) -> int:
         raise embedded_error_from_os_error(error, home.folder) from error
     if not locks.wait_for_lock(clients, locks.SHARED, STOP_TIMEOUT):
         os.close(clients)
-        raise EmbeddedError(f"The embedded PostgreSQL in {home.folder} is still stopping; try again in a minute.")
+        raise EmbeddedBusyError(f"The embedded PostgreSQL in {home.folder} is still stopping; try again in a minute.")
     return clients
 
 
@@ -122,7 +122,7 @@ def wait_until_accepting_or_gone(home: Home) -> int | None:
             return lock
         os.close(lock)
         time.sleep(locks.POLL_SECONDS)
-    raise EmbeddedError(
+    raise EmbeddedBusyError(
         f"The embedded PostgreSQL in {home.folder} runs but does not accept connections; its log is {home.log}."
     )
 
@@ -157,7 +157,7 @@ def start_supervisor(home: Home, programs: binaries.Binaries | None = None, serv
 
 def await_startup_report(home: Home, reading: int) -> None:
     if not select.select([reading], [], [], START_TIMEOUT)[0]:
-        raise EmbeddedError(
+        raise EmbeddedBusyError(
             f"The embedded PostgreSQL in {home.folder} is still recovering from a crash; try again in a minute."
         )
     text = os.fsdecode(os.read(reading, 65536))

@@ -1,10 +1,6 @@
 """`manage.py serve [ADDRESS:PORT]`: start the database, migrate, and run the web server."""
 
-import fcntl
-import os
 from argparse import ArgumentTypeError
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -15,11 +11,13 @@ from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.migrations.executor import MigrationExecutor
 
 from healthcare.embedded.base import DatabaseWrapper, release_servers
+from healthcare.operations.database_start import wait_for_database
 from healthcare.server.address import AddressError, parse_address, reserve_address
 from healthcare.server.metrics_process import listen_for_metrics, serving_metrics
 from healthcare.server.processes import run_granian
 
 MAX_WORKERS = 64
+DATABASE_SECONDS = 60  # to wait for a database that is not there yet
 
 
 def parse_worker_count(text: str) -> int:
@@ -37,6 +35,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("address", nargs="?", default="127.0.0.1:8000", help="ADDRESS:PORT or PORT, %(default)s")
+        parser.add_argument(
+            "--no-migrate", action="store_false", dest="migrate", help="serve the database as it is, without migrating"
+        )
         parser.add_argument("--workers", type=parse_worker_count, default=1, help="number of worker processes, 1 to 64")
 
     def handle(self, *arguments: Any, **options: Any) -> None:
@@ -49,8 +50,7 @@ class Command(BaseCommand):
         try:
             with serving_metrics(metrics_listener, options["workers"]) as metrics:
                 self.start_database()
-                with migration_lock():
-                    self.migrate()
+                self.migrate(apply=options["migrate"])
                 connections.close_all()  # the workers must not inherit this process's connection
                 self.print_progress("Starting the web server…")
                 run_granian(
@@ -74,21 +74,17 @@ class Command(BaseCommand):
             self.print_progress(f"Starting PostgreSQL in {database.home.folder}…")
         else:
             self.print_progress("Connecting to PostgreSQL…")
-        connection.ensure_connection()
+        wait_for_database(database, DATABASE_SECONDS, self.print_progress)
 
-    def migrate(self) -> None:
+    def migrate(self, *, apply: bool) -> None:
+        """Bring the database up to date, or say what it lacks. Of several hosts that start at once, one migrates."""
         executor = MigrationExecutor(connection)
-        pending = executor.migration_plan(executor.loader.graph.leaf_nodes())
-        self.print_progress(f"Applying {len(pending)} migrations…" if pending else "The database is up to date.")
-        call_command("migrate", interactive=False, verbosity=0, skip_checks=True)
-
-
-@contextmanager
-def migration_lock() -> Iterator[None]:
-    """Let one server on this machine migrate at a time."""
-    folder = os.open(settings.BASE_DIR, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)
+        pending = len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
+        if not pending:
+            self.print_progress("The database is up to date.")
+        elif apply:
+            self.print_progress(f"Applying {pending} migrations…")
+        else:
+            self.print_progress(f"The database lacks {pending} migrations: /readyz answers 503 until they are applied.")
+        if apply:
+            call_command("migrate", interactive=False, verbosity=0, skip_checks=True, stdout=self.stdout)
