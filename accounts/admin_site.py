@@ -12,6 +12,7 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
+from accounts.hashing_limit import hashing_slot
 from accounts.limits import SessionAttempt
 from healthcare.api.rate_limits import RateLimited
 
@@ -66,6 +67,10 @@ class BackOffAdminSite(AdminSite):
         """The form that changes the own password; 429 with the limit after repeated wrong old passwords."""
         if request.method != "POST":
             return super().password_change(request, extra_context)
+        with hashing_slot():
+            return self.change_password(request, extra_context)
+
+    def change_password(self, request: HttpRequest, extra_context: dict[str, Any] | None) -> HttpResponse:
         try:
             attempt = SessionAttempt.begin(request, str(request.session.session_key), request.user.pk or 0)
         except RateLimited as error:

@@ -6,6 +6,7 @@ from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.hashers import make_password
 from django.http import HttpRequest
 
+from accounts.hashing_limit import hashing_slot
 from accounts.limits import LoginAttempt
 from accounts.models import User
 from accounts.passwords import spellings
@@ -15,9 +16,16 @@ class UsernameOrEmailBackend(ModelBackend):
     def authenticate(
         self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **kwargs: Any
     ) -> User | None:
-        """The active user, or None after the same work whatever was wrong. RateLimited (429) during a back-off."""
+        """The active user, or None after the same work whatever was wrong.
+
+        Raises RateLimited (429) during a back-off, and Busy (503) if too many passwords are being hashed.
+        """
         if request is None or not username or password is None:
             return None
+        with hashing_slot():
+            return self.check_credentials(request, username, password)
+
+    def check_credentials(self, request: HttpRequest, username: str, password: str) -> User | None:
         user = User.objects.find_by_identifier(username)
         attempt = LoginAttempt.begin(request, username, user)
         if user is None:

@@ -18,6 +18,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.authentication import SessionJWTAuthentication
+from accounts.hashing_limit import hashing_slot
 from accounts.limits import SessionAttempt, count_registration, counted_email_change
 from accounts.models import LoginSession, LoginSessionQuerySet, User
 from accounts.serializers import (
@@ -63,7 +64,6 @@ class CredentialsViewSet(UnknownParametersViewSet):
         key = Key.of(request._request, request.user.pk)
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        count_registration(request)
 
         def save() -> Response:
             with pghistory.context(actor=None, request_id=request._request.request_id):  # type: ignore[attr-defined]
@@ -71,8 +71,10 @@ class CredentialsViewSet(UnknownParametersViewSet):
             headers = {"Location": reverse("account-me")}
             return Response(serializer.data, status=status.HTTP_201_CREATED, headers=headers)
 
-        with transaction.atomic():
-            return execute_once(key, save)
+        with hashing_slot():
+            count_registration(request)
+            with transaction.atomic():
+                return execute_once(key, save)
 
     @extend_schema(
         operation_id="auth_login",
@@ -111,7 +113,7 @@ class CredentialsViewSet(UnknownParametersViewSet):
 def prove_identity(request: Request, current_password: str | None) -> None:
     """Check the caller's current password, in a view that is not one transaction: a wrong one is counted.
 
-    Raises ValidationError (400) if it is wrong or missing, and RateLimited (429) after repeated failures.
+    Raises ValidationError (400) if it is wrong or missing, RateLimited (429) after repeated failures, and Busy (503).
     """
     user: Any = request.user
     session: Any = request.auth
@@ -119,11 +121,12 @@ def prove_identity(request: Request, current_password: str | None) -> None:
         required = serializers.ErrorDetail("Send your current password to make this change.", "required")
         raise serializers.ValidationError({"current_password": [required]})
     leave()
-    attempt = SessionAttempt.begin(request, session.pk, user.pk)
-    if not user.check_password(current_password):
-        attempt.fail()
-        raise serializers.ValidationError({"current_password": ["This is not the current password."]})
-    attempt.succeed()
+    with hashing_slot():
+        attempt = SessionAttempt.begin(request, session.pk, user.pk)
+        if not user.check_password(current_password):
+            attempt.fail()
+            raise serializers.ValidationError({"current_password": ["This is not the current password."]})
+        attempt.succeed()
 
 
 @method_decorator(transaction.non_atomic_requests, name="dispatch")

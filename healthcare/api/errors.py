@@ -11,7 +11,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import exception_handler as drf_exception_handler
 
-from healthcare.api.exceptions import Conflict, DatabaseUnavailable, Gone, LimitedErrors, PayloadTooLarge
+from healthcare.api.exceptions import Busy, Conflict, DatabaseUnavailable, Gone, LimitedErrors, PayloadTooLarge
 from healthcare.api.idempotency import AnsweredBefore, AnswerErased, FirstRequestRunning, KeyReused
 from healthcare.api.integrity_errors import broken_rule
 from healthcare.api.problems import CONTENT_TYPE, problem
@@ -33,6 +33,7 @@ SAFE_EXCEPTIONS: tuple[type[exceptions.APIException], ...] = (
     Gone,
     PayloadTooLarge,
     DatabaseUnavailable,
+    Busy,
     KeyReused,
     AnswerErased,
     FirstRequestRunning,

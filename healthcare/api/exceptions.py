@@ -57,6 +57,14 @@ class DatabaseUnavailable(exceptions.APIException):
     default_code = "unavailable"
 
 
+class Busy(exceptions.APIException):
+    """Too many passwords are being hashed. Nothing was counted or changed."""
+
+    status_code = 503
+    default_detail = "Too many people are logging in; repeat the request after the seconds in the Retry-After header."
+    default_code = "busy"
+
+
 class LimitedErrors(exceptions.ValidationError):
     """The first errors of a request that has `count` of them, so that a body of unknown keys gets a short answer."""
 

@@ -25,6 +25,7 @@ from django.utils.cache import patch_vary_headers
 from django.utils.deprecation import MiddlewareMixin
 from whitenoise import middleware as whitenoise
 
+from healthcare.api.exceptions import Busy
 from healthcare.api.problems import CONTENT_TYPE, problem_response
 from healthcare.operations import health
 from healthcare.operations.access_log import LOGGED, write_access_line
@@ -127,6 +128,8 @@ class RequestMiddleware(Middleware):
         if is_unavailable(error) or (isinstance(error, Error) and health.is_database_incomplete()):
             log_unavailable(request, error)
             return database_unavailable(request)
+        if isinstance(error, Busy):  # in the admin
+            return problem_response(request, 503, Busy.default_detail, {"Retry-After": "5"})
         if isinstance(error, IntegrityError):  # a foreign key, checked when the transaction commits
             return problem_response(
                 request, 409, "A record that this one refers to has just been deleted; refer to another one."
