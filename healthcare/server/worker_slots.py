@@ -1,14 +1,13 @@
 """Which worker counts in which slot of the metrics."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
+
+from granian.server.mp import WorkerProcess
 
 from healthcare.operations.metrics import MetricsMemory, take_slot
 from healthcare.server.metrics_process import close_inherited_listeners
-
-
-class Worker(Protocol):
-    def is_alive(self) -> bool: ...
+from healthcare.server.supervisor import has_ended
 
 
 class WorkerSlots:
@@ -16,7 +15,7 @@ class WorkerSlots:
 
     def __init__(self, memory: MetricsMemory) -> None:
         self.memory = memory
-        self.workers: dict[int, Worker] = {}  # the last one of each slot
+        self.workers: dict[int, WorkerProcess] = {}  # the last one of each slot
         self.slot_of_index: dict[int, int] = {}
 
     def free_slot(self, index: int) -> int:
@@ -27,12 +26,12 @@ class WorkerSlots:
 
     def is_used(self, slot: int) -> bool:
         worker = self.workers.get(slot)
-        return worker is not None and worker.is_alive()
+        return worker is not None and not has_ended(worker)
 
-    def assign(self, slot: int, index: int, worker: Worker) -> None:
+    def assign(self, slot: int, index: int, worker: WorkerProcess) -> None:
         """Count a restart if the worker replaces one that has died, and not one that is about to be stopped."""
         predecessor = self.workers.get(self.slot_of_index.get(index, -1))
-        if predecessor and not predecessor.is_alive():
+        if predecessor and has_ended(predecessor):
             self.memory.count_worker_restart()
         self.workers[slot], self.slot_of_index[index] = worker, slot
 

@@ -1,6 +1,7 @@
 """METRICS of `manage.py serve`: its counts against what a client has sent, and its answers whatever happens."""
 
 import http.client
+import json
 import os
 import re
 import signal
@@ -80,20 +81,20 @@ def holds_port(process: psutil.Process, port: int) -> bool:
     return any(found.laddr and found.laddr.port == port for found in process.net_connections("tcp"))
 
 
-def command(port: int, *, spawns: bool = False) -> list[str]:
+def command(port: int, *, workers: int, spawns: bool) -> list[str]:
     if not spawns:
-        return [sys.executable, "manage.py", "serve", str(port), "--workers", str(WORKERS)]
+        return [sys.executable, "manage.py", "serve", str(port), "--workers", str(workers)]
     program = (
         "import multiprocessing, sys; multiprocessing.set_start_method('spawn');"
         "from django.core.management import execute_from_command_line as execute;"
-        f"execute(['manage.py', 'serve', '{port}', '--workers', '2'])"
+        f"execute(['manage.py', 'serve', '{port}', '--workers', '{workers}'])"
     )
     return [sys.executable, "-c", program]
 
 
 @contextmanager
 def serving_with_metrics(
-    database_url: str, *, spawns: bool = False, host: str = "127.0.0.1", **more: str
+    database_url: str, *, workers: int = 1, spawns: bool = False, host: str = "127.0.0.1", **more: str
 ) -> Iterator[MonitoredServer]:
     port, metrics_port = free_port(), free_port()
     shown = f"[{host}]" if ":" in host else host
@@ -103,12 +104,13 @@ def serving_with_metrics(
         "DATABASE_URL": database_url,
         "METRICS": f"{shown}:{metrics_port}",
         "THROTTLE_SCALE": "1",
+        "DRAIN_SECONDS": "0",
         **more,
     }
     server = MonitoredServer("127.0.0.1", port, database_url, environment)
     server.metrics_host, server.metrics_port = host, metrics_port
     server.process = subprocess.Popen(
-        command(port, spawns=spawns), cwd=settings.BASE_DIR, env=environment, stdout=subprocess.PIPE
+        command(port, workers=workers, spawns=spawns), cwd=settings.BASE_DIR, env=environment, stdout=subprocess.PIPE
     )
     try:
         assert server.process.stdout
@@ -134,7 +136,7 @@ def database(django_db_setup: None, django_db_blocker: Any) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def server(database: str) -> Iterator[MonitoredServer]:
-    with serving_with_metrics(database, RATE_LIMIT="0", BODY_SECONDS="1") as monitored:
+    with serving_with_metrics(database, workers=WORKERS, RATE_LIMIT="0", BODY_SECONDS="1") as monitored:
         yield monitored
 
 
@@ -403,20 +405,37 @@ def test_its_process_alone_holds_the_port_and_is_started_again(server: Monitored
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_it_ends_with_the_server(database: str, number: int):
-    with serving_with_metrics(database, host="::1") as server:
+def test_it_is_not_ready_while_the_server_drains_and_ends_with_it(database: str, number: int):
+    with serving_with_metrics(database, host="::1", DRAIN_SECONDS="3") as server:
         [endpoint], workers = server.endpoints(), server.workers()
-        assert server.ask("/healthz")[0] == 200
+        assert eventually(lambda: server.ask("/readyz")[0] == 200)
         for ignored in (signal.SIGINT, signal.SIGTERM):  # a terminal or systemd sends them to every process
             endpoint.send_signal(ignored)
         assert server.ask("/metrics")[0] == 200
         server.process.send_signal(number)
+        if number == signal.SIGTERM:
+            eventually(lambda: server.total("healthcare_readiness_check_failed", check="draining") == 1)
+            status, body = server.ask("/readyz")
+            assert (status, json.loads(body)["failed"]) == (503, ["draining"])
+            assert server.process.wait(TIMEOUT) == 0
         server.process.wait(TIMEOUT)
         eventually(lambda: not any(one.is_running() for one in [endpoint, *workers]))
 
 
+def test_replaced_workers_are_no_restarts_and_keep_their_counts(server: MonitoredServer):
+    eventually(lambda: len(server.workers()) == WORKERS)
+    before = server.workers()
+    counted, restarts = server.total(REQUESTS), server.total("healthcare_worker_restarts_total")
+    server.process.send_signal(signal.SIGHUP)
+    eventually(lambda: len(server.workers()) == WORKERS and not {*before} & {*server.workers()})
+    assert server.total("healthcare_worker_restarts_total") == restarts
+    statuses = [server.call("GET", "/api/doctors/").status for _ in range(9)]
+    assert statuses == [200] * 9
+    assert server.total(REQUESTS) - counted == 9
+
+
 def test_spawned_processes_share_the_counts(database: str):
-    with serving_with_metrics(database, spawns=True) as server:
+    with serving_with_metrics(database, workers=2, spawns=True) as server:
         before = server.total(REQUESTS)
         statuses = [server.call("GET", "/api/doctors/").status for _ in range(10)]
         assert statuses == [200] * 10
