@@ -301,7 +301,7 @@ def write(path: Path, before: datetime.datetime, key: bytes) -> tuple[str, dict[
     selections = select(before, archived)
     held = {record: hold.patient_id for hold in LegalHold.objects.active() for record in hold.record_ids}
     refuse_held(selections, held)
-    partial = path.with_name(f"{path.name}.partial")
+    partial = path.with_name(f"{path.name}.archive-partial")
     with open_partial(partial) as file:
         try:
             writer = ArchiveWriter(file, key, {"before": f"{before:%Y-%m}", "written": timezone.now().isoformat()})

@@ -218,6 +218,13 @@ class LegalHold(models.Model):
 LegalHoldEvent: Any = track_history(LegalHold)
 
 
+class ArchiveQuerySet(models.QuerySet["Archive"]):
+    def file_names(self) -> str:
+        """The names of all files, comma-separated, in the order in which they were written."""
+        files = self.values("digest", "file").annotate(first=models.Min("id")).order_by("first")
+        return ", ".join(row["file"] for row in files)
+
+
 class Archive(models.Model):
     """The rows of one table that one file holds and that are removed from the table: see `archive`.
 
@@ -235,6 +242,8 @@ class Archive(models.Model):
     kept = models.BinaryField()  # see `archived_rows.pack`
     earlier = models.BinaryField()
     code = models.CharField(max_length=64)
+
+    objects = ArchiveQuerySet.as_manager()
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["table", "last_id", "digest"], name="archive_once")]

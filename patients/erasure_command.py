@@ -10,6 +10,7 @@ from django.db import transaction
 
 from accounts.models import User
 from audit.legal_hold import HeldError
+from audit.models import Archive
 from patients.models import ErasureReceipt
 
 
@@ -53,6 +54,8 @@ class ErasureCommand(BaseCommand):
         receipt = self.erased(options[self.argument], **wanted, keep=True)
         self.report("Erased:", receipt)
         self.stdout.write(f"Receipt {receipt.pk}.")
+        if archives := Archive.objects.file_names():
+            self.stdout.write(f"Not erased: rows in archives, which are {archives}.")
 
     def erased(self, subject: Any, *, keep: bool, **wanted: str) -> ErasureReceipt:
         """Erase; without `keep` it is undone again, which counts exactly what erasing finds."""

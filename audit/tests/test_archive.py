@@ -1,5 +1,6 @@
 """`archive` moves old history and access log into one file; `verify_archive` and `verify_audit` find what is amiss."""
 
+import errno
 import gzip
 import json
 import os
@@ -265,6 +266,28 @@ def test_what_happens_before_the_file_is_recorded_is_noticed(
     verify()
 
 
+def test_a_full_disk_removes_nothing(patient: Patient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    count = PatientEvent.objects.count()
+    monkeypatch.setattr("audit.archive_file.os.fsync", full)
+    with pytest.raises(CommandError, match="cannot be written: No space left on device.$"):
+        archive(tmp_path / "a")
+    assert os.listdir(tmp_path) == []
+    assert (PatientEvent.objects.count(), Archive.objects.count()) == (count, 0)
+
+
+def test_a_second_run_to_the_same_file_is_refused(patient: Patient, tmp_path: Path) -> None:
+    with archiving.open_partial(tmp_path / "a.archive-partial") as running:
+        with pytest.raises(CommandError, match="^Another run writes a.archive-partial; wait for it.$"):
+            archive(tmp_path / "a")
+        running.write(b"left by a run that was killed")
+    archive(tmp_path / "a")
+    verify_archive(tmp_path / "a")
+    assert os.listdir(tmp_path) == ["a"]
+
+
 def test_any_altered_missing_or_added_byte_of_the_file_is_found(patient: Patient, tmp_path: Path) -> None:
     path, changed, key = tmp_path / "a", tmp_path / "b", seal_key()
     archive(path)
@@ -346,8 +369,15 @@ def test_what_is_removed_and_not_archived_is_found(patient: Patient, tmp_path: P
 def test_an_erasure_after_an_archive_leaves_the_chain_verifiable(
     patient: Patient, as_alice: LoggedInClient, tmp_path: Path
 ) -> None:
-    archive(tmp_path / "a")
-    call_command("erase_patient", str(patient.pk), "--reason", "r", "--yes", stdout=StringIO())
+    archive(tmp_path / "a", "2026-02")
+    archive(tmp_path / "b")
+    printed = StringIO()
+    call_command("legal_hold", str(patient.pk), "--reason", "Case 7", stdout=printed)
+    call_command("legal_hold", str(patient.pk), "--release", stdout=printed)
+    call_command("erase_patient", str(patient.pk), "--reason", "r", "--yes", stdout=printed)
+    lines = printed.getvalue().splitlines()
+    assert lines[1] == "Older rows may be in archives; keep these files: a, b."
+    assert lines[-1] == "Not erased: rows in archives, which are a, b."
     verify()
     seal()
     verify()

@@ -4,6 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from audit.models import Archive
 from patients.erasure_command import checked_reason, operating_system_account, staff_username
 from patients.legal_hold import HoldError, release_hold, set_hold
 
@@ -41,3 +42,5 @@ class Command(BaseCommand):
             if release
             else f"Patient {patient_id} is under a legal hold.{merged}"
         )
+        if not release and (archives := Archive.objects.file_names()):
+            self.stdout.write(f"Older rows may be in archives; keep these files: {archives}.")
