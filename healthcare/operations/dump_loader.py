@@ -82,8 +82,8 @@ class DumpLoader:
             return output.read().decode()
 
     def execute(self, cursor: Any, sql: str) -> None:
-        self.settings.update(SETTING.findall(sql))
         sql = NOT_FOR_SERVER.sub("", sql)
+        self.settings.update(SETTING.findall(sql))
         if sql.strip():
             cursor.execute(sql)
 

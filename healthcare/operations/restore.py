@@ -154,6 +154,7 @@ def load(backup: Backup, loader: DumpLoader, options: RestoreOptions) -> tuple[l
         restore_target.check_empty(connections[DEFAULT_DB_ALIAS])
         absent = restore_target.find_absent_extensions(connection, manifest.extensions)
         loader.load(connection, absent, manifest)
+        remove_timeouts()  # the settings of the dump are reset by now
         if loader.sha256 != backup.sha256:
             raise BackupError(f"{backup.path} changed while it was read.")
         compare_counts(manifest.tables)
@@ -164,6 +165,13 @@ def load(backup: Backup, loader: DumpLoader, options: RestoreOptions) -> tuple[l
     rows = sum(manifest.tables.values())
     first = f"{rows:,} rows of {len(manifest.tables)} tables restored, as of {manifest.taken_at}."
     return [first, *filter(None, done)], absent
+
+
+def remove_timeouts() -> None:
+    """Let what follows in this transaction take as long as it needs, whatever the login's defaults are."""
+    with connection.cursor() as cursor:
+        for timeout in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
+            cursor.execute(f"SET LOCAL {timeout} = 0")
 
 
 def compare_counts(expected: dict[str, int]) -> None:
