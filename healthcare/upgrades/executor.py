@@ -163,11 +163,10 @@ class PatientExecutor(MigrationExecutor):
         with transaction.atomic(self.connection.alias):
             timeouts = LockTimeouts(self.connection)
             if quiet:
-                with self.connection.connection.cursor() as cursor:
+                timeouts.set_timeout(max(self.patience, SHORTEST_TIMEOUT))
+                with self.connection.cursor() as cursor:
                     cursor.execute(VACUUMED_TABLES)
-                    tables = [row[0] for row in cursor.fetchall()]
-                    timeouts.set_timeout(self.patience)
-                    for table in tables:
+                    for (table,) in cursor.fetchall():
                         cursor.execute(QUIET_LOCK % table)
             timeouts.started = time.monotonic()
             with self.connection.execute_wrapper(timeouts):

@@ -161,23 +161,37 @@ def prepared_upgrade(folder: Path) -> Iterator[Upgrade]:
             yield Upgrade(url, old, project, column)
 
 
-def kill_in_the_middle(upgrade: Upgrade, last: int) -> None:
-    """Kill `migrate` while it fills rows: it waits for the last one, which another transaction has locked."""
+def kill_while_it_fills_rows(upgrade: Upgrade, last: int) -> None:
+    """Kill `migrate` while it waits for the last row, which another transaction has locked."""
     column = upgrade.start_migrate("patients", upgrade.column_migration)
     output, errors = column.communicate(timeout=900)
     assert column.returncode == 0, output + errors
     with closing(psycopg2.connect(upgrade.url)) as session, session.cursor() as cursor:
         cursor.execute("SELECT FROM patients_patient WHERE id = %s FOR UPDATE", [last])
-        migrate = upgrade.start_migrate()
-        waiting = (
-            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'migrate' AND wait_event_type = 'Lock'"
-        )
-        eventually(lambda: migrate.poll() is not None or upgrade.query(waiting))
-        migrate.kill()
-        output, _ = migrate.communicate()
-    assert "OK" not in output
+        kill_when_waiting(upgrade, "SELECT FROM patients_patient")
     assert upgrade.query("SELECT count(*) FROM patients_patient WHERE chart_number <> ''") > 0
     assert upgrade.query("SELECT count(*) FROM patients_patient WHERE chart_number = ''") > 0
+
+
+def kill_while_it_builds_the_index(upgrade: Upgrade) -> None:
+    """Kill `migrate` while CREATE INDEX CONCURRENTLY waits for a transaction that writes to the table."""
+    with closing(psycopg2.connect(upgrade.url)) as session, session.cursor() as cursor:
+        cursor.execute("LOCK TABLE patients_patient IN ROW EXCLUSIVE MODE")
+        kill_when_waiting(upgrade, "CREATE INDEX CONCURRENTLY")
+        assert upgrade.query("SELECT count(*) FROM pg_class WHERE relname = 'patient_by_chart'") == 1
+    assert upgrade.query("SELECT count(*) FROM patients_patient WHERE chart_number = ''") == 0
+
+
+def kill_when_waiting(upgrade: Upgrade, statement: str) -> None:
+    migrate = upgrade.start_migrate()
+    waiting = f"""
+        SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
+        WHERE NOT granted AND application_name = 'migrate' AND query LIKE '{statement}%'
+    """  # noqa: S608
+    eventually(lambda: migrate.poll() is not None or upgrade.query(waiting))
+    migrate.kill()
+    output, errors = migrate.communicate()
+    assert "OK" not in output, output + errors
 
 
 def test_an_upgrade_under_load_fails_no_request_and_lets_none_wait(
@@ -205,7 +219,8 @@ def test_an_upgrade_under_load_fails_no_request_and_lets_none_wait(
         try:
             eventually(lambda: load.count() > 50)
             started = time.monotonic()
-            kill_in_the_middle(upgrade, last)
+            kill_while_it_fills_rows(upgrade, last)
+            kill_while_it_builds_the_index(upgrade)
             hosts = [upgrade.start_migrate() for _ in range(2)]
             outputs = [host.communicate(timeout=900) for host in hosts]
             seconds = time.monotonic() - started
