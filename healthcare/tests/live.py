@@ -132,18 +132,18 @@ def serving(
     *,
     output: Path | None = None,
     migrated: bool = False,
-    folder: Path | None = None,
+    folder: str = "",
     **settings_of_it: str,
 ) -> Iterator[LiveServer]:
     """Migrate that database, unless it is `migrated`, and serve it until the block ends.
 
-    What the server prints goes to the file `output` when there is one. `folder` has the code, the project's if None.
+    What the server prints goes to the file `output` when there is one. `folder` has the code, if not the project's.
     """
-    folder = folder or Path(settings.BASE_DIR)
+    folder = folder or str(settings.BASE_DIR)
     environment = environment_of(database_url) | settings_of_it
     port = free_port()
     if not migrated:
-        migrate(database_url, folder, **settings_of_it)
+        migrate(database_url, Path(folder), **settings_of_it)
     with output.open("wb") if output else nullcontext() as log:
         process = subprocess.Popen(
             server_command(port, application), cwd=folder, env=environment, stdout=log, stderr=log

@@ -34,6 +34,7 @@ pytestmark = pytest.mark.long
 
 PATIENTS = int(os.environ.get("UPGRADE_PATIENTS", "3000"))
 LONG_RUN = PATIENTS >= 100_000
+SETTINGS = "healthcare.settings"  # with the timeouts of production
 PAUSE = 0.02  # seconds between two requests of a client
 LONGEST_WAIT = 1.0  # seconds that a read or a write may wait for a lock
 # Without triggers, which is faster; most patients belong to another owner.
@@ -157,7 +158,7 @@ def prepared_upgrade(folder: Path) -> Iterator[Upgrade]:
         project = ProjectCopy(folder, name)
         column = write_sample_release(project)
         url = url_of(name)
-        with serving(url, migrated=True, DJANGO_SETTINGS_MODULE="healthcare.settings") as old:
+        with serving(url, migrated=True, DJANGO_SETTINGS_MODULE=SETTINGS) as old:
             yield Upgrade(url, old, project, column)
 
 
@@ -208,11 +209,8 @@ def test_an_upgrade_under_load_fails_no_request_and_lets_none_wait(
         load = Load(tokens["access"], [record["id"] for record in listed if record["id"] != last])
         monitor = LockMonitor(upgrade.url)
         monitor.start()
-        new = stack.enter_context(
-            serving(
-                upgrade.url, migrated=True, folder=upgrade.project.root, DJANGO_SETTINGS_MODULE="healthcare.settings"
-            )
-        )
+        folder = str(upgrade.project.root)
+        new = stack.enter_context(serving(upgrade.url, migrated=True, folder=folder, DJANGO_SETTINGS_MODULE=SETTINGS))
         assert upgrade.is_ready(upgrade.old)
         assert not upgrade.is_ready(new)
         threads = load.start(upgrade.old)
