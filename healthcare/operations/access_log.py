@@ -25,12 +25,12 @@ def write_access_line(
     size: int | None,
     caller: str | None = None,
     sqlstate: str | None = None,
-    served_by: str = "server",
+    served_by: str | None = None,
 ) -> None:
     """Write the line of a request, whose ids `assign_ids` has set.
 
     `route` is the template as in the metrics, `size` the bytes of the answer's body, `caller` a keyed hash, and
-    `served_by` is `fast`, `standard` or, for an answer given outside Django, `server`.
+    `served_by` is `fast` or `standard`, and None for an answer that is given outside Django.
     """
     environ[LOGGED] = True
     if not logger.isEnabledFor(logging.INFO):
@@ -43,7 +43,7 @@ def write_access_line(
         logging.INFO,
         __file__,
         0,
-        "%s %s %d served_by=%s",
+        "%s %s %d path=%s",
         (method, route, status, served_by),
         None,
         "write_access_line",
@@ -60,6 +60,6 @@ def write_access_line(
         "request_id": environ.get(REQUEST_ID),
         "trace_id": environ.get(TRACE_ID),
         "sqlstate": sqlstate,
-        "served_by": served_by,
+        "path": served_by,
     }
     logger.handle(record)

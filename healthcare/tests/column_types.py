@@ -65,7 +65,7 @@ class Calls:
             answer = self.client.generic(method, path, json.dumps(body) if body else "", "application/json")
         assert answer.status_code in {200, 201}, answer.content
         (line,) = [record.getMessage() for record in self.caplog.records if record.name == "healthcare.access"]
-        self.paths[action] = line.rpartition("served_by=")[2]
+        self.paths[action] = line.rpartition("path=")[2]
         return answer
 
 

@@ -64,7 +64,7 @@ def test_the_fast_path_serves_the_plain_calls(
         as_alice.get("/api/patients/?identifier=a%7C1")
         as_alice.get(f"{path}history/")
     lines = [record.getMessage() for record in caplog.records if record.name == "healthcare.access"]
-    assert [line.rpartition("served_by=")[2] for line in lines] == ["fast"] * 10, lines
+    assert [line.rpartition("path=")[2] for line in lines] == ["fast"] * 10, lines
 
 
 @pytest.mark.parametrize(

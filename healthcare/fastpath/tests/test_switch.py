@@ -39,7 +39,7 @@ def test_the_access_log_says_which_path_answered(
         as_alice.get(url)
         as_alice.patch(url, {"name": "New"})
         as_alice.get("/api/auth/me/")
-    served_by = [line.rpartition("served_by=")[2] for line in lines(caplog, "healthcare.access")]
+    served_by = [line.rpartition("path=")[2] for line in lines(caplog, "healthcare.access")]
     assert served_by == [word, word, "standard"]
     assert AccessLog.objects.count() == 2
 

@@ -22,7 +22,7 @@ from healthcare.operations.logs import JSONFormatter, SafeFormatter, SafeHandler
 
 ACCESS_KEYS = [
     "time", "level", "logger", "method", "route", "status", "duration_us", "queue_us", "bytes", "worker", "caller",
-    "request_id", "trace_id", "sqlstate", "served_by",
+    "request_id", "trace_id", "sqlstate", "path",
 ]  # fmt: skip
 FORMATTERS = {"text": SafeFormatter, "json": JSONFormatter}
 
@@ -80,7 +80,7 @@ def test_a_line_of_text_has_the_template_and_neither_the_id_nor_the_query(
     assert re.fullmatch(
         r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z INFO healthcare\.access method=PATCH route=/api/patients/{id}/ "
         rf"status=400 duration_us=\d+ queue_us=- bytes={len(answer.content)} worker=\d+ caller=[0-9a-f]{{64}} "
-        rf"request_id={answer.headers['X-Request-Id']} trace_id=- sqlstate=- served_by=standard",
+        rf"request_id={answer.headers['X-Request-Id']} trace_id=- sqlstate=- path=standard",
         line,
     )
     assert SECRET not in line

@@ -91,9 +91,14 @@ def test_a_server_that_cannot_start_says_so_in_json(arguments: list[str], variab
 
 def test_serve_writes_nothing_but_json_from_its_start_to_its_end(migrated_home: Home):
     port = str(free_port())
-    environment = {**os.environ, "DATABASE_URL": f"embedded://{migrated_home.folder.parent}", "LOG_FORMAT": " JSON "}
+    environment = {
+        **os.environ,
+        "DATABASE_URL": f"embedded://{migrated_home.folder.parent}",
+        "LOG_FORMAT": " JSON ",
+        "DRAIN_SECONDS": "0",
+    }
     process = subprocess.Popen(
-        [*MANAGE, "serve", port, "--workers", "2"],
+        [*MANAGE, "serve", port],
         cwd=settings.BASE_DIR,
         env=environment,
         stdout=subprocess.PIPE,

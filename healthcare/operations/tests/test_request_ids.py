@@ -132,7 +132,7 @@ def test_log_history_access_log_and_idempotency_keep_the_ids_of_the_proxy(
     answers.append(as_alice.get("/api/patients/0/", **sent))
     assert {answer["X-Request-Id"] for answer in answers} == {answers[-1].json()["request_id"]} == {LONG_ID}
     assert [(line["request_id"], line["trace_id"]) for line in access_lines] == [(LONG_ID, TRACE)] * 5
-    assert [line["served_by"] for line in access_lines[1:4]] == ["fast" if mode == "on" else "standard"] * 3
+    assert [line["path"] for line in access_lines[1:4]] == ["fast" if mode == "on" else "standard"] * 3
     assert {*AccessLog.objects.values_list("request_id", flat=True)} == {LONG_ID}
     for changed, events in ((path, 2), (f"/api/patients/{answers[3].json()['id']}/", 1)):
         assert [event["request_id"] for event in as_alice.get(f"{changed}history/").json()] == [LONG_ID] * events
