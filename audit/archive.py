@@ -166,19 +166,20 @@ def verified_rows(
         raise TamperingError(f"audit_seal {seal_id} was altered, or one before it is missing.")
     end = min(seal.last_id, max(selection.last, selection.after))
     rows = table.rows(start, end, tuple(seal.columns))
-    present = rows if tuple(seal.columns) == table.columns else table.rows(start, end, table.columns)
+    newer = tuple(seal.columns) != table.columns  # columns were added since
+    texts = {row.id: row.text for row in (table.rows(start, end, table.columns) if newer else rows)}
     erased = set(Forgotten.objects.filter(table=table.name, row__gt=start, row__lte=end).values_list("row", flat=True))
     codes = codes_of(seal)
     found = {row.id for row in rows}
     for row_id in codes:
         if row_id <= end and row_id not in found | erased and not archived.hold(table.name, row_id):
             raise TamperingError(f"{table.name} {row_id} is missing.")
-    for row, written in zip(rows, present, strict=True):
+    for row in rows:
         if row.id not in codes:
             raise TamperingError(f"{table.name} {row.id} was inserted after its time was sealed.")
         if row.id not in erased and codes[row.id] != row_code(key, table.name, row):
             raise TamperingError(f"{table.name} {row.id} was altered.")
-        yield row, written.text
+        yield row, texts.get(row.id, row.text)
 
 
 def refuse_held(selections: list[Selection], held: dict[int, int]) -> None:
