@@ -9,16 +9,19 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from django.db import Error, connection, transaction
+from django.db import DEFAULT_DB_ALIAS, Error, connection, connections, transaction
 
 from healthcare.operations.metrics_text import Gauge
+from healthcare.postgresql.session import Limits, set_timeouts
 
 logger = logging.getLogger("healthcare.metrics")
 
 INTERVAL = 5.0  # seconds between two readings
 LONGEST_AGE = 30.0  # seconds for which a value counts
-TIMEOUTS = "SET LOCAL statement_timeout = '4s'; SET LOCAL lock_timeout = '1s'; SET LOCAL TRANSACTION READ ONLY"
+TIMEOUTS = set_timeouts(statement="4s", lock="1s", idle="10s")
+ANSWER_SECONDS, CONNECTION_SECONDS = 6.0, 5.0
 COUNT_SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
 
 Values = Mapping[str, float | None]
@@ -62,8 +65,10 @@ class DatabaseGauges:
         threading.Thread(target=self.run, name="database gauges", daemon=True).start()
 
     def run(self) -> None:
+        database: Any = connections[DEFAULT_DB_ALIAS]  # of this thread
         while True:
             began = time.monotonic()
+            database.set_limits(Limits(TIMEOUTS, ANSWER_SECONDS, CONNECTION_SECONDS))
             values = self.read_sources()
             connection.close_if_unusable_or_obsolete()
             self.values, self.read_at = values, began
@@ -81,8 +86,8 @@ class DatabaseGauges:
             try:
                 values.update(read_in_transaction(source))
                 self.failing.discard(source)
-            except Error as error:
-                if connection.connection is None or not connection.is_usable():
+            except Exception as error:
+                if isinstance(error, Error) and (connection.connection is None or not connection.is_usable()):
                     break  # the others would wait in vain, too; /readyz tells why
                 if source not in self.failing:
                     logger.warning("no values for %s: %s", ", ".join(source.help_texts), type(error).__name__)
@@ -93,5 +98,5 @@ class DatabaseGauges:
 def read_in_transaction(source: Source) -> Values:
     with transaction.atomic():
         with connection.cursor() as cursor:
-            cursor.execute(TIMEOUTS)
+            cursor.execute("SET TRANSACTION READ ONLY")
         return source.read()

@@ -4,6 +4,7 @@ import math
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -78,6 +79,14 @@ def test_threads_of_a_worker_lose_no_count(memory: MetricsMemory):
     found = samples(memory)
     assert total(found, "healthcare_http_requests_total", status="200") == 4000
     assert total(found, "healthcare_http_in_flight") == total(found, "healthcare_threads_busy") == 0
+
+
+def test_a_request_costs_microseconds(memory: MetricsMemory):
+    metrics.take_slot(memory, 0)
+    began = time.process_time()
+    for _ in range(5000):
+        answer()
+    assert (time.process_time() - began) / 5000 < 50e-6  # 3 microseconds on an idle machine
 
 
 def test_what_clients_invent_creates_no_series(memory: MetricsMemory):
