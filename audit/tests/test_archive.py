@@ -5,10 +5,13 @@ import gzip
 import json
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from secrets import token_urlsafe
 from typing import Any
 
 import pytest
@@ -305,6 +308,25 @@ def test_any_altered_missing_or_added_byte_of_the_file_is_found(patient: Patient
         verify_archive(changed)
     with pytest.raises(CommandError, match="cannot be read: No such file"):
         verify_archive(tmp_path / "missing")
+
+
+def test_a_file_is_verified_without_the_database(patient: Patient, tmp_path: Path, settings: Any) -> None:
+    archive(tmp_path / "a")
+    nowhere = {
+        "DATABASE_URL": "postgres://nobody@127.0.0.1:1/nothing",
+        "DEBUG": "True",
+        "SECRET_KEY": token_urlsafe(60),
+    }
+    ended = subprocess.run(
+        [sys.executable, "manage.py", "verify_archive", str(tmp_path / "a")],
+        cwd=settings.BASE_DIR,
+        env={**os.environ, **nowhere, "AUDIT_SEAL_KEY": settings.AUDIT_SEAL_KEY},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == verify_archive(tmp_path / "a")
 
 
 def rewritten(path: Path, change: Callable[[list[bytes]], None]) -> bytes:
