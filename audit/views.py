@@ -36,7 +36,8 @@ PRESENT_ONLY = {"ordering", "include", "search", "deleted"}
 AS_OF = OpenApiParameter(
     "as_of",
     OpenApiTypes.DATETIME,
-    description="Returns the state at that time (RFC 3339). Needs a token, on public lists too.",
+    description="Returns the state at that time (RFC 3339). Needs a token, on public lists too. 400 with the code "
+    "`archived` for a time whose history has been archived.",
 )
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from accounts.models import User
@@ -167,3 +167,13 @@ def test_a_mark_of_another_key_is_reported(patient: Patient, settings: Any) -> N
     settings.AUDIT_SEAL_KEY = "another key of at least 32 characters"
     with pytest.raises(CommandError, match="^The mark of the last verification was altered"):
         verify()
+
+
+def test_a_database_that_can_only_be_read_is_verified_without_a_mark(patient: Patient) -> None:
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL transaction_read_only = on")
+        assert "are unaltered" in verify()
+        assert "are unaltered" in verify(full=True)
+        assert not VerificationMark.objects.exists()
+        transaction.set_rollback(True)
