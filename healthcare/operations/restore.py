@@ -9,6 +9,7 @@ trigger fires while the data is loaded. Owners and privileges are left out, sinc
 from; so are policies, which `healthcare.rls.access` puts back from the migrations.
 """
 
+import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from healthcare.operations.encryption import decrypted_by, is_encrypted, read_id
 from healthcare.operations.programs import find_program, server_major, termination_unwinds
 from healthcare.rls.access import restore_access
 from healthcare.rls.role import restore_role
+from healthcare.search.normalization import FUNCTIONS
 
 
 @dataclass(frozen=True)
@@ -181,13 +183,29 @@ def compare_counts(expected: dict[str, int]) -> None:
             raise BackupError(f"{table} has {found.get(table, 0):,} rows, and the backup {expected.get(table, 0):,}.")
 
 
+def refresh_search_functions() -> bool:
+    """Create the functions of search for this server; whether they differ from those of the backup.
+
+    They name a collation and extensions of the server on which they were created, which this one may not have.
+    """
+    source = "SELECT string_agg(prosrc, '' ORDER BY oid) FROM pg_proc WHERE proname LIKE 'search\\_%'"
+    with connection.cursor() as cursor:
+        cursor.execute(source)
+        before = cursor.fetchone()
+        cursor.execute(FUNCTIONS)
+        cursor.execute(source)
+        return bool(cursor.fetchone() != before)
+
+
 def complete(manifest: Manifest, absent: set[str], options: RestoreOptions) -> None:
     """Bring the restored database to this release. If that fails, empty it again."""
     options.report("Migrating…")
     try:
-        if absent:
-            call_command("rebuild_search", verbosity=0)
+        search_differs = refresh_search_functions() or bool(absent)
         call_command("migrate", interactive=False, verbosity=0, skip_checks=True)
+        if search_differs:
+            options.report("Rebuilding search…")
+            call_command("rebuild_search", verbosity=0, stdout=io.StringIO())
         with connection.cursor() as cursor:
             for table in manifest.tables:
                 cursor.execute(f"ANALYZE {table}")

@@ -250,6 +250,22 @@ def test_a_user_who_may_not_create_extensions_restores_without_similarity(source
         assert client_of("alice").get("/api/patients/?search=unmistak").json()[0]["name"] == SECRET_NAME
 
 
+def test_search_works_on_a_server_without_the_collation_of_the_other_one(
+    source: Source, empty: str, tmp_path: Path
+) -> None:
+    with own_database(template=source.database) as elsewhere, connected_to(elsewhere):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_get_functiondef('search_fold'::regproc)")
+            (definition,) = cursor.fetchone()
+            assert "pg_c_utf8" in definition
+            cursor.execute("SET check_function_bodies = off")
+            cursor.execute(definition.replace("pg_c_utf8", "of-another-server"))
+        run("backup", tmp_path / "elsewhere")
+    run("restore", tmp_path / "elsewhere")
+    check_restored(source)
+    assert client_of("alice").get("/api/patients/?search=unmistakable").json()[0]["name"] == SECRET_NAME
+
+
 def admin_connection_to(database: str) -> Any:
     admin = admin_connection()
     parameters = admin.get_dsn_parameters()
