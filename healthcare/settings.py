@@ -221,7 +221,10 @@ WHITENOISE_AUTOREFRESH = False
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"unknown_host": {"()": "healthcare.operations.logs.UnknownHostFilter"}},
+    "filters": {
+        "unknown_host": {"()": "healthcare.operations.logs.UnknownHostFilter"},
+        "exception_text": {"()": "healthcare.operations.logs.ExceptionTextFilter"},
+    },
     "formatters": {
         "text": {"()": "healthcare.operations.logs.SafeFormatter"},
         "json": {"()": "healthcare.operations.logs.JSONFormatter"},
@@ -234,6 +237,7 @@ LOGGING = {
         "django.request": {"level": "CRITICAL"},
         "django.security": {"level": "CRITICAL"},
         "django.security.DisallowedHost": {"level": "ERROR", "filters": ["unknown_host"]},
+        "asyncio": {"filters": ["exception_text"]},
         "django.server": {"handlers": [], "level": "CRITICAL", "propagate": False},
     },
 }

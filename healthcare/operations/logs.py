@@ -89,6 +89,14 @@ class UnknownHostFilter(logging.Filter):
         return True
 
 
+class ExceptionTextFilter(logging.Filter):
+    """Replaces the texts of asyncio, which repeat exceptions and arguments. The exception stays in the record."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = "asyncio reports an exception or a late callback", None
+        return True
+
+
 def format_time(seconds: float) -> str:
     """RFC 3339 in UTC, with microseconds."""
     whole, microseconds = divmod(int(seconds * 1_000_000), 1_000_000)

@@ -17,6 +17,7 @@ from healthcare.operations import health
 from healthcare.operations.database_gauges import DatabaseGauges
 from healthcare.operations.metrics import DRAINING, MetricsMemory
 from healthcare.operations.metrics_text import CONTENT_TYPE, Gauge, Labels, render
+from healthcare.operations.output import format_output
 from healthcare.operations.readiness import REMEDIES
 
 TIMEOUT = 5.0  # seconds for a client to send its request and take the answer
@@ -30,6 +31,7 @@ def run_endpoint(listener: socket.socket, memory: MetricsMemory) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=exit_with_parent, daemon=True).start()
+    format_output()
     gauges = DatabaseGauges()
     gauges.start()
     threading.Thread(target=health.monitor.start, daemon=True).start()  # waits for its first result

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import threading
+import traceback
 import warnings
 from pathlib import Path
 from types import TracebackType
@@ -86,5 +87,9 @@ def log_exceptions(handler: logging.Handler) -> None:
     def log_warning(_: Warning | str, category: type[Warning], file: str, line: int, *__: Any) -> None:
         log(logging.WARNING, f"{category.__name__} at {file}:{line}")
 
+    def log_instead_of_printing(*_: Any, **__: Any) -> None:
+        log(logging.CRITICAL, "uncaught exception", sys.exception())
+
     sys.excepthook, threading.excepthook = log_uncaught, log_uncaught_in_thread
+    traceback.print_exc = log_instead_of_printing  # multiprocessing calls it, and socketserver
     sys.unraisablehook, warnings.showwarning = log_unraisable, log_warning  # type: ignore[assignment]

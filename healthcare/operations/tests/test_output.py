@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from typing import Any
 
+import psutil
 import pytest
 from django.conf import settings
 
@@ -35,8 +37,26 @@ from healthcare.server.processes import load_application
 class Finder:
     def find_spec(name, *_): return int(name) if name == '{WORD}' else None
 sys.meta_path.insert(0, Finder)
-load_application('{WORD}:application', None, None, print)""",
+load_application('{WORD}:application', None, None, None, print)""",
+    "process": f"""
+import multiprocessing
+def fail(): raise ValueError('{WORD}')
+process = multiprocessing.get_context('fork').Process(target=fail)
+process.start()
+process.join()""",
+    "asyncio": f"""
+import asyncio, django
+django.setup()
+async def fail(): raise ValueError('{WORD}')
+async def main():
+    asyncio.create_task(fail())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+asyncio.run(main())""",
 }
+
+
+TYPES = {"chained": "builtins.OSError"}
 
 
 def run(command: list[str], **variables: str) -> tuple[int, str]:
@@ -63,14 +83,15 @@ def test_a_failure_anywhere_in_a_server_is_logged_without_its_text(name: str, lo
     _, output = run([sys.executable, "-c", code], LOG_FORMAT=log_format)
     assert WORD not in output
     if log_format == "text":
-        assert re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z (WARNING|ERROR|CRITICAL) healthcare\.errors ", output), output
+        assert re.search(r"^[\dT:.-]+Z (WARNING|ERROR|CRITICAL) (healthcare\.errors|asyncio) ", output, re.MULTILINE)
         return
-    [line] = objects(output)
-    assert line["logger"] == "healthcare.errors"
+    line = objects(output)[-1]
+    assert line["logger"] == ("asyncio" if name == "asyncio" else "healthcare.errors")
     if name == "warning":
         assert line["message"] == "RuntimeWarning at <string>:3"
     else:
         assert line["exception"][0]["frames"]
+        assert [one["type"] for one in line["exception"]][-1] == TYPES.get(name, "builtins.ValueError")
 
 
 @pytest.mark.parametrize(
@@ -79,7 +100,7 @@ def test_a_failure_anywhere_in_a_server_is_logged_without_its_text(name: str, lo
         (["no-port"], {}, "no port"),
         (["--workers", "none"], {}, "number of workers"),
         (["8000"], {"SECRET_KEY": "short", "DEBUG": "False"}, "SECRET_KEY is too weak"),
-        (["8000"], {"DATABASE_URL": f"postgres://u:{WORD}@127.0.0.1:1/d"}, "cannot be reached"),
+        (["8000"], {"DATABASE_URL": f"mysql://u:{WORD}@127.0.0.1/d"}, "is not the URL of a PostgreSQL"),
     ],
 )
 def test_a_server_that_cannot_start_says_so_in_json(arguments: list[str], variables: dict[str, str], message: str):
@@ -90,15 +111,15 @@ def test_a_server_that_cannot_start_says_so_in_json(arguments: list[str], variab
 
 
 def test_serve_writes_nothing_but_json_from_its_start_to_its_end(migrated_home: Home):
-    port = str(free_port())
     environment = {
         **os.environ,
         "DATABASE_URL": f"embedded://{migrated_home.folder.parent}",
         "LOG_FORMAT": " JSON ",
+        "METRICS": str(free_port()),
         "DRAIN_SECONDS": "0",
     }
     process = subprocess.Popen(
-        [*MANAGE, "serve", port],
+        [*MANAGE, "serve", str(free_port())],
         cwd=settings.BASE_DIR,
         env=environment,
         stdout=subprocess.PIPE,
@@ -106,16 +127,24 @@ def test_serve_writes_nothing_but_json_from_its_start_to_its_end(migrated_home: 
         text=True,
     )
     assert process.stdout
-    output = ""
-    while "Ctrl-C" not in output:
-        line = process.stdout.readline()
-        assert line, output
-        output += line
+    lines: list[dict[str, Any]] = []
+
+    def read_until(logger: str, text: str) -> None:
+        for printed in process.stdout or ():
+            lines.extend(objects(printed))
+            if lines[-1]["logger"] == logger and text in lines[-1]["message"]:
+                return
+        raise AssertionError(lines)
+
+    read_until("healthcare.stdout", "Stop with Ctrl-C.")
+    for child in psutil.Process(process.pid).children():
+        child.kill()  # a worker, and the process of the metrics
+    read_until("healthcare.server", "it is replaced")
+    process.send_signal(signal.SIGHUP)
+    read_until("healthcare.server", "SIGHUP")
     process.terminate()
     rest, _ = process.communicate(timeout=120)
+    lines += objects(rest or "\n") if rest else []
     assert process.returncode == 0
-    lines = objects(output + rest)
-    messages = [line.get("message", "") for line in lines]
-    assert "Stop with Ctrl-C." in messages
-    assert any(message.startswith("Starting PostgreSQL") for message in messages)
-    assert [line["route"] for line in lines if line["logger"] == "healthcare.access"] == ["/healthz"]
+    assert any(line.get("message", "").startswith("Starting PostgreSQL") for line in lines)
+    assert "/healthz" in {line["route"] for line in lines if line["logger"] == "healthcare.access"}
