@@ -151,3 +151,34 @@ def test_no_row_is_lost(live: LiveServer, tmp_path: Path, step: str) -> None:
     assert ids_in_database(session) | ids_in_file(again) == before
     assert len(ids_in_database(session) & ids_in_file(again)) == 0
     session.close()
+
+
+def test_requests_do_not_wait_for_an_archive(live: LiveServer) -> None:
+    """The locks of its two kinds of transactions, held open: while it records the file, and while it removes rows."""
+    token = live.register()[1]["access"]
+    one, other = (live.call("POST", "/api/patients/", {"name": name}, token).json["id"] for name in ("Ana", "Anna"))
+    for number in range(3):
+        live.call("PATCH", f"/api/patients/{one}/", {"name": f"N{number}"}, token)
+    now = live.call("GET", f"/api/patients/{one}/", token=token).json["updated_at"]
+    session = psycopg2.connect(live.database_url)
+    with session.cursor() as cursor:
+        cursor.execute("LOCK TABLE audit_archive IN SHARE ROW EXCLUSIVE MODE")
+        cursor.execute("LOCK TABLE audit_legalhold IN SHARE MODE")
+        cursor.execute("SET LOCAL session_replication_role = replica")
+        cursor.execute("DELETE FROM patients_patientevent WHERE id = %s AND version < 4", [one])
+        cursor.execute("DELETE FROM audit_accesslog WHERE patient_ids @> ARRAY[%s::bigint]", [one])
+        assert cursor.rowcount > 0
+    calls = [
+        ("GET", f"/api/patients/{one}/", None),
+        ("GET", f"/api/patients/{one}/history/", None),
+        ("GET", f"/api/patients/{one}/access-log/", None),
+        ("GET", f"/api/patients/?as_of={now}", None),
+        ("PATCH", f"/api/patients/{one}/", {"name": "Ana"}),
+        ("POST", f"/api/patients/{one}/merge/", {"duplicate": other}),
+        ("POST", f"/api/patients/{one}/unmerge/", {"duplicate": other}),
+        ("DELETE", f"/api/patients/{one}/", None),
+    ]
+    statuses = [live.call(method, path, body, token).status for method, path, body in calls]
+    session.rollback()
+    session.close()
+    assert statuses == [200] * 7 + [204]
