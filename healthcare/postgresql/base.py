@@ -14,6 +14,7 @@ from django.utils.functional import cached_property
 from healthcare.postgresql.session import Limits, Session, SessionCursor, set_timeouts
 from healthcare.postgresql.watchdog import watchdog
 
+MAX_OPENING = 32  # sessions of a process, those included that nobody waits for any more
 CONNECTION_SECONDS = 10.0  # to open a session in a request, including name resolution and all hosts of DATABASE_URL
 
 
@@ -62,11 +63,17 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return Limits(timeouts, settings.API_ANSWER_TIMEOUT, CONNECTION_SECONDS)
 
 
+_opening = threading.BoundedSemaphore(MAX_OPENING)
+
+
 def open_within(seconds: float, open_session: Callable[[], Any]) -> Any:
     """Open a session in another thread, since libpq resolves names without a timeout and tries each host in turn.
 
-    Raises `psycopg2.OperationalError` if it takes too long. The thread then ends by itself, and closes its session.
+    Raises `psycopg2.OperationalError` if it takes too long, or if MAX_OPENING threads open sessions already. A thread
+    for which nobody waits any more closes its session.
     """
+    if not _opening.acquire(blocking=False):
+        raise psycopg2.OperationalError("too many sessions are being opened")
     opening = Opening(open_session)
     context = contextvars.copy_context()
     threading.Thread(target=context.run, args=[opening.run], name="database connection", daemon=True).start()
@@ -93,6 +100,7 @@ class Opening:
             if self.abandoned and self.session is not None:
                 self.session.close()
             self.ended.set()
+        _opening.release()
 
     def result(self, seconds: float) -> Any:
         self.ended.wait(seconds)
