@@ -67,7 +67,7 @@ class Command(migrate.Command):
 
             class Executor(PatientExecutor):
                 verify = staticmethod(lock.verify)
-                report = staticmethod(self.report)
+                report = staticmethod(self.report_retry)
                 patience = options["patience"]
 
             # Before, since a migration may alter a policy; afterwards, since it may grant more than requests need.
@@ -79,6 +79,10 @@ class Command(migrate.Command):
             lock.verify()
             restore_access(connection)
             close_database(connection)
+
+    def report_retry(self, text: str) -> None:
+        """Django has begun a line about the migration, unless it is to print nothing."""
+        self.report(f"\n  {text}" if self.verbosity else text)
 
     def report(self, text: str) -> None:
         self.stdout.write(text)
