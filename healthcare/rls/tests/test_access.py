@@ -1,7 +1,10 @@
 """`migrate` puts back the access that the migrations declare, and `find_access_gaps` names what is missing."""
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
+import psycopg2
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import DEFAULT_DB_ALIAS, connection, connections, migrations, models, transaction
@@ -13,7 +16,8 @@ from healthcare.rls import ROLE
 from healthcare.rls.access import AccessGap, find_access_gaps, loader_of_disk, restore_access
 from healthcare.rls.declaration import Declaration, DeclarationError, DeclarationReader, declared_access
 from healthcare.rls.operations import RowSecurity
-from healthcare.tests.live import own_database
+from healthcare.tests.crash import eventually
+from healthcare.tests.live import own_database, url_of
 
 DAMAGES = {
     "DROP POLICY own ON patients_patient": AccessGap("policies", "patients_patient.own"),
@@ -155,6 +159,35 @@ def test_a_connection_of_its_own_is_compared_and_left_as_it_was() -> None:
             assert cursor.fetchone() == (0,)
     finally:
         own.close()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_readers_go_on_while_a_policy_waits_for_a_long_transaction() -> None:
+    def put_back() -> list[AccessGap]:
+        try:
+            return restore_access(connections[DEFAULT_DB_ALIAS])
+        finally:
+            connections.close_all()
+
+    execute("DROP POLICY own ON patients_patient")
+    long, reader = (psycopg2.connect(url_of(connection.settings_dict["NAME"])) for _ in range(2))
+    with closing(long), closing(reader), ThreadPoolExecutor(1) as threads:
+        long.cursor().execute("SELECT FROM patients_patient")
+        restored = threads.submit(put_back)
+        eventually(lambda: rows("SELECT FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND NOT granted"))
+        reader.autocommit = True
+        for _ in range(3):  # without a limit to the waiting these would wait as long as the transaction lasts
+            reader.cursor().execute("SET lock_timeout = '60s'; SELECT FROM patients_patient")
+        assert not restored.done()
+        long.rollback()
+        assert restored.result() == [AccessGap("policies", "patients_patient.own")]
+    assert find_access_gaps(connection) == []
+
+
+def rows(sql: str) -> list[Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+        return cursor.fetchall()
 
 
 def declared_by(*operations: Any) -> Declaration:
