@@ -187,7 +187,7 @@ def test_readers_go_on_while_a_policy_waits_for_a_long_transaction() -> None:
 def rows(sql: str) -> list[Any]:
     with connection.cursor() as cursor:
         cursor.execute(sql)
-        return cursor.fetchall()
+        return list(cursor.fetchall())
 
 
 def declared_by(*operations: Any) -> Declaration:
