@@ -21,10 +21,12 @@ from healthcare.tests.test_outage import kill_connections
 def test_a_server_that_becomes_read_only(server: LiveServer, caller: Caller, postgres: SeparatePostgres) -> None:
     assert caller.use_every_thread() == {200}
     execute(postgres.url, "ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()")
-    assert wait_for_checks(server, "read_only") < SECONDS_TO_FAIL
-    failed = {name: call().status for name, call in caller.writes.items() if not is_unavailable(call())}
-    assert failed == {}
-    execute(postgres.url, "ALTER SYSTEM RESET default_transaction_read_only", "SELECT pg_reload_conf()")
+    try:
+        assert wait_for_checks(server, "read_only") < SECONDS_TO_FAIL
+        failed = {name: call().status for name, call in caller.writes.items() if not is_unavailable(call())}
+        assert failed == {}
+    finally:
+        execute(postgres.url, "ALTER SYSTEM RESET default_transaction_read_only", "SELECT pg_reload_conf()")
     assert wait_for_checks(server) < SECONDS_TO_HEAL
     assert {name: call().status for name, call in caller.writes.items() if call().status >= 500} == {}
 
@@ -64,14 +66,16 @@ def test_sessions_that_were_opened_while_new_ones_were_read_only(
     server: LiveServer, caller: Caller, postgres: SeparatePostgres
 ) -> None:
     execute(postgres.url, "ALTER DATABASE healthcare SET default_transaction_read_only = on")
-    kill_connections(postgres)
-    assert caller.use_every_thread() == {200}  # reads: no session has failed
-    wait_for_checks(server, "read_only")
-    execute(
-        postgres.url,
-        "SET default_transaction_read_only = off",
-        "ALTER DATABASE healthcare RESET default_transaction_read_only",
-    )
+    try:
+        kill_connections(postgres)
+        assert caller.use_every_thread() == {200}  # reads: no session has failed
+        wait_for_checks(server, "read_only")
+    finally:
+        execute(
+            postgres.url,
+            "SET default_transaction_read_only = off",
+            "ALTER DATABASE healthcare RESET default_transaction_read_only",
+        )
     wait_for_checks(server)
     for _ in range(16):  # more than the server has threads
         assert server.call("POST", "/api/patients/", {"name": "X"}, caller.tokens["access"]).status == 201
