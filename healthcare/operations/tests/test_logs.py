@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
 from pytest_django import Settings
 from rest_framework.test import APIClient
@@ -19,6 +20,7 @@ from conftest import LoggedInClient
 from healthcare.api.tests import views_that_fail
 from healthcare.api.tests.views_that_fail import FAILURES, SECRET
 from healthcare.operations.logs import JSONFormatter, SafeFormatter, SafeHandler
+from patients.tests.factories import make_patient
 
 ACCESS_KEYS = [
     "time", "level", "logger", "method", "route", "status", "duration_us", "queue_us", "bytes", "worker", "caller",
@@ -100,6 +102,25 @@ def test_a_line_of_json_has_these_members_and_no_others(as_alice: LoggedInClient
     assert line["request_id"] == answer.headers["X-Request-Id"]
     assert type(line["duration_us"]) is type(line["worker"]) is int
     assert [line[key] for key in ("queue_us", "trace_id", "sqlstate")] == [None] * 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_answer_names_the_error_of_the_database_that_was_overcome(
+    as_alice: LoggedInClient, alice: User, json_log: Log, settings: Settings
+) -> None:
+    settings.FAST_PATH = "on"
+    path = f"/api/patients/{make_patient(alice).pk}/"
+    for _ in range(3):
+        assert as_alice.get(path).status_code == 200
+    with connection.cursor() as cursor:
+        cursor.execute("DEALLOCATE ALL")  # as a pooler does
+    json_log.truncate(json_log.seek(0))
+    for _ in range(2):
+        assert as_alice.get(path).status_code == 200
+    lines = json_log.objects("healthcare.access")
+    assert [(line["status"], line["path"], line["sqlstate"]) for line in lines] == [
+        (200, "fast", "26000"), (200, "fast", None),
+    ]  # fmt: skip
 
 
 @pytest.mark.django_db
