@@ -5,8 +5,6 @@ all of it.
 """
 
 import gzip
-import http.client
-import io
 import json
 import socket
 from collections.abc import Set
@@ -14,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from healthcare.tests.declarations import all_rows
-from healthcare.tests.live import TIMEOUT, Answer, LiveServer
+from healthcare.tests.live import TIMEOUT, Answer, LiveServer, parse
 
 CANARY = "k4n4ryk4n4ry"
 CLOSED = 0  # in place of a status: the connection is closed without an answer
@@ -89,24 +87,6 @@ def send(live: LiveServer, case: Case, token: str) -> Answer | None:
         except ConnectionResetError:
             pass
     return parse(received)
-
-
-def parse(received: bytes) -> Answer | None:
-    if not received:
-        return None
-    response = http.client.HTTPResponse(Recorded(received))  # type: ignore[arg-type]
-    response.begin()
-    return Answer(response.status, response.headers, response.read())
-
-
-class Recorded:
-    """A received answer, which `http.client` reads in place of a socket."""
-
-    def __init__(self, received: bytes) -> None:
-        self.received = received
-
-    def makefile(self, mode: str) -> io.BytesIO:
-        return io.BytesIO(self.received)
 
 
 NAME = b'"name": "' + CANARY.encode() + b'"'

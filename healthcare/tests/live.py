@@ -1,6 +1,7 @@
 """A real server for tests: granian, in separate processes, on a separate database."""
 
 import http.client
+import io
 import json
 import os
 import socket
@@ -35,6 +36,24 @@ class Answer:
     @property
     def json(self) -> Any:
         return json.loads(self.body) if self.body else None
+
+
+def parse(received: bytes) -> Answer | None:
+    if not received:
+        return None
+    response = http.client.HTTPResponse(Recorded(received))  # type: ignore[arg-type]
+    response.begin()
+    return Answer(response.status, response.headers, response.read())
+
+
+class Recorded:
+    """A received answer, which `http.client` reads in place of a socket."""
+
+    def __init__(self, received: bytes) -> None:
+        self.received = received
+
+    def makefile(self, mode: str) -> io.BytesIO:
+        return io.BytesIO(self.received)
 
 
 @dataclass

@@ -15,8 +15,8 @@ from conftest import PASSWORD
 from healthcare.tests.cast import read_claims, sign_token, tamper_token
 from healthcare.tests.contract_matrix import prepare_table_hashes, protocol_faults
 from healthcare.tests.declarations import all_bad_values, all_rows
-from healthcare.tests.hostile_requests import CANARY, CLOSED, Case, all_hostile_requests, parse, request, send
-from healthcare.tests.live import TIMEOUT, Answer, LiveServer
+from healthcare.tests.hostile_requests import CANARY, CLOSED, Case, all_hostile_requests, request, send
+from healthcare.tests.live import TIMEOUT, Answer, LiveServer, parse
 
 Tables = Callable[[], dict[str, str]]
 

@@ -11,8 +11,7 @@ import pytest
 from healthcare.server.processes import CONCURRENT_REQUESTS
 from healthcare.server.queue import CONCURRENT_HASHING_REQUESTS
 from healthcare.tests.crash import eventually
-from healthcare.tests.hostile_requests import parse
-from healthcare.tests.live import TIMEOUT, Answer, LiveServer, serving
+from healthcare.tests.live import TIMEOUT, Answer, LiveServer, parse, serving
 from healthcare.tests.superuser import admin_connection
 
 QUEUE_LENGTH = 3

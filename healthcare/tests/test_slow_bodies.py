@@ -10,8 +10,7 @@ from itertools import count
 import pytest
 
 from healthcare.server.handler import MAX_WAITING_BODIES
-from healthcare.tests.hostile_requests import parse
-from healthcare.tests.live import TIMEOUT, Answer, LiveServer, serving
+from healthcare.tests.live import TIMEOUT, Answer, LiveServer, parse, serving
 
 BODY_SECONDS = 20
 LOGIN = json.dumps({"username": "nobody", "password": "wrong"}).encode()

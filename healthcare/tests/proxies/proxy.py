@@ -23,12 +23,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from django.conf import settings
 
-from healthcare.tests.hostile_requests import parse
-from healthcare.tests.live import TIMEOUT, Answer, free_port
+from healthcare.tests.live import TIMEOUT, Answer, free_port, parse
 from healthcare.tests.memory_folder import temporary_folder
 
+PROJECT = Path(__file__).resolve().parents[3]
 HOST = "api.example.org"
 RECIPES = {"nginx": "nginx/healthcare.conf", "caddy": "caddy/Caddyfile", "haproxy": "haproxy/haproxy.cfg"}
 # The settings of the application that the recipes are written for.
@@ -151,7 +150,7 @@ def command(proxy: Proxy) -> list[str]:
 
 
 def write_recipe(proxy: Proxy, servers: list[int], replacing: dict[str, str]) -> None:
-    recipe = (settings.BASE_DIR / "deploy" / RECIPES[proxy.name]).read_text()
+    recipe = (PROJECT / "deploy" / RECIPES[proxy.name]).read_text()
     folder = proxy.folder
     changes = {
         "10.0.0.11:8000": f"127.0.0.1:{servers[0]}",

@@ -10,8 +10,7 @@ import psutil
 import pytest
 
 from healthcare.server.handler import MAX_WAITING_BODIES
-from healthcare.tests.hostile_requests import parse
-from healthcare.tests.live import LiveServer
+from healthcare.tests.live import LiveServer, parse
 from healthcare.tests.proxies.proxy import HOST, Proxy, request
 
 LARGEST = 1024 * 1024  # bytes, of the application
@@ -27,7 +26,7 @@ def head(length: int, path: str = "/api/auth/login/") -> bytes:
 def connections_of(server: LiveServer) -> int:
     """How many connections from proxies the server has."""
     every = psutil.net_connections("tcp4")
-    return sum(one.status == "ESTABLISHED" and bool(one.laddr) and one.laddr.port == server.port for one in every)
+    return sum(one.status == "ESTABLISHED" and one.laddr == (server.host, server.port) for one in every)
 
 
 @pytest.mark.long
