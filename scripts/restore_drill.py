@@ -20,6 +20,7 @@ import pwd
 import re
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -423,6 +424,7 @@ def recover_to_a_point_in_time(work: Path) -> None:
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is stopped
     work = Path(tempfile.mkdtemp(prefix="restore-drill-"))
     work.chmod(0o711)  # for PostgreSQL's account
     try:

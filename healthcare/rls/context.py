@@ -38,6 +38,8 @@ PLANNED_ONCE = ", ".join(
         ("enable_mergejoin", "off"),
         ("enable_material", "off"),
         ("enable_sort", "off"),
+        # Before PostgreSQL 18 a plan that is ruled out costs so much that the server compiles it, for seconds.
+        ("jit", "off"),
     ]
 )
 # Separate from the settings where those are a prepared statement: PostgreSQL plans a statement again when the role has
