@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Practises backup and restore with real servers, and recovery to a point in time. Takes two to four minutes.
 
-    scripts/restore_drill.py [PYTHON]
+    scripts/restore_drill.py
 
 1. Writes through the API of `manage.py serve` on an embedded PostgreSQL, and backs up, plain and encrypted, while it
    goes on writing.
@@ -36,7 +36,6 @@ from typing import Any
 import psycopg2
 
 PROJECT = Path(__file__).resolve().parent.parent
-PYTHON = sys.argv[1] if len(sys.argv) > 1 else sys.executable
 sys.path.insert(0, str(PROJECT))
 
 from healthcare.embedded.binaries import find_binaries  # noqa: E402
@@ -79,7 +78,7 @@ def eventually(condition: Callable[[], Any]) -> Any:
 def manage(database: str, *arguments: str, fails: bool = False) -> str:
     """What the command prints on stdout, or on stderr if it must fail."""
     done = subprocess.run(  # noqa: S603
-        [PYTHON, "manage.py", *arguments],
+        [sys.executable, "manage.py", *arguments],
         cwd=PROJECT, env={**ENVIRONMENT, "DATABASE_URL": database}, capture_output=True, text=True,
     )  # fmt: skip
     check((done.returncode != 0) == fails, f"manage.py {arguments[0]}: {done.stderr.strip()}")
@@ -121,7 +120,7 @@ def serving(database: str) -> Iterator[Api]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     process = subprocess.Popen(  # noqa: S603
-        [PYTHON, "manage.py", "serve", f"127.0.0.1:{port}"],
+        [sys.executable, "manage.py", "serve", f"127.0.0.1:{port}"],
         cwd=PROJECT, env={**ENVIRONMENT, "DATABASE_URL": database},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
