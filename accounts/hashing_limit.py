@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from healthcare.api.exceptions import Busy
 
 MOST_AT_ONCE = 2  # in each process
-LONGEST_WAIT = 1.0  # seconds
+LONGEST_HASHING_WAIT = 1.0  # seconds
 
 slots = threading.BoundedSemaphore(MOST_AT_ONCE)
 thread = threading.local()  # `has_slot`
@@ -22,7 +22,7 @@ def hashing_slot() -> Iterator[None]:
     if getattr(thread, "has_slot", False):
         yield
         return
-    if not slots.acquire(timeout=LONGEST_WAIT):
+    if not slots.acquire(timeout=LONGEST_HASHING_WAIT):
         raise Busy
     thread.has_slot = True
     try:

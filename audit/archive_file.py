@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-FORMAT = "healthcare-archive-1"
-CHUNK = 1024 * 1024  # bytes
+ARCHIVE_FORMAT = "healthcare-archive-1"
+READ_BYTES = 1024 * 1024  # bytes
 
 
 class ArchiveError(Exception):
@@ -28,7 +28,7 @@ class ArchiveError(Exception):
 
 
 def file_code(key: bytes, digest: bytes) -> str:
-    return hmac.new(key, FORMAT.encode() + b"\0" + digest, hashlib.sha256).hexdigest()
+    return hmac.new(key, ARCHIVE_FORMAT.encode() + b"\0" + digest, hashlib.sha256).hexdigest()
 
 
 def trailer(code: str) -> bytes:
@@ -63,7 +63,7 @@ class ArchiveWriter:
         self.file, self.key, self.counts = file, key, Counter[str]()
         self.hashing = HashingFile(file)
         self.gzip = gzip.GzipFile(filename="", mode="wb", fileobj=self.hashing, mtime=0, compresslevel=6)
-        self.gzip.write(json.dumps({"format": FORMAT, **header}).encode() + b"\n")
+        self.gzip.write(json.dumps({"format": ARCHIVE_FORMAT, **header}).encode() + b"\n")
 
     def add(self, table: str, text: str) -> None:
         """Add a row, given as JSON."""
@@ -86,7 +86,7 @@ def verify_file(path: Path, key: bytes) -> tuple[str, dict[str, Any], dict[str, 
     with path.open("rb") as file:
         remaining = os.fstat(file.fileno()).st_size - TRAILER_LENGTH
         content = hashlib.sha256()
-        while remaining > 0 and (chunk := file.read(min(CHUNK, remaining))):
+        while remaining > 0 and (chunk := file.read(min(READ_BYTES, remaining))):
             content.update(chunk)
             remaining -= len(chunk)
         end = file.read(TRAILER_LENGTH + 1)
@@ -102,7 +102,7 @@ def verify_file(path: Path, key: bytes) -> tuple[str, dict[str, Any], dict[str, 
             stated = line.get("rows", stated)
     except (OSError, EOFError, StopIteration, ValueError, KeyError, AttributeError, zlib.error) as error:
         raise altered from error
-    if header.get("format") != FORMAT or stated != dict(counts):
+    if header.get("format") != ARCHIVE_FORMAT or stated != dict(counts):
         raise altered
     return content.hexdigest(), header, dict(counts)
 

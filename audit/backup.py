@@ -12,7 +12,7 @@ from audit.verification import Verifier
 from healthcare.operations.backup_errors import BackupError
 from healthcare.operations.backup_parts import BackupPart, RestoreOptions
 
-PROGRESS_ROWS = 100_000
+ROWS_PER_REPORT = 100_000
 
 
 class SealsPart(BackupPart):
@@ -39,7 +39,7 @@ class SealsPart(BackupPart):
             for seal in seals():
                 verifier.verify(seal)
                 found = found or str(seal) == described["last"]
-                if verifier.verified_rows - reported >= PROGRESS_ROWS:
+                if verifier.verified_rows - reported >= ROWS_PER_REPORT:
                     reported = verifier.verified_rows
                     options.report(f"{reported:,} sealed rows verified…")
             unsealed = verifier.finish(None if found else described["last"])

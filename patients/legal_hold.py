@@ -37,7 +37,7 @@ FOR EACH ROW WHEN (
     OLD.deleted_at IS NULL AND NEW.deleted_at IS NOT NULL OR OLD.merged_into_id IS DISTINCT FROM NEW.merged_into_id)
 EXECUTE FUNCTION refuse_to_remove_a_held_patient();
 """
-DROP_REFUSAL = """
+DROP_HOLDING = """
 DROP TRIGGER refuse_to_hide_a_held_patient ON patients_patient;
 DROP TRIGGER refuse_to_delete_a_held_patient ON patients_patient;
 DROP FUNCTION refuse_to_remove_a_held_patient();
@@ -71,7 +71,7 @@ DROP TRIGGER find_records_of_hold ON audit_legalhold;
 DROP FUNCTION find_records_of_hold();
 """
 declare(DatabaseObject("patients", "find_records_of_hold", FIND_RECORDS_OF_HOLD, DROP_FINDING))
-declare(DatabaseObject("patients", "refuse_to_remove_a_held_patient", REFUSE_TO_REMOVE_A_HELD_PATIENT, DROP_REFUSAL))
+declare(DatabaseObject("patients", "refuse_to_remove_a_held_patient", REFUSE_TO_REMOVE_A_HELD_PATIENT, DROP_HOLDING))
 
 
 class HoldError(Exception):

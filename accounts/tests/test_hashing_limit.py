@@ -20,7 +20,7 @@ LOGIN, REGISTER = "/api/auth/login/", "/api/auth/register/"
 
 @pytest.fixture
 def no_slot_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(hashing_limit, "LONGEST_WAIT", 0.01)
+    monkeypatch.setattr(hashing_limit, "LONGEST_HASHING_WAIT", 0.01)
     for _ in range(MOST_AT_ONCE):
         assert hashing_limit.slots.acquire(timeout=0)
     yield

@@ -11,7 +11,7 @@ QUEUE_US = "healthcare.queue_us"  # in the WSGI environment: how long the reques
 # In the WSGI environment: True if the request has its line, or will have it when its answer ends; False if the WSGI
 # handler is going to write it, which knows what other middleware makes of the answer.
 LOGGED = "healthcare.logged"
-METHODS = frozenset(HTTPMethod.__members__)
+STANDARD_METHODS = frozenset(HTTPMethod.__members__)
 
 logger = logging.getLogger(ACCESS_LOGGER)
 
@@ -36,7 +36,7 @@ def write_access_line(
     if not logger.isEnabledFor(logging.INFO):
         return
     method = environ.get("REQUEST_METHOD")
-    method = method if method in METHODS else None  # a client may send anything
+    method = method if method in STANDARD_METHODS else None  # a client may send anything
     # `logger.info` would search the stack for its caller, which is always this function.
     record = logger.makeRecord(
         ACCESS_LOGGER,

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, Error, connection, connections, transaction
 
 from healthcare.operations.backup_errors import BackupError, describe_database_error
-from healthcare.operations.backup_file import FORMAT, PART, ArchiveWriter, Manifest
+from healthcare.operations.backup_file import BACKUP_FORMAT, PART, BackupWriter, Manifest
 from healthcare.operations.backup_parts import PARTS
 from healthcare.operations.encryption import encrypted_to, parse_recipient
 from healthcare.operations.models import Backup
@@ -33,7 +33,7 @@ from healthcare.operations.unfinished_file import check_target, unfinished_file
 LOCK_WAIT = "60s"  # while a migration alters a table
 REPORT_EVERY = 5.0  # seconds
 # Partitions are counted by their partitioned table; what extensions own comes with them.
-TABLES = """
+COUNTED_TABLES = """
 SELECT quote_ident(nspname) || '.' || quote_ident(relname)
 FROM pg_class class JOIN pg_namespace namespace ON namespace.oid = relnamespace
 WHERE relkind IN ('r', 'p') AND NOT relispartition AND relpersistence <> 't'
@@ -41,11 +41,11 @@ AND nspname <> 'information_schema' AND nspname !~ '^pg_'
 AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = class.oid AND deptype = 'e')
 ORDER BY 1
 """
-EXTENSIONS = """
+SELECT_EXTENSIONS = """
 SELECT extname, nspname FROM pg_extension JOIN pg_namespace namespace ON namespace.oid = extnamespace
 WHERE extname <> 'plpgsql'
 """
-EXTENSION_INDEXES = """
+SELECT_EXTENSION_INDEXES = """
 SELECT extname, array_agg(DISTINCT relname::text)
 FROM pg_extension extension
 JOIN pg_depend member ON member.refclassid = 'pg_extension'::regclass AND member.refobjid = extension.oid
@@ -97,7 +97,7 @@ def write_backup(target: Path, keys: list[Any], report: Callable[[str], None]) -
             report("Counting rows…")
             manifest = describe_database(major)
             with encrypted_to(keys, file) as stream:
-                archive = ArchiveWriter(stream, manifest, time.time())
+                archive = BackupWriter(stream, manifest, time.time())
                 dump_database(pg_dump, snapshot, archive, report)
                 archive.finish(settings.AUDIT_SEAL_KEY)
         file.flush()
@@ -133,20 +133,20 @@ def describe_database(major: int) -> Manifest:
             raise BackupError("The database has no tables of this project; run `python3 manage.py migrate` first.")
         cursor.execute("SELECT app, name FROM public.django_migrations ORDER BY id")
         migrations = [list(row) for row in cursor.fetchall()]
-        tables = count_rows()
-        cursor.execute(EXTENSIONS)
+        tables = count_rows_by_table()
+        cursor.execute(SELECT_EXTENSIONS)
         extensions = dict(cursor.fetchall())
-        cursor.execute(EXTENSION_INDEXES)
+        cursor.execute(SELECT_EXTENSION_INDEXES)
         indexes = {name: found for name, found in cursor.fetchall() if name in extensions}
     described = {name: part.describe() for name, part in PARTS.items()}
     moment = taken_at.astimezone(datetime.UTC).isoformat()
-    return Manifest(FORMAT, settings.VERSION, major, moment, migrations, tables, extensions, indexes, described)
+    return Manifest(BACKUP_FORMAT, settings.VERSION, major, moment, migrations, tables, extensions, indexes, described)
 
 
-def count_rows() -> dict[str, int]:
+def count_rows_by_table() -> dict[str, int]:
     """The number of rows of each table, by its quoted name with its schema."""
     with connection.cursor() as cursor:
-        cursor.execute(TABLES)
+        cursor.execute(COUNTED_TABLES)
         counts = {}
         for (table,) in cursor.fetchall():
             cursor.execute(f"SELECT count(*) FROM {table}")  # noqa: S608  (quoted by the server)
@@ -154,7 +154,7 @@ def count_rows() -> dict[str, int]:
         return counts
 
 
-def dump_database(pg_dump: str, snapshot: str, archive: ArchiveWriter, report: Callable[[str], None]) -> None:
+def dump_database(pg_dump: str, snapshot: str, archive: BackupWriter, report: Callable[[str], None]) -> None:
     target, environment = connection_arguments(connection)
     command = [
         pg_dump, "--format=custom", "--no-password", f"--snapshot={snapshot}", f"--lock-wait-timeout={LOCK_WAIT}",
@@ -170,7 +170,7 @@ def dump_database(pg_dump: str, snapshot: str, archive: ArchiveWriter, report: C
                 raise BackupError(f"pg_dump failed: {last_line(errors.read())}.")
 
 
-def copy_with_progress(source: IO[bytes], archive: ArchiveWriter, report: Callable[[str], None]) -> None:
+def copy_with_progress(source: IO[bytes], archive: BackupWriter, report: Callable[[str], None]) -> None:
     copied, reported = 0, time.monotonic()
     while data := source.read1(PART):  # type: ignore[attr-defined]
         archive.write(data)

@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from healthcare.operations.backup_errors import BackupError
 
-FORMAT = 1
+BACKUP_FORMAT = 1
 PART = 4 * 1024 * 1024  # bytes
 MANIFEST, END, DUMP = "manifest.json", "end.json", "dump/{:06}"
 LARGEST_JSON = 64 * 1024 * 1024  # bytes
@@ -44,7 +44,7 @@ class Manifest:
     apps: dict[str, Any]
 
 
-class ArchiveWriter:
+class BackupWriter:
     """Writes the archive to a stream; `finish` writes its end."""
 
     def __init__(self, stream: IO[bytes], manifest: Manifest, time: float) -> None:
@@ -68,7 +68,7 @@ class ArchiveWriter:
         if self.pending:
             self.add_part(bytes(self.pending))
         digest = self.digest.digest()
-        end = {"dump_size": self.size, "sha256": digest.hex(), "code": archive_code(key, digest) if key else None}
+        end = {"dump_size": self.size, "sha256": digest.hex(), "code": backup_code(key, digest) if key else None}
         self.add(END, json.dumps(end).encode())
         self.tar.close()
 
@@ -84,7 +84,7 @@ class ArchiveWriter:
         self.tar.addfile(member, io.BytesIO(content))
 
 
-def archive_code(key: str, digest: bytes) -> str:
+def backup_code(key: str, digest: bytes) -> str:
     return hmac.new(key.encode(), b"healthcare.backup\0" + digest, hashlib.sha256).hexdigest()
 
 
@@ -103,10 +103,10 @@ class CountingReader(io.RawIOBase):
         return data
 
 
-class ArchiveReader:
+class BackupReader:
     """Reads an archive from a stream, once: `manifest` at once, then `dump()`, which verifies all when it ends.
 
-    Raises BackupError for whatever is not as `ArchiveWriter` wrote it.
+    Raises BackupError for whatever is not as `BackupWriter` wrote it.
     """
 
     def __init__(self, stream: IO[bytes]) -> None:
@@ -176,14 +176,14 @@ class ArchiveReader:
 
     def verify_code(self, key: str) -> bool:
         """Whether the key has made the code; False also where the file has none."""
-        return self.code is not None and hmac.compare_digest(self.code, archive_code(key, self.digest.digest()))
+        return self.code is not None and hmac.compare_digest(self.code, backup_code(key, self.digest.digest()))
 
 
 def read_manifest(text: bytes) -> Manifest:
     try:
         content = json.loads(text)
         number = content["format"]
-        if isinstance(number, int) and number > FORMAT:
+        if isinstance(number, int) and number > BACKUP_FORMAT:
             raise BackupError(
                 f"The backup has format {number}, which a newer release of this project wrote; restore it with that "
                 "release."

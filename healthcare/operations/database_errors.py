@@ -47,13 +47,13 @@ class NotingErrorWrapper(DatabaseErrorWrapper):
     def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
         if exc_type is None:
             return
-        sqlstate = sqlstate_of(exc_value, connected=self.wrapper.connection is not None)
+        sqlstate = sqlstate_of_driver_error(exc_value, connected=self.wrapper.connection is not None)
         if sqlstate:
             note_sqlstate(sqlstate)
         super().__exit__(exc_type, exc_value, traceback)
 
 
-def sqlstate_of(error: BaseException, *, connected: bool) -> str | None:
+def sqlstate_of_driver_error(error: BaseException, *, connected: bool) -> str | None:
     """None for an exception that is no error of the database, or that was seen before Django converted it."""
     if isinstance(error, DriverError):
         if error.pgcode:

@@ -18,10 +18,8 @@ from healthcare.postgresql.session import Limits, set_timeouts
 
 logger = logging.getLogger("healthcare.metrics")
 
-INTERVAL = 5.0  # seconds between two readings
-LONGEST_AGE = 30.0  # seconds for which a value counts
-TIMEOUTS = set_timeouts(statement="4s", lock="1s", idle="10s")
-ANSWER_SECONDS, CONNECTION_SECONDS = 6.0, 5.0
+READING_INTERVAL = 5.0  # seconds between two readings
+LONGEST_VALUE_AGE = 30.0  # seconds for which a value counts
 COUNT_SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
 
 Values = Mapping[str, float | None]
@@ -55,7 +53,13 @@ def count_sessions() -> Values:
 register_gauges(count_sessions, healthcare_database_connections="Sessions of the database, of all its clients.")
 
 
+def reading_limits() -> Limits:
+    return Limits(set_timeouts(statement="4s", lock="1s", idle="10s"), answer=6.0, connection=5.0)
+
+
 class DatabaseGauges:
+    """Reads every source again and again, in a thread of its own."""
+
     def __init__(self) -> None:
         self.read_at = time.monotonic()
         self.values: dict[str, float] = {}
@@ -68,15 +72,15 @@ class DatabaseGauges:
         database: Any = connections[DEFAULT_DB_ALIAS]  # of this thread
         while True:
             began = time.monotonic()
-            database.set_limits(Limits(TIMEOUTS, ANSWER_SECONDS, CONNECTION_SECONDS))
+            database.set_limits(reading_limits())
             values = self.read_sources()
             connection.close_if_unusable_or_obsolete()
             self.values, self.read_at = values, began
-            time.sleep(INTERVAL)
+            time.sleep(READING_INTERVAL)
 
     def current(self) -> list[Gauge]:
         """Every gauge that is known."""
-        values = self.values if time.monotonic() - self.read_at < LONGEST_AGE else {}
+        values = self.values if time.monotonic() - self.read_at < LONGEST_VALUE_AGE else {}
         texts = {name: text for source in sources for name, text in source.help_texts.items()}
         return [(name, texts[name], {(): value}) for name, value in sorted(values.items())]
 

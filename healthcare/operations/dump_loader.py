@@ -11,7 +11,7 @@ from typing import IO, Any
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from healthcare.operations.backup_errors import BackupError
-from healthcare.operations.backup_file import ArchiveReader, Manifest
+from healthcare.operations.backup_file import BackupReader, Manifest
 from healthcare.operations.encryption import Worker
 from healthcare.operations.programs import killed_at_the_end, last_line
 
@@ -28,7 +28,7 @@ COPY_END = b"\\.\n"
 SETTING = re.compile(r"^SET (\w+) = ", re.MULTILINE)
 # Of psql, and a setting that servers before version 17 do not know.
 NOT_FOR_SERVER = re.compile(r"^(\\(un)?restrict .*|SET transaction_timeout = 0;)$", re.MULTILINE)
-CHUNK = 1024 * 1024  # bytes
+COPY_BYTES = 1024 * 1024  # bytes
 REPORT_EVERY = 5.0  # seconds
 
 
@@ -38,7 +38,7 @@ class DumpLoader:
     def __init__(
         self,
         pg_restore: str,
-        open_reader: Callable[[], AbstractContextManager[ArchiveReader]],
+        open_reader: Callable[[], AbstractContextManager[BackupReader]],
         size: int,
         report: Callable[[str], None],
     ) -> None:
@@ -94,7 +94,7 @@ class DumpLoader:
                 if COPY.fullmatch(line):
                     self.execute(cursor, b"".join(statements).decode())
                     statements = []
-                    cursor.copy_expert(line.decode(), CopyData(output), CHUNK)
+                    cursor.copy_expert(line.decode(), CopyData(output), COPY_BYTES)
                 elif line.strip() and not line.startswith(b"--"):
                     statements.append(line)
             self.execute(cursor, b"".join(statements).decode())

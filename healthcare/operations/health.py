@@ -22,12 +22,12 @@ INTERVAL, INTERVAL_AFTER_FAILURE = 2.0, 1.0  # seconds between two evaluations
 LONGEST_AGE = 4.5  # seconds; /readyz must be 503 within 5 seconds of a failure
 FIRST_RESULT_TIMEOUT = 3.0  # seconds that a starting worker waits for its first result
 DRAINING = "draining"
-RETRY_AFTER = 5  # seconds
+READY_RETRY_AFTER = 5  # seconds
 MOST_LOGGED = 10  # of what has been found missing
 
 
 @dataclass(frozen=True)
-class Result:
+class ReadinessResult:
     """The names of the failed checks in the order of `REMEDIES`, and when their evaluation began."""
 
     failed: tuple[str, ...]
@@ -38,7 +38,7 @@ class Monitor:
     """Evaluates readiness in a thread of its own. Start it after the process has forked."""
 
     def __init__(self) -> None:
-        self.result: Result | None = None
+        self.result: ReadinessResult | None = None
         self.draining = False
         self.thread: threading.Thread | None = None
 
@@ -63,7 +63,7 @@ class Monitor:
     def store(self, failures: Failures, began: float) -> None:
         """Store the result of an evaluation, and log a change."""
         before = self.result.failed if self.result else ()
-        self.result = Result(tuple(failures), began)
+        self.result = ReadinessResult(tuple(failures), began)
         if failures and self.result.failed != before:
             found = [what for names in failures.values() for what in names]
             logger.warning("not ready: failed=%s found=%s", ",".join(failures), ", ".join(found[:MOST_LOGGED]) or "-")
@@ -108,7 +108,7 @@ def answer(path: str, request_id: str = "") -> HealthAnswer | None:
 def answer_health(failed: tuple[str, ...], request_id: str = "") -> HealthAnswer:
     """200, or for failed checks a 503 problem (RFC 9457) that names them."""
     request_id = request_id or secrets.token_hex(16)
-    content = problem(failed, request_id) if failed else {"status": "ok"}
+    content = readiness_problem(failed, request_id) if failed else {"status": "ok"}
     body = json.dumps(content, separators=(",", ":")).encode()
     headers = [
         ("Content-Type", "application/problem+json" if failed else "application/json"),
@@ -120,11 +120,11 @@ def answer_health(failed: tuple[str, ...], request_id: str = "") -> HealthAnswer
         ("X-Request-Id", request_id),
     ]
     if failed:
-        headers.append(("Retry-After", str(RETRY_AFTER)))
+        headers.append(("Retry-After", str(READY_RETRY_AFTER)))
     return HealthAnswer(503 if failed else 200, headers, body)
 
 
-def problem(failed: tuple[str, ...], request_id: str) -> dict[str, object]:
+def readiness_problem(failed: tuple[str, ...], request_id: str) -> dict[str, object]:
     return {
         "type": "about:blank",
         "title": HTTPStatus.SERVICE_UNAVAILABLE.phrase,

@@ -27,7 +27,7 @@ CODE_FOLDERS = (
     f"{Path(__file__).resolve().parents[2]}/",
 )
 
-encode_json = json.JSONEncoder(separators=(",", ":"), default=str).encode
+encode_members = json.JSONEncoder(separators=(",", ":"), default=str).encode
 
 
 class SafeFormatter(logging.Formatter):
@@ -60,7 +60,7 @@ class JSONFormatter(logging.Formatter):
         members.update(getattr(record, "fields", ()))
         if exceptions := describe_exceptions(record):
             members["exception"] = exceptions
-        return encode_json(members)
+        return encode_members(members)
 
 
 class SafeHandler(logging.StreamHandler):

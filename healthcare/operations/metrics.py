@@ -58,7 +58,7 @@ FIRST_REQUESTS = QUEUE + HISTOGRAM_CELLS
 REQUESTS_HISTOGRAM = len(STATUSES) + 1
 REQUESTS_CELLS = REQUESTS_HISTOGRAM + HISTOGRAM_CELLS
 # The cells of the parent, before the slots.
-WORKER_RESTARTS, DRAINING, PARENT_CELLS = 0, 1, 8
+WORKER_RESTARTS, DRAIN_ANNOUNCED, PARENT_CELLS = 0, 1, 8
 
 LIMIT_CELLS = {name: FIRST_LIMIT + number for number, name in enumerate(LIMITS)}
 SQLSTATE_CELLS = {code: FIRST_SQLSTATE + number for number, code in enumerate(SQLSTATES)}
@@ -99,7 +99,7 @@ class MetricsMemory:
 
     def announce_drain(self) -> None:
         """Call it in the parent: from now on /readyz of METRICS answers 503."""
-        self.cells[DRAINING] = 1
+        self.cells[DRAIN_ANNOUNCED] = 1
 
     def used_slots(self) -> list[int]:
         return [number for number in range(self.slots) if self.slot(number)[OWNER]]

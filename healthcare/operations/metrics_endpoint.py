@@ -15,14 +15,14 @@ from collections.abc import Iterable
 
 from healthcare.operations import health
 from healthcare.operations.database_gauges import DatabaseGauges
-from healthcare.operations.metrics import DRAINING, MetricsMemory
-from healthcare.operations.metrics_text import CONTENT_TYPE, Gauge, Labels, render
+from healthcare.operations.metrics import DRAIN_ANNOUNCED, MetricsMemory
+from healthcare.operations.metrics_text import METRICS_CONTENT_TYPE, Gauge, Labels, render
 from healthcare.operations.output import format_output
 from healthcare.operations.readiness import REMEDIES
 
 TIMEOUT = 5.0  # seconds for a client to send its request and take the answer
 MAX_REQUEST_BYTES = 16 * 1024
-MAX_CONNECTIONS = 200  # the oldest is closed for a newer one
+MAX_SCRAPES = 200  # the oldest is closed for a newer one
 INDEX = b"/metrics /healthz /readyz\n"
 
 
@@ -59,7 +59,7 @@ class Endpoint:
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one request, and end the connection."""
         self.connections[writer] = None
-        if len(self.connections) > MAX_CONNECTIONS:
+        if len(self.connections) > MAX_SCRAPES:
             next(iter(self.connections)).transport.abort()
         writer.transport.set_write_buffer_limits(0)  # `drain` waits until everything is sent
         try:
@@ -78,7 +78,7 @@ class Endpoint:
         path = rest.partition(b" ")[0].partition(b"?")[0].decode("latin-1")
         if method not in {b"GET", b"HEAD"}:
             return response(405, [("Allow", "GET, HEAD")], b"")
-        health.monitor.draining = bool(self.memory.cells[DRAINING])
+        health.monitor.draining = bool(self.memory.cells[DRAIN_ANNOUNCED])
         checked = health.answer(path)
         if checked:
             answer = response(checked.status, checked.headers, checked.body)
@@ -99,7 +99,7 @@ class Endpoint:
             await asyncio.wait([running])
         self.running, self.following = self.following, None
         text = await asyncio.to_thread(render, self.memory, [*self.gauges.current(), failed_checks()])
-        return response(200, [("Content-Type", CONTENT_TYPE)], text.encode())
+        return response(200, [("Content-Type", METRICS_CONTENT_TYPE)], text.encode())
 
 
 def failed_checks() -> Gauge:

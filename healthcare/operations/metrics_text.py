@@ -11,7 +11,7 @@ from django.conf import settings
 from healthcare.operations import metrics
 from healthcare.operations.metrics import BUCKETS, METHODS, STATUSES, MetricsMemory
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+METRICS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 Labels = tuple[tuple[str, str], ...]
 Samples = Iterable[tuple[str, Labels, float]]  # the suffix of the name, the labels and the value
 Gauge = tuple[str, str, Mapping[Labels, float]]  # the name, the help and the values by their labels

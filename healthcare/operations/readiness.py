@@ -19,9 +19,6 @@ from healthcare.rls.access import AccessGap, find_access_gaps, read_applied
 logger = logging.getLogger("healthcare.health")
 
 DATABASE = "database"
-# Of one evaluation, so that /readyz is 503 within five seconds.
-TIMEOUTS = set_timeouts(statement="2s", lock="1s", idle="5s")
-ANSWER_SECONDS = CONNECTION_SECONDS = 2.5
 # What an operator does about each failed check, in the order in which /readyz names them.
 MIGRATE = "run `python3 manage.py migrate`."
 REMEDIES = {
@@ -60,10 +57,15 @@ SELECT md5(string_agg(entry, ' ' ORDER BY entry)) FROM (
 Failures = dict[str, list[str]]  # the names of failed checks in the order of REMEDIES, each with what it has found
 
 
+def evaluation_limits() -> Limits:
+    """So short that /readyz is 503 within five seconds."""
+    return Limits(set_timeouts(statement="2s", lock="1s", idle="5s"), answer=2.5, connection=2.5)
+
+
 def evaluate_in_new_session() -> Failures:
     """Never raises, and closes its session."""
     database: Any = connections.create_connection(DEFAULT_DB_ALIAS)
-    database.set_limits(Limits(TIMEOUTS, ANSWER_SECONDS, CONNECTION_SECONDS))
+    database.set_limits(evaluation_limits())
     try:
         return evaluate(database)
     finally:

@@ -23,9 +23,9 @@ from django.db import DEFAULT_DB_ALIAS, Error, connection, connections, transact
 from django.db.migrations.loader import MigrationLoader
 
 from healthcare.operations import restore_target
-from healthcare.operations.backup import count_rows
+from healthcare.operations.backup import count_rows_by_table
 from healthcare.operations.backup_errors import BackupError, describe_database_error
-from healthcare.operations.backup_file import PG_DUMP_MAGIC, ArchiveReader, Manifest
+from healthcare.operations.backup_file import PG_DUMP_MAGIC, BackupReader, Manifest
 from healthcare.operations.backup_parts import PARTS, RestoreOptions
 from healthcare.operations.dump_loader import DumpLoader
 from healthcare.operations.encryption import decrypted_by, is_encrypted, read_identities
@@ -36,8 +36,8 @@ from healthcare.search.normalization import FUNCTIONS
 
 
 @dataclass(frozen=True)
-class Backup:
-    """A backup file that has been verified. It is opened again for each reading, and verified again each time."""
+class VerifiedBackup:
+    """A verified backup file. Each `reader` opens it anew, and its `dump()` verifies it again."""
 
     path: Path
     identities: list[Any]
@@ -46,8 +46,8 @@ class Backup:
     sha256: bytes
 
     @contextmanager
-    def reader(self) -> Iterator[ArchiveReader]:
-        with open_archive(self.path, self.identities) as reader:
+    def reader(self) -> Iterator[BackupReader]:
+        with open_backup(self.path, self.identities) as reader:
             yield reader
 
 
@@ -59,7 +59,7 @@ def restore_backup(path: Path, identity: Path | None, options: RestoreOptions) -
     try:
         with termination_unwinds(connections[DEFAULT_DB_ALIAS]):
             options.report("Verifying the file…")
-            backup = verify_file(path, read_identities(identity) if identity else [], options.report)
+            backup = verify_backup(path, read_identities(identity) if identity else [], options.report)
             pg_restore, version = find_program("pg_restore")
             check_compatibility(backup.manifest)
             connect()
@@ -78,7 +78,7 @@ def restore_backup(path: Path, identity: Path | None, options: RestoreOptions) -
 
 
 @contextmanager
-def open_archive(path: Path, identities: list[Any]) -> Iterator[ArchiveReader]:
+def open_backup(path: Path, identities: list[Any]) -> Iterator[BackupReader]:
     with path.open("rb") as file:
         beginning = file.peek(64)[:64]
         if beginning.startswith(PG_DUMP_MAGIC):
@@ -89,14 +89,14 @@ def open_archive(path: Path, identities: list[Any]) -> Iterator[ArchiveReader]:
             if not identities:
                 raise BackupError(f"{path} is encrypted; give the file of its private key with --identity.")
             with decrypted_by(identities, file) as stream:
-                yield ArchiveReader(stream)
+                yield BackupReader(stream)
         else:
-            yield ArchiveReader(file)
+            yield BackupReader(file)
 
 
-def verify_file(path: Path, identities: list[Any], report: Callable[[str], None]) -> Backup:
+def verify_backup(path: Path, identities: list[Any], report: Callable[[str], None]) -> VerifiedBackup:
     """Read the file to its end. Raises BackupError if it is damaged, or AUDIT_SEAL_KEY is not the one of its code."""
-    with open_archive(path, identities) as reader:
+    with open_backup(path, identities) as reader:
         for _ in reader.dump():
             pass
     key = settings.AUDIT_SEAL_KEY
@@ -108,7 +108,7 @@ def verify_file(path: Path, identities: list[Any], report: Callable[[str], None]
         )
     if key and not reader.code:
         report("The file has no code of AUDIT_SEAL_KEY: whoever could write to it could have altered it.")
-    return Backup(path, identities, reader.manifest, reader.dump_size, reader.digest.digest())
+    return VerifiedBackup(path, identities, reader.manifest, reader.dump_size, reader.digest.digest())
 
 
 def check_compatibility(manifest: Manifest) -> None:
@@ -148,7 +148,7 @@ def check_server(manifest: Manifest, pg_restore: int) -> None:
     restore_target.check_empty(connections[DEFAULT_DB_ALIAS])
 
 
-def load(backup: Backup, loader: DumpLoader, options: RestoreOptions) -> tuple[list[str], set[str]]:
+def load(backup: VerifiedBackup, loader: DumpLoader, options: RestoreOptions) -> tuple[list[str], set[str]]:
     """What was done, and the extensions that the database lacks."""
     manifest = backup.manifest
     with transaction.atomic():
@@ -177,7 +177,7 @@ def remove_timeouts() -> None:
 
 
 def compare_counts(expected: dict[str, int]) -> None:
-    found = count_rows()
+    found = count_rows_by_table()
     for table in sorted(expected.keys() | found.keys()):
         if found.get(table) != expected.get(table):
             raise BackupError(f"{table} has {found.get(table, 0):,} rows, and the backup {expected.get(table, 0):,}.")

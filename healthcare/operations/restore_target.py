@@ -8,9 +8,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from healthcare.embedded.base import DatabaseWrapper as EmbeddedDatabase
 from healthcare.operations.backup_errors import BackupError
 
-RESTORE_LOCK = 7_234_150_943  # an advisory lock: one restore of a database at a time
+RESTORE_LOCK_KEY = 7_234_150_943  # an advisory lock: one restore of a database at a time
 # Everything that belongs neither to PostgreSQL nor to an extension: its kind, its name and the statement that drops it.
-OBJECTS = """
+SELECT_OBJECTS = """
 WITH schemas AS (
     SELECT oid FROM pg_namespace WHERE nspname <> 'information_schema' AND nspname !~ '^pg_'
 ), members AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e')
@@ -35,7 +35,7 @@ SELECT kind, name, format('DROP %s IF EXISTS %s CASCADE', upper(kind), name) FRO
 def lock(connection: BaseDatabaseWrapper) -> None:
     """Until the transaction ends. Raises BackupError if another restore runs."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [RESTORE_LOCK])
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [RESTORE_LOCK_KEY])
         if cursor.fetchone() != (True,):
             raise BackupError("Another restore into this database runs.")
 
@@ -43,7 +43,7 @@ def lock(connection: BaseDatabaseWrapper) -> None:
 def check_empty(connection: BaseDatabaseWrapper) -> None:
     """Empty schemas and extensions may be there. Raises BackupError if anything else is."""
     with connection.cursor() as cursor:
-        cursor.execute(OBJECTS)
+        cursor.execute(SELECT_OBJECTS)
         found = cursor.fetchall()
     if found:
         kind, name, _ = found[0]
@@ -60,7 +60,7 @@ def make_empty(connection: Any) -> None:
     """Drop what `check_empty` would refuse."""
     connection.close()
     with connection.cursor() as cursor:
-        cursor.execute(OBJECTS)
+        cursor.execute(SELECT_OBJECTS)
         for _, _, statement in cursor.fetchall():
             cursor.execute(statement)
 

@@ -14,7 +14,7 @@ from django.urls import Resolver404, URLPattern, URLResolver, get_resolver, reso
 UNKNOWN = "other"
 ROUTE = "healthcare.route"  # in the WSGI environment
 CATCH_ALL = ".*)$"  # the end of the admin's route for every path that it does not know
-PLACEHOLDER = re.compile(r"<(?:\w+:)?(\w+)>")
+ROUTE_PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>")
 
 
 def find_route(request: HttpRequest) -> str:
@@ -41,7 +41,7 @@ def route_template(route: str) -> str:
     if route.endswith(CATCH_ALL):
         return UNKNOWN
     readable = replace_metacharacters(replace_unnamed_groups(replace_named_groups(route)))
-    return "/" + PLACEHOLDER.sub(as_placeholder, readable).removeprefix("/")
+    return "/" + ROUTE_PARAMETER.sub(as_placeholder, readable).removeprefix("/")
 
 
 def as_placeholder(parameter: re.Match[str]) -> str:

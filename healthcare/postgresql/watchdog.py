@@ -16,7 +16,7 @@ import psycopg2
 
 from healthcare.postgresql.session import Session
 
-PERIOD = 0.5  # seconds
+CHECK_PERIOD = 0.5  # seconds
 
 
 class Watchdog:
@@ -37,7 +37,7 @@ class Watchdog:
 
     def run(self) -> None:
         while True:
-            time.sleep(PERIOD)
+            time.sleep(CHECK_PERIOD)
             with self.lock:
                 sessions = [*self.sessions]
             now = time.monotonic()

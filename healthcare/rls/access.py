@@ -25,7 +25,7 @@ from healthcare.rls.privileges import NARROW_RELATIONS, RESTRICT_FUNCTIONS, UNRE
 from healthcare.rls.role import role_statements
 
 MIGRATION_OF_THE_ROLE = ("rls", "0001_role")
-LOCK_TIMEOUT = "500ms"
+POLICY_LOCK_TIMEOUT = "500ms"
 PAUSE, PATIENCE = 1.0, 300.0  # seconds between attempts, and until the last one
 # Only what API requests run with: policies and privileges of the role and of PUBLIC. Others are the operator's own.
 READ_RELATIONS = f"""
@@ -128,10 +128,10 @@ def find_access_gaps(connection: BaseDatabaseWrapper) -> list[AccessGap]:
     if key not in _expected:
         expected = read_expected(connection, declared)
         if expected is None:
-            return compare(connection, declared, None)
+            return compare_access(connection, declared, None)
         _expected.clear()
         _expected[key] = expected
-    return compare(connection, declared, _expected[key])
+    return compare_access(connection, declared, _expected[key])
 
 
 def restore_access(connection: BaseDatabaseWrapper) -> list[AccessGap]:
@@ -144,13 +144,13 @@ def restore_access(connection: BaseDatabaseWrapper) -> list[AccessGap]:
         if declared is None or declared.newer:
             return []
         expected = read_expected(connection, declared)
-        gaps = compare(connection, declared, expected)
+        gaps = compare_access(connection, declared, expected)
         if gaps:
             if expected is None:
                 run_missing(connection, declared.access)
             else:
                 put_back(connection, declared.access, expected)
-            left = compare(connection, declared, expected)
+            left = compare_access(connection, declared, expected)
             if left:
                 raise CommandError(f"The database user may not put back {describe(left)}; migrate as the owner.")
     except DeclarationError as error:
@@ -163,7 +163,7 @@ def describe(gaps: list[AccessGap]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def compare(connection: BaseDatabaseWrapper, declared: Declared, expected: Relations | None) -> list[AccessGap]:
+def compare_access(connection: BaseDatabaseWrapper, declared: Declared, expected: Relations | None) -> list[AccessGap]:
     """`expected` is None where it could not be worked out."""
     gaps = [AccessGap("role", name) for name in role_statements(connection)]
     found = read_relations(connection, "public", [*declared.access])
@@ -326,7 +326,7 @@ def execute_when_unlocked(connection: BaseDatabaseWrapper, relation: str, statem
     while True:
         try:
             with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
-                cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+                cursor.execute(f"SET LOCAL lock_timeout = '{POLICY_LOCK_TIMEOUT}'")
                 for statement in statements:
                     cursor.execute(statement)
             return

@@ -18,11 +18,11 @@ TOKEN = re.compile(
     r"|(?P<quoted>'(?:[^']|'')*'|\"[^\"]*\"|(?P<tag>\$(?:[A-Za-z_]\w*)?\$).*?(?P=tag))",
     re.DOTALL,
 )
-NAME = r'(?:"[^"]+"|\w+)'
-RELATION = rf'(?:(?:public|"public")\.)?({NAME})'
+IDENTIFIER = r'(?:"[^"]+"|\w+)'
+RELATION = rf'(?:(?:public|"public")\.)?({IDENTIFIER})'
 ALTER_TABLE = re.compile(rf"ALTER TABLE (?:IF EXISTS )?(?:ONLY )?{RELATION} ", re.IGNORECASE)
 ROW_SECURITY = re.compile(r"(?:ENABLE|DISABLE|NO FORCE|FORCE) ROW LEVEL SECURITY", re.IGNORECASE)
-POLICY = re.compile(rf"(CREATE|ALTER|DROP) POLICY (?:IF EXISTS )?({NAME}) ON {RELATION}", re.IGNORECASE)
+POLICY_STATEMENT = re.compile(rf"(CREATE|ALTER|DROP) POLICY (?:IF EXISTS )?({IDENTIFIER}) ON {RELATION}", re.IGNORECASE)
 PRIVILEGE = re.compile(
     rf"(GRANT|REVOKE) (.+?) ON (TABLE |SEQUENCE )?((?:{RELATION})(?:, ?(?:{RELATION}))*) (?P<grantees>(?:TO|FROM) .+)",
     re.IGNORECASE,
@@ -48,19 +48,19 @@ class RelationAccess:
     privileges: list[str] = field(default_factory=list)
 
     def row_security_sql(self, relation: str) -> list[str]:
-        return fill(self.row_security, relation)
+        return name_relation(self.row_security, relation)
 
     def policy_sql(self, relation: str, policy: str) -> list[str]:
-        return fill(self.policies[policy], relation)
+        return name_relation(self.policies[policy], relation)
 
     def privilege_sql(self, relation: str) -> list[str]:
-        return fill(self.privileges, relation)
+        return name_relation(self.privileges, relation)
 
     def statements(self, relation: str) -> list[str]:
-        return fill([*self.row_security, *sum(self.policies.values(), []), *self.privileges], relation)
+        return name_relation([*self.row_security, *sum(self.policies.values(), []), *self.privileges], relation)
 
 
-def fill(templates: list[str], relation: str) -> list[str]:
+def name_relation(templates: list[str], relation: str) -> list[str]:
     return [template.replace("{relation}", f'"{relation}"') for template in templates]
 
 
@@ -122,7 +122,7 @@ class DeclarationReader:
         if found := ALTER_TABLE.match(statement):
             for action in ROW_SECURITY.findall(statement, found.end()):
                 self.declared[unquote(found[1])].row_security.append(f"ALTER TABLE {{relation}} {action}")
-        elif found := POLICY.match(statement):
+        elif found := POLICY_STATEMENT.match(statement):
             action, policy, relation = found.groups()
             policies = self.declared[unquote(relation)].policies
             if action.upper() != "ALTER":

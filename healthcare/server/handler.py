@@ -24,8 +24,8 @@ from healthcare.server.queue import QueuedRequest, Refusal, RequestQueue
 MAX_WAITING_BODIES = 512  # of a worker; the oldest is refused for a newer one
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 CLOSE = ("Connection", "close")
-RETRY_AFTER = "1"  # seconds; the queue is empty again within one
-INCOMPLETE = "The body is shorter than its Content-Length; send all of it."
+QUEUE_RETRY_AFTER = "1"  # seconds; the queue is empty again within one
+INCOMPLETE_BODY = "The body is shorter than its Content-Length; send all of it."
 
 error_log = logging.getLogger("healthcare.errors")
 
@@ -77,7 +77,7 @@ class RequestHandler:
             if not 0 < length <= self.largest_body:
                 self.submit(protocol, environ, b"")
             elif self.queue.is_full or not self.make_room(length):
-                headers = [("Retry-After", RETRY_AFTER), CLOSE]
+                headers = [("Retry-After", QUEUE_RETRY_AFTER), CLOSE]
                 self.send_problem(protocol, environ, 503, headers)  # the body stays unread
             else:
                 self.receive_body(protocol, environ, length)
@@ -127,7 +127,7 @@ class RequestHandler:
             try:
                 body = future.result()
             except Exception:  # granian has no class for it: the connection ended within the body
-                self.send_problem(protocol, environ, 400, [CLOSE], INCOMPLETE)
+                self.send_problem(protocol, environ, 400, [CLOSE], INCOMPLETE_BODY)
             else:
                 self.submit(protocol, environ, body)
         except BaseException:  # also a SystemExit: it would end nothing, and granian would answer in its own words
@@ -163,7 +163,7 @@ class RequestHandler:
             request.environ[QUEUE_US] = int((time.monotonic() - request.arrived) * 1_000_000)
         if refusal is not Refusal.QUEUE_FULL:
             request_left_queue(request.environ, time.monotonic() - request.arrived, runs=False)
-        self.send_problem(request.protocol, request.environ, 503, [("Retry-After", RETRY_AFTER)])
+        self.send_problem(request.protocol, request.environ, 503, [("Retry-After", QUEUE_RETRY_AFTER)])
 
     def send_problem(self, protocol: Any, environ: Environ, status: int, headers: Headers, detail: str = "") -> None:
         fields, body = problem_without_request(status, detail, request_id=environ[REQUEST_ID])

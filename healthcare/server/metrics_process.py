@@ -14,7 +14,7 @@ from healthcare.operations.metrics_endpoint import run_endpoint
 from healthcare.operations.routes import all_routes
 from healthcare.server.address import AddressError, bind_address, parse_address
 
-BACKLOG = 128
+METRICS_BACKLOG = 128
 RESTART_PAUSE = 1.0  # seconds
 
 logger = logging.getLogger("healthcare.metrics")
@@ -24,7 +24,7 @@ listeners: list[socket.socket] = []  # of this process; a forked worker must not
 def listen_for_metrics(text: str) -> socket.socket:
     """Take the address before anything is started. Raises AddressError."""
     try:
-        listener = bind_address(parse_address(text), BACKLOG)
+        listener = bind_address(parse_address(text), METRICS_BACKLOG)
     except AddressError as error:
         raise AddressError(f"METRICS: {error}") from error
     listeners.append(listener)

@@ -24,7 +24,7 @@ from typing import Any
 from granian.server.mp import MPServer, WorkerProcess
 
 KILL_TIMEOUT = 20  # seconds for a worker to finish the requests in flight; a body may take BODY_SECONDS
-START_TIMEOUT = 60  # seconds for a worker to start
+WORKER_START_TIMEOUT = 60  # seconds for a worker to start
 STABLE_AFTER = 60  # seconds; the death of a worker that has lived longer is no repetition
 LONGEST_PAUSE = 30  # seconds before a worker that dies again and again is replaced
 # Python handles signals in the main thread, which may sleep on if the kernel has delivered one to another thread.
@@ -156,7 +156,7 @@ class Supervisor(MPServer):
         return True
 
     def wait_for_start(self, worker: WorkerProcess) -> bool:
-        deadline = time.monotonic() + START_TIMEOUT
+        deadline = time.monotonic() + WORKER_START_TIMEOUT
         while not self.start_up.acquire(timeout=0.2):
             if self.interrupt_signal:
                 break

@@ -24,7 +24,7 @@ from django.conf import settings
 
 from healthcare.embedded.binaries import find_binaries
 from healthcare.embedded.tests.harness import eventually
-from healthcare.operations.metrics_endpoint import MAX_CONNECTIONS
+from healthcare.operations.metrics_endpoint import MAX_SCRAPES
 from healthcare.tests.live import TIMEOUT, LiveServer, free_port, own_database, url_of
 from healthcare.tests.migrated import DATABASE as MIGRATED
 from healthcare.tests.migrated import ensure_template_database
@@ -377,7 +377,7 @@ def test_the_commands_of_the_runbook_run(server: MonitoredServer, tmp_path: Path
 def test_slow_and_many_clients_do_not_keep_others_from_their_answers(server: MonitoredServer):
     address = (server.metrics_host, server.metrics_port)
     with ExitStack() as stack:
-        for number in range(MAX_CONNECTIONS + 50):
+        for number in range(MAX_SCRAPES + 50):
             slow = stack.enter_context(socket.create_connection(address, timeout=TIMEOUT))
             slow.sendall(b"GET /metrics HTTP/1.1\r\nX: " if number % 2 else b"GET /metrics HTTP/1.1\r\n\r\n")
         assert server.ask("/healthz")[0] == 200

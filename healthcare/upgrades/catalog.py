@@ -9,25 +9,25 @@ from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-TABLES = """
+SELECT_TABLES = """
 SELECT relname, pg_relation_filenode(oid) FROM pg_class
 WHERE relkind IN ('r', 'p', 'm') AND relnamespace = 'public'::regnamespace
 """
-INDEXES = """
+SELECT_INDEXES = """
 SELECT index.relname, tables.relname, pg_relation_filenode(index.oid) FROM pg_index
 JOIN pg_class index ON index.oid = indexrelid JOIN pg_class tables ON tables.oid = indrelid
 WHERE tables.relnamespace = 'public'::regnamespace
 """
-COLUMNS = """
+SELECT_COLUMNS = """
 SELECT relname, attname, atttypid::regtype::text, attnotnull, atthasdef OR attidentity <> ''
 FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
 WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace AND attnum > 0 AND NOT attisdropped
 """
-CONSTRAINTS = """
+SELECT_CONSTRAINTS = """
 SELECT conname, relname FROM pg_constraint JOIN pg_class ON pg_class.oid = conrelid
 WHERE relnamespace = 'public'::regnamespace AND convalidated AND contype IN ('c', 'f')
 """
-SCANS = "SELECT relname, seq_scan FROM pg_stat_xact_user_tables WHERE schemaname = 'public'"
+SELECT_SCANS = "SELECT relname, seq_scan FROM pg_stat_xact_user_tables WHERE schemaname = 'public'"
 
 
 @dataclass
@@ -56,19 +56,19 @@ def rows(connection: BaseDatabaseWrapper, query: str) -> list[tuple[Any, ...]]:
 
 def read_catalog(connection: BaseDatabaseWrapper) -> Catalog:
     return Catalog(
-        tables=dict(rows(connection, TABLES)),
-        indexes={(name, table): file for name, table, file in rows(connection, INDEXES)},
-        columns={(table, column): tuple(rest) for table, column, *rest in rows(connection, COLUMNS)},
-        constraints={(name, table) for name, table in rows(connection, CONSTRAINTS)},
+        tables=dict(rows(connection, SELECT_TABLES)),
+        indexes={(name, table): file for name, table, file in rows(connection, SELECT_INDEXES)},
+        columns={(table, column): tuple(rest) for table, column, *rest in rows(connection, SELECT_COLUMNS)},
+        constraints={(name, table) for name, table in rows(connection, SELECT_CONSTRAINTS)},
     )
 
 
 def count_scans(connection: BaseDatabaseWrapper) -> dict[str, int]:
     """How often the session has read each table from beginning to end, lately."""
-    return dict(rows(connection, SCANS))
+    return dict(rows(connection, SELECT_SCANS))
 
 
-def compare(before: Catalog, after: Catalog, *, in_transaction: bool) -> list[tuple[str, str]]:
+def compare_catalogs(before: Catalog, after: Catalog, *, in_transaction: bool) -> list[tuple[str, str]]:
     """Pairs of a rule and what broke it, for the tables of `before`.
 
     `in_transaction` says whether the migration held its locks to its end.

@@ -9,8 +9,8 @@ from django.core.management.base import CommandError
 from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-KEY = 8_128_446_005  # of PostgreSQL's advisory locks: any number that nothing else uses
-POLL_SECONDS, REPORT_SECONDS = 0.5, 10.0
+MIGRATION_LOCK_KEY = 8_128_446_005  # of PostgreSQL's advisory locks: any number that nothing else uses
+LOCK_POLL_SECONDS, REPORT_SECONDS = 0.5, 10.0
 # An open transaction that waits for its owner must not be ended by a timeout of the server. Keepalives end it within a
 # minute when its host has died, so that the next `migrate` can start.
 BEGIN = """
@@ -36,7 +36,7 @@ class MigrationLock:
         self.connection.set_autocommit(False)
         with self.connection.cursor() as cursor:
             cursor.execute(BEGIN)
-            cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [KEY])
+            cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [MIGRATION_LOCK_KEY])
             acquired = bool(cursor.fetchone()[0])
         if not acquired:
             self.connection.rollback()
@@ -66,7 +66,7 @@ def migration_lock(connection: BaseDatabaseWrapper, report: Callable[[str], None
             if time.monotonic() - reported >= REPORT_SECONDS:
                 report("Another process migrates this database. Waiting until it has finished…")
                 reported = time.monotonic()
-            time.sleep(POLL_SECONDS)
+            time.sleep(LOCK_POLL_SECONDS)
         yield lock
     finally:
         lock.release()

@@ -7,7 +7,7 @@ from pathlib import Path
 from django.conf import settings
 from django.db.migrations.loader import MigrationLoader
 
-NAME = re.compile(r"(\d+)\.(\d+)\.(\d+)\.md")
+RELEASE_FILE = re.compile(r"(\d+)\.(\d+)\.(\d+)\.md")
 MIGRATION = re.compile(r"^([a-z_]+)\.(\d{4}_\w+)$", re.MULTILINE)
 
 
@@ -23,7 +23,7 @@ def read_releases(folder: Path | None = None) -> list[Release]:
     found = [
         Release(tuple(map(int, name.groups())), frozenset(MIGRATION.findall(path.read_text(encoding="utf-8"))))
         for path in folder.iterdir()
-        if (name := NAME.fullmatch(path.name))
+        if (name := RELEASE_FILE.fullmatch(path.name))
     ]
     return sorted(found, key=lambda release: release.version)
 

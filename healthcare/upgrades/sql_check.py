@@ -20,7 +20,7 @@ from django.db.migrations import Migration
 from django.db.migrations.state import ProjectState
 
 from healthcare.migration_operations import AddIndexConcurrently, Backfill, CreateDatabaseObject
-from healthcare.upgrades.catalog import compare, count_scans, read_catalog
+from healthcare.upgrades.catalog import compare_catalogs, count_scans, read_catalog
 from healthcare.upgrades.executor import PatientExecutor, Step
 from healthcare.upgrades.statements import executed_body, split_statements
 
@@ -80,7 +80,7 @@ class RecordingExecutor(PatientExecutor):
         with self.connection.execute_wrapper(note):
             state = self.apply_migration(state, migration)
         in_transaction = bool(migration.atomic)
-        recording.problems = compare(before, read_catalog(self.connection), in_transaction=in_transaction)
+        recording.problems = compare_catalogs(before, read_catalog(self.connection), in_transaction=in_transaction)
         recording.problems += [("scan", table) for table in sorted(self.scanned & before.tables.keys())]
         statements = [one for one in recording.statements if self.concerns(one, before.tables, before.indexes)]
         recording.problems += read_by_squawk(statements, in_transaction)

@@ -20,7 +20,7 @@ from rest_framework.test import APIClient
 
 from accounts.models import LoginSession, User
 from accounts.tokens import issue_token_pair
-from healthcare.operations.backup_file import ArchiveReader, ArchiveWriter, Manifest
+from healthcare.operations.backup_file import BackupReader, BackupWriter, Manifest
 from healthcare.tests.live import own_database, url_of
 from healthcare.tests.migrated import DATABASE, ensure_template_database
 
@@ -131,7 +131,7 @@ class Archive:
     @classmethod
     def read(cls, path: Path) -> "Archive":
         with path.open("rb") as file:
-            reader = ArchiveReader(file)
+            reader = BackupReader(file)
             dump = b"".join(reader.dump())
         with tarfile.open(path) as tar:
             member = tar.extractfile("manifest.json")
@@ -140,7 +140,7 @@ class Archive:
 
     def write(self, path: Path, key: str = KEY) -> Path:
         with path.open("wb") as file:
-            writer = ArchiveWriter(file, Manifest(**self.manifest), 0)
+            writer = BackupWriter(file, Manifest(**self.manifest), 0)
             writer.write(self.dump)
             writer.finish(key)
         return path

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from healthcare.operations import health
-from healthcare.operations.health import Monitor, Result
+from healthcare.operations.health import Monitor, ReadinessResult
 
 HEADERS = {
     "Content-Type", "Content-Length", "Cache-Control", "Content-Security-Policy", "X-Content-Type-Options",
@@ -59,7 +59,7 @@ def test_failed_checks_are_a_problem_that_names_them(monitor: Monitor):
 
 
 def test_a_result_that_is_missing_or_too_old_is_a_failed_database(monitor: Monitor):
-    for result in (None, Result((), time.monotonic() - 5)):
+    for result in (None, ReadinessResult((), time.monotonic() - 5)):
         monitor.result = result
         assert json.loads(ask("/readyz").body)["failed"] == ["database"]
 
