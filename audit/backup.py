@@ -11,8 +11,7 @@ from audit.tables import sealed_tables
 from audit.verification import Verifier
 from healthcare.operations.backup_errors import BackupError
 from healthcare.operations.backup_parts import BackupPart, RestoreOptions
-
-ROWS_PER_REPORT = 100_000
+from healthcare.operations.progress import at_intervals
 
 
 class SealsPart(BackupPart):
@@ -34,14 +33,13 @@ class SealsPart(BackupPart):
             return "The backup has no seals."
         existing = connection.introspection.table_names()  # an older release has fewer
         tables = [table for table in sealed_tables() if table.name in existing]
-        verifier, found, reported = Verifier(settings.AUDIT_SEAL_KEY.encode(), tables), False, 0
+        verifier, found = Verifier(settings.AUDIT_SEAL_KEY.encode(), tables), False
+        report_progress = at_intervals(options.report)
         try:
             for seal in seals():
                 verifier.verify(seal)
                 found = found or str(seal) == described["last"]
-                if verifier.verified_rows - reported >= ROWS_PER_REPORT:
-                    reported = verifier.verified_rows
-                    options.report(f"{reported:,} sealed rows verified…")
+                report_progress(f"{verifier.verified_rows:,} sealed rows verified…")
             unsealed = verifier.finish(None if found else described["last"])
         except TamperingError as error:
             raise BackupError(f"The seals do not hold, or AUDIT_SEAL_KEY is not their key: {error}") from error

@@ -16,10 +16,10 @@ from django.db.migrations.operations.base import Operation, OperationCategory
 # The SQLSTATE of an exception whose text tells the person who runs the command what to do. PostgreSQL reserves no
 # class HC.
 MESSAGE_SQLSTATE = "HC001"
-# Shorter than PostgreSQL's deadlock_timeout (1 s) and the API's lock_timeout (2 s): when a backfill and a writer wait
-# for each other, the backfill gives up first and tries the batch again.
+# Of a command that changes rows in batches. Shorter than PostgreSQL's deadlock_timeout (1 s) and the API's lock_timeout
+# (2 s): when the command and a writer wait for each other, the command gives up first and tries the batch again.
 ROW_LOCK_TIMEOUT = "300ms"
-ROW_LOCK_PATIENCE = 300.0  # seconds
+LOCK_PATIENCE = 300.0  # seconds
 RETRIED = frozenset({"55P03", "40P01"})  # SQLSTATE of a lock timeout and of a deadlock
 PROGRESS_ROWS = 10_000
 
@@ -142,7 +142,7 @@ class Backfill(postgres.NotInTransactionMixin, Operation):
         last = done = 0
         while keys := self.next_keys(connection, last):
             started = time.monotonic()
-            retry_while_locked(lambda keys=keys: self.fill(connection, keys), self.table)  # type: ignore[misc]
+            retry_while_locked(lambda keys=keys: self.fill(connection, keys), rows_locked(self.table))  # type: ignore[misc]
             last, before, done = keys[-1], done, done + len(keys)
             if done // PROGRESS_ROWS > before // PROGRESS_ROWS:
                 sys.stderr.write(f"{self.table}: {done:,} rows filled.\n")
@@ -170,9 +170,19 @@ class Backfill(postgres.NotInTransactionMixin, Operation):
         return f"fill_{self.table}"
 
 
-def retry_while_locked(work: Callable[[], None], table: str) -> None:
-    """Run a batch again while others hold locks of its rows. Raises CommandError after five minutes."""
-    deadline = time.monotonic() + ROW_LOCK_PATIENCE
+def rows_locked(table: str) -> str:
+    return (
+        f"Transactions hold locks on rows of {table} for long. Wait for them or end them (pg_stat_activity), then run "
+        "the command again; it continues."
+    )
+
+
+def retry_while_locked(work: Callable[[], None], error_text: str, pause: float = 0.1) -> None:
+    """Run a transaction again while others hold the locks that it needs.
+
+    Raises CommandError with the text after five minutes.
+    """
+    deadline = time.monotonic() + LOCK_PATIENCE
     while True:
         try:
             return work()
@@ -180,8 +190,5 @@ def retry_while_locked(work: Callable[[], None], table: str) -> None:
             if getattr(error.__cause__, "pgcode", None) not in RETRIED:
                 raise
         if time.monotonic() > deadline:
-            raise CommandError(
-                f"Transactions hold locks on rows of {table} for long. Wait for them or end them (pg_stat_activity), "
-                "then run `migrate` again; it continues."
-            )
-        time.sleep(0.1)
+            raise CommandError(error_text)
+        time.sleep(pause)

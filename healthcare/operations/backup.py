@@ -23,15 +23,16 @@ from healthcare.operations.models import Backup
 from healthcare.operations.programs import (
     connection_arguments,
     find_program,
+    find_reason,
     killed_at_the_end,
-    last_line,
     server_major,
     termination_unwinds,
 )
+from healthcare.operations.progress import at_intervals
 from healthcare.operations.unfinished_file import check_target, unfinished_file
+from healthcare.postgresql.session import REMOVE_TIMEOUTS
 
 LOCK_WAIT = "60s"  # while a migration alters a table
-REPORT_EVERY = 5.0  # seconds
 # Partitions are counted by their partitioned table; what extensions own comes with them.
 COUNTED_TABLES = """
 SELECT quote_ident(nspname) || '.' || quote_ident(relname)
@@ -93,7 +94,7 @@ def write_backup(target: Path, keys: list[Any], report: Callable[[str], None]) -
         )
     with unfinished_file(target) as file:
         with transaction.atomic():
-            snapshot = begin_snapshot(major)
+            snapshot = begin_snapshot()
             report("Counting rows…")
             manifest = describe_database(major)
             with encrypted_to(keys, file) as stream:
@@ -113,13 +114,11 @@ def record_backup(manifest: Manifest, size: int, encrypted: bool, report: Callab
         report(f"The backup is complete, but its time could not be recorded: {describe_database_error(error)}.")
 
 
-def begin_snapshot(major: int) -> str:
+def begin_snapshot() -> str:
     """Let this transaction read one snapshot, however long it takes, and return its name."""
     with connection.cursor() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        timeouts = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"]
-        for timeout in [*timeouts, "transaction_timeout"] if major >= 17 else timeouts:
-            cursor.execute(f"SET LOCAL {timeout} = 0")
+        cursor.execute(REMOVE_TIMEOUTS)
         cursor.execute("SELECT pg_export_snapshot()")
         return str(cursor.fetchone()[0])
 
@@ -167,14 +166,12 @@ def dump_database(pg_dump: str, snapshot: str, archive: BackupWriter, report: Ca
             copy_with_progress(process.stdout, archive, report)
             if process.wait() != 0:
                 errors.seek(0)
-                raise BackupError(f"pg_dump failed: {last_line(errors.read())}.")
+                raise BackupError(f"pg_dump failed: {find_reason(errors.read())}.")
 
 
 def copy_with_progress(source: IO[bytes], archive: BackupWriter, report: Callable[[str], None]) -> None:
-    copied, reported = 0, time.monotonic()
+    copied, report_progress = 0, at_intervals(report)
     while data := source.read1(PART):  # type: ignore[attr-defined]
         archive.write(data)
         copied += len(data)
-        if time.monotonic() - reported > REPORT_EVERY:
-            reported = time.monotonic()
-            report(f"{copied / 2**20:,.0f} MiB dumped…")
+        report_progress(f"{copied / 2**20:,.0f} MiB dumped…")

@@ -3,7 +3,6 @@
 import re
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import IO, Any
@@ -13,7 +12,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from healthcare.operations.backup_errors import BackupError
 from healthcare.operations.backup_file import BackupReader, Manifest
 from healthcare.operations.encryption import Worker
-from healthcare.operations.programs import killed_at_the_end, last_line
+from healthcare.operations.programs import find_reason, killed_at_the_end
+from healthcare.operations.progress import at_intervals
 
 OPTIONS = ["--no-owner", "--no-privileges", "--no-publications", "--no-subscriptions", "--no-tablespaces"]
 # Entries of the dump's table of contents that are left out. `public` exists in every database; a comment on an
@@ -29,7 +29,6 @@ SETTING = re.compile(r"^SET (\w+) = ", re.MULTILINE)
 # Of psql, and a setting that servers before version 17 do not know.
 NOT_FOR_SERVER = re.compile(r"^(\\(un)?restrict .*|SET transaction_timeout = 0;)$", re.MULTILINE)
 COPY_BYTES = 1024 * 1024  # bytes
-REPORT_EVERY = 5.0  # seconds
 
 
 class DumpLoader:
@@ -118,19 +117,18 @@ class DumpLoader:
                     raise feeder.error
                 if running.wait() != 0:
                     errors.seek(0)
-                    raise BackupError(f"pg_restore failed: {last_line(errors.read())}.")
+                    raise BackupError(f"pg_restore failed: {find_reason(errors.read())}.")
 
     def feed(self, target: IO[bytes], whole: bool) -> None:
         """Write the dump to pg_restore, which reads no further than it needs to."""
-        written, reported = 0, time.monotonic()
+        written, report_progress = 0, at_intervals(self.report)
         with self.open_reader() as reader:
             try:
                 for part in reader.dump():
                     target.write(part)
                     written += len(part)
-                    if whole and time.monotonic() - reported > REPORT_EVERY:
-                        reported = time.monotonic()
-                        self.report(f"{100 * written / max(self.size, 1):.0f} % of the rows loaded…")
+                    if whole:
+                        report_progress(f"{100 * written / max(self.size, 1):.0f} % of the rows loaded…")
                 self.sha256 = reader.digest.digest()
                 target.close()
             except BrokenPipeError:

@@ -57,11 +57,11 @@ def connection_arguments(connection: Any) -> tuple[str, dict[str, str]]:
     return make_dsn(**{name: value for name, value in parameters.items() if name not in NOT_FOR_PROGRAMS}), environment
 
 
-def last_line(errors: bytes) -> str:
-    """What a program said last, without its name."""
+def find_reason(errors: bytes) -> str:
+    """The first error that a program printed, without the program's name; without one, its last line."""
     lines = [line for line in errors.decode(errors="replace").splitlines() if line.strip()]
-    told = [line for line in lines if "error:" in line]
-    return (told or lines or ["it gave no reason"])[0].partition("error: ")[2] or (lines or ["it gave no reason"])[-1]
+    found = [line.partition("error: ")[2] for line in lines if "error: " in line]
+    return [*found[:1], *lines[-1:], "it gave no reason"][0]
 
 
 @contextmanager

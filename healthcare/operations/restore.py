@@ -30,6 +30,7 @@ from healthcare.operations.backup_parts import PARTS, RestoreOptions
 from healthcare.operations.dump_loader import DumpLoader
 from healthcare.operations.encryption import decrypted_by, is_encrypted, read_identities
 from healthcare.operations.programs import find_program, server_major, termination_unwinds
+from healthcare.postgresql.session import REMOVE_TIMEOUTS
 from healthcare.rls.access import restore_access
 from healthcare.rls.role import restore_role
 from healthcare.search.normalization import FUNCTIONS
@@ -152,11 +153,12 @@ def load(backup: VerifiedBackup, loader: DumpLoader, options: RestoreOptions) ->
     """What was done, and the extensions that the database lacks."""
     manifest = backup.manifest
     with transaction.atomic():
+        remove_timeouts()
         restore_target.lock(connection)
         restore_target.check_empty(connections[DEFAULT_DB_ALIAS])
         absent = restore_target.find_absent_extensions(connection, manifest.extensions)
         loader.load(connection, absent, manifest)
-        remove_timeouts()  # the settings of the dump are reset by now
+        remove_timeouts()  # the loader has reset all settings
         if loader.sha256 != backup.sha256:
             raise BackupError(f"{backup.path} changed while it was read.")
         compare_counts(manifest.tables)
@@ -170,10 +172,8 @@ def load(backup: VerifiedBackup, loader: DumpLoader, options: RestoreOptions) ->
 
 
 def remove_timeouts() -> None:
-    """Let what follows in this transaction take as long as it needs, whatever the login's defaults are."""
     with connection.cursor() as cursor:
-        for timeout in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
-            cursor.execute(f"SET LOCAL {timeout} = 0")
+        cursor.execute(REMOVE_TIMEOUTS)
 
 
 def compare_counts(expected: dict[str, int]) -> None:

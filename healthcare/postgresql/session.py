@@ -42,6 +42,13 @@ def set_timeouts(statement: str, lock: str, idle: str) -> str:
     )
 
 
+# For a transaction that may take as long as it needs, whatever the defaults of the login are.
+REMOVE_TIMEOUTS = """
+SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN (
+    'statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')
+"""
+
+
 class Session(extensions.connection):
     """A connection to PostgreSQL. Without `limits` it waits as long as it takes, as commands and migrations do."""
 

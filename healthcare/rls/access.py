@@ -6,7 +6,6 @@ So nothing is locked or written unless something differs.
 """
 
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,11 +13,11 @@ from functools import cache
 from typing import Any, Literal
 
 from django.core.management.base import CommandError
-from django.db import DatabaseError, OperationalError, transaction
+from django.db import DatabaseError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.loader import MigrationLoader
 
-from healthcare.migration_operations import RETRIED
+from healthcare.migration_operations import retry_while_locked
 from healthcare.rls import ROLE
 from healthcare.rls.declaration import Declaration, DeclarationError, declared_access
 from healthcare.rls.privileges import NARROW_RELATIONS, RESTRICT_FUNCTIONS, UNRESTRICTED_FUNCTIONS
@@ -26,7 +25,6 @@ from healthcare.rls.role import role_statements
 
 MIGRATION_OF_THE_ROLE = ("rls", "0001_role")
 POLICY_LOCK_TIMEOUT = "500ms"
-PAUSE, PATIENCE = 1.0, 300.0  # seconds between attempts, and until the last one
 # Only what API requests run with: policies and privileges of the role and of PUBLIC. Others are the operator's own.
 READ_RELATIONS = f"""
 SELECT relname, relkind, relrowsecurity, relforcerowsecurity, coalesce((
@@ -321,24 +319,24 @@ def put_back(connection: BaseDatabaseWrapper, declared: Declaration, expected: R
 
 def execute_when_unlocked(connection: BaseDatabaseWrapper, relation: str, statements: list[str]) -> None:
     """Execute in one transaction. While a policy waits for its lock, later readers wait too: so give up after half a
-    second, and try again."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+    second, and try again. A caller that is in a transaction decides itself how long it waits."""
+
+    def execute() -> None:
+        with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+            if not is_nested:
                 cursor.execute(f"SET LOCAL lock_timeout = '{POLICY_LOCK_TIMEOUT}'")
-                for statement in statements:
-                    cursor.execute(statement)
-            return
-        except OperationalError as error:
-            if getattr(error.__cause__, "pgcode", None) not in RETRIED or connection.in_atomic_block:
-                raise
-        if time.monotonic() > deadline:
-            raise CommandError(
-                f"Other transactions keep {relation} locked, so its row-level security could not be put back. End them "
-                "(pg_stat_activity), then migrate again."
-            )
-        time.sleep(PAUSE)
+            for statement in statements:
+                cursor.execute(statement)
+
+    is_nested = connection.in_atomic_block
+    if is_nested:
+        execute()
+        return
+    error_text = (
+        f"Other transactions keep {relation} locked, so its row-level security could not be put back. End them "
+        "(pg_stat_activity), then migrate again."
+    )
+    retry_while_locked(execute, error_text, pause=1.0)
 
 
 def policy_statements(name: str, found: Relation, wanted: Relation, declared: Declaration) -> Iterator[str]:

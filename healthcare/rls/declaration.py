@@ -13,11 +13,8 @@ from django.db.migrations import operations
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations.base import Operation
 
-TOKEN = re.compile(
-    r"(?P<end>;)|(?P<space>(?:\s|--[^\n]*|/\*.*?\*/)+)"
-    r"|(?P<quoted>'(?:[^']|'')*'|\"[^\"]*\"|(?P<tag>\$(?:[A-Za-z_]\w*)?\$).*?(?P=tag))",
-    re.DOTALL,
-)
+from healthcare.upgrades.statements import split_statements
+
 IDENTIFIER = r'(?:"[^"]+"|\w+)'
 RELATION = rf'(?:(?:public|"public")\.)?({IDENTIFIER})'
 ALTER_TABLE = re.compile(rf"ALTER TABLE (?:IF EXISTS )?(?:ONLY )?{RELATION} ", re.IGNORECASE)
@@ -159,19 +156,12 @@ class DeclarationReader:
 
 
 def statements_of(sql: object) -> Iterator[str]:
-    """The statements of a RunSQL operation's `sql`, without comments and line breaks outside quotes."""
+    """The statements of a RunSQL operation's `sql`, without comments: see `split_statements`."""
     if isinstance(sql, (list, tuple)):
         for part in sql:
             yield from statements_of(part[0] if isinstance(part, (list, tuple)) else part)
     elif isinstance(sql, str):
-        text, done = "", 0
-        for token in TOKEN.finditer(sql):
-            text += sql[done : token.start()] + (token["quoted"] or (" " if token["space"] else ""))
-            done = token.end()
-            if token["end"]:
-                yield text.strip()
-                text = ""
-        yield (text + sql[done:]).strip()
+        yield from split_statements(sql)
 
 
 def unquote(name: str) -> str:

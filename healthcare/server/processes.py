@@ -17,9 +17,9 @@ from typing import Any
 from healthcare.operations.metrics import MetricsMemory
 from healthcare.operations.output import format_output
 from healthcare.server.address import Address
+from healthcare.server.queue import CONCURRENT_REQUESTS
 from healthcare.server.worker_slots import WorkerSlots
 
-CONCURRENT_REQUESTS = 4  # of a worker; each has one database connection
 ORPHAN_TIMEOUT = 10  # seconds for a worker without a parent to finish the requests in flight
 RECEIVING_THREADS = 1  # beside those that run requests: takes, queues and refuses the others
 HEADER_TIMEOUT = 15_000  # milliseconds for a client to send the request line and headers
@@ -101,7 +101,7 @@ def load_application(
     """Load the WSGI application in a worker process, before its first request."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)  # until the worker can finish requests; a fork inherits the parent's
-    threading.Thread(target=exit_with_parent, daemon=True).start()
+    threading.Thread(target=stop_with_parent, daemon=True).start()
     format_output()
     module, _, attribute = name.partition(":")
     try:
@@ -114,7 +114,7 @@ def load_application(
     return LoadedApplication(application, start_up)
 
 
-def exit_with_parent() -> None:
+def stop_with_parent() -> None:
     """Exit if the parent is killed: the worker would otherwise keep the port and the database forever."""
     parent = multiprocessing.parent_process()
     if parent:

@@ -20,8 +20,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from healthcare.operations.access_log import QUEUE_US
 from healthcare.server.environ import Environ
-from healthcare.server.processes import CONCURRENT_REQUESTS
 
+CONCURRENT_REQUESTS = 4  # of a worker; each has one database connection
 CONCURRENT_HASHING_REQUESTS = 2  # of those, which hash a password: seconds of CPU would otherwise occupy all of them
 LONGEST_WAIT = 1.0  # seconds
 CHECK_INTERVAL = 0.1  # seconds between two searches for requests that have waited too long

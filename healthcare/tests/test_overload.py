@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from healthcare.server.processes import CONCURRENT_REQUESTS
-from healthcare.server.queue import CONCURRENT_HASHING_REQUESTS
+from healthcare.server.queue import CONCURRENT_HASHING_REQUESTS, CONCURRENT_REQUESTS
 from healthcare.tests.crash import eventually
 from healthcare.tests.live import TIMEOUT, Answer, LiveServer, parse, serving
 from healthcare.tests.superuser import admin_connection

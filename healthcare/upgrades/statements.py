@@ -1,24 +1,22 @@
-"""Recorded SQL as single statements."""
+"""SQL as single statements."""
 
 import re
 
 TOKEN = re.compile(
-    r"""(?P<quoted>\$(?P<tag>\w*)\$.*?\$(?P=tag)\$|'(?:[^']|'')*'|"[^"]*")"""
-    r"|(?P<comment>--[^\n]*|/\*.*?\*/)|(?P<end>;)",
+    r"(?P<end>;)|(?P<space>(?:\s|--[^\n]*|/\*.*?\*/)+)"
+    r"|(?P<quoted>'(?:[^']|'')*'|\"[^\"]*\"|(?P<tag>\$(?:[A-Za-z_]\w*)?\$).*?(?P=tag))",
     re.DOTALL,
 )
 BODY = re.compile(r"\bDO\s+(?:LANGUAGE\s+\w+\s+)?\$(\w*)\$(.*)\$\1\$", re.IGNORECASE | re.DOTALL)
 
 
 def split_statements(sql: str) -> list[str]:
-    """The statements without comments; quoted text and the bodies of functions stay whole."""
+    """The statements, with one space for white space and comments; quoted text and bodies of functions stay whole."""
     statements, text, position = [], "", 0
     for token in TOKEN.finditer(sql):
-        text += sql[position : token.start()]
+        text += sql[position : token.start()] + (token["quoted"] or (" " if token["space"] else ""))
         position = token.end()
-        if token["quoted"]:
-            text += token[0]
-        elif token["end"]:
+        if token["end"]:
             statements.append(text.strip())
             text = ""
     statements.append((text + sql[position:]).strip())

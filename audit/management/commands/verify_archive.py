@@ -12,12 +12,12 @@ from audit.seals import seal_key
 class Command(BaseCommand):
     help = (
         "Verify that a file is what `archive` has written, byte for byte. It needs AUDIT_SEAL_KEY and no database. "
-        "Exit status 1 after any change."
+        "Exits with status 1 if any byte differs."
     )
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("file", type=Path, metavar="FILE")
+        parser.add_argument("file", type=Path, metavar="FILE", help="A file that `archive` wrote.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:

@@ -31,14 +31,21 @@ def print_urls(url: str) -> None:
 
 
 class Command(BaseCommand):
-    help = "Start PostgreSQL, bring the database up to date and serve the API."
+    help = "Start or wait for PostgreSQL, bring the database up to date and serve the API until SIGTERM or Ctrl-C."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("address", nargs="?", default="127.0.0.1:8000", help="ADDRESS:PORT or PORT, %(default)s")
+        parser.add_argument(
+            "address", nargs="?", default="127.0.0.1:8000", help="ADDRESS:PORT or PORT, %(default)s if left out"
+        )
         parser.add_argument(
             "--no-migrate", action="store_false", dest="migrate", help="serve the database as it is, without migrating"
         )
-        parser.add_argument("--workers", type=parse_worker_count, default=1, help="number of worker processes, 1 to 64")
+        parser.add_argument(
+            "--workers",
+            type=parse_worker_count,
+            default=1,
+            help=f"number of worker processes, 1 to {MAX_WORKERS}; %(default)s if left out",
+        )
 
     def handle(self, *arguments: Any, **options: Any) -> None:
         try:

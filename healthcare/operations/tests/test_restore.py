@@ -18,6 +18,7 @@ from django.test import override_settings
 from accounts.models import LoginSession
 from healthcare.embedded.tests.harness import eventually
 from healthcare.operations import restore
+from healthcare.operations.backup_parts import RestoreOptions
 from healthcare.operations.models import Backup
 from healthcare.operations.tests.backups import (
     KEY,
@@ -39,6 +40,9 @@ from healthcare.tests.live import own_database
 from healthcare.tests.superuser import admin_connection
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+TIMEOUTS = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_timeout"]
 
 
 @dataclasses.dataclass
@@ -71,6 +75,12 @@ def empty() -> Iterator[str]:
         yield name
 
 
+def fetch(sql: str, parameters: tuple[Any, ...]) -> list[Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        return list(cursor.fetchall())
+
+
 def check_restored(source: Source) -> None:
     assert {username: answers(username) for username in ("alice", "bob")} == source.answers
     assert find_access_gaps(connection) == []
@@ -93,6 +103,25 @@ def test_everything_answers_as_before_and_the_login_sessions_have_ended(source: 
     client = client_of("alice")
     assert client.post("/api/patients/", {"name": "After the restore"}).status_code == 201
     assert client.get("/api/patients/?search=unmistakable").json()[0]["name"] == SECRET_NAME
+
+
+def test_no_timeout_of_the_login_ends_a_restore(source: Source, empty: str) -> None:
+    names = [name for (name,) in fetch("SELECT name FROM pg_settings WHERE name IN %s", (tuple(TIMEOUTS),))]
+    for name in names:
+        count(f"ALTER DATABASE {empty} SET {name} = '600s'; SELECT 1")
+    connection.close()
+    seen: dict[str, set[str]] = {}
+
+    def report(text: str) -> None:
+        if connection.in_atomic_block:
+            seen[text] = {
+                value for (value,) in fetch("SELECT setting FROM pg_settings WHERE name IN %s", (tuple(names),))
+            }
+
+    restore.restore_backup(source.backup, None, RestoreOptions(keep_sessions=False, report=report))
+    assert seen == dict.fromkeys(
+        ["Creating tables…", "Loading rows…", "Building indexes…", "Verifying the restored data…"], {"0"}
+    )
 
 
 def test_sessions_go_on_if_told_to(source: Source, empty: str) -> None:

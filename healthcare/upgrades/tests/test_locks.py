@@ -152,7 +152,7 @@ def test_a_backfill_fills_rows_without_history_version_or_time_of_change(
 def test_a_backfill_passes_by_a_row_in_use_later_and_continues_after_an_interruption(
     apply: Callable[..., None], open_session: Callable[[], Any], run_sql: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("healthcare.migration_operations.ROW_LOCK_PATIENCE", 0.1)
+    monkeypatch.setattr("healthcare.migration_operations.LOCK_PATIENCE", 0.1)
     filled = "SELECT count(*) FROM patients_patient WHERE address LIKE 'Chart%'"
     writer = open_session()
     writer.cursor().execute("UPDATE patients_patient SET phone = '1' WHERE id = 45")

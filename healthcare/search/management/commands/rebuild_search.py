@@ -1,13 +1,12 @@
 """Rebuilds search, for example after an administrator has created the extensions that were missing."""
 
-import time
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import OperationalError, connection, transaction
+from django.db import connection, transaction
 
-from healthcare.migration_operations import execute_with_messages
+from healthcare.migration_operations import ROW_LOCK_TIMEOUT, execute_with_messages, retry_while_locked, rows_locked
 from healthcare.search import vocabulary
 from healthcare.search.extensions import CREATE_EXTENSIONS, has_similarity
 from healthcare.search.index import INDEXES, Index
@@ -15,11 +14,6 @@ from healthcare.search.normalization import FUNCTIONS
 from healthcare.search.triggers import remove_words, synchronize
 
 BATCH = 500  # records or words
-# Shorter than PostgreSQL's deadlock_timeout (1 s) and than the API's lock_timeout (2 s): when the command and a
-# writer wait for each other, the command gives up first and tries the batch again.
-LOCK_TIMEOUT = "300ms"
-MAXIMUM_BATCH_ATTEMPTS = 100
-RETRIED = ("55P03", "40P01")  # SQLSTATE of a lock timeout and of a deadlock
 
 
 class Command(BaseCommand):
@@ -47,7 +41,7 @@ class Command(BaseCommand):
         """Records that are created meanwhile get their terms from the trigger, which uses the new functions."""
         total, done, last = count_rows(index.table), 0, 0
         while keys := next_keys(index.table, last):
-            attempt(lambda keys=keys, last=last: synchronize_batch(index, keys, last))  # type: ignore[misc]
+            retry_while_locked(partial(synchronize_batch, index, keys, last), rows_locked(index.table))
             done, last = done + len(keys), keys[-1]
             self.report(f"{index.table}: {done:,} of {max(total, done):,} records", done, len(keys))
         execute_sql(
@@ -63,7 +57,7 @@ class Command(BaseCommand):
             last = keys[-1]
             unused = unused_words(index, keys)
             if unused:  # else no lock is needed
-                attempt(lambda unused=unused: remove_batch(index, unused))  # type: ignore[misc]
+                retry_while_locked(partial(remove_batch, index, unused), rows_locked(index.words))
                 removed += len(unused)
         if removed:
             self.stdout.write(f"{index.words}: {removed:,} words removed.")
@@ -115,7 +109,7 @@ def create_similarity_index(index: Index) -> None:
 def synchronize_batch(index: Index, keys: list[int], last: int) -> None:
     """Bring the terms of these records up to date, and remove those of records that do not exist with ids between."""
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+        cursor.execute(f"SET LOCAL lock_timeout = '{ROW_LOCK_TIMEOUT}'")
         # So that the terms written are those of the records as they stand until this transaction ends.
         cursor.execute(
             f"SELECT FROM {index.table} WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE",  # noqa: S608
@@ -140,17 +134,5 @@ def unused_words(index: Index, keys: list[int]) -> list[int]:
 
 def remove_batch(index: Index, keys: list[int]) -> None:
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+        cursor.execute(f"SET LOCAL lock_timeout = '{ROW_LOCK_TIMEOUT}'")
         cursor.execute(remove_words(index, "id = ANY(%s)"), [keys])
-
-
-def attempt(work: Callable[[], None]) -> None:
-    """Run a batch again when it waited too long for a writer. Raises CommandError after 100 attempts."""
-    for _ in range(MAXIMUM_BATCH_ATTEMPTS):
-        try:
-            return work()
-        except OperationalError as error:
-            if getattr(error.__cause__, "pgcode", None) not in RETRIED:
-                raise
-            time.sleep(0.1)
-    raise CommandError("A transaction holds locks on the records for long; see pg_stat_activity, then try again.")
