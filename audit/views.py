@@ -179,9 +179,9 @@ class ReadsRecordedViewSet(HistoryViewSet):
         creates = self.action == "create"
         answers = request.method in {"GET", "HEAD", "POST", "PUT", "PATCH"} and not creates
         lists_duplicates = final.status_code == 409 and self.patients_read
-        if request.user.pk and (
-            lists_duplicates or (answers and (final.status_code < 400 or final.status_code == 404))
-        ):
+        is_recorded = lists_duplicates or (answers and (final.status_code < 400 or final.status_code == 404))
+        # Other answers may come from a failed authentication, which must not run again.
+        if is_recorded and request.user.pk:
             access: dict[str, Any] = {
                 "actor": request.user.pk,
                 "action": self.access_action(self.action),

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig, TooManyFieldsSent
-from django.db import DataError, Error, IntegrityError
+from django.db import DataError, IntegrityError
 from django.db.models import ProtectedError, RestrictedError
 from django.http import UnreadablePostError
 from rest_framework import exceptions
@@ -17,7 +17,6 @@ from healthcare.api.integrity_errors import broken_rule
 from healthcare.api.problems import CONTENT_TYPE, problem
 from healthcare.api.rate_limits import RateLimited
 from healthcare.operations import health
-from healthcare.postgresql.errors import is_unavailable
 
 # These replace DRF's own texts, which repeat the value that was sent.
 SAFE_DETAILS = {
@@ -85,7 +84,7 @@ def convert(exc: Exception, request: Any) -> Exception:
         return broken_rule(exc, fields_sent(request)) or exc
     if isinstance(exc, ProtectedError | RestrictedError):
         return Conflict()
-    if is_unavailable(exc) or (isinstance(exc, Error) and health.is_database_incomplete()):
+    if health.is_fault_of_database(exc):
         return DatabaseUnavailable()
     if isinstance(exc, DataError):
         return exceptions.ParseError("A value is out of range; send one that the field allows.")

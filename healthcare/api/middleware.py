@@ -13,7 +13,7 @@ from django.contrib.messages import middleware as messages
 from django.contrib.sessions import middleware as sessions
 from django.core.exceptions import BadRequest, DisallowedHost, PermissionDenied, SuspiciousOperation
 from django.core.signals import got_request_exception
-from django.db import Error, IntegrityError
+from django.db import IntegrityError
 from django.dispatch import receiver
 from django.http import Http404, HttpRequest, HttpResponsePermanentRedirect, HttpResponseRedirect
 from django.http.multipartparser import MultiPartParserError
@@ -32,7 +32,6 @@ from healthcare.operations.access_log import LOGGED, write_access_line
 from healthcare.operations.database_errors import forget_sqlstate, last_sqlstate
 from healthcare.operations.request_ids import REQUEST_ID, assign_ids, take_trace_from_opentelemetry
 from healthcare.operations.routes import find_route
-from healthcare.postgresql.errors import is_unavailable
 
 error_log = logging.getLogger("healthcare.errors")
 
@@ -125,7 +124,7 @@ class RequestMiddleware(Middleware):
         """
         if isinstance(error, ANSWERED_BY_DJANGO):
             return None
-        if is_unavailable(error) or (isinstance(error, Error) and health.is_database_incomplete()):
+        if health.is_fault_of_database(error):
             log_unavailable(request, error)
             return database_unavailable(request)
         if isinstance(error, Busy):  # in the admin
@@ -164,7 +163,7 @@ def log_exception_outside_view(request: HttpRequest | None = None, **_: Any) -> 
     error = sys.exception()
     if request is None or error is None:
         return
-    if is_unavailable(error):
+    if health.is_fault_of_database(error):
         log_unavailable(request, error)
         request.is_database_unavailable = True  # type: ignore[attr-defined]  # for `as_problem`
     else:

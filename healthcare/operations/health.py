@@ -13,17 +13,23 @@ import time
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from django.db import Error
+
 from healthcare.operations.readiness import DATABASE, INCOMPLETE, REMEDIES, Failures, evaluate_in_new_session
+from healthcare.postgresql.errors import is_unavailable, sqlstate_of
 
 logger = logging.getLogger("healthcare.health")
 
 LIVE, READY = "/healthz", "/readyz"
 INTERVAL, INTERVAL_AFTER_FAILURE = 2.0, 1.0  # seconds between two evaluations
 LONGEST_AGE = 4.5  # seconds; /readyz must be 503 within 5 seconds of a failure
-FIRST_RESULT_TIMEOUT = 3.0  # seconds that a starting worker waits for its first result
+RESULT_TIMEOUT = 3.0  # seconds that a starting worker, or a request after an error, waits for a result
 DRAINING = "draining"
 READY_RETRY_AFTER = 5  # seconds
 MOST_LOGGED = 10  # of what has been found missing
+# What PostgreSQL answers if a role, privilege, schema, table, column or function is missing: access rule violations and
+# undefined objects, an invalid schema name, and the invalid parameter that a missing role is.
+OF_INCOMPLETE_DATABASE = ("42", "3F", "22023")
 
 
 @dataclass(frozen=True)
@@ -41,24 +47,48 @@ class Monitor:
         self.result: ReadinessResult | None = None
         self.draining = False
         self.thread: threading.Thread | None = None
+        self.wanted = threading.Event()  # somebody waits for a new result
+        self.stored = threading.Condition()
 
     def start(self) -> None:
         """Start the thread, and wait a moment for its first result, so that /readyz is right from the first request."""
-        evaluated = threading.Event()
-        self.thread = threading.Thread(target=self.run, args=[evaluated], name="health", daemon=True)
+        self.thread = threading.Thread(target=self.run, name="health", daemon=True)
         self.thread.start()
-        evaluated.wait(FIRST_RESULT_TIMEOUT)
+        self.wait_for_result(time.monotonic())
 
     @property
     def is_running(self) -> bool:
         return self.thread is not None and self.thread.is_alive()
 
-    def run(self, evaluated: threading.Event) -> None:
+    def run(self) -> None:
         while True:
-            began = time.monotonic()
-            self.store(evaluate_in_new_session(), began)
-            evaluated.set()
-            time.sleep(INTERVAL_AFTER_FAILURE if self.result and self.result.failed else INTERVAL)
+            self.wanted.clear()
+            try:
+                self.evaluate()
+            except Exception as error:  # the result becomes too old, and the next evaluation may succeed
+                logger.error("readiness cannot be evaluated", exc_info=error)
+            self.wanted.wait(INTERVAL_AFTER_FAILURE if self.result and self.result.failed else INTERVAL)
+
+    def evaluate(self) -> None:
+        began = time.monotonic()
+        failures = evaluate_in_new_session()
+        with self.stored:
+            self.store(failures, began)
+            self.stored.notify_all()
+
+    def wait_for_result(self, since: float) -> None:
+        """Wait a moment for an evaluation that has begun since then."""
+        with self.stored:
+            self.stored.wait_for(lambda: self.result is not None and self.result.began >= since, RESULT_TIMEOUT)
+
+    def evaluate_now(self) -> None:
+        """Have the database looked at again, by the thread where there is one: requests then share an evaluation."""
+        if self.is_running:
+            since = time.monotonic()
+            self.wanted.set()
+            self.wait_for_result(since)
+        else:
+            self.evaluate()
 
     def store(self, failures: Failures, began: float) -> None:
         """Store the result of an evaluation, and log a change."""
@@ -78,13 +108,27 @@ class Monitor:
             return (DATABASE,)
         return self.result.failed
 
+    def has_found_gaps(self) -> bool:
+        """Whether the last evaluation has found that the database lacks something, or could not look."""
+        return self.result is not None and not INCOMPLETE.isdisjoint(self.result.failed)
+
 
 monitor = Monitor()
 
 
-def is_database_incomplete() -> bool:
-    """Whether the database is known to lack what this version needs: then its refusals are no fault of the request."""
-    return monitor.result is not None and not INCOMPLETE.isdisjoint(monitor.result.failed)
+def is_fault_of_database(error: BaseException) -> bool:
+    """Whether the database, and neither the request nor the code, is the cause of an exception: the answer is 503.
+
+    What looks like a missing role, privilege or table has the database looked at before the answer. If that finds
+    nothing missing, the code is wrong, and the answer is a 500 with a traceback in the log.
+    """
+    if is_unavailable(error):
+        return True
+    if not isinstance(error, Error) or not (sqlstate_of(error) or "").startswith(OF_INCOMPLETE_DATABASE):
+        return False
+    if not (monitor.is_running and monitor.has_found_gaps()):
+        monitor.evaluate_now()
+    return monitor.has_found_gaps()
 
 
 @dataclass(frozen=True)

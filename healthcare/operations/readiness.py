@@ -30,7 +30,8 @@ REMEDIES = {
     "migrations": f"The database lacks migrations; {MIGRATE}",
     "disk": "The disk of the embedded database is almost full; free some space.",
 }
-INCOMPLETE = frozenset({"role", "policies", "grants", "migrations"})
+# With any of these failed, requests meet missing roles, privileges, schemas, tables or columns.
+INCOMPLETE = frozenset({DATABASE, "role", "policies", "grants", "migrations"})
 # A transaction is read-only on a standby, too.
 IS_READ_ONLY = "SELECT current_setting('transaction_read_only')::boolean"
 

@@ -26,7 +26,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def open_session(self, parameters: dict[str, Any]) -> Any:
         """Open a session, however long it takes."""
-        return super().get_new_connection(parameters)
+        try:
+            return super().get_new_connection(parameters)
+        except psycopg2.ProgrammingError as error:  # an option that libpq does not know
+            raise psycopg2.OperationalError(str(error)) from error
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         limits = self.limits
@@ -76,7 +79,11 @@ def open_within(seconds: float, open_session: Callable[[], Any]) -> Any:
         raise psycopg2.OperationalError("too many sessions are being opened")
     opening = Opening(open_session)
     context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=[opening.run], name="database connection", daemon=True).start()
+    try:
+        threading.Thread(target=context.run, args=[opening.run], name="database connection", daemon=True).start()
+    except RuntimeError as error:  # the process can start no thread at the moment
+        _opening.release()
+        raise psycopg2.OperationalError("no thread can be started to open a session") from error
     return opening.result(seconds)
 
 

@@ -1,6 +1,7 @@
 """The answers of /healthz and /readyz outside Django."""
 
 import json
+import threading
 import time
 
 import pytest
@@ -69,3 +70,21 @@ def test_a_draining_process_is_alive_and_not_ready(monitor: Monitor):
     monitor.draining = True
     assert json.loads(ask("/readyz").body)["failed"] == ["draining"]
     assert ask("/healthz").status == 200
+
+
+def test_an_evaluation_that_raises_is_not_the_last_one(monitor: Monitor, monkeypatch: pytest.MonkeyPatch):
+    evaluated = threading.Event()
+
+    def evaluate() -> dict[str, list[str]]:
+        if not evaluated.is_set():
+            evaluated.set()
+            raise MemoryError
+        return {}
+
+    monkeypatch.setattr(health, "evaluate_in_new_session", evaluate)
+    monkeypatch.setattr(health, "INTERVAL", 3600)
+    monitor.start()
+    assert evaluated.wait(60)
+    assert ask("/readyz").status == 503
+    monitor.evaluate_now()
+    assert ask("/readyz").status == 200

@@ -72,3 +72,37 @@ def test_what_is_missing_is_named(
         execute(postgres.url, repair.format(policy=policy))
     assert wait_for_checks(server) < SECONDS_TO_HEAL
     assert {name: caller.calls[name]().status for name in CALLS if caller.calls[name]().status >= 400} == {}
+
+
+@pytest.mark.parametrize(
+    ("damage", "repair", "failing"),
+    [
+        (
+            "ALTER ROLE healthcare_api RENAME TO gone",
+            "ALTER ROLE gone RENAME TO healthcare_api",
+            (*CALLS, "public read", "account"),
+        ),
+        (
+            "REVOKE SELECT ON patients_patient FROM healthcare_api",
+            "GRANT SELECT ON patients_patient TO healthcare_api",
+            CALLS,
+        ),
+        (
+            "ALTER SCHEMA public RENAME TO gone",
+            "ALTER SCHEMA gone RENAME TO public",
+            (*CALLS, "public read", "account", "login", "register", "refresh", "admin page", "admin"),
+        ),
+    ],
+)
+def test_the_first_call_that_meets_it_is_unavailable(
+    server: LiveServer, caller: Caller, postgres: SeparatePostgres, damage: str, repair: str, failing: tuple[str, ...]
+) -> None:
+    for name in failing:
+        wait_for_checks(server)
+        assert caller.calls[name]().status < 400
+        execute(postgres.url, damage)
+        try:
+            answer = caller.calls[name]()
+        finally:
+            execute(postgres.url, repair)
+        assert is_unavailable(answer), (name, answer.status)

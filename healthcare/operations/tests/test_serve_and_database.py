@@ -134,6 +134,15 @@ def test_what_waiting_does_not_heal_ends_it_at_once_in_one_sentence(
     assert len(serving.lines) == 2, serving.output
 
 
+def test_an_unknown_option_in_the_url_is_named_in_one_sentence(serve: Any, live_database: str) -> None:
+    serving = serve(f"{live_database}&sslmod=require")
+    assert serving.process.wait(TIMEOUT) == 1
+    serving.end()
+    assert serving.lines[-1].startswith("manage.py: the database that DATABASE_URL names cannot be reached: ")
+    assert '"sslmod"' in serving.lines[-1]
+    assert len(serving.lines) == 2, serving.output
+
+
 def test_it_serves_a_database_without_migrations_and_is_not_ready(serve: Any, empty_database: str) -> None:
     serving = serve(empty_database, "--no-migrate")
     serving.wait_for("Stop with Ctrl-C")

@@ -13,7 +13,7 @@ from django.db import DataError, OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from psycopg2.sql import SQL
 
-from healthcare.postgresql.base import begin_request, end_request, open_within
+from healthcare.postgresql.base import MAX_OPENING, begin_request, end_request, open_within
 from healthcare.postgresql.errors import ServerHungError
 from healthcare.postgresql.session import Limits, set_timeouts
 
@@ -186,3 +186,17 @@ def test_a_session_is_kept_after_an_error_of_the_request(database: Any):
         cursor.execute("SELECT 1 / 0")
     database.close_if_unusable_or_obsolete()
     assert database.connection is session
+
+
+def test_sessions_are_opened_again_after_a_time_without_threads(database: Any, monkeypatch: pytest.MonkeyPatch):
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        for _ in range(MAX_OPENING + 1):
+            database.limits.exceeded = False
+            with pytest.raises(OperationalError):
+                database.ensure_connection()
+    database.limits.exceeded = False
+    assert timeouts(database) == LIMITED
