@@ -23,10 +23,10 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("to", type=Path, metavar="TO", help="The new file.")
-        parser.add_argument("--before", required=True, metavar="YYYY-MM", type=month, help="The first month to keep.")
+        parser.add_argument("--before", required=True, metavar="YYYY-MM", help="The first month to keep.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        key, path, before = seal_key(), options["to"].absolute(), options["before"]
+        before, key, path = month(options["before"]), seal_key(), options["to"].absolute()
         try:
             digest = self.interrupted(path, key)
             if digest is None:
@@ -63,7 +63,7 @@ class Command(BaseCommand):
 
 
 def month(text: str) -> datetime.datetime:
-    """The beginning of a month in UTC."""
+    """The beginning of a month in UTC. Raises CommandError for other text."""
     if re.fullmatch(r"[0-9]{4}-(0[1-9]|1[0-2])", text, re.ASCII) and text >= "0001":
         return datetime.datetime(int(text[:4]), int(text[5:]), 1, tzinfo=datetime.UTC)
     raise CommandError("--before takes a month such as 2026-03.")
