@@ -45,7 +45,7 @@ def run_command() -> None:
     from django.conf import settings
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
-    from django.db import OperationalError
+    from django.db import Error
 
     try:
         if sys.argv[1:2] not in ([], ["help"], ["--help"], ["version"], ["--version"]):
@@ -53,19 +53,27 @@ def run_command() -> None:
         execute_from_command_line(sys.argv)
     except ImproperlyConfigured as error:
         sys.exit("manage.py: %s" % error)  # noqa: UP031
-    except OperationalError as error:
-        sys.exit("manage.py: %s" % describe_connection_failure(error))  # noqa: UP031
+    except Error as error:
+        sys.exit("manage.py: %s" % describe_database_failure(error))  # noqa: UP031
 
 
-def describe_connection_failure(error: Exception) -> str:
-    """Return one sentence if the database cannot be reached. Raise every other error again."""
-    from django.db import connection
+def describe_database_failure(error: Exception) -> str:
+    """Return one sentence if the database cannot be reached, or not be used as it is. Raise every other error again."""
+    from django.db import OperationalError, connection
 
     from healthcare.embedded.base import EmbeddedOperationalError
+    from healthcare.postgresql.errors import sqlstate_of
 
     if isinstance(error, EmbeddedOperationalError):
         return str(error)
-    if getattr(error.__cause__, "pgcode", None):
+    sqlstate = sqlstate_of(error) or ""
+    if sqlstate == "25006":
+        return "the database can only be read; run this on the primary, or end its default_transaction_read_only."
+    if sqlstate == "53100":
+        return "the disk of the database is full."
+    if sqlstate in {"42P01", "42703"} and sys.argv[1:2] != ["migrate"]:
+        return "the database lacks a table or a column of this version; run `manage.py migrate`."
+    if sqlstate or not isinstance(error, OperationalError):
         raise error  # the server answered: the query is at fault, not the connection
     first_line = (str(error).strip().splitlines() or ["no answer"])[0]
     password = connection.settings_dict["PASSWORD"]

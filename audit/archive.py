@@ -183,7 +183,7 @@ def verified_rows(
 
 
 def refuse_held(selections: list[Selection], held: dict[int, int]) -> None:
-    """Raises ArchiveRefusedError if a selected row is about one of these held records."""
+    """Raises ArchiveRefusedError if a row of the selected months is about one of these held records."""
     first: tuple[datetime.datetime, int] | None = None
     for selection in selections if held else []:
         for at, record in held_rows(selection, held):
@@ -203,7 +203,7 @@ def held_rows(selection: Selection, held: dict[int, int]) -> Iterator[tuple[date
     rows: Any = selection.model._default_manager.filter(**{f"{table.key}__lte": max(selection.last, selection.after)})
     rows = rows.filter(**{f"{name}__overlap" if name == "patient_ids" else f"{name}__in": list(held)})
     for row_id, at, about in rows.values_list(table.key, table.time, name).order_by(table.key).iterator():
-        if selection.takes(row_id):
+        if row_id > selection.after or selection.takes(row_id):  # also the rows of its months that stay in the table
             yield at, next(record for record in (about if isinstance(about, list) else [about]) if record in held)
 
 

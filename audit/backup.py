@@ -33,9 +33,9 @@ class SealsPart(BackupPart):
             return "The backup has no seals."
         existing = connection.introspection.table_names()  # an older release has fewer
         tables = [table for table in sealed_tables() if table.name in existing]
-        verifier, found = Verifier(settings.AUDIT_SEAL_KEY.encode(), tables), False
-        report_progress = at_intervals(options.report)
+        found, report_progress = False, at_intervals(options.report)
         try:
+            verifier = Verifier(settings.AUDIT_SEAL_KEY.encode(), tables)
             for seal in seals():
                 verifier.verify(seal)
                 found = found or str(seal) == described["last"]

@@ -22,6 +22,8 @@ from accounts.models import User
 from audit import archive as archiving
 from audit.archive_file import ArchiveError, verify_file
 from audit.archived_rows import contains, pack, unpack
+from audit.backup import SealsPart
+from audit.management.commands.archive import Command
 from audit.models import AccessLog, Archive
 from audit.seals import seal_key
 from audit.tables import Table
@@ -29,6 +31,8 @@ from audit.tests.old_rows import move_to_month
 from audit.tests.test_seals import seal, superuser, verify
 from conftest import LoggedInClient
 from doctors.tests.factories import make_doctor
+from healthcare.operations.backup_errors import BackupError
+from healthcare.operations.backup_parts import RestoreOptions
 from mappings.models import MappingEvent
 from mappings.tests.factories import make_mapping
 from patients.models import Patient, PatientEvent
@@ -218,6 +222,28 @@ def test_a_month_of_a_held_patient_is_refused(
     assert names(other) == ["Changed"]
 
 
+def test_a_month_that_holds_nothing_but_the_last_state_of_a_held_patient_is_refused(
+    patient: Patient, alice: User, tmp_path: Path
+) -> None:
+    idle = make_patient(alice, name="Idle")
+    grow_old("2026-04")
+    seal()
+    hold(idle)
+    sentence = f"^Patient {idle.pk} is under a legal hold and has rows of 2026-04: nothing was archived."
+    with pytest.raises(CommandError, match=sentence):
+        archive(tmp_path / "a", "2026-05")
+    archive(tmp_path / "a", "2026-04")
+    with pytest.raises(CommandError, match=sentence):
+        archive(tmp_path / "b", "2026-05")
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_bad_month_is_one_sentence_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        Command().run_from_argv(["manage.py", "archive", str(tmp_path / "a"), "--before", "2026-13", "--skip-checks"])
+    assert (ended.value.code, capsys.readouterr().err) == (1, "CommandError: --before takes a month such as 2026-03.\n")
+
+
 SYNC_FOLDER = archiving.sync_folder
 
 
@@ -386,6 +412,16 @@ def test_what_is_removed_and_not_archived_is_found(patient: Patient, tmp_path: P
         assert cursor.rowcount
     with pytest.raises(CommandError, match=" is missing.$| was altered| was inserted after its time was sealed.$"):
         verify()
+
+
+def test_a_restore_refuses_an_altered_record_of_an_archive_with_one_sentence(patient: Patient, tmp_path: Path) -> None:
+    archive(tmp_path / "a")
+    part = SealsPart()
+    described = part.describe()
+    with superuser() as cursor:
+        cursor.execute(TAMPERING["another file"])
+    with pytest.raises(BackupError, match=r"^The seals do not hold, .*: audit_archive [0-9]+ was altered\.$"):
+        part.finish(described, RestoreOptions(False, print))
 
 
 def test_an_erasure_after_an_archive_leaves_the_chain_verifiable(

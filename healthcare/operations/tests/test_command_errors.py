@@ -1,0 +1,33 @@
+"""A command says in one sentence that the database cannot do what it asks for."""
+
+import subprocess
+import sys
+
+import pytest
+from django.conf import settings
+
+from healthcare.tests.live import LiveServer, environment_of, own_database, url_of
+
+
+def run(environment: dict[str, str], *command: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "manage.py", *command],
+        cwd=settings.BASE_DIR, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("command", [["tidy"], ["legal_hold", "1", "--reason", "Case 7"]])
+def test_a_command_that_writes_needs_a_database_that_can_be_written(live: LiveServer, command: list[str]) -> None:
+    read_only = {"PGOPTIONS": "-c default_transaction_read_only=on"}
+    ended = run(live.environment | read_only, *command)
+    assert (ended.returncode, ended.stderr) == (
+        1, "manage.py: the database can only be read; run this on the primary, or end its default_transaction_read_only.\n",
+    )  # fmt: skip
+
+
+def test_a_database_without_tables_is_named_as_such(live: LiveServer) -> None:
+    with own_database() as name:
+        ended = run(environment_of(url_of(name)), "retention_due")
+    assert (ended.returncode, ended.stderr) == (
+        1, "manage.py: the database lacks a table or a column of this version; run `manage.py migrate`.\n",
+    )  # fmt: skip
