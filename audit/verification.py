@@ -38,7 +38,7 @@ class Verifier:
 
     def resume(self) -> None:
         """Begin after the seal up to which an earlier run has verified the chain, if there was one."""
-        mark = VerificationMark.objects.first()
+        mark = VerificationMark.objects.filter(pk=1).first()
         if mark is None:
             return
         if not hmac.compare_digest(mark.code, mark_code(self.key, mark)):

@@ -134,6 +134,7 @@ def test_a_mark_that_was_removed_or_put_back_hides_nothing(
 def test_a_full_verification_replaces_a_forged_mark(patient: Patient, as_alice: LoggedInClient) -> None:
     verify()
     VerificationMark.objects.update(code="0" * 64)
+    VerificationMark.objects.create(pk=0, seal_id=1, seal_code="", positions={}, code="0" * 64)
     verify(full=True)
     assert verified_rows() == 0
 

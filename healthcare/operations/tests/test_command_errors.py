@@ -20,14 +20,12 @@ def run(environment: dict[str, str], *command: str) -> "subprocess.CompletedProc
 def test_a_command_that_writes_needs_a_database_that_can_be_written(live: LiveServer, command: list[str]) -> None:
     read_only = {"PGOPTIONS": "-c default_transaction_read_only=on"}
     ended = run(live.environment | read_only, *command)
-    assert (ended.returncode, ended.stderr) == (
-        1, "manage.py: the database can only be read; run this on the primary, or end its default_transaction_read_only.\n",
-    )  # fmt: skip
+    sentence = "the database can only be read; run this on the primary, or end its default_transaction_read_only."
+    assert (ended.returncode, ended.stderr) == (1, f"manage.py: {sentence}\n")
 
 
 def test_a_database_without_tables_is_named_as_such(live: LiveServer) -> None:
     with own_database() as name:
         ended = run(environment_of(url_of(name)), "retention_due")
-    assert (ended.returncode, ended.stderr) == (
-        1, "manage.py: the database lacks a table or a column of this version; run `manage.py migrate`.\n",
-    )  # fmt: skip
+    sentence = "the database lacks a table or a column of this version; run `manage.py migrate`."
+    assert (ended.returncode, ended.stderr) == (1, f"manage.py: {sentence}\n")
