@@ -29,11 +29,11 @@ from django.utils import timezone
 from audit.archive_file import ArchiveError, ArchiveWriter, verify_file
 from audit.archived_rows import ArchivedRows, archive_code, contains, pack, unpack
 from audit.history import Deleted, Event
-from audit.legal_hold import lock_holds
+from audit.legal_hold import first_held, lock_holds, patients_field_of, rows_about
 from audit.models import AccessLog, Archive, Forgotten, LegalHold, LegalHoldEvent, Seal
-from audit.patient_data import patient_id_field_of
 from audit.seals import TamperingError, codes_of, row_code, seal_code
 from audit.tables import BELOW_EVERY_ID, SealedRow, Table
+from healthcare.operations.unfinished_file import name_without_replacing, sync_folder
 
 ROWS_PER_REMOVAL = 5_000  # rows of one transaction
 # A month can be archived a day after its end: an erasure finds the answers that it erases by the history of 24 hours.
@@ -144,7 +144,7 @@ def ids(table: Table, condition: str, parameters: list[Any]) -> Sequence[int]:
         return [row[0] for row in cursor.fetchall()]
 
 
-def export(selection: Selection, writer: ArchiveWriter, key: bytes, archived: ArchivedRows) -> None:
+def export_rows(selection: Selection, writer: ArchiveWriter, key: bytes, archived: ArchivedRows) -> None:
     """Write the rows of a selection. Raises TamperingError for one that is not as it was sealed."""
     start, table = BELOW_EVERY_ID, selection.table
     for seal_id, last_id in Seal.objects.filter(table=table.name).order_by("id").values_list("id", "last_id"):
@@ -197,18 +197,18 @@ def refuse_held(selections: list[Selection], held: dict[int, int]) -> None:
 
 def held_rows(selection: Selection, held: dict[int, int]) -> Iterator[tuple[datetime.datetime, int]]:
     table = selection.table
-    name = "patient_ids" if selection.model is AccessLog else patient_id_field_of(selection.model)
+    name = patients_field_of(selection.model)
     if name is None:
         return
-    rows: Any = selection.model._default_manager.filter(**{f"{table.key}__lte": max(selection.last, selection.after)})
-    rows = rows.filter(**{f"{name}__overlap" if name == "patient_ids" else f"{name}__in": list(held)})
-    for row_id, at, about in rows.values_list(table.key, table.time, name).order_by(table.key).iterator():
+    rows = selection.model._default_manager.filter(**{f"{table.key}__lte": max(selection.last, selection.after)})
+    found = rows_about(rows, held).values_list(table.key, table.time, name).order_by(table.key)
+    for row_id, at, about in found.iterator():
         if row_id > selection.after or selection.takes(row_id):  # also the rows of its months that stay in the table
-            yield at, next(record for record in (about if isinstance(about, list) else [about]) if record in held)
+            yield at, first_held(about, held)
 
 
 @transaction.atomic
-def record(
+def record_archive(
     path: Path, digest: str, before: datetime.datetime, selections: list[Selection], key: bytes, erased: int
 ) -> None:
     """Record what the file holds. Raises ArchiveRefusedError if a hold was set, a person erased or another archive
@@ -241,7 +241,7 @@ def last_erasure() -> int:
     return Forgotten.objects.order_by("-id").values_list("id", flat=True).first() or 0
 
 
-def unfinished() -> str | None:
+def unfinished_digest() -> str | None:
     """The SHA-256 of the last archive if rows of it are still in the database."""
     last = Archive.objects.order_by("-id").first()
     if last is None:
@@ -277,7 +277,7 @@ def ids_between(table: Table, after: int, until: int) -> Sequence[int]:
         return [row[0] for row in cursor.fetchall()]
 
 
-def remove(digest: str) -> int:
+def remove_archived_rows(digest: str) -> int:
     """Remove the rows that the file with this SHA-256 holds, and return how many that were."""
     removed = 0
     for archive in Archive.objects.filter(digest=digest).order_by("id"):
@@ -291,7 +291,7 @@ def remove(digest: str) -> int:
     return removed
 
 
-def write(path: Path, before: datetime.datetime, key: bytes) -> tuple[str, dict[str, int]]:
+def write_archive(path: Path, before: datetime.datetime, key: bytes) -> tuple[str, dict[str, int]]:
     """Write, verify and record an archive; its SHA-256 and the number of its rows by table.
 
     Raises ArchiveRefusedError, TamperingError and OSError. The file at `path` is there only if all of it is recorded or
@@ -300,26 +300,25 @@ def write(path: Path, before: datetime.datetime, key: bytes) -> tuple[str, dict[
     check_month(before)
     archived, erased = ArchivedRows(key), last_erasure()
     selections = select(before, archived)
-    held = {record: hold.patient_id for hold in LegalHold.objects.active() for record in hold.record_ids}
-    refuse_held(selections, held)
+    refuse_held(selections, LegalHold.objects.active().held_records())
     partial = path.with_name(f"{path.name}.archive-partial")
     with open_partial(partial) as file:
         try:
             writer = ArchiveWriter(file, key, {"before": f"{before:%Y-%m}", "written": timezone.now().isoformat()})
             for selection in selections:
-                export(selection, writer, key, archived)
+                export_rows(selection, writer, key, archived)
             if not writer.counts:
                 raise ArchiveRefusedError(f"There is nothing to archive before {before:%Y-%m}.")
             writer.finish()
             digest, _, counts = verify_file(partial, key)
             if counts != dict(writer.counts):
                 raise ArchiveError(f"{partial} does not hold what was written to it.")
-            os.link(partial, path)  # refuses an existing file
+            name_without_replacing(partial, path)
         finally:
-            partial.unlink()
+            partial.unlink(missing_ok=True)
     sync_folder(path.parent)
     try:
-        record(path, digest, before, selections, key, erased)
+        record_archive(path, digest, before, selections, key, erased)
     except ArchiveRefusedError:
         path.unlink()
         raise
@@ -337,14 +336,6 @@ def open_partial(path: Path) -> BinaryIO:
     os.fchmod(file.fileno(), 0o600)
     file.truncate()
     return file
-
-
-def sync_folder(path: Path) -> None:
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def sha256_of(path: Path) -> str:

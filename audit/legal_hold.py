@@ -5,7 +5,7 @@ removes rows, that is erasure and archive, calls `refuse_if_held` in the transac
 of holds against new ones until that transaction ends, so no hold can be set between the check and the removal.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from django.db import connection
@@ -31,8 +31,26 @@ def lock_holds() -> dict[int, int]:
     records, each with the id of the patient whom the hold names."""
     with connection.cursor() as cursor:
         cursor.execute(f"LOCK TABLE {LegalHold._meta.db_table} IN SHARE MODE")
-    holds = LegalHold.objects.active().values_list("patient_id", "record_ids")
-    return {record: patient for patient, records in holds for record in [patient, *records]}
+    return LegalHold.objects.active().held_records()
+
+
+def patients_field_of(model: type[Model]) -> str | None:
+    """The field that names the patient, or in the access log the patients, whom a row is about; None without one."""
+    return "patient_ids" if model is AccessLog else patient_id_field_of(model)
+
+
+def rows_about(rows: QuerySet[Any], patient_ids: Collection[int]) -> QuerySet[Any]:
+    """Those of the rows that are about one of these patients."""
+    field = patients_field_of(rows.model)
+    if field is None:
+        return rows.none()
+    lookup = "overlap" if rows.model is AccessLog else "in"
+    return rows.filter(**{f"{field}__{lookup}": list(patient_ids)})
+
+
+def first_held(about: int | list[int], held: Mapping[int, int]) -> int:
+    """The first held record among those that a row is about, which its `patients_field_of` names."""
+    return next(record for record in (about if isinstance(about, list) else [about]) if record in held)
 
 
 def refuse_if_held(patient_ids: Collection[int]) -> None:
@@ -44,12 +62,10 @@ def refuse_if_held(patient_ids: Collection[int]) -> None:
 
 def refuse_if_rows_held(rows: QuerySet) -> None:
     """Raise HeldError if one of these rows is about a held patient; see `audit.patient_data`."""
-    model: type[Model] = rows.model
-    field = patient_id_field_of(model)
-    held = lock_holds() if field or model is AccessLog else {}
-    if not held:
+    field = patients_field_of(rows.model)
+    held = lock_holds() if field else {}
+    if not field or not held:
         return
-    condition: dict[str, Any] = {f"{field}__in": list(held)} if field else {"patient_ids__overlap": list(held)}
-    found = rows.filter(**condition).values_list(field or "patient_ids", flat=True).first()
-    if found is not None:
-        raise HeldError(next(held[one] for one in (found if isinstance(found, list) else [found]) if one in held))
+    about = rows_about(rows, held).values_list(field, flat=True).first()
+    if about is not None:
+        raise HeldError(held[first_held(about, held)])

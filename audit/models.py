@@ -172,6 +172,11 @@ class LegalHoldQuerySet(models.QuerySet["LegalHold"]):
     def active(self) -> Self:
         return self.filter(released_at=None)
 
+    def held_records(self) -> dict[int, int]:
+        """The ids of all records that these holds are about, each with the id of the patient whom the hold names."""
+        holds = self.values_list("patient_id", "record_ids")
+        return {record: patient for patient, records in holds for record in [patient, *records]}
+
 
 class LegalHold(models.Model):
     """An order to remove nothing about a patient: see `legal_hold`. It holds ids instead of foreign keys, because it

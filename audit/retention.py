@@ -2,15 +2,14 @@
 
 import datetime
 from collections import Counter
-from collections.abc import Iterable
 from typing import Any
 
 from django.db.models import Count, Max, QuerySet
 from django.db.models.functions import TruncMonth
 
 from audit.archive import archived_models, last_id_before
-from audit.models import AccessLog, Archive, LegalHold
-from audit.patient_data import patient_id_field_of
+from audit.legal_hold import rows_about
+from audit.models import Archive, LegalHold
 from audit.tables import BELOW_EVERY_ID, Table
 
 
@@ -24,7 +23,7 @@ def months_due(before: datetime.datetime) -> list[tuple[str, int, bool]]:
     """The months before this time that are in the database, with their rows, and whether some of these are about a
     patient under a legal hold. What archives have left, the last states, does not count."""
     archived = dict(Archive.objects.values_list("table").annotate(last=Max("last_id")))
-    held = held_records()
+    held = LegalHold.objects.active().held_records()
     counts, with_holds = Counter[str](), set[str]()
     for model in archived_models():
         table = Table.of(model)
@@ -33,17 +32,9 @@ def months_due(before: datetime.datetime) -> list[tuple[str, int, bool]]:
         rows = model._default_manager.filter(**{f"{table.key}__gt": after, f"{table.key}__lte": last})
         by_month = count_by_month(rows, table.time)
         counts.update(by_month)
-        field = "patient_ids" if model is AccessLog else patient_id_field_of(model)
-        if field and held:
-            about = {f"{field}__overlap" if model is AccessLog else f"{field}__in": held}
-            with_holds |= count_by_month(rows.filter(**about), table.time).keys()
+        if held:
+            with_holds |= count_by_month(rows_about(rows, held), table.time).keys()
     return [(month, count, month in with_holds) for month, count in sorted(counts.items())]
-
-
-def held_records() -> list[int]:
-    """The ids of all records under a legal hold."""
-    ids: Iterable[list[int]] = LegalHold.objects.active().values_list("record_ids", flat=True)
-    return sorted({record for records in ids for record in records})
 
 
 def count_by_month(rows: QuerySet[Any], time: str) -> dict[str, int]:

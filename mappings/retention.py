@@ -7,7 +7,7 @@ from typing import NamedTuple
 from django.db.models import Exists, Max, OuterRef, Q
 from django.db.models.functions import Greatest
 
-from audit.retention import held_records
+from audit.models import LegalHold
 from mappings.models import Mapping
 from patients.models import Patient
 
@@ -38,7 +38,7 @@ def patients_due(before: datetime.datetime) -> Iterator[PatientDue]:
     idle = Q(deleted_at=None, updated_at__lt=before) & ~Exists(treated)
     patients = Patient.objects.unmerged().filter(Q(deleted_at__lt=before) | idle)
     since = Greatest("updated_at", Max("mappings__ended_at"))
-    held = set(held_records())
+    held = LegalHold.objects.active().held_records()
     rows = patients.annotate(since=since).order_by("pk").values_list("pk", "deleted_at", "since")
     for key, deleted_at, last in rows.iterator():
         yield PatientDue(key, deleted_at is not None, deleted_at or last, key in held)

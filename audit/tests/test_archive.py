@@ -33,6 +33,7 @@ from conftest import LoggedInClient
 from doctors.tests.factories import make_doctor
 from healthcare.operations.backup_errors import BackupError
 from healthcare.operations.backup_parts import RestoreOptions
+from healthcare.operations.unfinished_file import sync_folder
 from mappings.models import MappingEvent
 from mappings.tests.factories import make_mapping
 from patients.models import Patient, PatientEvent
@@ -244,7 +245,7 @@ def test_a_bad_month_is_one_sentence_on_the_command_line(tmp_path: Path, capsys:
     assert (ended.value.code, capsys.readouterr().err) == (1, "CommandError: --before takes a month such as 2026-03.\n")
 
 
-SYNC_FOLDER = archiving.sync_folder
+SYNC_FOLDER = sync_folder
 
 
 @pytest.fixture

@@ -51,9 +51,9 @@ elif step == "before it has its name":
 elif step == "when it has its name":
     archive.os.link = killing_after(os.link)
 elif step == "before it is recorded":
-    archive.record = kill
+    archive.record_archive = kill
 elif step == "before rows are removed":
-    archive.remove = kill
+    archive.remove_archived_rows = kill
 elif step == "while rows are removed":
     left = archive.rows_left
     def one_batch(item):
@@ -62,7 +62,7 @@ elif step == "while rows are removed":
                 kill()
             yield batch
     archive.rows_left = one_batch
-    archive.unfinished = lambda: None
+    archive.unfinished_digest = lambda: None
 call_command("archive", path, "--before", "2026-03")
 """
 FINISH = """

@@ -44,30 +44,34 @@ def unfinished_file(target: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(descriptor)
-            name_without_replacing(path, target)
+            try:
+                name_without_replacing(path, target)
+            except FileExistsError as error:
+                raise exists(target) from error
     finally:
         with suppress(FileNotFoundError):
             path.unlink()
-    folder = os.open(target.parent, os.O_RDONLY)
+    sync_folder(target.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names of the files in the folder are on disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 def name_without_replacing(path: Path, target: Path) -> None:
+    """Give the file at `path` the target's name too, or instead. Raises FileExistsError if the target exists."""
     try:
         os.link(path, target)
-    except FileExistsError as error:
-        raise exists(target) from error
     except OSError as error:
         if error.errno not in NO_HARD_LINKS:
             raise
         # A file system without hard links: reserve the name, then replace what only this process has created.
-        try:
-            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        except FileExistsError as taken:
-            raise exists(target) from taken
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         path.replace(target)
 
 

@@ -30,11 +30,11 @@ class Command(BaseCommand):
         try:
             digest = self.interrupted(path, key)
             if digest is None:
-                digest, counts = archive.write(path, before, key)
+                digest, counts = archive.write_archive(path, before, key)
                 for table, count in counts.items():
                     self.stdout.write(f"  {table} {count}")
                 self.stdout.write(f"{path} is written and verified, SHA-256 {digest}.")
-            removed = archive.remove(digest)
+            removed = archive.remove_archived_rows(digest)
         except (archive.ArchiveRefusedError, ArchiveError, TamperingError) as error:
             raise CommandError(str(error)) from error
         except FileExistsError as error:
@@ -46,7 +46,7 @@ class Command(BaseCommand):
     def interrupted(self, path: Path, key: bytes) -> str | None:
         """The SHA-256 of this file if the removal of its rows was interrupted. Raises CommandError if that of another
         file was, or if the file exists otherwise."""
-        unfinished = archive.unfinished()
+        unfinished = archive.unfinished_digest()
         if unfinished is None:
             if path.exists():
                 raise FileExistsError
