@@ -23,7 +23,7 @@ from healthcare.operations import metrics  # noqa: E402
 from healthcare.operations.access_log import LOGGED, write_access_line  # noqa: E402
 from healthcare.operations.database_errors import forget_sqlstate, last_sqlstate  # noqa: E402
 from healthcare.operations.request_ids import REQUEST_ID, assign_ids  # noqa: E402
-from healthcare.operations.routes import UNKNOWN, find_route  # noqa: E402  (needs the settings)
+from healthcare.operations.routes import find_route, route_of_environ  # noqa: E402  (needs the settings)
 
 UNKNOWN_CHARSET = "unknown"
 
@@ -84,7 +84,12 @@ class Handler(WSGIHandler):
             )
             duration_us = int((time.perf_counter() - started) * 1_000_000)
             write_access_line(
-                environ, 500, route=UNKNOWN, duration_us=duration_us, size=len(body), sqlstate=last_sqlstate()
+                environ,
+                500,
+                route=route_of_environ(environ),
+                duration_us=duration_us,
+                size=len(body),
+                sqlstate=last_sqlstate(),
             )
             start_response(status, list(headers.items()))
             return [body]

@@ -23,7 +23,7 @@ from typing import Any
 
 from psycopg2 import errorcodes
 
-from healthcare.operations.routes import ROUTE, UNKNOWN, route_of_path
+from healthcare.operations.routes import UNKNOWN, route_of_environ
 
 OTHER = UNKNOWN
 # In the WSGI environment of a request that is not answered yet: when it arrived, and whether a thread runs it.
@@ -189,9 +189,8 @@ def request_left_queue(environ: dict[str, Any], seconds: float, *, runs: bool) -
 def request_answered(environ: dict[str, Any], status: int) -> None:
     """Count the answer before it is sent, so that whoever has it finds it counted. A request counts once."""
     if worker and (arrived := environ.pop(ARRIVED, None)):
-        route = environ.get(ROUTE) or route_of_path(environ["PATH_INFO"])
         seconds = perf_counter() - arrived
-        worker.answered(environ["REQUEST_METHOD"], route, status, seconds, environ.get(RUNS, False))
+        worker.answered(environ["REQUEST_METHOD"], route_of_environ(environ), status, seconds, environ.get(RUNS, False))
 
 
 def count_login_failure() -> None:

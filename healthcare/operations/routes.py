@@ -6,6 +6,7 @@ A path can identify a person, and a client can invent any number of paths; the t
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import Any
 
 from django.contrib.admindocs.utils import replace_metacharacters, replace_named_groups, replace_unnamed_groups
 from django.http import HttpRequest
@@ -25,6 +26,11 @@ def find_route(request: HttpRequest) -> str:
         match = request.resolver_match
         route = request.META[ROUTE] = route_template(match.route) if match else route_of_path(request.path_info)
     return route
+
+
+def route_of_environ(environ: dict[str, Any]) -> str:
+    """The route of a request that is answered outside Django, by its WSGI environment."""
+    return environ.get(ROUTE) or route_of_path(environ.get("PATH_INFO", ""))
 
 
 @lru_cache(maxsize=1024)  # refusing a request must stay cheap

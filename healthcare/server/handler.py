@@ -17,7 +17,7 @@ from healthcare.operations import health
 from healthcare.operations.access_log import LOGGED, QUEUE_US, write_access_line
 from healthcare.operations.metrics import request_answered, request_arrived, request_left_queue
 from healthcare.operations.request_ids import REQUEST_ID, assign_ids
-from healthcare.operations.routes import ROUTE, route_of_path
+from healthcare.operations.routes import route_of_environ
 from healthcare.server.environ import Environ, build_environ
 from healthcare.server.queue import QueuedRequest, Refusal, RequestQueue
 
@@ -188,6 +188,5 @@ class RequestHandler:
 
 def log_answer(environ: Environ, status: int, body: bytes) -> None:
     """Write the line of a request that the application has not seen, or not answered."""
-    route = environ.get(ROUTE) or route_of_path(environ.get("PATH_INFO", ""))
     size = 0 if environ.get("REQUEST_METHOD") == "HEAD" else len(body)
-    write_access_line(environ, status, route=route, duration_us=0, size=size)
+    write_access_line(environ, status, route=route_of_environ(environ), duration_us=0, size=size)

@@ -12,7 +12,7 @@ from typing import Any
 from healthcare.operations.metrics import MetricsMemory
 from healthcare.operations.metrics_endpoint import run_endpoint
 from healthcare.operations.routes import all_routes
-from healthcare.server.address import AddressError, bind_address, parse_address
+from healthcare.server.address import Address, AddressError, bind_address, parse_address
 
 METRICS_BACKLOG = 128
 RESTART_PAUSE = 1.0  # seconds
@@ -21,10 +21,14 @@ logger = logging.getLogger("healthcare.metrics")
 listeners: list[socket.socket] = []  # of this process; a forked worker must not keep them open
 
 
-def listen_for_metrics(text: str) -> socket.socket:
-    """Take the address before anything is started. Raises AddressError."""
+def listen_for_metrics(text: str, public: Address) -> socket.socket:
+    """Take the address before anything is started. Raises AddressError, also for the port of the public address: a
+    firewall opens a port, and a name such as localhost can mean another address with it."""
     try:
-        listener = bind_address(parse_address(text), METRICS_BACKLOG)
+        address = parse_address(text)
+        if address.port == public.port:
+            raise AddressError(f"{address.url} has the port that clients use; choose another one.")
+        listener = bind_address(address, METRICS_BACKLOG)
     except AddressError as error:
         raise AddressError(f"METRICS: {error}") from error
     listeners.append(listener)

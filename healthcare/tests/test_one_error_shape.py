@@ -38,9 +38,10 @@ def raising(request: pytest.FixtureRequest, live_server_process: LiveServer, out
         yield started
 
 
-def logged_statuses(output: Path, request_id: str) -> list[str]:
-    """Those in the lines of a request in the access log."""
-    return re.findall(rf"healthcare\.access method=GET .*status=(\d+) .* request_id={request_id} ", output.read_text())
+def logged_lines(output: Path, request_id: str) -> list[tuple[str, str]]:
+    """The route and the status in each line of a request in the access log."""
+    line = rf"healthcare\.access method=GET route=(\S+) status=(\d+) .* request_id={request_id} "
+    return re.findall(line, output.read_text())
 
 
 @pytest.mark.parametrize("path", ["/api/doctors/", "/admin/login/", "/nothing/"])
@@ -57,6 +58,8 @@ def test_an_exception_anywhere_is_a_problem_and_one_line_in_the_log(raising: Liv
         assert CANARY not in log + answer.body.decode(), case
         [logged] = re.findall(rf"ERROR healthcare.errors unhandled.* request_id={answer.json['request_id']}\n(.*)", log)
         assert logged == f"builtins.{exception}", case
-        eventually(partial(logged_statuses, output, answer.json["request_id"]))  # the line may follow the answer
-        assert logged_statuses(output, answer.json["request_id"]) == ["500"], case
+        eventually(partial(logged_lines, output, answer.json["request_id"]))  # the line may follow the answer
+        # The route is that of the path, as in the metrics, even if no view has been looked up.
+        route = "other" if path == "/nothing/" else path
+        assert logged_lines(output, answer.json["request_id"]) == [(route, "500")], case
         assert raising.call("GET", path).status in {200, 404}, case

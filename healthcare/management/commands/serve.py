@@ -51,7 +51,7 @@ class Command(BaseCommand):
         try:
             address = parse_address(options["address"])
             listener = reserve_address(address)
-            metrics_listener = listen_for_metrics(settings.METRICS) if settings.METRICS else None
+            metrics_listener = listen_for_metrics(settings.METRICS, address) if settings.METRICS else None
         except AddressError as error:
             raise CommandError(str(error)) from error
         try:
