@@ -1,7 +1,10 @@
 """The database takes no writes: every call is a 503, and works once it does, over sessions opened meanwhile too."""
 
+import re
 import subprocess
 from pathlib import Path
+
+from django.conf import settings
 
 from healthcare.embedded.home import POSTGRES_PORT, resolve_home
 from healthcare.operations.tests.calls import (
@@ -62,6 +65,13 @@ def test_a_hot_standby_until_it_is_promoted(postgres: SeparatePostgres, server: 
             standby.stop()
 
 
+def runbook_statements(alert: str) -> list[str]:
+    """The SQL that docs/runbook.md gives for an alert."""
+    runbook = (Path(settings.BASE_DIR) / "docs" / "runbook.md").read_text(encoding="utf-8")
+    section = runbook.partition(f"\n## {alert}\n")[2].partition("\n## ")[0]
+    return re.findall(r"^[A-Z].*;$", section.partition("```sql\n")[2].partition("```")[0], re.MULTILINE)
+
+
 def test_sessions_that_were_opened_while_new_ones_were_read_only(
     server: LiveServer, caller: Caller, postgres: SeparatePostgres
 ) -> None:
@@ -71,11 +81,7 @@ def test_sessions_that_were_opened_while_new_ones_were_read_only(
         assert caller.use_every_thread() == {200}  # reads: no session has failed
         wait_for_checks(server, "read_only")
     finally:
-        execute(
-            postgres.url,
-            "SET default_transaction_read_only = off",
-            "ALTER DATABASE healthcare RESET default_transaction_read_only",
-        )
+        execute(postgres.url, *runbook_statements("HealthcareReadOnly"))
     wait_for_checks(server)
     for _ in range(16):  # more than the server has threads
         assert server.call("POST", "/api/patients/", {"name": "X"}, caller.tokens["access"]).status == 201
