@@ -18,6 +18,7 @@ from healthcare.operations.metrics import MetricsMemory
 from healthcare.operations.output import format_output
 from healthcare.server.address import Address
 from healthcare.server.queue import CONCURRENT_REQUESTS
+from healthcare.server.wake_up import forget_signals_of_parent
 from healthcare.server.worker_slots import WorkerSlots
 
 ORPHAN_TIMEOUT = 10  # seconds for a worker without a parent to finish the requests in flight
@@ -99,8 +100,7 @@ def load_application(
     name: str, start_up: Any, unannounced: Any, address: Address, on_ready: Callable[[], None]
 ) -> LoadedApplication:
     """Load the WSGI application in a worker process, before its first request."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)  # until the worker can finish requests; a fork inherits the parent's
+    forget_signals_of_parent()  # a signal ends the worker until it can finish requests
     threading.Thread(target=stop_with_parent, daemon=True).start()
     format_output()
     module, _, attribute = name.partition(":")

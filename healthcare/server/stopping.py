@@ -12,7 +12,7 @@ from typing import Any
 
 from healthcare.operations import health
 from healthcare.server.handler import RequestHandler
-from healthcare.server.supervisor import REPLACED
+from healthcare.server.wake_up import STOP_SIGNALS
 
 
 class Stopping:
@@ -23,7 +23,7 @@ class Stopping:
         self.draining = self.stopped = False
 
     def install(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT, REPLACED):
+        for number in STOP_SIGNALS:
             signal.signal(number, self.handle)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the parent's
 

@@ -11,7 +11,6 @@ granian's own loop ends the server when a worker dies within 5.5 seconds of its 
 """
 
 import logging
-import math
 import multiprocessing
 import os
 import signal
@@ -23,13 +22,12 @@ from typing import Any
 
 from granian.server.mp import MPServer, WorkerProcess
 
+from healthcare.server.wake_up import REPLACED, WakeUp, stop_signals_blocked
+
 KILL_TIMEOUT = 20  # seconds for a worker to finish the requests in flight; a body may take BODY_SECONDS
 WORKER_START_TIMEOUT = 60  # seconds for a worker to start
 STABLE_AFTER = 60  # seconds; the death of a worker that has lived longer is no repetition
 LONGEST_PAUSE = 30  # seconds before a worker that dies again and again is replaced
-# Python handles signals in the main thread, which may sleep on if the kernel has delivered one to another thread.
-SIGNAL_INTERVAL = 1.0  # seconds
-REPLACED = signal.SIGUSR1  # tells a worker that another one has taken its place
 
 logger = logging.getLogger("healthcare.server")
 
@@ -54,8 +52,9 @@ class Restarts:
             del self.due[index]
         return due
 
-    def seconds_until_next(self, now: float) -> float:
-        return max(0.0, min(self.due.values()) - now) if self.due else math.inf
+    def seconds_until_next(self, now: float) -> float | None:
+        """None if nothing is scheduled."""
+        return max(0.0, min(self.due.values()) - now) if self.due else None
 
 
 class Supervisor(MPServer):
@@ -63,6 +62,7 @@ class Supervisor(MPServer):
 
     def __init__(self, *arguments: Any, drain_seconds: float, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.main_loop_interrupt: Any = WakeUp()
         self.drain_seconds = drain_seconds
         self.start_up: Any = multiprocessing.Semaphore(0)
         self.has_started = False
@@ -71,7 +71,7 @@ class Supervisor(MPServer):
         self.exit_code = 0
         self.replaced: list[WorkerProcess] = []
 
-    # granian calls these two in the main thread, as handlers of signals.
+    # granian's handler of signals, as is its `signal_handler_reload`.
 
     def signal_handler_interrupt(self, number: int = signal.SIGTERM, frame: Any = None) -> None:
         if self.interrupt_signal:
@@ -80,13 +80,13 @@ class Supervisor(MPServer):
                 worker.inner.kill()  # does nothing to one that has ended
         else:
             self.stop_signal = signal.Signals(number)
-            for worker in self.wrks:  # a terminal sends SIGINT to them, too
+            for worker in [*self.wrks, *self.replaced]:  # a terminal sends SIGINT to them, too
                 worker.interrupt_by_parent = True
         super().signal_handler_interrupt()  # type: ignore[no-untyped-call]
 
-    def signal_handler_reload(self, *arguments: Any) -> None:
-        logger.warning("SIGHUP restarts workers and does not load new code; restart instead")
-        super().signal_handler_reload()  # type: ignore[no-untyped-call]
+    def _spawn_workers(self, spawn_target: Any, target_loader: Any) -> None:
+        for index in range(self.workers):
+            self.wrks.append(self.start_worker(index, spawn_target, target_loader))
 
     def _serve(self, spawn_target: Any, target_loader: Any) -> None:
         self.startup(spawn_target, target_loader)  # type: ignore[no-untyped-call]
@@ -98,15 +98,15 @@ class Supervisor(MPServer):
 
     def _serve_loop(self, spawn_target: Any, target_loader: Any) -> None:
         while not self.interrupt_signal:
-            self.main_loop_interrupt.wait(min(SIGNAL_INTERVAL, self.restarts.seconds_until_next(time.monotonic())))
-            self.main_loop_interrupt.clear()
+            self.main_loop_interrupt.wait(self.restarts.seconds_until_next(time.monotonic()))
             while self.interrupt_children and not self.interrupt_signal:
                 if not self.note_death(self.interrupt_children.pop()):
                     return
             for index in self.restarts.take_due(time.monotonic()):
-                self.start_worker(index, spawn_target, target_loader)
+                self.wrks[index] = self.start_worker(index, spawn_target, target_loader)
             if self.reload_signal and not self.interrupt_signal:
                 self.reload_signal = False
+                logger.warning("SIGHUP restarts workers and does not load new code; restart instead")
                 self.replace_workers(spawn_target, target_loader)
 
     def note_death(self, index: int) -> bool:
@@ -126,8 +126,8 @@ class Supervisor(MPServer):
 
     def start_worker(self, index: int, spawn_target: Any, target_loader: Any) -> WorkerProcess:
         worker: WorkerProcess = self._spawn_worker(idx=index, target=spawn_target, callback_loader=target_loader)
-        worker.start()  # type: ignore[no-untyped-call]
-        self.wrks[index] = worker
+        with stop_signals_blocked():  # the handlers of this process would run in a worker that has just been forked
+            worker.start()  # type: ignore[no-untyped-call]
         return worker
 
     def replace_workers(self, spawn_target: Any, target_loader: Any) -> None:
@@ -139,10 +139,14 @@ class Supervisor(MPServer):
             while self.start_up.acquire(block=False):
                 self.has_started = True
             new = self.start_worker(index, spawn_target, target_loader)
+            self.wrks[index] = new
+            self.replaced.append(old)
             if not self.wait_for_start(new):
                 self.wrks[index] = old
+                self.replaced.remove(old)
                 return
-            self.replaced.append(old)
+            if self.interrupt_signal:
+                return  # `_stop_workers` stops both
             threading.Thread(target=self.stop_worker, args=[old, REPLACED], daemon=True).start()
 
     def wait_for_replaced(self) -> bool:
@@ -176,15 +180,15 @@ class Supervisor(MPServer):
             has_ended(worker, timeout=None)
 
     def _stop_workers(self) -> None:
-        stopping = [
-            threading.Thread(target=self.stop_worker, args=[worker, self.stop_signal])
-            for worker in [*self.wrks, *self.replaced]
-        ]
-        for thread in stopping:
-            thread.start()
-        for thread in stopping:
-            while thread.is_alive():
-                thread.join(SIGNAL_INTERVAL)
+        workers = [*self.wrks, *self.replaced]
+        for worker in workers:
+            threading.Thread(target=self.stop_and_wake, args=[worker]).start()
+        while not all(has_ended(worker) for worker in workers):
+            self.main_loop_interrupt.wait()
+
+    def stop_and_wake(self, worker: WorkerProcess) -> None:
+        self.stop_worker(worker, self.stop_signal)
+        self.main_loop_interrupt.set()
 
 
 def has_ended(worker: WorkerProcess, timeout: float | None = 0.0) -> bool:

@@ -19,7 +19,8 @@ from granian._granian import CallbackScheduler, RSGIWorker, WorkerSignal
 from granian.server.common import WORKERS_METHODS
 from granian.server.mp import WorkerProcess
 
-from healthcare.server.supervisor import SIGNAL_INTERVAL, Supervisor
+from healthcare.server.supervisor import Supervisor
+from healthcare.server.wake_up import WakeUp, stop_signals_blocked
 from healthcare.server.worker_slots import WorkerSlots, load_and_count
 
 if TYPE_CHECKING:
@@ -95,9 +96,13 @@ class Server(Supervisor):
         from healthcare.server.handler import RequestHandler
         from healthcare.server.stopping import Stopping
 
-        shutdown = WorkerSignal()
-        stopped = threading.Event()
-        shutdown.add_cb(stopped.set)
+        wake_up, shutdown, stopped = WakeUp(), WorkerSignal(), threading.Event()
+
+        def end() -> None:
+            stopped.set()
+            wake_up.set()
+
+        shutdown.add_cb(end)
         worker_class: Any = RSGIWorker  # granian's stub lacks some of the arguments
         worker = worker_class(
             worker_id,
@@ -121,8 +126,9 @@ class Server(Supervisor):
         loop = InlineLoop()
         handler = RequestHandler(loaded.application)
         health.monitor.start()
-        Stopping(handler, settings.DRAIN_SECONDS, shutdown.set).install()
-        serve(Scheduler(loop, handler.handle, None, None, None), loop, shutdown)
+        with stop_signals_blocked():  # granian's threads, too, leave them to the main thread
+            Stopping(handler, settings.DRAIN_SECONDS, shutdown.set).install()
+            serve(Scheduler(loop, handler.handle, None, None, None), loop, shutdown)
         loaded.start_up.release()
-        while not stopped.wait(SIGNAL_INTERVAL):
-            pass
+        while not stopped.is_set():
+            wake_up.wait()
