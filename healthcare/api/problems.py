@@ -1,11 +1,13 @@
 """RFC 9457 problem details: the format of every error."""
 
 import json
-from functools import cache
+from functools import cache, lru_cache
 from http import HTTPStatus
 from typing import Any
 
-from django.http import HttpRequest, JsonResponse
+from corsheaders.middleware import CorsMiddleware
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.middleware.security import SecurityMiddleware
 
 from healthcare.operations.request_ids import REQUEST_ID, REQUEST_ID_PATTERN, assign_ids
 
@@ -78,30 +80,45 @@ PROBLEM_BODY = {
 
 def last_resort(environ: dict[str, Any]) -> tuple[str, dict[str, str], bytes]:
     """The status line, the headers and the body of a 500 for an exception outside Django, where there is no request."""
-    headers, body = problem_without_request(500, request_id=environ.get(REQUEST_ID) or assign_ids(environ))
+    headers, body = problem_without_request(environ, 500)
     return "500 Internal Server Error", headers, body
 
 
-def problem_without_request(status: int, detail: str = "", *, request_id: str) -> tuple[dict[str, str], bytes]:
+def problem_without_request(environ: dict[str, Any], status: int, detail: str = "") -> tuple[dict[str, str], bytes]:
     """The headers and the body of a problem, for an answer that is given outside Django."""
-    headers, body = problem_template(status, detail)
-    content = body.replace(ID_PLACEHOLDER, request_id).encode()
-    return {**headers, "Content-Length": str(len(content)), "X-Request-Id": request_id}, content
+    request_id = environ.get(REQUEST_ID) or assign_ids(environ)
+    body = problem_template(status, detail).replace(ID_PLACEHOLDER, request_id).encode()
+    headers = headers_of_middleware(environ.get("HTTP_ORIGIN", ""), environ.get("HTTP_X_FORWARDED_PROTO", ""))
+    return {**headers, "Content-Length": str(len(body)), "X-Request-Id": request_id}, body
+
+
+# Both are cached: an overloaded server sends thousands of problems in a second.
 
 
 @cache
-def problem_template(status: int, detail: str) -> tuple[dict[str, str], str]:
-    """Headers and body of a problem but for its request id. Cached: an overloaded server sends thousands a second."""
+def problem_template(status: int, detail: str) -> str:
+    """The body of a problem but for its request id."""
     request = HttpRequest()
     request.request_id = ID_PLACEHOLDER  # type: ignore[attr-defined]
-    headers = {
-        "Content-Type": CONTENT_TYPE,
-        "Cache-Control": "no-store",
-        "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-        "X-Content-Type-Options": "nosniff",
-        "X-Frame-Options": "DENY",
-    }
-    return headers, json.dumps(problem(request, status, detail), separators=(",", ":"))
+    return json.dumps(problem(request, status, detail), separators=(",", ":"))
+
+
+@lru_cache(maxsize=64)
+def headers_of_middleware(origin: str, protocol: str) -> dict[str, str]:
+    """The headers that middleware gives every problem, so that a page of an allowed origin can read it."""
+    request = HttpRequest()
+    request.META = {"HTTP_ORIGIN": origin, "HTTP_X_FORWARDED_PROTO": protocol}
+    response = HttpResponse(
+        headers={
+            "Content-Type": CONTENT_TYPE,
+            "Cache-Control": "no-store",
+            "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+            "X-Frame-Options": "DENY",
+        }
+    )
+    CorsMiddleware(lambda request: response).add_response_headers(request, response)
+    SecurityMiddleware(lambda request: response).process_response(request, response)
+    return dict(response.items())
 
 
 def problem(

@@ -166,7 +166,7 @@ class RequestHandler:
         self.send_problem(request.protocol, request.environ, 503, [("Retry-After", QUEUE_RETRY_AFTER)])
 
     def send_problem(self, protocol: Any, environ: Environ, status: int, headers: Headers, detail: str = "") -> None:
-        fields, body = problem_without_request(status, detail, request_id=environ[REQUEST_ID])
+        fields, body = problem_without_request(environ, status, detail)
         self.send(protocol, environ, status, [*fields.items(), *headers], body)
         log_answer(environ, status, body)
 

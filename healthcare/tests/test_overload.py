@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 
 from healthcare.server.queue import CONCURRENT_HASHING_REQUESTS, CONCURRENT_REQUESTS
 from healthcare.tests.crash import eventually
@@ -47,8 +48,8 @@ class HoldingServer:
     def run_paths(self) -> list[str]:
         return self.record.read_text().split()
 
-    def send(self, path: str, method: str = "GET") -> Client:
-        return Client(self.live, path, method=method)
+    def send(self, path: str, *headers: str, method: str = "GET") -> Client:
+        return Client(self.live, path, *headers, method=method)
 
     def hold(self, number: int = CONCURRENT_REQUESTS) -> list[Client]:
         """Occupy the worker with requests, and return when all of them run."""
@@ -130,6 +131,27 @@ def test_the_queue_is_bounded_and_first_in_first_out(patient_server: HoldingServ
     assert patient_server.send("/afterwards").answer().body == b"0"
 
 
+def test_a_refusal_has_the_headers_of_every_other_problem(patient_server: HoldingServer, live: LiveServer):
+    """So a page of an allowed origin can read it."""
+    origins = [f"Origin: {settings.CORS_ALLOWED_ORIGINS[0]}", "Origin: https://other.example", "X-Origin: none"]
+    waiting = patient_server.hold() + [patient_server.send("/queued") for _ in range(QUEUE_LENGTH)]
+    time.sleep(0.5)  # for the server to take them
+    for origin in origins:
+        refused, other = patient_server.send("/refused", origin).answer(), Client(live, "/nothing/", origin).answer()
+        assert (refused.status, other.status) == (503, 404)
+        own = {"retry-after", "x-request-id", "content-length", "content-security-policy", "date", "connection"}
+        headers = [
+            {name.lower(): value for name, value in answer.headers.items() if name.lower() not in own}
+            for answer in (refused, other)
+        ]
+        assert headers[0] == headers[1]
+    assert refused.headers["Vary"] == "origin"
+    with patient_server.send("/refused", method="HEAD").connection as head:
+        assert b"".join(iter(lambda: head.recv(65536), b"")).endswith(b"\r\n\r\n")
+    patient_server.release()
+    assert {client.answer().status for client in waiting} == {200}
+
+
 def test_no_request_is_run_whose_client_has_closed_the_connection(patient_server: HoldingServer):
     held = patient_server.hold()
     for _ in range(QUEUE_LENGTH - 1):
@@ -167,7 +189,7 @@ def test_many_refusals_are_all_answered(tmp_path: Path, live: LiveServer):
 
 
 def test_requests_that_hash_a_password_leave_room_for_others(patient_server: HoldingServer):
-    logins = [patient_server.send(LOGIN, "POST") for _ in range(CONCURRENT_HASHING_REQUESTS + QUEUE_LENGTH)]
+    logins = [patient_server.send(LOGIN, method="POST") for _ in range(CONCURRENT_HASHING_REQUESTS + QUEUE_LENGTH)]
     eventually(lambda: len(patient_server.run_paths()) == CONCURRENT_HASHING_REQUESTS)
     for _ in range(5):  # they pass the logins that wait
         assert patient_server.send("/other").answer().status == 200
