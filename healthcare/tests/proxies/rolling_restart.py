@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from healthcare.server.processes import CONCURRENT_REQUESTS
+from healthcare.server.queue import CONCURRENT_REQUESTS
 from healthcare.tests.live import TIMEOUT, free_port
 from healthcare.tests.memory_folder import temporary_folder
 from healthcare.tests.proxies.proxy import APPLICATION_SETTINGS, HOST, PROJECT, Proxy, running_proxy, trusting
