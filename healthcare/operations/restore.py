@@ -80,6 +80,8 @@ def restore_backup(path: Path, identity: Path | None, options: RestoreOptions) -
 
 @contextmanager
 def open_backup(path: Path, identities: list[Any]) -> Iterator[BackupReader]:
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise BackupError(f"{path} is no regular file, and is read several times; copy the backup into a file.")
     with path.open("rb") as file:
         beginning = file.peek(64)[:64]
         if beginning.startswith(PG_DUMP_MAGIC):

@@ -177,6 +177,11 @@ def test_a_damaged_file_is_refused_before_anything_is_written(source: Source, tm
     assert "cannot be read: Is a directory" in refusal("restore", tmp_path)
 
 
+def test_a_pipe_is_refused_without_waiting_for_its_writer(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert "copy the backup into a file" in refusal("restore", tmp_path / "pipe")
+
+
 def test_the_seal_key_must_be_the_one_of_the_backup(source: Source, tmp_path: Path, settings: Any) -> None:
     original = Archive.read(source.backup)
     forged = Archive(original.manifest, original.dump).write(tmp_path / "forged", key="another key" * 4)
