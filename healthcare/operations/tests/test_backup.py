@@ -16,6 +16,7 @@ from django.db import connection
 from django.test import override_settings
 
 from healthcare.embedded.tests.harness import eventually
+from healthcare.operations import programs
 from healthcare.operations import unfinished_file as unfinished
 from healthcare.operations.backup_errors import BackupError
 from healthcare.operations.models import Backup
@@ -129,6 +130,7 @@ def test_a_full_disk_leaves_no_file(tmp_path: Path, database: str, encrypted: bo
     _, errors = process.communicate(timeout=100)
     assert process.returncode == 1
     assert errors.decode().splitlines()[-1] == f"CommandError: {tmp_path}/new could not be written: File too large."
+    assert b"Traceback" not in errors
     assert files_in(tmp_path) == []
 
 
@@ -165,6 +167,19 @@ def test_a_lost_database_leaves_no_file(tmp_path: Path, database: str) -> None:
     assert errors.decode().splitlines()[-1].startswith("CommandError: The database could not be read: ")
     assert "Traceback" not in errors.decode()
     assert files_in(tmp_path) == []
+
+
+def test_the_bundled_pg_dump_is_not_used_where_the_connection_uses_tls(tmp_path: Path, monkeypatch: Any) -> None:
+    bundled, major = programs.find_program("pg_dump")
+    monkeypatch.setattr(programs, "uses_tls", lambda connection: True)
+    monkeypatch.setattr(programs, "FOLDERS_OF_CLIENTS", [])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if not programs.speaks_tls(bundled):
+        assert f"Debian's package is postgresql-client-{major}." in refusal("backup", tmp_path / "new")
+    (tmp_path / "pg_dump").write_text(f"#!/bin/sh\n[ $1 = --version ] && exec {bundled} --version\nexit 1\n")
+    (tmp_path / "pg_dump").chmod(0o755)
+    assert programs.find_pg_dump(connection) in (bundled, str(tmp_path / "pg_dump"))
+    assert files_in(tmp_path) == ["pg_dump"]
 
 
 def test_an_empty_database_has_nothing_to_back_up(tmp_path: Path) -> None:
