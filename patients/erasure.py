@@ -38,7 +38,7 @@ def erase(patient_id: int, *, reason: str, account: str, username: str = "") -> 
     if patient.merged_into_id:
         raise MergedError(patient.merged_into_id)
     patient_ids = merged_record_ids(patient)
-    refuse_if_held(patient_ids)
+    refuse_if_held({*patient_ids, *sides_of_undone_merges(patient_ids)})
     counts = Counter(
         {IdempotencyRecord._meta.db_table: erase_answers_about_patients(patient_ids, patient.created_by_id)}
     )
@@ -57,6 +57,12 @@ def merged_record_ids(patient: Patient) -> list[int]:
         newest = list(Patient.objects.filter(merged_into__in=newest).values_list("pk", flat=True))
         found = found + newest
     return found
+
+
+def sides_of_undone_merges(patient_ids: list[int]) -> set[int]:
+    """The ids of both patients of each merge of these that was undone: the merge, and what it copied, are about both."""
+    merges = PatientMerge.objects.hidden().filter(Q(survivor__in=patient_ids) | Q(duplicate__in=patient_ids))
+    return {side for sides in merges.values_list("survivor_id", "duplicate_id") for side in sides}
 
 
 def erase_answers_about_patients(patient_ids: list[int], owner_id: int) -> int:

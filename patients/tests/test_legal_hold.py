@@ -24,7 +24,7 @@ from healthcare.tests.admin_pages import AdminClient, allow, errors_of
 from healthcare.tests.live import LiveServer
 from mappings.models import Mapping, MappingEvent
 from mappings.tests.factories import make_mapping
-from patients.models import ErasureReceipt, Patient, PatientEvent
+from patients.models import ErasureReceipt, Patient, PatientEvent, PatientMerge
 from patients.tests.factories import make_patient
 from patients.tests.merging import merge, unmerge
 
@@ -144,6 +144,24 @@ def test_an_erasure_leaves_what_an_undone_merge_copied_into_a_held_patient(
     assert PatientEvent.objects.count() == events
     release(survivor)
     erase("erase_patient", duplicate.pk)
+
+
+@pytest.mark.parametrize("address", ["Here", ""])  # copied by the merge, or nothing
+@pytest.mark.parametrize("held_side", ["survivor", "duplicate"])
+def test_an_erasure_leaves_an_undone_merge_with_a_held_patient(
+    as_alice: LoggedInClient, alice: User, held_side: str, address: str
+) -> None:
+    survivor, duplicate = make_patient(alice, name="Ana"), make_patient(alice, name="Anna", address=address)
+    merge(as_alice, survivor, duplicate)
+    unmerge(as_alice, survivor, duplicate)
+    held, other = (survivor, duplicate) if held_side == "survivor" else (duplicate, survivor)
+    hold(held)
+    before = PatientEvent.objects.count(), PatientMerge.objects.count()
+    with pytest.raises(CommandError, match=f"^Patient {held.pk} is under a legal hold"):
+        erase("erase_patient", other.pk)
+    assert (PatientEvent.objects.count(), PatientMerge.objects.count()) == before
+    release(held)
+    erase("erase_patient", other.pk)
 
 
 def test_erasing_the_survivor_of_a_merge_is_refused_with_the_hold_on_it(as_alice: LoggedInClient, alice: User) -> None:
