@@ -16,9 +16,10 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("id", type=int, help="The patient's id.")
+        parser.add_argument("id", type=int, metavar="PATIENT", help="The patient's id.")
         parser.add_argument(
             "--reason",
+            metavar="TEXT",
             help="The reason, one line that stays permanently, such as the number of the case. Required to set a hold. "
             "Write no name in it, and nothing about the person's health.",
         )
