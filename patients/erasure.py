@@ -60,7 +60,7 @@ def merged_record_ids(patient: Patient) -> list[int]:
 
 
 def sides_of_undone_merges(patient_ids: list[int]) -> set[int]:
-    """The ids of both patients of each merge of these that was undone: the merge, and what it copied, are about both."""
+    """The ids of both patients of each undone merge of these: the merge, and what it copied, are about both."""
     merges = PatientMerge.objects.hidden().filter(Q(survivor__in=patient_ids) | Q(duplicate__in=patient_ids))
     return {side for sides in merges.values_list("survivor_id", "duplicate_id") for side in sides}
 
