@@ -316,10 +316,10 @@ def write_archive(path: Path, before: datetime.datetime, key: bytes) -> tuple[st
             name_without_replacing(partial, path)
         finally:
             partial.unlink(missing_ok=True)
-    sync_folder(path.parent)
     try:
+        sync_folder(path.parent)
         record_archive(path, digest, before, selections, key, erased)
-    except ArchiveRefusedError:
+    except (ArchiveRefusedError, OSError):  # neither is raised once it may be recorded
         path.unlink()
         raise
     return digest, counts

@@ -308,6 +308,21 @@ def test_a_full_disk_removes_nothing(patient: Patient, tmp_path: Path, monkeypat
     assert (PatientEvent.objects.count(), Archive.objects.count()) == (count, 0)
 
 
+def test_a_folder_that_cannot_be_synced_removes_nothing_and_keeps_no_file(
+    patient: Patient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(archiving, "sync_folder", fail)
+    with pytest.raises(CommandError, match="cannot be written: Input/output error.$"):
+        archive(tmp_path / "a")
+    assert os.listdir(tmp_path) == []
+    assert not Archive.objects.exists()
+    monkeypatch.undo()
+    archive(tmp_path / "a")
+
+
 def test_a_second_run_to_the_same_file_is_refused(patient: Patient, tmp_path: Path) -> None:
     with archiving.open_partial(tmp_path / "a.archive-partial") as running:
         with pytest.raises(CommandError, match="^Another run writes a.archive-partial; wait for it.$"):
