@@ -20,7 +20,8 @@ from rest_framework_simplejwt.exceptions import TokenError
 from accounts.authentication import SessionJWTAuthentication, decode_token
 from accounts.limits import caller_key, client_address, client_network
 from accounts.tokens import session_and_user_ids
-from healthcare.api.middleware import HEALTH_CHECKS, Middleware
+from healthcare.api.health_checks import HEALTH_CHECKS
+from healthcare.api.middleware import Middleware
 from healthcare.api.problems import problem_response
 from healthcare.api.rate_limits import RatePolicy
 from healthcare.operations.metrics import count_throttled

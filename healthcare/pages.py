@@ -13,6 +13,7 @@ from django.utils.cache import patch_vary_headers
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
+from healthcare.api.health_checks import report_health
 from healthcare.operations import health, readiness
 
 LINKS = {"docs": "docs", "schema": "schema", "admin": "admin:index", "health": "healthz"}
@@ -59,5 +60,5 @@ def readyz(request: HttpRequest) -> HttpResponse:
 
 
 def health_response(request: HttpRequest, failed: tuple[str, ...]) -> HttpResponse:
-    answer = health.answer_health(failed, request.request_id)  # type: ignore[attr-defined]
-    return HttpResponse(answer.body, status=answer.status, headers=dict(answer.headers))
+    answer = report_health(failed, request.request_id)  # type: ignore[attr-defined]
+    return HttpResponse(answer.body, status=answer.status, headers=answer.headers)

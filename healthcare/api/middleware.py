@@ -26,6 +26,7 @@ from django.utils.deprecation import MiddlewareMixin
 from whitenoise import middleware as whitenoise
 
 from healthcare.api.exceptions import Busy
+from healthcare.api.health_checks import HEALTH_CHECKS
 from healthcare.api.problems import CONTENT_TYPE, problem_response
 from healthcare.operations import health
 from healthcare.operations.access_log import LOGGED, write_access_line
@@ -45,7 +46,6 @@ BODY_HEADERS = {"Content-Type", "Content-Length", "Content-Encoding", "Content-D
 ANSWERED_BY_DJANGO = (Http404, PermissionDenied, BadRequest, SuspiciousOperation, MultiPartParserError)
 
 
-HEALTH_CHECKS = frozenset({"/healthz", "/readyz"})
 UTF_8 = frozenset({"utf-8", "utf8"})
 # Where browsers and tools look for pages of ours: the name of the route, and a query.
 USUAL_PLACES = {

@@ -13,6 +13,13 @@ from healthcare.operations.request_ids import REQUEST_ID, REQUEST_ID_PATTERN, as
 
 CONTENT_TYPE = "application/problem+json"
 ID_PLACEHOLDER = "{request_id}"
+# Of an answer that is given outside Django, whose middleware sets them otherwise.
+SAFE_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
 
 DETAILS = {
     400: "The request is malformed; correct it before you send it again.",
@@ -96,11 +103,12 @@ def problem_without_request(environ: dict[str, Any], status: int, detail: str = 
 
 
 @cache
-def problem_template(status: int, detail: str) -> str:
-    """The body of a problem but for its request id."""
+def problem_template(status: int, detail: str, failed: tuple[str, ...] = ()) -> str:
+    """The body of a problem but for its request id. `failed` are the checks that a health check names."""
     request = HttpRequest()
     request.request_id = ID_PLACEHOLDER  # type: ignore[attr-defined]
-    return json.dumps(problem(request, status, detail), separators=(",", ":"))
+    content = problem(request, status, detail) | ({"failed": [*failed]} if failed else {})
+    return json.dumps(content, separators=(",", ":"))
 
 
 @lru_cache(maxsize=64)
@@ -108,14 +116,7 @@ def headers_of_middleware(origin: str, protocol: str) -> dict[str, str]:
     """The headers that middleware gives every problem, so that a page of an allowed origin can read it."""
     request = HttpRequest()
     request.META = {"HTTP_ORIGIN": origin, "HTTP_X_FORWARDED_PROTO": protocol}
-    response = HttpResponse(
-        headers={
-            "Content-Type": CONTENT_TYPE,
-            "Cache-Control": "no-store",
-            "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-            "X-Frame-Options": "DENY",
-        }
-    )
+    response = HttpResponse(headers={"Content-Type": CONTENT_TYPE, **SAFE_HEADERS})
     CorsMiddleware(lambda request: response).add_response_headers(request, response)
     SecurityMiddleware(lambda request: response).process_response(request, response)
     return dict(response.items())

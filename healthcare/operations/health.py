@@ -1,31 +1,26 @@
-"""The health checks: /healthz while the process lives, /readyz while requests can succeed.
+"""Whether this process is ready: what /readyz answers (`healthcare.api.health_checks`).
 
 A thread of each worker process evaluates readiness every `INTERVAL` seconds, each time over a new database session, so
 that it sees what new sessions see. /readyz answers from the last result and never waits, even if the database hangs: a
 result that is too old counts as a failed `database`.
 """
 
-import json
 import logging
-import secrets
 import threading
 import time
 from dataclasses import dataclass
-from http import HTTPStatus
 
 from django.db import Error
 
-from healthcare.operations.readiness import DATABASE, INCOMPLETE, REMEDIES, Failures, evaluate_in_new_session
+from healthcare.operations.readiness import DATABASE, INCOMPLETE, Failures, evaluate_in_new_session
 from healthcare.postgresql.errors import is_unavailable, sqlstate_of
 
 logger = logging.getLogger("healthcare.health")
 
-LIVE, READY = "/healthz", "/readyz"
 INTERVAL, INTERVAL_AFTER_FAILURE = 2.0, 1.0  # seconds between two evaluations
 LONGEST_AGE = 4.5  # seconds; /readyz must be 503 within 5 seconds of a failure
 RESULT_TIMEOUT = 3.0  # seconds that a starting worker, or a request after an error, waits for a result
 DRAINING = "draining"
-READY_RETRY_AFTER = 5  # seconds
 MOST_LOGGED = 10  # of what has been found missing
 # What PostgreSQL answers if a role, privilege, schema, table, column or function is missing: access rule violations and
 # undefined objects, an invalid schema name, and the invalid parameter that a missing role is.
@@ -129,51 +124,3 @@ def is_fault_of_database(error: BaseException) -> bool:
     if not (monitor.is_running and monitor.has_found_gaps()):
         monitor.evaluate_now()
     return monitor.has_found_gaps()
-
-
-@dataclass(frozen=True)
-class HealthAnswer:
-    """An answer to a health check, with the headers that every answer has."""
-
-    status: int
-    headers: list[tuple[str, str]]
-    body: bytes
-
-
-def answer(path: str, request_id: str = "") -> HealthAnswer | None:
-    """The answer to a GET or HEAD of a health check; None for every other path. It never waits: see `Monitor`."""
-    if path == LIVE:
-        return answer_health((), request_id)
-    if path == READY:
-        return answer_health(monitor.failed(), request_id)
-    return None
-
-
-def answer_health(failed: tuple[str, ...], request_id: str = "") -> HealthAnswer:
-    """200, or for failed checks a 503 problem (RFC 9457) that names them."""
-    request_id = request_id or secrets.token_hex(16)
-    content = readiness_problem(failed, request_id) if failed else {"status": "ok"}
-    body = json.dumps(content, separators=(",", ":")).encode()
-    headers = [
-        ("Content-Type", "application/problem+json" if failed else "application/json"),
-        ("Content-Length", str(len(body))),
-        ("Cache-Control", "no-store"),
-        ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
-        ("X-Content-Type-Options", "nosniff"),
-        ("X-Frame-Options", "DENY"),
-        ("X-Request-Id", request_id),
-    ]
-    if failed:
-        headers.append(("Retry-After", str(READY_RETRY_AFTER)))
-    return HealthAnswer(503 if failed else 200, headers, body)
-
-
-def readiness_problem(failed: tuple[str, ...], request_id: str) -> dict[str, object]:
-    return {
-        "type": "about:blank",
-        "title": HTTPStatus.SERVICE_UNAVAILABLE.phrase,
-        "status": 503,
-        "detail": " ".join(REMEDIES.get(name, "The server is about to stop.") for name in failed),
-        "request_id": request_id,
-        "failed": [*failed],
-    }

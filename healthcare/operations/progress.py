@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-REPORT_INTERVAL = 5.0  # seconds
+PROGRESS_INTERVAL = 5.0  # seconds
 
 
 def at_intervals(report: Callable[[str], None]) -> Callable[[str], None]:
@@ -12,7 +12,7 @@ def at_intervals(report: Callable[[str], None]) -> Callable[[str], None]:
 
     def report_at_intervals(text: str) -> None:
         nonlocal reported
-        if time.monotonic() - reported > REPORT_INTERVAL:
+        if time.monotonic() - reported > PROGRESS_INTERVAL:
             reported = time.monotonic()
             report(text)
 

@@ -11,9 +11,8 @@ from typing import Any
 
 from django.conf import settings
 
-from healthcare.api.middleware import HEALTH_CHECKS
+from healthcare.api.health_checks import HEALTH_CHECKS, answer_health_check
 from healthcare.api.problems import last_resort, problem_without_request
-from healthcare.operations import health
 from healthcare.operations.access_log import LOGGED, QUEUE_US, write_access_line
 from healthcare.operations.metrics import request_answered, request_arrived, request_left_queue
 from healthcare.operations.request_ids import REQUEST_ID, assign_ids
@@ -86,9 +85,9 @@ class RequestHandler:
 
     def answer_health_check(self, protocol: Any, environ: Environ) -> None:
         """Answer at once, however many requests run and wait, whatever the Host."""
-        answer = health.answer(environ["PATH_INFO"], environ[REQUEST_ID])
+        answer = answer_health_check(environ["PATH_INFO"], environ[REQUEST_ID])
         if answer:
-            self.send(protocol, environ, answer.status, answer.headers, answer.body)
+            self.send(protocol, environ, answer.status, [*answer.headers.items()], answer.body)
             log_answer(environ, answer.status, answer.body)
 
     def receive_body(self, protocol: Any, environ: Environ, length: int) -> None:

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from healthcare.operations.metrics import MetricsMemory
-from healthcare.operations.metrics_endpoint import run_endpoint
 from healthcare.operations.routes import all_routes
 from healthcare.server.address import Address, AddressError, bind_address, parse_address
+from healthcare.server.metrics_endpoint import run_endpoint
 
 METRICS_BACKLOG = 128
 RESTART_PAUSE = 1.0  # seconds

@@ -24,7 +24,7 @@ from django.conf import settings
 
 from healthcare.embedded.binaries import find_binaries
 from healthcare.embedded.tests.harness import eventually
-from healthcare.operations.metrics_endpoint import MAX_SCRAPES
+from healthcare.server.metrics_endpoint import MAX_SCRAPES
 from healthcare.tests.live import TIMEOUT, LiveServer, free_port, own_database, url_of
 from healthcare.tests.migrated import DATABASE as MIGRATED
 from healthcare.tests.migrated import ensure_template_database
@@ -78,7 +78,10 @@ class MonitoredServer(LiveServer):
 
 
 def holds_port(process: psutil.Process, port: int) -> bool:
-    return any(found.laddr and found.laddr.port == port for found in process.net_connections("tcp"))
+    try:
+        return any(found.laddr and found.laddr.port == port for found in process.net_connections("tcp"))
+    except psutil.NoSuchProcess:  # it has ended since it was listed
+        return False
 
 
 def command(port: int, *, workers: int, spawns: bool) -> list[str]:
@@ -440,6 +443,8 @@ def test_spawned_processes_share_the_counts(database: str):
         statuses = [server.call("GET", "/api/doctors/").status for _ in range(10)]
         assert statuses == [200] * 10
         assert server.total(REQUESTS) - before == 10
+        eventually(lambda: server.ask("/readyz")[0] == 200)
+        eventually(lambda: "healthcare_database_connections" in server.scrape())
 
 
 def test_without_the_setting_there_is_neither_a_port_nor_a_process(database: str):

@@ -21,7 +21,7 @@ from healthcare.embedded.tests.harness import TIMEOUT, ServerUnderTest, copy_dat
 from healthcare.management.commands.serve import parse_worker_count
 from healthcare.server.address import AddressError, parse_address, reserve_address
 from healthcare.server.supervisor import STABLE_AFTER, Restarts
-from healthcare.tests.live import Answer
+from healthcare.tests.live import Answer, free_port
 from healthcare.tests.memory_folder import temporary_folder
 
 ACCOUNT = {"name": "Alice", "username": "alice", "email": "alice@example.org", "password": "StrongPass123"}
@@ -95,12 +95,6 @@ class ServeProcess:
         output, _ = self.process.communicate(timeout=TIMEOUT)
         self.output += output
         return self.process.returncode
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from healthcare.api.health_checks import HealthAnswer, answer_health_check
 from healthcare.operations import health
 from healthcare.operations.health import Monitor, ReadinessResult
 
@@ -21,16 +22,16 @@ def monitor(monkeypatch: pytest.MonkeyPatch) -> Monitor:
     return health.monitor
 
 
-def ask(path: str) -> health.HealthAnswer:
-    answer = health.answer(path)
+def ask(path: str) -> HealthAnswer:
+    answer = answer_health_check(path)
     assert answer
-    assert dict(answer.headers)["Content-Length"] == str(len(answer.body))
-    assert dict(answer.headers).keys() - {"Retry-After"} == HEADERS
+    assert answer.headers["Content-Length"] == str(len(answer.body))
+    assert answer.headers.keys() - {"Retry-After"} == HEADERS
     return answer
 
 
 def test_only_the_health_checks_are_answered(monitor: Monitor):
-    assert [health.answer(path) for path in ("/", "/healthz/", "/readyz/", "/api/doctors/")] == [None] * 4
+    assert [answer_health_check(path) for path in ("/", "/healthz/", "/readyz/", "/api/doctors/")] == [None] * 4
 
 
 def test_a_process_is_alive_whatever_failed(monitor: Monitor):
@@ -46,7 +47,7 @@ def test_it_is_ready_if_the_last_evaluation_found_nothing(monitor: Monitor):
 def test_failed_checks_are_a_problem_that_names_them(monitor: Monitor):
     monitor.store({"role": [], "migrations": ["patients.0001_initial"]}, time.monotonic())
     answer = ask("/readyz")
-    headers, body = dict(answer.headers), json.loads(answer.body)
+    headers, body = answer.headers, json.loads(answer.body)
     assert (answer.status, headers["Content-Type"]) == (503, "application/problem+json")
     assert int(headers["Retry-After"]) > 0
     assert body.pop("detail").endswith("The database lacks migrations; run `python3 manage.py migrate`.")

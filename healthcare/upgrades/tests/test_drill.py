@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ import psycopg2
 import pytest
 from django.db import connection
 
+from healthcare.embedded.tests.harness import eventually
 from healthcare.tests.live import TIMEOUT, LiveServer, own_database, serving, url_of
 from healthcare.tests.migrated import DATABASE, ensure_template_database
 from healthcare.tests.project_copy import ROOT, ProjectCopy
@@ -116,13 +117,6 @@ class LockMonitor(threading.Thread):
             while not self.ended.wait(0.01):
                 cursor.execute(LOCK_WAITS)
                 self.longest = max(self.longest, *cursor.fetchall()[0])
-
-
-def eventually(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @dataclass

@@ -13,6 +13,10 @@ import socket
 import threading
 from collections.abc import Iterable
 
+import django
+from django.apps import apps
+
+from healthcare.api.health_checks import answer_health_check
 from healthcare.operations import health
 from healthcare.operations.database_gauges import DatabaseGauges
 from healthcare.operations.metrics import DRAIN_ANNOUNCED, MetricsMemory
@@ -32,6 +36,8 @@ def run_endpoint(listener: socket.socket, memory: MetricsMemory) -> None:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=exit_with_parent, daemon=True).start()
     format_output()
+    if not apps.ready:  # in a spawned process, as on macOS
+        django.setup()
     gauges = DatabaseGauges()
     gauges.start()
     threading.Thread(target=health.monitor.start, daemon=True).start()  # waits for its first result
@@ -79,9 +85,9 @@ class Endpoint:
         if method not in {b"GET", b"HEAD"}:
             return response(405, [("Allow", "GET, HEAD")], b"")
         health.monitor.draining = bool(self.memory.cells[DRAIN_ANNOUNCED])
-        checked = health.answer(path)
+        checked = answer_health_check(path)
         if checked:
-            answer = response(checked.status, checked.headers, checked.body)
+            answer = response(checked.status, checked.headers.items(), checked.body)
         elif path == "/metrics":
             answer = await self.metrics()
         else:
