@@ -32,18 +32,19 @@ FROM pg_roles WHERE rolname = '{ROLE}'
 def role_statements(connection: BaseDatabaseWrapper) -> dict[str, str]:
     """What is wrong with the role, each with the statement that puts it right; empty if nothing is."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT quote_ident(current_user), current_setting('server_version_num')::int")
+        cursor.execute("SELECT current_user, current_setting('server_version_num')::int")
         login, version = cursor.fetchone()
         # From PostgreSQL 16 on a member may lack the right to become the role.
         cursor.execute(READ_ROLE, ["SET" if version >= 160000 else "MEMBER"])
         row = cursor.fetchone()
     usage = {f"{ROLE} may not use the schema public": f"GRANT USAGE ON SCHEMA public TO {ROLE}"}
-    member = {f"{login} may not use {ROLE}": f"GRANT {ROLE} TO {login}"}
+    grant = f"GRANT {ROLE} TO {connection.ops.quote_name(login)}"
+    member = {f"{login} may not use {ROLE}": grant}
     if row is None:
         return {f"{ROLE} is missing": f"CREATE ROLE {ROLE} NOLOGIN"} | member
     *attributes, may_use, is_member, memberships, may_enter = row
     if is_member:
-        member = {f"{login} may not use {ROLE}": f"GRANT {ROLE} TO {login} WITH SET TRUE"}
+        member = {f"{login} may not use {ROLE}": f"{grant} WITH SET TRUE"}
     wrong = {
         f"{ROLE} is {attribute}": f"ALTER ROLE {ROLE} NO{attribute}"
         for attribute, held in zip(FORBIDDEN.values(), attributes, strict=True)
@@ -71,7 +72,7 @@ def restore_role(connection: BaseDatabaseWrapper) -> list[str]:
         with connection.cursor() as cursor:
             cursor.execute(f"SELECT current_user, to_regrole('{ROLE}') IS NOT NULL")
             login, exists = cursor.fetchone()
-        needed = "; ".join(statement.replace(f"TO {login}", f'TO "{login}"') for statement in wrong.values())
+        needed = "; ".join(wrong.values())
         raise CommandError(
             f"The database user {login} may not {'use' if exists else 'create'} the role {ROLE}. Have an administrator "
             f"of the database run once: {needed}; then migrate again."

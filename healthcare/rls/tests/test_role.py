@@ -82,7 +82,8 @@ def test_a_database_user_who_may_not_correct_the_role_is_told_what_an_administra
     url = postgres.url.replace("//postgres@", "//healthcare@")
     command = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
     environment = {**os.environ, "DATABASE_URL": url}
-    for damage in ("", "ALTER ROLE healthcare_api BYPASSRLS"):
+    both = "ALTER ROLE healthcare_api BYPASSRLS; REVOKE USAGE ON SCHEMA public FROM healthcare_api, PUBLIC"
+    for damage in ("", "ALTER ROLE healthcare_api BYPASSRLS", both):
         if damage:
             execute_as_superuser(postgres, damage)
         refused = subprocess.run(command, cwd=settings.BASE_DIR, env=environment, capture_output=True, text=True)
