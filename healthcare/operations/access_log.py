@@ -39,15 +39,9 @@ def write_access_line(
     method = method if method in STANDARD_METHODS else None  # a client may send anything
     # `logger.info` would search the stack for its caller, which is always this function.
     record = logger.makeRecord(
-        ACCESS_LOGGER,
-        logging.INFO,
-        __file__,
-        0,
-        "%s %s %d path=%s",
-        (method, route, status, served_by),
-        None,
-        "write_access_line",
-    )
+        ACCESS_LOGGER, logging.INFO, __file__, 0,
+        "%s %s %d path=%s", (method, route, status, served_by), None, "write_access_line",
+    )  # fmt: skip
     record.fields = {
         "method": method,
         "route": route,

@@ -82,6 +82,14 @@ def render(memory: MetricsMemory, gauges: Iterable[Gauge] = ()) -> str:
 
 
 def families(totals: Totals) -> Iterator[tuple[str, str, str, Samples]]:
+    """The name, the type, the help and the samples of each metric that the workers count."""
+    yield from request_families(totals)
+    yield from event_families(totals)
+    build = (("version", settings.VERSION), ("python", platform.python_version()))
+    yield "healthcare_build_info", "gauge", "The version that runs; always 1.", [("", build, 1)]
+
+
+def request_families(totals: Totals) -> Iterator[tuple[str, str, str, Samples]]:
     cells = totals.cells
     requests = [*totals.requests()]
     yield (
@@ -110,6 +118,10 @@ def families(totals: Totals) -> Iterator[tuple[str, str, str, Samples]]:
         totals.histogram(metrics.QUEUE),
     )  # fmt: skip
     yield "healthcare_threads_busy", "gauge", "Threads that answer a request.", plain(cells[metrics.THREADS_BUSY])
+
+
+def event_families(totals: Totals) -> Iterator[tuple[str, str, str, Samples]]:
+    cells = totals.cells
     yield (
         "healthcare_database_errors_total", "counter", "Errors that the database reported, by SQLSTATE.",
         [
@@ -134,8 +146,6 @@ def families(totals: Totals) -> Iterator[tuple[str, str, str, Samples]]:
         "healthcare_worker_restarts_total", "counter", "Workers that were replaced.",
         plain(totals.restarts),
     )  # fmt: skip
-    build = (("version", settings.VERSION), ("python", platform.python_version()))
-    yield "healthcare_build_info", "gauge", "The version that runs; always 1.", [("", build, 1)]
 
 
 def plain(value: float) -> Samples:
