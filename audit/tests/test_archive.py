@@ -323,6 +323,14 @@ def test_a_folder_that_cannot_be_synced_removes_nothing_and_keeps_no_file(
     archive(tmp_path / "a")
 
 
+def test_a_file_whose_rows_are_removed_is_named_as_such(patient: Patient, tmp_path: Path) -> None:
+    """The run was killed after the last row, or nobody remembers it: the file must not be deleted."""
+    archive(tmp_path / "a")
+    with pytest.raises(CommandError, match="exists and holds rows that were removed from the database: keep it, and "):
+        archive(tmp_path / "a")
+    verify_archive(tmp_path / "a")
+
+
 def test_a_second_run_to_the_same_file_is_refused(patient: Patient, tmp_path: Path) -> None:
     with archiving.open_partial(tmp_path / "a.archive-partial") as running:
         with pytest.raises(CommandError, match="^Another run writes a.archive-partial; wait for it.$"):

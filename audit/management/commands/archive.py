@@ -48,6 +48,11 @@ class Command(BaseCommand):
         file was, or if the file exists otherwise."""
         unfinished = archive.unfinished_digest()
         if unfinished is None:
+            if path.is_file() and Archive.objects.filter(digest=archive.sha256_of(path)).exists():
+                raise CommandError(
+                    f"{path} exists and holds rows that were removed from the database: keep it, and give the name of "
+                    "a new file."
+                )
             if path.exists():
                 raise FileExistsError
             return None
