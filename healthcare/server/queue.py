@@ -88,15 +88,6 @@ class RequestQueue:
     def is_full(self) -> bool:
         return len(self.waiting) + len(self.waiting_to_hash) >= self.length
 
-    @property
-    def running(self) -> int:
-        return CONCURRENT_REQUESTS - len(self.free)
-
-    @property
-    def in_flight(self) -> int:
-        """The requests that run or wait."""
-        return self.running + len(self.waiting) + len(self.waiting_to_hash)
-
     def submit(self, request: QueuedRequest) -> None:
         """Run the request and those that wait after it, or let it wait, or refuse it."""
         connection = getattr(self.local, "connection", None)
