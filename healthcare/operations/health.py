@@ -17,8 +17,8 @@ from healthcare.postgresql.errors import is_unavailable, sqlstate_of
 
 logger = logging.getLogger("healthcare.health")
 
-INTERVAL, INTERVAL_AFTER_FAILURE = 2.0, 1.0  # seconds between two evaluations
-LONGEST_AGE = 4.5  # seconds; /readyz must be 503 within 5 seconds of a failure
+INTERVAL, INTERVAL_AFTER_FAILURE = 2.0, 1.0  # seconds from the start of an evaluation to the next
+LONGEST_AGE = 4.8  # seconds; /readyz must be 503 within 5 seconds of a failure
 RESULT_TIMEOUT = 3.0  # seconds that a starting worker, or a request after an error, waits for a result
 DRAINING = "draining"
 MOST_LOGGED = 10  # of what has been found missing
@@ -58,11 +58,13 @@ class Monitor:
     def run(self) -> None:
         while True:
             self.wanted.clear()
+            began = time.monotonic()
             try:
                 self.evaluate()
             except Exception as error:  # the result becomes too old, and the next evaluation may succeed
                 logger.error("readiness cannot be evaluated", exc_info=error)
-            self.wanted.wait(INTERVAL_AFTER_FAILURE if self.result and self.result.failed else INTERVAL)
+            interval = INTERVAL_AFTER_FAILURE if self.result and self.result.failed else INTERVAL
+            self.wanted.wait(max(0, began + interval - time.monotonic()))
 
     def evaluate(self) -> None:
         began = time.monotonic()

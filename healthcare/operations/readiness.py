@@ -22,7 +22,7 @@ DATABASE = "database"
 # What an operator does about each failed check, in the order in which /readyz names them.
 MIGRATE = "run `python3 manage.py migrate`."
 REMEDIES = {
-    DATABASE: "The database does not answer.",
+    DATABASE: "The database does not answer; start it, or correct DATABASE_URL.",
     "read_only": "The database accepts no writes; connect to the primary, or reset default_transaction_read_only.",
     "role": f"The database login lacks the role {ROLE}; {MIGRATE}",
     "policies": f"The database lacks row-level security policies; {MIGRATE}",

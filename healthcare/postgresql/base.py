@@ -38,7 +38,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
         if limits.exceeded:
             raise psycopg2.OperationalError("the server did not answer earlier in this request")
         limits.exceeded = True  # a request waits for a session once
-        session = open_within(limits.connection, lambda: self.open_session(conn_params))
+        parameters = share_among_hosts(conn_params, limits.connection)
+        session = open_within(limits.connection, lambda: self.open_session(parameters))
         limits.exceeded = False
         session.limits = limits
         watchdog.watch(session)
@@ -64,6 +65,16 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def request_limits(self) -> Limits:
         timeouts = set_timeouts(settings.API_STATEMENT_TIMEOUT, settings.API_LOCK_TIMEOUT, settings.API_IDLE_TIMEOUT)
         return Limits(timeouts, settings.API_ANSWER_TIMEOUT, CONNECTION_SECONDS)
+
+
+def share_among_hosts(parameters: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """The parameters with a timeout for each of several hosts, so that a silent one leaves time for the others."""
+    hosts = str(parameters.get("host") or parameters.get("hostaddr") or "").split(",")
+    if len(hosts) == 1:
+        return parameters
+    share = max(1, int(seconds / len(hosts)))
+    given = int(parameters.get("connect_timeout") or 0)
+    return {**parameters, "connect_timeout": min(given, share) if given > 0 else share}
 
 
 _opening = threading.BoundedSemaphore(MAX_OPENING)

@@ -4,7 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 import psycopg2
@@ -13,7 +13,7 @@ from django.db import DataError, OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from psycopg2.sql import SQL
 
-from healthcare.postgresql.base import MAX_OPENING, begin_request, end_request, open_within
+from healthcare.postgresql.base import MAX_OPENING, begin_request, end_request, open_within, share_among_hosts
 from healthcare.postgresql.errors import ServerHungError
 from healthcare.postgresql.session import Limits, set_timeouts
 
@@ -200,3 +200,40 @@ def test_sessions_are_opened_again_after_a_time_without_threads(database: Any, m
                 database.ensure_connection()
     database.limits.exceeded = False
     assert timeouts(database) == LIMITED
+
+
+@contextmanager
+def silent_host() -> Iterator[int]:
+    """A port that answers no connection, as a host without power: its queue of connections is full."""
+    with ExitStack() as sockets:
+        listener = sockets.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):
+            waiting = sockets.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+def test_a_silent_host_leaves_time_for_the_other(database: Any):
+    given = database.get_connection_params()
+    database.limits.connection = 3.5
+    with silent_host() as port:
+        hosts = {"host": f"127.0.0.1,{given['host']}", "port": f"{port},{given.get('port', 5432)}"}
+        with closing(database.get_new_connection({**given, **hosts, "connect_timeout": 5})) as session:
+            assert session.info.host == given["host"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ({"host": "a", "connect_timeout": 5}, 5),
+        ({"host": "a,b", "connect_timeout": 9}, 5),
+        ({"host": "a,b", "connect_timeout": "2"}, 2),
+        ({"host": "a,b,c"}, 3),
+        ({"hostaddr": "10.0.0.1,10.0.0.2", "connect_timeout": 0}, 5),
+    ],
+)
+def test_several_hosts_share_the_time_to_connect(parameters: dict[str, Any], expected: int):
+    assert share_among_hosts(parameters, 10)["connect_timeout"] == expected
