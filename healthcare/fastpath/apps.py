@@ -1,5 +1,4 @@
 from django.apps import AppConfig
-from django.core.signals import request_started
 
 
 class FastPathConfig(AppConfig):
@@ -7,6 +6,4 @@ class FastPathConfig(AppConfig):
     label = "fastpath"
 
     def ready(self) -> None:
-        from healthcare.fastpath import checks, execution  # noqa: F401, PLC0415  (the checks register themselves)
-
-        request_started.connect(execution.skip_health_check, dispatch_uid="healthcare.fastpath.skip_health_check")
+        from healthcare.fastpath import checks  # noqa: F401, PLC0415  (the checks register themselves)

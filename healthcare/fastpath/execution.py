@@ -1,6 +1,5 @@
 """Sends the statements of one request to PostgreSQL in one message, which is one transaction and one round trip."""
 
-import select
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -75,29 +74,10 @@ def send(statements: Sequence[Statement], *, preparing: bool) -> list[tuple[Any,
     return rows
 
 
-def skip_health_check(**_: object) -> None:
-    """Take a connection for healthy at the start of a request if its socket says so, in place of Django's SELECT 1.
-
-    Connected to `request_started`, after Django's own receiver has asked for a health check.
-    """
-    database: Any = connections[DEFAULT_DB_ALIAS]
-    if is_connected(database.connection):
-        database.health_check_done = True
-
-
 def is_healthy() -> bool:
     """Whether this thread has a connection that needs no health check any more."""
     database: Any = connections[DEFAULT_DB_ALIAS]
     return database.connection is not None and database.health_check_done
-
-
-def is_connected(session: Any) -> bool:
-    """Whether a connection looks alive: a readable socket without a query means that the server has closed it."""
-    if session is None or session.closed:
-        return False
-    poll = select.poll()
-    poll.register(session.fileno(), select.POLLIN)
-    return not poll.poll(0)
 
 
 def is_rolled_back(error: Error) -> bool:

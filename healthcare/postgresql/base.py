@@ -48,9 +48,22 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def close_if_unusable_or_obsolete(self) -> None:
         """Called by Django before and after each request."""
         session = self.connection
-        if session is not None and not self.in_atomic_block and (session.is_spoiled or session.is_read_only):
+        if session is not None and session.is_spoiled and not self.in_atomic_block:
             self.close()
         super().close_if_unusable_or_obsolete()
+
+    def begin_request(self) -> None:
+        """Limit the sessions, close one that cannot write, and take one whose socket is alive for healthy.
+
+        The latter stands in place of Django's SELECT 1.
+        """
+        session = self.connection
+        if session is not None and session.is_read_only and not self.in_atomic_block:
+            self.close()
+        self.request_limits.exceeded = False
+        self.set_limits(self.request_limits)
+        if self.connection is not None and self.connection.is_alive:
+            self.health_check_done = True
 
     def set_limits(self, limits: Limits | None) -> None:
         """Limit the sessions from now on, or no longer."""
@@ -132,13 +145,10 @@ class Opening:
 
 
 def begin_request(**_: object) -> None:
-    """Limit the sessions of this thread. Connected to `request_started`."""
-    database: Any = connections[DEFAULT_DB_ALIAS]
-    database.request_limits.exceeded = False
-    database.set_limits(database.request_limits)
+    """Prepare this thread's connection for a request. Connected to `request_started`, after Django's own receivers."""
+    connections[DEFAULT_DB_ALIAS].begin_request()  # type: ignore[attr-defined]
 
 
 def end_request(**_: object) -> None:
     """Let what runs in this thread after a request, such as a test, wait as long as it takes."""
-    database: Any = connections[DEFAULT_DB_ALIAS]
-    database.set_limits(None)
+    connections[DEFAULT_DB_ALIAS].set_limits(None)  # type: ignore[attr-defined]

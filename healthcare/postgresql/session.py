@@ -8,6 +8,7 @@ A server that is frozen enforces nothing, and psycopg2 would wait for it forever
 at which it was sent, and `watchdog` shuts down the socket of a session that has waited too long.
 """
 
+import select
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -64,8 +65,17 @@ class Session(extensions.connection):
 
         A session that was opened while the database was read-only may stay so when new ones can write again.
         """
-        status = self.info.parameter_status
+        status = self.get_parameter_status
         return status("default_transaction_read_only") == "on" or status("in_hot_standby") == "on"
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the server has not closed the connection: then its socket would be readable without a statement."""
+        if self.closed:
+            return False
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLIN)
+        return not poll.poll(0)
 
     def commit(self) -> None:
         self.wait_for(super().commit)
