@@ -75,7 +75,7 @@ def restore_role(connection: BaseDatabaseWrapper) -> list[str]:
         needed = "; ".join(wrong.values())
         raise CommandError(
             f"The database user {login} may not {'use' if exists else 'create'} the role {ROLE}. Have an administrator "
-            f"of the database run once: {needed}; then migrate again."
+            f"of the database run once: {needed}; then run this command again."
         ) from error
     return [*wrong]
 
