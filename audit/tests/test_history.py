@@ -159,7 +159,7 @@ def test_a_caller_sees_only_events_of_own_rows(alice: User, bob: User) -> None:
 
 
 @pytest.fixture
-def live_database(live: LiveServer) -> Any:
+def database_session(live: LiveServer) -> Any:
     opened = psycopg2.connect(live.database_url, application_name="psql")
     opened.autocommit = True
     with opened.cursor() as cursor:
@@ -168,20 +168,20 @@ def live_database(live: LiveServer) -> Any:
 
 
 def test_changes_by_a_command_and_by_psql_are_recorded_with_login_and_program(
-    live: LiveServer, live_database: Any
+    live: LiveServer, database_session: Any
 ) -> None:
     user, tokens = live.register()
     patient = live.call("POST", "/api/patients/", {"name": "Ana"}, tokens["access"]).json["id"]
-    live_database.execute("UPDATE patients_patient SET address = 'psql' WHERE id = %s", [patient])
+    database_session.execute("UPDATE patients_patient SET address = 'psql' WHERE id = %s", [patient])
     code = f"from patients.models import Patient; Patient.objects.filter(pk={patient}).update(address='shell')"
     command = [sys.executable, "manage.py", "shell", "--no-imports", "-c", code]
     subprocess.run(command, check=True, cwd=settings.BASE_DIR, env={**os.environ, **live.environment})
-    live_database.execute(
+    database_session.execute(
         "SELECT address, pgh_context FROM patients_patientevent WHERE id = %s ORDER BY pgh_id", [patient]
     )
-    (_, by_api), (_, by_psql), (last, by_shell) = live_database.fetchall()
-    live_database.execute("SELECT session_user")
-    login = live_database.fetchone()[0]
+    (_, by_api), (_, by_psql), (last, by_shell) = database_session.fetchall()
+    database_session.execute("SELECT session_user")
+    login = database_session.fetchone()[0]
     assert by_api["actor"] == user["id"]
     assert by_psql == {"login": login, "application": "psql"}
     assert (last, by_shell) == ("shell", {"login": login, "application": "manage.py shell"})

@@ -1,7 +1,8 @@
 """What the main thread of a server process waits for, so that a signal always ends the wait."""
 
+import os
+import select
 import signal
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -19,20 +20,19 @@ class WakeUp:
     """
 
     def __init__(self) -> None:
-        self.receiver, self.sender = socket.socketpair()
-        self.sender.setblocking(False)
-        signal.set_wakeup_fd(self.sender.fileno(), warn_on_full_buffer=False)
+        self.receiver, self.sender = os.pipe()
+        os.set_blocking(self.sender, False)
+        signal.set_wakeup_fd(self.sender, warn_on_full_buffer=False)
 
     def set(self) -> None:
         """End this wait or the next one. Any thread and any handler of a signal may call it."""
         with suppress(BlockingIOError):  # enough bytes are there
-            self.sender.send(b"\0")
+            os.write(self.sender, b"\0")
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait for `set` or a signal since the last wait, in the main thread. May end without either."""
-        self.receiver.settimeout(timeout)
-        with suppress(BlockingIOError, TimeoutError):
-            self.receiver.recv(4096)
+        if select.select([self.receiver], [], [], timeout)[0]:
+            os.read(self.receiver, 4096)
 
 
 def forget_signals_of_parent() -> None:

@@ -3,7 +3,6 @@
 What concerns one app alone is tested there.
 """
 
-import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ from accounts.models import User
 from conftest import PASSWORD
 from healthcare.tests.admin_pages import AdminClient, Page, allow
 from healthcare.tests.declarations import AdminModel, all_admin_models
-from healthcare.tests.live import LiveServer, free_port, server_command, wait_until_answering
+from healthcare.tests.live import LiveServer, environment_of, free_port, server_command, wait_until_answering
 
 LOGIN = "/admin/login/"
 
@@ -248,7 +247,7 @@ def test_staff_who_may_view_one_model_see_that_one_alone(make_user, records: lis
 
 def test_with_the_database_away_the_admin_answers_503(live: LiveServer):
     port, nowhere = free_port(), free_port()
-    environment = {**os.environ, "DATABASE_URL": f"postgres://nobody@127.0.0.1:{nowhere}/none"}
+    environment = environment_of(f"postgres://nobody@127.0.0.1:{nowhere}/none")
     process = subprocess.Popen(server_command(port), cwd=settings.BASE_DIR, env=environment)
     try:
         wait_until_answering(port, process)

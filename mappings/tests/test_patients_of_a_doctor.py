@@ -91,7 +91,14 @@ def test_as_of_a_time_the_patients_are_listed_as_they_were(
 COSTS = {
     "": ["entering as the caller, the page and the row of the access log"],
     "?active=false": ["session and user of the token", "the doctor", "the page with its patients", "the access log"],
-    "?as_of={now}": ["session and user", "the doctor then", "the page", "the patients then", "the access log"],
+    "?as_of={now}": [
+        "session and user",
+        "since when the past is kept",
+        "the doctor then",
+        "the page",
+        "the patients then",
+        "the access log",
+    ],  # fmt: skip
 }
 
 
