@@ -17,7 +17,6 @@ from benchmarks.operations import BenchmarkRequest
 from benchmarks.servers import RunningServer
 from benchmarks.terminal import show_status
 
-CONNECTIONS = 16
 LEAST_ANSWERS = 50  # in a slice
 LONGEST_RUN = 30  # seconds
 SCRIPT = Path(__file__).with_name("load.lua")
@@ -106,8 +105,8 @@ def send_load(contender: Contender, seconds: int) -> dict[str, float]:
         raise RuntimeError("wrk is needed: apt-get install wrk, or brew install wrk.")
     request, caller = contender.request, contender.caller
     if request.status == 304:
-        return send_conditional_load(contender.server, request, caller, CONNECTIONS, seconds)
-    command = [program, "--threads", "1", "--connections", str(CONNECTIONS), "--duration", f"{seconds}s"]
+        return send_conditional_load(contender.server, request, caller, request.connections, seconds)
+    command = [program, "--threads", "1", "--connections", str(request.connections), "--duration", f"{seconds}s"]
     command += ["--latency", "--timeout", "30s", "--script", str(SCRIPT), contender.server.url, "--"]
     command += [request.method, request.path, request.body, caller.token if request.token else "", str(request.status)]
     command += [",".join(caller.samples[request.sample]), *(part for header in request.headers for part in header)]
