@@ -71,10 +71,10 @@ def test_large_slow_bodies_reach_no_thread_either(proxy: Proxy, application: Liv
 def test_the_largest_body_is_the_application_s(proxy: Proxy) -> None:
     largest = LOGIN[:-1] + b" " * (LARGEST - len(LOGIN)) + b"}"
     assert proxy.call("POST", "/api/auth/login/", largest).status == 401
-    # A proxy that closes the connection within the body may lose its answer (RFC 9112 section 9.6).
-    attempts = (proxy.send(request("POST", "/api/auth/login/", largest + b" ")) for _ in range(5))
-    refused = next(filter(None, attempts))
-    assert refused
+    # Who closes a connection within the body may lose the answer (RFC 9112 section 9.6): the proxy towards the client,
+    # or the application towards Caddy, which then answers 502.
+    attempts = (proxy.send(request("POST", "/api/auth/login/", largest + b" ")) for _ in range(10))
+    refused = next(answer for answer in attempts if answer and (proxy.name, answer.status) != ("caddy", 502))
     assert (refused.status, refused.headers["Content-Type"]) == (413, "application/problem+json")
     assert refused.json["status"] == 413
     assert refused.json["detail"] == "The body is too large; send a smaller one."
