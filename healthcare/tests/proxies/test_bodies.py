@@ -105,6 +105,7 @@ def test_a_body_that_ends_early_is_not_executed_and_harms_no_other(proxy: Proxy)
                 connection.sendall(start + body[:sent])
                 connection.shutdown(socket.SHUT_WR)
                 status = connection.recv(12)[9:]
-                # Caddy 2.6 takes this end for the end of the client, and writes an empty 200 to nobody.
-                assert status in {b"", b"400", b"403"} or (proxy.name, status) == ("caddy", b"200")
+                # Caddy 2.6 takes this end for the end of the client, and writes an empty 200 to nobody. It answers 502
+                # if the application has closed the connection first.
+                assert status in {b"", b"400", b"403"} or (proxy.name == "caddy" and status in {b"200", b"502"})
             assert proxy.call("GET", "/api/patients/", None, token).json == []
