@@ -22,7 +22,7 @@ from healthcare.api.unknown_parameters import known_parameters  # noqa: E402  (n
 from healthcare.operations import metrics  # noqa: E402
 from healthcare.operations.access_log import LOGGED, write_access_line  # noqa: E402
 from healthcare.operations.database_errors import forget_sqlstate, last_sqlstate  # noqa: E402
-from healthcare.operations.request_ids import REQUEST_ID, assign_ids  # noqa: E402
+from healthcare.operations.request_ids import REQUEST_ID_KEY, assign_ids  # noqa: E402
 from healthcare.operations.routes import find_route, route_of_environ  # noqa: E402  (needs the settings)
 
 UNKNOWN_CHARSET = "unknown"
@@ -69,7 +69,7 @@ class Handler(WSGIHandler):
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
         started = time.perf_counter()
-        if REQUEST_ID not in environ:
+        if REQUEST_ID_KEY not in environ:
             assign_ids(environ)  # before a middleware for tracing reads the headers
         environ[LOGGED] = False
         forget_sqlstate()

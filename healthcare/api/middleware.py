@@ -31,7 +31,7 @@ from healthcare.api.problems import CONTENT_TYPE, problem_response
 from healthcare.operations import health
 from healthcare.operations.access_log import LOGGED, write_access_line
 from healthcare.operations.database_errors import forget_sqlstate, last_sqlstate
-from healthcare.operations.request_ids import REQUEST_ID, assign_ids, take_trace_from_opentelemetry
+from healthcare.operations.request_ids import REQUEST_ID_KEY, assign_ids, take_trace_from_opentelemetry
 from healthcare.operations.routes import find_route
 
 error_log = logging.getLogger("healthcare.errors")
@@ -153,7 +153,7 @@ def database_unavailable(request: HttpRequest) -> HttpResponseBase:
 def ensure_request_id(request: HttpRequest) -> str:
     """The id of the request. The server has assigned it, or it is assigned where the request is seen first."""
     if not hasattr(request, "request_id"):
-        request.request_id = request.META.get(REQUEST_ID) or assign_ids(request.META)  # type: ignore[attr-defined]
+        request.request_id = request.META.get(REQUEST_ID_KEY) or assign_ids(request.META)  # type: ignore[attr-defined]
     return str(request.request_id)  # type: ignore[attr-defined]
 
 

@@ -9,7 +9,7 @@ from corsheaders.middleware import CorsMiddleware
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.middleware.security import SecurityMiddleware
 
-from healthcare.operations.request_ids import REQUEST_ID, REQUEST_ID_PATTERN, assign_ids
+from healthcare.operations.request_ids import REQUEST_ID_KEY, REQUEST_ID_PATTERN, assign_ids
 
 CONTENT_TYPE = "application/problem+json"
 ID_PLACEHOLDER = "{request_id}"
@@ -93,7 +93,7 @@ def last_resort(environ: dict[str, Any]) -> tuple[str, dict[str, str], bytes]:
 
 def problem_without_request(environ: dict[str, Any], status: int, detail: str = "") -> tuple[dict[str, str], bytes]:
     """The headers and the body of a problem, for an answer that is given outside Django."""
-    request_id = environ.get(REQUEST_ID) or assign_ids(environ)
+    request_id = environ.get(REQUEST_ID_KEY) or assign_ids(environ)
     body = problem_template(status, detail).replace(ID_PLACEHOLDER, request_id).encode()
     headers = headers_of_middleware(environ.get("HTTP_ORIGIN", ""), environ.get("HTTP_X_FORWARDED_PROTO", ""))
     return {**headers, "Content-Length": str(len(body)), "X-Request-Id": request_id}, body

@@ -4,7 +4,7 @@ import logging
 from http import HTTPMethod
 from typing import Any
 
-from healthcare.operations.request_ids import REQUEST_ID, TRACE_ID
+from healthcare.operations.request_ids import REQUEST_ID_KEY, TRACE_ID_KEY
 
 ACCESS_LOGGER = "healthcare.access"
 QUEUE_US = "healthcare.queue_us"  # in the WSGI environment: how long the request has waited for a thread
@@ -51,8 +51,8 @@ def write_access_line(
         "bytes": size,
         "worker": record.process,
         "caller": caller,
-        "request_id": environ.get(REQUEST_ID),
-        "trace_id": environ.get(TRACE_ID),
+        "request_id": environ.get(REQUEST_ID_KEY),
+        "trace_id": environ.get(TRACE_ID_KEY),
         "sqlstate": sqlstate,
         "path": served_by,
     }

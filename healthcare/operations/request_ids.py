@@ -12,7 +12,7 @@ from typing import Any
 from django.conf import settings
 
 # Keys of the WSGI environment, which is `request.META`. No header can set them: those have the prefix HTTP_.
-REQUEST_ID, TRACE_ID = "healthcare.request_id", "healthcare.trace_id"
+REQUEST_ID_KEY, TRACE_ID_KEY = "healthcare.request_id", "healthcare.trace_id"
 LONGEST_REQUEST_ID = 64
 REQUEST_ID_PATTERN = rf"^[A-Za-z0-9._-]{{1,{LONGEST_REQUEST_ID}}}$"  # also of JSON Schema
 TRACE_HEADERS = ("HTTP_TRACEPARENT", "HTTP_TRACESTATE", "HTTP_BAGGAGE")
@@ -41,7 +41,7 @@ def assign_ids(environ: dict[str, Any]) -> str:
             environ.pop(header, None)
     if request_id is None:
         request_id = secrets.token_hex(16)
-    environ[REQUEST_ID], environ[TRACE_ID] = request_id, trace_id
+    environ[REQUEST_ID_KEY], environ[TRACE_ID_KEY] = request_id, trace_id
     return request_id
 
 
@@ -51,7 +51,7 @@ def take_trace_from_opentelemetry(environ: dict[str, Any]) -> None:
     if trace is not None:
         context = trace.get_current_span().get_span_context()
         if context.is_valid:
-            environ[TRACE_ID] = f"{context.trace_id:032x}"
+            environ[TRACE_ID_KEY] = f"{context.trace_id:032x}"
 
 
 def find_trace_id(traceparent: str) -> str | None:

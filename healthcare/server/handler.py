@@ -15,7 +15,7 @@ from healthcare.api.health_checks import HEALTH_CHECKS, answer_health_check
 from healthcare.api.problems import last_resort, problem_without_request
 from healthcare.operations.access_log import LOGGED, QUEUE_US, write_access_line
 from healthcare.operations.metrics import request_answered, request_arrived, request_left_queue
-from healthcare.operations.request_ids import REQUEST_ID, assign_ids
+from healthcare.operations.request_ids import REQUEST_ID_KEY, assign_ids
 from healthcare.operations.routes import route_of_environ
 from healthcare.server.environ import Environ, build_environ
 from healthcare.server.queue import QueuedRequest, Refusal, RequestQueue
@@ -85,7 +85,7 @@ class RequestHandler:
 
     def answer_health_check(self, protocol: Any, environ: Environ) -> None:
         """Answer at once, however many requests run and wait, whatever the Host."""
-        answer = answer_health_check(environ["PATH_INFO"], environ[REQUEST_ID])
+        answer = answer_health_check(environ["PATH_INFO"], environ[REQUEST_ID_KEY])
         if answer:
             self.send(protocol, environ, answer.status, [*answer.headers.items()], answer.body)
             log_answer(environ, answer.status, answer.body)

@@ -23,7 +23,7 @@ from healthcare.server.environ import Environ
 
 CONCURRENT_REQUESTS = 4  # of a worker; each has one database connection
 CONCURRENT_HASHING_REQUESTS = 2  # of those, which hash a password: seconds of CPU would otherwise occupy all of them
-LONGEST_WAIT = 1.0  # seconds
+LONGEST_QUEUE_WAIT = 1.0  # seconds
 CHECK_INTERVAL = 0.1  # seconds between two searches for requests that have waited too long
 REFUSALS_AT_ONCE = 50  # in each CHECK_INTERVAL, see `RequestQueue`
 REPORT_INTERVAL = 1.0  # seconds that one line in the log sums up
@@ -52,13 +52,14 @@ class QueuedRequest:
 
 
 class RequestQueue:
-    """Runs requests, at most `CONCURRENT_REQUESTS` at once; lets `length` more wait, each for `LONGEST_WAIT` at most.
+    """Runs at most `CONCURRENT_REQUESTS` at once; lets `length` more wait, each for `LONGEST_QUEUE_WAIT` at most.
 
     Requests that hash a password wait in a queue of their own, so that others pass them. Both are first in, first out:
     they are so short that a request which is run has waited for less time than its client has patience.
 
     A client that repeats a refused request at once would cost more CPU than the requests that run. So beyond
-    `REFUSALS_AT_ONCE` the 503 is postponed, by less than `LONGEST_WAIT`, which limits how often clients can repeat.
+    `REFUSALS_AT_ONCE` the 503 is postponed, by less than `LONGEST_QUEUE_WAIT`, which limits how often clients can
+    repeat.
     """
 
     def __init__(
@@ -129,7 +130,7 @@ class RequestQueue:
             waited = time.monotonic() - request.arrived
             if is_disconnected(request):
                 self.count_and_refuse(request, Refusal.CLIENT_GONE)
-            elif waited > LONGEST_WAIT:
+            elif waited > LONGEST_QUEUE_WAIT:
                 self.count_and_refuse(request, Refusal.WAITED_TOO_LONG)
             else:
                 request.environ[QUEUE_US] = int(waited * 1_000_000)
@@ -157,12 +158,12 @@ class RequestQueue:
         self.refuse(request, refusal)
 
     def watch_time(self) -> None:
-        """Refuse each request before it has waited longer than `LONGEST_WAIT`. Runs for ever, in a thread."""
+        """Refuse each request before it has waited longer than `LONGEST_QUEUE_WAIT`. Runs for ever, in a thread."""
         reported, report_at = dict(self.refused), 0.0
         while True:
             time.sleep(CHECK_INTERVAL)
             now = time.monotonic()
-            arrived_before = now - LONGEST_WAIT + 3 * CHECK_INTERVAL  # the next check may come late
+            arrived_before = now - LONGEST_QUEUE_WAIT + 3 * CHECK_INTERVAL  # the next check may come late
             for request in self.take_late(arrived_before):
                 is_gone = is_disconnected(request)
                 self.count_and_refuse(request, Refusal.CLIENT_GONE if is_gone else Refusal.WAITED_TOO_LONG)

@@ -2,7 +2,7 @@
 
 It records the path of each request that it runs as a line of the file RECORD, so that a test knows which were run. It
 holds the paths that begin with /hold, and those that hash a password, until the file RELEASE exists. Requests may wait
-in the queue for LONGEST_WAIT seconds.
+in the queue for LONGEST_QUEUE_WAIT seconds.
 """
 
 import os
@@ -17,7 +17,7 @@ from healthcare.operations.access_log import QUEUE_US
 from healthcare.server import queue
 from healthcare.wsgi import application as healthcare_application  # noqa: F401  (loads Django)
 
-queue.LONGEST_WAIT = float(os.environ["LONGEST_WAIT"])
+queue.LONGEST_QUEUE_WAIT = float(os.environ["LONGEST_QUEUE_WAIT"])
 record, release = Path(os.environ["RECORD"]), Path(os.environ["RELEASE"])
 
 

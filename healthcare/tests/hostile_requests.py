@@ -16,7 +16,7 @@ from healthcare.tests.live import TIMEOUT, Answer, LiveServer, parse
 
 CANARY = "k4n4ryk4n4ry"
 CLOSED = 0  # in place of a status: the connection is closed without an answer
-TOKEN = b"@TOKEN@"  # stands for alice's access token
+ACCESS_TOKEN_MARK = b"@TOKEN@"  # stands for alice's access token
 
 # Bad values, by the kind of field that must refuse them.
 LONG_AND_ODD_TEXTS: list[Any] = [5000 * CANARY, [CANARY], {"a": CANARY}, True, f"{CANARY}\t{CANARY}"]
@@ -56,7 +56,9 @@ class Case:
     hang_up: bool = False
 
 
-def request(method: str, path: str, body: bytes | None = None, *lines: bytes, token: bytes = TOKEN) -> bytes:
+def request(
+    method: str, path: str, body: bytes | None = None, *lines: bytes, token: bytes = ACCESS_TOKEN_MARK
+) -> bytes:
     """A request as bytes, with the right Content-Length if there is a body. `lines` are further header lines."""
     target = path if isinstance(path, bytes) else path.encode()
     head = [method.encode() + b" " + target + b" HTTP/1.1", b"Host: localhost", b"Connection: close"]
@@ -76,7 +78,7 @@ def send(live: LiveServer, case: Case, token: str) -> Answer | None:
     with socket.create_connection((live.host, live.port), timeout=TIMEOUT) as connection:
         received = b""
         try:
-            connection.sendall(case.raw.replace(TOKEN, token.encode()))
+            connection.sendall(case.raw.replace(ACCESS_TOKEN_MARK, token.encode()))
             if case.hang_up:
                 connection.shutdown(socket.SHUT_WR)
         except (BrokenPipeError, ConnectionResetError):
@@ -146,7 +148,7 @@ def values_that_are_refused() -> dict[str, bytes]:
 
 def unreadable_bodies() -> list[Case]:
     texts = [*malformed_json().items(), *values_that_are_refused().items()]
-    ways = [("POST", "/api/patients/", TOKEN), ("POST", "/api/auth/register/", b"")]
+    ways = [("POST", "/api/patients/", ACCESS_TOKEN_MARK), ("POST", "/api/auth/register/", b"")]
     return [
         Case(f"{name} to {path}", request(method, path, text, token=token), {400})
         for name, text in texts

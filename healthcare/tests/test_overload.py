@@ -73,7 +73,7 @@ def holding(folder: Path, live: LiveServer, queue_length: int = 64, longest_wait
         RECORD=str(server.record),
         RELEASE=str(server.release_file),
         QUEUE_LENGTH=str(queue_length),
-        LONGEST_WAIT=str(longest_wait),
+        LONGEST_QUEUE_WAIT=str(longest_wait),
     ) as server.live:
         try:
             yield server

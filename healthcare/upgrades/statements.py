@@ -2,7 +2,7 @@
 
 import re
 
-TOKEN = re.compile(
+SQL_TOKEN = re.compile(
     r"(?P<end>;)|(?P<space>(?:\s|--[^\n]*|/\*.*?\*/)+)"
     r"|(?P<quoted>'(?:[^']|'')*'|\"[^\"]*\"|(?P<tag>\$(?:[A-Za-z_]\w*)?\$).*?(?P=tag))",
     re.DOTALL,
@@ -13,7 +13,7 @@ BODY = re.compile(r"\bDO\s+(?:LANGUAGE\s+\w+\s+)?\$(\w*)\$(.*)\$\1\$", re.IGNORE
 def split_statements(sql: str) -> list[str]:
     """The statements, with one space for white space and comments; quoted text and bodies of functions stay whole."""
     statements, text, position = [], "", 0
-    for token in TOKEN.finditer(sql):
+    for token in SQL_TOKEN.finditer(sql):
         text += sql[position : token.start()] + (token["quoted"] or (" " if token["space"] else ""))
         position = token.end()
         if token["end"]:

@@ -17,7 +17,7 @@ from accounts.models import User
 from audit.models import AccessLog
 from conftest import LoggedInClient
 from healthcare.api.models import IdempotencyRecord
-from healthcare.operations.request_ids import REQUEST_ID, TRACE_ID, assign_ids, find_trace_id
+from healthcare.operations.request_ids import REQUEST_ID_KEY, TRACE_ID_KEY, assign_ids, find_trace_id
 from patients.accesses import CREATE_VIEW
 from patients.tests.factories import make_patient
 
@@ -84,8 +84,8 @@ def test_a_traceparent_is_read_as_in_the_recommendation_of_the_w3c(traceparent: 
 @pytest.mark.usefixtures("behind_proxy")
 def test_a_request_id_of_a_trusted_proxy_is_taken_over(request_id: str):
     environ = {"HTTP_X_REQUEST_ID": request_id, "HTTP_TRACEPARENT": TRACEPARENT, "HTTP_TRACESTATE": "a=b"}
-    assert assign_ids(environ) == environ[REQUEST_ID] == request_id
-    assert environ[TRACE_ID] == TRACE
+    assert assign_ids(environ) == environ[REQUEST_ID_KEY] == request_id
+    assert environ[TRACE_ID_KEY] == TRACE
     assert environ["HTTP_TRACESTATE"] == "a=b"
 
 
@@ -103,16 +103,16 @@ def test_a_malformed_request_id_is_replaced(request_id: str):
 def test_a_malformed_trace_is_not_left_for_tracing_libraries_either(traceparent: str):
     environ = {"HTTP_TRACEPARENT": traceparent, "HTTP_TRACESTATE": "a=b", "HTTP_BAGGAGE": "a=b"}
     assign_ids(environ)
-    assert environ.keys() == {REQUEST_ID, TRACE_ID}
-    assert environ[TRACE_ID] is None
+    assert environ.keys() == {REQUEST_ID_KEY, TRACE_ID_KEY}
+    assert environ[TRACE_ID_KEY] is None
 
 
 def test_without_trusted_proxies_the_ids_of_a_client_are_ignored(settings: Settings):
     settings.TRUSTED_PROXIES = 0
     environ = {"HTTP_X_REQUEST_ID": "mine", "HTTP_TRACEPARENT": TRACEPARENT, "HTTP_TRACESTATE": "a=b"}
     assert OWN_ID.fullmatch(assign_ids(environ))
-    assert environ.keys() == {"HTTP_X_REQUEST_ID", REQUEST_ID, TRACE_ID}
-    assert environ[TRACE_ID] is None
+    assert environ.keys() == {"HTTP_X_REQUEST_ID", REQUEST_ID_KEY, TRACE_ID_KEY}
+    assert environ[TRACE_ID_KEY] is None
 
 
 @pytest.mark.parametrize("mode", ["on", "off", "verify"])
