@@ -92,7 +92,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024  # bytes; a patient is under 10 KiB
 BODY_SECONDS = env_settings.whole("BODY_SECONDS", 15, least=1, most=600)  # for a body to arrive; then 408
 # Requests that wait in each worker while others run; further ones are answered 503. None waits longer than a second.
 QUEUE_LENGTH = env_settings.whole("QUEUE_LENGTH", 64, least=1, most=10_000)
-# For how long a server that is told to stop goes on answering, so that load balancers learn of it.
+# How long a server goes on answering after SIGTERM, so that load balancers notice.
 DRAIN_SECONDS = env_settings.whole("DRAIN_SECONDS", 5, least=0, most=600)
 # A POST to one of these hashes a password, which takes as much CPU as hundreds of other requests: few run at once.
 PASSWORD_PATHS = frozenset({"/api/auth/login/", "/api/auth/register/", "/api/auth/password/", "/admin/login/"})

@@ -56,7 +56,7 @@ class Handler(WSGIHandler):
         """Make a problem of the error of a middleware that runs outside `RequestMiddleware`. Log the request."""
         started = time.perf_counter()
         response = super().get_response(request)
-        find_route(request)  # for whoever answers outside Django: it stays in the WSGI environment
+        find_route(request)  # stays in the WSGI environment, for code outside Django
         if "X-Request-Id" not in response.headers:
             if response.status_code >= 400:
                 response = as_problem(request, response)

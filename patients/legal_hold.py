@@ -10,8 +10,8 @@ from healthcare.database_objects import DatabaseObject, declare
 from patients.models import Patient
 
 # SECURITY DEFINER: the role of API requests may not read holds. The search path is pinned, so that a caller's temporary
-# table cannot stand in for a real one. An UPDATE has locked the row before its BEFORE trigger runs, and whoever sets a
-# hold locks the row as well, so one of two concurrent transactions sees what the other has committed.
+# table cannot stand in for a real one. An UPDATE has locked the row before its BEFORE trigger runs, and setting a hold
+# locks the row as well, so one of two concurrent transactions sees what the other has committed.
 REFUSE_TO_REMOVE_A_HELD_PATIENT = """
 CREATE OR REPLACE FUNCTION refuse_to_remove_a_held_patient() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$

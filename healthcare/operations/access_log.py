@@ -1,4 +1,4 @@
-"""The log of requests: one line for each, whoever answers it, without a path, a body or a value."""
+"""The access log: one line for each request, also if Django does not see it, without path, body or values."""
 
 import logging
 from http import HTTPMethod
@@ -9,7 +9,7 @@ from healthcare.operations.request_ids import REQUEST_ID_KEY, TRACE_ID_KEY
 ACCESS_LOGGER = "healthcare.access"
 QUEUE_US = "healthcare.queue_us"  # in the WSGI environment: how long the request has waited for a thread
 # In the WSGI environment: True if the request has its line, or will have it when its answer ends; False if the WSGI
-# handler is going to write it, which knows what other middleware makes of the answer.
+# handler is going to write it, because other middleware may still change the answer.
 LOGGED = "healthcare.logged"
 STANDARD_METHODS = frozenset(HTTPMethod.__members__)
 

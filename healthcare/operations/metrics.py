@@ -187,7 +187,7 @@ def request_left_queue(environ: dict[str, Any], seconds: float, *, runs: bool) -
 
 
 def request_answered(environ: dict[str, Any], status: int) -> None:
-    """Count the answer before it is sent, so that whoever has it finds it counted. A request counts once."""
+    """Count the answer before it is sent, so that a client that has it finds it counted. A request counts once."""
     if worker and (arrived := environ.pop(ARRIVED, None)):
         seconds = perf_counter() - arrived
         worker.answered(environ["REQUEST_METHOD"], route_of_environ(environ), status, seconds, environ.get(RUNS, False))

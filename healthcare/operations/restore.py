@@ -110,7 +110,7 @@ def verify_backup(path: Path, identities: list[Any], report: Callable[[str], Non
             "AUDIT_SEAL_KEY is not the key of the installation that wrote the backup, or the file was altered."
         )
     if key and not reader.code:
-        report("The file has no code of AUDIT_SEAL_KEY: whoever could write to it could have altered it.")
+        report("The file has no code of AUDIT_SEAL_KEY: anyone with write access to it could have altered it.")
     return VerifiedBackup(path, identities, reader.manifest, reader.dump_size, reader.digest.digest())
 
 

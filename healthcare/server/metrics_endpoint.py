@@ -95,7 +95,7 @@ class Endpoint:
         return answer.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" if method == b"HEAD" else answer
 
     async def metrics(self) -> bytes:
-        """The text as of now or later: whoever comes during a rendering shares the next one with all others who do."""
+        """The text as of now or later: all requests that arrive during a rendering share the next one."""
         if self.following is None:
             self.following = asyncio.create_task(self.render_after(self.running))
         return await asyncio.shield(self.following)

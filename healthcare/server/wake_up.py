@@ -16,7 +16,7 @@ class WakeUp:
     Python runs the handlers of signals in the main thread, between two bytecodes. If a signal arrives after the last
     bytecode and before the thread sleeps, or in another thread, a wait for a lock goes on without the handler; and a
     handler that sets an Event waits for ever if the main thread holds the Event's lock. So the main thread waits for a
-    byte, which Python sends at each signal from whichever thread has received it.
+    byte, which Python sends at each signal, in whatever thread it arrives.
     """
 
     def __init__(self) -> None:

@@ -91,7 +91,7 @@ class ServeProcess:
         return self.wait()
 
     def wait(self) -> int:
-        """The exit status of a server that has been told to stop."""
+        """Wait until the process ends, and return its exit status."""
         output, _ = self.process.communicate(timeout=TIMEOUT)
         self.output += output
         return self.process.returncode

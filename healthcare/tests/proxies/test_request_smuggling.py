@@ -34,7 +34,7 @@ REFUSED = {
     "a chunk too large for a number": "Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff2\r\n{}\r\n0\r\n\r\n",
     "a chunk shorter than its content": f"Transfer-Encoding: chunked\r\n\r\n1\r\n{HIDDEN}\r\n0\r\n\r\n",
 }
-# Read alike by whoever is lenient: what a proxy sends on has line ends, a length and names of its own.
+# Lenient servers all read these alike, and a proxy that accepts one writes the request anew, with its own framing.
 FRAMED_ANEW = {
     "a line feed alone": f"X: a\nContent-Length: 33\r\n\r\n{HIDDEN}",
     "line feeds alone at the end": f"Content-Length: 33\n\n{HIDDEN}",
