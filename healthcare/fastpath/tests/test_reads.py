@@ -194,6 +194,13 @@ QUERIES = [
     "identifier=A-1", "created_after=2020-01-01T00:00:00Z", "doctor={doctor}", "doctor={doctor}&gender=F&limit=1",
     "updated_before=2020-01-01T00:00:00Z", "limit=1",
 ]  # fmt: skip
+# Of six patients; every other query has one page.
+PAGES = {
+    "ordering=-name&limit=2": 3,
+    "ordering=-updated_at&fields=id&limit=1": 6,
+    "doctor={doctor}&gender=F&limit=1": 2,
+    "limit=1": 6,
+}
 
 
 @pytest.mark.parametrize("query", QUERIES)
@@ -215,12 +222,27 @@ def test_both_paths_answer_pages_with_parameters_alike(as_alice: LoggedInClient,
         links = headers.get("Link", "").split(", ")
         path = next((link.split(">")[0][1:] for link in links if 'rel="next"' in link), "")
         pages += 1
+    assert pages == PAGES.get(query, 1)
 
 
-@pytest.mark.parametrize("query", ["fields=name", "include=doctors", "fields=id,doctors&include=doctors"])
-def test_both_paths_answer_a_record_with_parameters_alike(as_alice: LoggedInClient, alice: User, query: str):
+@pytest.mark.parametrize(
+    ("query", "members"),
+    [
+        ("fields=name", {"name"}),
+        ("include=doctors", None),
+        ("fields=id,doctors&include=doctors", {"id", "doctors"}),
+    ],
+)
+def test_both_paths_answer_a_record_with_parameters_alike(
+    as_alice: LoggedInClient, alice: User, query: str, members: set[str] | None
+):
+    """`members` are those of the answer; None stands for all of a patient and `doctors`."""
     mapping = make_mapping(make_patient(alice), make_doctor(alice))
-    compare_with_standard(as_alice, f"/api/patients/{mapping.patient_id}/?{query}")
+    path = f"/api/patients/{mapping.patient_id}/"
+    whole = json.loads(compare_with_standard(as_alice, path)[2])
+    selected = json.loads(compare_with_standard(as_alice, f"{path}?{query}")[2])
+    assert "doctors" not in whole
+    assert selected.keys() == (members or whole.keys() | {"doctors"})
 
 
 @pytest.mark.parametrize(

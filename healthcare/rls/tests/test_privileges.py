@@ -13,9 +13,9 @@ import psycopg2
 import pytest
 from django.conf import settings
 from django.core.management import call_command
-from django.db import connection
+from django.db import OperationalError, connection, transaction
 from django.test import RequestFactory
-from psycopg2.errors import FeatureNotSupported, InsufficientPrivilege, RestrictViolation
+from psycopg2.errors import FeatureNotSupported, InsufficientPrivilege, LockNotAvailable, RestrictViolation
 from rest_framework.request import Request
 
 from accounts.authentication import SessionJWTAuthentication
@@ -28,6 +28,7 @@ from healthcare.fastpath.actions import entry_statements
 from healthcare.fastpath.execution import Statement, execute
 from healthcare.rls import ROLE
 from mappings.tests.factories import make_mapping
+from patients.models import Patient
 from patients.tests.factories import make_patient
 
 # Of a record these are never granted, so that a line does not change with each new column.
@@ -241,9 +242,14 @@ def test_the_api_role_takes_no_lock_that_stops_others(attacker: Any, mode: str) 
         attacker.connection.rollback()
 
 
-def test_the_api_role_still_locks_the_rows_that_it_writes(attacker: Any) -> None:
+def test_the_api_role_still_locks_the_rows_that_it_writes(attacker: Any, bob: User) -> None:
+    make_mapping(Patient.objects.get(created_by=bob), Doctor.objects.get())
     for table in ("doctors_doctor", "patients_patient", "mappings_mapping"):
         attacker.execute(f"SELECT id FROM {table} FOR NO KEY UPDATE")  # noqa: S608
+        [(key,)] = attacker.fetchall()
+        with pytest.raises(OperationalError) as refused, transaction.atomic():
+            rows(f"SELECT id FROM {table} WHERE id = {key} FOR NO KEY UPDATE NOWAIT")  # noqa: S608
+        assert isinstance(refused.value.__cause__, LockNotAvailable)
 
 
 def test_an_access_is_recorded_at_the_time_of_the_databases_clock(attacker: Any, bob: User) -> None:
