@@ -41,4 +41,7 @@ assert len(handled) > 40, len(handled)
 
 @pytest.mark.parametrize("case", [ANOTHER_THREAD_RECEIVES_IT, IT_ARRIVES_AT_EACH_LINE_OF_THE_WAIT])
 def test_a_signal_always_ends_the_wait_of_the_main_thread(case: str) -> None:
-    subprocess.run([sys.executable, "-c", PROGRAM + case], cwd=PROJECT, check=True, timeout=TIMEOUT)
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM + case], cwd=PROJECT, timeout=TIMEOUT, capture_output=True, text=True
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")

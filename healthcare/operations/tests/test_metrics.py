@@ -157,12 +157,17 @@ def test_promtool_accepts_the_text(memory: MetricsMemory):
     answer()
     metrics.count_database_error("23505")
     gauges: list[Gauge] = [("healthcare_backup_age_seconds", "Seconds \\ since\nthe last backup.", {(): 3.5})]
-    promtool("check", "metrics", text=render(memory, gauges))
+    assert promtool("check", "metrics", text=render(memory, gauges)) == ""  # it prints what it objects to
 
 
-def test_a_process_without_a_slot_counts_nothing():
+def test_a_process_without_a_slot_counts_nothing(memory: MetricsMemory):
+    before = render(memory)
     answer()
     metrics.count_login_failure()
+    assert render(memory) == before
+    metrics.take_slot(memory, 0)
+    answer()
+    assert render(memory) != before
 
 
 def test_the_memory_is_anonymous(memory: MetricsMemory):
