@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from django.conf import settings
 
@@ -74,17 +73,22 @@ def test_each_alert_is_tested_to_be_silent_and_to_fire():
 
 
 @needs_promtool
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("check", "config", PROMETHEUS / "prometheus.yml"),
-        ("check", "rules", "--lint-fatal", ALERTS),
-        ("test", "rules", PROMETHEUS / "alerts.test.yml"),
-    ],
-    ids=lambda arguments: " ".join(arguments[:2]),
-)
-def test_promtool_accepts(arguments: tuple[object, ...]):
-    promtool(*arguments)
+def test_promtool_accepts_the_configuration_and_every_alert():
+    printed = promtool("check", "config", PROMETHEUS / "prometheus.yml")
+    assert "SUCCESS: 1 rule files found" in printed
+    assert f"SUCCESS: {len(alerts())} rules found" in printed
+
+
+@needs_promtool
+def test_promtool_has_nothing_to_object_to_in_the_alerts():
+    printed = promtool("check", "rules", "--lint-fatal", ALERTS)
+    assert f"SUCCESS: {len(alerts())} rules found" in printed
+
+
+@needs_promtool
+def test_the_tests_of_the_alerts_pass():
+    printed = promtool("test", "rules", PROMETHEUS / "alerts.test.yml")
+    assert re.findall("SUCCESS|FAILED", printed) == ["SUCCESS"]
 
 
 @needs_promtool
@@ -95,7 +99,7 @@ def test_promtool_parses_the_expressions_of_the_dashboard(tmp_path: Path):
     ]
     file = tmp_path / "rules.yml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
-    promtool("check", "rules", file)
+    assert f"SUCCESS: {len(rules)} rules found" in promtool("check", "rules", file)
 
 
 def test_the_dashboard_shows_every_panel_in_its_own_place():
