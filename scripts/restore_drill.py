@@ -13,131 +13,26 @@ Each time: every GET answers as before, another user sees nothing, the policies 
 the login sessions have ended, and a write succeeds.
 """
 
-import http.client
-import json
 import os
-import pwd
 import re
-import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psycopg2
+from drill_servers import PROJECT, Api, Cluster, check, eventually, find_older_programs, manage, serving, step
 
-PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
 from healthcare.embedded.binaries import find_binaries  # noqa: E402
-from healthcare.embedded.home import resolve_home  # noqa: E402
-
-TIMEOUT = 120  # seconds
-PASSWORD = "StrongPass123"  # noqa: S105  (of temporary accounts)
-ENVIRONMENT = {
-    **os.environ,
-    "SECRET_KEY": secrets.token_urlsafe(60),
-    "AUDIT_SEAL_KEY": secrets.token_urlsafe(40),
-    "DEBUG": "False",
-    "HTTPS": "False",
-    "ALLOWED_HOSTS": "127.0.0.1",
-    "THROTTLE_SCALE": "1000",
-    "DRAIN_SECONDS": "0",
-}
-
-
-def step(text: str) -> None:
-    print(f"-- {text} ({time.monotonic() - STARTED:.0f} s)", flush=True)
-
-
-STARTED = time.monotonic()
-
-
-def check(condition: bool, text: str) -> None:
-    if not condition:
-        raise SystemExit(f"FAILED: {text}")
-
-
-def eventually(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + TIMEOUT
-    while not (value := condition()):
-        check(time.monotonic() < deadline, f"{condition} never came true")
-        time.sleep(0.1)
-    return value
-
-
-def manage(database: str, *arguments: str, fails: bool = False) -> str:
-    """What the command prints on stdout, or on stderr if it must fail."""
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "manage.py", *arguments],
-        cwd=PROJECT, env={**ENVIRONMENT, "DATABASE_URL": database}, capture_output=True, text=True,
-    )  # fmt: skip
-    check((done.returncode != 0) == fails, f"manage.py {arguments[0]}: {done.stderr.strip()}")
-    return done.stderr if fails else done.stdout
-
-
-@dataclass
-class Api:
-    """The API of a server of `manage.py serve`. `tokens` are the pairs of the users who have logged in."""
-
-    port: int
-    tokens: dict[str, dict[str, str]] = field(default_factory=dict)
-
-    def call(self, method: str, path: str, body: Any = None, user: str = "", expect: int | None = None) -> Any:
-        headers = {"Content-Type": "application/json"}
-        if user:
-            headers["Authorization"] = f"Bearer {self.tokens[user]['access']}"
-        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
-        with closing(client):
-            client.request(method, path, None if body is None else json.dumps(body), headers)
-            answer = client.getresponse()
-            content = json.loads(answer.read() or "null")
-        check(expect in (None, answer.status), f"{method} {path} answered {answer.status}")
-        return content if expect else (answer.status, content)
-
-    def register(self, user: str) -> None:
-        account = {"name": user.title(), "username": user, "email": f"{user}@example.org", "password": PASSWORD}
-        self.call("POST", "/api/auth/register/", account, expect=201)
-
-    def log_in(self, user: str) -> None:
-        login = {"username": user, "password": PASSWORD}
-        self.tokens[user] = self.call("POST", "/api/auth/login/", login, expect=200)
-
-
-@contextmanager
-def serving(database: str) -> Iterator[Api]:
-    """`manage.py serve` on this database."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(  # noqa: S603
-        [sys.executable, "manage.py", "serve", f"127.0.0.1:{port}"],
-        cwd=PROJECT, env={**ENVIRONMENT, "DATABASE_URL": database},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    api = Api(port)
-
-    def ready() -> bool:
-        check(process.poll() is None, "manage.py serve ended")
-        with suppress(OSError, http.client.HTTPException):
-            return api.call("GET", "/readyz")[0] == 200  # type: ignore[no-any-return]
-        return False
-
-    try:
-        eventually(ready)
-        yield api
-    finally:
-        process.terminate()
-        process.wait(TIMEOUT)
+from healthcare.embedded.home import Home, resolve_home  # noqa: E402
 
 
 def write_records(api: Api) -> None:
@@ -196,6 +91,13 @@ class Original:
             check(found.get(key) == before, f"{key} answered {before}, and now {found.get(key)}")
 
 
+def write_original(database: str, api: Api) -> Original:
+    write_records(api)
+    manage(database, "seal_audit")
+    paths = readable_paths(api)
+    return Original(api, paths, answers(api, paths), count_policies(database))
+
+
 def check_restored(database: str, original: Original) -> None:
     check(count_policies(database) == original.policies > 15, "policies are missing")
     check("sealed rows are unaltered" in manage(database, "verify_audit"), "the seals do not hold")
@@ -215,7 +117,7 @@ def check_restored(database: str, original: Original) -> None:
 
 
 class Writer:
-    """Somebody who goes on writing in the background."""
+    """A user who goes on writing in a thread."""
 
     def __init__(self, api: Api) -> None:
         self.api, self.stopped, self.written = api, threading.Event(), 0
@@ -243,10 +145,7 @@ def back_up_and_restore(work: Path) -> None:
     identity = x25519.Identity.generate()
     key.write_text(str(identity))
     with serving(source) as api:
-        write_records(api)
-        manage(source, "seal_audit")
-        paths = readable_paths(api)
-        original = Original(api, paths, answers(api, paths), count_policies(source))
+        original = write_original(source, api)
         writer = Writer(api)
         eventually(lambda: writer.written > 5)
         before = writer.written
@@ -266,61 +165,6 @@ def back_up_and_restore(work: Path) -> None:
         check("is not empty" in refused, "a database with tables was not refused")
 
 
-class Cluster:
-    """A PostgreSQL of its own, without TCP, with the login `healthcare`, who is no superuser."""
-
-    def __init__(self, programs: Path, folder: Path) -> None:
-        self.programs, self.folder = programs, folder
-        account = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
-        self.options: dict[str, Any] = {"user": account.pw_uid, "group": account.pw_gid} if account else {}
-        folder.mkdir()
-        if account:
-            os.chown(folder, account.pw_uid, account.pw_gid)
-        self.run(
-            "initdb", "--pgdata", f"{folder}/data", "--username", "postgres", "--auth", "trust", "--encoding", "UTF8"
-        )
-        self.process = subprocess.Popen(  # noqa: S603
-            [str(programs / "postgres"), "-D", f"{folder}/data", "-c", "listen_addresses=", "-c",
-             f"unix_socket_directories={folder}"], cwd="/", stderr=subprocess.DEVNULL, **self.options,
-        )  # fmt: skip
-        eventually(lambda: (folder / ".s.PGSQL.5432").exists())
-        eventually(self.accepts)
-        self.execute("postgres", "CREATE ROLE healthcare LOGIN")
-
-    def run(self, program: str, *arguments: str) -> None:
-        command = [str(self.programs / program), *arguments]
-        subprocess.run(command, cwd="/", check=True, stdout=subprocess.DEVNULL, **self.options)  # noqa: S603
-
-    def accepts(self) -> bool:
-        with suppress(psycopg2.OperationalError):
-            self.execute("postgres", "SELECT 1")
-            return True
-        return False
-
-    def execute(self, database: str, sql: str) -> None:
-        session = psycopg2.connect(host=str(self.folder), dbname=database, user="postgres")
-        with closing(session):
-            session.autocommit = True
-            session.cursor().execute(sql)
-
-    def url(self, database: str) -> str:
-        return f"postgres://healthcare@/{database}?host={self.folder}&port=5432"
-
-    def create(self, database: str) -> str:
-        self.execute("postgres", f"CREATE DATABASE {database} OWNER healthcare")
-        return self.url(database)
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(TIMEOUT)
-
-
-def find_older_programs() -> Path | None:
-    """The programs of the oldest PostgreSQL from 15 to 17 that Debian's packages have installed."""
-    folders = {major: Path(f"/usr/lib/postgresql/{major}/bin") for major in (15, 16, 17)}
-    return next((folder for folder in folders.values() if (folder / "initdb").exists()), None)
-
-
 def restore_as_an_ordinary_user(work: Path) -> None:
     programs = find_older_programs()
     if programs is None:
@@ -332,10 +176,7 @@ def restore_as_an_ordinary_user(work: Path) -> None:
         cluster.execute("postgres", "CREATE ROLE healthcare_api NOLOGIN; GRANT healthcare_api TO healthcare")
         source = cluster.create("source")
         with serving(source) as api:
-            write_records(api)
-            manage(source, "seal_audit")
-            paths = readable_paths(api)
-            original = Original(api, paths, answers(api, paths), count_policies(source))
+            original = write_original(source, api)
             manage(source, "backup", str(work / "of-older"))
         step("Restoring it beside, where the role exists")
         target = cluster.create("target")
@@ -362,63 +203,76 @@ def restore_as_an_ordinary_user(work: Path) -> None:
     check_restored(f"embedded://{work}/of-older-in-18", original)
 
 
-def recover_to_a_point_in_time(work: Path) -> None:
-    step("Archiving the WAL of an embedded PostgreSQL, and taking a base backup")
-    home = resolve_home(work / "archived")
-    database = f"embedded://{work}/archived"
-    archive = work / "wal"
-    base = work / "base"
-    programs = find_binaries().folder
-    manage(database, "migrate", "--verbosity", "0")
+class ArchivedDatabase:
+    """An embedded PostgreSQL whose WAL is archived, with its archive and base backup in folders of their own."""
 
-    def execute(sql: str) -> Any:
-        session = psycopg2.connect(host=str(home.socket_folder), dbname="healthcare", user="postgres")
+    def __init__(self, work: Path) -> None:
+        self.url, self.home = f"embedded://{work}/archived", resolve_home(work / "archived")
+        self.archive, self.base = work / "wal", work / "base"
+        manage(self.url, "migrate", "--verbosity", "0")
+        self.archive.mkdir(mode=0o700)
+        if self.home.account:
+            self.home.account.take_ownership(self.archive)
+        with serving(self.url):
+            self.execute("ALTER SYSTEM SET archive_mode = on")
+            self.execute(f"ALTER SYSTEM SET archive_command = 'test ! -f {self.archive}/%f && cp %p {self.archive}/%f'")
+
+    def execute(self, sql: str) -> Any:
+        """The first value that the statement returns, if it returns rows."""
+        session = psycopg2.connect(host=str(self.home.socket_folder), dbname="healthcare", user="postgres")
         with closing(session), session.cursor() as cursor:
             session.autocommit = True
             cursor.execute(sql)
             return next(iter(cursor.fetchone() or [])) if cursor.description else None
 
-    archive.mkdir(mode=0o700)
-    if home.account:
-        home.account.take_ownership(archive)
-    with serving(database):
-        execute("ALTER SYSTEM SET archive_mode = on")
-        execute(f"ALTER SYSTEM SET archive_command = 'test ! -f {archive}/%f && cp %p {archive}/%f'")
-    with serving(database) as api:  # the server has restarted
-        check(execute("SHOW archive_mode") == "on", "the WAL is not archived")
-        connection = ["--host", str(home.socket_folder), "--username", "postgres"]
-        command = [str(programs / "pg_basebackup"), *connection, "--pgdata", str(base), "--checkpoint=fast"]
+    def take_base_backup(self) -> None:
+        programs = find_binaries().folder
+        connection = ["--host", str(self.home.socket_folder), "--username", "postgres"]
+        command = [str(programs / "pg_basebackup"), *connection, "--pgdata", str(self.base), "--checkpoint=fast"]
         subprocess.run(command, cwd="/", check=True)  # noqa: S603
-        subprocess.run([str(programs / "pg_verifybackup"), str(base)], cwd="/", check=True, stdout=subprocess.DEVNULL)  # noqa: S603
-        write_records(api)
-        manage(database, "seal_audit")
-        paths = readable_paths(api)
-        original = Original(api, paths, answers(api, paths), count_policies(database))
-        moment = str(execute("SELECT clock_timestamp()"))
+        command = [str(programs / "pg_verifybackup"), str(self.base)]
+        subprocess.run(command, cwd="/", check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+
+    def archive_all(self) -> None:
+        """Wait until the archive has every change committed so far."""
+        self.execute("SELECT pg_switch_wal()")
+        segment = self.execute("SELECT pg_walfile_name(pg_current_wal_lsn() - 1)")
+        eventually(lambda: (self.archive / segment).exists() or self.execute("SELECT pg_switch_wal()") is None)
+
+    def recover(self, moment: str, home: Home) -> None:
+        """Make `home` the database as it was at that moment, from its next start on."""
+        home.create()
+        shutil.copytree(self.base, home.data)
+        with (home.data / "postgresql.auto.conf").open("a") as settings:
+            settings.write(
+                f"archive_mode = off\nrestore_command = 'cp {self.archive}/%f %p'\n"
+                f"recovery_target_time = '{moment}'\nrecovery_target_action = 'promote'\n"
+            )
+        (home.data / "recovery.signal").touch()
+        if home.account:
+            for path in (home.data, *home.data.rglob("*")):
+                home.account.take_ownership(path)
+
+
+def recover_to_a_point_in_time(work: Path) -> None:
+    step("Archiving the WAL of an embedded PostgreSQL, and taking a base backup")
+    database = ArchivedDatabase(work)
+    with serving(database.url) as api:  # PostgreSQL has restarted, so that the setting holds
+        check(database.execute("SHOW archive_mode") == "on", "the WAL is not archived")
+        database.take_base_backup()
+        original = write_original(database.url, api)
+        moment = str(database.execute("SELECT clock_timestamp()"))
         step(f"The accident: every patient is changed after {moment}")
-        execute("UPDATE patients_patient SET name = 'Overwritten'")
-        execute("SELECT pg_switch_wal()")
-        segment = execute("SELECT pg_walfile_name(pg_current_wal_lsn() - 1)")
-        eventually(lambda: (archive / segment).exists() or execute("SELECT pg_switch_wal()") is None)
+        database.execute("UPDATE patients_patient SET name = 'Overwritten'")
+        database.archive_all()
     step("Recovering to that moment in a new folder")
-    recovered = resolve_home(work / "recovered")
-    recovered.create()
-    shutil.copytree(base, recovered.data)
-    with (recovered.data / "postgresql.auto.conf").open("a") as settings:
-        settings.write(
-            f"archive_mode = off\nrestore_command = 'cp {archive}/%f %p'\nrecovery_target_time = '{moment}'\n"
-            "recovery_target_action = 'promote'\n"
-        )
-    (recovered.data / "recovery.signal").touch()
-    if recovered.account:
-        for path in (recovered.data, *recovered.data.rglob("*")):
-            recovered.account.take_ownership(path)
-    target = f"embedded://{work}/recovered"
-    with serving(target) as api:
+    database.recover(moment, resolve_home(work / "recovered"))
+    recovered = f"embedded://{work}/recovered"
+    with serving(recovered) as api:
         api.tokens = original.api.tokens
         original.compare(answers(api, original.paths))
-    check(count_policies(target) == original.policies, "policies are missing")
-    check("sealed rows are unaltered" in manage(target, "verify_audit"), "the seals do not hold")
+    check(count_policies(recovered) == original.policies, "policies are missing")
+    check("sealed rows are unaltered" in manage(recovered, "verify_audit"), "the seals do not hold")
     print(f"   {len(original.answers)} GETs answer as at that moment")
 
 
