@@ -1,6 +1,7 @@
 """A migrated database with a hundred patients, to which a test applies migrations of its own."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg2
@@ -24,22 +25,29 @@ INSERT INTO patients_patient (name, gender, identifier, identifiers, phone, alte
 """
 
 
-@pytest.fixture
-def upgraded(django_db_setup: None, django_db_blocker: Any) -> Iterator[BaseDatabaseWrapper]:
+@contextmanager
+def migrated_database(django_db_blocker: Any) -> Iterator[BaseDatabaseWrapper]:
+    """A connection of `ALIAS` to a new migrated database. pytest-django lets only the block use a database."""
     with django_db_blocker.unblock():
         ensure_template_database()
         with own_database(template=DATABASE) as name:
-            other: Any = connection.copy(ALIAS)
-            other.settings_dict["NAME"] = name
-            other.inc_thread_sharing()
-            connections[ALIAS] = other
-            with other.cursor() as cursor:
-                cursor.execute(RECORDS)
+            database: Any = connection.copy(ALIAS)
+            database.settings_dict["NAME"] = name
+            connections[ALIAS] = database
             try:
-                yield other
+                yield database
             finally:
-                other.close()
+                database.close()
                 del connections[ALIAS]
+
+
+@pytest.fixture
+def upgraded(django_db_setup: None, django_db_blocker: Any) -> Iterator[BaseDatabaseWrapper]:
+    with migrated_database(django_db_blocker) as database:
+        database.inc_thread_sharing()
+        with database.cursor() as cursor:
+            cursor.execute(RECORDS)
+        yield database
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.contrib.postgres.operations import AddConstraintNotValid, ValidateConstraint
 from django.contrib.postgres.operations import AddIndexConcurrently as PlainAddIndexConcurrently
-from django.db import connection, connections, models, transaction
+from django.db import models, transaction
 from django.db.migrations import (
     AddConstraint,
     AddField,
@@ -24,11 +24,9 @@ from django.db.migrations import (
 from django.db.models import Q
 
 from healthcare.migration_operations import AddIndexConcurrently, Backfill, RunSQLWithMessages
-from healthcare.tests.live import own_database
-from healthcare.tests.migrated import DATABASE, ensure_template_database
 from healthcare.upgrades.sql_check import Recording, RecordingExecutor, squawk_command, unexplained
 from healthcare.upgrades.statements import executed_body, split_statements
-from healthcare.upgrades.tests.conftest import ALIAS
+from healthcare.upgrades.tests.conftest import ALIAS, migrated_database
 
 needs_squawk = pytest.mark.skipif(not squawk_command(), reason="requirements-dev.txt has squawk")
 Record = Callable[..., Recording]
@@ -108,7 +106,7 @@ CAREFUL: list[list[Any]] = [
 ]  # fmt: skip
 
 
-def made(*operations: Any, atomic: bool = True, **attributes: Any) -> Migration:
+def build_migration(*operations: Any, atomic: bool = True, **attributes: Any) -> Migration:
     attributes |= {"operations": list(operations), "atomic": atomic}
     sample: type[Migration] = type("Migration", (Migration,), attributes)
     return sample("9001_sample", "patients")
@@ -116,15 +114,8 @@ def made(*operations: Any, atomic: bool = True, **attributes: Any) -> Migration:
 
 @pytest.fixture(scope="module")
 def executor(django_db_setup: None, django_db_blocker: Any) -> Iterator[RecordingExecutor]:
-    with django_db_blocker.unblock():
-        ensure_template_database()
-        with own_database(template=DATABASE) as name:
-            database: Any = connection.copy(ALIAS)
-            database.settings_dict["NAME"] = name
-            connections[ALIAS] = database
-            yield RecordingExecutor(database)
-            database.close()
-            del connections[ALIAS]
+    with migrated_database(django_db_blocker) as database:
+        yield RecordingExecutor(database)
 
 
 @pytest.fixture
@@ -133,7 +124,7 @@ def record(executor: RecordingExecutor, django_db_blocker: Any) -> Iterator[Reco
 
     def record_and_undo(*operations: Any) -> Recording:
         with transaction.atomic(ALIAS):
-            _, recording = executor.record(executor.loader.project_state(), made(*operations))
+            _, recording = executor.record(executor.loader.project_state(), build_migration(*operations))
             transaction.set_rollback(True, ALIAS)
         return recording
 
@@ -146,7 +137,7 @@ def record(executor: RecordingExecutor, django_db_blocker: Any) -> Iterator[Reco
 def test_the_rule_finds_a_migration_that_breaks_it(record: Record, rule: str, operations: list[Any]) -> None:
     recording = record(*operations)
     assert rule in {found for found, _ in recording.problems}
-    lines = unexplained(made(*operations), recording)
+    lines = unexplained(build_migration(*operations), recording)
     assert any(line.startswith(f"patients.9001_sample: {rule}: ") for line in lines)
 
 
@@ -164,24 +155,24 @@ def test_what_runs_outside_a_transaction_passes_if_it_may_run_again(
     state = executor.loader.project_state()
     with django_db_blocker.unblock():
         index = models.Index(fields=["name"], name="sample_online")
-        _, careful = executor.record(state, made(AddIndexConcurrently("patient", index), fill, atomic=False))
+        _, careful = executor.record(state, build_migration(AddIndexConcurrently("patient", index), fill, atomic=False))
         assert careful.problems == []
         plain = models.Index(fields=["name"], name="sample_plain")
-        _, careless = executor.record(state, made(PlainAddIndexConcurrently("patient", plain), atomic=False))
+        _, careless = executor.record(state, build_migration(PlainAddIndexConcurrently("patient", plain), atomic=False))
     assert [rule for rule, _ in careless.problems] == ["not-restartable"]
 
 
 def test_a_reason_exempts_from_one_rule_and_must_be_one() -> None:
     recording = Recording(problems=[("scan", "patients_patient"), ("rewrite", "patients_patient")])
     reason = "The table has a row for each clinic, some dozens."
-    assert unexplained(made(sql_exceptions={"scan": reason}), recording) == [
+    assert unexplained(build_migration(sql_exceptions={"scan": reason}), recording) == [
         "patients.9001_sample: rewrite: patients_patient"
     ]
-    assert unexplained(made(sql_exceptions={"scan": reason, "rewrite": "small"}), recording) == [
+    assert unexplained(build_migration(sql_exceptions={"scan": reason, "rewrite": "small"}), recording) == [
         "patients.9001_sample: the reason for rewrite is too short"
     ]
     both = {"scan": reason, "rewrite": reason, "long-lock": reason}
-    assert unexplained(made(sql_exceptions=both), recording) == [
+    assert unexplained(build_migration(sql_exceptions=both), recording) == [
         "patients.9001_sample: sql_exceptions explains long-lock, which does not occur"
     ]
 
