@@ -38,6 +38,18 @@ class Answer:
         return json.loads(self.body) if self.body else None
 
 
+def answers_ok(port: int, path: str) -> bool:
+    """Whether a server on this port of 127.0.0.1 answers a GET with 200."""
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
+    try:
+        client.request("GET", path)
+        return client.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        client.close()
+
+
 def parse(received: bytes) -> Answer | None:
     if not received:
         return None

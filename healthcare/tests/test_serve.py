@@ -21,7 +21,7 @@ from healthcare.embedded.tests.harness import TIMEOUT, ServerUnderTest, copy_dat
 from healthcare.management.commands.serve import parse_worker_count
 from healthcare.server.address import AddressError, parse_address, reserve_address
 from healthcare.server.supervisor import STABLE_AFTER, Restarts
-from healthcare.tests.live import Answer, free_port
+from healthcare.tests.live import Answer, answers_ok, free_port
 from healthcare.tests.memory_folder import temporary_folder
 
 ACCOUNT = {"name": "Alice", "username": "alice", "email": "alice@example.org", "password": "StrongPass123"}
@@ -75,14 +75,7 @@ class ServeProcess:
                 client.close()
 
     def answers(self) -> bool:
-        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
-        try:
-            client.request("GET", "/api/doctors/")
-            return client.getresponse().status == 200
-        except OSError:
-            return False
-        finally:
-            client.close()
+        return answers_ok(self.port, "/api/doctors/")
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """The exit status after the signal."""

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from healthcare.server.queue import CONCURRENT_REQUESTS
-from healthcare.tests.live import TIMEOUT, free_port
+from healthcare.tests.live import TIMEOUT, answers_ok, free_port
 from healthcare.tests.memory_folder import temporary_folder
 from healthcare.tests.proxies.proxy import APPLICATION_SETTINGS, HOST, PROJECT, Proxy, running_proxy, trusting
 
@@ -54,20 +54,10 @@ class Instance:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self.command, cwd=PROJECT, env=self.environment, stdout=log, stderr=log)
         deadline = time.monotonic() + TIMEOUT
-        while not self.is_ready():
+        while not answers_ok(self.port, "/readyz"):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the server does not start: {self.log.read_text()}")
             time.sleep(0.1)
-
-    def is_ready(self) -> bool:
-        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
-        try:
-            client.request("GET", "/readyz")
-            return client.getresponse().status == 200
-        except OSError:
-            return False
-        finally:
-            client.close()
 
     def stop(self) -> int:
         """The exit status after SIGTERM."""
