@@ -87,6 +87,8 @@ def compare_catalogs(before: Catalog, after: Catalog, *, in_transaction: bool) -
             found.append(("column-type", f"{table}.{column} was {old[0]} and is {kind}"))
         if old and not_null and not old[1]:
             found.append(("not-null", f"{table}.{column}"))
+        if old and old[2] and not has_default:  # the version that still runs leaves the value to it
+            found.append(("default-removed", f"{table}.{column}"))
     found += [
         ("column-removed", f"{table}.{column}")
         for table, column in before.columns.keys() - after.columns.keys()
