@@ -2,6 +2,7 @@
 """The project's command line. On the first run it creates .venv and re-executes itself there."""
 
 import os
+import signal
 import sys
 
 # Every Python 3 must be able to parse this file, also those it refuses: no syntax newer than Python 3.0.
@@ -10,6 +11,8 @@ import sys
 def main() -> None:
     if sys.version_info < (3, 11):  # noqa: UP036
         sys.exit("manage.py: Python 3.11 or newer is needed, and this is %d.%d; try python3.11." % sys.version_info[:2])  # noqa: UP031
+    if os.getpid() == 1:  # in a container: the kernel ignores a signal that has no handler
+        signal.signal(signal.SIGTERM, end_by_signal)
     from healthcare import first_run
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "healthcare.settings")
@@ -21,6 +24,11 @@ def main() -> None:
         sys.exit("manage.py: %s" % error)  # noqa: UP031
     except KeyboardInterrupt:
         sys.exit(130)  # 128 + SIGINT, as a shell reports it
+
+
+def end_by_signal(number: int, frame: object) -> None:
+    print("manage.py: ended by SIGTERM.", file=sys.stderr, flush=True)
+    sys.exit(128 + number)  # as a shell reports it
 
 
 def prepare_command() -> None:

@@ -3,6 +3,8 @@
 import fcntl
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -10,6 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
 
 from healthcare.embedded import locks
@@ -106,6 +109,23 @@ def test_it_waits_for_an_embedded_server_that_is_stopping(serve: Any, migrated_h
         serving.wait_for("Stop with Ctrl-C")
         assert serving.end() == 0
         stop_everything(under_test)
+
+
+def test_as_the_first_process_of_a_container_it_ends_on_sigterm_while_it_waits() -> None:
+    unshare = [str(shutil.which("unshare")), "--user", "--map-root-user", "--pid", "--fork"]
+    if not shutil.which("unshare") or subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this account may create no namespace of processes")
+    with subprocess.Popen(
+        [*unshare, sys.executable, "manage.py", "serve", str(free_port())],
+        cwd=PROJECT, env={**os.environ, "DATABASE_URL": f"postgres://nobody@127.0.0.1:{free_port()}/nothing"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout
+        assert "Connecting" in process.stdout.readline()
+        [first] = psutil.Process(process.pid).children()
+        first.terminate()
+        _, printed = process.communicate(timeout=TIMEOUT)
+    assert (process.returncode, printed) == (128 + signal.SIGTERM, "manage.py: ended by SIGTERM.\n")
 
 
 @pytest.fixture
