@@ -61,8 +61,21 @@ def run_command() -> None:
         execute_from_command_line(sys.argv)
     except ImproperlyConfigured as error:
         sys.exit("manage.py: %s" % error)  # noqa: UP031
+    except UnicodeEncodeError:
+        if is_utf_8(" ".join(sys.argv)):
+            raise
+        sys.exit("manage.py: an argument is not in UTF-8; write it again.")
     except Error as error:
         sys.exit("manage.py: %s" % describe_database_failure(error))  # noqa: UP031
+
+
+def is_utf_8(text: str) -> bool:
+    """Whether all bytes of a command line were UTF-8: Python has surrogates for the others."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def describe_database_failure(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""A command says in one sentence that the database cannot do what it asks for."""
+"""A command says in one sentence why it cannot go on, whatever its arguments, its output and its process id."""
 
 import subprocess
 import sys
@@ -29,3 +29,17 @@ def test_a_database_without_tables_is_named_as_such(live: LiveServer) -> None:
         ended = run(environment_of(url_of(name)), "retention_due")
     sentence = "the database lacks a table or a column of this version; run `manage.py migrate`."
     assert (ended.returncode, ended.stderr) == (1, f"manage.py: {sentence}\n")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["legal_hold", "1", "--release", "--by", "\udcff"],
+        ["erase_user", "\udcff", "--reason", "Request 7", "--dry-run"],
+        ["backup", "/dev/null/none", "--encrypt-to", "age1\udcff"],
+    ],
+)
+def test_an_argument_that_is_not_in_utf_8_is_refused(live: LiveServer, command: list[str]) -> None:
+    ended = run(live.environment, *command)
+    sentence = "manage.py: an argument is not in UTF-8; write it again.\n"
+    assert (ended.returncode, ended.stderr) == (1, sentence)
