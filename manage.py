@@ -11,6 +11,7 @@ import sys
 def main() -> None:
     if sys.version_info < (3, 11):  # noqa: UP036
         sys.exit("manage.py: Python 3.11 or newer is needed, and this is %d.%d; try python3.11." % sys.version_info[:2])  # noqa: UP031
+    open_standard_streams()
     if os.getpid() == 1:  # in a container: the kernel ignores a signal that has no handler
         signal.signal(signal.SIGTERM, end_by_signal)
     from healthcare import first_run
@@ -24,6 +25,17 @@ def main() -> None:
         sys.exit("manage.py: %s" % error)  # noqa: UP031
     except KeyboardInterrupt:
         sys.exit(130)  # 128 + SIGINT, as a shell reports it
+
+
+def open_standard_streams() -> None:
+    """Open those that the caller has closed: else Python has no `sys.stdout`, and the next file gets its number."""
+    descriptor = os.open(os.devnull, os.O_RDWR)
+    while descriptor <= 2:
+        descriptor = os.open(os.devnull, os.O_RDWR)
+    os.close(descriptor)
+    sys.stdin = sys.stdin or open(0)  # noqa: SIM115 (stays open)
+    sys.stdout = sys.stdout or open(1, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w")  # noqa: SIM115
 
 
 def end_by_signal(number: int, frame: object) -> None:
@@ -59,12 +71,16 @@ def run_command() -> None:
         if sys.argv[1:2] not in ([], ["help"], ["--help"], ["version"], ["--version"]):
             settings.INSTALLED_APPS  # noqa: B018 (some commands would continue without settings)
         execute_from_command_line(sys.argv)
+        sys.stdout.flush()
     except ImproperlyConfigured as error:
         sys.exit("manage.py: %s" % error)  # noqa: UP031
     except UnicodeEncodeError:
         if is_utf_8(" ".join(sys.argv)):
             raise
         sys.exit("manage.py: an argument is not in UTF-8; write it again.")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python writes the rest when it exits
+        sys.exit("manage.py: the program that reads the output has ended, so this has ended, too.")
     except Error as error:
         sys.exit("manage.py: %s" % describe_database_failure(error))  # noqa: UP031
 

@@ -1,5 +1,6 @@
 """A command says in one sentence why it cannot go on, whatever its arguments, its output and its process id."""
 
+import os
 import subprocess
 import sys
 
@@ -42,4 +43,27 @@ def test_a_database_without_tables_is_named_as_such(live: LiveServer) -> None:
 def test_an_argument_that_is_not_in_utf_8_is_refused(live: LiveServer, command: list[str]) -> None:
     ended = run(live.environment, *command)
     sentence = "manage.py: an argument is not in UTF-8; write it again.\n"
+    assert (ended.returncode, ended.stderr) == (1, sentence)
+
+
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_a_command_does_its_work_without_open_streams(live: LiveServer, closed: str) -> None:
+    command = f"exec '{sys.executable}' manage.py tidy {closed}"
+    ended = subprocess.run(
+        ["sh", "-c", command], cwd=settings.BASE_DIR, env=live.environment, capture_output=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_command_whose_reader_has_ended_ends_with_one_sentence(live: LiveServer, unbuffered: str) -> None:
+    receiver, sender = os.pipe()
+    os.close(receiver)
+    ended = subprocess.run(
+        [sys.executable, "manage.py", "tidy"],
+        cwd=settings.BASE_DIR, env=live.environment | {"PYTHONUNBUFFERED": unbuffered}, stdout=sender,
+        stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    os.close(sender)
+    sentence = "manage.py: the program that reads the output has ended, so this has ended, too.\n"
     assert (ended.returncode, ended.stderr) == (1, sentence)
