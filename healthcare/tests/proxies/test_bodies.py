@@ -71,10 +71,10 @@ def test_large_slow_bodies_reach_no_thread_either(proxy: Proxy, application: Liv
 def test_the_largest_body_is_the_application_s(proxy: Proxy) -> None:
     largest = LOGIN[:-1] + b" " * (LARGEST - len(LOGIN)) + b"}"
     assert proxy.call("POST", "/api/auth/login/", largest).status == 401
-    # Who closes a connection within the body may lose the answer (RFC 9112 section 9.6): the proxy towards the client,
-    # or the application towards Caddy, which then answers 502.
-    attempts = (proxy.send(request("POST", "/api/auth/login/", largest + b" ")) for _ in range(10))
-    refused = next(answer for answer in attempts if answer and (proxy.name, answer.status) != ("caddy", 502))
+    # A proxy that closes the connection within the body may lose its answer (RFC 9112 section 9.6).
+    attempts = (proxy.send(request("POST", "/api/auth/login/", largest + b" ")) for _ in range(5))
+    refused = next(filter(None, attempts))
+    assert refused
     assert (refused.status, refused.headers["Content-Type"]) == (413, "application/problem+json")
     assert refused.json["status"] == 413
     assert refused.json["detail"] == "The body is too large; send a smaller one."
@@ -104,8 +104,13 @@ def test_a_body_that_ends_early_is_not_executed_and_harms_no_other(proxy: Proxy)
             with proxy.connect(secure=False) as connection:
                 connection.sendall(start + body[:sent])
                 connection.shutdown(socket.SHUT_WR)
-                status = connection.recv(12)[9:]
-                # Caddy 2.6 takes this end for the end of the client, and writes an empty 200 to nobody. It answers 502
-                # if the application has closed the connection first.
-                assert status in {b"", b"400", b"403"} or (proxy.name == "caddy" and status in {b"200", b"502"})
+                answer = parse(b"".join(iter(partial(connection.recv, 65536), b"")))
+                # Caddy 2.6 takes this end for the end of the client, and writes an empty 200 to nobody. Once in some
+                # thousands it sees first that the body cannot be read.
+                if proxy.name == "caddy" and answer and answer.status == 502:
+                    assert answer.json["detail"].startswith("The service gave no answer.")
+                else:
+                    assert (
+                        answer is None or answer.status in {400, 403} or (proxy.name, answer.status) == ("caddy", 200)
+                    )
             assert proxy.call("GET", "/api/patients/", None, token).json == []
