@@ -28,7 +28,7 @@ TEMPORARY_REFUSALS = {probe.CANNOT_CONNECT_NOW, "53300"}  # starting up, shuttin
 
 
 def wait_for_database(database: Any, seconds: float, report: Callable[[str], None]) -> None:
-    """Connect, and try again for so many seconds while nothing is wrong but that the database is not there yet.
+    """Connect. Retry for `seconds` as long as the only failure is that the database is not there yet.
 
     `report` gets a line every five seconds. Raises OperationalError, at once if waiting does not help.
     """

@@ -110,7 +110,7 @@ def reopen(workers: int, routes: Sequence[str], descriptor: Any) -> MetricsMemor
 
 
 def create_anonymous_file(size: int) -> int:
-    """The descriptor of memory without a name; where the system has none, of a deleted file. It takes space as used."""
+    """The descriptor of memory without a name, or of a deleted file on systems without memfd_create."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("healthcare-metrics")
     else:

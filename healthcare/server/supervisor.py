@@ -26,8 +26,8 @@ from healthcare.server.wake_up import REPLACED, WakeUp, stop_signals_blocked
 
 KILL_TIMEOUT = 20  # seconds for a worker to finish the requests in flight; a body may take BODY_SECONDS
 WORKER_START_TIMEOUT = 60  # seconds for a worker to start
-STABLE_AFTER = 60  # seconds; the death of a worker that has lived longer is no repetition
-LONGEST_PAUSE = 30  # seconds before a worker that dies again and again is replaced
+STABLE_AFTER = 60  # seconds; a worker that dies after more than this is replaced at once
+LONGEST_PAUSE = 30  # seconds before a worker that dies repeatedly is replaced
 
 logger = logging.getLogger("healthcare.server")
 
@@ -40,7 +40,7 @@ class Restarts:
         self.due: dict[int, float] = {}  # time.monotonic()
 
     def add(self, index: int, lived: float, now: float) -> float:
-        """Schedule the replacement of a worker that has lived for so many seconds. Returns the pause before it."""
+        """Schedule the replacement of a worker that died after `lived` seconds. Returns the pause before it."""
         deaths = self.early_deaths[index] = 1 if lived >= STABLE_AFTER else self.early_deaths.get(index, 0) + 1
         pause = 0.0 if deaths == 1 else min(2.0 ** (deaths - 2), LONGEST_PAUSE)
         self.due[index] = now + pause
@@ -151,7 +151,7 @@ class Supervisor(MPServer):
 
     def wait_for_replaced(self) -> bool:
         """Wait until the workers that have been replaced have ended, so that no more than two exist of each. False if
-        the server shall stop."""
+        the server is stopping."""
         while not all(has_ended(worker) for worker in self.replaced):
             if self.interrupt_signal:
                 return False

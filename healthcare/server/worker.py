@@ -45,7 +45,7 @@ class Scheduler(CallbackScheduler):
 
 
 class Server(Supervisor):
-    slots: WorkerSlots | None = None  # where the workers count, if somebody reads it
+    slots: WorkerSlots | None = None  # where the workers count; None without METRICS
 
     def signal_handler_interrupt(self, number: int = signal.SIGTERM, frame: Any = None) -> None:
         if self.slots:

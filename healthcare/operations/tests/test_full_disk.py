@@ -1,4 +1,4 @@
-"""The disk of the embedded database is full: writes are 503, /readyz names it, and all is well once there is space."""
+"""On a full disk of the embedded database writes are 503 and /readyz names it, until there is space again."""
 
 import errno
 import os
