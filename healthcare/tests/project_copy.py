@@ -92,5 +92,14 @@ class ProjectCopy:
     def manage(self, *command: str, **variables: str) -> str:
         return self.python("-m", "django", *command, **variables)
 
-    def test(self, *arguments: str) -> str:
-        return self.python("-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *arguments)
+    def test(self, *arguments: str) -> int:
+        """Run pytest and return how many tests have passed. Fails if one fails."""
+        printed = self.python("-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *arguments)
+        [passed] = re.findall(r"^(\d+) passed", printed, re.MULTILINE)
+        return int(passed)
+
+    def check_style(self) -> None:
+        """Fails if ruff or mypy objects to anything in the copy."""
+        assert "All checks passed!" in self.python("-m", "ruff", "check", "--no-cache", ".")
+        assert "files already formatted" in self.python("-m", "ruff", "format", "--no-cache", "--check", ".")
+        assert "Success: no issues found" in self.python("-m", "mypy", ".")
