@@ -180,14 +180,21 @@ class Supervisor(MPServer):
             has_ended(worker, timeout=None)
 
     def _stop_workers(self) -> None:
-        workers = [*self.wrks, *self.replaced]
-        for worker in workers:
-            threading.Thread(target=self.stop_and_wake, args=[worker]).start()
+        workers = [worker for worker in [*self.wrks, *self.replaced] if not has_ended(worker)]
+        threads = [threading.Thread(target=self.stop_and_wake, args=[worker]) for worker in workers]
+        for thread in threads:
+            thread.start()
         while not all(has_ended(worker) for worker in workers):
             self.main_loop_interrupt.wait()
+        for thread in threads:
+            thread.join()
 
     def stop_and_wake(self, worker: WorkerProcess) -> None:
         self.stop_worker(worker, self.stop_signal)
+        status = status_of_ended(worker)
+        if status not in {0, -self.stop_signal} and not self.exit_code:  # the signal ends one that still starts
+            logger.error("worker %d has ended with status %s, and its requests have no answer", worker.idx + 1, status)
+            self.exit_code = 1
         self.main_loop_interrupt.set()
 
 
@@ -195,3 +202,10 @@ def has_ended(worker: WorkerProcess, timeout: float | None = 0.0) -> bool:
     """Whether the worker ends within the timeout. granian waits for it in a thread, and `Process.join` in two threads
     can report a process that has ended as alive."""
     return bool(wait([worker.inner.sentinel], timeout))
+
+
+def status_of_ended(worker: WorkerProcess) -> int:
+    """The status of a worker that has ended. It is None until the thread in which granian waits has it."""
+    while worker.inner.exitcode is None:
+        time.sleep(0.01)
+    return int(worker.inner.exitcode)

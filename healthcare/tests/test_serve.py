@@ -274,6 +274,17 @@ def test_a_server_that_is_told_to_stop_drains_and_a_second_signal_ends_it(
 
 
 @pytest.mark.usefixtures("migrated")
+def test_a_server_that_loses_requests_while_it_stops_does_not_exit_with_0(serve: Callable[..., ServeProcess]) -> None:
+    running = serve(DRAIN_SECONDS="60").wait_until_ready()
+    [worker] = running.workers()
+    running.process.send_signal(signal.SIGTERM)
+    eventually(lambda: running.get("/readyz").status == 503)
+    worker.kill()
+    output = running.output + running.process.communicate(timeout=TIMEOUT)[0]
+    assert running.process.returncode == 1
+    assert "worker 1 has ended with status -9, and its requests have no answer" in output
+
+
 def test_every_request_is_answered_until_the_drain_is_over(serve: Callable[..., ServeProcess]) -> None:
     serving = serve(DRAIN_SECONDS="2").wait_until_ready()
     serving.process.send_signal(signal.SIGTERM)
