@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from io import StringIO
+from io import StringIO, TextIOWrapper
 from pathlib import Path
 from secrets import token_urlsafe
 from typing import Any
@@ -321,6 +321,24 @@ def test_a_folder_that_cannot_be_synced_removes_nothing_and_keeps_no_file(
     assert not Archive.objects.exists()
     monkeypatch.undo()
     archive(tmp_path / "a")
+
+
+def test_output_that_nobody_reads_is_not_taken_for_the_file(patient: Patient, tmp_path: Path) -> None:
+    receiver, sender = os.pipe()
+    os.close(receiver)
+    with open(sender, "wb", buffering=0) as pipe:
+        printed = TextIOWrapper(pipe, write_through=True)
+        with pytest.raises(BrokenPipeError):
+            call_command("archive", str(tmp_path / "a"), "--before", "2026-03", stdout=printed)
+    assert "going on with the removal" in archive(tmp_path / "a")
+    verify_archive(tmp_path / "a")
+
+
+def test_a_name_that_is_not_in_utf_8_leaves_no_file(patient: Patient, tmp_path: Path) -> None:
+    with pytest.raises(UnicodeEncodeError):
+        archive(tmp_path / "\udcff")
+    assert os.listdir(tmp_path) == []
+    assert not Archive.objects.exists()
 
 
 def test_a_file_whose_rows_are_removed_is_named_as_such(patient: Patient, tmp_path: Path) -> None:

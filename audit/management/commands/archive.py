@@ -27,6 +27,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         before, key, path = month(options["before"]), seal_key(), options["to"].absolute()
+        str(path).encode()  # fails before anything is written, since the database could not store this name
         try:
             digest = self.interrupted(path, key)
             if digest is None:
@@ -39,6 +40,8 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         except FileExistsError as error:
             raise CommandError(f"{path} exists; give the name of a new file.") from error
+        except BrokenPipeError:
+            raise  # that of the output, not the file
         except OSError as error:
             raise CommandError(f"{path} cannot be written: {error.strerror}.") from error
         self.stdout.write(f"Removed {removed} rows from the database.")
