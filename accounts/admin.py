@@ -16,7 +16,7 @@ from django.http import HttpRequest
 
 from accounts.limits import account_key, attempts_key, client_network, pair_key
 from accounts.models import Attempts, LoginSession, LoginSessionQuerySet, User
-from healthcare.edit_conflicts import ConflictCheckingAdmin, ConflictCheckingForm
+from healthcare.admin.edit_conflicts import ConflictCheckingAdmin, ConflictCheckingForm
 
 
 class UserForm(ConflictCheckingForm, UserChangeForm):

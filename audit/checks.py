@@ -5,7 +5,7 @@ from typing import Any
 from django.contrib.admin.sites import all_sites
 from django.core.checks import CheckMessage, Error, register
 
-from audit.admin import ReadsRecordedAdmin
+from audit.admin.reads import ReadsRecordedAdmin
 from audit.patient_data import patient_id_field_of
 
 
@@ -14,7 +14,7 @@ def admin_pages_record_reads(**_: Any) -> list[CheckMessage]:
     return [
         Error(
             f"The admin page of {model._meta.label} shows patients' data and does not record who reads it.",
-            hint="Derive it from audit.admin.ReadsRecordedAdmin.",
+            hint="Derive it from audit.admin.reads.ReadsRecordedAdmin.",
             obj=type(page),
             id="audit.E001",
         )

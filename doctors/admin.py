@@ -5,8 +5,8 @@ from django.core.exceptions import ValidationError
 from django.utils import timezone
 
 from doctors.models import MAXIMUM_EXPERIENCE, Doctor
-from healthcare.admin import RecordAdmin, StateFilter
-from healthcare.edit_conflicts import ConflictCheckingForm
+from healthcare.admin.edit_conflicts import ConflictCheckingForm
+from healthcare.admin.records import RecordAdmin, StateFilter
 
 
 class DoctorForm(ConflictCheckingForm):

@@ -8,11 +8,11 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from audit.admin import ReadsRecordedAdmin
+from audit.admin.reads import ReadsRecordedAdmin
 from doctors.admin import DoctorAdmin
 from doctors.models import Doctor
-from healthcare.admin import DeletionObstacle, RecordAdmin, StateFilter
-from healthcare.edit_conflicts import ConflictCheckingForm
+from healthcare.admin.edit_conflicts import ConflictCheckingForm
+from healthcare.admin.records import DeletionObstacle, RecordAdmin, StateFilter
 from mappings.models import Mapping, validate_not_in_the_future
 
 

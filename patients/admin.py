@@ -11,11 +11,11 @@ from django.http import HttpRequest
 from rest_framework import serializers
 
 from accounts.admin import ReadOnlyAdmin
-from audit.admin import ReadsRecordedAdmin
+from audit.admin.reads import ReadsRecordedAdmin
 from audit.models import LegalHold
-from healthcare.admin import DeletionObstacle, RecordAdmin, StateFilter
+from healthcare.admin.edit_conflicts import ConflictCheckingForm
+from healthcare.admin.records import DeletionObstacle, RecordAdmin, StateFilter
 from healthcare.api.errors import flatten
-from healthcare.edit_conflicts import ConflictCheckingForm
 from patients.birth import (
     LIFE_FIELDS,
     Life,

@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import include, path
 
 from accounts.models import User
-from audit.admin import ReadsRecordedAdmin
+from audit.admin.reads import ReadsRecordedAdmin
 from audit.checks import admin_pages_record_reads
 from audit.models import AccessLog, PatientAccess
 from conftest import LoggedInClient

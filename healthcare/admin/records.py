@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from healthcare.edit_conflicts import ConflictCheckingAdmin
+from healthcare.admin.edit_conflicts import ConflictCheckingAdmin
 from healthcare.ownership import Record, RecordQuerySet
 
 

@@ -1,0 +1,1 @@
+"""What the admin of every app is built from."""
