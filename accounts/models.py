@@ -82,6 +82,7 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     class Meta:
         ordering = ["-id"]
+        permissions = [("deactivate_user", "Can deactivate user")]
         constraints = [
             # The admin's forms check them in this order, each in a query of its own. A user who is added between two
             # queries is found by the last one, so an error about the e-mail is always among the errors. The migration

@@ -82,6 +82,7 @@ class AccessLog(models.Model):
 
     class Meta:
         verbose_name_plural = "access log"
+        default_permissions = ["view"]
         # GIN searches its pending list too. Every read adds a row, so the list is kept short (KiB).
         indexes = [GinIndex(fields=["patient_ids"], name="access_to_patient", gin_pending_list_limit=512)]
         triggers = [APPEND_ONLY]
@@ -143,6 +144,7 @@ class Seal(models.Model):
     code = models.CharField(max_length=64)
 
     class Meta:
+        default_permissions = ["view"]
         indexes = [models.Index(fields=["table", "-id"], name="seal_of_table")]
         triggers = [APPEND_ONLY]
 

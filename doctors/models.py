@@ -48,6 +48,7 @@ class Doctor(Record):
 
     class Meta:
         ordering = ["-id"]
+        permissions = [("restore_doctor", "Can restore doctor"), ("export_doctor", "Can export doctor")]
         indexes = [
             models.Index(fields=["-id"], condition=Q(deleted_at=None), name="doctor_list"),
             models.Index(fields=["-id"], condition=Q(deleted_at__isnull=False), name="doctor_list_deleted"),

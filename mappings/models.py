@@ -85,6 +85,11 @@ class Mapping(OwnedModel):
 
     class Meta:
         ordering = ["-id"]
+        permissions = [
+            ("end_mapping", "Can end mapping"),
+            ("restore_mapping", "Can restore mapping"),
+            ("export_mapping", "Can export mapping"),
+        ]
         indexes = [
             models.Index(fields=["created_by", "-id"], condition=Q(ended_at=None), name="mapping_list"),
             models.Index(fields=["created_by", "started_at", "id"], name="mapping_by_start"),

@@ -100,6 +100,11 @@ class Patient(OwnedModel):
 
     class Meta:
         ordering = ["-id"]
+        permissions = [
+            ("restore_patient", "Can restore patient"),
+            ("merge_patient", "Can merge patient"),
+            ("export_patient", "Can export patient"),
+        ]
         indexes = [
             models.Index(fields=["created_by", "-id"], condition=Q(deleted_at=None), name="patient_list"),
             models.Index(
