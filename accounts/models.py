@@ -33,6 +33,10 @@ class UserQuerySet(models.QuerySet["User"]):
             LoginSession.objects.filter(user__in=users).revoke()
         return changed
 
+    def may_own_records(self) -> Self:
+        """The users who can be chosen as the owner of a record: who works with the records through the API."""
+        return self.filter(is_active=True, is_staff=False, is_superuser=False)
+
     def lock_if_unchanged(self, user: "User") -> Self:
         """This user's row, locked; empty when the user was deactivated or got another password since it was read."""
         return self.select_for_update(no_key=True).filter(pk=user.pk, password=user.password, is_active=True)

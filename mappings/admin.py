@@ -44,13 +44,11 @@ class MappingAdmin(ReadsRecordedAdmin, RecordAdmin):
     search_fields = ["patient__name", "patient__identifier", "doctor__name", "role"]
     search_help_text = "Patient, patient's identifier, doctor or role."
     autocomplete_fields = ["patient", "doctor"]
+    owner_follows = "patient"
     fields = ["patient", "doctor", "role", "is_primary", "reason", "notes", "started_at"]
 
     def describe_record(self, record: Mapping) -> str:
         return f"{record.patient} – {record.doctor}"
-
-    def owner_id(self, request: HttpRequest, record: Mapping) -> int:
-        return record.patient.created_by_id
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         fixed = ["patient", "doctor"] if obj else []

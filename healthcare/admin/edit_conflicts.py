@@ -8,14 +8,13 @@ from django import forms
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
-from django.contrib.admin.widgets import AutocompleteMixin, AutocompleteSelect, AutocompleteSelectMultiple
 from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
 from django.db import IntegrityError, InterfaceError, OperationalError, models, transaction
 from django.http import HttpRequest
 
+from healthcare.admin.autocomplete import ID, IdSelect, IdSelectMultiple
 from healthcare.api.integrity_errors import broken_rule
 
-ID = re.compile(r"\A[0-9]{1,18}\Z")
 SAFE_KEY = re.compile(r"\A[^\0]*\Z")
 
 
@@ -48,21 +47,6 @@ class ConflictCheckingForm(forms.ModelForm):
         """The columns whose new value differs from the row's, those that `clean` derives included."""
         values = {name: self.cleaned_data[name] for name in self.columns() & self.cleaned_data.keys()}
         return [name for name, value in values.items() if getattr(value, "pk", value) != self.initial.get(name)]
-
-
-class IdChoicesMixin(AutocompleteMixin):
-    """Ignores a choice that is not an id, which a URL typed by hand can hold: Django's widget raises on it."""
-
-    def optgroups(self, name: str, value: Sequence[str], attr: Any = None) -> Any:
-        return super().optgroups(name, [choice for choice in value if ID.match(str(choice))], attr)
-
-
-class IdSelect(IdChoicesMixin, AutocompleteSelect):
-    pass
-
-
-class IdSelectMultiple(IdChoicesMixin, AutocompleteSelectMultiple):
-    pass
 
 
 class ConflictCheckingAdmin(admin.ModelAdmin):

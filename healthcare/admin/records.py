@@ -1,17 +1,20 @@
-"""The base of the admin of every model of records (`ownership.Record`): delete hides, and the creator is fixed."""
+"""The base of the admin of every model of records (`ownership.Record`): delete hides, and the owner is fixed."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from django.contrib import admin
+from django.contrib.admin.utils import flatten_fieldsets
+from django.core.exceptions import PermissionDenied
 from django.db import models
-from django.http import HttpRequest
-from django.urls import reverse
+from django.http import HttpRequest, JsonResponse
+from django.urls import path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from healthcare.admin.edit_conflicts import ConflictCheckingAdmin
+from healthcare.admin.owners import OwnerField, OwnerSelect, eligible_owners, suggest_owners
 from healthcare.ownership import Record, RecordQuerySet
 
 
@@ -44,12 +47,16 @@ class DeletionObstacle:
 
 
 class RecordAdmin(ConflictCheckingAdmin):
-    """Records of every creator. Deleting one hides it. A hidden record can be viewed and not changed."""
+    """Records of every owner. Deleting one hides it. A hidden record can be viewed and not changed."""
 
     delete_confirmation_template = "admin/record_delete_confirmation.html"
     delete_selected_confirmation_template = "admin/record_delete_selected_confirmation.html"
     list_select_related: ClassVar[list[str]] = ["created_by"]
     record_fields: ClassVar[Sequence[str]] = ["created_by", "created_at", "updated_at", "version"]
+
+    # The foreign key to the record whose owner a new record gets, such as an assignment's patient. Without one staff
+    # choose the owner.
+    owner_follows: ClassVar[str] = ""
 
     registered_obstacles: ClassVar[Sequence[DeletionObstacle]] = ()
 
@@ -70,9 +77,35 @@ class RecordAdmin(ConflictCheckingAdmin):
         """One line that distinguishes the record from others of the same name."""
         return str(record)
 
-    def owner_id(self, request: HttpRequest, record: Any) -> Any:
-        """The id of the user who owns a new record: the one who adds it."""
-        return request.user.pk
+    def owner_id(self, form: Any) -> Any:
+        """The id of the user who owns the new record of this form."""
+        if self.owner_follows:
+            return form.cleaned_data[self.owner_follows].created_by_id
+        return form.cleaned_data["created_by"].pk
+
+    def get_urls(self) -> list[Any]:
+        name = f"{self.opts.app_label}_{self.opts.model_name}_owners"
+        owners = path("owners/", self.admin_site.admin_view(self.owners_view), name=name)
+        return [*([] if self.owner_follows else [owners]), *super().get_urls()]
+
+    def owners_view(self, request: HttpRequest) -> JsonResponse:
+        """Suggestions for the owner of a new record, in the format of Django's autocomplete view, in one page."""
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        owners = suggest_owners(request.GET.get("term", ""))
+        results = [{"id": str(owner.pk), "text": owner.get_username()} for owner in owners]
+        return JsonResponse({"results": results, "pagination": {"more": False}})
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        """A form that asks for the owner of a new record. The model's field is not editable, so Django makes none."""
+        fields = kwargs.pop("fields", None) or flatten_fieldsets(self.get_fieldsets(request, obj))
+        kwargs |= {"fields": [name for name in fields if name != "created_by"], "labels": {"created_by": "Owner"}}
+        form = super().get_form(request, obj, change=change, **kwargs)
+        if obj is None and not self.owner_follows:
+            column = self.model._meta.get_field("created_by")
+            widget = OwnerSelect(column, self.admin_site, attrs={"class": "owner-select"})
+            form.base_fields["created_by"] = OwnerField(eligible_owners(), label="Owner", widget=widget)
+        return form
 
     def deletion_obstacles(self, records: Sequence[Record]) -> list[str]:
         """One sentence for each of these records that cannot be deleted, with the reason."""
@@ -91,11 +124,12 @@ class RecordAdmin(ConflictCheckingAdmin):
         return super().get_search_results(request, queryset, search_term)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        record = [("Record", {"fields": [*self.record_fields, self.ended_column]})] if obj else []
-        return [(None, {"fields": self.fields}), *record]
+        fields = [*self.record_fields, self.ended_column] if obj else [] if self.owner_follows else ["created_by"]
+        return [*super().get_fieldsets(request, obj), *([("Record", {"fields": fields})] if fields else [])]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return [*super().get_readonly_fields(request, obj), *self.record_fields, self.ended_column]
+        fixed = [*self.record_fields, self.ended_column]
+        return [*super().get_readonly_fields(request, obj), *(name for name in fixed if obj or name != "created_by")]
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return super().has_change_permission(request, obj) and not self.is_hidden(obj)
@@ -109,7 +143,7 @@ class RecordAdmin(ConflictCheckingAdmin):
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         changed = form.changed_columns()
         if not change:
-            obj.created_by_id = self.owner_id(request, obj)
+            obj.created_by_id = self.owner_id(form)
             obj.save()
         elif changed:
             obj.save(update_fields=changed)
