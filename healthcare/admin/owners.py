@@ -42,7 +42,7 @@ class OwnerSelect(IdSelect):
         return context | {"typed": typed, "typed_name": f"{name}_username"}
 
     def value_from_datadict(self, data: Mapping[str, Any], files: Any, name: str) -> Any:
-        chosen = super().value_from_datadict(data, files, name)  # type: ignore[arg-type]
+        chosen = super().value_from_datadict(data, files, name)
         typed = data.get(f"{name}_username", "")
         return chosen or (f"{TYPED}{typed}" if typed else chosen)
 
@@ -64,6 +64,6 @@ class OwnerField(forms.ModelChoiceField):
         typed = isinstance(value, str) and value.startswith(TYPED)
         wanted = {"username__lower": value.removeprefix(TYPED).strip().lower()} if typed else {"pk": value}
         try:
-            return self.queryset.select_for_update(no_key=True).get(**wanted)
+            return self.queryset.select_for_update(no_key=True).get(**wanted)  # type: ignore[union-attr]
         except (ValueError, TypeError, self.queryset.model.DoesNotExist):  # type: ignore[union-attr]
             raise ValidationError(self.error_messages["invalid_choice"], code="invalid_choice") from None
