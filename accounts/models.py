@@ -86,7 +86,10 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     class Meta:
         ordering = ["-id"]
-        permissions = [("deactivate_user", "Can deactivate user")]
+        permissions = [
+            ("deactivate_user", "Can deactivate user"),
+            ("set_credentials_user", "Can set username, e-mail and password of user"),
+        ]
         constraints = [
             # The admin's forms check them in this order, each in a query of its own. A user who is added between two
             # queries is found by the last one, so an error about the e-mail is always among the errors. The migration

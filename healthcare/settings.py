@@ -44,6 +44,7 @@ INSTALLED_APPS = [
     "pghistory",
     "healthcare.apps.HealthcareConfig",
     "healthcare.rls.apps.RowLevelSecurityConfig",
+    "healthcare.staff_roles.apps.StaffRolesConfig",
     "healthcare.api.apps.APIConfig",
     "healthcare.search.apps.SearchConfig",
     "healthcare.fastpath.apps.FastPathConfig",

@@ -6,8 +6,14 @@ from functools import lru_cache
 from django.db import connection, transaction
 from django.test import TransactionTestCase
 
-# Migrations fill them, and no test of ours changes them.
-LEFT_ALONE = {"django_content_type", "auth_permission"}
+# Migrations fill them, and no test of ours changes them, but that it adds groups.
+LEFT_ALONE = {
+    "django_content_type", "auth_permission", "auth_group", "auth_group_permissions", "staff_roles_staffrole",
+}  # fmt: skip
+ADDED_GROUPS = "(SELECT id FROM auth_group EXCEPT SELECT group_id FROM staff_roles_staffrole)"
+DELETE_ADDED_GROUPS = f"""
+    DELETE FROM auth_group_permissions WHERE group_id IN {ADDED_GROUPS};
+    DELETE FROM auth_group WHERE id IN {ADDED_GROUPS}"""  # noqa: S608
 SUPERUSER_OR_GRANTABLE = """
     SELECT rolsuper, current_setting('server_version_num')::int >= 150000 FROM pg_roles WHERE rolname = current_user"""
 
@@ -41,6 +47,7 @@ def flush_database() -> None:
         found = [table for (table,) in cursor.fetchall()]
         if found:
             cursor.execute(delete(found) if may_switch_triggers_off() else f"TRUNCATE {', '.join(found)} CASCADE")
+        cursor.execute(DELETE_ADDED_GROUPS)
 
 
 def delete(tables: Iterable[str]) -> str:

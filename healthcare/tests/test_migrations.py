@@ -10,6 +10,7 @@ ALLOWED = {
     "healthcare.migration_operations",
     "healthcare.model_fields",
     "healthcare.rls.operations",
+    "healthcare.staff_roles.operations",
     "healthcare.triggers",
 }
 LIBRARIES = {"django", "pghistory", "pgtrigger"}
