@@ -45,11 +45,14 @@ class UserAdmin(ConflictCheckingAdmin, DjangoUserAdmin):
     readonly_fields = ["last_login", "created_at"]
     permission_fields = ("is_staff", "is_superuser", "groups", "user_permissions")
     fieldsets = [
-        (None, {"fields": ["name", "email", "username", "password"]}),
-        ("Permissions", {"fields": ["is_active", *permission_fields]}),
+        ("Person and login", {"fields": ["name", "email", "username", "password"]}),
+        ("Rights", {"fields": ["is_active", *permission_fields]}),
         ("Times", {"fields": ["last_login", "created_at"]}),
     ]
-    add_fieldsets = [(None, {"fields": ["name", "email", "username", "usable_password", "password1", "password2"]})]
+    add_fieldsets = [
+        ("Person and login", {"fields": ["name", "email", "username"]}),
+        ("Password", {"fields": ["usable_password", "password1", "password2"]}),
+    ]
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
         read_only = () if request.user.is_superuser else self.permission_fields

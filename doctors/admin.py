@@ -10,6 +10,18 @@ from healthcare.admin.records import RecordAdmin, StateFilter
 
 
 class DoctorForm(ConflictCheckingForm):
+    class Meta:
+        labels = {"experience_since": "Practises since", "email": "E-mail"}
+        help_texts = {
+            "name": "Write the whole name with its title. Everybody can read it in the public directory.",
+            "specialization": "Such as cardiology.",
+            "experience_since": "The year in which the doctor began to practise.",
+            "license_number": "The number in the register of doctors. No two doctors share one.",
+            "hospital": "Where patients find the doctor.",
+            "phone": "A phone of the practice: it is public.",
+            "email": "An e-mail of the practice: it is public.",
+        }
+
     def clean_experience_since(self) -> int | None:
         year: int | None = self.cleaned_data["experience_since"]
         this_year = timezone.localdate().year
@@ -25,14 +37,10 @@ class DoctorAdmin(RecordAdmin):
     list_filter = [StateFilter, "created_at"]
     search_fields = ["name", "specialization", "hospital", "license_number", "phone", "email"]
     search_help_text = "Name, specialization, hospital, license number, phone or e-mail."
-    fields = [
-        "name",
-        "specialization",
-        "license_number",
-        ("experience_since", "experience_years"),
-        "hospital",
-        "phone",
-        "email",
+    fieldsets = [
+        ("Person", {"fields": ["name", "specialization", ("experience_since", "experience_years")]}),
+        ("Registration and work", {"fields": ["license_number", "hospital"]}),
+        ("Reaching the doctor", {"fields": ["phone", "email"]}),
     ]
     readonly_fields = ["experience_years"]
 

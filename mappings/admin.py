@@ -17,6 +17,17 @@ from mappings.models import Mapping, validate_not_in_the_future
 
 
 class MappingForm(ConflictCheckingForm):
+    class Meta:
+        labels = {"is_primary": "Primary doctor", "started_at": "Started"}
+        help_texts = {
+            "patient": "Type a part of the name, a number or a phone of the patient.",
+            "doctor": "Type a part of the name or the specialization of the doctor.",
+            "role": "What the doctor does for this patient, such as surgeon.",
+            "is_primary": "A patient has at most one primary doctor.",
+            "reason": "Why the doctor was assigned.",
+            "started_at": "When the doctor began to treat the patient, in local time, not in the future.",
+        }
+
     def clean_started_at(self) -> datetime.datetime:
         moment: datetime.datetime = self.cleaned_data["started_at"]
         if moment != self.instance.started_at or not self.instance.pk:
@@ -45,7 +56,10 @@ class MappingAdmin(ReadsRecordedAdmin, RecordAdmin):
     search_help_text = "Patient, patient's identifier, doctor or role."
     autocomplete_fields = ["patient", "doctor"]
     owner_follows = "patient"
-    fields = ["patient", "doctor", "role", "is_primary", "reason", "notes", "started_at"]
+    fieldsets = [
+        ("Who treats whom", {"fields": ["patient", "doctor", "role", "is_primary"]}),
+        ("Reason and time", {"fields": ["reason", "started_at", "notes"]}),
+    ]
 
     def describe_record(self, record: Mapping) -> str:
         return f"{record.patient} – {record.doctor}"

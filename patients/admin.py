@@ -1,78 +1,20 @@
 """The admin of patients of every owner, of legal holds and of erasure receipts."""
 
-import datetime
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
-from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from rest_framework import serializers
 
 from accounts.admin import ReadOnlyAdmin
 from audit.admin.reads import ReadsRecordedAdmin
 from audit.models import LegalHold
 from healthcare.admin.edit_conflicts import ConflictCheckingForm
 from healthcare.admin.records import DeletionObstacle, RecordAdmin, StateFilter
-from healthcare.api.errors import flatten
-from patients.birth import (
-    LIFE_FIELDS,
-    Life,
-    resolve_life,
-    validate_birth_date,
-    validate_birth_year,
-    validate_death_date,
-)
+from patients.admin_forms import PatientForm
 from patients.legal_hold import HoldError, check_holdable, held_among, release_hold, set_hold
 from patients.models import ErasureReceipt, Patient
-from patients.serializers import PatientSerializer
-
-
-class PatientForm(ConflictCheckingForm):
-    """The year of birth follows the date of birth. A year that is changed too has to agree with it. Lists of objects
-    are JSON, and hold what the API accepts."""
-
-    def clean_birth_date(self) -> datetime.date | None:
-        date: datetime.date | None = self.cleaned_data["birth_date"]
-        validate_birth_date(date)
-        return date
-
-    def clean_birth_year(self) -> int | None:
-        year: int | None = self.cleaned_data["birth_year"]
-        validate_birth_year(year)
-        return year
-
-    def clean_deceased_on(self) -> datetime.date | None:
-        date: datetime.date | None = self.cleaned_data["deceased_on"]
-        validate_death_date(date)
-        return date
-
-    def clean_identifiers(self) -> Any:
-        return self.clean_as_api("identifiers")
-
-    def clean_contacts(self) -> Any:
-        return self.clean_as_api("contacts")
-
-    def clean_as_api(self, name: str) -> Any:
-        if name not in self.changed_data:  # a merge may have made a list longer than the API accepts
-            return self.cleaned_data[name]
-        field = PatientSerializer(self.instance).fields[name]
-        try:
-            return field.run_validation(self.cleaned_data[name])
-        except serializers.ValidationError as error:
-            raise ValidationError(
-                [f"{one['pointer']} {one['detail']}".strip() for one in flatten(error.detail)]
-            ) from None
-
-    def clean(self) -> dict[str, Any]:
-        cleaned = super().clean()
-        if cleaned.keys() >= LIFE_FIELDS:
-            stated = {name: cleaned[name] for name in LIFE_FIELDS}
-            if stated["birth_date"] is not None and "birth_year" not in self.changed_data:
-                del stated["birth_year"]
-            cleaned |= resolve_life(stated, Life)  # the form states everything: nothing stored decides
-        return cleaned
 
 
 @admin.register(Patient)
@@ -84,10 +26,13 @@ class PatientAdmin(ReadsRecordedAdmin, RecordAdmin):
         "name", "identifier", "identifiers", "phone", "alternate_phone", "email", "=created_by__username",
     ]  # fmt: skip
     search_help_text = "Name, identifiers, phones, e-mail, or the whole username of the owner."
-    fields = [
-        "name", "gender", ("birth_date", "birth_year", "age"), ("deceased", "deceased_on"), "identifier", "identifiers",
-        "phone", "alternate_phone", "email", "address", "language", "contacts", "medical_history",
-    ]  # fmt: skip
+    fieldsets = [
+        ("Person", {"fields": ["name", "gender", ("birth_date", "birth_year", "age"), ("deceased", "deceased_on")]}),
+        ("Identifiers", {"fields": ["identifier", "identifiers"]}),
+        ("Reaching the patient", {"fields": ["phone", "alternate_phone", "email", "address", "language"]}),
+        ("Next of kin and other contacts", {"fields": ["contacts"]}),
+        ("Medical history", {"fields": ["medical_history"]}),
+    ]
     readonly_fields = ["age"]
     record_fields: ClassVar[Sequence[str]] = [*RecordAdmin.record_fields, "survivor", "legal_hold"]
 

@@ -53,7 +53,7 @@ class OwnerSelect(IdSelect):
 class OwnerField(forms.ModelChoiceField):
     """An eligible owner, whose row stays locked until the record is saved: nobody deactivates the user meanwhile."""
 
-    default_error_messages = {  # noqa: RUF012
+    default_error_messages = {
         "required": "Choose the owner, who sees this record in the API.",
         "invalid_choice": "Choose the username of an active user who is not staff.",
     }

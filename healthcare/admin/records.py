@@ -17,6 +17,8 @@ from healthcare.admin.edit_conflicts import ConflictCheckingAdmin
 from healthcare.admin.owners import OwnerField, OwnerSelect, eligible_owners, suggest_owners
 from healthcare.ownership import Record, RecordQuerySet
 
+AFTER_INLINES = "after-inlines"  # the class of a fieldset that the form shows below the inlines
+
 
 class StateFilter(admin.SimpleListFilter):
     """Lists active records, or on request the hidden ones or all."""
@@ -49,6 +51,7 @@ class DeletionObstacle:
 class RecordAdmin(ConflictCheckingAdmin):
     """Records of every owner. Deleting one hides it. A hidden record can be viewed and not changed."""
 
+    change_form_template = "admin/record_change_form.html"
     delete_confirmation_template = "admin/record_delete_confirmation.html"
     delete_selected_confirmation_template = "admin/record_delete_selected_confirmation.html"
     list_select_related: ClassVar[list[str]] = ["created_by"]
@@ -99,12 +102,19 @@ class RecordAdmin(ConflictCheckingAdmin):
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         """A form that asks for the owner of a new record. The model's field is not editable, so Django makes none."""
         fields = kwargs.pop("fields", None) or flatten_fieldsets(self.get_fieldsets(request, obj))
-        kwargs |= {"fields": [name for name in fields if name != "created_by"], "labels": {"created_by": "Owner"}}
+        labels = {**getattr(getattr(self.form, "Meta", None), "labels", {}), "created_by": "Owner"}
+        kwargs |= {"fields": [name for name in fields if name != "created_by"], "labels": labels}
         form = super().get_form(request, obj, change=change, **kwargs)
         if obj is None and not self.owner_follows:
             column = self.model._meta.get_field("created_by")
             widget = OwnerSelect(column, self.admin_site, attrs={"class": "owner-select"})
-            form.base_fields["created_by"] = OwnerField(eligible_owners(), label="Owner", widget=widget)
+            form.base_fields["created_by"] = OwnerField(
+                eligible_owners(),
+                label="Owner",
+                widget=widget,
+                help_text="The user who works with the record in the API. Type the beginning of the username. "
+                "It cannot be changed afterwards.",
+            )
         return form
 
     def deletion_obstacles(self, records: Sequence[Record]) -> list[str]:
@@ -125,7 +135,10 @@ class RecordAdmin(ConflictCheckingAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         fields = [*self.record_fields, self.ended_column] if obj else [] if self.owner_follows else ["created_by"]
-        return [*super().get_fieldsets(request, obj), *([("Record", {"fields": fields})] if fields else [])]
+        return [
+            *super().get_fieldsets(request, obj),
+            *([("Record", {"fields": fields, "classes": [AFTER_INLINES]})] if fields else []),
+        ]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         fixed = [*self.record_fields, self.ended_column]
