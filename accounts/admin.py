@@ -2,17 +2,18 @@
 
 import ipaddress
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.utils import model_ngettext
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
-from django.contrib.auth.forms import AdminUserCreationForm, UserChangeForm
+from django.contrib.auth.forms import AdminUserCreationForm, UserChangeForm, UsernameField
 from django.contrib.auth.models import Group
+from django.core.exceptions import PermissionDenied
 from django.db.models import PROTECT, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 
 from accounts.limits import account_key, attempts_key, client_network, pair_key
 from accounts.models import Attempts, LoginSession, LoginSessionQuerySet, User
@@ -29,9 +30,27 @@ class UserAddForm(ConflictCheckingForm, AdminUserCreationForm):
         return str(self.cleaned_data["username"])
 
 
+class UserWithoutPasswordForm(ConflictCheckingForm):
+    """Adds a user who cannot log in yet: whoever chose a password could log in with it as the owner of patients."""
+
+    class Meta:
+        model = User
+        fields = ("name", "email", "username")
+        field_classes: ClassVar = {"username": UsernameField}
+
+    def save(self, commit: bool = True) -> User:
+        self.instance.set_unusable_password()
+        user: User = super().save(commit)
+        return user
+
+
 @admin.register(User)
 class UserAdmin(ConflictCheckingAdmin, DjangoUserAdmin):
-    """Only a superuser grants permissions or changes staff: otherwise `change_user` would imply every permission."""
+    """Only a superuser grants permissions or changes staff: otherwise `change_user` would imply every permission.
+
+    Whoever sets a user's password or names the account otherwise can log in as that user, and read the patients through
+    the API. That takes `set_credentials_user`, and `is_active` takes `deactivate_user`.
+    """
 
     form = UserForm
     add_form = UserAddForm
@@ -44,6 +63,7 @@ class UserAdmin(ConflictCheckingAdmin, DjangoUserAdmin):
     filter_horizontal = ["user_permissions"]
     readonly_fields = ["last_login", "created_at"]
     permission_fields = ("is_staff", "is_superuser", "groups", "user_permissions")
+    credential_fields = ("email", "username")
     fieldsets = [
         ("Person and login", {"fields": ["name", "email", "username", "password"]}),
         ("Rights", {"fields": ["is_active", *permission_fields]}),
@@ -54,9 +74,37 @@ class UserAdmin(ConflictCheckingAdmin, DjangoUserAdmin):
         ("Password", {"fields": ["usable_password", "password1", "password2"]}),
     ]
 
+    def get_fieldsets(self, request: HttpRequest, obj: User | None = None) -> Any:
+        """Without what concerns the password, for a member of staff who may not set it."""
+        fieldsets = super().get_fieldsets(request, obj)
+        if may_set_credentials(request):
+            return fieldsets
+        hidden = {"password", "usable_password", "password1", "password2"}
+        hint = {} if obj else {"description": "The user can log in once a superuser has set a password."}
+        return [
+            (title, {**options, **hint, "fields": [name for name in options["fields"] if name not in hidden]})
+            for title, options in fieldsets
+        ]
+
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
-        read_only = () if request.user.is_superuser else self.permission_fields
-        return [*super().get_readonly_fields(request, obj), *read_only]
+        read_only = [*super().get_readonly_fields(request, obj)]
+        if not request.user.is_superuser:
+            read_only += self.permission_fields
+        if obj and not may_set_credentials(request):
+            read_only += self.credential_fields
+        if not request.user.has_perm("accounts.deactivate_user"):
+            read_only.append("is_active")
+        return read_only
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        if obj is None and not may_set_credentials(request):
+            kwargs["form"] = UserWithoutPasswordForm
+        return super().get_form(request, obj, change=change, **kwargs)
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002
+        if not may_set_credentials(request):
+            raise PermissionDenied
+        return super().user_change_password(request, id, form_url)
 
     def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
         return super().has_change_permission(request, obj) and may_change_user(request, obj)
@@ -89,6 +137,10 @@ class GroupAdmin(ConflictCheckingAdmin, DjangoGroupAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
         return super().has_delete_permission(request, obj) and bool(request.user.is_superuser)
+
+
+def may_set_credentials(request: HttpRequest) -> bool:
+    return request.user.has_perm("accounts.set_credentials_user")
 
 
 def may_change_user(request: HttpRequest, user: User | None) -> bool:

@@ -11,12 +11,18 @@ from django.utils import timezone
 from accounts.limits import attempts_key, client_network, pair_key
 from accounts.models import Attempts, LoginSession, User
 from conftest import PASSWORD, LoggedInClient
-from healthcare.tests.admin_pages import LOGGED_IN, AdminClient, allow, errors_of, main, named_queries
+from healthcare.tests.admin_pages import LOGGED_IN, AdminClient, Page, allow, errors_of, in_role, main, named_queries
 from patients.tests.factories import make_patient
 
 USERS, SESSIONS, ATTEMPTS = "/admin/accounts/user/", "/admin/accounts/loginsession/", "/admin/accounts/attempts/"
 ADD = f"{USERS}add/"
-NEW = {"name": "Eve", "email": "eve@example.org", "username": "eve", "password1": PASSWORD, "password2": PASSWORD}
+NEW: dict[str, Any] = {
+    "name": "Eve",
+    "email": "eve@example.org",
+    "username": "eve",
+    "password1": PASSWORD,
+    "password2": PASSWORD,
+}
 
 
 @pytest.fixture
@@ -188,6 +194,50 @@ def test_only_a_superuser_gives_rights_or_touches_staff(make_user: Any, alice: U
     alice.refresh_from_db()
     assert (alice.name, alice.is_staff, alice.is_superuser) == ("Alice Liddell", False, False)
     assert User.objects.filter(is_superuser=True).get() == staff
+
+
+def test_support_cannot_log_in_as_somebody_else(make_user: Any, alice: User, anonymous: LoggedInClient):
+    """Neither as a user who exists nor as one whom Support adds."""
+    make_patient(alice)
+    support = AdminClient(in_role(make_user("support", is_staff=True), "Support"))
+    page = support.page(change(alice))
+    assert not {"email", "username", "password", "is_staff", "is_superuser", "groups"} & Page(page).fields.keys()
+    assert "password" not in main(page).lower()
+    sent = {**NEW, "usable_password": "true", "password": "x", "is_staff": "on", "groups": "1"}
+    assert support.submit(change(alice), **sent).status_code == 302
+    password = alice.password
+    alice.refresh_from_db()
+    assert (alice.name, alice.username, alice.email, alice.password, alice.is_staff, alice.groups.count()) == (
+        "Eve", "alice", "alice@example.org", password, False, 0,
+    )  # fmt: skip
+    for method in (support.get, support.post):
+        assert method(f"{USERS}{alice.pk}/password/", {"password1": PASSWORD, "password2": PASSWORD}).status_code == 403
+    page = support.page(ADD)
+    assert not {"usable_password", "password1", "password2"} & Page(page).fields.keys()
+    assert "The user can log in once a superuser has set a password." in page
+    assert support.submit(ADD, **{**NEW, "usable_password": "true", "is_staff": "on"}).status_code == 302
+    eve = User.objects.get(username="eve")
+    assert (eve.has_usable_password(), eve.is_staff) == (False, False)
+    assert anonymous.post("/api/auth/login/", {"username": "eve", "password": PASSWORD}).status_code == 401
+
+
+def test_who_may_set_credentials_adds_users_with_a_password_and_sets_another(make_user: Any, alice: User):
+    rights = ["view_user", "add_user", "change_user", "set_credentials_user"]
+    clerk = AdminClient(allow(make_user("clerk", is_staff=True), *rights))
+    assert clerk.submit(ADD, **NEW).status_code == 302
+    assert User.objects.get(username="eve").check_password(PASSWORD)
+    path = f"{USERS}{alice.pk}/password/"
+    assert clerk.submit(path, password1="OtherPass456", password2="OtherPass456").status_code == 302
+    assert clerk.submit(change(alice), email="liddell@example.org").status_code == 302
+    alice.refresh_from_db()
+    assert (alice.email, alice.check_password("OtherPass456")) == ("liddell@example.org", True)
+
+
+def test_who_may_not_deactivate_does_not_change_whether_a_user_is_active(make_user: Any, alice: User):
+    clerk = AdminClient(allow(make_user("clerk", is_staff=True), "view_user", "change_user"))
+    assert clerk.submit(change(alice), name="Alice Liddell", is_active=None).status_code == 302
+    alice.refresh_from_db()
+    assert (alice.name, alice.is_active) == ("Alice Liddell", True)
 
 
 def test_only_a_superuser_changes_groups(make_user: Any, admin: AdminClient):

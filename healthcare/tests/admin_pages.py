@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 from django.apps import apps
-from django.contrib.auth.models import Permission
+from django.contrib.auth.models import Group, Permission
 from django.contrib.contenttypes.models import ContentType
 from django.db import connection
 from django.test import Client
@@ -97,6 +97,11 @@ def errors_of(response: Any) -> dict[str, list[str]]:
 
 def allow(user: User, *codenames: str) -> User:
     user.user_permissions.add(*Permission.objects.filter(codename__in=codenames))
+    return User.objects.get(pk=user.pk)
+
+
+def in_role(user: User, role: str) -> User:
+    user.groups.add(Group.objects.get(name=role))
     return User.objects.get(pk=user.pk)
 
 
