@@ -18,6 +18,8 @@ from django.http import HttpRequest, HttpResponse
 from accounts.limits import account_key, attempts_key, client_network, pair_key
 from accounts.models import Attempts, LoginSession, LoginSessionQuerySet, User
 from healthcare.admin.edit_conflicts import ConflictCheckingAdmin, ConflictCheckingForm
+from healthcare.admin.list_filters import ChoiceFilter, DayRangeFilter, FlagFilter, IdFilter
+from healthcare.admin.lists import BoundedChangeList
 
 
 class UserForm(ConflictCheckingForm, UserChangeForm):
@@ -44,6 +46,16 @@ class UserWithoutPasswordForm(ConflictCheckingForm):
         return user
 
 
+class ActiveFilter(FlagFilter):
+    title = "active"
+    parameters: ClassVar = ("is_active",)
+
+
+class StaffFilter(FlagFilter):
+    title = "staff"
+    parameters: ClassVar = ("is_staff",)
+
+
 @admin.register(User)
 class UserAdmin(ConflictCheckingAdmin, DjangoUserAdmin):
     """Only a superuser grants permissions or changes staff: otherwise `change_user` would imply every permission.
@@ -56,7 +68,7 @@ class UserAdmin(ConflictCheckingAdmin, DjangoUserAdmin):
     add_form = UserAddForm
     ordering = ["-id"]
     list_display = ["username", "email", "name", "is_active", "is_staff", "last_login", "created_at"]
-    list_filter = ["is_active", "is_staff", "is_superuser", "created_at"]
+    list_filter = [ActiveFilter, StaffFilter, DayRangeFilter]
     search_fields = ["username", "email", "name"]
     search_help_text = "Username, e-mail or name."
     autocomplete_fields = ["groups"]
@@ -167,23 +179,31 @@ class ReadOnlyAdmin(ConflictCheckingAdmin):
         return False
 
 
-class SessionStateFilter(admin.SimpleListFilter):
-    title, parameter_name = "state", "state"
+class SessionStateFilter(ChoiceFilter):
+    """The table holds the sessions that have not expired for long, so it needs no index for their state."""
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("live", "Live"), ("ended", "Ended")]
+    title = "state"
+    parameters: ClassVar = ("state",)
+
+    def options(self) -> dict[str, str]:
+        return {"live": "Live", "ended": "Ended"}
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         live = queryset.live()
-        if self.value() == "ended":
+        if self.value == "ended":
             return queryset.exclude(pk__in=live.values("pk"))
-        return live if self.value() == "live" else queryset
+        return live if self.value == "live" else queryset
+
+
+class SessionUserFilter(IdFilter):
+    title, column = "user", "user"
+    fields: ClassVar = {"user": ("Id of the user", "number")}
 
 
 @admin.register(LoginSession)
 class LoginSessionAdmin(ReadOnlyAdmin):
     list_display = ["id", "user", "address", "user_agent", "created_at", "last_used_at", "expires_at", "revoked_at"]
-    list_filter = [SessionStateFilter, "created_at"]
+    list_filter = [SessionStateFilter, SessionUserFilter]
     list_select_related = ["user"]
     search_fields = ["=user__username", "=user__email", "user__name", "=address"]
     search_help_text = "The whole username, e-mail or address, or a part of the name."
@@ -211,9 +231,11 @@ class AttemptsAdmin(ReadOnlyAdmin):
     """Deleting a row lets its account, address or account from an address try again immediately."""
 
     list_display = ["key", "count", "until"]
-    ordering = ["-until"]
     search_fields = ["key"]
     search_help_text = "A whole username, e-mail or address, or `username address`; only hashes are stored."
+
+    def list_columns(self, changelist: BoundedChangeList) -> list[str]:
+        return ["until", "key"]
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Attempts], search_term: str

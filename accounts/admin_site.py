@@ -14,6 +14,7 @@ from django.template.response import TemplateResponse
 
 from accounts.hashing_limit import hashing_slot
 from accounts.limits import SessionAttempt
+from healthcare.admin.lists import LONGEST_SEARCH
 from healthcare.api.rate_limits import RateLimited
 
 
@@ -36,6 +37,13 @@ class DescribingAutocomplete(AutocompleteJsonView):
     def process_request(self, request: HttpRequest) -> tuple[Any, ...]:
         term, *source = super().process_request(request)
         return term.replace("\0", ""), *source
+
+    def get_queryset(self) -> Any:
+        """The suggestions, of which there is one page."""
+        model_admin: Any = self.model_admin
+        rows = model_admin.get_queryset(self.request)
+        rows = rows.complex_filter(self.source_field.get_limit_choices_to())
+        return model_admin.suggest(self.request, rows, self.term[:LONGEST_SEARCH])
 
     def serialize_result(self, obj: Any, to_field_name: str) -> dict[str, str]:
         describe_record = getattr(self.model_admin, "describe_record", str)

@@ -6,7 +6,7 @@ from django.utils import timezone
 
 from doctors.models import MAXIMUM_EXPERIENCE, Doctor
 from healthcare.admin.edit_conflicts import ConflictCheckingForm
-from healthcare.admin.records import RecordAdmin, StateFilter
+from healthcare.admin.records import RecordAdmin
 
 
 class DoctorForm(ConflictCheckingForm):
@@ -33,8 +33,7 @@ class DoctorForm(ConflictCheckingForm):
 @admin.register(Doctor)
 class DoctorAdmin(RecordAdmin):
     form = DoctorForm
-    list_display = ["name", "specialization", "hospital", "license_number", "phone", "created_by", "created_at"]
-    list_filter = [StateFilter, "created_at"]
+    list_display = ["name", "state", "specialization", "hospital", "license_number", "phone", "owner", "created_at"]
     search_fields = ["name", "specialization", "hospital", "license_number", "phone", "email"]
     search_help_text = "Name, specialization, hospital, license number, phone or e-mail."
     fieldsets = [

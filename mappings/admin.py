@@ -2,7 +2,7 @@
 
 import datetime
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -12,7 +12,9 @@ from audit.admin.reads import ReadsRecordedAdmin
 from doctors.admin import DoctorAdmin
 from doctors.models import Doctor
 from healthcare.admin.edit_conflicts import ConflictCheckingForm
-from healthcare.admin.records import DeletionObstacle, RecordAdmin, StateFilter
+from healthcare.admin.list_filters import DayRangeFilter, IdFilter, OwnerFilter
+from healthcare.admin.record_lists import StateFilter
+from healthcare.admin.records import DeletionObstacle, RecordAdmin
 from mappings.models import Mapping, validate_not_in_the_future
 
 
@@ -46,11 +48,21 @@ class MappingForm(ConflictCheckingForm):
         return cleaned
 
 
+class PatientFilter(IdFilter):
+    title, column = "patient", "patient"
+    fields: ClassVar = {"patient": ("Id of the patient", "number")}
+
+
+class DoctorFilter(IdFilter):
+    title, column = "doctor", "doctor"
+    fields: ClassVar = {"doctor": ("Id of the doctor", "number")}
+
+
 @admin.register(Mapping)
 class MappingAdmin(ReadsRecordedAdmin, RecordAdmin):
     form = MappingForm
-    list_display = ["id", "patient", "doctor", "role", "is_primary", "started_at", "ended_at", "created_by"]
-    list_filter = [StateFilter, "is_primary", "started_at"]
+    list_display = ["id", "patient", "doctor", "role", "is_primary", "state", "started_at", "ended_at", "owner"]
+    list_filter = [StateFilter, OwnerFilter, PatientFilter, DoctorFilter, DayRangeFilter]
     list_select_related = ["patient", "doctor", "created_by"]
     search_fields = ["patient__name", "patient__identifier", "doctor__name", "role"]
     search_help_text = "Patient, patient's identifier, doctor or role."

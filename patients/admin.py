@@ -1,27 +1,38 @@
 """The admin of patients of every owner, of legal holds and of erasure receipts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from accounts.admin import ReadOnlyAdmin
 from audit.admin.reads import ReadsRecordedAdmin
 from audit.models import LegalHold
 from healthcare.admin.edit_conflicts import ConflictCheckingForm
-from healthcare.admin.records import DeletionObstacle, RecordAdmin, StateFilter
+from healthcare.admin.list_filters import ChoiceFilter, DayRangeFilter, FieldChoiceFilter, OwnerFilter
+from healthcare.admin.lists import BoundedChangeList
+from healthcare.admin.record_lists import StateFilter
+from healthcare.admin.records import DeletionObstacle, RecordAdmin
 from patients.admin_forms import PatientForm
 from patients.legal_hold import HoldError, check_holdable, held_among, release_hold, set_hold
-from patients.models import ErasureReceipt, Patient
+from patients.models import ErasureReceipt, Gender, Patient
+
+
+class GenderFilter(FieldChoiceFilter):
+    title = "gender"
+    parameters: ClassVar = ("gender",)
 
 
 @admin.register(Patient)
 class PatientAdmin(ReadsRecordedAdmin, RecordAdmin):
     form = PatientForm
-    list_display = ["name", "age", "gender", "identifier", "phone", "created_by", "created_at"]
-    list_filter = [StateFilter, "gender", "deceased", "created_at"]
+    list_display = ["name", "state", "age", "gender", "identifier", "phone", "owner", "created_at"]
+    list_filter = [StateFilter, OwnerFilter, GenderFilter, DayRangeFilter]
     search_fields = [
         "name", "identifier", "identifiers", "phone", "alternate_phone", "email", "=created_by__username",
     ]  # fmt: skip
@@ -35,6 +46,37 @@ class PatientAdmin(ReadsRecordedAdmin, RecordAdmin):
     ]
     readonly_fields = ["age"]
     record_fields: ClassVar[Sequence[str]] = [*RecordAdmin.record_fields, "survivor", "legal_hold"]
+
+    @property
+    def states(self) -> Mapping[str, Q]:
+        hidden = Q(deleted_at__isnull=False)
+        return {
+            "active": Q(deleted_at=None),
+            "deleted": hidden & Q(merged_into=None),
+            "merged": Q(merged_into__isnull=False),
+        }
+
+    def state_of(self, record: Patient) -> str:
+        return "merged" if record.merged_into_id else super().state_of(record)
+
+    @admin.display(description="State")
+    def state(self, record: Patient) -> SafeString:
+        state = super().state(record)
+        if not record.merged_into_id:
+            return state
+        survivor = reverse("admin:patients_patient_change", args=[record.merged_into_id])
+        return format_html('{} into <a href="{}">{}</a>', state, survivor, record.merged_into_id)
+
+    def list_columns(self, changelist: BoundedChangeList) -> list[str]:
+        """One index serves the gender and the time of creation, each alone too."""
+        owner, gender = changelist.filter_of(OwnerFilter), changelist.filter_of(GenderFilter)
+        return ["created_at", "id"] if gender.value and owner.owner_id is None else super().list_columns(changelist)
+
+    def list_parts(self, changelist: BoundedChangeList) -> Sequence[Q]:
+        owner, gender = changelist.filter_of(OwnerFilter), changelist.filter_of(GenderFilter)
+        if owner.owner_id is None and not gender.value and changelist.filter_of(DayRangeFilter).is_active:
+            return [Q(gender=value) for value in Gender.values]
+        return super().list_parts(changelist)
 
     @admin.display(description="Merged into")
     def survivor(self, record: Patient) -> int | None:
@@ -63,13 +105,26 @@ class LegalHoldForm(ConflictCheckingForm):
         return cleaned
 
 
+class HoldStateFilter(ChoiceFilter):
+    """Legal holds and erasure receipts are few: each is entered by a person. So no index serves their filters."""
+
+    title = "state"
+    parameters: ClassVar = ("state",)
+
+    def options(self) -> dict[str, str]:
+        return {"active": "Active", "released": "Released"}
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        return queryset.filter(released_at__isnull=self.value == "active") if self.value else queryset
+
+
 @admin.register(LegalHold)
 class LegalHoldAdmin(ReadOnlyAdmin):
     """Who may add a legal hold sets it, and who may change one releases it. It names the patient by the id alone."""
 
     form = LegalHoldForm
     list_display = ["patient_id", "set_at", "set_username", "set_account", "reason", "released_at", "released_username"]
-    list_filter = ["set_at", ("released_at", admin.EmptyFieldListFilter)]
+    list_filter = [HoldStateFilter]
     search_fields = ["=patient_id", "reason", "set_username"]
     actions = ["release"]
 
@@ -100,12 +155,17 @@ class LegalHoldAdmin(ReadOnlyAdmin):
         self.message_user(request, f"{len(released)} legal holds released.", messages.SUCCESS)
 
 
+class ReceiptKindFilter(FieldChoiceFilter):
+    title = "kind"
+    parameters: ClassVar = ("kind",)
+
+
 @admin.register(ErasureReceipt)
 class ErasureReceiptAdmin(ReadOnlyAdmin):
     """Written by the commands `erase_patient`, `erase_doctor` and `erase_user` only, and never deleted."""
 
     list_display = ["kind", "record_id", "erased_at", "account", "username", "reason"]
-    list_filter = ["kind", "erased_at"]
+    list_filter = [ReceiptKindFilter]
     search_fields = ["=record_id", "account", "username", "reason"]
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:

@@ -1,21 +1,15 @@
 """Lost-update protection in the admin: a form saves only the columns that were changed on it, on a locked row."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from django import forms
-from django.contrib import admin
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.contrib.admin.options import IncorrectLookupParameters
-from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
-from django.db import IntegrityError, InterfaceError, OperationalError, models, transaction
+from django.db import IntegrityError
 from django.http import HttpRequest
 
-from healthcare.admin.autocomplete import ID, IdSelect, IdSelectMultiple
+from healthcare.admin.autocomplete import IdSelect, IdSelectMultiple
+from healthcare.admin.lists import ListAdmin
 from healthcare.api.integrity_errors import broken_rule
-
-SAFE_KEY = re.compile(r"\A[^\0]*\Z")
 
 
 class ConflictCheckingForm(forms.ModelForm):
@@ -49,11 +43,10 @@ class ConflictCheckingForm(forms.ModelForm):
         return [name for name, value in values.items() if getattr(value, "pk", value) != self.initial.get(name)]
 
 
-class ConflictCheckingAdmin(admin.ModelAdmin):
+class ConflictCheckingAdmin(ListAdmin):
     """Locks the row that is being changed, saves only changed columns, and reports violated constraints on the form."""
 
     form = ConflictCheckingForm
-    show_full_result_count = False
 
     def get_queryset(self, request: HttpRequest) -> Any:
         related = self.list_select_related  # Django applies it to the list alone
@@ -65,30 +58,6 @@ class ConflictCheckingAdmin(admin.ModelAdmin):
         if record is None or request.method != "POST":
             return record
         return self.get_queryset(request).select_for_update(of=("self",), no_key=True).filter(pk=record.pk).first()
-
-    def get_changelist_instance(self, request: HttpRequest) -> Any:
-        """Refuse every lookup in the query string that Django or PostgreSQL cannot execute, such as `__regex=(` or
-        `id__range=1`."""
-        try:
-            with transaction.atomic():  # a statement that PostgreSQL refuses must not end the request's transaction
-                changelist = super().get_changelist_instance(request)
-                len(
-                    changelist.result_list
-                )  # executes the query, which would otherwise happen while the page is rendered
-                return changelist
-        except (SuspiciousOperation, PermissionDenied, InterfaceError, OperationalError, IncorrectLookupParameters):
-            raise
-        except Exception as error:
-            if not request.GET:
-                raise
-            raise IncorrectLookupParameters from error
-
-    def response_action(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """Refuse (400) a selection with a value that is not a key."""
-        for selected in request.POST.getlist(ACTION_CHECKBOX_NAME):
-            if not (SAFE_KEY if isinstance(self.opts.pk, models.CharField) else ID).match(selected):
-                raise BadRequest
-        return super().response_action(request, *args, **kwargs)
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         form: Any = super().get_form(request, obj, change=change, **kwargs)

@@ -1,10 +1,9 @@
 """The base of the admin of every model of records (`ownership.Record`): delete hides, and the owner is fixed."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from django.contrib import admin
 from django.contrib.admin.utils import flatten_fieldsets
 from django.core.exceptions import PermissionDenied
 from django.db import models
@@ -15,28 +14,10 @@ from django.utils.safestring import SafeString
 
 from healthcare.admin.edit_conflicts import ConflictCheckingAdmin
 from healthcare.admin.owners import OwnerField, OwnerSelect, eligible_owners, suggest_owners
-from healthcare.ownership import Record, RecordQuerySet
+from healthcare.admin.record_lists import RecordListAdmin
+from healthcare.ownership import Record
 
 AFTER_INLINES = "after-inlines"  # the class of a fieldset that the form shows below the inlines
-
-
-class StateFilter(admin.SimpleListFilter):
-    """Lists active records, or on request the hidden ones or all."""
-
-    title = parameter_name = "state"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("hidden", "Ended" if model_admin.ended_column == "ended_at" else "Deleted"), ("all", "All")]
-
-    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        if self.value() == "hidden":
-            return queryset.exclude(**{f"{queryset.ended_column}__isnull": True})
-        return queryset if self.value() == "all" else queryset.active()
-
-    def choices(self, changelist: Any) -> Iterator[Any]:
-        everything, *others = super().choices(changelist)
-        yield {**everything, "display": "Active"}
-        yield from others
 
 
 @dataclass(frozen=True)
@@ -48,13 +29,12 @@ class DeletionObstacle:
     reason: str
 
 
-class RecordAdmin(ConflictCheckingAdmin):
+class RecordAdmin(RecordListAdmin, ConflictCheckingAdmin):
     """Records of every owner. Deleting one hides it. A hidden record can be viewed and not changed."""
 
     change_form_template = "admin/record_change_form.html"
     delete_confirmation_template = "admin/record_delete_confirmation.html"
     delete_selected_confirmation_template = "admin/record_delete_selected_confirmation.html"
-    list_select_related: ClassVar[list[str]] = ["created_by"]
     record_fields: ClassVar[Sequence[str]] = ["created_by", "created_at", "updated_at", "version"]
 
     # The foreign key to the record whose owner a new record gets, such as an assignment's patient. Without one staff
@@ -67,14 +47,6 @@ class RecordAdmin(ConflictCheckingAdmin):
     def register_obstacle(cls, obstacle: DeletionObstacle) -> None:
         """Let an app above this one, which this admin does not know of, prevent deletions."""
         cls.registered_obstacles = [*cls.registered_obstacles, obstacle]
-
-    @property
-    def ended_column(self) -> str:
-        return self.records().ended_column
-
-    def records(self) -> RecordQuerySet:
-        records: RecordQuerySet = self.model._default_manager.all()
-        return records
 
     def describe_record(self, record: Any) -> str:
         """One line that distinguishes the record from others of the same name."""
@@ -127,11 +99,6 @@ class RecordAdmin(ConflictCheckingAdmin):
 
     def hidden_among(self, records: Sequence[Record]) -> list[Record]:
         return [record for record in records if self.is_hidden(record)]
-
-    def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
-        if request.resolver_match and request.resolver_match.url_name == "autocomplete":
-            queryset = queryset.active()  # hidden records cannot be chosen
-        return super().get_search_results(request, queryset, search_term)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         fields = [*self.record_fields, self.ended_column] if obj else [] if self.owner_follows else ["created_by"]

@@ -157,9 +157,9 @@ def test_the_state_filter_lists_deleted_patients(admin: AdminClient, alice: User
     make_patient(alice, name="Ben", deleted_at=timezone.now())
     listed = {
         query: [name for name in ("Ann", "Ben") if name in admin.page(f"{LIST}{query}")]
-        for query in ("", "?state=hidden", "?state=all")
+        for query in ("", "?state=deleted", "?state=all")
     }
-    assert listed == {"": ["Ann"], "?state=hidden": ["Ben"], "?state=all": ["Ann", "Ben"]}
+    assert listed == {"": ["Ann"], "?state=deleted": ["Ben"], "?state=all": ["Ann", "Ben"]}
 
 
 def test_a_deleted_patient_can_be_viewed_and_not_changed(admin: AdminClient, alice: User):
