@@ -1,11 +1,13 @@
 """History by trigger: every INSERT, UPDATE and DELETE of a tracked table writes one event for each row it changes."""
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any, ClassVar, Self
 
 import pghistory
 import pgtrigger
+from django.apps import apps
 from django.db import connection, models
 from django.db.models import Exists, Model, OuterRef, Q, Value
 from pghistory.core import create_event_model
@@ -127,7 +129,25 @@ class Event(LibraryEvent):
 
     @classmethod
     def ended_column(cls) -> str:
-        return str(cls.pgh_tracked_model._default_manager.all().ended_column)
+        """The column that hides a record of the tracked model; empty where records are not hidden."""
+        return str(getattr(cls.pgh_tracked_model._default_manager.all(), "ended_column", ""))
+
+
+def attach_previous(page: Sequence[Event], before: Event | None) -> None:
+    """Give each event of a page, the latest first, the one before it as `previous`. `before` precedes the last one."""
+    for event, previous in zip(page, [*page[1:], before], strict=False):
+        event.previous = previous
+
+
+@cache
+def event_models() -> dict[Any, Any]:
+    """The model of the events by the model whose history they are."""
+    return {model.pgh_tracked_model: model for model in apps.get_models() if issubclass(model, Event)}
+
+
+def event_model_of(model: type[Model]) -> Any:
+    """The model of the events of this model's records; None where no history is kept."""
+    return event_models().get(model)
 
 
 def track_history(

@@ -17,7 +17,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audit.fast_lists import FastHistory
-from audit.history import history_kept_since
+from audit.history import attach_previous, history_kept_since
 from audit.models import AccessLog, Basis
 from audit.patient_data import patient_id_field_of, patient_ids_of
 from audit.serializers import EventSerializer
@@ -110,8 +110,7 @@ class HistoryViewSet(RecordViewSet):
         events = self.event_model.objects.filter(id=self.get_object().pk)
         page = self.paginate_queryset(events)
         before = events.filter(pgh_id__lt=page[-1].pk).order_by("-pgh_id").first() if page else None
-        for event, previous in zip(page, [*page[1:], before], strict=False):
-            event.previous = previous
+        attach_previous(page, before)
         return self.get_paginated_response(EventSerializer(page, many=True).data)
 
 

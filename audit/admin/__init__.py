@@ -1,1 +1,6 @@
-"""The admin of the audit, and what the admin of other apps records there."""
+"""The admin of the audit: the access log of pages, the history of records, access log and seals."""
+
+from audit.admin.history import EventHistoryPages
+from healthcare.admin.history import HistoryAdmin
+
+HistoryAdmin.register_history_pages(EventHistoryPages())

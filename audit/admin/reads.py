@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-from django.contrib.admin import ModelAdmin
 from django.contrib.admin.models import ADDITION, CHANGE, DELETION, LogEntry
 from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.contenttypes.models import ContentType
@@ -17,6 +16,7 @@ from django.http.response import HttpResponseBase
 
 from audit.models import AccessLog, Basis
 from audit.patient_data import patient_id_field_of, patient_ids_of
+from healthcare.admin.history import HistoryAdmin
 
 
 class Unnamed:
@@ -32,7 +32,7 @@ class Unnamed:
         return f"{self.record._meta.verbose_name} {self.record.pk}"
 
 
-class ReadsRecordedAdmin(ModelAdmin):
+class ReadsRecordedAdmin(HistoryAdmin):
     """The base of the admin of every model that holds patients' data: records each read of a list, of autocomplete
     suggestions and of single records, and each name that a form, a confirmation page or a popup shows.
 
@@ -62,6 +62,11 @@ class ReadsRecordedAdmin(ModelAdmin):
     def history_view(self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None) -> Any:
         response = super().history_view(request, object_id, extra_context)
         self.record_displayed(request, "history", response)
+        return response
+
+    def restore_version_view(self, request: HttpRequest, object_id: str, event_id: int) -> Any:
+        response = super().restore_version_view(request, object_id, event_id)
+        self.record_displayed(request, "restore", response)
         return response
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None) -> Any:

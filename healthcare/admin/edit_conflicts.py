@@ -8,6 +8,7 @@ from django.db import IntegrityError
 from django.http import HttpRequest
 
 from healthcare.admin.autocomplete import IdSelect, IdSelectMultiple
+from healthcare.admin.history import HistoryAdmin
 from healthcare.admin.lists import ListAdmin
 from healthcare.api.integrity_errors import broken_rule
 
@@ -43,7 +44,7 @@ class ConflictCheckingForm(forms.ModelForm):
         return [name for name, value in values.items() if getattr(value, "pk", value) != self.initial.get(name)]
 
 
-class ConflictCheckingAdmin(ListAdmin):
+class ConflictCheckingAdmin(HistoryAdmin, ListAdmin):
     """Locks the row that is being changed, saves only changed columns, and reports violated constraints on the form."""
 
     form = ConflictCheckingForm

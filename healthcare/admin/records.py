@@ -35,6 +35,7 @@ class RecordAdmin(RecordListAdmin, ConflictCheckingAdmin):
     change_form_template = "admin/record_change_form.html"
     delete_confirmation_template = "admin/record_delete_confirmation.html"
     delete_selected_confirmation_template = "admin/record_delete_selected_confirmation.html"
+    restores_versions = True
     record_fields: ClassVar[Sequence[str]] = ["created_by", "created_at", "updated_at", "version"]
 
     # The foreign key to the record whose owner a new record gets, such as an assignment's patient. Without one staff

@@ -1,0 +1,127 @@
+"""What history and access log hold, in words for staff: users, values of fields, and kinds of access."""
+
+import datetime
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.db.models import Field
+from django.template.defaultfilters import pluralize
+from django.utils import formats
+from django.utils.text import capfirst
+
+from audit.models import UserEvent
+from healthcare.admin.local_times import local_time
+
+EMPTY = "(empty)"
+# Of a request's action, `<model>.<action>` or `admin.<model>.<action>`: what the patient's data was used for.
+ACCESS_WORDS = {
+    "list": "listed", "changelist": "listed", "search": "found by a search", "retrieve": "read",
+    "update": "read after a change", "partial_update": "read after a change", "change": "opened",
+    "choose": "shown as chosen in a form", "suggest": "suggested while typing", "add": "shown after adding",
+    "delete": "shown before deleting", "destroy": "deleted", "history": "history read", "restore": "version compared",
+    "access_log": "access log read", "merge": "merged", "unmerge": "merge undone",
+    "duplicates": "likely duplicates read", "export": "exported", "end": "shown before ending an assignment",
+}  # fmt: skip
+
+
+class Users:
+    """The names of users by id, those of deleted ones included, read in two statements at most."""
+
+    def __init__(self, ids: Iterable[int | None]) -> None:
+        wanted = {key for key in ids if key}
+        self.names = dict(get_user_model()._default_manager.filter(pk__in=wanted).values_list("pk", "username"))
+        missing = wanted - self.names.keys()
+        former = UserEvent.objects.filter(id__in=missing).order_by("id", "-pgh_id").distinct("id") if missing else []
+        self.former_names = {event.id: event.username for event in former}
+
+    def name(self, key: int | None) -> str:
+        if not key:
+            return "nobody logged in"
+        if key in self.names:
+            return self.names[key]
+        return f"{self.former_names[key]} (deleted user {key})" if key in self.former_names else f"erased user {key}"
+
+
+def actor_of(context: dict[str, Any], users: Users) -> str:
+    """Who made a change, from the context of its event: a user, or for a command its program and database login."""
+    if "login" in context:
+        return f"the program {context.get('application') or 'without a name'} (database login {context['login']})"
+    return users.name(context.get("actor"))
+
+
+def label_of(field: Field) -> str:
+    return "Owner" if field.name == "created_by" else str(capfirst(field.verbose_name))
+
+
+def value_text(field: Field, value: Any, users: Users) -> str:
+    """A stored value as staff know it. A foreign key is shown by the id alone: no other record is read for it."""
+    if value is None or value in ("", []):
+        return EMPTY
+    if field.is_relation:
+        model: Any = field.related_model
+        return users.name(value) if model is get_user_model() else f"{model._meta.verbose_name} {value}"
+    if field.flatchoices:
+        return str(dict(field.flatchoices).get(value, value))
+    if isinstance(value, bool):
+        return "Yes" if value else "No"
+    if isinstance(value, datetime.datetime):
+        return local_time(value)
+    if isinstance(value, datetime.date):
+        return formats.date_format(value, "j F Y")
+    if isinstance(value, list):
+        return "\n".join(map(object_text, value))
+    return str(value)
+
+
+def object_text(value: Any) -> str:
+    """An object of a list as one line."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {text}" for name, text in value.items() if text)
+    return str(value)
+
+
+def changed_lines(before: str, after: str) -> tuple[str, str]:
+    """Both texts, but that where they begin or end with the same lines, their number stands instead."""
+    old, new = before.split("\n"), after.split("\n")
+    shorter = min(len(old), len(new))
+    start = next((at for at in range(shorter) if old[at] != new[at]), shorter)
+    end = next((at for at in range(shorter - start) if old[-1 - at] != new[-1 - at]), shorter - start)
+    if start + end < 3:
+        return before, after
+
+    def shortened(lines: list[str]) -> Iterator[str]:
+        if start:
+            yield f"… {start} unchanged line{pluralize(start)}"
+        yield from lines[start : len(lines) - end]
+        if end:
+            yield f"… {end} unchanged line{pluralize(end)}"
+
+    return "\n".join(shortened(old)), "\n".join(shortened(new))
+
+
+def access_text(recorded: str) -> str:
+    """What a request did with the data, from its action: "listed in the admin" for `admin.patient.changelist`."""
+    *channel, model, action = recorded.split(".") if "." in recorded else ["", recorded]
+    words = ACCESS_WORDS.get(action, f"read ({action.replace('_', ' ')})")
+    about = "" if model in {"patient", ""} else f"in {model}: "
+    return f"{about}{words} {'in the admin' if channel == ['admin'] else 'through the API'}"
+
+
+def is_refusal(status: int) -> bool:
+    return status >= 400 and status != 409  # a 409 shows likely duplicates
+
+
+def outcome_text(status: int) -> str:
+    return f"{'refused' if is_refusal(status) else 'shown'} ({status})"
+
+
+def tells_more_than_events(message: str, tracked: set[str]) -> bool:
+    """Whether an entry of the admin's log tells what no event does: a text, or a change of other fields than these."""
+    try:
+        parts = json.loads(message)
+    except ValueError:
+        return bool(message)
+    own = [part["changed"].get("fields", []) for part in parts if "changed" in part and "name" not in part["changed"]]
+    return any(name.lower() not in tracked for names in own for name in names)
