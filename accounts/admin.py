@@ -15,6 +15,7 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import PROTECT, QuerySet
 from django.http import HttpRequest, HttpResponse
 
+from accounts.admin_home import HOME_PANELS
 from accounts.limits import account_key, attempts_key, client_network, pair_key
 from accounts.models import Attempts, LoginSession, LoginSessionQuerySet, User
 from healthcare.admin.edit_conflicts import ConflictCheckingAdmin, ConflictCheckingForm
@@ -64,6 +65,7 @@ class UserAdmin(ConflictCheckingAdmin, DjangoUserAdmin):
     the API. That takes `set_credentials_user`, and `is_active` takes `deactivate_user`.
     """
 
+    task = "People and access"
     form = UserForm
     add_form = UserAddForm
     ordering = ["-id"]
@@ -141,6 +143,8 @@ admin.site.unregister(Group)
 class GroupAdmin(ConflictCheckingAdmin, DjangoGroupAdmin):
     """Groups grant permissions, so only a superuser changes them."""
 
+    task = "People and access"
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         return super().has_add_permission(request) and bool(request.user.is_superuser)
 
@@ -202,6 +206,7 @@ class SessionUserFilter(IdFilter):
 
 @admin.register(LoginSession)
 class LoginSessionAdmin(ReadOnlyAdmin):
+    task = "People and access"
     list_display = ["id", "user", "address", "user_agent", "created_at", "last_used_at", "expires_at", "revoked_at"]
     list_filter = [SessionStateFilter, SessionUserFilter]
     list_select_related = ["user"]
@@ -230,6 +235,8 @@ class LoginSessionAdmin(ReadOnlyAdmin):
 class AttemptsAdmin(ReadOnlyAdmin):
     """Deleting a row lets its account, address or account from an address try again immediately."""
 
+    task = "People and access"
+    home_panels = HOME_PANELS
     list_display = ["key", "count", "until"]
     search_fields = ["key"]
     search_help_text = "A whole username, e-mail or address, or `username address`; only hashes are stored."

@@ -14,6 +14,7 @@ from django.template.response import TemplateResponse
 
 from accounts.hashing_limit import hashing_slot
 from accounts.limits import SessionAttempt
+from healthcare.admin.home import build_home
 from healthcare.admin.lists import LONGEST_SEARCH
 from healthcare.api.rate_limits import RateLimited
 
@@ -55,6 +56,13 @@ class BackOffAdminSite(AdminSite):
     site_title = "Healthcare admin"
     index_title = "Records and accounts"
     login_form = BackOffAuthenticationForm
+
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
+        """The home page, with the figures of what the user may view."""
+        response = super().index(request, extra_context)
+        context: Any = response.context_data
+        context["home"] = build_home(self, request, context["app_list"])
+        return response
 
     # Not one transaction: an attempt's count must commit, and no row lock be held while a password is hashed.
     @transaction.non_atomic_requests

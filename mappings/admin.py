@@ -15,6 +15,7 @@ from healthcare.admin.edit_conflicts import ConflictCheckingForm
 from healthcare.admin.list_filters import DayRangeFilter, IdFilter, OwnerFilter
 from healthcare.admin.record_lists import StateFilter
 from healthcare.admin.records import DeletionObstacle, RecordAdmin
+from mappings.admin_home import HOME_PANELS
 from mappings.models import Mapping, validate_not_in_the_future
 
 
@@ -60,6 +61,7 @@ class DoctorFilter(IdFilter):
 
 @admin.register(Mapping)
 class MappingAdmin(ReadsRecordedAdmin, RecordAdmin):
+    home_panels = HOME_PANELS
     form = MappingForm
     list_display = ["id", "patient", "doctor", "role", "is_primary", "state", "started_at", "ended_at", "owner"]
     list_filter = [StateFilter, OwnerFilter, PatientFilter, DoctorFilter, DayRangeFilter]

@@ -19,6 +19,7 @@ from healthcare.admin.lists import BoundedChangeList
 from healthcare.admin.record_lists import StateFilter
 from healthcare.admin.records import DeletionObstacle, RecordAdmin
 from patients.admin_forms import PatientForm
+from patients.admin_home import HOME_PANELS
 from patients.legal_hold import HoldError, check_holdable, held_among, release_hold, set_hold
 from patients.models import ErasureReceipt, Gender, Patient
 
@@ -30,6 +31,8 @@ class GenderFilter(FieldChoiceFilter):
 
 @admin.register(Patient)
 class PatientAdmin(ReadsRecordedAdmin, RecordAdmin):
+    home_panels = HOME_PANELS
+    home_search = True
     form = PatientForm
     list_display = ["name", "state", "age", "gender", "identifier", "phone", "owner", "created_at"]
     list_filter = [StateFilter, OwnerFilter, GenderFilter, DayRangeFilter]
@@ -122,6 +125,7 @@ class HoldStateFilter(ChoiceFilter):
 class LegalHoldAdmin(ReadOnlyAdmin):
     """Who may add a legal hold sets it, and who may change one releases it. It names the patient by the id alone."""
 
+    task = "Audit"
     form = LegalHoldForm
     list_display = ["patient_id", "set_at", "set_username", "set_account", "reason", "released_at", "released_username"]
     list_filter = [HoldStateFilter]
@@ -164,6 +168,7 @@ class ReceiptKindFilter(FieldChoiceFilter):
 class ErasureReceiptAdmin(ReadOnlyAdmin):
     """Written by the commands `erase_patient`, `erase_doctor` and `erase_user` only, and never deleted."""
 
+    task = "Audit"
     list_display = ["kind", "record_id", "erased_at", "account", "username", "reason"]
     list_filter = [ReceiptKindFilter]
     search_fields = ["=record_id", "account", "username", "reason"]

@@ -24,7 +24,8 @@ from healthcare.admin.counts import EXACT_UP_TO, Count, about
 SLACK = datetime.timedelta(hours=1)  # by which the order of the times may differ from that of the ids
 SAMPLES, SAMPLED_IDS = 10, 100
 
-# For each moment the first id from which on no row is older. `probe` is the first row in the upper half.
+# For each moment the first id from which on no row is older, and the id after the last one. `probe` is the first row in
+# the upper half.
 FIRST_IDS = """
 WITH RECURSIVE search(moment, low, high) AS (
     SELECT moment, (SELECT min({key}) FROM {table}), (SELECT max({key}) FROM {table}) + 1
@@ -38,7 +39,7 @@ WITH RECURSIVE search(moment, low, high) AS (
     ) AS probe ON true
     WHERE low < high
 )
-SELECT low FROM search WHERE low >= high ORDER BY moment
+SELECT low, (SELECT max({key}) FROM {table}) + 1 FROM search WHERE low >= high ORDER BY moment
 """
 COUNT_EXACTLY = """
 SELECT width_bucket({time}, %(moments)s::timestamptz[]) AS interval, count(*) FROM {table}
@@ -71,16 +72,16 @@ class TimedRows:
     def first_id_since(self, moment: datetime.datetime) -> int | None:
         """The id from which on the rows were added at this moment or later; above every id if none was, None if there
         are no rows at all."""
-        return next(iter(self.first_ids_since([moment])), None)
-
-    def first_ids_since(self, moments: Sequence[datetime.datetime]) -> list[int]:
-        """The same for several moments, oldest first, in one statement; empty if there are no rows at all."""
-        return [low for (low,) in self.run(FIRST_IDS, moments=list(moments))]
+        return next((low for low, _ in self.run(FIRST_IDS, moments=[moment])), None)
 
     def count_by_interval(self, moments: Sequence[datetime.datetime]) -> list[Count]:
-        """How many rows were added between each of these moments and the next one, and since the last one."""
-        [first, *lows] = self.first_ids_since([moments[0] - SLACK, *moments]) or [0] * (len(moments) + 1)
-        end = self.end()
+        """How many rows were added between each of these moments, oldest first, and the next one, and since the
+        last one."""
+        found = self.run(FIRST_IDS, moments=[moments[0] - SLACK, *moments])
+        if not found:
+            return [Count(0)] * len(moments)
+        [(first, end), *others] = found
+        lows = [low for low, _ in others]
         if end - first <= EXACT_UP_TO + 1:
             counted = dict(self.run(COUNT_EXACTLY, moments=list(moments), first=first, start=moments[0]))
             return [Count(counted.get(number, 0)) for number in range(1, len(moments) + 1)]
@@ -99,18 +100,11 @@ class TimedRows:
         """The rows among so many ids, of which `read` ids hold `counted` rows."""
         return Count(counted) if read >= width else about(width * counted / read)
 
-    def end(self) -> int:
-        """The id after the last one."""
-        [(last,)] = self.run("SELECT max({key}) FROM {table}")
-        return (last or 0) + 1
-
     def run(self, sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
         quote = connection.ops.quote_name
         names = {"table": self.model._meta.db_table, "key": str(self.model._meta.pk.column), "time": self.time}
         quoted = {name: quote(value) for name, value in names.items()}
         with connection.cursor() as cursor:
-            cursor.execute(
-                sql.format(**quoted, condition=self.condition, samples=SAMPLES, ids=SAMPLED_IDS), parameters or None
-            )
+            cursor.execute(sql.format(**quoted, condition=self.condition, samples=SAMPLES, ids=SAMPLED_IDS), parameters)
             rows: list[tuple[Any, ...]] = cursor.fetchall()
         return rows

@@ -33,6 +33,7 @@ class RecordAdmin(RecordListAdmin, ConflictCheckingAdmin):
     """Records of every owner. Deleting one hides it. A hidden record can be viewed and not changed."""
 
     change_form_template = "admin/record_change_form.html"
+    task = "Records"  # its group on the home page
     delete_confirmation_template = "admin/record_delete_confirmation.html"
     delete_selected_confirmation_template = "admin/record_delete_selected_confirmation.html"
     restores_versions = True

@@ -1,0 +1,49 @@
+"""What the admin's home page shows of the audit: the reads of patients' data, and the age of the last seal."""
+
+from django.utils import timezone
+from django.utils.timesince import timesince
+
+from audit.models import AccessLog, Seal
+from healthcare.admin.charts import ColumnChart
+from healthcare.admin.home import Figure, Panel, list_url
+from healthcare.admin.id_ranges import TimedRows
+from healthcare.admin.recent_days import RecentDays
+
+ACCESSES = TimedRows(AccessLog, "at")
+
+
+def read_accesses() -> list[Figure | ColumnChart]:
+    days = RecentDays(14, timezone.localdate())
+    counts = ACCESSES.count_by_interval(days.beginnings)
+    today = counts[-1] if counts[-1].is_exact else ACCESSES.count_since(days.beginnings[-1])
+    counts[-1] = today
+    return [
+        Figure(
+            "Reads today", str(today), "requests for patients' data", list_url(AccessLog, day=days.today),
+            "Refused ones count too.",
+        ),
+        ColumnChart(
+            "Reads of patients' data",
+            f"requests a day, since {days.name(days.first)}",
+            days.columns(counts, lambda day: list_url(AccessLog, day=day)),
+        ),
+    ]  # fmt: skip
+
+
+def read_last_seal() -> list[Figure]:
+    sealed_at = Seal.objects.order_by("-id").values_list("at", flat=True).first()
+    if sealed_at is None:
+        return [Figure("Last seal", "none", "access log and history are not sealed yet", list_url(Seal))]
+    at = timezone.localtime(sealed_at)
+    return [
+        Figure(
+            "Last seal",
+            f"{timesince(at, timezone.now(), depth=1)} ago",
+            f"{at.day} {at:%B %Y, %H:%M %Z}",
+            list_url(Seal),
+        )
+    ]
+
+
+ACCESS_LOG_PANELS = [Panel("Reads today", read_accesses)]
+SEAL_PANELS = [Panel("Last seal", read_last_seal)]
