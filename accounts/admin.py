@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from django.contrib import admin
-from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.admin.models import LogEntry
 from django.contrib.admin.utils import model_ngettext
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
@@ -15,9 +15,10 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import PROTECT, QuerySet
 from django.http import HttpRequest, HttpResponse
 
+from accounts.admin_actions import DeactivateUsers, ReactivateUsers, RevokeSessions, may_change_user
 from accounts.admin_home import HOME_PANELS
 from accounts.limits import account_key, attempts_key, client_network, pair_key
-from accounts.models import Attempts, LoginSession, LoginSessionQuerySet, User
+from accounts.models import Attempts, LoginSession, User
 from healthcare.admin.edit_conflicts import ConflictCheckingAdmin, ConflictCheckingForm
 from healthcare.admin.list_filters import ChoiceFilter, DayRangeFilter, FlagFilter, IdFilter
 from healthcare.admin.lists import BoundedChangeList
@@ -66,6 +67,7 @@ class UserAdmin(ConflictCheckingAdmin, DjangoUserAdmin):
     """
 
     task = "People and access"
+    actions = [DeactivateUsers(), ReactivateUsers()]
     form = UserForm
     add_form = UserAddForm
     ordering = ["-id"]
@@ -159,11 +161,6 @@ def may_set_credentials(request: HttpRequest) -> bool:
     return request.user.has_perm("accounts.set_credentials_user")
 
 
-def may_change_user(request: HttpRequest, user: User | None) -> bool:
-    """Whether the requesting staff user may change this user: a superuser any user, others only non-staff users."""
-    return user is None or bool(request.user.is_superuser) or not (user.is_staff or user.is_superuser)
-
-
 def describe_protected_references(users: list[User]) -> list[str]:
     """The rows that prevent these users' deletion, as texts such as "1 patient"."""
     references = []
@@ -213,22 +210,13 @@ class LoginSessionAdmin(ReadOnlyAdmin):
     search_fields = ["=user__username", "=user__email", "user__name", "=address"]
     search_help_text = "The whole username, e-mail or address, or a part of the name."
     fields = ["user", "address", "user_agent", "created_at", "last_used_at", "expires_at", "revoked_at"]
-    actions = ["revoke"]
+    actions = [RevokeSessions()]
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def has_revoke_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("accounts.change_loginsession")
-
-    @admin.action(description="Revoke selected login sessions", permissions=["revoke"])
-    def revoke(self, request: HttpRequest, queryset: LoginSessionQuerySet) -> None:
-        """Revoke these sessions: the next request with one of their tokens answers 401."""
-        sessions = list(queryset.filter(revoked_at=None))
-        LoginSession.objects.filter(pk__in=[session.pk for session in sessions]).revoke()
-        if sessions:
-            LogEntry.objects.log_actions(request.user.pk or 0, sessions, CHANGE, "Revoked.")
-        self.message_user(request, f"Revoked {len(sessions)} login sessions.")
+    def describe_record(self, record: LoginSession) -> str:
+        return f"session {record.pk} of {record.user}"
 
 
 @admin.register(Attempts)

@@ -15,6 +15,7 @@ from healthcare.admin.edit_conflicts import ConflictCheckingForm
 from healthcare.admin.list_filters import DayRangeFilter, IdFilter, OwnerFilter
 from healthcare.admin.record_lists import StateFilter
 from healthcare.admin.records import DeletionObstacle, RecordAdmin
+from mappings.admin_actions import DeleteAssignments, EndAssignments, RestoreAssignments
 from mappings.admin_home import HOME_PANELS
 from mappings.models import Mapping, validate_not_in_the_future
 
@@ -75,6 +76,11 @@ class MappingAdmin(ReadsRecordedAdmin, RecordAdmin):
         ("Reason and time", {"fields": ["reason", "started_at", "notes"]}),
     ]
 
+    actions = [EndAssignments(), RestoreAssignments(), DeleteAssignments()]
+
+    def nouns(self) -> tuple[str, str]:
+        return "assignment", "assignments"
+
     def describe_record(self, record: Mapping) -> str:
         return f"{record.patient} – {record.doctor}"
 
@@ -95,5 +101,5 @@ def doctors_who_treat_patients(doctors: Sequence[Doctor]) -> QuerySet[Doctor]:
 
 
 DoctorAdmin.register_obstacle(
-    DeletionObstacle(doctors_who_treat_patients, "treats patients; end those assignments first.")
+    DeletionObstacle(doctors_who_treat_patients, "treats patients; end those assignments first")
 )

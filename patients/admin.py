@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from django.contrib import admin, messages
-from django.db.models import Q, QuerySet
+from django.contrib import admin
+from django.db.models import Q
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
@@ -16,11 +16,13 @@ from audit.models import LegalHold
 from healthcare.admin.edit_conflicts import ConflictCheckingForm
 from healthcare.admin.list_filters import ChoiceFilter, DayRangeFilter, FieldChoiceFilter, OwnerFilter
 from healthcare.admin.lists import BoundedChangeList
+from healthcare.admin.record_actions import DeleteRecords
 from healthcare.admin.record_lists import StateFilter
 from healthcare.admin.records import DeletionObstacle, RecordAdmin
+from patients.admin_actions import ReleaseHolds, RestorePatients
 from patients.admin_forms import PatientForm
 from patients.admin_home import HOME_PANELS
-from patients.legal_hold import HoldError, check_holdable, held_among, release_hold, set_hold
+from patients.legal_hold import HoldError, check_holdable, held_among, set_hold
 from patients.models import ErasureReceipt, Gender, Patient
 
 
@@ -36,6 +38,7 @@ class PatientAdmin(ReadsRecordedAdmin, RecordAdmin):
     form = PatientForm
     list_display = ["name", "state", "age", "gender", "identifier", "phone", "owner", "created_at"]
     list_filter = [StateFilter, OwnerFilter, GenderFilter, DayRangeFilter]
+    actions = [DeleteRecords(), RestorePatients()]
     search_fields = [
         "name", "identifier", "identifiers", "phone", "alternate_phone", "email", "=created_by__username",
     ]  # fmt: skip
@@ -94,7 +97,7 @@ class PatientAdmin(ReadsRecordedAdmin, RecordAdmin):
         return ", ".join(str(part) for part in parts if part)
 
 
-PatientAdmin.register_obstacle(DeletionObstacle(held_among, "is under a legal hold."))
+PatientAdmin.register_obstacle(DeletionObstacle(held_among, "is under a legal hold"))
 
 
 class LegalHoldForm(ConflictCheckingForm):
@@ -130,7 +133,7 @@ class LegalHoldAdmin(ReadOnlyAdmin):
     list_display = ["patient_id", "set_at", "set_username", "set_account", "reason", "released_at", "released_username"]
     list_filter = [HoldStateFilter]
     search_fields = ["=patient_id", "reason", "set_username"]
-    actions = ["release"]
+    actions = [ReleaseHolds()]
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return super().get_fields(request, obj) if obj else ["patient_id", "reason"]
@@ -138,25 +141,12 @@ class LegalHoldAdmin(ReadOnlyAdmin):
     def has_add_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("audit.add_legalhold")
 
-    def has_release_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("audit.change_legalhold")
-
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
     def save_model(self, request: HttpRequest, obj: LegalHold, form: Any, change: bool) -> None:
         hold = set_hold(obj.patient_id, reason=obj.reason, username=request.user.get_username())
         obj.pk = hold.pk
-
-    @admin.action(description="Release selected legal holds", permissions=["release"])
-    def release(self, request: HttpRequest, holds: QuerySet[LegalHold]) -> None:
-        released = [
-            release_hold(patient_id, username=request.user.get_username())
-            for patient_id in holds.active().order_by("patient_id").values_list("patient_id", flat=True)  # type: ignore[attr-defined]
-        ]
-        for hold in released:
-            self.log_change(request, hold, "Released.")
-        self.message_user(request, f"{len(released)} legal holds released.", messages.SUCCESS)
 
 
 class ReceiptKindFilter(FieldChoiceFilter):

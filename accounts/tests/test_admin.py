@@ -253,7 +253,10 @@ def test_only_a_superuser_changes_groups(make_user: Any, admin: AdminClient):
 
 
 def test_staff_revoke_sessions(admin: AdminClient, as_alice: LoggedInClient, as_bob: LoggedInClient):
-    assert admin.act(SESSIONS, "revoke", [as_alice.login_session]).status_code == 302
+    preview = admin.act(SESSIONS, "revoke", [as_alice.login_session])
+    assert "It cannot be undone." in preview.content.decode()
+    assert as_alice.get("/api/auth/sessions/").status_code == 200
+    assert admin.confirm(preview).status_code == 302
     assert (as_alice.get("/api/auth/sessions/").status_code, as_bob.get("/api/auth/sessions/").status_code) == (
         401,
         200,
@@ -264,7 +267,7 @@ def test_staff_revoke_sessions(admin: AdminClient, as_alice: LoggedInClient, as_
 def test_the_permission_to_view_sessions_does_not_allow_revoking(make_user: Any, as_alice: LoggedInClient):
     viewer = AdminClient(allow(make_user("viewer", is_staff=True), "view_loginsession"))
     assert "alice" in viewer.page(SESSIONS)
-    assert viewer.act(SESSIONS, "revoke", [as_alice.login_session]).status_code == 200  # the list again
+    assert viewer.act(SESSIONS, "revoke", [as_alice.login_session], post="yes").status_code == 403
     assert as_alice.get("/api/auth/sessions/").status_code == 200
 
 

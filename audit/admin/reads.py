@@ -112,6 +112,9 @@ class ReadsRecordedAdmin(HistoryAdmin):
     def log_deletions(self, request: HttpRequest, queryset: Iterable[Any]) -> list[LogEntry]:
         return self.log_unnamed(request, queryset, DELETION, "")
 
+    def log_changes(self, request: HttpRequest, records: Iterable[Any], flag: int, message: str) -> None:
+        self.log_unnamed(request, records, flag, message)
+
     def log_unnamed(
         self, request: HttpRequest, records: Iterable[Any], action_flag: int, message: Any
     ) -> list[LogEntry]:

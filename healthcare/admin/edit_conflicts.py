@@ -7,6 +7,7 @@ from django import forms
 from django.db import IntegrityError
 from django.http import HttpRequest
 
+from healthcare.admin.actions import ActionsAdmin
 from healthcare.admin.autocomplete import IdSelect, IdSelectMultiple
 from healthcare.admin.history import HistoryAdmin
 from healthcare.admin.lists import ListAdmin
@@ -44,7 +45,7 @@ class ConflictCheckingForm(forms.ModelForm):
         return [name for name, value in values.items() if getattr(value, "pk", value) != self.initial.get(name)]
 
 
-class ConflictCheckingAdmin(HistoryAdmin, ListAdmin):
+class ConflictCheckingAdmin(HistoryAdmin, ActionsAdmin, ListAdmin):
     """Locks the row that is being changed, saves only changed columns, and reports violated constraints on the form."""
 
     form = ConflictCheckingForm

@@ -6,14 +6,13 @@ from typing import Any, ClassVar
 
 from django.contrib.admin.utils import flatten_fieldsets
 from django.core.exceptions import PermissionDenied
-from django.db import models
 from django.http import HttpRequest, JsonResponse
-from django.urls import path, reverse
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.urls import path
 
+from healthcare.admin.actions import Refusals
 from healthcare.admin.edit_conflicts import ConflictCheckingAdmin
 from healthcare.admin.owners import OwnerField, OwnerSelect, eligible_owners, suggest_owners
+from healthcare.admin.record_actions import DeleteRecords, RestoreRecords
 from healthcare.admin.record_lists import RecordListAdmin
 from healthcare.ownership import Record
 
@@ -35,7 +34,7 @@ class RecordAdmin(RecordListAdmin, ConflictCheckingAdmin):
     change_form_template = "admin/record_change_form.html"
     task = "Records"  # its group on the home page
     delete_confirmation_template = "admin/record_delete_confirmation.html"
-    delete_selected_confirmation_template = "admin/record_delete_selected_confirmation.html"
+    actions = [DeleteRecords(), RestoreRecords()]
     restores_versions = True
     record_fields: ClassVar[Sequence[str]] = ["created_by", "created_at", "updated_at", "version"]
 
@@ -49,10 +48,6 @@ class RecordAdmin(RecordListAdmin, ConflictCheckingAdmin):
     def register_obstacle(cls, obstacle: DeletionObstacle) -> None:
         """Let an app above this one, which this admin does not know of, prevent deletions."""
         cls.registered_obstacles = [*cls.registered_obstacles, obstacle]
-
-    def describe_record(self, record: Any) -> str:
-        """One line that distinguishes the record from others of the same name."""
-        return str(record)
 
     def owner_id(self, form: Any) -> Any:
         """The id of the user who owns the new record of this form."""
@@ -91,13 +86,10 @@ class RecordAdmin(RecordListAdmin, ConflictCheckingAdmin):
             )
         return form
 
-    def deletion_obstacles(self, records: Sequence[Record]) -> list[str]:
-        """One sentence for each of these records that cannot be deleted, with the reason."""
-        return [
-            f"{self.describe_record(record)} {obstacle.reason}"
-            for obstacle in (DeletionObstacle(self.hidden_among, "is already deleted."), *self.registered_obstacles)
-            for record in obstacle.find(records)
-        ]
+    def deletion_obstacles(self, records: Sequence[Record]) -> Refusals:
+        """Those of these records that cannot be deleted."""
+        obstacles = (*reversed(self.registered_obstacles), DeletionObstacle(self.hidden_among, "is already deleted"))
+        return {record.pk: obstacle.reason for obstacle in obstacles for record in obstacle.find(records)}
 
     def hidden_among(self, records: Sequence[Record]) -> list[Record]:
         return [record for record in records if self.is_hidden(record)]
@@ -132,21 +124,17 @@ class RecordAdmin(RecordListAdmin, ConflictCheckingAdmin):
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """List the records themselves on the confirmation page: nothing else is deleted with them."""
-        if request.method == "POST" and isinstance(objs, models.QuerySet):
-            objs = objs.select_for_update(of=("self",), no_key=True)
         records = list(objs)
-        listed = [self.linked(record) for record in records]
+        listed = [self.link_to_record(record) for record in records]
         allowed = self.has_delete_permission(request)
         lacking = set() if allowed else {str(self.opts.verbose_name)}
-        return listed, {str(self.opts.verbose_name_plural): len(records)}, lacking, self.deletion_obstacles(records)
-
-    def linked(self, record: Record) -> SafeString:
-        route = f"admin:{self.opts.app_label}_{self.opts.model_name}_change"
-        return format_html('<a href="{}">{}</a>', reverse(route, args=[record.pk]), self.describe_record(record))
+        obstacles = self.deletion_obstacles(records)
+        refused = [f"{self.describe_record(one)} {obstacles[one.pk]}." for one in records if one.pk in obstacles]
+        return listed, {str(self.opts.verbose_name_plural): len(records)}, lacking, refused
 
     def delete_model(self, request: HttpRequest, obj: Record) -> None:
         self.records().filter(pk=obj.pk).end()
 
     def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
-        """Hide the records instead of deleting their rows."""
+        """Hide the records instead of deleting their rows, should anything still call Django's own action."""
         self.records().filter(pk__in=[record.pk for record in queryset]).end()

@@ -83,6 +83,29 @@ class AdminClient(Client):
         """Run an action of a changelist on these rows."""
         return self.post(path, {"action": action, "_selected_action": [row.pk for row in rows], **fields})
 
+    def confirm(self, preview: Any, **changes: Any) -> Any:
+        """Send the form of the preview that an action has answered with."""
+        assert preview.status_code == 200, preview.status_code
+        form = PostForm(main(preview.content.decode()))
+        return self.post(form.path, form.sent | changes)
+
+
+class PostForm(HTMLParser):
+    """The form of a preview, the last one of the page: where it goes, and each of its hidden fields and buttons."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.path = ""
+        self.sent: dict[str, list[str]] = {}
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        if tag == "form":
+            self.path, self.sent = given.get("action", ""), {}
+        elif tag == "input" and "name" in given and (given.get("type") != "radio" or "checked" in given):
+            self.sent.setdefault(given["name"], []).append(given.get("value", ""))
+
 
 def main(page: str) -> str:
     """The main part of a page, without header, navigation and footer."""

@@ -240,7 +240,7 @@ def test_staff_set_and_release_a_hold_in_the_admin(patient: Patient, staff: User
     page = client.page(f"{HOLDS}{record.pk}/change/")
     assert REASON in page
     assert "Ana" not in page
-    client.act(HOLDS, "release", [record])
+    client.confirm(client.act(HOLDS, "release", [record]))
     record.refresh_from_db()
     assert (record.released_username, LegalHold.objects.active().count()) == ("staff", 0)
 
@@ -263,11 +263,11 @@ def test_the_admin_needs_a_permission_to_set_and_one_to_release(patient: Patient
     hold(patient)
     [record] = LegalHold.objects.all()
     assert viewer.get(f"{HOLDS}add/").status_code == 403
-    viewer.act(HOLDS, "release", [record])
+    assert viewer.act(HOLDS, "release", [record], post="yes").status_code == 403
     assert viewer.post(f"{HOLDS}{record.pk}/delete/", {"post": "yes"}).status_code == 403
     assert LegalHold.objects.active().count() == 1
     releaser = AdminClient(allow(make_user("releaser", is_staff=True), "view_legalhold", "change_legalhold"))
-    releaser.act(HOLDS, "release", [record])
+    releaser.confirm(releaser.act(HOLDS, "release", [record]))
     assert LegalHold.objects.active().count() == 0
 
 
