@@ -14,6 +14,7 @@ from healthcare.tests.declarations import (
     LIST_RECORDS,
     READ_RECORD,
     AdminModel,
+    AdminPage,
     BadValues,
     Contract,
     Operation,
@@ -70,19 +71,45 @@ CONTRACT = Contract(
         "auth_sessions_destroy": Operation(),
     },
     admin=[
-        AdminModel("accounts.User", create=lambda user: user),
+        AdminModel(
+            "accounts.User",
+            create=lambda user: User.objects.create_user("carol", "carol@example.org", PASSWORD, name="Carol"),
+            roles={"Auditor": "view", "Support": "add change view deactivate"},
+            added=lambda owner: {
+                "name": "Eve", "email": "eve@example.org", "username": "eve", "password1": PASSWORD,
+                "password2": PASSWORD,
+            },
+            changed={"name": "Changed"},
+            pages=[
+                AdminPage(
+                    "{pk}/password/",
+                    "set_credentials",
+                    lambda owner, user: {"password1": "OtherPass456", "password2": "OtherPass456"},
+                ),
+            ],
+        ),
         AdminModel(
             "accounts.LoginSession",
             create=lambda user: LoginSession.objects.start(user, "curl", "127.0.0.1"),
             read_only=True,
             action="revoke",
+            roles={"Auditor": "view", "Support": "view change"},
+            actions={"revoke": "change"},
         ),
         AdminModel(
             "accounts.Attempts",
             create=lambda user: Attempts.objects.create(key="0" * 64, count=1, until=timezone.now()),
             read_only=True,
+            roles={"Auditor": "view", "Support": "view delete"},
+            allows="view delete",
         ),
-        AdminModel("auth.Group", create=lambda user: Group.objects.create(name="nurses")),
+        AdminModel(
+            "auth.Group",
+            create=lambda user: Group.objects.create(name="nurses"),
+            roles={"Auditor": "view"},
+            added=lambda owner: {"name": "porters"},
+            changed={"name": "midwives"},
+        ),
     ],
     bad_values=[
         BadValues(

@@ -13,9 +13,11 @@ from healthcare.tests.declarations import (
     LIST_RECORDS,
     READ_RECORD,
     AdminModel,
+    AdminPage,
     BadValues,
     Contract,
     Row,
+    restore_version_page,
 )
 from healthcare.tests.hostile_requests import BAD_NAMES, BAD_NUMBERS, BAD_PHONES, CANARY
 
@@ -55,7 +57,21 @@ CONTRACT = Contract(
         "doctors_restore": CHANGE_RECORD,
         "doctors_history_list": LIST_RECORDS,
     },
-    admin=[AdminModel("doctors.Doctor", create=make_doctor)],
+    admin=[
+        AdminModel(
+            "doctors.Doctor",
+            create=make_doctor,
+            roles={
+                "Front desk": "view",
+                "Clinical staff": "add change view",
+                "Records": "add change view delete restore export",
+                "Auditor": "view",
+            },
+            added=lambda owner: {"name": "Dr. New", "created_by": owner.pk},
+            changed={"name": "Dr. Changed"},
+            pages=[AdminPage("owners/", "add"), restore_version_page(hospital="City Hospital")],
+        )
+    ],
     bad_values=[
         BadValues(
             "/api/doctors/",

@@ -16,6 +16,7 @@ from django.apps import apps
 from django.db.models import Model
 
 from accounts.models import User
+from audit.history import event_model_of
 
 if TYPE_CHECKING:
     from healthcare.tests.cast import Cast
@@ -117,6 +118,42 @@ class ListParameters:
 
 
 @dataclass(frozen=True)
+class AdminPage:
+    """A page of a model in the admin beside Django's own, which are the list, add, change, delete and history.
+
+    path: below the path of the model, with `{pk}` for the key of a record: "{pk}/merge/".
+    verb: the permission on the model that it needs.
+    posted: what a POST sends that changes something, from the owner of the records and the record; None if the page
+        takes no POST.
+    status: the status of a GET for who may see the page.
+    parameters: the other parameters of the path, from the record.
+    """
+
+    path: str
+    verb: str
+    posted: Callable[[User, Any], dict[str, Any]] | None = None
+    status: int = 200
+    parameters: Callable[[Any], dict[str, Any]] = lambda record: {}
+
+
+def restore_version_page(**changed: Any) -> AdminPage:
+    """The page that restores the first version of a record, of which these columns have been changed since."""
+
+    def change_and_find_first(record: Any) -> dict[str, Any]:
+        type(record).objects.filter(pk=record.pk).update(**changed)
+        record.refresh_from_db()
+        events = event_model_of(type(record)).objects.filter(id=record.pk)
+        return {"event_id": events.earliest("pgh_id").pk}
+
+    return AdminPage(
+        "{pk}/history/{event_id}/restore/",
+        "restore",
+        lambda owner, record: {"compared_with": record.version},
+        parameters=change_and_find_first,
+    )
+
+
+@dataclass(frozen=True)
 class AdminModel:
     """A model in the admin.
 
@@ -124,16 +161,35 @@ class AdminModel:
     create: creates a record that belongs to this user.
     read_only: the admin has no pages to add, delete and follow it.
     action: a bulk action of its changelist.
+    roles: the verbs of the permissions that each role has on the model: {"Front desk": "add change view"}.
+    allows: what Django's own pages let a superuser do, all four verbs if empty and not `read_only`.
+    added: what the form to add a record needs, from the owner.
+    changed: what the form to change a record sends beside what it shows.
+    actions: the bulk actions of its changelist, each with the verb of the permission that it needs.
+    pages: the pages beside Django's own.
     """
 
     label: str
     create: Callable[[User], Model]
     read_only: bool = False
     action: str = "delete_selected"
+    roles: Mapping[str, str] = field(default_factory=dict)
+    allows: str = ""
+    added: Callable[[User], dict[str, Any]] = lambda owner: {}
+    changed: Mapping[str, Any] = field(default_factory=dict)
+    actions: Mapping[str, str] = field(default_factory=lambda: {"delete_selected": "delete"})
+    pages: Sequence[AdminPage] = ()
 
     @property
     def path(self) -> str:
         return f"/admin/{self.label.lower().replace('.', '/')}/"
+
+    @property
+    def allowed_verbs(self) -> set[str]:
+        return {*(self.allows or ("view" if self.read_only else "view add change delete")).split()}
+
+    def verbs_of(self, role: str) -> set[str]:
+        return {*self.roles.get(role, "").split()}
 
 
 @dataclass(frozen=True)

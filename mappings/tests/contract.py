@@ -18,6 +18,7 @@ from healthcare.tests.declarations import (
     Contract,
     ListParameters,
     Row,
+    restore_version_page,
 )
 from healthcare.tests.hostile_requests import BAD_IDS, CANARY
 from mappings.tests.factories import make_mapping, make_past_mapping
@@ -90,7 +91,19 @@ CONTRACT = Contract(
         )
     },
     admin=[
-        AdminModel("mappings.Mapping", create=lambda user: make_mapping(make_patient(user), make_doctor(user))),
+        AdminModel(
+            "mappings.Mapping",
+            create=lambda user: make_mapping(make_patient(user), make_doctor(user)),
+            roles={
+                "Front desk": "add change view end",
+                "Clinical staff": "add change view end",
+                "Records": "add change view end delete restore export",
+                "Auditor": "view",
+            },
+            added=lambda owner: {"patient": make_patient(owner).pk, "doctor": make_doctor(owner).pk},
+            changed={"role": "Changed"},
+            pages=[restore_version_page(role="GP")],
+        ),
     ],
     bad_values=[
         BadValues(

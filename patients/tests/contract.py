@@ -13,11 +13,13 @@ from healthcare.tests.declarations import (
     LIST_RECORDS,
     READ_RECORD,
     AdminModel,
+    AdminPage,
     BadValues,
     Contract,
     ListParameters,
     Operation,
     Row,
+    restore_version_page,
 )
 from healthcare.tests.hostile_requests import (
     BAD_CHOICES,
@@ -124,17 +126,35 @@ CONTRACT = Contract(
         )
     },
     admin=[
-        AdminModel("patients.Patient", create=make_patient),
+        AdminModel(
+            "patients.Patient",
+            create=make_patient,
+            roles={
+                "Front desk": "add change view",
+                "Clinical staff": "add change view",
+                "Records": "add change view delete restore merge export",
+                "Auditor": "view",
+            },
+            added=lambda owner: {"name": "New", "created_by": owner.pk},
+            changed={"name": "Changed"},
+            pages=[AdminPage("owners/", "add"), restore_version_page(phone="080 5550 0100")],
+        ),
         AdminModel(
             "audit.LegalHold",
             create=lambda user: set_hold(make_patient(user).pk, reason="case 2026-7"),
             read_only=True,
             action="release",
+            roles={"Records": "add change view", "Auditor": "view"},
+            allows="view add",
+            added=lambda owner: {"patient_id": make_patient(owner).pk, "reason": "case 2026-8"},
+            actions={"release": "change"},
         ),
         AdminModel(
             "patients.ErasureReceipt",
             create=lambda user: ErasureReceipt.objects.create(record_id=1, account="root", reason="asked", counts={}),
             read_only=True,
+            roles={"Records": "view", "Auditor": "view"},
+            actions={},
         ),
     ],
     bad_values=[
