@@ -20,7 +20,7 @@ from accounts.admin_home import HOME_PANELS
 from accounts.limits import account_key, attempts_key, client_network, pair_key
 from accounts.models import Attempts, LoginSession, User
 from healthcare.admin.edit_conflicts import ConflictCheckingAdmin, ConflictCheckingForm
-from healthcare.admin.list_filters import ChoiceFilter, DayRangeFilter, FlagFilter, IdFilter
+from healthcare.admin.list_filters import ChoiceFilter, DayRangeFilter, FieldChoiceFilter, FlagFilter, IdFilter
 from healthcare.admin.lists import BoundedChangeList
 
 
@@ -219,13 +219,27 @@ class LoginSessionAdmin(ReadOnlyAdmin):
         return f"session {record.pk} of {record.user}"
 
 
+class KindFilter(FieldChoiceFilter):
+    title = "what it counts"
+    parameters = ("kind",)
+
+
+class CountedFilter(DayRangeFilter):
+    """By the day of the last attempt, or on which one may try again."""
+
+    title = "last counted"
+    column = "until"
+    fields: ClassVar = {"counted_from": ("From", "date"), "counted_to": ("To", "date")}
+
+
 @admin.register(Attempts)
 class AttemptsAdmin(ReadOnlyAdmin):
     """Deleting a row lets its account, address or account from an address try again immediately."""
 
     task = "People and access"
     home_panels = HOME_PANELS
-    list_display = ["key", "count", "until"]
+    list_display = ["key", "kind", "count", "until"]
+    list_filter = [KindFilter, CountedFilter]
     search_fields = ["key"]
     search_help_text = "A whole username, e-mail or address, or `username address`; only hashes are stored."
 

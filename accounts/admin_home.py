@@ -8,12 +8,17 @@ from accounts.models import Attempts
 from healthcare.admin.counts import count_rows
 from healthcare.admin.home import Figure, Panel, list_url
 
+# A successful login from the address removes the count of the account from there, see `limits`.
+UNIT = "accounts that failed to log in today, and have not from the same address since; once for each address"
+
 
 def read_refused_logins() -> list[Figure]:
     today = timezone.localdate()
     midnight = timezone.make_aware(datetime.datetime.combine(today, datetime.time.min))
-    count = count_rows(Attempts.objects.filter(until__gte=midnight).order_by("until"))
-    return [Figure("Refused logins", str(count), "counters that failed today", list_url(Attempts))]
+    # In the order of the index `attempts_of_kind`.
+    count = count_rows(Attempts.objects.filter(kind=Attempts.Kind.PAIR, until__gte=midnight).order_by("until"))
+    url = list_url(Attempts, kind=Attempts.Kind.PAIR, counted_from=today)
+    return [Figure("Refused logins", str(count), UNIT, url)]
 
 
 HOME_PANELS = [Panel("Refused logins", read_refused_logins)]

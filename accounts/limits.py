@@ -25,7 +25,7 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from accounts.identifiers import normalize_identifier
-from accounts.models import User
+from accounts.models import Attempts, User
 from healthcare.api.rate_limits import RateLimited, RatePolicy
 from healthcare.operations.metrics import count_login_failure
 
@@ -51,8 +51,9 @@ TAKEN_EMAILS = RatePolicy("e-mail-changes", TAKEN_EMAILS_PER_HOUR, 60 * 60)
 # After the free failures every further one doubles the wait. A row that is still waiting is neither changed nor
 # returned.
 COUNT_FAILURE = """
-INSERT INTO accounts_attempts AS a (key, count, until) SELECT {key}, 1, now() {source}
+INSERT INTO accounts_attempts AS a (key, kind, count, until) SELECT {key}, '{kind}', 1, now() {source}
 ON CONFLICT (key) DO UPDATE SET
+    kind = excluded.kind,
     count = CASE WHEN a.until < now() - interval '{memory}' THEN 1 ELSE a.count + 1 END,
     until = now() + interval '1 second' * CASE
         WHEN a.until < now() - interval '{memory}' OR a.count + 1 < {free} THEN 0
@@ -69,6 +70,7 @@ WITH known AS (
 ), counted_address AS ({
     COUNT_FAILURE.format(
         key="%(address)s",
+        kind=Attempts.Kind.ADDRESS,
         free="%(free_by_address)s",
         memory=ADDRESS_MEMORY,
         source="FROM known WHERE NOT is_known",
@@ -76,6 +78,7 @@ WITH known AS (
 }), counted_pair AS ({
     COUNT_FAILURE.format(
         key="%(pair)s",
+        kind=Attempts.Kind.PAIR,
         free="%(free_by_pair)s",
         memory=PAIR_MEMORY,
         source="FROM known WHERE is_known OR EXISTS (SELECT FROM counted_address)",
@@ -83,6 +86,7 @@ WITH known AS (
 }), counted_account AS ({
     COUNT_FAILURE.format(
         key="%(account)s",
+        kind=Attempts.Kind.ACCOUNT,
         free="%(free_by_account)s",
         memory=ACCOUNT_MEMORY,
         source="FROM known WHERE NOT is_known AND EXISTS (SELECT FROM counted_pair)",
@@ -92,11 +96,15 @@ SELECT is_known, EXISTS (SELECT FROM counted_address), EXISTS (SELECT FROM count
     EXISTS (SELECT FROM counted_account)
 FROM known
 """  # noqa: S608  (constants alone)
-COUNT_SESSION_ATTEMPT = COUNT_FAILURE.format(key="%(key)s", free="%(free)s", memory=PAIR_MEMORY, source="")
+COUNT_SESSION_ATTEMPT = COUNT_FAILURE.format(
+    key="%(key)s", kind=Attempts.Kind.SESSION, free="%(free)s", memory=PAIR_MEMORY, source=""
+)
 # A row that has reached the limit within its hour is neither changed nor returned.
 COUNT_WITHIN_HOUR = """
-INSERT INTO accounts_attempts AS a (key, count, until) VALUES (%(key)s, 1, now() + interval '1 hour')
+INSERT INTO accounts_attempts AS a (key, kind, count, until)
+VALUES (%(key)s, %(kind)s, 1, now() + interval '1 hour')
 ON CONFLICT (key) DO UPDATE SET
+    kind = excluded.kind,
     count = CASE WHEN a.until <= now() THEN 1 ELSE a.count + 1 END,
     until = CASE WHEN a.until <= now() THEN now() + interval '1 hour' ELSE a.until END
 WHERE a.until <= now() OR a.count < %(limit)s
@@ -270,7 +278,7 @@ def log_security_event(event: str, request: HttpRequest | Request, **members: ob
 def count_registration(request: HttpRequest | Request) -> None:
     """Raises RateLimited (429) beyond 60 registrations an hour from one address."""
     key = attempts_key("registration", client_network(client_address(request)))
-    count_within_hour(key, REGISTRATIONS, "registration refused", request)
+    count_within_hour(key, Attempts.Kind.REGISTRATION, REGISTRATIONS, "registration refused", request)
 
 
 @contextmanager
@@ -281,7 +289,9 @@ def counted_email_change(request: HttpRequest | Request, user: User) -> Iterator
     changes exceed the limit together, nor does a 429 tell whether this one is taken.
     """
     key = attempts_key("email change", str(user.pk))
-    count_within_hour(key, TAKEN_EMAILS, "e-mail change refused", request, account=account_key("", user))
+    count_within_hour(
+        key, Attempts.Kind.EMAIL_CHANGE, TAKEN_EMAILS, "e-mail change refused", request, account=account_key("", user)
+    )
     taken = False
     try:
         yield
@@ -295,12 +305,12 @@ def counted_email_change(request: HttpRequest | Request, user: User) -> Iterator
 
 
 def count_within_hour(
-    key: str, policy: RatePolicy, event: str, request: HttpRequest | Request, **logged: object
+    key: str, kind: Attempts.Kind, policy: RatePolicy, event: str, request: HttpRequest | Request, **logged: object
 ) -> None:
     """Raises RateLimited (429) and logs the event once the key was counted so often within an hour."""
     scaled = policy.times(settings.THROTTLE_SCALE)
     with connection.cursor() as cursor:
-        cursor.execute(COUNT_WITHIN_HOUR, {"key": key, "limit": scaled.quota})
+        cursor.execute(COUNT_WITHIN_HOUR, {"key": key, "kind": kind, "limit": scaled.quota})
         if cursor.fetchone() is None:
             wait = seconds_to_wait(key)
             log_security_event(event, request, **logged, wait=wait)

@@ -310,12 +310,25 @@ class LoginAddress(models.Model):
 class Attempts(models.Model):
     """A count for one account, address or both, whose hash is the key. `accounts.limits` writes it."""
 
+    class Kind(models.TextChoices):
+        """What is counted, and for whom."""
+
+        PAIR = "pair", "failed logins to an account from an address"
+        ACCOUNT = "account", "failed logins to an account"
+        ADDRESS = "address", "failed logins from an address"
+        SESSION = "session", "wrong current passwords in a session"
+        REGISTRATION = "registration", "registrations from an address"
+        EMAIL_CHANGE = "email change", "changes of an account to a taken e-mail"
+
     key = models.CharField(max_length=64, primary_key=True)
+    # Empty in rows of an earlier version, until they count again.
+    kind = models.CharField("counts", max_length=20, choices=Kind.choices, blank=True, default="", db_default="")
     count = models.PositiveIntegerField()
     until = models.DateTimeField(db_index=True)
 
     class Meta:
         verbose_name_plural = "attempts"
+        indexes = [models.Index(fields=["kind", "until"], name="attempts_of_kind")]
 
     def __str__(self) -> str:
         return self.key

@@ -2,7 +2,7 @@
 
 import datetime
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -78,6 +78,24 @@ def test_a_new_patient_and_a_read_today_are_counted_at_once(staff: User, alice: 
     AdminClient(staff).page("/admin/patients/patient/")
     parts = parts_of(AdminClient(staff))
     assert parts["Patients"].value == "5"
+
+
+def links_of(parts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Each number with the list behind it."""
+    for part in parts.values():
+        if isinstance(part, Figure):
+            yield part.value, part.url
+        for one in getattr(part, "columns", getattr(part, "bars", [])):
+            yield str(one.count), one.url
+
+
+def test_each_number_is_that_of_the_list_to_which_it_links(staff: User, records: None):
+    client = AdminClient(staff)
+    links = [link for link in links_of(parts_of(client)) if "/audit/" not in link[1]]
+    assert len(links) == 13
+    for number, url in links:
+        changelist = client.get(url).context["cl"]
+        assert (changelist.count_text.split()[0], len(changelist.result_list)) == (number, int(number)), url
 
 
 @pytest.mark.parametrize(
