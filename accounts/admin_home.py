@@ -9,7 +9,7 @@ from healthcare.admin.counts import count_rows
 from healthcare.admin.home import Figure, Panel, list_url
 
 # A successful login from the address removes the count of the account from there, see `limits`.
-UNIT = "accounts that failed to log in today, and have not from the same address since; once for each address"
+UNIT = "accounts that failed today, by address, and have not logged in from there since"
 
 
 def read_refused_logins() -> list[Figure]:
