@@ -12,7 +12,9 @@ from patients.tests.factories import make_patient
 def test_home(admin_page: AdminPages, make_user) -> None:
     owner = make_user("clinic")
     for number in range(4):
-        doctor = make_doctor(owner, name=f"Dr. Venkatanarasimharajuvaripeta {number} " + "de la Cruz y Ortega " * number)
+        doctor = make_doctor(
+            owner, name=f"Dr. Venkatanarasimharajuvaripeta {number} " + "de la Cruz y Ortega " * number
+        )
         for _ in range(3 * number):
             make_mapping(make_patient(owner), doctor)
     add_accesses(timezone.now(), copies=1234)
