@@ -35,6 +35,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
+    "django.forms",  # its templates of widgets, for FORM_RENDERER
     "corsheaders",
     "django_filters",
     "rest_framework",
@@ -112,6 +113,9 @@ TEMPLATES = [
         },
     },
 ]
+
+FORM_RENDERER = "django.forms.renderers.TemplatesSetting"  # healthcare/templates replaces templates of widgets, too
+CSRF_FAILURE_VIEW = "healthcare.admin.error_pages.csrf_failure"
 
 # Free space on the disk of the embedded database below which /readyz is 503.
 DISK_FREE_MIB = env_settings.whole("DISK_FREE_MIB", 128, least=0, most=1_000_000)
@@ -214,6 +218,7 @@ LANGUAGE_CODE = "en-us"
 # Decides what day it is, for ages above all, and the times that the admin shows. The API writes times in UTC.
 TIME_ZONE = env_settings.time_zone("TIME_ZONE")
 USE_TZ = True
+FORMAT_MODULE_PATH = ["healthcare.formats"]  # a time is shown with its zone
 STATIC_URL = "static/"
 # Static files come from the packages, so that no collectstatic is needed before the first start.
 WHITENOISE_USE_FINDERS = True

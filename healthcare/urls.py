@@ -39,3 +39,7 @@ urlpatterns = [
     path("readyz", pages.readyz, name="readyz"),
     path("admin/", admin.site.urls),
 ]
+
+handler400 = "healthcare.admin.error_pages.bad_request"
+handler403 = "healthcare.admin.error_pages.permission_denied"
+handler404 = "healthcare.admin.error_pages.page_not_found"

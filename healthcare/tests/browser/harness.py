@@ -30,6 +30,9 @@ PATIENCE = 60_000  # milliseconds that Playwright waits: for a busy machine
 # A file to which `check_accessibility` appends one line a page; `.ci/run` prints it.
 REPORT_FILE = "AXE_REPORT"
 
+# No preloading: axe would fetch the style sheets again, for an experimental rule that is not among the default ones.
+AXE_OPTIONS = {"resultTypes": ["violations"], "preload": False}
+
 # Content that needs scrolling sideways: the document's, or that of an element that cuts it off.
 OVERFLOWS = """() => {
     const root = document.documentElement;
@@ -132,14 +135,15 @@ class AdminPages:
         context.add_cookies([{"name": cookie.key, "value": cookie.value, "url": self.url, "httpOnly": True}])
 
     def watch(self, page: "Page") -> None:
+        opened: set[str] = set()
+
         def hear(message: "ConsoleMessage") -> None:
             # Chromium reports the status of an error page, too.
-            of_the_page = (
-                message.location.get("url") == page.url and "the server responded with a status" in message.text
-            )
-            if message.type == "error" and not of_the_page:
-                self.problems.append(f"{urlsplit(page.url).path}: {message.text}")
+            of_a_page = message.location.get("url") in opened and "the server responded with a status" in message.text
+            if message.type == "error" and not of_a_page:
+                self.problems.append(f"{urlsplit(page.url).path}: {message.text} {message.location.get('url')}")
 
+        page.on("request", lambda request: opened.add(request.url) if request.is_navigation_request() else None)
         page.on("console", hear)
         page.on("pageerror", lambda error: self.problems.append(f"{urlsplit(page.url).path}: {error}"))
 
@@ -159,7 +163,7 @@ def accessibility_violations(page: "Page") -> list[str]:
     """What axe-core's default rules, best practices included, find on the page as it is now: one line an element."""
     from axe_playwright_python.sync_playwright import Axe
 
-    found = Axe().run(page).response["violations"]
+    found = Axe().run(page, options=AXE_OPTIONS).response["violations"]
     lines = [
         f"{violation['id']} ({violation['impact']}): {violation['help']}: {' '.join(map(str, node['target']))}"
         f" [{'; '.join(one['message'] for kind in ('any', 'all', 'none') for one in node[kind])}]"
@@ -200,3 +204,16 @@ def check_width(page: "Page") -> None:
 def check_page(page: "Page") -> None:
     check_width(page)
     check_accessibility(page)
+
+
+def check_everywhere(page: "Page") -> None:
+    """Check the page as it is at each width and in each colour scheme."""
+    size = page.viewport_size
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme)
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": HEIGHTS[width]})
+            check_page(page)
+    page.emulate_media(color_scheme=SCHEMES[0])
+    if size:
+        page.set_viewport_size(size)
