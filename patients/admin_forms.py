@@ -7,6 +7,7 @@ from django.core.exceptions import ValidationError
 from rest_framework import serializers
 
 from healthcare.admin.edit_conflicts import ConflictCheckingForm
+from healthcare.admin.object_lists import Member, ObjectListFormField
 from healthcare.api.errors import flatten
 from patients.birth import (
     LIFE_FIELDS,
@@ -21,7 +22,26 @@ from patients.serializers import PatientSerializer
 
 class PatientForm(ConflictCheckingForm):
     """The year of birth follows the date of birth. A year that is changed too has to agree with it. Lists of objects
-    are JSON, and hold what the API accepts."""
+    hold what the API accepts."""
+
+    identifiers = ObjectListFormField(
+        members=[Member("system", "Given by", 200), Member("value", "Number", 200)],
+        maximum=20,
+        singular="number",
+        label="Other numbers",
+        help_text="The patient's numbers elsewhere: who gave each, such as passport or a web address, and the number.",
+    )
+    contacts = ObjectListFormField(
+        members=[
+            Member("name", "Name", 200),
+            Member("relationship", "Relationship", 100),
+            Member("phone", "Phone", 40, is_phone=True),
+        ],
+        maximum=10,
+        singular="contact",
+        label="Contacts",
+        help_text="Whom to turn to about the patient, such as the next of kin.",
+    )
 
     class Meta:
         labels = {
@@ -29,7 +49,6 @@ class PatientForm(ConflictCheckingForm):
             "birth_year": "Year of birth",
             "deceased_on": "Date of death",
             "identifier": "Own number",
-            "identifiers": "Other numbers",
             "alternate_phone": "Second phone",
             "email": "E-mail",
             "medical_history": "History",
@@ -41,12 +60,10 @@ class PatientForm(ConflictCheckingForm):
             "birth_year": "Follows the date of birth. Write it where only the year, or an age, is known.",
             "deceased": "A date of death sets it.",
             "identifier": "The number that this clinic gave the patient.",
-            "identifiers": "Numbers that others gave: who gave it, such as passport or a web address, and the number.",
             "phone": "Write it as it is dialled, an extension as x12.",
             "alternate_phone": "Another number to try.",
             "address": "One line or several.",
             "language": "The language to speak with the patient, as a tag such as hi, kn or pt-BR.",
-            "contacts": "Whom to turn to about the patient, with a phone where there is one.",
             "medical_history": "What has to be known before a treatment, one matter a line.",
         }
 
@@ -78,9 +95,8 @@ class PatientForm(ConflictCheckingForm):
         try:
             return field.run_validation(self.cleaned_data[name])
         except serializers.ValidationError as error:
-            raise ValidationError(
-                [f"{one['pointer']} {one['detail']}".strip() for one in flatten(error.detail)]
-            ) from None
+            rows: Any = self.fields[name]
+            raise ValidationError(rows.show_errors(self[name].data, list(flatten(error.detail)))) from None
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean()

@@ -82,9 +82,9 @@ def test_a_user_that_was_added_can_log_in(admin: AdminClient, anonymous: LoggedI
     ("changes", "errors"),
     [
         ({"name": ""}, {"name": ["This field is required."]}),
-        ({"email": "ALICE@example.org"}, {"__all__": ["A user with this e-mail already exists."]}),
-        ({"username": "Alice"}, {"__all__": ["A user with this username already exists."]}),
-        ({"username": "b@x.org"}, {"__all__": ["A username with an @ must be the user's own e-mail."]}),
+        ({"email": "ALICE@example.org"}, {"email": ["A user with this e-mail already exists."]}),
+        ({"username": "Alice"}, {"username": ["A user with this username already exists."]}),
+        ({"username": "b@x.org"}, {"username": ["A username with an @ must be the user's own e-mail."]}),
         ({"username": "аdmin"}, {"username": None}),
         ({"password1": "abc", "password2": "abc"}, {"password2": None}),
         ({"password2": "OtherPass123"}, {"password2": ["The two password fields didn’t match."]}),
@@ -102,7 +102,7 @@ def test_invalid_input_is_reported_on_the_form(
 
 def test_a_taken_email_is_reported_when_an_account_is_changed(admin: AdminClient, alice: User, bob: User):
     messages_by_field = errors_of(admin.submit(change(bob), email="Alice@example.org"))
-    assert messages_by_field == {"__all__": ["A user with this e-mail already exists."]}
+    assert messages_by_field == {"email": ["A user with this e-mail already exists."]}
 
 
 def test_what_the_user_changed_while_the_form_was_open_stays(admin: AdminClient, alice: User, as_alice: LoggedInClient):

@@ -4,45 +4,151 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from django import forms
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import IntegrityError
+from django.forms.boundfield import BoundField
 from django.http import HttpRequest
+from django.utils.functional import cached_property
+from django.utils.safestring import SafeString
 
 from healthcare.admin.actions import ActionsAdmin
-from healthcare.admin.autocomplete import IdSelect, IdSelectMultiple
+from healthcare.admin.autocomplete import ID, IdSelect, IdSelectMultiple
+from healthcare.admin.clashes import Clash, Comparison, Outcome, Unreadable, compare, value_in_words
 from healthcare.admin.history import HistoryAdmin
 from healthcare.admin.lists import ListAdmin
-from healthcare.api.integrity_errors import broken_rule
+from healthcare.api.integrity_errors import broken_rule, fields_of_constraint
+
+CLASH_ERROR = "Somebody else has changed this meanwhile. Choose above which value to keep."
+
+
+class ComparedBoundField(BoundField):
+    """Renders as hidden initial data what the form carries, or the row's value once the page shows the clash. Django's
+    repeats what was sent where an input has several names or none, and the next attempt would save nothing."""
+
+    def as_hidden(self, attrs: dict[str, Any] | None = None, **kwargs: Any) -> SafeString:
+        form: Any = self.form
+        if not (kwargs.get("only_initial") and form.is_bound and self.name in form.compared_fields):
+            return super().as_hidden(attrs, **kwargs)
+        hidden: Any = self.field.hidden_widget()
+        if self.name in form.clashing_fields:
+            value = self.field.prepare_value(form.get_initial_for_field(self.field, self.name))
+        else:
+            value = hidden.value_from_datadict(form.data, form.files, self.html_initial_name)
+        attributes = {"id": self.html_initial_id} if self.auto_id else {}
+        return SafeString(hidden.render(self.html_initial_name, value, attributes, form.renderer))
 
 
 class ConflictCheckingForm(forms.ModelForm):
-    """Saves only the fields that the user changed. The others keep what is in the database now, which the API may have
-    changed since the form was rendered."""
+    """Saves only the fields that the user changed. The others keep what is in the database now, which somebody else may
+    have changed since the form was rendered. Where both changed a field to different values, nothing is saved until the
+    user has chosen one: see `clashes`."""
 
+    bound_field_class = ComparedBoundField
     # The messages of the constraint that the first attempt to save violated, by field.
     constraint_errors: ClassVar[Mapping[str, Sequence[str]]] = {}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self.instance.pk:
-            for name in self.columns() & self.fields.keys():
-                self.fields[name].show_hidden_initial = not self.fields[name].disabled
+        for name in self.compared_fields:
+            self.fields[name].show_hidden_initial = True
 
-    def columns(self) -> set[str]:
-        return {field.name for field in self.instance._meta.concrete_fields}
+    @cached_property
+    def compared_fields(self) -> dict[str, Any]:
+        """The model's fields, by name, that a form for a record that exists compares with the row."""
+        if not self.instance.pk:
+            return {}
+        options = self.instance._meta
+        fields = [*options.concrete_fields, *options.many_to_many]
+        return {
+            field.name: field for field in fields if field.name in self.fields and not self.fields[field.name].disabled
+        }
+
+    @cached_property
+    def comparisons(self) -> dict[str, Comparison]:
+        return {
+            name: compare(self[name], field, self.get_initial_for_field(self.fields[name], name))
+            for name, field in self.compared_fields.items()
+        }
+
+    @property
+    def clashing_fields(self) -> list[str]:
+        return [name for name, found in self.comparisons.items() if found.outcome is Outcome.CLASH]
+
+    @cached_property
+    def changed_data(self) -> list[str]:
+        compared = self.comparisons if self.is_bound else {}
+        others = [name for name, bound in self._bound_items() if name not in compared and bound._has_changed()]  # type: ignore[attr-defined]
+        return [*(name for name, found in compared.items() if found.outcome is not Outcome.KEPT), *others]
+
+    def _clean_fields(self) -> None:
+        super()._clean_fields()  # type: ignore[misc]
+        for name, comparison in self.comparisons.items():
+            if comparison.outcome is Outcome.KEPT:
+                self.errors.pop(name, None)  # a value that is not saved need not be valid
+                self.cleaned_data[name] = self.stored_value(name)
+            elif comparison.outcome is Outcome.CLASH:
+                self.add_error(name, ValidationError(CLASH_ERROR, "clash"))
+            elif self.compared_fields[name].many_to_many:
+                self.clean_keys(name, comparison)
+
+    def stored_value(self, name: str) -> Any:
+        return self.initial[name] if self.compared_fields[name].many_to_many else getattr(self.instance, name)
+
+    def clean_keys(self, name: str, comparison: Comparison) -> None:
+        """The keys of a many-to-many field, with what others have added and removed since. Only an added key has to be
+        a valid choice."""
+        field: Any = self.fields[name]
+        added = comparison.mine - comparison.now
+        chosen = field.queryset.filter(pk__in=[key for key in added if ID.match(key)])
+        if len(chosen) == len(added):
+            self.errors.pop(name, None)
+            stayed = [one for one in self.initial[name] if str(one.pk) in comparison.mine]
+            self.cleaned_data[name] = [*stayed, *chosen]
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
-        if self.instance.pk:
-            for name in self.columns() & cleaned.keys() - set(self.changed_data):
-                cleaned[name] = getattr(self.instance, name)
         for name, messages in self.constraint_errors.items():
             self.add_error(name if name in self.fields else None, list(messages))
         return cleaned
 
+    def _get_validation_exclusions(self) -> set[str]:
+        """Without the fields that keep their values: the database checks the constraints that compare them."""
+        kept = {name for name, found in self.comparisons.items() if found.outcome is Outcome.KEPT}
+        exclusions: set[str] = super()._get_validation_exclusions()  # type: ignore[misc]
+        return exclusions | kept
+
+    def _update_errors(self, errors: ValidationError) -> None:
+        """Report a violated constraint beside the field that is to blame, instead of above the form."""
+        by_field = getattr(errors, "error_dict", {})
+        for error in by_field.pop(NON_FIELD_ERRORS, []):
+            by_field.setdefault(self.field_to_blame(error) or NON_FIELD_ERRORS, []).append(error)
+        super()._update_errors(errors)  # type: ignore[misc]
+
+    def field_to_blame(self, error: ValidationError) -> str | None:
+        """A changed field of the constraint that has this message if possible, else its first one on the form."""
+        for _, constraints in self.instance.get_constraints():
+            for constraint in constraints:
+                if error.message == constraint.get_violation_error_message():
+                    fields = [name for name in fields_of_constraint(constraint) if name in self.fields]
+                    return next((name for name in fields if name in self.changed_data), fields[0] if fields else None)
+        return None
+
     def changed_columns(self) -> list[str]:
         """The columns whose new value differs from the row's, those that `clean` derives included."""
-        values = {name: self.cleaned_data[name] for name in self.columns() & self.cleaned_data.keys()}
+        columns = {field.name for field in self.instance._meta.concrete_fields}
+        values = {name: self.cleaned_data[name] for name in columns & self.cleaned_data.keys()}
         return [name for name, value in values.items() if getattr(value, "pk", value) != self.initial.get(name)]
+
+    def describe_clashes(self, changed_by: Mapping[str, str]) -> list[Clash]:
+        """The clashes in words. `changed_by` says of each field who changed it last, and when."""
+        found = []
+        for name in self.clashing_fields:
+            comparison, field = self.comparisons[name], self.fields[name]
+            mine = comparison.mine
+            sent = str(self[name].data) if isinstance(mine, Unreadable) else value_in_words(field, mine)
+            base, now = value_in_words(field, comparison.base), value_in_words(field, comparison.now)
+            found.append(Clash(name, str(self[name].label), base, now, sent, changed_by.get(name, "")))
+        return found
 
 
 class ConflictCheckingAdmin(HistoryAdmin, ActionsAdmin, ListAdmin):
@@ -89,6 +195,17 @@ class ConflictCheckingAdmin(HistoryAdmin, ActionsAdmin, ListAdmin):
                 raise
             request.constraint_errors = rule.detail  # type: ignore[attr-defined]
             return super().changeform_view(request, *args, **kwargs)
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """The form, with the clashes of a refused one side by side."""
+        form, record = context["adminform"].form, context["original"]
+        if record and form.is_bound and (names := getattr(form, "clashing_fields", [])):
+            context["clashes"] = form.describe_clashes(self.last_changes(record, names))
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def last_changes(self, record: Any, fields: Sequence[str]) -> Mapping[str, str]:
+        """Who changed each of these fields last, and when, in words. An app that keeps histories knows: see `audit`."""
+        return {}
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         if change:

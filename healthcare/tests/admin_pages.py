@@ -36,7 +36,10 @@ class Page(HTMLParser):
         if tag == "style" or (tag == "script" and "src" not in given and given.get("type") != "application/json"):
             self.blocked.append(f"<{tag}>")
         if tag == "input" and name and kind not in {"submit", "file"}:
-            if kind not in {"checkbox", "radio"} or "checked" in given:
+            if kind == "hidden" and name in self.fields and name != "csrfmiddlewaretoken":  # in each form of the page
+                earlier = self.fields[name]
+                self.fields[name] = [*(earlier if isinstance(earlier, list) else [earlier]), given.get("value", "")]
+            elif kind not in {"checkbox", "radio"} or "checked" in given:
                 self.fields[name] = given.get("value", "on" if kind in {"checkbox", "radio"} else "")
         elif tag == "textarea":
             self.writing, self.fields[name] = name, ""

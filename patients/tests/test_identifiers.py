@@ -369,19 +369,67 @@ def test_the_database_refuses_a_malformed_list_whoever_writes_it(alice: User, va
         cursor.execute("UPDATE patients_patient SET identifiers = %s WHERE id = %s", [value, patient.pk])
 
 
-def test_staff_edit_identifiers_as_json_in_the_admin(staff: User, alice: User) -> None:
+def rows(*pairs: tuple[str, str]) -> dict[str, str]:
+    """The rows of the admin's table, as a browser sends them."""
+    sent = {"identifiers-TOTAL_FORMS": str(len(pairs))}
+    for number, (system, value) in enumerate(pairs):
+        sent |= {f"identifiers-{number}-system": system, f"identifiers-{number}-value": value}
+    return sent
+
+
+def test_staff_edit_identifiers_as_rows_in_the_admin(staff: User, alice: User) -> None:
     client, patient = AdminClient(staff), make_patient(alice)
     path = f"/admin/patients/patient/{patient.pk}/change/"
-    assert client.submit(path, identifiers='[{"system": "a", "value": " AB-1 "}]').status_code == 302
+    assert client.submit(path, None, **rows(("a", " AB-1 "), ("", " "), ("b", "2"))).status_code == 302
     patient.refresh_from_db()
-    assert (patient.identifiers, patient.version) == ([pair("a", "AB-1")], 2)
+    assert (patient.identifiers, patient.version) == ([pair("a", "AB-1"), pair("b", "2")], 2)
     assert client.submit(path, name="Ana").status_code == 302
+    patient.refresh_from_db()
+    assert (patient.identifiers, patient.version) == ([pair("a", "AB-1"), pair("b", "2")], 3)
     assert "AB-1" in client.page("/admin/patients/patient/?q=AB-1")
-    for bad in ("x", "{}", '[{"system": "a"}]', '[{"system": "a|b", "value": "1"}]', '["x"]', "17"):
-        assert "identifiers" in errors_of(client.submit(path, identifiers=bad)), bad
-    assert client.submit(path, identifiers="").status_code == 302
+    assert client.submit(path, None, **{"identifiers-0-DELETE": "on"}).status_code == 302
+    patient.refresh_from_db()
+    assert patient.identifiers == [pair("b", "2")]
+    assert client.submit(path, None, **rows()).status_code == 302
     patient.refresh_from_db()
     assert patient.identifiers == []
+
+
+@pytest.mark.parametrize(
+    ("sent", "cell", "message"),
+    [
+        ([("a", "")], "0-value", "This field may not be blank."),
+        ([("", ""), ("", "1")], "1-system", "This field may not be blank."),
+        ([("a|b", "1")], "0-system", "Remove the bar; it separates system and value in `?identifier=`."),
+        ([("a", "1"), ("a", "1")], "1-value", "Remove this identifier; it repeats an earlier one."),
+        ([("a", "x" * 201)], "0-value", "Ensure this field has no more than 200 characters."),
+        ([("a", "1\n2")], "0-value", "Enter one line of visible text."),
+    ],
+)
+def test_an_error_of_an_identifier_stands_beside_its_cell(
+    staff: User, alice: User, sent: list[tuple[str, str]], cell: str, message: str
+) -> None:
+    answer = AdminClient(staff).submit(f"/admin/patients/patient/{make_patient(alice).pk}/change/", None, **rows(*sent))
+    row, member = cell.split("-")
+    label = {"system": "Given by", "value": "Number"}[member]
+    assert errors_of(answer) == {"identifiers": [f"Row {int(row) + 1}, {label}: {message}"]}
+    page = answer.content.decode()
+    assert f'id="id_identifiers-{cell}_error"><li>{message}</li></ul>' in page
+    assert page.count('aria-invalid="true" aria-describedby="id_identifiers-') == 1
+
+
+def test_more_identifiers_than_the_api_accepts_are_refused_unless_they_are_stored(staff: User, alice: User) -> None:
+    client, patient = AdminClient(staff), make_patient(alice, identifiers=[pair("a", str(n)) for n in range(21)])
+    path = f"/admin/patients/patient/{patient.pk}/change/"
+    assert client.submit(path, name="Ana").status_code == 302
+    more = rows(*[("a", str(number)) for number in range(22)])
+    assert errors_of(client.submit(path, None, **more)) == {"identifiers": ["Send at most 20 of them."]}
+
+
+@pytest.mark.parametrize("total", ["", "x", "-1", "9" * 40, "\u0663", "1000000"])
+def test_a_broken_number_of_rows_is_no_error(staff: User, alice: User, total: str) -> None:
+    path = f"/admin/patients/patient/{make_patient(alice).pk}/change/"
+    assert AdminClient(staff).submit(path, None, **{"identifiers-TOTAL_FORMS": total}).status_code == 302
 
 
 def test_the_description_names_the_members_of_an_identifier() -> None:

@@ -1,0 +1,114 @@
+"""What becomes of a field that a form and somebody else changed: a three-way comparison, as in a merge of files.
+
+`base` is the value that the form showed, which it carries as hidden initial data; `now` is that of the locked row;
+`mine` is what was sent. Values are compared as the model would store them, so line endings, spaces around a text and
+the notation of a phone make no difference.
+"""
+
+import datetime
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.forms.boundfield import BoundField
+
+from healthcare.admin.local_times import local_time
+
+CLASHING = "clashing"  # the hidden inputs that name the fields whose clash the page shows
+CHOICE = "clash-"  # in front of a field's name: the radio buttons
+THEIRS, MINE = "theirs", "mine"
+YES_NO = {True: "Yes", False: "No", None: "Unknown"}
+
+
+class Unreadable:
+    """A text that the field refuses, or hidden initial data that is not there. It equals nothing."""
+
+
+class Outcome(Enum):
+    KEPT = "the row's value stays"
+    CHANGED = "the sent value is saved"
+    CLASH = "the user has to choose"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The values are as the model stores them; those of a many-to-many field are sets of keys as texts."""
+
+    outcome: Outcome
+    base: Any
+    now: Any
+    mine: Any
+
+
+@dataclass(frozen=True)
+class Clash:
+    """A row of the table on the form, in words."""
+
+    name: str
+    label: str
+    base: str
+    now: str
+    mine: str
+    changed_by: str
+
+
+def compare(bound: BoundField, model_field: Any, now: Any) -> Comparison:
+    """Compare one field of a bound form with the row, of which `now` is the value."""
+    field, data = bound.field, bound.form.data
+    hidden: Any = field.hidden_widget()
+    raw_base = hidden.value_from_datadict(data, {}, bound.html_initial_name)
+    raw_mine = bound.data
+    has_base = not hidden.value_omitted_from_data(data, {}, bound.html_initial_name)
+    mine, stored = (read_value(field, model_field, value) for value in (raw_mine, now))
+    if model_field.many_to_many:  # without hidden inputs none was chosen; each key is added or removed by itself
+        base = read_value(field, model_field, raw_base)
+        merged = (stored | (mine - base)) - (base - mine)
+        return Comparison(Outcome.KEPT if merged == stored else Outcome.CHANGED, base, stored, merged)
+    base = read_value(field, model_field, raw_base) if has_base else Unreadable()
+    choice, is_asked = data.get(f"{CHOICE}{bound.name}"), bound.name in data.getlist(CLASHING)  # type: ignore[attr-defined]
+    if mine in (base, stored) or (raw_mine == raw_base if has_base else is_omitted(bound)):
+        outcome = Outcome.KEPT
+    elif base != stored or (is_asked and choice not in {THEIRS, MINE}):
+        outcome = Outcome.CLASH
+    else:
+        outcome = Outcome.KEPT if choice == THEIRS else Outcome.CHANGED
+    return Comparison(outcome, base, stored, mine)
+
+
+def is_omitted(bound: BoundField) -> bool:
+    """Whether the request says nothing about the field. An unticked checkbox is sent as nothing, too."""
+    widget: Any = bound.field.widget
+    if isinstance(widget, forms.CheckboxInput):
+        return bound.html_name not in bound.form.data
+    return bool(widget.value_omitted_from_data(bound.form.data, {}, bound.html_name))
+
+
+def read_value(field: forms.Field, model_field: Any, value: Any) -> Any:
+    """The value that the model would store for one of a widget, or for one that is stored."""
+    if model_field.many_to_many:
+        return frozenset(str(getattr(one, "pk", one)) for one in value or ())
+    if isinstance(field, forms.ModelChoiceField):
+        return "" if value in field.empty_values else str(getattr(value, "pk", value))
+    try:
+        if isinstance(field, forms.MultiValueField) and isinstance(value, list | tuple):
+            return model_field.to_python(field.clean(value))
+        return model_field.to_python(field.to_python(value))
+    except (ValidationError, ValueError, TypeError):
+        return Unreadable()
+
+
+def value_in_words(field: forms.Field, value: Any) -> str:
+    """A value of a comparison as staff read it; the empty text for none."""
+    if isinstance(value, bool) or (value is None and isinstance(field, forms.NullBooleanField)):
+        return YES_NO[value]
+    if value is None or isinstance(value, Unreadable):
+        return ""
+    if isinstance(field, forms.ChoiceField) and not isinstance(field, forms.ModelChoiceField):
+        return str(dict(field.choices).get(value, value))  # type: ignore[arg-type]
+    if isinstance(value, datetime.datetime):
+        return local_time(value)
+    if isinstance(value, list):
+        return "\n".join(", ".join(text for text in one.values() if text) for one in value)
+    return str(value)
