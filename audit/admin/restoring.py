@@ -17,6 +17,7 @@ from audit.admin.wording import Users, label_of, value_text
 from audit.history import event_model_of
 from audit.serializers import BOOKKEEPING
 from healthcare.admin.local_times import local_time
+from healthcare.admin.object_lists import ObjectRowsWidget
 from healthcare.api.integrity_errors import broken_rule
 
 CHANGED_MEANWHILE = "The record was changed after this page was opened. Compare again: “Now” shows the new values."
@@ -46,8 +47,7 @@ class Restoration:
         self.restorable = [name for name in differing if name in form_class.base_fields]
         self.kept = [name for name in differing if name not in {*self.restorable, *BOOKKEEPING}]
         self.form = form_class(self.data(form_class(instance=record)), instance=record)
-        for field in self.form.fields.values():
-            field.show_hidden_initial = False  # the row is locked, so its values are what the form began with
+        self.form.began_with_row = True  # which is locked
         self.form.is_valid()
 
     def differs(self, field: Any) -> bool:
@@ -64,6 +64,8 @@ class Restoration:
                 widget: Any = field.widget
                 parts = zip(widget.widgets_names, widget.decompress(value), strict=True)
                 data |= {f"{form[name].html_name}{suffix}": part for suffix, part in parts}
+            elif isinstance(field.widget, ObjectRowsWidget):
+                data |= field.widget.as_sent(form[name].html_name, value)
             else:
                 data[form[name].html_name] = value
         return data

@@ -54,27 +54,37 @@ class Clash:
     changed_by: str
 
 
-def compare(bound: BoundField, model_field: Any, now: Any) -> Comparison:
-    """Compare one field of a bound form with the row, of which `now` is the value."""
-    field, data = bound.field, bound.form.data
-    hidden: Any = field.hidden_widget()
-    raw_base = hidden.value_from_datadict(data, {}, bound.html_initial_name)
-    raw_mine = bound.data
-    has_base = not hidden.value_omitted_from_data(data, {}, bound.html_initial_name)
-    mine, stored = (read_value(field, model_field, value) for value in (raw_mine, now))
-    if model_field.many_to_many:  # without hidden inputs none was chosen; each key is added or removed by itself
-        base = read_value(field, model_field, raw_base)
+def compare(bound: BoundField, model_field: Any, now: Any, *, has_base: bool = True) -> Comparison:
+    """Compare one field of a bound form with the row, of which `now` is the value. Without a base, `now` is it."""
+    field = bound.field
+    mine, stored = (read_value(field, model_field, value) for value in (bound.data, now))
+    base, is_untouched = read_base(bound, model_field) if has_base else (stored, False)
+    if model_field.many_to_many:  # each key is added or removed by itself
         merged = (stored | (mine - base)) - (base - mine)
         return Comparison(Outcome.KEPT if merged == stored else Outcome.CHANGED, base, stored, merged)
-    base = read_value(field, model_field, raw_base) if has_base else Unreadable()
-    choice, is_asked = data.get(f"{CHOICE}{bound.name}"), bound.name in data.getlist(CLASHING)  # type: ignore[attr-defined]
-    if mine in (base, stored) or (raw_mine == raw_base if has_base else is_omitted(bound)):
+    choice = bound.form.data.get(f"{CHOICE}{bound.name}")
+    if is_untouched or mine in (base, stored):
         outcome = Outcome.KEPT
-    elif base != stored or (is_asked and choice not in {THEIRS, MINE}):
+    elif base != stored or (is_asked(bound) and choice not in {THEIRS, MINE}):
         outcome = Outcome.CLASH
     else:
         outcome = Outcome.KEPT if choice == THEIRS else Outcome.CHANGED
     return Comparison(outcome, base, stored, mine)
+
+
+def read_base(bound: BoundField, model_field: Any) -> tuple[Any, bool]:
+    """The value in the hidden initial data, and whether the text that was sent is that very one."""
+    hidden: Any = bound.field.hidden_widget()
+    raw = hidden.value_from_datadict(bound.form.data, {}, bound.html_initial_name)
+    if model_field.many_to_many or not hidden.value_omitted_from_data(bound.form.data, {}, bound.html_initial_name):
+        return read_value(bound.field, model_field, raw), bound.data == raw
+    return Unreadable(), is_omitted(bound)
+
+
+def is_asked(bound: BoundField) -> bool:
+    """Whether the page showed the clash of this field, so that the user had to choose."""
+    data: Any = bound.form.data
+    return CLASHING in data and bound.name in data.getlist(CLASHING)
 
 
 def is_omitted(bound: BoundField) -> bool:

@@ -46,6 +46,7 @@ class ConflictCheckingForm(forms.ModelForm):
     bound_field_class = ComparedBoundField
     # The messages of the constraint that the first attempt to save violated, by field.
     constraint_errors: ClassVar[Mapping[str, Sequence[str]]] = {}
+    began_with_row = False  # whether the values were derived from those of the row as it is now, instead of sent
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -65,8 +66,12 @@ class ConflictCheckingForm(forms.ModelForm):
 
     @cached_property
     def comparisons(self) -> dict[str, Comparison]:
+        if not self.is_bound:
+            return {}
         return {
-            name: compare(self[name], field, self.get_initial_for_field(self.fields[name], name))
+            name: compare(
+                self[name], field, self.get_initial_for_field(self.fields[name], name), has_base=not self.began_with_row
+            )
             for name, field in self.compared_fields.items()
         }
 
@@ -76,7 +81,7 @@ class ConflictCheckingForm(forms.ModelForm):
 
     @cached_property
     def changed_data(self) -> list[str]:
-        compared = self.comparisons if self.is_bound else {}
+        compared = self.comparisons
         others = [name for name, bound in self._bound_items() if name not in compared and bound._has_changed()]  # type: ignore[attr-defined]
         return [*(name for name, found in compared.items() if found.outcome is not Outcome.KEPT), *others]
 

@@ -69,6 +69,13 @@ class ObjectRowsWidget(forms.Widget):
         names = [*(member.name for member in self.members), REMOVE]
         return [{one: data.get(f"{name}-{number}-{one}", "") for one in names} for number in range(count)]
 
+    def as_sent(self, name: str, objects: Sequence[Row] | None) -> Row:
+        """The inputs of a table with these objects, as a browser sends them."""
+        cells = {
+            f"{name}-{number}-{key}": text for number, one in enumerate(objects or []) for key, text in one.items()
+        }
+        return {f"{name}-TOTAL_FORMS": str(len(objects or [])), **cells}
+
     def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
         context = super().get_context(name, None, attrs)
         stored = list(value or [])
