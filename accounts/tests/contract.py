@@ -80,6 +80,8 @@ CONTRACT = Contract(
                 "password2": PASSWORD,
             },
             changed={"name": "Changed"},
+            actions={"delete_selected": "delete", "deactivate": "deactivate", "reactivate": "deactivate"},
+            prepare={"reactivate": lambda user: User.objects.filter(pk=user.pk).update(is_active=False)},
             pages=[
                 AdminPage(
                     "{pk}/password/",

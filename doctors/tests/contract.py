@@ -17,6 +17,7 @@ from healthcare.tests.declarations import (
     BadValues,
     Contract,
     Row,
+    end,
     restore_version_page,
 )
 from healthcare.tests.hostile_requests import BAD_NAMES, BAD_NUMBERS, BAD_PHONES, CANARY
@@ -69,6 +70,8 @@ CONTRACT = Contract(
             },
             added=lambda owner: {"name": "Dr. New", "created_by": owner.pk},
             changed={"name": "Dr. Changed"},
+            actions={"delete_selected": "delete", "restore": "restore"},
+            prepare={"restore": end},
             pages=[AdminPage("owners/", "add"), restore_version_page(hospital="City Hospital")],
         )
     ],

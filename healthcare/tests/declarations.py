@@ -153,6 +153,11 @@ def restore_version_page(**changed: Any) -> AdminPage:
     )
 
 
+def end(record: Any) -> None:
+    """Hide a record, so that it can be restored."""
+    type(record)._default_manager.filter(pk=record.pk).end()
+
+
 @dataclass(frozen=True)
 class AdminModel:
     """A model in the admin.
@@ -165,7 +170,9 @@ class AdminModel:
     allows: what Django's own pages let a superuser do, all four verbs if empty and not `read_only`.
     added: what the form to add a record needs, from the owner.
     changed: what the form to change a record sends beside what it shows.
-    actions: the bulk actions of its changelist, each with the verb of the permission that it needs.
+    actions: the bulk actions of its changelist, each with the verb of the permission that it needs. A `PreviewedAction`
+        has a page of its own, too.
+    prepare: what to do with a record before some of these actions change it.
     pages: the pages beside Django's own.
     """
 
@@ -178,6 +185,7 @@ class AdminModel:
     added: Callable[[User], dict[str, Any]] = lambda owner: {}
     changed: Mapping[str, Any] = field(default_factory=dict)
     actions: Mapping[str, str] = field(default_factory=lambda: {"delete_selected": "delete"})
+    prepare: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
     pages: Sequence[AdminPage] = ()
 
     @property

@@ -18,6 +18,7 @@ from healthcare.tests.declarations import (
     Contract,
     ListParameters,
     Row,
+    end,
     restore_version_page,
 )
 from healthcare.tests.hostile_requests import BAD_IDS, CANARY
@@ -102,6 +103,8 @@ CONTRACT = Contract(
             },
             added=lambda owner: {"patient": make_patient(owner).pk, "doctor": make_doctor(owner).pk},
             changed={"role": "Changed"},
+            actions={"end": "end", "delete_selected": "delete", "restore": "restore"},
+            prepare={"restore": end},
             pages=[restore_version_page(role="GP")],
         ),
     ],

@@ -19,6 +19,7 @@ from healthcare.tests.declarations import (
     ListParameters,
     Operation,
     Row,
+    end,
     restore_version_page,
 )
 from healthcare.tests.hostile_requests import (
@@ -137,6 +138,8 @@ CONTRACT = Contract(
             },
             added=lambda owner: {"name": "New", "created_by": owner.pk},
             changed={"name": "Changed"},
+            actions={"delete_selected": "delete", "restore": "restore"},
+            prepare={"restore": end},
             pages=[AdminPage("owners/", "add"), restore_version_page(phone="080 5550 0100")],
         ),
         AdminModel(
