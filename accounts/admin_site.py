@@ -12,6 +12,7 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
+from accounts.admin_sessions import end_if_idle
 from accounts.hashing_limit import hashing_slot
 from accounts.limits import SessionAttempt
 from healthcare.admin.home import build_home
@@ -56,6 +57,9 @@ class BackOffAdminSite(AdminSite):
     site_title = "Healthcare admin"
     index_title = "Records and accounts"
     login_form = BackOffAuthenticationForm
+
+    def has_permission(self, request: HttpRequest) -> bool:
+        return super().has_permission(request) and not end_if_idle(request)
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         """The home page, with the figures of what the user may view."""

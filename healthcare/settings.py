@@ -212,6 +212,8 @@ SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = (
 )
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"  # no third cookie
 SESSION_COOKIE_AGE = 8 * 60 * 60  # seconds: a working day in the admin
+# A session of the admin that no request has used for so long ends.
+ADMIN_IDLE_TIME = timedelta(minutes=env_settings.whole("ADMIN_IDLE_MINUTES", 60, least=1, most=8 * 60))
 X_FRAME_OPTIONS = "DENY"
 
 LANGUAGE_CODE = "en-us"

@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 
 from accounts.models import User
 
-STATEMENT = re.compile(r'^(SELECT COUNT|SELECT|INSERT|UPDATE|DELETE)\b.*?(?:FROM|INTO|UPDATE) "(\w+)"', re.DOTALL)
+STATEMENT = re.compile(r'^(?:(SELECT COUNT|SELECT|INSERT|DELETE)\b.*?(?:FROM|INTO)|(UPDATE)) "(\w+)"', re.DOTALL)
 
 
 class Page(HTMLParser):
@@ -138,7 +138,7 @@ def named_queries() -> Iterator[list[str]]:
     with CaptureQueriesContext(connection) as queries:
         yield names
     found = [STATEMENT.match(query["sql"]) for query in queries.captured_queries]
-    names += [" ".join(match.groups()).lower() for match in found if match]
+    names += [" ".join(filter(None, match.groups())).lower() for match in found if match]
 
 
 LOGGED_IN = ["select django_session", "select accounts_user"]
