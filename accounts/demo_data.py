@@ -1,0 +1,143 @@
+"""The accounts of `manage.py demo`: clinicians who own patients, and a member of staff for each role."""
+
+import json
+import secrets
+from dataclasses import dataclass
+from functools import cached_property
+
+from django.contrib.auth.models import Group
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.core.management.base import CommandError
+from django.db.models import Model
+from django.db.models.functions import Lower
+
+from accounts.limits import attempts_key
+from accounts.models import Attempts, User
+from healthcare.demo.parts import Demo, DemoPart
+from healthcare.demo.past import Past, next_ids
+
+DOMAIN = "demo.example.org"  # no other account has an e-mail there
+
+
+@dataclass(frozen=True)
+class Account:
+    username: str
+    name: str
+    role: str = ""  # a group of staff
+    is_superuser: bool = False
+
+
+CLINICIANS = [
+    Account("demo-asha", "Asha Nair"),
+    Account("demo-yusuf", "Yusuf Haddad"),
+    Account("demo-marta", "Marta Kowalska"),
+    Account("demo-kenji", "Kenji Tanaka"),
+    Account("demo-lucia", "Lucía Romero"),
+]
+STAFF = [
+    Account("demo-admin", "Ingrid Solberg", is_superuser=True),
+    Account("demo-front", "Tom Okafor", "Front desk"),
+    Account("demo-clinical", "Elena Petrova", "Clinical staff"),
+    Account("demo-records", "Ravi Menon", "Records"),
+    Account("demo-auditor", "Claire Dubois", "Auditor"),
+    Account("demo-support", "Daniel Cohen", "Support"),
+]
+
+
+class Accounts(DemoPart):
+    def __init__(self, demo: Demo) -> None:
+        super().__init__(demo)
+        self.users: dict[str, User] = {}
+        self.passwords: dict[str, str] = {}
+
+    @cached_property
+    def owners(self) -> list[User]:
+        return [self.users[account.username] for account in CLINICIANS]
+
+    def staff(self, *roles: str) -> list[User]:
+        """The members of staff with these roles."""
+        return [self.users[account.username] for account in STAFF if account.role in roles]
+
+    def is_present(self) -> bool:
+        return User.objects.filter(email__endswith=f"@{DOMAIN}").exists()
+
+    def tables(self) -> list[type[Model]]:
+        return [User]
+
+    def begin(self) -> None:
+        accounts = [*STAFF, *CLINICIANS]
+        names = [account.username for account in accounts]
+        taken = User.objects.annotate(lower=Lower("username")).filter(lower__in=names).first()
+        if taken:
+            raise CommandError(f"There is an account {taken.username} that this command did not add; rename it.")
+        keys = next_ids(User, len(accounts))
+        pasts = [self.past(account, key) for account, key in zip(accounts, keys, strict=True)]
+        self.demo.pasts.write(pasts)
+        self.users = {user.username: user for user in User.objects.filter(pk__in=keys)}
+        groups = {group.name: group for group in Group.objects.all()}
+        for account in STAFF:
+            if account.role:
+                self.users[account.username].groups.add(groups[account.role])
+        self.add_refused_logins()
+
+    def past(self, account: Account, key: int) -> Past:
+        user = User(
+            id=key,
+            username=account.username,
+            name=account.name,
+            email=f"{account.username.removeprefix('demo-')}@{DOMAIN}",
+            is_staff=account in STAFF,
+            is_superuser=account.is_superuser,
+        )
+        password = new_password(user)
+        user.set_password(password)
+        user.clean_fields()
+        self.passwords[account.username] = password
+        context = {"login": "demo", "application": "manage.py demo"}
+        return Past(user, self.demo.start, context)
+
+    def add_refused_logins(self) -> None:
+        """Of accounts that do not exist, so that nobody has to wait."""
+        random, demo = self.random, self.demo
+        yesterday = demo.now - (demo.now - demo.start) / 200
+        Attempts.objects.bulk_create(
+            Attempts(
+                key=attempts_key("unknown", secrets.token_hex()),
+                count=random.choice([1, 1, 1, 2, 3, 5]),
+                until=demo.time.random(random, yesterday, demo.now),
+            )
+            for _ in range(9)
+        )
+
+    def describe(self) -> str:
+        first = CLINICIANS[0].username
+        body = json.dumps({"username": first, "password": self.passwords[first]})
+        lines = ["Log in to the API as (each owns patients):"]
+        lines += [self.login(account) for account in CLINICIANS]
+        lines += ["Log in to the admin, http://127.0.0.1:8000/admin/, as:"]
+        lines += [self.login(account) for account in STAFF]
+        lines += [
+            "The passwords are random and printed only now. `manage.py changepassword USERNAME` sets another one.",
+            "",
+            "Next, while `manage.py serve` runs:",
+            "",
+            "TOKEN=$(curl -s http://127.0.0.1:8000/api/auth/login/ -H 'Content-Type: application/json' \\",
+            rf"""  -d '{body}' | sed 's/.*"access":"\([^"]*\)".*/\1/')""",
+        ]
+        return "\n".join(lines)
+
+    def login(self, account: Account) -> str:
+        role = "superuser" if account.is_superuser else account.role
+        return f"  {account.username:<14} {self.passwords[account.username]}  {role}".rstrip()
+
+
+def new_password(user: User) -> str:
+    """A random password that the validators accept."""
+    while True:
+        password = secrets.token_urlsafe(12)
+        try:
+            validate_password(password, user)
+        except ValidationError:
+            continue
+        return password
