@@ -186,13 +186,16 @@ def test_the_roles_have_exactly_the_permissions_that_the_apps_declare(db: None):
 def test_each_page_opens_for_whom_it_is_declared_and_offers_what_they_may_do(cast: Cast):
     for path, statuses in SITE_PAGES.items():
         status = statuses[{"user": 1, "anonymous": 2}.get(cast.caller, 0)]
-        assert cast.client.get(path).status_code == status, path
+        answer = cast.client.get(path)
+        assert answer.status_code == status, path
+        assert protection_of(answer) == PROTECTION, path
     naming = set()
     for model in all_admin_models():
         for page in pages_of(model):
             path = path_of(cast, model, page)
             answer = cast.client.get(path)
             assert answer.status_code == expected(cast.caller, model, page), (path, answer.status_code)
+            assert protection_of(answer) == PROTECTION, path
             if answer.status_code == 302:
                 assert answer["Location"] == f"/admin/login/?next={quote(path)}"
             if answer.status_code == 200 and page.path in OWN_PAGES:
@@ -209,6 +212,20 @@ def test_the_index_lists_what_the_caller_may_view(cast: Cast):
     apps = (cast.client.get("/admin/").context or {"app_list": []})["app_list"]
     listed = {f"{app['app_label']}.{one['object_name']}" for app in apps for one in app["models"]}
     assert listed == {model.label for model in all_admin_models() if may(cast.caller, model, "view")}
+
+
+PROTECTION = {"stored": False, "framed": "DENY", "sniffed": "nosniff", "policy": True, "referrer": "same-origin"}
+
+
+def protection_of(answer: Any) -> dict[str, Any]:
+    """What the headers of an answer say about caches, frames, types, scripts and links to other hosts."""
+    return {
+        "stored": "no-store" not in answer["Cache-Control"],
+        "framed": answer["X-Frame-Options"],
+        "sniffed": answer["X-Content-Type-Options"],
+        "policy": answer["Content-Security-Policy"].startswith("default-src 'self'"),
+        "referrer": answer["Referrer-Policy"],
+    }
 
 
 def offers(answer: Any, model: AdminModel, page: AdminPage) -> set[str]:
