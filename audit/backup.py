@@ -40,7 +40,8 @@ class SealsPart(BackupPart):
                 verifier.verify(seal)
                 found = found or str(seal) == described["last"]
                 report_progress(f"{verifier.verified_rows:,} sealed rows verified…")
-            unsealed = verifier.finish(None if found else described["last"])
+            verifier.check_end(None if found else described["last"])
+            unsealed = verifier.check_unsealed()
         except TamperingError as error:
             raise BackupError(f"The seals do not hold, or AUDIT_SEAL_KEY is not their key: {error}") from error
         return f"{verifier.verified_rows:,} sealed rows are unaltered; {unsealed:,} rows are not sealed yet."

@@ -10,11 +10,15 @@ import datetime
 import hashlib
 import hmac
 import json
+import math
+import time
+
+from django.conf import settings
 
 from audit.archived_rows import ArchivedRows
 from audit.models import Forgotten, Seal, VerificationMark
-from audit.seals import TamperingError, codes_of, row_code, seal_code
-from audit.tables import BELOW_EVERY_ID, SealedRow, Table
+from audit.seals import TamperingError, codes_of, row_code, seal_code, seal_key
+from audit.tables import BELOW_EVERY_ID, ROWS_PER_BATCH, SealedRow, Table
 
 CLOCK_TOLERANCE = datetime.timedelta(minutes=1)  # by which a clock may be set back
 
@@ -93,8 +97,8 @@ class Verifier:
         if table.name in self.latest and row.at < self.latest[table.name] - CLOCK_TOLERANCE:
             raise TamperingError(f"{table.name} {row.id} was inserted with a date before rows sealed earlier.")
 
-    def finish(self, missing: str | None) -> int:
-        """Check the dates of the rows since the last seals, all that can be checked of them, and return their number.
+    def check_end(self, missing: str | None = None) -> None:
+        """Raise TamperingError if the chain does not reach as far as it has to.
 
         `missing` is a seal that `--expect` names and that the chain does not contain.
         """
@@ -102,9 +106,29 @@ class Verifier:
             raise TamperingError("There is no seal: run seal_audit first. If it ran before, all seals were removed.")
         if missing:
             raise TamperingError(f"audit_seal {missing.partition(':')[0]} is missing: the chain's end was removed.")
+
+    def check_unsealed(self, deadline: float = math.inf) -> int:
+        """Check the dates of the rows since the last seals, all that can be checked of them, until the deadline of
+        `time.monotonic`. Returns their number."""
         count = 0
         for table in self.tables.values():
             for row in table.rows_after(self.position[table.name]):
                 self.check_date(table, row)
                 count += 1
+                if count % ROWS_PER_BATCH == 0 and time.monotonic() > deadline:
+                    return count
         return count
+
+    def summary(self, unsealed: int) -> str:
+        """What was verified, in one sentence."""
+        removed = f"{self.forgotten_rows} of them erased with a patient"
+        removed += f", {self.archived_rows} archived" if self.archived_rows else ""
+        return f"{self.verified_rows} sealed rows are unaltered, {removed}; {unsealed} rows are not sealed yet."
+
+
+def verified_until() -> int:
+    """The last seal that a verification has reached, by a mark that is signed; 0 if there is none."""
+    mark = VerificationMark.objects.filter(pk=1).first()
+    if mark is None or not settings.AUDIT_SEAL_KEY:
+        return 0
+    return mark.seal_id if hmac.compare_digest(mark.code, mark_code(seal_key(), mark)) else 0

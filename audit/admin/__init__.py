@@ -4,3 +4,5 @@ from audit.admin.history import EventHistoryPages
 from healthcare.admin.history import HistoryAdmin
 
 HistoryAdmin.register_history_pages(EventHistoryPages())
+
+from audit.admin import logs  # noqa: E402, F401  (registers itself)

@@ -14,7 +14,7 @@ from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
-from audit.admin.accesses import accesses_to
+from audit.admin.accesses import accesses_to, patient_history_route
 from audit.admin.restoring import restore_version
 from audit.admin.wording import (
     Users,
@@ -177,12 +177,8 @@ class HistoryPage:
         """The page that says who read the data, for a record about a patient, and who may view the patient."""
         if self.is_patient or patient_id_field_of(self.model) is None:
             return ""
-        site = self.model_admin.admin_site
-        for model, page in site._registry.items():
-            if patient_id_field_of(model) == "id" and page.has_view_permission(self.request):
-                route = f"{site.name}:{model._meta.app_label}_{model._meta.model_name}_history"
-                return reverse(route, args=[patient_id_of(self.record)])
-        return ""
+        route = patient_history_route(self.model_admin.admin_site, self.request)
+        return reverse(route, args=[patient_id_of(self.record)]) if route else ""
 
 
 class EventHistoryPages:

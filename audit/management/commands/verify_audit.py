@@ -44,7 +44,8 @@ class Command(BaseCommand):
                 if verifier.verified_rows - reported >= 100_000:
                     reported = verifier.verified_rows
                     self.stderr.write(f"{reported} rows verified so far")
-            unsealed = verifier.finish(None if found else expected)
+            verifier.check_end(None if found else expected)
+            unsealed = verifier.check_unsealed()
         except TamperingError as error:
             raise CommandError(str(error)) from error
         try:
@@ -52,12 +53,8 @@ class Command(BaseCommand):
                 verifier.set_mark()
         except DatabaseError:  # a hot standby, or a user who may only read
             self.stderr.write("The mark cannot be stored here, so the next run reads the same again.")
-        verified, forgotten, archived = verifier.verified_rows, verifier.forgotten_rows, verifier.archived_rows
-        removed = f"{forgotten} of them erased with a patient" + (f", {archived} archived" if archived else "")
         after = f" Those up to seal {since} were verified before; --full verifies them again." if since else ""
-        self.stdout.write(
-            f"{verified} sealed rows are unaltered, {removed}; {unsealed} rows are not sealed yet.{after}"
-        )
+        self.stdout.write(verifier.summary(unsealed) + after)
 
 
 def is_before(last: int, expected: str) -> bool:
