@@ -193,6 +193,10 @@ class AdminModel:
         return f"/admin/{self.label.lower().replace('.', '/')}/"
 
     @property
+    def model(self) -> type[Model]:
+        return apps.get_model(self.label)
+
+    @property
     def allowed_verbs(self) -> set[str]:
         return {*(self.allows or ("view" if self.read_only else "view add change delete")).split()}
 
