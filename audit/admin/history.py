@@ -15,6 +15,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 
 from audit.admin.accesses import accesses_to, patient_history_route
+from audit.admin.last_changes import last_changes
 from audit.admin.restoring import restore_version
 from audit.admin.wording import (
     Users,
@@ -185,6 +186,7 @@ class EventHistoryPages:
     """The pages of the models whose history `track_history` keeps."""
 
     restore = staticmethod(restore_version)
+    last_changes = staticmethod(last_changes)
 
     def covers(self, model: type[Model]) -> bool:
         return event_model_of(model) is not None

@@ -208,10 +208,6 @@ class ConflictCheckingAdmin(HistoryAdmin, ActionsAdmin, ListAdmin):
             context["clashes"] = form.describe_clashes(self.last_changes(record, names))
         return super().render_change_form(request, context, *args, **kwargs)
 
-    def last_changes(self, record: Any, fields: Sequence[str]) -> Mapping[str, str]:
-        """Who changed each of these fields last, and when, in words. An app that keeps histories knows: see `audit`."""
-        return {}
-
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         if change:
             obj.save(update_fields=form.changed_columns())

@@ -1,5 +1,6 @@
 """Where the app that keeps histories adds its pages to the admin of all models, of apps beside it too."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Protocol
 
 from django.contrib import admin
@@ -18,6 +19,9 @@ class HistoryPages(Protocol):
     def show(self, model_admin: Any, request: HttpRequest, record: Any) -> Any:
         """The response with the changes of the record."""
 
+    def last_changes(self, record: Any, fields: Iterable[str]) -> Mapping[str, str]:
+        """By field, who changed it last and when, in words; nothing for a change that is not known."""
+
     def restore(self, model_admin: Any, request: HttpRequest, record: Any, event_id: int) -> Any:
         """The preview of a version (GET), or the response after it was restored (POST)."""
 
@@ -31,6 +35,9 @@ class HistoryAdmin(admin.ModelAdmin):
     @classmethod
     def register_history_pages(cls, pages: HistoryPages) -> None:
         cls.history_pages = pages
+
+    def last_changes(self, record: Any, fields: Iterable[str]) -> Mapping[str, str]:
+        return self.history_pages.last_changes(record, fields) if self.history_pages else {}
 
     def keeps_history(self) -> bool:
         return self.history_pages is not None and self.history_pages.covers(self.model)

@@ -11,6 +11,7 @@ from django.contrib.auth.models import Group, Permission
 
 from accounts.models import User
 from audit.models import AccessLog
+from conftest import LoggedInClient
 from doctors.tests.factories import make_doctor
 from healthcare.tests.admin_pages import AdminClient, Page, errors_of, main
 from mappings.models import Mapping
@@ -61,6 +62,20 @@ def test_a_clash_is_shown_side_by_side_and_nothing_is_saved(first: AdminClient, 
     ]  # fmt: skip
     typed = fields(answer)
     assert (typed["phone"], typed["address"], typed["initial-phone"]) == ("333", "Mysuru", "222")
+
+
+def test_the_page_says_who_changed_the_field_and_when(
+    first: AdminClient, second: AdminClient, alice: User, as_alice: LoggedInClient
+):
+    patient = make_patient(alice, phone="111", address="Bengaluru")
+    path = change(patient)
+    form = second.form(path)
+    as_alice.patch(f"/api/patients/{patient.pk}/", {"address": "Mysuru"})
+    first.submit(path, phone="222")
+    first.submit(path, email="a@example.org")
+    page = second.submit(path, form, phone="333", address="Delhi").content.decode()
+    who = re.findall(r'<span class="changed-by">by (\w+), \d+ \w+ \d{4}, \d\d:\d\d:\d\d \w+</span>', page)
+    assert who == ["first", "alice"]
 
 
 @pytest.mark.parametrize(("choice", "phone"), [("mine", "333"), ("theirs", "222")])
