@@ -1,6 +1,5 @@
 """The admin of mappings. A mapping that a member of staff adds belongs to the owner of its patient."""
 
-import datetime
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -11,43 +10,15 @@ from django.http import HttpRequest
 from audit.admin.reads import ReadsRecordedAdmin
 from doctors.admin import DoctorAdmin
 from doctors.models import Doctor
-from healthcare.admin.edit_conflicts import ConflictCheckingForm
 from healthcare.admin.list_filters import DayRangeFilter, IdFilter, OwnerFilter
 from healthcare.admin.record_lists import StateFilter
 from healthcare.admin.records import DeletionObstacle, RecordAdmin
 from mappings.admin_actions import DeleteAssignments, EndAssignments, RestoreAssignments
+from mappings.admin_forms import MappingForm
 from mappings.admin_home import HOME_PANELS
-from mappings.models import Mapping, validate_not_in_the_future
-
-
-class MappingForm(ConflictCheckingForm):
-    class Meta:
-        labels = {"is_primary": "Primary doctor", "started_at": "Started"}
-        help_texts = {
-            "patient": "Type a part of the name, a number or a phone of the patient.",
-            "doctor": "Type a part of the name or the specialization of the doctor.",
-            "role": "What the doctor does for this patient, such as surgeon.",
-            "is_primary": "A patient has at most one primary doctor.",
-            "reason": "Why the doctor was assigned.",
-            "started_at": "When the doctor began to treat the patient, in local time, not in the future.",
-        }
-
-    def clean_started_at(self) -> datetime.datetime:
-        moment: datetime.datetime = self.cleaned_data["started_at"]
-        if moment != self.instance.started_at or not self.instance.pk:
-            validate_not_in_the_future(moment)
-        return moment
-
-    def clean(self) -> dict[str, Any]:
-        cleaned = super().clean()
-        if self.instance.pk:
-            return cleaned
-        # Row locks in the API's order, so that neither record can be deleted before the mapping is inserted.
-        for name in ("patient", "doctor"):
-            record = cleaned.get(name)
-            if record and type(record).objects.active().locked().filter(pk=record.pk).first() is None:
-                self.add_error(name, "This record has just been deleted.")
-        return cleaned
+from mappings.admin_inlines import AssignmentInline
+from mappings.models import Mapping
+from patients.admin import PatientAdmin
 
 
 class PatientFilter(IdFilter):
@@ -88,10 +59,8 @@ class MappingAdmin(ReadsRecordedAdmin, RecordAdmin):
         fixed = ["patient", "doctor"] if obj else []
         return [*super().get_readonly_fields(request, obj), *fixed]
 
-    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        if db_field.name in self.autocomplete_fields:
-            kwargs["queryset"] = db_field.related_model.objects.active()  # the base class narrows it further
-        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+    def choices(self, field: Any) -> Any:
+        return field.related_model.objects.active()
 
 
 def doctors_who_treat_patients(doctors: Sequence[Doctor]) -> QuerySet[Doctor]:
@@ -103,3 +72,4 @@ def doctors_who_treat_patients(doctors: Sequence[Doctor]) -> QuerySet[Doctor]:
 DoctorAdmin.register_obstacle(
     DeletionObstacle(doctors_who_treat_patients, "treats patients; end those assignments first")
 )
+PatientAdmin.register_inline(AssignmentInline)

@@ -4,7 +4,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from django.contrib.admin.options import BaseModelAdmin
 from django.contrib.admin.widgets import AutocompleteMixin, AutocompleteSelect, AutocompleteSelectMultiple
+from django.http import HttpRequest
 
 ID = re.compile(r"\A[0-9]{1,18}\Z")
 
@@ -22,3 +24,27 @@ class IdSelect(IdChoicesMixin, AutocompleteSelect):
 
 class IdSelectMultiple(IdChoicesMixin, AutocompleteSelectMultiple):
     pass
+
+
+class AutocompleteAdmin(BaseModelAdmin):
+    """The fields in `autocomplete_fields`."""
+
+    def choices(self, field: Any) -> Any:
+        """The records that this field can refer to."""
+        return field.related_model._default_manager.all()
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """A choice shows the name of the related record, so who may not view those records can choose none."""
+        if db_field.name in self.get_autocomplete_fields(request):
+            may_view = self.admin_site.get_model_admin(db_field.related_model).has_view_permission(request)
+            choices = self.choices(db_field)
+            kwargs |= {
+                "widget": IdSelect(db_field, self.admin_site),
+                "queryset": choices if may_view else choices.none(),
+            }
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def formfield_for_manytomany(self, db_field: Any, request: Any = None, **kwargs: Any) -> Any:
+        if db_field.name in self.get_autocomplete_fields(request):
+            kwargs["widget"] = IdSelectMultiple(db_field, self.admin_site)
+        return super().formfield_for_manytomany(db_field, request, **kwargs)

@@ -12,7 +12,7 @@ from django.utils.functional import cached_property
 from django.utils.safestring import SafeString
 
 from healthcare.admin.actions import ActionsAdmin
-from healthcare.admin.autocomplete import ID, IdSelect, IdSelectMultiple
+from healthcare.admin.autocomplete import ID, AutocompleteAdmin
 from healthcare.admin.clashes import Clash, Comparison, Outcome, Unreadable, compare, value_in_words
 from healthcare.admin.history import HistoryAdmin
 from healthcare.admin.lists import ListAdmin
@@ -156,7 +156,7 @@ class ConflictCheckingForm(forms.ModelForm):
         return found
 
 
-class ConflictCheckingAdmin(HistoryAdmin, ActionsAdmin, ListAdmin):
+class ConflictCheckingAdmin(HistoryAdmin, ActionsAdmin, ListAdmin, AutocompleteAdmin):
     """Locks the row that is being changed, saves only changed columns, and reports violated constraints on the form."""
 
     form = ConflictCheckingForm
@@ -176,19 +176,6 @@ class ConflictCheckingAdmin(HistoryAdmin, ActionsAdmin, ListAdmin):
         form: Any = super().get_form(request, obj, change=change, **kwargs)
         form.constraint_errors = getattr(request, "constraint_errors", {})  # Django builds a form class per request
         return form
-
-    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """A choice shows the name of the related record, so who may not view those records can choose none."""
-        if db_field.name in self.get_autocomplete_fields(request):
-            kwargs["widget"] = IdSelect(db_field, self.admin_site)
-            if not self.admin_site.get_model_admin(db_field.related_model).has_view_permission(request):
-                kwargs["queryset"] = db_field.related_model._default_manager.none()
-        return super().formfield_for_foreignkey(db_field, request, **kwargs)
-
-    def formfield_for_manytomany(self, db_field: Any, request: Any = None, **kwargs: Any) -> Any:
-        if db_field.name in self.get_autocomplete_fields(request):
-            kwargs["widget"] = IdSelectMultiple(db_field, self.admin_site)
-        return super().formfield_for_manytomany(db_field, request, **kwargs)
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         """Report a violated constraint on the form instead of as a 500, also when two requests race."""

@@ -11,6 +11,7 @@ from django.urls import path
 
 from healthcare.admin.actions import Refusals
 from healthcare.admin.edit_conflicts import ConflictCheckingAdmin
+from healthcare.admin.inlines import ListedInline
 from healthcare.admin.owners import OwnerField, OwnerSelect, eligible_owners, suggest_owners
 from healthcare.admin.record_actions import DeleteRecords, RestoreRecords
 from healthcare.admin.record_lists import RecordListAdmin
@@ -36,13 +37,19 @@ class RecordAdmin(RecordListAdmin, ConflictCheckingAdmin):
     delete_confirmation_template = "admin/record_delete_confirmation.html"
     actions = [DeleteRecords(), RestoreRecords()]
     restores_versions = True
-    record_fields: ClassVar[Sequence[str]] = ["created_by", "created_at", "updated_at", "version"]
+    record_fields: ClassVar[Sequence[str]] = ["created_by", "state", "created_at", "updated_at", "version"]
 
     # The foreign key to the record whose owner a new record gets, such as an assignment's patient. Without one staff
     # choose the owner.
     owner_follows: ClassVar[str] = ""
 
+    registered_inlines: ClassVar[Sequence[type[ListedInline]]] = ()
     registered_obstacles: ClassVar[Sequence[DeletionObstacle]] = ()
+
+    @classmethod
+    def register_inline(cls, inline: type[ListedInline]) -> None:
+        """Let an app above this one, which this admin does not know of, add its records to the form."""
+        cls.registered_inlines = [*cls.registered_inlines, inline]
 
     @classmethod
     def register_obstacle(cls, obstacle: DeletionObstacle) -> None:
@@ -85,6 +92,18 @@ class RecordAdmin(RecordListAdmin, ConflictCheckingAdmin):
                 "It cannot be changed afterwards.",
             )
         return form
+
+    def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
+        return [*super().get_inlines(request, obj), *self.registered_inlines]
+
+    def get_inline_formsets(
+        self, request: HttpRequest, formsets: list[Any], inline_instances: list[Any], obj: Any = None, **kwargs: Any
+    ) -> Any:
+        """Read what the inlines list, while the view's transaction lasts."""
+        for inline, formset in zip(inline_instances, formsets, strict=True):
+            if obj and isinstance(inline, ListedInline) and inline.has_view_permission(request):
+                formset.listing = inline.list_rows(request, obj)
+        return super().get_inline_formsets(request, formsets, inline_instances, obj, **kwargs)
 
     def deletion_obstacles(self, records: Sequence[Record]) -> Refusals:
         """Those of these records that cannot be deleted."""
