@@ -18,6 +18,7 @@ from django.db.models import Q
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
+from django.utils.text import capfirst
 from rest_framework.exceptions import ValidationError
 
 from healthcare.admin.counts import EXACT_UP_TO, Count, about, count_rows
@@ -80,6 +81,8 @@ class BoundedChangeList(ChangeList):
     def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         self.request, self.cursor_text = request, request.GET.get(CURSOR_VAR) or None
         super().__init__(request, *args, **kwargs)
+        if not self.is_popup:
+            self.title = capfirst(str(self.opts.verbose_name_plural))
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
         """The rows that the filters leave, newest first. A search is applied to a page of them alone."""

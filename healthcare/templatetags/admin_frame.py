@@ -1,10 +1,13 @@
 """What every page of the admin shows around its content."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django import template
 from django.contrib import admin
 from django.template.context import Context
+
+from healthcare.admin.home import Group, group_by_task
 
 register = template.Library()
 
@@ -31,3 +34,9 @@ def names_of(record: Any) -> list[str]:
     model_admin = admin.site.get_model_admin(record._meta.concrete_model)
     describe = getattr(model_admin, "describe_record", str)
     return sorted({str(record), describe(record)} - {""}, key=len, reverse=True)
+
+
+@register.simple_tag
+def lists_by_task(available_apps: Sequence[Any]) -> list[Group]:
+    """The lists of the sidebar, grouped as on the home page."""
+    return group_by_task(admin.site, available_apps or ())

@@ -22,12 +22,14 @@
         const widget = jQuery(target).data("select2");
         const list = widget.$results[0];
         const search = widget.$dropdown[0].querySelector(".select2-search__field");
+        widget.$selection[0].setAttribute("aria-controls", list.id);
         list.setAttribute("aria-label", labelOf(target));
         search?.setAttribute("aria-label", `Search: ${labelOf(target)}`);
         search?.focus();
     };
 
-    if (jQuery) {
+    if (jQuery?.fn.select2) {
+        jQuery.fn.select2.defaults.set("dropdownParent", jQuery("#content-start")); // a landmark, not the body
         const nameAll = (within) => within.querySelectorAll("select.select2-hidden-accessible").forEach(nameAutocomplete);
         jQuery(() => nameAll(document)); // after Django's autocomplete.js, which was loaded before
         document.addEventListener("formset:added", ({target}) => nameAll(target));

@@ -1,10 +1,12 @@
 """The home page in a browser: accessible and complete on a wide window and on a phone, light and dark."""
 
+import itertools
+
 from django.utils import timezone
 
 from doctors.tests.factories import make_doctor
 from healthcare.admin.tests.access_rows import add_accesses
-from healthcare.tests.browser.harness import NARROW, AdminPages, check_page
+from healthcare.tests.browser.harness import SCHEMES, WIDTHS, AdminPages, check_page
 from mappings.tests.factories import make_mapping
 from patients.tests.factories import make_patient
 
@@ -18,7 +20,7 @@ def test_home(admin_page: AdminPages, make_user) -> None:
         for _ in range(3 * number):
             make_mapping(make_patient(owner), doctor)
     add_accesses(timezone.now(), copies=1234)
-    for width, scheme in ((1280, "light"), (NARROW, "dark"), (1280, "dark"), (NARROW, "light")):
+    for width, scheme in itertools.product(WIDTHS, SCHEMES):
         page = admin_page("superuser", width=width, scheme=scheme)
         page.goto("/admin/")
         page.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")
