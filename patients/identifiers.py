@@ -38,13 +38,15 @@ ORDER BY patient.id DESC LIMIT %(maximum)s
 """
 
 
-def pairs_to_add(survivor: Patient, duplicate: Patient) -> list[Pair]:
-    """What a merge adds to the survivor's pairs: the duplicate's, and its own number as an old one.
+def pairs_to_add(survivor: Patient, duplicate: Patient, number: str | None = None) -> list[Pair]:
+    """What a merge adds to the survivor's pairs: the duplicate's, and the own number that is given up as an old one.
 
-    A survivor without an own number takes the duplicate's instead.
+    number: the survivor's own number after the merge; by default the one that it has, or else the duplicate's.
     """
-    own = duplicate.identifier
-    old = [{"system": OLD, "value": own}] if own and survivor.identifier not in {"", own} else []
+    if number is None:
+        number = survivor.identifier or duplicate.identifier
+    given_up = [own for own in (survivor.identifier, duplicate.identifier) if own not in {"", number}]
+    old = [{"system": OLD, "value": own} for own in given_up]
     return [pair for pair in [*duplicate.identifiers, *old] if pair not in survivor.identifiers]
 
 

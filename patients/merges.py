@@ -4,8 +4,9 @@ The rows of every model that refers to patients move to the survivor by the meth
 app knows of those models only by their foreign keys.
 """
 
+import datetime
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from django.contrib.auth.base_user import AbstractBaseUser
@@ -62,13 +63,18 @@ def empty_value(field: Field) -> Any:
     )
 
 
-def merge(survivor: Patient, duplicate: Patient) -> Patient:
+def merge(survivor: Patient, duplicate: Patient, chosen: Collection[str] | None = None) -> Patient:
     """Merge the duplicate into the survivor and return the survivor as it is now.
 
-    Both are locked, active and different.
+    Both are locked, active and different. `chosen` names the fields whose values the survivor takes from the duplicate,
+    of those in `choosable_fields`; by default, those that the survivor leaves empty and that do not contradict it.
     """
-    filled = fields_to_fill(survivor, duplicate)
-    added = pairs_to_add(survivor, duplicate)
+    if chosen is None:
+        filled = fields_to_fill(survivor, duplicate)
+    else:
+        filled = {field: getattr(duplicate, field) for field in choosable_fields() if field in chosen}
+    replaced = {field: getattr(survivor, field) for field in filled if not is_empty(survivor, field)}
+    added = pairs_to_add(survivor, duplicate, filled.get("identifier", survivor.identifier))
     moved = {label: rows.move_to_survivor(field, duplicate, survivor) for label, field, rows in related_rows()}
     update_row(survivor, filled | ({"identifiers": [*survivor.identifiers, *added]} if added else {}))
     update_row(duplicate, {"merged_into": survivor, "deleted_at": timezone.now()})
@@ -78,6 +84,7 @@ def merge(survivor: Patient, duplicate: Patient) -> Patient:
         survivor=survivor,
         duplicate=duplicate,
         filled={field: as_json(value) for field, value in filled.items()} | ({"identifiers": added} if added else {}),
+        replaced={field: as_exact_json(value) for field, value in replaced.items()},
         moved=moved,
         first_version=merged.version if filled or added else None,
     )
@@ -94,10 +101,11 @@ def unmerge(survivor: Patient, duplicate: Patient) -> Patient:
         rows.move_back(field, duplicate, survivor, merge.moved.get(label, {}))
     removed = pairs_to_remove(survivor, merge)
     changes = {"identifiers": [pair for pair in survivor.identifiers if pair not in removed]} if removed else {}
-    update_row(survivor, fields_to_empty(survivor, merge.filled) | changes)
+    update_row(survivor, fields_to_restore(survivor, merge) | changes)
     update_row(duplicate, {"merged_into": None, "deleted_at": None})
     unmerged = Patient.objects.get(pk=survivor.pk)
-    update_row(merge, {"unmerged_at": timezone.now(), "filled": {}, "moved": {}, "last_version": unmerged.version})
+    undone = {"filled": {}, "replaced": {}, "moved": {}, "last_version": unmerged.version}
+    update_row(merge, {"unmerged_at": timezone.now(), **undone})
     return unmerged
 
 
@@ -109,6 +117,15 @@ def related_rows() -> Iterator[tuple[str, str, PatientRelatedQuerySet]]:
             rows = model._default_manager.all()
             movable = rows if isinstance(rows, PatientRelatedQuerySet) else PatientRelatedQuerySet(model)
             yield f"{model._meta.label}.{field}", field, movable
+
+
+def choosable_fields() -> list[str]:
+    """The fields of which the survivor may take the duplicate's value. Identifiers are added instead."""
+    return ["name", *empty_values()]
+
+
+def is_empty(patient: Patient, field: str) -> bool:
+    return bool(field in empty_values() and getattr(patient, field) == empty_values()[field])
 
 
 def fields_to_fill(survivor: Patient, duplicate: Patient) -> dict[str, Any]:
@@ -134,19 +151,55 @@ def without_contradictions(survivor: Patient, filled: dict[str, Any]) -> dict[st
     return filled
 
 
-def fields_to_empty(survivor: Patient, filled: dict[str, Any]) -> dict[str, Any]:
-    """The empty value of each field that still holds the value that the merge filled in."""
-    empty = empty_values()
-    emptied = {
-        field: empty[field]
-        for field, value in filled.items()
-        if field in empty and as_json(getattr(survivor, field)) == value
-    }
-    if emptied.get("birth_date", survivor.birth_date):
-        emptied.pop("birth_year", None)  # a date that was given since needs its year
-    if emptied.get("deceased_on", survivor.deceased_on):
-        emptied.pop("deceased", None)  # the same of the date of death
-    return emptied
+def fields_to_restore(survivor: Patient, undone: PatientMerge) -> dict[str, Any]:
+    """The value before the merge of each field that still holds the value that the merge gave it."""
+    restored: dict[str, Any] = {}
+    for field in choosable_fields():
+        if field not in undone.filled or passed_on(undone, field):
+            continue
+        if as_json(getattr(survivor, field)) == undone.filled[field]:
+            restored[field] = value_before(undone, field)
+    return without_contradictions_to_changes(survivor, restored)
+
+
+def passed_on(undone: PatientMerge, field: str) -> bool:
+    """Whether a later merge that is not undone gave this field another value. What that merge replaced is then what
+    this one replaced, unless the field was changed between the two."""
+    later = PatientMerge.objects.active().filter(survivor=undone.survivor_id, pk__gt=undone.pk, filled__has_key=field)
+    successor = later.order_by("pk").first()
+    if successor is None:
+        return False
+    if as_json(value_before(successor, field)) == undone.filled[field]:
+        replaced = {name: value for name, value in successor.replaced.items() if name != field}
+        if field in undone.replaced:
+            replaced[field] = undone.replaced[field]
+        update_row(successor, {"replaced": replaced})
+    return True
+
+
+def value_before(merge: PatientMerge, field: str) -> Any:
+    """The survivor's value before a merge that took the duplicate's."""
+    if field not in merge.replaced:
+        return empty_values()[field]
+    column = next(column for column in Patient._meta.concrete_fields if column.attname == field)
+    return column.to_python(merge.replaced[field])
+
+
+def without_contradictions_to_changes(survivor: Patient, restored: dict[str, Any]) -> dict[str, Any]:
+    """The restored values, but that one which contradicts what was changed since the merge is emptied instead: the
+    duplicate's must not stay. A date of birth needs its year, and a date of death the fact."""
+
+    def after(name: str) -> Any:
+        return restored.get(name, getattr(survivor, name))
+
+    if after("birth_date") and after("birth_year") != after("birth_date").year:
+        restored = restored | {"birth_year": after("birth_date").year}
+    if after("deceased_on") and not after("deceased"):
+        restored = restored | ({"deceased_on": None} if "deceased_on" in restored else {"deceased": True})
+    if after("deceased_on") and dies_before_birth(*map(after, ("deceased_on", "birth_date", "birth_year"))):
+        emptied = ("deceased_on",) if "deceased_on" in restored else ("birth_date", "birth_year")
+        restored = restored | dict.fromkeys(emptied)
+    return restored
 
 
 def pairs_to_remove(survivor: Patient, undone: PatientMerge) -> list[Pair]:
@@ -158,7 +211,9 @@ def pairs_to_remove(survivor: Patient, undone: PatientMerge) -> list[Pair]:
     others = PatientMerge.objects.active().filter(survivor=survivor).exclude(pk=undone.pk).select_related("duplicate")
     for other in others.order_by("pk") if added else []:
         rest = [pair for pair in survivor.identifiers if pair not in added]
-        needed = pairs_to_add(Patient(identifier=survivor.identifier, identifiers=rest), other.duplicate)
+        before = value_before(other, "identifier") if "identifier" in other.filled else survivor.identifier
+        without = Patient(identifier=before, identifiers=rest)
+        needed = pairs_to_add(without, other.duplicate, survivor.identifier)
         shared = [pair for pair in needed if pair in added]
         if shared:
             filled = other.filled | {"identifiers": [*other.filled.get("identifiers", []), *shared]}
@@ -170,6 +225,11 @@ def pairs_to_remove(survivor: Patient, undone: PatientMerge) -> list[Pair]:
 def as_json(value: Any) -> Any:
     """A field's value as a JSONField gives it back."""
     return json.loads(json.dumps(value, cls=DjangoJSONEncoder))
+
+
+def as_exact_json(value: Any) -> Any:
+    """A field's value as JSON of which the field makes the same value again: with all digits of a time."""
+    return value.isoformat() if isinstance(value, datetime.time | datetime.datetime) else as_json(value)
 
 
 def update_row(record: Patient | PatientMerge, changes: dict[str, Any]) -> None:

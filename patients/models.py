@@ -178,8 +178,11 @@ class PatientMerge(OwnedModel):
 
     survivor = models.ForeignKey(Patient, models.PROTECT, related_name="+")
     duplicate = models.ForeignKey(Patient, models.PROTECT, related_name="+", db_index=False)
-    # Both are emptied when the merge is undone.
+    # All three are emptied when the merge is undone.
     filled = models.JSONField(help_text="What the survivor got from the duplicate, by field.")
+    replaced = models.JSONField(
+        default=dict, db_default=models.Value({}, models.JSONField()), help_text="What the survivor had there before."
+    )
     moved = models.JSONField(help_text="The rows that were the duplicate's, by table and id, and what changed on each.")
     # The survivor's versions that may hold the duplicate's data, which an erasure removes: from the first one on, and
     # before the last one.
