@@ -1,6 +1,7 @@
 """Mappings: which doctor treats which patient (FHIR R4 CareTeam.participant). A mapping ends and is never deleted."""
 
 import datetime
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 from django.core.exceptions import ValidationError
@@ -40,20 +41,26 @@ class MappingQuerySet(PatientRelatedQuerySet):
     def move_to_survivor(self, field: str, duplicate: Patient, survivor: Patient) -> MovedRows:
         """Where both patients have an active assignment of the same doctor, end the duplicate's. Where both have a
         primary doctor, only the survivor's stays primary."""
-        rows: list[Any] = list(self.filter(patient__in=[duplicate, survivor]).order_by("pk").locked())
-        active_of_survivor = [row for row in rows if row.patient_id == survivor.pk and row.ended_at is None]
-        survivor_has_primary = any(row.is_primary for row in active_of_survivor)
-        doctors = {row.doctor_id for row in active_of_survivor}
-        of_duplicate = [row for row in rows if row.patient_id == duplicate.pk]
+        rows = list(self.filter(patient__in=[duplicate, survivor]).order_by("pk").locked())
+        of_duplicate, ending, secondary = split_for_merge(rows, duplicate, survivor)
         moved: MovedRows = {str(row.pk): {} for row in of_duplicate}
-        for row in of_duplicate:
-            if row.ended_at is None and row.doctor_id in doctors:
-                row.ended_at = max(timezone.now(), row.started_at)
-                moved[str(row.pk)]["ended_at"] = row.ended_at.isoformat()
-            elif row.ended_at is None and row.is_primary and survivor_has_primary:
-                row.is_primary = moved[str(row.pk)]["is_primary"] = False
+        for row in ending:
+            row.ended_at = max(timezone.now(), row.started_at)
+            moved[str(row.pk)]["ended_at"] = row.ended_at.isoformat()
+        for row in secondary:
+            row.is_primary = moved[str(row.pk)]["is_primary"] = False
         self.reassign(of_duplicate, field, survivor, "ended_at", "is_primary")
         return moved
+
+    def describe_move(self, field: str, duplicate: Patient, survivor: Patient) -> list[str]:
+        rows = list(self.filter(patient__in=[duplicate, survivor]))
+        of_duplicate, ending, secondary = split_for_merge(rows, duplicate, survivor)
+        sentences = [f"Assignments that move to patient {survivor.pk}: {len(of_duplicate)}."]
+        if ending:
+            sentences.append(f"Of these, {len(ending)} ends: both patients have that doctor at present.")
+        if secondary:
+            sentences.append(f"Patient {survivor.pk} keeps the primary doctor; the other one stays, as not primary.")
+        return sentences
 
     def move_back(self, field: str, duplicate: Patient, survivor: Patient, moved: MovedRows) -> None:
         """Reopen what the merge ended and make primary what it made secondary, unless either was changed since."""
@@ -69,6 +76,21 @@ class MappingQuerySet(PatientRelatedQuerySet):
                 row.is_primary = row.is_primary and not has_primary
                 has_primary = has_primary or row.is_primary
         self.reassign(rows, field, duplicate, "ended_at", "is_primary")
+
+
+def split_for_merge(
+    rows: Sequence[Any], duplicate: Patient, survivor: Patient
+) -> tuple[list[Any], list[Any], list[Any]]:
+    """The duplicate's rows; those of them that end, since the survivor has the doctor already; and those that are no
+    longer primary, since the survivor has a primary doctor."""
+    of_duplicate = [row for row in rows if row.patient_id == duplicate.pk]
+    active_of_survivor = [row for row in rows if row.patient_id == survivor.pk and row.ended_at is None]
+    doctors = {row.doctor_id for row in active_of_survivor}
+    has_primary = any(row.is_primary for row in active_of_survivor)
+    active = [row for row in of_duplicate if row.ended_at is None]
+    ending = [row for row in active if row.doctor_id in doctors]
+    secondary = [row for row in active if row.is_primary and has_primary and row.doctor_id not in doctors]
+    return of_duplicate, ending, secondary
 
 
 class Mapping(OwnedModel):

@@ -22,6 +22,7 @@ from healthcare.admin.records import DeletionObstacle, RecordAdmin
 from patients.admin_actions import ReleaseHolds, RestorePatients
 from patients.admin_forms import PatientForm
 from patients.admin_home import HOME_PANELS
+from patients.admin_merge import MergePatients, UndoMerges
 from patients.legal_hold import HoldError, check_holdable, held_among, set_hold
 from patients.models import ErasureReceipt, Gender, Patient
 
@@ -38,7 +39,7 @@ class PatientAdmin(ReadsRecordedAdmin, RecordAdmin):
     form = PatientForm
     list_display = ["name", "state", "age", "gender", "identifier", "phone", "owner", "created_at"]
     list_filter = [StateFilter, OwnerFilter, GenderFilter, DayRangeFilter]
-    actions = [DeleteRecords(), RestorePatients()]
+    actions = [MergePatients(), UndoMerges(), RestorePatients(), DeleteRecords()]
     search_fields = [
         "name", "identifier", "identifiers", "phone", "alternate_phone", "email", "=created_by__username",
     ]  # fmt: skip

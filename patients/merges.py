@@ -102,6 +102,7 @@ def unmerge(survivor: Patient, duplicate: Patient) -> Patient:
     removed = pairs_to_remove(survivor, merge)
     changes = {"identifiers": [pair for pair in survivor.identifiers if pair not in removed]} if removed else {}
     update_row(survivor, fields_to_restore(survivor, merge) | changes)
+    pass_on_replaced(merge)
     update_row(duplicate, {"merged_into": None, "deleted_at": None})
     unmerged = Patient.objects.get(pk=survivor.pk)
     undone = {"filled": {}, "replaced": {}, "moved": {}, "last_version": unmerged.version}
@@ -126,6 +127,11 @@ def choosable_fields() -> list[str]:
 
 def is_empty(patient: Patient, field: str) -> bool:
     return bool(field in empty_values() and getattr(patient, field) == empty_values()[field])
+
+
+def describe_moves(survivor: Patient, duplicate: Patient) -> list[str]:
+    """Sentences for staff about what becomes of the rows that refer to the duplicate."""
+    return [text for _, field, rows in related_rows() for text in rows.describe_move(field, duplicate, survivor)]
 
 
 def fields_to_fill(survivor: Patient, duplicate: Patient) -> dict[str, Any]:
@@ -153,28 +159,33 @@ def without_contradictions(survivor: Patient, filled: dict[str, Any]) -> dict[st
 
 def fields_to_restore(survivor: Patient, undone: PatientMerge) -> dict[str, Any]:
     """The value before the merge of each field that still holds the value that the merge gave it."""
+    later = later_merges(undone)
     restored: dict[str, Any] = {}
     for field in choosable_fields():
-        if field not in undone.filled or passed_on(undone, field):
+        if field not in undone.filled or any(field in merge.filled for merge in later):
             continue
         if as_json(getattr(survivor, field)) == undone.filled[field]:
             restored[field] = value_before(undone, field)
     return without_contradictions_to_changes(survivor, restored)
 
 
-def passed_on(undone: PatientMerge, field: str) -> bool:
-    """Whether a later merge that is not undone gave this field another value. What that merge replaced is then what
-    this one replaced, unless the field was changed between the two."""
-    later = PatientMerge.objects.active().filter(survivor=undone.survivor_id, pk__gt=undone.pk, filled__has_key=field)
-    successor = later.order_by("pk").first()
-    if successor is None:
-        return False
-    if as_json(value_before(successor, field)) == undone.filled[field]:
-        replaced = {name: value for name, value in successor.replaced.items() if name != field}
-        if field in undone.replaced:
-            replaced[field] = undone.replaced[field]
-        update_row(successor, {"replaced": replaced})
-    return True
+def later_merges(merge: PatientMerge) -> list[PatientMerge]:
+    """The later merges into the same survivor that are not undone, the earliest first."""
+    return list(PatientMerge.objects.active().filter(survivor=merge.survivor_id, pk__gt=merge.pk).order_by("pk"))
+
+
+def pass_on_replaced(undone: PatientMerge) -> None:
+    """What a later merge replaced is now what the undone one replaced, so that undoing the later one does not bring
+    back this duplicate's value. A field that was changed between the two merges stays as it was changed."""
+    passed_on = {field for field in undone.filled if field in choosable_fields()}
+    for merge in later_merges(undone):
+        fields = passed_on & merge.filled.keys()
+        passed_on -= fields
+        same = {field for field in fields if as_json(value_before(merge, field)) == undone.filled[field]}
+        replaced = {field: value for field, value in merge.replaced.items() if field not in same}
+        replaced |= {field: value for field, value in undone.replaced.items() if field in same}
+        if replaced != merge.replaced:
+            update_row(merge, {"replaced": replaced})
 
 
 def value_before(merge: PatientMerge, field: str) -> Any:

@@ -23,6 +23,12 @@ class PatientRelatedQuerySet(OwnedQuerySet):
         self.reassign(rows, field, survivor)
         return {str(row.pk): {} for row in rows}
 
+    def describe_move(self, field: str, duplicate: Patient, survivor: Patient) -> list[str]:
+        """Sentences for staff about what `move_to_survivor` would do."""
+        number = self.filter(**{field: duplicate}).count()
+        plural = self.model._meta.verbose_name_plural
+        return [f"{str(plural).capitalize()} that move to patient {survivor.pk}: {number}."]
+
     def move_back(self, field: str, duplicate: Patient, survivor: Patient, moved: MovedRows) -> None:
         """Make the moved rows that are still the survivor's the duplicate's again. Both patients are locked."""
         rows = self.filter(**{field: survivor}, pk__in=moved).order_by("pk").locked()

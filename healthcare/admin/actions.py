@@ -1,7 +1,6 @@
 """Actions of an admin's list that show a preview, and do nothing before its form is sent."""
 
 from collections.abc import Iterable, Sequence
-from functools import partial
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
@@ -71,6 +70,15 @@ class PreviewedAction:
         say that one of them is in another state by now."""
         return self.respond(model_admin, request, selected_ids(request))
 
+    def urls(self, model_admin: "ActionsAdmin") -> list[Any]:
+        """The paths of its pages: GET shows the preview of the records that `?id=` names, POST does it."""
+
+        def view(request: HttpRequest) -> HttpResponse:
+            return self.respond(model_admin, request, selected_ids(request))
+
+        name = f"{model_admin.opts.app_label}_{model_admin.opts.model_name}_{self.name}"
+        return [path(f"{self.name}/", model_admin.admin_site.admin_view(view), name=name)]
+
     def is_allowed(self, model_admin: "ActionsAdmin", request: HttpRequest) -> bool:
         return model_admin.has_view_or_change_permission(request) and request.user.has_perm(
             f"{model_admin.opts.app_label}.{self.codename(model_admin)}"
@@ -82,6 +90,11 @@ class PreviewedAction:
     def is_offered_for(self, record: Any) -> bool:
         """Whether the record's page offers the action."""
         return self.on_change_page
+
+    def links(self, model_admin: "ActionsAdmin", record: Any) -> list[tuple[str, str]]:
+        """The address and the text of each link on the record's page."""
+        text = f"{self.verb.capitalize()} {model_admin.nouns()[0]}"
+        return [(action_url(model_admin, self.name, [record.pk]), text)] if self.is_offered_for(record) else []
 
     def rows(self, model_admin: "ActionsAdmin", request: HttpRequest, ids: Sequence[int]) -> models.QuerySet:
         rows: models.QuerySet = model_admin.get_queryset(request).filter(pk__in=ids).order_by("pk")
@@ -249,19 +262,8 @@ class ActionsAdmin(admin.ModelAdmin):
         return {name: entry for name, entry in super().get_actions(request).items() if name not in refused}
 
     def get_urls(self) -> list[Any]:
-        own = [
-            path(
-                f"{name}/",
-                self.admin_site.admin_view(partial(self.action_view, action)),
-                name=f"{self.opts.app_label}_{self.opts.model_name}_{name}",
-            )
-            for name, action in self.previewed_actions().items()
-        ]
+        own = [url for action in self.previewed_actions().values() for url in action.urls(self)]
         return [*own, *super().get_urls()]
-
-    def action_view(self, action: PreviewedAction, request: HttpRequest) -> HttpResponse:
-        """The page of one action: GET shows the preview of the records that `?id=` names."""
-        return action.respond(self, request, selected_ids(request))
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         chosen = self.previewed_actions().keys() & set(request.POST.getlist("action"))
@@ -279,9 +281,10 @@ class ActionsAdmin(admin.ModelAdmin):
         obj: Any = None,
     ) -> Any:
         offered = [
-            (action_url(self, action.name, [obj.pk]), f"{action.verb.capitalize()} {self.nouns()[0]}")
+            link
             for action in self.previewed_actions().values()
-            if obj is not None and action.is_offered_for(obj) and action.is_allowed(self, request)
+            if obj is not None and action.is_allowed(self, request)
+            for link in action.links(self, obj)
         ]
         return super().render_change_form(request, context | {"action_links": offered}, add, change, form_url, obj)
 

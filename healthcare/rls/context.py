@@ -80,6 +80,16 @@ def entered(user_id: int | None, request: HttpRequest | Request | None = None) -
         yield
 
 
+@contextmanager
+def with_caller_id(user_id: int) -> Iterator[None]:
+    """Set this user's id alone, without the role, for functions of the database that take it from there, such as the
+    search within an owner's words. The block must not fail: its transaction is then rolled back, the id included."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('app.user_id', %s, true)", [str(user_id)])
+        yield
+        cursor.execute("SELECT set_config('app.user_id', '', true)")
+
+
 def metadata(user_id: int | None, request: HttpRequest | Request | None) -> str:
     """The context that history stores, as JSON: `actor`, `request_id`, and `reason` if X-Change-Reason gives one.
 
