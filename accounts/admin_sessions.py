@@ -1,6 +1,6 @@
 """Login sessions of the admin, which Django keeps apart from those of the API: how long they last, and ending them."""
 
-from collections.abc import Collection
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -37,13 +37,15 @@ def end_if_idle(request: HttpRequest) -> bool:
     return False
 
 
-def end_admin_sessions(user_ids: Collection[int]) -> int:
+def end_admin_sessions(user_ids: Iterable[int]) -> int:
     """Delete the admin's sessions of these users, and return how many there were.
 
     The row of a session names its user in encoded data alone, so this decodes every session that has not expired: one
     for each browser in which a member of staff has logged in today.
     """
     wanted = {str(user_id) for user_id in user_ids}
+    if not wanted:
+        return 0
     sessions = Session.objects.filter(expire_date__gt=timezone.now()).iterator(chunk_size=1000)
     found = [session.pk for session in sessions if session.get_decoded().get(SESSION_KEY) in wanted]
     return Session.objects.filter(pk__in=found).delete()[0] if found else 0

@@ -13,6 +13,7 @@ from django.db.models.functions import Lower, Now
 from django.db.models.signals import post_save, pre_save
 from django.utils import timezone
 
+from accounts.admin_sessions import end_admin_sessions
 from accounts.identifiers import ASCII_EMAIL, USERNAME, normalize_identifier
 from accounts.passwords import prepare_password, spellings
 from healthcare.api.triggers import ExpiredRecordsTrigger
@@ -24,13 +25,15 @@ models.CharField.register_lookup(Lower)
 
 class UserQuerySet(models.QuerySet["User"]):
     def update(self, **values: Any) -> int:
-        """Update, and like `User.save` revoke the sessions of users who get a password or are deactivated."""
+        """Update, and like `User.save` end the sessions of users who get a password or are deactivated."""
         if "password" not in values and values.get("is_active", True) is True:
             return super().update(**values)
         with transaction.atomic():
             users = User.objects.get_queryset().filter(pk__in=[*self.values_list("pk", flat=True)])
             changed = models.QuerySet.update(users, **values)
             LoginSession.objects.filter(user__in=users).revoke()
+            if values.get("is_active", True) is not True:
+                end_admin_sessions(users.values_list("pk", flat=True))
         return changed
 
     def may_own_records(self) -> Self:
@@ -126,12 +129,14 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     def save(self, *args: Any, keep_session: "LoginSession | None" = None, **kwargs: Any) -> None:
         """Save. A new password, no password and deactivation revoke every session but `keep_session`, whether the API,
-        the admin or a command saves."""
+        the admin or a command saves. Deactivation ends those of the admin too; another password ends them anyway."""
         revokes = self.pk and (self._password is not None or not self.has_usable_password() or not self.is_active)
         with transaction.atomic():
             super().save(*args, **kwargs)
             if revokes:
                 self.sessions.exclude(pk=keep_session.pk if keep_session else 0).revoke()
+            if self.pk and not self.is_active:
+                end_admin_sessions([self.pk])
 
 
 class LoginSessionQuerySet(models.QuerySet["LoginSession"]):

@@ -5,7 +5,9 @@ from django.core.exceptions import ValidationError
 from django.utils import timezone
 
 from doctors.models import MAXIMUM_EXPERIENCE, Doctor
+from doctors.serializers import DoctorSerializer
 from healthcare.admin.edit_conflicts import ConflictCheckingForm
+from healthcare.admin.export import ExportRecords
 from healthcare.admin.records import RecordAdmin
 
 
@@ -33,6 +35,7 @@ class DoctorForm(ConflictCheckingForm):
 @admin.register(Doctor)
 class DoctorAdmin(RecordAdmin):
     form = DoctorForm
+    actions = [ExportRecords(DoctorSerializer, ["deleted_at"]), *RecordAdmin.actions]
     list_display = ["name", "state", "specialization", "hospital", "license_number", "phone", "owner", "created_at"]
     search_fields = ["name", "specialization", "hospital", "license_number", "phone", "email"]
     search_help_text = "Name, specialization, hospital, license number, phone or e-mail."

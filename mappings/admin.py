@@ -13,11 +13,12 @@ from doctors.models import Doctor
 from healthcare.admin.list_filters import DayRangeFilter, IdFilter, OwnerFilter
 from healthcare.admin.record_lists import StateFilter
 from healthcare.admin.records import DeletionObstacle, RecordAdmin
-from mappings.admin_actions import DeleteAssignments, EndAssignments, RestoreAssignments
+from mappings.admin_actions import AssignmentExport, DeleteAssignments, EndAssignments, RestoreAssignments
 from mappings.admin_forms import MappingForm
 from mappings.admin_home import HOME_PANELS
 from mappings.admin_inlines import AssignmentInline
 from mappings.models import Mapping
+from mappings.serializers import MappingSerializer
 from patients.admin import PatientAdmin
 
 
@@ -47,7 +48,7 @@ class MappingAdmin(ReadsRecordedAdmin, RecordAdmin):
         ("Reason and time", {"fields": ["reason", "started_at", "notes"]}),
     ]
 
-    actions = [EndAssignments(), RestoreAssignments(), DeleteAssignments()]
+    actions = [EndAssignments(), AssignmentExport(MappingSerializer, []), RestoreAssignments(), DeleteAssignments()]
 
     def nouns(self) -> tuple[str, str]:
         return "assignment", "assignments"

@@ -7,6 +7,7 @@ from django.http import HttpRequest
 
 from doctors.models import Doctor
 from healthcare.admin.actions import PreviewedAction, Refusals
+from healthcare.admin.export import ExportRecords
 from healthcare.admin.record_actions import DeleteRecords, RestoreRecords
 from mappings.models import Mapping
 from patients.models import Patient
@@ -29,6 +30,10 @@ class EndAssignments(PreviewedAction):
     def perform(self, model_admin: Any, request: HttpRequest, records: Sequence[Mapping]) -> str:
         Mapping.objects.filter(pk__in=[record.pk for record in records]).end()
         return ""
+
+
+class AssignmentExport(ExportRecords):
+    label = "Export selected assignments"
 
 
 class DeleteAssignments(DeleteRecords):

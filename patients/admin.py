@@ -14,6 +14,7 @@ from accounts.admin import ReadOnlyAdmin
 from audit.admin.reads import ReadsRecordedAdmin
 from audit.models import LegalHold
 from healthcare.admin.edit_conflicts import ConflictCheckingForm
+from healthcare.admin.export import ExportRecords
 from healthcare.admin.list_filters import ChoiceFilter, DayRangeFilter, FieldChoiceFilter, OwnerFilter
 from healthcare.admin.lists import BoundedChangeList
 from healthcare.admin.record_actions import DeleteRecords
@@ -25,6 +26,7 @@ from patients.admin_home import HOME_PANELS
 from patients.admin_merge import MergePatients, UndoMerges
 from patients.legal_hold import HoldError, check_holdable, held_among, set_hold
 from patients.models import ErasureReceipt, Gender, Patient
+from patients.serializers import PatientSerializer
 
 
 class GenderFilter(FieldChoiceFilter):
@@ -39,7 +41,13 @@ class PatientAdmin(ReadsRecordedAdmin, RecordAdmin):
     form = PatientForm
     list_display = ["name", "state", "age", "gender", "identifier", "phone", "owner", "created_at"]
     list_filter = [StateFilter, OwnerFilter, GenderFilter, DayRangeFilter]
-    actions = [MergePatients(), UndoMerges(), RestorePatients(), DeleteRecords()]
+    actions = [
+        MergePatients(),
+        UndoMerges(),
+        ExportRecords(PatientSerializer, ["deleted_at", "merged_into"]),
+        RestorePatients(),
+        DeleteRecords(),
+    ]
     search_fields = [
         "name", "identifier", "identifiers", "phone", "alternate_phone", "email", "=created_by__username",
     ]  # fmt: skip

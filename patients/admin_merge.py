@@ -157,13 +157,13 @@ class MergePatients(PreviewedAction):
         return HttpResponseRedirect(reverse("admin:patients_patient_change", args=[survivor.pk]))
 
     def urls(self, model_admin: ActionsAdmin) -> list[Any]:
-        def duplicates(request: HttpRequest, patient_id: int) -> HttpResponse:
-            return self.duplicates_view(model_admin, request, patient_id)
+        def duplicates(request: HttpRequest, object_id: int) -> HttpResponse:
+            return self.duplicates_view(model_admin, request, object_id)
 
         view = model_admin.admin_site.admin_view(duplicates)
         return [
             *super().urls(model_admin),
-            path("<int:patient_id>/duplicates/", view, name="patients_patient_duplicates"),
+            path("<int:object_id>/duplicates/", view, name="patients_patient_duplicates"),
         ]
 
     def duplicates_view(self, model_admin: ActionsAdmin, request: HttpRequest, patient_id: int) -> HttpResponse:

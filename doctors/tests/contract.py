@@ -70,7 +70,7 @@ CONTRACT = Contract(
             },
             added=lambda owner: {"name": "Dr. New", "created_by": owner.pk},
             changed={"name": "Dr. Changed"},
-            actions={"delete_selected": "delete", "restore": "restore"},
+            actions={"delete_selected": "delete", "restore": "restore", "export": "export"},
             prepare={"restore": end},
             pages=[AdminPage("owners/", "add"), restore_version_page(hospital="City Hospital")],
         )

@@ -1,6 +1,7 @@
 """Actions of an admin's list that show a preview, and do nothing before its form is sent."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
@@ -12,6 +13,7 @@ from django.contrib.auth.models import Group
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.db import IntegrityError, models, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.html import conditional_escape, format_html, format_html_join
@@ -71,13 +73,13 @@ class PreviewedAction:
         return self.respond(model_admin, request, selected_ids(request))
 
     def urls(self, model_admin: "ActionsAdmin") -> list[Any]:
-        """The paths of its pages: GET shows the preview of the records that `?id=` names, POST does it."""
-
-        def view(request: HttpRequest) -> HttpResponse:
-            return self.respond(model_admin, request, selected_ids(request))
-
+        """The paths of its pages."""
         name = f"{model_admin.opts.app_label}_{model_admin.opts.model_name}_{self.name}"
-        return [path(f"{self.name}/", model_admin.admin_site.admin_view(view), name=name)]
+        return [path(f"{self.name}/", model_admin.admin_site.admin_view(partial(self.view, model_admin)), name=name)]
+
+    def view(self, model_admin: "ActionsAdmin", request: HttpRequest) -> HttpResponseBase:
+        """GET shows the preview of the records that `?id=` names, and POST does it."""
+        return self.respond(model_admin, request, selected_ids(request))
 
     def is_allowed(self, model_admin: "ActionsAdmin", request: HttpRequest) -> bool:
         return model_admin.has_view_or_change_permission(request) and request.user.has_perm(
@@ -95,6 +97,10 @@ class PreviewedAction:
         """The address and the text of each link on the record's page."""
         text = f"{self.verb.capitalize()} {model_admin.nouns()[0]}"
         return [(action_url(model_admin, self.name, [record.pk]), text)] if self.is_offered_for(record) else []
+
+    def list_links(self, model_admin: "ActionsAdmin", request: HttpRequest) -> list[tuple[str, str]]:
+        """The address and the text of each link above the list."""
+        return []
 
     def rows(self, model_admin: "ActionsAdmin", request: HttpRequest, ids: Sequence[int]) -> models.QuerySet:
         rows: models.QuerySet = model_admin.get_queryset(request).filter(pk__in=ids).order_by("pk")
@@ -269,7 +275,13 @@ class ActionsAdmin(admin.ModelAdmin):
         chosen = self.previewed_actions().keys() & set(request.POST.getlist("action"))
         if any(not self.previewed_actions()[name].is_allowed(self, request) for name in chosen):
             raise PermissionDenied
-        return super().changelist_view(request, extra_context)
+        links = [
+            link
+            for action in self.previewed_actions().values()
+            if action.is_allowed(self, request)
+            for link in action.list_links(self, request)
+        ]
+        return super().changelist_view(request, {"list_links": links, **(extra_context or {})})
 
     def render_change_form(
         self,

@@ -173,6 +173,7 @@ class AdminModel:
     actions: the bulk actions of its changelist, each with the verb of the permission that it needs. A `PreviewedAction`
         has a page of its own, too.
     prepare: what to do with a record before some of these actions change it.
+    selected: the ids of all records that some of these actions need, given one record.
     pages: the pages beside Django's own.
     """
 
@@ -186,6 +187,7 @@ class AdminModel:
     changed: Mapping[str, Any] = field(default_factory=dict)
     actions: Mapping[str, str] = field(default_factory=lambda: {"delete_selected": "delete"})
     prepare: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
+    selected: Mapping[str, Callable[[Any], Sequence[int]]] = field(default_factory=dict)
     pages: Sequence[AdminPage] = ()
 
     @property

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import pytest
 from django.apps import apps
@@ -100,8 +100,13 @@ def pages_of(model: AdminModel) -> list[AdminPage]:
 
 def path_of(cast: Cast, model: AdminModel, page: AdminPage) -> str:
     record = cast.records[model.label]
-    query = f"?id={record.pk}" if page.path.rstrip("/") in model.actions else ""
+    name = page.path.rstrip("/")
+    query = f"?{urlencode({'id': selected(model, name, record)}, True)}" if name in model.actions else ""
     return model.path + page.path.format(pk=record.pk, **page.parameters(record)) + query
+
+
+def selected(model: AdminModel, action: str, record: Any) -> list[int]:
+    return [*model.selected[action](record)] if action in model.selected else [record.pk]
 
 
 @contextmanager
@@ -302,7 +307,7 @@ def posts(cast: Cast) -> Iterator[Post]:
         yield Post(change, sendable(form), may_send["change"])
         yield Post(delete, {"post": "yes"}, may_send["delete"])
         for name, verb in model.actions.items():
-            data = {"action": name, "_selected_action": [record.pk], "post": "yes", "index": "0"}
+            data = {"action": name, "_selected_action": selected(model, name, record), "post": "yes", "index": "0"}
             prepare = partial(model.prepare[name], record) if name in model.prepare else nothing
             yield Post(model.path, data, may(cast.caller, model, verb), prepare)
             if name in admin_of(model).previewed_actions():

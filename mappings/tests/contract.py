@@ -103,7 +103,7 @@ CONTRACT = Contract(
             },
             added=lambda owner: {"patient": make_patient(owner).pk, "doctor": make_doctor(owner).pk},
             changed={"role": "Changed"},
-            actions={"end": "end", "delete_selected": "delete", "restore": "restore"},
+            actions={"end": "end", "delete_selected": "delete", "restore": "restore", "export": "export"},
             prepare={"restore": end},
             pages=[restore_version_page(role="GP")],
         ),

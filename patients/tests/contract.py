@@ -64,6 +64,11 @@ def duplicate(cast: Cast, owner: str) -> dict[str, Any]:
     return {"duplicate": cast.ids["duplicate", owner]}
 
 
+def with_another(record: Patient) -> list[int]:
+    """The ids of this patient and of one to merge with."""
+    return [record.pk, make_patient(record.created_by).pk]
+
+
 def merged(cast: Cast, owner: str) -> dict[str, Any]:
     return {"duplicate": cast.ids["merged", owner]}
 
@@ -138,9 +143,17 @@ CONTRACT = Contract(
             },
             added=lambda owner: {"name": "New", "created_by": owner.pk},
             changed={"name": "Changed"},
-            actions={"delete_selected": "delete", "restore": "restore"},
-            prepare={"restore": end},
-            pages=[AdminPage("owners/", "add"), restore_version_page(phone="080 5550 0100")],
+            actions={
+                "delete_selected": "delete", "restore": "restore", "export": "export", "merge": "merge",
+                "unmerge": "merge",
+            },
+            prepare={"restore": end, "unmerge": lambda record: merge(make_patient(record.created_by), record)},
+            selected={"merge": with_another},
+            pages=[
+                AdminPage("owners/", "add"),
+                AdminPage("{pk}/duplicates/", "merge"),
+                restore_version_page(phone="080 5550 0100"),
+            ],
         ),
         AdminModel(
             "audit.LegalHold",

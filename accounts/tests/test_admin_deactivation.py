@@ -1,0 +1,107 @@
+"""Deactivating users in the admin ends their sessions; reactivating them brings no session back."""
+
+from typing import Any
+
+import pytest
+from django.contrib.sessions.models import Session
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from accounts.models import LoginSession, User
+from audit.models import UserEvent
+from conftest import PASSWORD, LoggedInClient
+from healthcare.tests.admin_pages import AdminClient, allow, main
+
+USERS = "/admin/accounts/user/"
+
+
+@pytest.fixture
+def admin(staff: User) -> AdminClient:
+    return AdminClient(staff)
+
+
+@pytest.fixture
+def support(make_user: Any) -> AdminClient:
+    return AdminClient(allow(make_user("helen", is_staff=True), "view_user", "deactivate_user"))
+
+
+def message(client: AdminClient, answer: Any) -> str:
+    assert answer.status_code == 302
+    return client.page(answer["Location"]).partition('class="messagelist"')[2].partition("</ul>")[0]
+
+
+@pytest.mark.django_db(transaction=True)  # the login is not one transaction, and an error ends that of a test
+def test_a_deactivated_user_is_out_at_once_and_stays_out(
+    support: AdminClient, alice: User, as_alice: LoggedInClient, anonymous: LoggedInClient
+):
+    LoginSession.objects.start(alice, "another device", "127.0.0.1")
+    assert as_alice.get("/api/patients/").status_code == 200
+    preview = support.act(USERS, "deactivate", [alice])
+    assert "All their sessions end at once" in main(preview.content.decode())
+    assert as_alice.get("/api/patients/").status_code == 200
+    said = message(support, support.confirm(preview))
+    assert "1 user deactivated. 2 sessions of the API and 0 sessions of the admin ended." in said
+    assert as_alice.get("/api/patients/").status_code == 401
+    login = {"username": "alice", "password": PASSWORD}
+    assert anonymous.post("/api/auth/login/", login).status_code == 401
+    event = UserEvent.objects.filter(id=alice.pk, pgh_label="update").latest("pgh_id")
+    assert (event.is_active, event.pgh_context["actor"]) == (False, User.objects.get(username="helen").pk)
+    preview = support.get(f"{USERS}reactivate/?id={alice.pk}")
+    assert "The sessions that were ended stay ended." in main(preview.content.decode())
+    assert "1 user reactivated. Their sessions stay ended." in message(support, support.confirm(preview))
+    assert as_alice.get("/api/patients/").status_code == 401
+    assert anonymous.post("/api/auth/login/", login).status_code == 200
+
+
+@pytest.mark.parametrize("way", ["action", "form"])
+def test_the_admin_session_of_a_member_of_staff_ends_for_good(admin: AdminClient, make_user: Any, way: str):
+    colleague = make_user("colleague", is_staff=True)
+    session = AdminClient(colleague)
+    assert session.get("/admin/").status_code == 200
+    if way == "action":
+        said = message(admin, admin.confirm(admin.act(USERS, "deactivate", [colleague])))
+        assert "0 sessions of the API and 1 session of the admin ended." in said
+    else:
+        assert admin.submit(f"{USERS}{colleague.pk}/change/", is_active=None).status_code == 302
+    assert session.get("/admin/").status_code == 302
+    assert Session.objects.count() == 1  # of the superuser
+    admin.confirm(admin.get(f"{USERS}reactivate/?id={colleague.pk}"))
+    assert session.get("/admin/").status_code == 302
+
+
+def test_nobody_deactivates_themselves_or_staff_without_being_a_superuser(
+    support: AdminClient, admin: AdminClient, staff: User, make_user: Any
+):
+    helen, colleague = User.objects.get(username="helen"), make_user("colleague", is_staff=True)
+    said = message(support, support.act(USERS, "deactivate", [helen, colleague, staff], post="yes"))
+    assert "Nothing was deactivated." in said
+    assert f"user {helen.pk} is your own account; ask a colleague" in said
+    for user in (colleague, staff):
+        assert f"user {user.pk} is a member of staff; ask a superuser" in said
+    assert "is your own account" in message(admin, admin.act(USERS, "deactivate", [staff], post="yes"))
+    User.objects.filter(pk=colleague.pk).update(is_active=False)
+    said = message(support, support.act(USERS, "reactivate", [colleague], post="yes"))
+    assert f"user {colleague.pk} is a member of staff; ask a superuser" in said
+    assert User.objects.filter(is_active=True).count() == 2
+
+
+def test_the_last_active_superuser_stays(make_user: Any, staff: User):
+    other = make_user("other", is_staff=True, is_superuser=True)
+    clients = [AdminClient(staff), AdminClient(other)]
+    previews = [clients[0].act(USERS, "deactivate", [other]), clients[1].act(USERS, "deactivate", [staff])]
+    assert clients[0].confirm(previews[0]).status_code == 302
+    assert clients[1].confirm(previews[1])["Location"].startswith("/admin/login/")
+    assert User.objects.get(is_superuser=True, is_active=True) == staff
+
+
+def test_the_queries_do_not_grow_with_the_users(admin: AdminClient, make_user: Any):
+    counts = set()
+    for number in (1, 4):
+        users = [make_user(f"user{number}{place}") for place in range(number)]
+        for user in users:
+            LoginSession.objects.start(user, "curl", "127.0.0.1")
+        sent = {"_selected_action": [user.pk for user in users], "post": "yes"}
+        with CaptureQueriesContext(connection) as queries:
+            assert admin.post(f"{USERS}deactivate/", sent).status_code == 302
+        counts.add(len(queries))
+    assert len(counts) == 1

@@ -1,0 +1,213 @@
+"""Exporting the rows of a list as CSV (RFC 4180), which a spreadsheet opens without executing anything in it."""
+
+import csv
+import datetime
+import io
+import json
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.utils import timezone
+
+from healthcare.admin.actions import (
+    CONFIRMED,
+    ActionsAdmin,
+    PreviewedAction,
+    action_url,
+    list_url,
+    selected_ids,
+)
+from healthcare.admin.list_filters import ListRefused
+from healthcare.api.fields import DateTimeField
+from healthcare.api.serializers import RecordSerializer
+
+LARGEST_EXPORT = 10_000  # rows
+ROWS_AT_ONCE = 500  # in memory
+BYTE_ORDER_MARK = "\ufeff"  # by which Excel recognises UTF-8
+# What begins a formula at the beginning of a cell, in any width: `＝` is `=` to a spreadsheet.
+FORMULA = frozenset("=+-@")
+# A spreadsheet whose list separator is the semicolon begins a cell after one, and a line anywhere begins a row.
+CELL_ENDS = frozenset(";\r\n")
+CELL_START = re.compile(r"\A|(?<=[;\r\n])")
+
+
+class ExportRecords(PreviewedAction):
+    """Exports the selected rows, or at its own path the rows of the list with the filters of the query string.
+
+    serializer: gives the columns, which have the names that the API has.
+    columns: more columns, by the names of the model's fields.
+    """
+
+    name = permission = "export"
+    label = "Export selected %(verbose_name_plural)s"
+    verb, done = "export", "exported"
+    explanation = (
+        "The file is a CSV table with the fields that the API has; times have their zone. Whoever has the file has the "
+        "data, so keep it as safe as the records themselves. The export is recorded, with your name and with each row "
+        "as read."
+    )
+    maximum = LARGEST_EXPORT
+    template = "admin/export.html"
+
+    def __init__(self, serializer: type[RecordSerializer], columns: Sequence[str]) -> None:
+        super().__init__()
+        self.serializer, self.more_columns = serializer, [*columns]
+
+    def list_links(self, model_admin: ActionsAdmin, request: HttpRequest) -> list[tuple[str, str]]:
+        filters = request.GET.copy()
+        filters.pop("cursor", None)
+        url = action_url(model_admin, self.name)
+        return [(f"{url}?{filters.urlencode()}" if filters else url, "Export this list")]
+
+    def rows(self, model_admin: ActionsAdmin, request: HttpRequest, ids: Sequence[int]) -> Any:
+        return super().rows(model_admin, request, ids).select_related(None)
+
+    def view(self, model_admin: ActionsAdmin, request: HttpRequest) -> HttpResponseBase:
+        if selected_ids(request) or not self.is_allowed(model_admin, request):
+            return super().view(model_admin, request)
+        return self.respond_with_list(model_admin, request)
+
+    def respond_with_list(self, model_admin: ActionsAdmin, request: HttpRequest) -> HttpResponseBase:
+        """The rows of the list that the query string describes, as it shows them."""
+        try:
+            rows = rows_of_list(model_admin, request, LARGEST_EXPORT + 1)
+        except ListRefused as error:
+            return model_admin.refuse_list(request, str(error))  # type: ignore[attr-defined, no-any-return]
+        if request.method == "POST" and CONFIRMED in request.POST and 0 < len(rows) <= LARGEST_EXPORT:
+            return self.export(model_admin, request, rows)
+        return self.ask(model_admin, request, len(rows), selected=[])
+
+    def preview(self, model_admin: ActionsAdmin, request: HttpRequest, ids: Sequence[int]) -> HttpResponse:
+        rows = list(self.rows(model_admin, request, ids).only("pk"))
+        return self.ask(model_admin, request, len(rows), selected=rows)
+
+    def ask(
+        self, model_admin: ActionsAdmin, request: HttpRequest, number: int, selected: Sequence[Any]
+    ) -> HttpResponse:
+        singular, plural = model_admin.nouns()
+        title = f"Export {number:,} {singular if number == 1 else plural}"
+        too_many = number > LARGEST_EXPORT
+        filters = "" if selected else f"?{request.GET.urlencode()}"
+        context = {
+            "title": f"Export more than {LARGEST_EXPORT:,} {plural}" if too_many else title,
+            "button": title,
+            "number": number,
+            "too_many": too_many,
+            "most": f"{LARGEST_EXPORT:,}",
+            "selected": selected,
+            "columns": self.columns(),
+            "action_url": action_url(model_admin, self.name) + filters,
+            "list_url": list_url(model_admin, request) + filters,
+            "undo": self.describe_undo(model_admin, request),
+        }
+        return self.page(model_admin, request, context)
+
+    def confirm(self, model_admin: ActionsAdmin, request: HttpRequest, ids: Sequence[int]) -> Any:
+        rows = list(self.rows(model_admin, request, ids).order_by("-pk"))
+        if not rows:
+            model_admin.message_user(request, "The selected records are no longer there.", messages.WARNING)
+            return HttpResponseRedirect(list_url(model_admin, request))
+        return self.export(model_admin, request, rows)
+
+    def export(self, model_admin: ActionsAdmin, request: HttpRequest, rows: Sequence[Any]) -> StreamingHttpResponse:
+        """The file. What it holds is recorded before: the view's transaction commits before the file is sent."""
+        if not self.is_allowed(model_admin, request):
+            raise PermissionDenied
+        singular, plural = model_admin.nouns()
+        text = f"{len(rows):,} {singular if len(rows) == 1 else plural}"
+        model_admin.record_read(request, self.name, rows)
+        LogEntry.objects.create(
+            user_id=request.user.pk or 0,
+            content_type=ContentType.objects.get_for_model(model_admin.model),
+            object_repr=text,
+            action_flag=CHANGE,
+            change_message=f"Exported {text}.",
+        )
+        model_admin.message_user(request, f"{text} exported. It cannot be undone.", messages.SUCCESS)
+        keys = [row.pk for row in rows]
+        response = StreamingHttpResponse(self.lines(model_admin, request, keys), content_type="text/csv; charset=utf-8")
+        day = timezone.localdate().isoformat()
+        response["Content-Disposition"] = f'attachment; filename="{plural}-{day}.csv"'
+        return response
+
+    def columns(self) -> list[str]:
+        return [*self.serializer().own_fields, *self.more_columns]
+
+    def lines(self, model_admin: ActionsAdmin, request: HttpRequest, keys: Sequence[int]) -> Iterator[str]:
+        serializer = self.serializer()
+        yield BYTE_ORDER_MARK + csv_lines([self.columns()])
+        for start in range(0, len(keys), ROWS_AT_ONCE):
+            some = keys[start : start + ROWS_AT_ONCE]
+            rows = {row.pk: row for row in self.rows(model_admin, request, some)}
+            yield csv_lines(self.cells(serializer, rows[key]) for key in some if key in rows)
+
+    def cells(self, serializer: RecordSerializer, row: Any) -> list[str]:
+        values = serializer.to_representation(row)
+        more = [getattr(row, row._meta.get_field(name).attname) for name in self.more_columns]
+        return [as_cell(value) for value in [*(values[name] for name in serializer.own_fields), *more]]
+
+
+def rows_of_list(model_admin: Any, request: HttpRequest, limit: int) -> list[Any]:
+    """The first rows of the list, with their keys alone."""
+    changelist = model_admin.get_changelist_instance(request)
+    keys = {field.name for field in model_admin.opts.concrete_fields if field.primary_key or field.is_relation}
+    changelist.queryset = changelist.queryset.select_related(None).only(*keys, *changelist.columns)
+    text = changelist.query.strip()
+    rows = model_admin.search_hits(changelist, text) if text else changelist.in_parts()
+    found: list[Any] = rows.fetch(None, limit)
+    return found
+
+
+def csv_lines(rows: Any) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer).writerows(rows)
+    return buffer.getvalue()
+
+
+def as_cell(value: Any) -> str:
+    """The text of a cell, in which nothing is a formula. Lists are JSON."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, datetime.datetime):
+        return str(DateTimeField().to_representation(value))
+    if isinstance(value, list | dict):
+        return json.dumps(escape_texts(value), ensure_ascii=False)
+    return escape_formulas(value) if isinstance(value, str) else str(value)
+
+
+def escape_texts(value: Any) -> Any:
+    """The same list or object, with its texts escaped."""
+    if isinstance(value, list):
+        return [escape_texts(item) for item in value]
+    if isinstance(value, dict):
+        return {key: escape_texts(item) for key, item in value.items()}
+    return escape_formulas(value) if isinstance(value, str) else value
+
+
+def escape_formulas(text: str) -> str:
+    """The text with an apostrophe before whatever a spreadsheet could take for the beginning of a formula (OWASP, CSV
+    injection): at the beginning, and after what begins another cell or row in some of them."""
+    if text[:1] in {"\t", "\r", "\n"}:
+        text = f"'{text}"
+    return CELL_START.sub(lambda start: "'" if begins_formula(text, start.start()) else "", text)
+
+
+def begins_formula(text: str, place: int) -> bool:
+    """Whether a formula begins here, after blanks and invisible characters of the same cell."""
+    for character in islice(text, place, None):
+        if character in CELL_ENDS:
+            return False
+        if not (character.isspace() or unicodedata.category(character) in {"Cf", "Cc"}):
+            return unicodedata.normalize("NFKC", character)[0] in FORMULA
+    return False
