@@ -46,5 +46,9 @@ class DoctorAdmin(RecordAdmin):
     ]
     readonly_fields = ["experience_years"]
 
+    @admin.display(description="Experience in years")
+    def experience_years(self, record: Doctor) -> int | str:
+        return "-" if record.experience_years is None else record.experience_years
+
     def describe_record(self, record: Doctor) -> str:
         return ", ".join(part for part in (record.name, record.specialization, record.hospital) if part)

@@ -93,9 +93,13 @@ class PatientAdmin(ReadsRecordedAdmin, RecordAdmin):
             return [Q(gender=value) for value in Gender.values]
         return super().list_parts(changelist)
 
+    @admin.display(description="Age")
+    def age(self, record: Patient) -> int | str:
+        return "-" if record.age is None else record.age
+
     @admin.display(description="Merged into")
-    def survivor(self, record: Patient) -> int | None:
-        return record.merged_into_id  # only the id: the other record is not read, so no read is recorded
+    def survivor(self, record: Patient) -> int | str:
+        return record.merged_into_id or "-"  # only the id: the other record is not read, so no read is recorded
 
     @admin.display(description="Legal hold", boolean=True)
     def legal_hold(self, record: Patient) -> bool:

@@ -81,8 +81,8 @@ class ObjectRowsWidget(forms.Widget):
         stored = list(value or [])
         rows = [self.row(name, str(number), row) for number, row in enumerate(stored)]
         sent = any(REMOVE in row for row in stored)
-        extra = 0 if sent else EXTRA_ROWS
-        rows += [self.row(name, str(len(rows)), None) for _ in range(extra) if len(rows) < self.maximum]
+        free = 0 if sent else max(min(EXTRA_ROWS, self.maximum - len(stored)), 0)
+        rows += [self.row(name, str(len(stored) + number), None) for number in range(free)]
         options = {"prefix": name, "addText": f"Add another {self.singular}", "deleteText": "Remove"}
         return context | {
             "members": self.members,

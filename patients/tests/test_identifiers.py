@@ -380,6 +380,7 @@ def rows(*pairs: tuple[str, str]) -> dict[str, str]:
 def test_staff_edit_identifiers_as_rows_in_the_admin(staff: User, alice: User) -> None:
     client, patient = AdminClient(staff), make_patient(alice)
     path = f"/admin/patients/patient/{patient.pk}/change/"
+    assert {f"identifiers-{number}-value" for number in (0, 1)} <= client.form(path).keys()  # empty rows
     assert client.submit(path, None, **rows(("a", " AB-1 "), ("", " "), ("b", "2"))).status_code == 302
     patient.refresh_from_db()
     assert (patient.identifiers, patient.version) == ([pair("a", "AB-1"), pair("b", "2")], 2)
