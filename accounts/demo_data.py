@@ -11,6 +11,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError
 from django.db.models import Model
 from django.db.models.functions import Lower
+from django.utils import timezone
 
 from accounts.limits import attempts_key
 from accounts.models import Attempts, User
@@ -98,14 +99,13 @@ class Accounts(DemoPart):
         return Past(user, self.demo.start, context)
 
     def add_refused_logins(self) -> None:
-        """Of accounts that do not exist, so that nobody has to wait."""
-        random, demo = self.random, self.demo
-        yesterday = demo.now - (demo.now - demo.start) / 200
+        """Of today, and of accounts that do not exist, so that nobody has to wait."""
+        since = timezone.localtime(self.demo.now).replace(hour=0, minute=0, second=0, microsecond=0)
         Attempts.objects.bulk_create(
             Attempts(
                 key=attempts_key("unknown", secrets.token_hex()),
-                count=random.choice([1, 1, 1, 2, 3, 5]),
-                until=demo.time.random(random, yesterday, demo.now),
+                count=self.random.choice([1, 1, 1, 2, 3, 5]),
+                until=since + self.random.random() * (self.demo.now - since),
             )
             for _ in range(9)
         )

@@ -11,11 +11,15 @@ from healthcare.demo.parts import Demo, DemoPart
 from healthcare.demo.past import Past, next_ids
 from healthcare.demo.people import People
 
-SPECIALIZATIONS = (
-    "General practice", "Cardiology", "Paediatrics", "Neurology", "Oncology", "Dermatology", "Orthopaedics",
-    "Psychiatry", "Ophthalmology", "Gynaecology", "Endocrinology", "Gastroenterology", "Pulmonology", "Nephrology",
-    "Rheumatology", "Urology", "Haematology", "Radiology", "Anaesthesiology", "Ear, nose and throat",
-)  # fmt: skip
+SPECIALIZATIONS = {  # with what a doctor of it is called
+    "General practice": "general practitioner", "Cardiology": "cardiologist", "Paediatrics": "paediatrician",
+    "Neurology": "neurologist", "Oncology": "oncologist", "Dermatology": "dermatologist",
+    "Orthopaedics": "orthopaedic surgeon", "Psychiatry": "psychiatrist", "Ophthalmology": "ophthalmologist",
+    "Gynaecology": "gynaecologist", "Endocrinology": "endocrinologist", "Gastroenterology": "gastroenterologist",
+    "Pulmonology": "pulmonologist", "Nephrology": "nephrologist", "Rheumatology": "rheumatologist",
+    "Urology": "urologist", "Haematology": "haematologist", "Radiology": "radiologist",
+    "Anaesthesiology": "anaesthetist", "Ear, nose and throat": "ear, nose and throat surgeon",
+}  # fmt: skip
 HOSPITALS = (
     "Lakeside Hospital", "St Mary's Clinic", "Riverbank Medical Centre", "Old Town Health Centre",
     "Hillside Children's Hospital", "Northgate University Hospital",
@@ -66,7 +70,7 @@ class Directory(DemoPart):
     def body(self, number: int) -> dict[str, Any]:
         """What a request would send."""
         random, person = self.random, self.people.person()
-        specialization = SPECIALIZATIONS[number % len(SPECIALIZATIONS)]
+        specialization = [*SPECIALIZATIONS][number % len(SPECIALIZATIONS)]
         return {
             "name": f"Dr. {person.name}",
             "specialization": specialization,

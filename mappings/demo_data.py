@@ -4,7 +4,7 @@ import datetime
 
 from django.db.models import Model
 
-from doctors.demo_data import Directory
+from doctors.demo_data import SPECIALIZATIONS, Directory
 from doctors.models import Doctor
 from healthcare.demo.parts import DemoPart
 from healthcare.demo.past import Past, next_ids
@@ -22,7 +22,6 @@ REASONS = (
 )
 ENDS = ("treatment completed", "patient has moved", "doctor is on leave", "")
 NOTES = ("Prefers mornings.", "Needs an interpreter.", "Calls before each visit.\nBrings old findings.", "", "", "")
-ROLES = {"General practice": "general practitioner", "Cardiology": "cardiologist", "Neurology": "neurologist"}
 
 
 class Assignments(DemoPart):
@@ -51,7 +50,7 @@ class Assignments(DemoPart):
             patient_id=patient.pk,
             doctor_id=doctor.pk,
             created_by_id=patient.created_by_id,
-            role=ROLES.get(doctor.specialization, doctor.specialization.lower()),
+            role=SPECIALIZATIONS[doctor.specialization],
             is_primary=is_primary,
             reason=random.choice(REASONS),
             notes=random.choice(NOTES),

@@ -19,7 +19,7 @@ from patients.merges import merge
 from patients.models import Patient
 from patients.serializers import PatientSerializer
 
-DAY = datetime.timedelta(days=1)
+DAY, QUARTER_HOUR = datetime.timedelta(days=1), datetime.timedelta(minutes=15)
 CONDITIONS = (  # with the age from which on they are plausible
     (1, "asthma"), (3, "hay fever"), (4, "tonsils removed"), (5, "fracture of the left wrist"), (8, "migraine"),
     (10, "appendix removed"), (12, "allergic to penicillin"), (16, "iron deficiency"), (18, "concussion, recovered"),
@@ -63,14 +63,16 @@ class Patients(DemoPart):
         self.add_lists()
 
     def past(self, number: int, key: int) -> Past:
+        """More come from month to month; half of the cast has come in the last hour, whatever time it is."""
         demo, random = self.demo, self.random
         owners = demo.part(Accounts).owners
-        added_at = demo.time.between(
-            demo.start, demo.now, ((number + 0.1 + 0.8 * random.random()) / demo.patients) ** 0.7
-        )
-        cast = number - max(0, demo.patients - len(CAST))
-        if cast >= 0:
-            past = self.begin_past(key, CAST[cast], owners[0], added_at)
+        share = (number + 0.1 + 0.8 * random.random()) / demo.patients
+        added_at = demo.time.between(demo.start, demo.now, share**0.45)
+        position = number - max(0, demo.patients - len(CAST))
+        if position >= 0:
+            if position >= len(CAST) / 2:
+                added_at = max(added_at, demo.now - (len(CAST) - position) * QUARTER_HOUR)
+            past = self.begin_past(key, CAST[position], owners[0], added_at)
             self.cast.append(past.record)
             return past
         owner = random.choices(owners, weights=range(len(owners), 0, -1))[0]

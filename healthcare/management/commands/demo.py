@@ -73,6 +73,7 @@ class Command(BaseCommand):
                 raise CommandError("Other sessions write to the database; try again when none does.") from error
             raise
         if added:
+            self.analyze()
             self.stdout.write("\n".join(filter(None, (part.describe() for part in demo.parts.values()))))
         else:
             self.stdout.write(
@@ -110,6 +111,14 @@ class Command(BaseCommand):
         for part in parts:
             part.finish()
         return True
+
+    def analyze(self) -> None:
+        """So that queries are planned for what is there now, before autovacuum comes."""
+        tables = [
+            connection.ops.quote_name(name) for name in connection.introspection.django_table_names(only_existing=True)
+        ]
+        with connection.cursor() as cursor:
+            cursor.execute(f"ANALYZE {', '.join(tables)}")
 
     def check_empty(self) -> None:
         if settings.DEBUG:
