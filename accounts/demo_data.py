@@ -1,10 +1,12 @@
 """The accounts of `manage.py demo`: clinicians who own patients, and a member of staff for each role."""
 
+import datetime
 import json
 import secrets
 from dataclasses import dataclass
 from functools import cached_property
 
+from django.conf import settings
 from django.contrib.auth.models import Group
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
@@ -14,11 +16,18 @@ from django.db.models.functions import Lower
 from django.utils import timezone
 
 from accounts.limits import attempts_key
-from accounts.models import Attempts, User
+from accounts.models import Attempts, LoginSession, User
 from healthcare.demo.parts import Demo, DemoPart
-from healthcare.demo.past import Past, next_ids
+from healthcare.demo.past import Past, columns_of, insert, next_ids
 
 DOMAIN = "demo.example.org"  # no other account has an e-mail there
+
+DAY, HOUR = datetime.timedelta(days=1), datetime.timedelta(hours=1)
+USER_AGENTS = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:145.0) Gecko/20100101 Firefox/145.0",
+    "Mozilla/5.0 (iPad; CPU OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.6 Safari/604.1",
+    "curl/8.15.0",
+)
 
 
 @dataclass(frozen=True)
@@ -76,10 +85,9 @@ class Accounts(DemoPart):
         pasts = [self.past(account, key) for account, key in zip(accounts, keys, strict=True)]
         self.demo.pasts.write(pasts)
         self.users = {user.username: user for user in User.objects.filter(pk__in=keys)}
-        groups = {group.name: group for group in Group.objects.all()}
         for account in STAFF:
-            if account.role:
-                self.users[account.username].groups.add(groups[account.role])
+            self.users[account.username].groups.set(Group.objects.filter(name=account.role))
+        self.add_sessions()
         self.add_refused_logins()
 
     def past(self, account: Account, key: int) -> Past:
@@ -98,12 +106,35 @@ class Accounts(DemoPart):
         context = {"login": "demo", "application": "manage.py demo"}
         return Past(user, self.demo.start, context)
 
+    def add_sessions(self) -> None:
+        """Of the clinicians, one of each in use. No token of any of them exists."""
+        sessions = []
+        for owner in self.owners:
+            for days, is_revoked in ((self.random.randint(1, 20), True), (0, False)):
+                last_used_at = self.demo.now - days * DAY - self.random.random() * HOUR
+                session = LoginSession(
+                    user=owner,
+                    token_id=secrets.token_hex(16),
+                    user_agent=self.random.choice(USER_AGENTS),
+                    address=f"192.0.2.{self.random.randint(1, 254)}",  # RFC 5737
+                    created_at=last_used_at - HOUR,
+                    rotated_at=last_used_at,
+                    last_used_at=last_used_at,
+                    expires_at=last_used_at + settings.SESSION_LIFETIME,
+                    revoked_at=last_used_at if is_revoked else None,
+                )
+                sessions.append(session)
+        sessions.sort(key=lambda session: session.created_at)
+        keys = next_ids(LoginSession, len(sessions))
+        insert(LoginSession, [columns_of(one) | {"id": key} for one, key in zip(sessions, keys, strict=True)])
+
     def add_refused_logins(self) -> None:
         """Of today, and of accounts that do not exist, so that nobody has to wait."""
         since = timezone.localtime(self.demo.now).replace(hour=0, minute=0, second=0, microsecond=0)
         Attempts.objects.bulk_create(
             Attempts(
-                key=attempts_key("unknown", secrets.token_hex()),
+                key=attempts_key("pair", secrets.token_hex()),
+                kind=Attempts.Kind.PAIR,
                 count=self.random.choice([1, 1, 1, 2, 3, 5]),
                 until=since + self.random.random() * (self.demo.now - since),
             )
