@@ -81,6 +81,12 @@ class BackOffAdminSite(AdminSite):
                 response[name] = value
         return response
 
+    def logout(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        """Ends the session, and asks the browser to show none of its pages again, for whoever uses it next."""
+        response = super().logout(request, extra_context)
+        response["Clear-Site-Data"] = '"cache"'
+        return response
+
     # Not one transaction, for the same reason.
     @transaction.non_atomic_requests
     def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:  # type: ignore[override]
