@@ -257,65 +257,72 @@ def permitted(caller: str, model: AdminModel, page: AdminPage) -> set[str]:
 @every_caller
 def test_nobody_changes_anything_that_is_not_declared(cast: Cast):
     """Each POST is one that changes something as a superuser."""
-    sent = [*posts(cast)]
-    unprepared = digests()
-    for post in sent:
+    for allowed, build in posts(cast):
         cookies = cast.client.cookies.copy()  # an answer may set the key of a session that is rolled back
         with undone():
-            post.prepare()
-            before = unprepared if post.prepare is nothing else digests()
-            answer = cast.client.post(post.path, post.data)
+            path, data = build()
+            before = digests()
+            answer = cast.client.post(path, data)
             after = digests()
         cast.client.cookies = cookies  # type: ignore[assignment]
         changed = {table for table in before if before[table] != after[table]}
-        what = (post.path, post.data.get("action"), answer.status_code, changed)
-        if post.allowed:
+        what = (path, data.get("action"), answer.status_code, changed)
+        if allowed:
             assert changed, what
             assert not refusal(answer), what
         else:
             assert not changed, what
             # Django answers an action that the list does not offer with the list.
-            listed = "action" in post.data and answer.headers.get("Location", post.path).startswith(post.path)
+            listed = "action" in data and answer.headers.get("Location", path).startswith(path)
             assert refusal(answer) or listed, what
             assert (refusal(answer) == "login") == (cast.caller in OUTSIDERS), what
 
 
-def nothing() -> None:
-    pass
+Build = Callable[[], tuple[str, dict[str, Any]]]
 
 
-@dataclass
-class Post:
-    path: str
-    data: dict[str, Any]
-    allowed: bool
-    prepare: Callable[[], Any] = nothing
-
-
-def posts(cast: Cast) -> Iterator[Post]:
-    """One to every page that takes a POST, and for every action one to the list and one to the action's own page."""
+def posts(cast: Cast) -> Iterator[tuple[bool, Build]]:
+    """One to every page that takes a POST, and for every action one to the list and one to the action's own page:
+    whether the caller may send it, and a function that prepares the record and returns path and data."""
     for model in all_admin_models():
-        record = cast.records[model.label]
-        verbs = {verb for verb in ("add", "change", "delete") if verb in model.allowed_verbs}
-        may_send = {verb: may(cast.caller, model, verb) and verb in verbs for verb in ("add", "change", "delete")}
-        add, change, delete = (
-            f"{model.path}{page}" for page in ("add/", f"{record.pk}/change/", f"{record.pk}/delete/")
-        )
-        form = {**cast.superuser.form(add), **model.added(cast.owner)} if "add" in verbs else {}
-        yield Post(add, sendable(form), may_send["add"])
-        form = {**cast.superuser.form(change), **model.changed} if "change" in verbs else {}
-        yield Post(change, sendable(form), may_send["change"])
-        yield Post(delete, {"post": "yes"}, may_send["delete"])
+        for verb, build in {"add": add, "change": change, "delete": delete}.items():
+            yield may(cast.caller, model, verb) and verb in model.allowed_verbs, partial(build, cast, model)
         for name, verb in model.actions.items():
-            data = {"action": name, "_selected_action": selected(model, name, record), "post": "yes", "index": "0"}
-            prepare = partial(model.prepare[name], record) if name in model.prepare else nothing
-            yield Post(model.path, data, may(cast.caller, model, verb), prepare)
-            if name in admin_of(model).previewed_actions():
-                yield Post(f"{model.path}{name}/", data, may(cast.caller, model, verb), prepare)
-        for page in model.pages:
-            if page.posted:
-                path = path_of(cast, model, page)
-                yield Post(path, page.posted(cast.owner, record), may(cast.caller, model, page.verb))
+            previewed = [f"{name}/"] if name in admin_of(model).previewed_actions() else []
+            for page in ["", *previewed]:
+                yield may(cast.caller, model, verb), partial(act, cast, model, name, page)
+        for other in model.pages:
+            if other.posted:
+                yield may(cast.caller, model, other.verb), partial(post, cast, model, other)
+
+
+def add(cast: Cast, model: AdminModel) -> tuple[str, dict[str, Any]]:
+    path = f"{model.path}add/"
+    form = {**cast.superuser.form(path), **model.added(cast.owner)} if "add" in model.allowed_verbs else {}
+    return path, sendable(form)
+
+
+def change(cast: Cast, model: AdminModel) -> tuple[str, dict[str, Any]]:
+    path = f"{model.path}{cast.records[model.label].pk}/change/"
+    form = {**cast.superuser.form(path), **model.changed} if "change" in model.allowed_verbs else {}
+    return path, sendable(form)
+
+
+def delete(cast: Cast, model: AdminModel) -> tuple[str, dict[str, Any]]:
+    return f"{model.path}{cast.records[model.label].pk}/delete/", {"post": "yes"}
+
+
+def act(cast: Cast, model: AdminModel, name: str, page: str) -> tuple[str, dict[str, Any]]:
+    record = cast.records[model.label]
+    if name in model.prepare:
+        model.prepare[name](record)
+    ids = selected(model, name, record)
+    return f"{model.path}{page}", {"action": name, "_selected_action": ids, "post": "yes", "index": "0"}
+
+
+def post(cast: Cast, model: AdminModel, page: AdminPage) -> tuple[str, dict[str, Any]]:
+    path = path_of(cast, model, page)
+    return path, page.posted(cast.owner, cast.records[model.label]) if page.posted else {}
 
 
 def sendable(form: dict[str, Any]) -> dict[str, Any]:
