@@ -12,7 +12,7 @@ from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import AdminUserCreationForm, UserChangeForm, UsernameField
 from django.contrib.auth.models import Group
 from django.core.exceptions import PermissionDenied
-from django.db.models import PROTECT, QuerySet
+from django.db.models import PROTECT, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from accounts.admin_actions import DeactivateUsers, ReactivateUsers, RevokeSessions, may_change_user
@@ -74,7 +74,7 @@ class UserAdmin(ConflictCheckingAdmin, DjangoUserAdmin):
     list_display = ["username", "email", "name", "is_active", "is_staff", "last_login", "created_at"]
     list_filter = [ActiveFilter, StaffFilter, DayRangeFilter]
     search_fields = ["username", "email", "name"]
-    search_help_text = "Username, e-mail or name."
+    search_help_text = "The beginning of a username, an e-mail or a name."
     autocomplete_fields = ["groups"]
     filter_horizontal = ["user_permissions"]
     readonly_fields = ["last_login", "created_at"]
@@ -89,6 +89,18 @@ class UserAdmin(ConflictCheckingAdmin, DjangoUserAdmin):
         ("Person and login", {"fields": ["name", "email", "username"]}),
         ("Password", {"fields": ["usable_password", "password1", "password2"]}),
     ]
+
+    def list_columns(self, changelist: BoundedChangeList) -> list[str]:
+        return ["created_at", "id"] if changelist.filter_of(DayRangeFilter).is_active else ["id"]
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[User], search_term: str
+    ) -> tuple[QuerySet[User], bool]:
+        """Users by the beginnings that an index serves each."""
+        text = search_term.strip().lower()
+        columns = ("username", "email", "name")
+        condition = Q(*((f"{column}__lower__startswith", text) for column in columns), _connector=Q.OR)
+        return queryset.filter(condition), False
 
     def get_fieldsets(self, request: HttpRequest, obj: User | None = None) -> Any:
         """Without what concerns the password, for a member of staff who may not set it."""
@@ -207,8 +219,8 @@ class LoginSessionAdmin(ReadOnlyAdmin):
     list_display = ["id", "user", "address", "user_agent", "created_at", "last_used_at", "expires_at", "revoked_at"]
     list_filter = [SessionStateFilter, SessionUserFilter]
     list_select_related = ["user"]
-    search_fields = ["=user__username", "=user__email", "user__name", "=address"]
-    search_help_text = "The whole username, e-mail or address, or a part of the name."
+    search_fields = ["user", "address"]
+    search_help_text = "The whole username, e-mail or address."
     fields = ["user", "address", "user_agent", "created_at", "last_used_at", "expires_at", "revoked_at"]
     actions = [RevokeSessions()]
 
@@ -217,6 +229,15 @@ class LoginSessionAdmin(ReadOnlyAdmin):
 
     def describe_record(self, record: LoginSession) -> str:
         return f"session {record.pk} of {record.user}"
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[LoginSession], search_term: str
+    ) -> tuple[QuerySet[LoginSession], bool]:
+        text = search_term.strip()
+        try:
+            return queryset.filter(address=str(ipaddress.ip_address(text))), False
+        except ValueError:
+            return queryset.filter(user=User.objects.find_by_identifier(text) or 0), False
 
 
 class KindFilter(FieldChoiceFilter):

@@ -7,6 +7,7 @@ from uuid import uuid4
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
+from django.contrib.postgres.indexes import OpClass
 from django.db import connection, connections, models, transaction
 from django.db.models import F, Q, Value
 from django.db.models.functions import Lower, Now
@@ -92,6 +93,16 @@ class User(AbstractBaseUser, PermissionsMixin):
         permissions = [
             ("deactivate_user", "Can deactivate user"),
             ("set_credentials_user", "Can set username, e-mail and password of user"),
+        ]
+        indexes = [
+            # The list of the admin: the few inactive and staff users, users by time, and their search.
+            models.Index(fields=["-id"], condition=Q(is_active=False), name="user_inactive"),
+            models.Index(fields=["-id"], condition=Q(is_staff=True), name="user_staff"),
+            models.Index(fields=["created_at", "id"], name="user_by_start"),
+            *(
+                models.Index(OpClass(Lower(column), "text_pattern_ops"), name=f"user_prefix_{column}")
+                for column in ("username", "email", "name")
+            ),
         ]
         constraints = [
             # The admin's forms check them in this order, each in a query of its own. A user who is added between two
@@ -210,6 +221,7 @@ class LoginSession(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        indexes = [models.Index(fields=["address", "-id"], name="session_of_address")]
         triggers = [ExpiredRecordsTrigger()]
 
     def __str__(self) -> str:

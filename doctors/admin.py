@@ -1,13 +1,20 @@
 """The admin of doctors."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 from django.contrib import admin
 from django.core.exceptions import ValidationError
+from django.db.models import Q
 from django.utils import timezone
 
-from doctors.models import MAXIMUM_EXPERIENCE, Doctor
+from doctors.models import DOCTOR_SEARCH, MAXIMUM_EXPERIENCE, Doctor
 from doctors.serializers import DoctorSerializer
 from healthcare.admin.edit_conflicts import ConflictCheckingForm
 from healthcare.admin.export import ExportRecords
+from healthcare.admin.list_filters import DayRangeFilter
+from healthcare.admin.lists import BoundedChangeList, RowsInParts
+from healthcare.admin.record_lists import ALL, StateFilter
 from healthcare.admin.records import RecordAdmin
 
 
@@ -37,8 +44,11 @@ class DoctorAdmin(RecordAdmin):
     form = DoctorForm
     actions = [ExportRecords(DoctorSerializer, ["deleted_at"]), *RecordAdmin.actions]
     list_display = ["name", "state", "specialization", "hospital", "license_number", "phone", "owner", "created_at"]
-    search_fields = ["name", "specialization", "hospital", "license_number", "phone", "email"]
-    search_help_text = "Name, specialization, hospital, license number, phone or e-mail."
+    search_fields = ["name"]  # Django asks for some where others choose a doctor
+    search_index = DOCTOR_SEARCH
+    search_help_text = (
+        "Name, also misspelt; license number, phone or e-mail; or the beginning of the specialization or the hospital."
+    )
     fieldsets = [
         ("Person", {"fields": ["name", "specialization", ("experience_since", "experience_years")]}),
         ("Registration and work", {"fields": ["license_number", "hospital"]}),
@@ -52,3 +62,15 @@ class DoctorAdmin(RecordAdmin):
 
     def describe_record(self, record: Doctor) -> str:
         return ", ".join(part for part in (record.name, record.specialization, record.hospital) if part)
+
+    def list_parts(self, changelist: BoundedChangeList) -> Sequence[Q]:
+        """Doctors by the time of creation: each state has an index."""
+        all_states = changelist.filter_of(StateFilter).value == ALL
+        return [*self.states.values()] if all_states and changelist.filter_of(DayRangeFilter).is_active else ()
+
+    def search_ways(self, changelist: BoundedChangeList, text: str) -> Sequence[Callable[[], Any]]:
+        """If nothing matches, also the doctors whose specialization or hospital begins with the text, in any case."""
+        speciality, hospital = Q(specialization__istartswith=text), Q(hospital__istartswith=text)
+        beginnings = [speciality, hospital & ~speciality]
+        first, *others = super().search_ways(changelist, text)
+        return [first, lambda: RowsInParts(changelist.queryset, ["id"], beginnings), *others]

@@ -4,6 +4,7 @@ import datetime
 from typing import Any
 
 from django.conf import settings
+from django.contrib.postgres.indexes import OpClass
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Q
@@ -55,6 +56,15 @@ class Doctor(Record):
             models.Index(fields=["name", "id"], condition=Q(deleted_at=None), name="doctor_by_name"),
             models.Index(fields=["created_at", "id"], condition=Q(deleted_at=None), name="doctor_by_start"),
             models.Index(fields=["updated_at", "id"], condition=Q(deleted_at=None), name="doctor_by_change"),
+            # The lists of the admin.
+            models.Index(fields=["created_by", "-id"], name="doctor_of_owner"),
+            *(
+                models.Index(OpClass(Upper(column), "text_pattern_ops"), name=f"doctor_prefix_{column}")
+                for column in ("specialization", "hospital")
+            ),
+            models.Index(
+                fields=["created_at", "id"], condition=Q(deleted_at__isnull=False), name="doctor_by_start_deleted"
+            ),
             *(
                 models.Index(Upper(column), F("id").desc(), condition=Q(deleted_at=None), name=f"doctor_by_{name}")
                 for column, name in (

@@ -9,9 +9,9 @@ from django.http import HttpRequest
 
 from audit.admin.reads import ReadsRecordedAdmin
 from doctors.admin import DoctorAdmin
-from doctors.models import Doctor
+from doctors.models import DOCTOR_SEARCH, Doctor
 from healthcare.admin.list_filters import DayRangeFilter, IdFilter, OwnerFilter
-from healthcare.admin.record_lists import StateFilter
+from healthcare.admin.record_lists import FoundThrough, StateFilter
 from healthcare.admin.records import DeletionObstacle, RecordAdmin
 from mappings.admin_actions import AssignmentExport, DeleteAssignments, EndAssignments, RestoreAssignments
 from mappings.admin_forms import MappingForm
@@ -20,6 +20,7 @@ from mappings.admin_inlines import AssignmentInline
 from mappings.models import Mapping
 from mappings.serializers import MappingSerializer
 from patients.admin import PatientAdmin
+from patients.models import PATIENT_SEARCH
 
 
 class PatientFilter(IdFilter):
@@ -39,8 +40,11 @@ class MappingAdmin(ReadsRecordedAdmin, RecordAdmin):
     list_display = ["id", "patient", "doctor", "role", "is_primary", "state", "started_at", "ended_at", "owner"]
     list_filter = [StateFilter, OwnerFilter, PatientFilter, DoctorFilter, DayRangeFilter]
     list_select_related = ["patient", "doctor", "created_by"]
-    search_fields = ["patient__name", "patient__identifier", "doctor__name", "role"]
-    search_help_text = "Patient, patient's identifier, doctor or role."
+    found_through: ClassVar = {
+        "patient": FoundThrough(PATIENT_SEARCH, most=200),
+        "doctor": FoundThrough(DOCTOR_SEARCH, most=10, shared=True),
+    }
+    search_help_text = "Patient or doctor: name, also misspelt; identifier, license number, phone or e-mail."
     autocomplete_fields = ["patient", "doctor"]
     owner_follows = "patient"
     fieldsets = [

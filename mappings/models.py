@@ -117,6 +117,9 @@ class Mapping(OwnedModel):
             models.Index(fields=["created_by", "started_at", "id"], name="mapping_by_start"),
             models.Index(fields=["created_by", "updated_at", "id"], name="mapping_by_change"),
             models.Index(fields=["created_by", "-id"], condition=Q(ended_at__isnull=False), name="mapping_list_ended"),
+            # The lists of the admin, which show the assignments of all owners.
+            models.Index(fields=["created_at", "id"], name="mapping_by_creation"),
+            models.Index(fields=["-id"], condition=Q(ended_at__isnull=False), name="mapping_ended"),
             models.Index(fields=["patient", "-id"], name="mapping_of_patient"),
             models.Index(fields=["doctor", "created_by", "-id"], name="mapping_of_doctor"),
         ]

@@ -1,6 +1,6 @@
 """The admin of patients of every owner, of legal holds and of erasure receipts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from django.contrib import admin
@@ -24,8 +24,9 @@ from patients.admin_actions import ReleaseHolds, RestorePatients
 from patients.admin_forms import PatientForm
 from patients.admin_home import HOME_PANELS
 from patients.admin_merge import MergePatients, UndoMerges
+from patients.admin_search import MergedHits
 from patients.legal_hold import HoldError, check_holdable, held_among, set_hold
-from patients.models import ErasureReceipt, Gender, Patient
+from patients.models import PATIENT_SEARCH, ErasureReceipt, Gender, Patient
 from patients.serializers import PatientSerializer
 
 
@@ -48,10 +49,9 @@ class PatientAdmin(ReadsRecordedAdmin, RecordAdmin):
         RestorePatients(),
         DeleteRecords(),
     ]
-    search_fields = [
-        "name", "identifier", "identifiers", "phone", "alternate_phone", "email", "=created_by__username",
-    ]  # fmt: skip
-    search_help_text = "Name, identifiers, phones, e-mail, or the whole username of the owner."
+    search_fields = ["name"]  # Django asks for some where others choose a patient
+    search_index = PATIENT_SEARCH
+    search_help_text = "Name, also misspelt; identifier, phone or e-mail; or the whole username of the owner."
     fieldsets = [
         ("Person", {"fields": ["name", "gender", ("birth_date", "birth_year", "age"), ("deceased", "deceased_on")]}),
         ("Identifiers", {"fields": ["identifier", "identifiers"]}),
@@ -96,6 +96,12 @@ class PatientAdmin(ReadsRecordedAdmin, RecordAdmin):
     @admin.display(description="Age")
     def age(self, record: Patient) -> int | str:
         return "-" if record.age is None else record.age
+
+    def search_ways(self, changelist: BoundedChangeList, text: str) -> Sequence[Callable[[], Any]]:
+        if changelist.filter_of(StateFilter).value != "merged":
+            return super().search_ways(changelist, text)
+        changelist.note = "A merged patient is found by the terms of the record that it was merged into, too."
+        return [lambda: MergedHits(changelist.queryset, text, changelist.filter_of(OwnerFilter).owner_id)]
 
     @admin.display(description="Merged into")
     def survivor(self, record: Patient) -> int | str:

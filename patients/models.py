@@ -119,6 +119,16 @@ class Patient(OwnedModel):
             models.Index(
                 fields=["created_by", "updated_at", "id"], condition=Q(deleted_at=None), name="patient_by_change"
             ),
+            # The lists of the admin, which show the records of all owners: by gender, by time or both, and the few that
+            # are deleted or merged.
+            models.Index(fields=["gender", "created_at", "id"], name="patient_by_gender"),
+            models.Index(
+                fields=["-id"], condition=Q(deleted_at__isnull=False, merged_into=None), name="patient_deleted"
+            ),
+            models.Index(fields=["-id"], condition=Q(merged_into__isnull=False), name="patient_merged"),
+            models.Index(
+                fields=["created_by", "-id"], condition=Q(merged_into__isnull=False), name="patient_list_merged"
+            ),
             models.Index(fields=["merged_into"], condition=Q(merged_into__isnull=False), name="patient_merged_into"),
         ]
         constraints = [

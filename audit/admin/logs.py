@@ -72,7 +72,7 @@ class AccessRows(RowsInParts):
     """The rows of the log. Those of one patient are found by the patients' index: see `POSITION`."""
 
     def __init__(self, rows: Any, *, of_patient: bool, filtered: bool) -> None:
-        super().__init__([rows.annotate(position=POSITION) if of_patient else rows], ["id"])
+        super().__init__(rows.annotate(position=POSITION) if of_patient else rows, ["id"])
         self.of_patient, self.filtered = of_patient, filtered
 
     def fetch(self, cursor: Cursor | None, limit: int) -> list[Any]:

@@ -1,7 +1,7 @@
 """The lists of the admin. Their cost does not grow with the table: keyset pages, newest first; counts that stop at
 10,000; filters that an index serves, and nothing else in the query string."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.contrib import admin
@@ -21,7 +21,7 @@ from django.template.response import TemplateResponse
 from django.utils.text import capfirst
 from rest_framework.exceptions import ValidationError
 
-from healthcare.admin.counts import EXACT_UP_TO, Count, about, count_rows
+from healthcare.admin.counts import EXACT_UP_TO, Count, about, count_rows, estimate_rows
 from healthcare.admin.list_filters import KEY, ListRefused, QueryFilter
 from healthcare.api.cursors import Cursor, Keyset, invalid_cursor
 from healthcare.api.parsers import UNSTORABLE
@@ -35,24 +35,29 @@ SUGGESTIONS = 20
 
 
 class RowsInParts(Keyset):
-    """The rows of several querysets without a row in common, as one list. An index serves the order of each of them and
-    none the order of all."""
+    """The rows of a queryset as a list, newest first. `conditions` split them into parts without a row in common, where
+    an index serves the order of each part and none the order of all."""
 
-    def __init__(self, parts: Sequence[Any], columns: list[str]) -> None:
-        super().__init__(parts[0], columns, descending=True)
-        self.parts = parts
+    def __init__(self, rows: Any, columns: list[str], conditions: Sequence[Q] = ()) -> None:
+        only = conditions[0] if len(conditions) == 1 else Q()
+        super().__init__(rows.filter(only), columns, descending=True)
+        self.parts = [rows.filter(condition) for condition in conditions] if len(conditions) > 1 else []
 
     def fetch(self, cursor: Cursor | None, limit: int) -> list[Any]:
-        if len(self.parts) == 1:
+        if not self.parts:
             return super().fetch(cursor, limit)
-        rows = [
-            row
-            for part in self.parts
-            for row in Keyset(part, self.columns, descending=self.descending).fetch(cursor, limit)
+        downwards = cursor is None or not cursor.back
+        keys = self.merge(limit, self.beyond(cursor.values, downwards) if cursor else Q(), downwards=downwards)
+        rows = {row.pk: row for row in self.queryset.filter(pk__in=[key[-1] for key in keys])}
+        return [rows[key[-1]] for key in keys if key[-1] in rows]
+
+    def merge(self, limit: int, condition: Q, *, downwards: bool) -> Any:
+        """The first columns of the parts' rows, in order: each part contributes at most `limit` of them."""
+        order = [f"-{column}" if downwards else column for column in self.columns]
+        first, *others = [
+            part.filter(condition).order_by(*order).values_list(*self.columns)[:limit] for part in self.parts
         ]
-        nearest_last = cursor is not None and cursor.back
-        rows.sort(key=lambda row: [getattr(row, column) for column in self.columns], reverse=not nearest_last)
-        return rows[:limit]
+        return first.union(*others, all=True).order_by(*order)[:limit]
 
     def value(self, column: str, written: Any) -> Any:
         if isinstance(self.field(column), models.CharField):
@@ -63,12 +68,16 @@ class RowsInParts(Keyset):
 
     def counted(self) -> Count:
         """How many rows there are: see `counts`."""
-        counts = [count_rows(part.order_by(*(f"-{column}" for column in self.columns))) for part in self.parts]
-        if len(counts) == 1:
-            return counts[0]
-        number = sum(count.number for count in counts)
-        exact = number <= EXACT_UP_TO and all(count.is_exact for count in counts)
-        return Count(number) if exact else about(number)
+        rows = self.queryset.order_by(*(f"-{column}" for column in self.columns))
+        if rows.query.is_empty():
+            return Count(0)
+        if not self.parts:
+            return count_rows(rows)
+        counted = self.merge(EXACT_UP_TO + 1, Q(), downwards=True).count()
+        if counted <= EXACT_UP_TO:
+            return Count(counted)
+        estimate = estimate_rows(rows)
+        return about(estimate) if estimate > EXACT_UP_TO else Count(EXACT_UP_TO, "more than")
 
 
 class BoundedChangeList(ChangeList):
@@ -77,6 +86,7 @@ class BoundedChangeList(ChangeList):
     model_admin: "ListAdmin"
     count: Count | None  # None for hits of a search that are more than a page
     newer_url = older_url = first_url = ""
+    note = ""  # a sentence about what the list leaves out
 
     def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         self.request, self.cursor_text = request, request.GET.get(CURSOR_VAR) or None
@@ -105,14 +115,13 @@ class BoundedChangeList(ChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         text = self.query.strip()
-        rows: Any = self.model_admin.search_hits(self, text) if text else self.in_parts()
-        limit = self.list_per_page
-        try:
-            cursor = rows.read(self.cursor_text)
-        except ValidationError:
-            raise ListRefused("This link does not lead to a page of this list; open the list anew.") from None
-        count = None if text else rows.counted()
-        found = rows.fetch(cursor, limit + 1)
+        limit, count = self.list_per_page, None
+        if text:
+            ways = self.model_admin.search_ways(self, text)
+        else:
+            every = self.in_parts()
+            ways, count = [lambda: every], every.counted()
+        rows, cursor, found = self.find_page(ways, limit)
         page, more, back = found[:limit], len(found) > limit, cursor is not None and cursor.back
         self.result_list: list[Any] = page[::-1] if back else page
         self.count = count or (None if more or cursor else Count(len(page)))
@@ -121,6 +130,22 @@ class BoundedChangeList(ChangeList):
         self.result_count = self.full_result_count = len(self.result_list)
         self.show_full_result_count, self.show_admin_actions = False, True
         self.can_show_all = self.multi_page = False
+
+    def find_page(self, ways: Sequence[Callable[[], Any]], limit: int) -> tuple[Any, Cursor | None, list[Any]]:
+        """The page of the first of these ways that finds rows, else of the last one, with its rows and its cursor."""
+        page = None
+        for way in ways:
+            rows = way()
+            try:
+                cursor = rows.read(self.cursor_text)
+            except ValidationError:  # perhaps of another way
+                continue
+            page = rows, cursor, rows.fetch(cursor, limit + 1)
+            if page[-1]:
+                return page
+        if page is None:
+            raise ListRefused("This link does not lead to a page of this list; open the list anew.")
+        return page
 
     def set_links(self, rows: Any, cursor: Cursor | None, *, more: bool) -> None:
         back = cursor is not None and cursor.back
@@ -137,8 +162,7 @@ class BoundedChangeList(ChangeList):
         return self.get_query_string({CURSOR_VAR: cursor.text()})
 
     def in_parts(self) -> RowsInParts:
-        conditions = self.model_admin.list_parts(self) or [Q()]
-        return RowsInParts([self.queryset.filter(condition) for condition in conditions], self.columns)
+        return RowsInParts(self.queryset, self.columns, self.model_admin.list_parts(self))
 
     @property
     def count_text(self) -> str:
@@ -168,7 +192,7 @@ class ListAdmin(admin.ModelAdmin):
 
     - `list_filter` takes subclasses of `list_filters.QueryFilter` alone. Every other parameter is refused (400).
     - A list is not sorted by its columns: it shows the newest rows first.
-    - `search_hits` finds the rows of `?q=`, `suggest` those of an autocomplete.
+    - `search_ways` finds the rows of `?q=`, `suggest` those of an autocomplete.
     """
 
     checks_class = ListChecks
@@ -192,10 +216,11 @@ class ListAdmin(admin.ModelAdmin):
         """Conditions that split the rows into lists that an index serves each; empty if one serves the whole list."""
         return ()
 
-    def search_hits(self, changelist: BoundedChangeList, text: str) -> Any:
-        """The rows that match the text, with the methods of `RowsInParts`: fetch, read and cursor."""
+    def search_ways(self, changelist: BoundedChangeList, text: str) -> Sequence[Callable[[], Any]]:
+        """What finds the rows that match the text, with the methods of `RowsInParts`: fetch, read and cursor. The next
+        is tried if the one before finds nothing."""
         found, _ = self.get_search_results(changelist.request, changelist.queryset, text)
-        return RowsInParts([found], changelist.columns)
+        return [lambda: RowsInParts(found, changelist.columns)]
 
     def suggest(self, request: HttpRequest, queryset: Any, text: str) -> list[Any]:
         """The rows that an autocomplete suggests, at most SUGGESTIONS: a person types on if there are more."""

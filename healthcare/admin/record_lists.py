@@ -1,19 +1,34 @@
 """The lists of records (`ownership.Record`): their filters, the state of each row, and the search that the API has."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from django.contrib import admin
+from django.contrib.auth import get_user_model
 from django.db.models import Q
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from healthcare.admin.list_filters import ChoiceFilter, DayRangeFilter, OwnerFilter
-from healthcare.admin.lists import BoundedChangeList, ListAdmin
+from healthcare.admin.lists import SUGGESTIONS, BoundedChangeList, ListAdmin, RowsInParts
 from healthcare.ownership import RecordQuerySet
+from healthcare.search.index import Index
+from healthcare.search.staff_hits import StaffHits
+from healthcare.search.statements import PageOfHits
 
 ALL = "all"
+
+
+@dataclass(frozen=True)
+class FoundThrough:
+    """Records are found by the terms of the record that they refer to. `most` is the number of those, the best matches.
+    `shared` says that very many records may refer to one of them."""
+
+    index: Index
+    most: int
+    shared: bool = False
 
 
 class StateFilter(ChoiceFilter):
@@ -35,6 +50,9 @@ class RecordListAdmin(ListAdmin):
     that by time."""
 
     list_select_related: ClassVar[list[str]] = ["created_by"]
+    # What `?q=` searches: the terms of the records, or those of the records that these foreign keys refer to.
+    search_index: ClassVar[Index | None] = None
+    found_through: ClassVar[Mapping[str, FoundThrough]] = {}
     list_filter: ClassVar[Any] = [StateFilter, OwnerFilter, DayRangeFilter]
 
     def records(self) -> RecordQuerySet:
@@ -76,5 +94,42 @@ class RecordListAdmin(ListAdmin):
             return [*self.states.values()]
         return ()
 
+    def get_search_fields(self, request: HttpRequest) -> Any:
+        """What Django shows the search box for. No list of records searches columns."""
+        return ("id",) if self.search_index or self.found_through else ()
+
+    def search_ways(self, changelist: BoundedChangeList, text: str) -> Sequence[Callable[[], Any]]:
+        """The best matches first, then the newest; if nothing matches, the records of the owner with this username."""
+        owner = changelist.filter_of(OwnerFilter).owner_id
+        if self.search_index is None:
+            return [lambda: self.rows_through(changelist, text, owner)]
+        hidden = {"active": [False], ALL: [False, True]}.get(changelist.filter_of(StateFilter).value, [True])
+        hits = StaffHits(changelist.queryset, self.search_index, text, owner=owner, hidden=hidden)
+        return [lambda: hits, lambda: self.rows_of_owner(changelist, text)]
+
+    def rows_of_owner(self, changelist: BoundedChangeList, username: str) -> RowsInParts:
+        owner = get_user_model()._default_manager.filter(username__lower=username.strip().lower()).first()
+        rows = changelist.queryset.filter(created_by=owner) if owner else changelist.queryset.none()
+        state = changelist.filter_of(StateFilter)
+        return RowsInParts(rows, ["id"], [*self.states.values()] if state.value == ALL else ())
+
+    def rows_through(self, changelist: BoundedChangeList, text: str, owner: int | None) -> RowsInParts:
+        """The records that refer to what matches, the newest first."""
+        conditions, earlier, counts = list[Q](), Q(), list[str]()
+        for name, through in self.found_through.items():
+            model = self.model._meta.get_field(name).related_model
+            hits = StaffHits(model._default_manager.all(), through.index, text, owner=owner, hidden=[False, True])
+            keys = [*hits.look_up(PageOfHits(None, through.most))]
+            parts = [Q(**{name: key}) for key in keys] if through.shared else [Q(**{f"{name}__in": keys})]
+            conditions += [part & ~earlier for part in parts if keys]
+            earlier |= Q(**{f"{name}__in": keys}) if keys else Q()
+            counts.append(f"{through.most} {model._meta.verbose_name_plural}")
+        changelist.note = f"Searched with the best matches among {' and '.join(counts)}."
+        rows = changelist.queryset if conditions else changelist.queryset.none()
+        return RowsInParts(rows, changelist.columns, conditions)
+
     def suggest(self, request: HttpRequest, queryset: Any, text: str) -> list[Any]:
-        return super().suggest(request, queryset.active(), text)  # a hidden record cannot be chosen
+        active = queryset.active()  # a hidden record cannot be chosen
+        if self.search_index and text.strip():
+            return StaffHits(active, self.search_index, text, owner=None).fetch(None, SUGGESTIONS)
+        return list(active[:SUGGESTIONS])

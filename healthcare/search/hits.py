@@ -67,10 +67,14 @@ class Hits:
         order = RANKS[::-1] if page.back else RANKS
         ranks = [rank for rank in order if page.reaches(rank) and rank in self.query_terms.ranks]
         found: dict[int, int] = {}
-        for some in (ranks[:1], ranks[1:]):
+        for some in self.stages(ranks):
             if some and (page.limit is None or len(found) < page.limit):
                 found |= self.execute(some, page.after(len(found)))
         return found
+
+    def stages(self, ranks: list[int]) -> list[list[int]]:
+        """The ranks that one statement looks up together."""
+        return [ranks[:1], ranks[1:]]
 
     @cached_property
     def query_terms(self) -> QueryTerms:

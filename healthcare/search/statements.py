@@ -24,7 +24,7 @@ FROM near a JOIN near b ON b.place = 2 AND b.term <> a.term WHERE a.place = 1
 LONG_NAMES = " UNION ALL SELECT rank, term, 1 FROM near WHERE place = -1"
 MATCH = """
 SELECT found.record FROM {terms} found
-WHERE found.owner = {owner} AND found.hidden = {hidden} AND found.term = reading.term {bound} {others} {not_better}
+WHERE {found} AND found.term = reading.term {bound} {others} {not_better}
 AND EXISTS (SELECT FROM ({allowed}) AS allowed(id) WHERE allowed.id = found.record OFFSET 0)
 """
 # Whether a record has one of these terms too. OFFSET 0 and IS TRUE keep the planner from making it a join: it checks
@@ -87,6 +87,11 @@ class QueryTerms:
         least = max(best, default=0)  # a record ranks as its worst word
         self.ranks = {rank for place, rank, _, _ in rows if not place or rank >= least}
 
+    def up_to(self, worst: int) -> list[list[Any]]:
+        """The arrays of the terms that are at least of this rank."""
+        rows = [row for row in zip(*self.arrays, strict=True) if row[1] <= worst]
+        return [[row[column] for row in rows] for column in range(3)]
+
     @property
     def partial(self) -> list[int]:
         """How many words of the query, of more, a term of `reading` may cover."""
@@ -105,13 +110,23 @@ class SearchStatement:
 
     def for_ranks(self, ranks: list[int]) -> tuple[str, list[Any]]:
         """The SQL and its parameters. It returns the rank and the id of each record, in the order of the page."""
-        names = ONE_WORD if self.query_terms.words < 2 else TWO_WORDS
-        readings = READINGS.format(names=names + LONG_NAMES * self.query_terms.long_names)
+        readings, parameters = self.readings(max(ranks))
         stages = ", ".join(self.stage(rank, ranks[:place]) for place, rank in enumerate(ranks))
         rows = " UNION ALL ".join(f"SELECT {rank}, record FROM rank{rank}" for rank in ranks)  # noqa: S608  (numbers)
         ways = ("DESC", "ASC") if self.page.back else ("ASC", "DESC")
         statement = f"{readings}, {stages} {rows} ORDER BY 1 {ways[0]}, 2 {ways[1]} LIMIT {self.limit}"
-        return statement, [*self.query_terms.arrays, *self.parameters * statement.count(self.allowed)]
+        return statement, [*parameters, *self.parameters * statement.count(self.allowed)]
+
+    def readings(self, worst: int) -> tuple[str, list[Any]]:
+        """SQL for the terms to look up, and its parameters."""
+        names = ONE_WORD if self.query_terms.words < 2 else TWO_WORDS
+        sql = READINGS.format(names=names + LONG_NAMES * self.query_terms.long_names)
+        return sql, [*self.query_terms.arrays]
+
+    @property
+    def found(self) -> str:
+        """The condition that a term of the index belongs to the owner and is of the kind that is looked for."""
+        return f"found.owner = {int(self.owner)} AND found.hidden = {'true' if self.hidden else 'false'}"
 
     @property
     def limit(self) -> str:
@@ -153,8 +168,7 @@ class SearchStatement:
         ]
         return MATCH.format(
             terms=self.terms,
-            owner=int(self.owner),
-            hidden="true" if self.hidden else "false",
+            found=self.found,
             bound=self.page.bound(rank),
             others=others,
             not_better=" ".join(f"AND NOT ({one})" for one in better) if rank else "",

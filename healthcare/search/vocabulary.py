@@ -27,11 +27,10 @@ DECLARE
 BEGIN
     EXECUTE replace(replace($function$
 
-CREATE OR REPLACE FUNCTION {words}_near(asked text) RETURNS TABLE (place int, rank int, term text, words int)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = <path> AS $$
+CREATE OR REPLACE FUNCTION {signature} RETURNS TABLE (place int, rank int, term text, words int)
+LANGUAGE plpgsql STABLE {rights}SET search_path = <path> AS $$
 DECLARE
-    caller bigint := {caller};
-    parts text[] := search_asked(asked);
+    {declared}parts text[] := search_asked(asked);
     digits text := CASE WHEN asked ~* '^[^[:alpha:]]*(tel:)?[^[:alpha:]]*((x|ext)[^[:alpha:]]*)?$'
         THEN search_digits(asked) ELSE '' END;
     places int[]; ranks int[]; terms text[]; shorter text[]; patterns text[]; before int;
@@ -44,13 +43,10 @@ BEGIN
         UNION ALL SELECT 1, 'tel:' || left(digits, length) FROM generate_series(7, least(length(digits) - 1, 20)) length
         UNION ALL (
             SELECT DISTINCT 1, longer.term FROM {terms} longer
-            WHERE length(digits) >= 7 AND longer.owner = caller AND longer.hidden IN (true, false)
+            WHERE length(digits) >= 7 AND longer.owner {is_owner} AND longer.hidden IN (true, false)
             AND longer.term > 'tel:' || digits AND longer.term < 'tel:' || digits || ':' LIMIT 50
         )
-    ) AS whole(rank, term) WHERE EXISTS (
-        SELECT FROM {terms} known
-        WHERE known.owner = caller AND known.hidden IN (true, false) AND known.term = whole.term
-    );
+    ) AS whole(rank, term) WHERE {is_stored};
     FOR number IN 1..cardinality(parts) LOOP
         before := coalesce(cardinality(terms), 0);
         {likenesses}
@@ -62,10 +58,7 @@ BEGIN
     FROM unnest(places, ranks, terms) AS row(place, rank, term) GROUP BY row.place, row.term;
     IF cardinality(parts) > 1 THEN
         RETURN QUERY SELECT -1, min(row.rank), 'long:' || row.term, cardinality(parts)
-        FROM unnest(places, ranks, terms) AS row(place, rank, term) WHERE row.place = 1 AND EXISTS (
-            SELECT FROM {terms} long
-            WHERE long.owner = caller AND long.hidden IN (true, false) AND long.term = 'long:' || row.term
-        ) GROUP BY row.term;
+        FROM unnest(places, ranks, terms) AS row(place, rank, term) WHERE row.place = 1 AND {is_long} GROUP BY row.term;
     END IF;
 END $$;
 
@@ -73,18 +66,26 @@ END $$;
         '<similarity>', similarity::text);
 END $create$;
 """
+IS_STORED = """EXISTS (
+        SELECT FROM {terms} known
+        WHERE known.owner = caller AND known.hidden IN (true, false) AND known.term = whole.term
+    )"""
+IS_LONG = """EXISTS (
+            SELECT FROM {terms} long
+            WHERE long.owner = caller AND long.hidden IN (true, false) AND long.term = 'long:' || row.term
+        )"""
 # Words that begin with the one asked for: the shortest of the first 2,000 in order, so that the cost of a single letter
 # is bounded.
 BEGINS = """
 SELECT places || array_agg(number), ranks || array_agg(found.rank), terms || array_agg(found.word)
 INTO places, ranks, terms FROM (
-    (SELECT DISTINCT 0 AS rank, known.word FROM {words} known WHERE known.owner = caller AND known.word = parts[number])
+    (SELECT DISTINCT 0 AS rank, known.word FROM {words} known WHERE {of_owner}known.word = parts[number])
     UNION ALL
     (SELECT 1, begun.word FROM (
-        SELECT known.word FROM {words} known WHERE known.owner = caller
-        AND known.word > parts[number] AND known.word < parts[number] || U&'\\+10FFFF' ORDER BY known.word LIMIT 2000
+        SELECT known.word FROM {words} known WHERE {of_owner_line}known.word > parts[number] \
+AND known.word < parts[number] || U&'\\+10FFFF' ORDER BY known.word LIMIT 2000
     ) begun GROUP BY begun.word ORDER BY length(begun.word), begun.word
-        LIMIT CASE cardinality(parts) WHEN 1 THEN 200 ELSE 48 END)
+        LIMIT CASE cardinality(parts) WHEN 1 THEN {most_of_one} ELSE {most_of_several} END)
 ) found;
 """
 # First the words one edit away: a letter removed or two swapped are looked up as they are; a letter added or replaced
@@ -104,9 +105,9 @@ IF <similarity> AND length(parts[number]) > 2 THEN
     INTO places, ranks, terms FROM (
         SELECT like_it.word FROM (
             SELECT known.word, true AS one_edit FROM {words} known
-            WHERE known.owner = caller AND known.word = ANY (shorter)
+            WHERE {of_owner}known.word = ANY (shorter)
             UNION SELECT known.word, known.word LIKE ANY (patterns) FROM {words} known
-            WHERE known.owner = caller AND known.word % parts[number]
+            WHERE {of_owner}known.word % parts[number]
         ) like_it
         WHERE one_edit OR similarity(like_it.word, parts[number]) >= {similar} GROUP BY like_it.word
         ORDER BY bool_or(one_edit) DESC, similarity(like_it.word, parts[number]) DESC, like_it.word LIMIT 12
@@ -134,11 +135,25 @@ DROP FUNCTION {words}_near(text);
 """
 
 
+# Of the words of one owner that begin with the one asked for, where it is the only one, and where there are several.
+MOST_BEGINNINGS = {"most_of_one": 200, "most_of_several": 48}
+
+
 def create_near(index: Index) -> str:
     """SQL that creates or replaces the function `<words>_near`."""
-    similar = SIMILAR.format(words=index.words, similar=SIMILAR_ENOUGH, loose=LOOSE)
-    likenesses = BEGINS.format(words=index.words) + similar
-    return NEAR.format(**asdict(index) | {"caller": CALLER_ID_SQL if index.owner else "0", "likenesses": likenesses})
+    caller = CALLER_ID_SQL if index.owner else "0"
+    return compose(index, f"{index.words}_near(asked text)", "SECURITY DEFINER ", f"caller bigint := {caller};\n    ")
+
+
+def compose(index: Index, signature: str, rights: str, declared: str) -> str:
+    """SQL for a version of the function that looks among the words of the owner `caller`."""
+    of_owner = "known.owner = caller AND "
+    words = {"words": index.words, "of_owner": of_owner, "of_owner_line": of_owner.replace(" AND ", "\n        AND ")}
+    likenesses = BEGINS.format(**words, **MOST_BEGINNINGS)
+    likenesses += SIMILAR.format(**words, similar=SIMILAR_ENOUGH, loose=LOOSE)
+    frame = {"signature": signature, "rights": rights, "declared": declared, "likenesses": likenesses}
+    stored, long = IS_STORED.format(terms=index.terms), IS_LONG.format(terms=index.terms)
+    return NEAR.format(**asdict(index) | frame | {"is_owner": "= caller", "is_stored": stored, "is_long": long})
 
 
 def declare_vocabulary(app_label: str, index: Index) -> None:

@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connection, transaction
 
 from healthcare.migration_operations import ROW_LOCK_TIMEOUT, execute_with_messages, retry_while_locked, rows_locked
-from healthcare.search import vocabulary
+from healthcare.search import staff_vocabulary, vocabulary
 from healthcare.search.extensions import CREATE_EXTENSIONS, has_similarity
 from healthcare.search.index import INDEXES, Index
 from healthcare.search.normalization import FUNCTIONS
@@ -30,8 +30,12 @@ class Command(BaseCommand):
         similarity = has_similarity()
         for index in INDEXES:
             if similarity:
-                create_similarity_index(index)
+                create_similarity_index(index.words, "owner, ")
+            if similarity and index.known_words:
+                create_similarity_index(index.known_words)
             execute_sql(vocabulary.create_near(index))
+            if index.known_words:
+                execute_sql(staff_vocabulary.create_near_for_staff(index))
             self.rebuild_terms(index)
             self.remove_unused_words(index)
         how = "similarity" if similarity else "the beginnings of words"
@@ -85,9 +89,10 @@ def next_keys(table: str, last: int) -> list[int]:
         return [row[0] for row in cursor.fetchall()]
 
 
-def create_similarity_index(index: Index) -> None:
-    """Create the GIN index unless there is a valid one, without a lock that stops writers."""
-    name = f"{index.words}_similar"
+def create_similarity_index(table: str, before: str = "") -> None:
+    """Create the GIN index on the columns `before` and the word unless there is a valid one, without a lock that stops
+    writers."""
+    name = f"{table}_similar"
     with connection.cursor() as cursor:
         cursor.execute("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)", [name])
         found = cursor.fetchone()
@@ -101,7 +106,7 @@ def create_similarity_index(index: Index) -> None:
         )
         (schema,) = cursor.fetchone()
         cursor.execute(
-            f"CREATE INDEX CONCURRENTLY {name} ON {index.words} USING gin (owner, word {schema}.gin_trgm_ops) "
+            f"CREATE INDEX CONCURRENTLY {name} ON {table} USING gin ({before}word {schema}.gin_trgm_ops) "
             "WITH (fastupdate = off)"
         )
 
