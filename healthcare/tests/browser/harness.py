@@ -86,7 +86,7 @@ class AdminPages:
 
     browser: "Browser"
     url: str
-    make_user: Callable[..., User]
+    make_user: Callable[..., User] = User.objects.create_user
     problems: list[str] = field(default_factory=list)
     contexts: list["BrowserContext"] = field(default_factory=list)
 
