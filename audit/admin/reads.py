@@ -145,7 +145,7 @@ class ReadsRecordedAdmin(HistoryAdmin):
 
     def record_displayed(self, request: HttpRequest, action: str, response: HttpResponseBase) -> None:
         """Record the read of the records that the view has read, if it displays them."""
-        if response.status_code == 200 and (records := getattr(request, "displayed_records", None)):
+        if response.status_code in {200, 409} and (records := getattr(request, "displayed_records", None)):
             self.record_read(request, action, records)
 
     def record_read(self, request: HttpRequest, action: str, records: Iterable[Any]) -> None:

@@ -4,10 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from django import forms
-from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
+from django.contrib import messages
+from django.core.exceptions import NON_FIELD_ERRORS, PermissionDenied, ValidationError
 from django.db import IntegrityError
 from django.forms.boundfield import BoundField
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils.functional import cached_property
 from django.utils.safestring import SafeString
 
@@ -16,6 +19,7 @@ from healthcare.admin.autocomplete import ID, AutocompleteAdmin
 from healthcare.admin.clashes import Clash, Comparison, Outcome, Unreadable, compare, value_in_words
 from healthcare.admin.history import HistoryAdmin
 from healthcare.admin.lists import ListAdmin
+from healthcare.admin.submissions import Submission, new_token
 from healthcare.api.integrity_errors import broken_rule, fields_of_constraint
 
 CLASH_ERROR = "Somebody else has changed this meanwhile. Choose above which value to keep."
@@ -112,8 +116,8 @@ class ConflictCheckingForm(forms.ModelForm):
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
-        for name, messages in self.constraint_errors.items():
-            self.add_error(name if name in self.fields else None, list(messages))
+        for name, found in self.constraint_errors.items():
+            self.add_error(name if name in self.fields else None, list(found))
         return cleaned
 
     def _get_validation_exclusions(self) -> set[str]:
@@ -149,11 +153,22 @@ class ConflictCheckingForm(forms.ModelForm):
         found = []
         for name in self.clashing_fields:
             comparison, field = self.comparisons[name], self.fields[name]
-            mine = comparison.mine
-            sent = str(self[name].data) if isinstance(mine, Unreadable) else value_in_words(field, mine)
             base, now = value_in_words(field, comparison.base), value_in_words(field, comparison.now)
+            sent = self.sent_in_words(name)
             found.append(Clash(name, str(self[name].label), base, now, sent, changed_by.get(name, "")))
         return found
+
+    def sent_in_words(self, name: str) -> str:
+        mine, field = self.comparisons[name].mine, self.fields[name]
+        if self.compared_fields[name].many_to_many:
+            choices: Any = field
+            return "\n".join(map(str, choices.queryset.filter(pk__in=[key for key in mine if ID.match(key)])))
+        return str(self[name].data) if isinstance(mine, Unreadable) else value_in_words(field, mine)
+
+    def describe_sent(self) -> list[tuple[str, str]]:
+        """The label of each field that the user changed, and what was sent."""
+        changed = [name for name, found in self.comparisons.items() if found.mine != found.base]
+        return [(str(self[name].label), self.sent_in_words(name)) for name in changed]
 
 
 class ConflictCheckingAdmin(HistoryAdmin, ActionsAdmin, ListAdmin, AutocompleteAdmin):
@@ -170,14 +185,35 @@ class ConflictCheckingAdmin(HistoryAdmin, ActionsAdmin, ListAdmin, AutocompleteA
         record = super().get_object(request, object_id, from_field)
         if record is None or request.method != "POST":
             return record
-        return self.get_queryset(request).select_for_update(of=("self",), no_key=True).filter(pk=record.pk).first()
+        rows = self.get_queryset(request).filter(pk=record.pk)
+        request.posted_record = rows.select_for_update(of=("self",), no_key=True).first()  # type: ignore[attr-defined]
+        return request.posted_record  # type: ignore[attr-defined]
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         form: Any = super().get_form(request, obj, change=change, **kwargs)
         form.constraint_errors = getattr(request, "constraint_errors", {})  # Django builds a form class per request
         return form
 
-    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        """Save a form that is sent twice once, and answer one that cannot be saved any more with what was typed."""
+        submission = Submission.of(request) if request.method == "POST" else None
+        if submission and (location := submission.claim()):
+            self.message_user(request, "This form was sent twice. It was saved once.", messages.INFO)
+            return HttpResponseRedirect(location)
+        try:
+            response: HttpResponse = self.save_or_explain(request, object_id, *args, **kwargs)
+        except PermissionDenied:
+            record = getattr(request, "posted_record", None)
+            if record is None or not (reason := self.why_unchangeable(request, record)):
+                raise
+            return self.show_unsaved(request, record, reason)
+        if submission:
+            submission.store(response)
+        return response
+
+    def save_or_explain(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         """Report a violated constraint on the form instead of as a 500, also when two requests race."""
         try:
             return super().changeform_view(request, *args, **kwargs)
@@ -188,8 +224,39 @@ class ConflictCheckingAdmin(HistoryAdmin, ActionsAdmin, ListAdmin, AutocompleteA
             request.constraint_errors = rule.detail  # type: ignore[attr-defined]
             return super().changeform_view(request, *args, **kwargs)
 
+    def why_unchangeable(self, request: HttpRequest, record: Any) -> str:
+        """Why a record that was changeable when its form was rendered no longer is, in a sentence; else empty."""
+        return ""
+
+    def _get_obj_does_not_exist_redirect(self, request: HttpRequest, opts: Any, object_id: str) -> HttpResponse:
+        is_form = request.resolver_match and str(request.resolver_match.url_name).endswith("_change")
+        if request.method == "POST" and is_form and self.has_change_permission(request):
+            return self.show_unsaved(request, None, f"This {opts.verbose_name} no longer exists.")
+        redirect: HttpResponse = super()._get_obj_does_not_exist_redirect(request, opts, object_id)  # type: ignore[misc]
+        return redirect
+
+    def show_unsaved(self, request: HttpRequest, record: Any, reason: str) -> TemplateResponse:
+        """The page with what was typed on a form that cannot be saved, to copy from (409)."""
+        instance = record or self.model(pk=-1)
+        form = self.get_form(request, instance, change=False)(request.POST, request.FILES, instance=instance)
+        routes = f"{self.admin_site.name}:{self.opts.app_label}_{self.opts.model_name}"
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"The {self.opts.verbose_name} was not saved",
+            "opts": self.opts,
+            "object": record,
+            "reason": reason,
+            "state": self.state(record) if record and hasattr(self, "state") else "",
+            "sent": form.describe_sent(),
+            "list_url": reverse(f"{routes}_changelist"),
+            "record_url": reverse(f"{routes}_change", args=[record.pk]) if record else "",
+        }
+        request.current_app = self.admin_site.name
+        return TemplateResponse(request, "admin/unsaved.html", context, status=409)
+
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """The form, with the clashes of a refused one side by side."""
+        context["submission"] = new_token()
         form, record = context["adminform"].form, context["original"]
         if record and form.is_bound and (names := getattr(form, "clashing_fields", [])):
             context["clashes"] = form.describe_clashes(self.last_changes(record, names))

@@ -133,6 +133,12 @@ class RecordAdmin(RecordListAdmin, ConflictCheckingAdmin):
     def is_hidden(self, record: Record | None) -> bool:
         return record is not None and getattr(record, self.ended_column) is not None
 
+    def why_unchangeable(self, request: HttpRequest, record: Record) -> str:
+        if not (self.is_hidden(record) and self.has_change_permission(request)):
+            return ""
+        change = self.last_changes(record, [self.ended_column]).get(self.ended_column, "")
+        return f"{f'This {self.opts.verbose_name} was {self.state_of(record)} {change}'.strip()}."
+
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         changed = form.changed_columns()
         if not change:

@@ -12,10 +12,12 @@ from django.contrib.auth.models import Group, Permission
 from accounts.models import User
 from audit.models import AccessLog
 from conftest import LoggedInClient
+from doctors.models import Doctor
 from doctors.tests.factories import make_doctor
-from healthcare.tests.admin_pages import AdminClient, Page, errors_of, main
+from healthcare.tests.admin_pages import AdminClient, Page, allow, errors_of, main
 from mappings.models import Mapping
 from mappings.tests.factories import make_mapping
+from patients.merges import merge
 from patients.models import Patient
 from patients.tests.factories import make_patient
 
@@ -291,3 +293,75 @@ def test_the_page_with_a_clash_is_in_the_access_log(first: AdminClient, second: 
     assert (AccessLog.objects.count(), latest.action, latest.patient_ids) == (
         before + 1, "admin.patient.change", [patient.pk],
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["deleted", "merged", "ended"])
+def test_a_form_of_a_record_that_was_deleted_merged_or_ended_meanwhile_saves_nothing_and_shows_what_was_typed(
+    first: AdminClient, second: AdminClient, alice: User, kind: str
+):
+    patient, survivor = make_patient(alice), make_patient(alice)
+    record = make_mapping(patient, make_doctor(alice)) if kind == "ended" else patient
+    path, typed = change(record), {"role": "surgeon"} if kind == "ended" else {"address": "Mysuru"}
+    form = second.form(path)
+    if kind == "merged":
+        merge(survivor, patient)
+    else:
+        first.submit(path.replace("change", "delete"))
+    before = type(record).objects.values().get(pk=record.pk)
+    answer = second.submit(path, form, **typed)
+    assert answer.status_code == 409
+    page = main(answer.content.decode())
+    [[label, value]] = re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", page)
+    assert {label.lower(): value} == typed
+    assert re.search(rf"This \w+ was {kind} by .*\. Nothing was saved\.", page)
+    assert type(record).objects.values().get(pk=record.pk) == before
+    assert AccessLog.objects.latest("id").patient_ids == [patient.pk]
+    assert Page(answer.content.decode()).blocked == []
+
+
+def test_a_form_of_a_user_who_was_removed_meanwhile_shows_what_was_typed(
+    first: AdminClient, second: AdminClient, alice: User
+):
+    path = change(alice)
+    form = second.form(path)
+    assert first.submit(path.replace("change", "delete")).status_code == 302
+    answer = second.submit(path, form, name="Alice L", is_active=None)
+    assert answer.status_code == 409
+    page = main(answer.content.decode())
+    assert "This user no longer exists. Nothing was saved." in page
+    assert re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", page) == [("Name", "Alice L"), ("Active", "No")]
+
+
+def test_who_may_not_change_records_is_refused_whatever_their_state(make_user: Any, alice: User):
+    patient = make_patient(alice)
+    Patient.objects.filter(pk=patient.pk).end()
+    viewer = AdminClient(allow(make_user("viewer", is_staff=True), "view_patient"))
+    assert viewer.post(change(patient), {"name": "x"}).status_code == 403
+    assert viewer.post("/admin/patients/patient/9999999/change/", {"name": "x"}).status_code in {302, 403}
+
+
+def test_a_form_that_is_sent_twice_adds_one_record(second: AdminClient, alice: User):
+    path = "/admin/patients/patient/add/"
+    form = second.form(path) | {"name": "Ada", "created_by": alice.pk}
+    answers = [second.submit(path, form), second.submit(path, form), second.submit(path, form | {"_save": "Save"})]
+    assert [answer.status_code for answer in answers] == [302] * 3
+    assert answers[0]["Location"] == answers[1]["Location"]
+    assert Patient.objects.count() == 1
+    assert "This form was sent twice. It was saved once." in second.page(answers[1]["Location"])
+    assert second.submit(path, form, name="Ben").status_code == 302  # back, and another value: another record
+    assert second.submit(path, name="Ada", created_by=alice.pk).status_code == 302  # another form
+    assert Patient.objects.count() == 3
+
+
+def test_a_refused_form_that_is_sent_twice_is_refused_twice_and_another_user_is_another_submission(
+    first: AdminClient, second: AdminClient, alice: User
+):
+    path = "/admin/doctors/doctor/add/"
+    form = second.form(path) | {"name": "Dr. Ada", "created_by": ""}
+    for _ in range(2):
+        assert errors_of(second.submit(path, form)).keys() == {"created_by"}
+    form["created_by"] = alice.pk
+    for client in (first, second):
+        token = {"csrfmiddlewaretoken": client.form(path)["csrfmiddlewaretoken"]}
+        assert client.submit(path, form | token).status_code == 302
+    assert Doctor.objects.count() == 2

@@ -142,7 +142,7 @@ def test_deleting_several_assignments_ends_them_and_the_state_filter_lists_them(
         for query in ("", "?state=ended", "?state=all")
     }
     assert listed == {"": ["Ben"], "?state=ended": ["Ann"], "?state=all": ["Ann", "Ben"]}
-    assert admin.post(change(ended), {"role": "nurse"}).status_code == 403
+    assert admin.post(change(ended), {"role": "nurse"}).status_code == 409
 
 
 def test_the_choices_require_the_view_permission(make_user, alice: User):

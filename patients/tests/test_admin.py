@@ -170,7 +170,7 @@ def test_a_deleted_patient_can_be_viewed_and_not_changed(admin: AdminClient, ali
     page = admin.page(change(patient))
     assert 'name="phone"' not in page
     assert "deletelink" not in page
-    assert admin.post(change(patient), {"name": "Eve", "gender": "F"}).status_code == 403
+    assert admin.post(change(patient), {"name": "Eve", "gender": "F"}).status_code == 409
     assert admin.post(f"{LIST}{patient.pk}/delete/", {"post": "yes"}).status_code == 403
     again = admin.act(f"{LIST}?state=all", "delete_selected", [patient], post="yes").content.decode()
     assert "John Smith is already deleted." in again
