@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from django.core.exceptions import PermissionDenied
 from django.db.models import Q
 from django.http import HttpRequest
 
@@ -30,9 +31,12 @@ class DeactivateUsers(PreviewedAction):
         return record.is_active
 
     def lock(self, model_admin: Any, request: HttpRequest, ids: Sequence[int]) -> list[User]:
-        """Lock all active superusers too, so that of two superusers who deactivate each other one is refused."""
-        rows = User.objects.filter(Q(pk__in=ids) | Q(is_superuser=True, is_active=True))
-        locked = rows.order_by("pk").select_for_update(no_key=True)
+        """Lock all active superusers too, and who deactivates: of two who deactivate each other at once, one is
+        refused."""
+        rows = User.objects.filter(Q(pk__in=[*ids, request.user.pk]) | Q(is_superuser=True, is_active=True))
+        locked = list(rows.order_by("pk").select_for_update(no_key=True))
+        if not any(user.pk == request.user.pk and user.is_active for user in locked):
+            raise PermissionDenied
         return [user for user in locked if user.pk in ids]
 
     def refusals(self, model_admin: Any, request: HttpRequest, records: Sequence[User]) -> Refusals:

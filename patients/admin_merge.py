@@ -86,7 +86,7 @@ class MergePatients(PreviewedAction):
         errors: Mapping[str, str] | None = None,
         refusal: str = "",
     ) -> HttpResponse:
-        model_admin.record_read(request, self.name, [survivor, duplicate])
+        model_admin.record_read(request, self.access_action, [survivor, duplicate])
         swapped = f"{action_url(model_admin, self.name, [survivor.pk, duplicate.pk])}&survivor={duplicate.pk}"
         refusal = refusal or self.find_refusal(survivor, duplicate)
         context = {

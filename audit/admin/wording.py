@@ -22,7 +22,9 @@ ACCESS_WORDS = {
     "choose": "shown as chosen in a form", "suggest": "suggested while typing", "add": "shown after adding",
     "delete": "shown before deleting", "destroy": "deleted", "history": "history read", "restore": "version compared",
     "access_log": "access log read", "merge": "merged", "unmerge": "merge undone",
-    "duplicates": "likely duplicates read", "export": "exported", "end": "shown before ending an assignment",
+    "duplicates": "likely duplicates read", "export": "exported", "end_preview": "shown before ending an assignment",
+    "restore_preview": "shown before restoring", "merge_preview": "compared before a merge",
+    "unmerge_preview": "shown before undoing a merge",
 }  # fmt: skip
 
 

@@ -72,6 +72,11 @@ class PreviewedAction:
         say that one of them is in another state by now."""
         return self.respond(model_admin, request, selected_ids(request))
 
+    @property
+    def access_action(self) -> str:
+        """What the access log calls a read of the preview."""
+        return f"{self.name}_preview"
+
     def urls(self, model_admin: "ActionsAdmin") -> list[Any]:
         """The paths of its pages."""
         name = f"{model_admin.opts.app_label}_{model_admin.opts.model_name}_{self.name}"
@@ -144,7 +149,7 @@ class PreviewedAction:
         if not records:
             model_admin.message_user(request, f"There is no such {model_admin.nouns()[0]}.", messages.WARNING)
             return HttpResponseRedirect(list_url(model_admin, request))
-        model_admin.record_read(request, self.name, records)
+        model_admin.record_read(request, self.access_action, records)
         refused = self.refusals(model_admin, request, records)
         possible = [record for record in records if record.pk not in refused]
         if self.all_or_nothing and refused:

@@ -18,6 +18,7 @@ class DeleteRecords(PreviewedAction):
     undone_by = "restore"
     all_or_nothing = True
     log_flag: ClassVar[int] = DELETION
+    access_action = "delete"  # as the page that deletes one record
 
     def refusals(self, model_admin: Any, request: HttpRequest, records: Sequence[Any]) -> Refusals:
         obstacles: Refusals = model_admin.deletion_obstacles(records)

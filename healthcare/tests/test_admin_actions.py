@@ -54,7 +54,7 @@ def test_a_preview_shows_what_will_happen_and_nothing_happens(records: AdminClie
         assert "To undo it, delete the patients." in main(page)
         assert Page(page).blocked == []
         access = AccessLog.objects.latest("id")
-        assert (access.action, access.patient_ids) == ("admin.patient.restore", [gone.pk, active.pk])
+        assert (access.action, access.patient_ids) == ("admin.patient.restore_preview", [gone.pk, active.pk])
     assert Patient.objects.active().get() == active
     assert not LogEntry.objects.exists()
 
