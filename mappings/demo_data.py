@@ -3,6 +3,7 @@
 import datetime
 
 from django.db.models import Model
+from django.utils import timezone
 
 from doctors.demo_data import SPECIALIZATIONS, Directory
 from doctors.models import Doctor
@@ -10,7 +11,7 @@ from healthcare.demo.parts import DemoPart
 from healthcare.demo.past import Past, next_ids
 from mappings.models import Mapping
 from patients.demo_data import Patients
-from patients.models import Patient
+from patients.models import Gender, Patient
 
 REASONS = (
     "referred by the general practitioner",
@@ -37,9 +38,18 @@ class Assignments(DemoPart):
         keys = iter(next_ids(Mapping, sum(counts)))
         pasts = []
         for one, count in zip(batch, counts, strict=True):
-            doctors = self.random.sample(self.demo.part(Directory).doctors, count)
+            doctors = self.doctors_for(one.record, count)
             pasts += [self.past(next(keys), one.record, doctor, is_primary=doctor is doctors[0]) for doctor in doctors]
         self.demo.pasts.write(pasts)
+
+    def doctors_for(self, patient: Patient, count: int) -> list[Doctor]:
+        is_child = timezone.localdate(self.demo.now).year - (patient.birth_year or 0) < 18
+        unsuitable = {
+            "Paediatrics": not is_child,
+            "Gynaecology": patient.gender == Gender.MALE or is_child,
+        }
+        some = self.random.sample(self.demo.part(Directory).doctors, 10)
+        return [doctor for doctor in some if not unsuitable.get(doctor.specialization)][:count]
 
     def past(self, key: int, patient: Patient, doctor: Doctor, *, is_primary: bool) -> Past:
         demo, random = self.demo, self.random
