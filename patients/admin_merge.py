@@ -105,6 +105,13 @@ class MergePatients(PreviewedAction):
         }
         return self.page(model_admin, request, context)
 
+    def describe_undo(
+        self, model_admin: ActionsAdmin, request: HttpRequest, done: Sequence[Any] | None = None
+    ) -> SafeString:
+        if done:
+            return super().describe_undo(model_admin, request, done)
+        return format_html("{}", "To undo it, choose Undo merge on the page of either patient.")
+
     def find_refusal(self, survivor: Patient, duplicate: Patient) -> str:
         """Why the two cannot be merged, as a sentence; empty if they can."""
         for patient in (survivor, duplicate):

@@ -79,7 +79,7 @@ class ExportRecords(PreviewedAction):
     def respond_with_list(self, model_admin: ActionsAdmin, request: HttpRequest) -> HttpResponseBase:
         """The rows of the list that the query string describes, as it shows them."""
         try:
-            rows = rows_of_list(model_admin, request, LARGEST_EXPORT + 1)
+            rows = model_admin.get_changelist_instance(request).first_rows(LARGEST_EXPORT + 1)  # type: ignore[attr-defined]
         except ListRefused as error:
             return model_admin.refuse_list(request, str(error))  # type: ignore[attr-defined, no-any-return]
         if request.method == "POST" and CONFIRMED in request.POST and 0 < len(rows) <= LARGEST_EXPORT:
@@ -154,17 +154,6 @@ class ExportRecords(PreviewedAction):
         values = serializer.to_representation(row)
         more = [getattr(row, row._meta.get_field(name).attname) for name in self.more_columns]
         return [as_cell(value) for value in [*(values[name] for name in serializer.own_fields), *more]]
-
-
-def rows_of_list(model_admin: Any, request: HttpRequest, limit: int) -> list[Any]:
-    """The first rows of the list, with their keys alone."""
-    changelist = model_admin.get_changelist_instance(request)
-    keys = {field.name for field in model_admin.opts.concrete_fields if field.primary_key or field.is_relation}
-    changelist.queryset = changelist.queryset.select_related(None).only(*keys, *changelist.columns)
-    text = changelist.query.strip()
-    rows = model_admin.search_hits(changelist, text) if text else changelist.in_parts()
-    found: list[Any] = rows.fetch(None, limit)
-    return found
 
 
 def csv_lines(rows: Any) -> str:

@@ -147,6 +147,14 @@ class BoundedChangeList(ChangeList):
             raise ListRefused("This link does not lead to a page of this list; open the list anew.")
         return page
 
+    def first_rows(self, limit: int) -> list[Any]:
+        """The first rows of the list, with the columns alone that are keys or order the list."""
+        keys = {field.name for field in self.opts.concrete_fields if field.primary_key or field.is_relation}
+        self.queryset = self.queryset.select_related(None).only(*keys, *self.columns)
+        self.cursor_text, text = None, self.query.strip()
+        ways = self.model_admin.search_ways(self, text) if text else [self.in_parts]
+        return self.find_page(ways, limit - 1)[-1]
+
     def set_links(self, rows: Any, cursor: Cursor | None, *, more: bool) -> None:
         back = cursor is not None and cursor.back
         if cursor is not None:

@@ -58,6 +58,7 @@ def test_the_page_shows_both_side_by_side_with_the_choices_of_the_api(
     }
     assert fields["survivor"] == str(survivor.pk)  # more is known of her
     assert f"Assignments that move to patient {survivor.pk}: 1." in page
+    assert "To undo it, choose Undo merge on the page of either patient." in page
     assert Page(page).blocked == []
     access = AccessLog.objects.latest("id")
     assert (access.action, access.patient_ids) == ("admin.patient.merge_preview", [survivor.pk, duplicate.pk])
