@@ -31,6 +31,13 @@ TASKS = ("Records", "People and access", "Audit")  # in the order of the page; a
 OTHER_TASK = "Other"
 PANEL_TIMEOUT = "2s"  # of each statement: PostgreSQL ends it, so that the page is there before its reader gives up
 
+# Each statement of a panel reads a part of an index in its order. What the planner may take instead reads all of the
+# table, or all of one doctor's rows, and it does so where the statistics are old or where it expects average numbers.
+SETTINGS = """
+SELECT set_config('statement_timeout', %s, true), set_config('enable_seqscan', 'off', true),
+    set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true)
+"""
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -127,10 +134,10 @@ def read_panels(panels: Sequence[Panel]) -> Iterator[Figure | ColumnChart | BarT
         return
     with transaction.atomic():
         with connection.cursor() as cursor:
-            cursor.execute("SELECT set_config('statement_timeout', %s, true)", [PANEL_TIMEOUT])
+            cursor.execute(SETTINGS, [PANEL_TIMEOUT])
         for panel in panels:
             yield from read_panel(panel)
-        transaction.set_rollback(True)  # to the savepoint: the timeout is the request's again
+        transaction.set_rollback(True)  # to the savepoint: the settings are the request's again
 
 
 def read_panel(panel: Panel) -> Sequence[Figure | ColumnChart | BarTable | Missing]:
