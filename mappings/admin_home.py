@@ -8,6 +8,7 @@ of all assignments it is a tenth off, of one with a tenth 3 %, if patients of on
 doctors with about as many patients as each other, who comes in at the end of the list is uncertain.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from django.db import connection
@@ -69,9 +70,12 @@ def busiest_doctors() -> dict[int, Count]:
     exact = run(ACTIVE_BY_DOCTOR)
     if not exact or exact[0][2] <= EXACT_UP_TO:
         return {doctor: Count(number) for doctor, number, _ in exact}
-    active = max(estimate_rows(Mapping.objects.active()), EXACT_UP_TO)
+    estimate = estimate_rows(Mapping.objects.active())
+    active = max(estimate, EXACT_UP_TO)
     expected = {doctor: share * active for doctor, share in run(SAMPLED_DOCTORS, SAMPLED_ROWS / active)}
     counts = {doctor: about(number) for doctor, number in expected.items()}
+    if estimate < active:  # a table that was never analyzed: see `counts`
+        counts = {doctor: replace(count, precision="more than") for doctor, count in counts.items()}
     few = [doctor for doctor, number in expected.items() if number <= 2 * READ_OF_EACH]
     counts |= {doctor: Count(found) for doctor, read, found in run(ACTIVE_OF_EACH, few) if read <= READ_OF_EACH}
     ranked = sorted(counts.items(), key=lambda item: (-item[1].number, item[0]))

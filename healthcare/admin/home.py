@@ -35,7 +35,8 @@ PANEL_TIMEOUT = "2s"  # of each statement: PostgreSQL ends it, so that the page 
 # table, or all of one doctor's rows, and it does so where the statistics are old or where it expects average numbers.
 SETTINGS = """
 SELECT set_config('statement_timeout', %s, true), set_config('enable_seqscan', 'off', true),
-    set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true)
+    set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true),
+    set_config('enable_incremental_sort', 'off', true)
 """
 
 

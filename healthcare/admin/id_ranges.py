@@ -23,6 +23,7 @@ from healthcare.admin.counts import EXACT_UP_TO, Count, about
 
 SLACK = datetime.timedelta(hours=1)  # by which the order of the times may differ from that of the ids
 SAMPLES, SAMPLED_IDS = 10, 100
+LIMITS = {"samples": SAMPLES, "ids": SAMPLED_IDS, "most": EXACT_UP_TO + 1}
 
 # For each moment the first id from which on no row is older, and the id after the last one. `probe` is the first row in
 # the upper half.
@@ -41,9 +42,12 @@ WITH RECURSIVE search(moment, low, high) AS (
 )
 SELECT low, (SELECT max({key}) FROM {table}) + 1 FROM search WHERE low >= high ORDER BY moment
 """
+# ORDER BY and LIMIT keep the planner from another index that has the key beside other columns, and so is read whole.
 COUNT_EXACTLY = """
-SELECT width_bucket({time}, %(moments)s::timestamptz[]) AS interval, count(*) FROM {table}
-WHERE {key} >= %(first)s AND {time} >= %(start)s AND {condition} GROUP BY 1
+SELECT width_bucket(time, %(moments)s::timestamptz[]) AS interval, count(*) FROM (
+    SELECT {time} AS time, {condition} AS counts FROM {table} WHERE {key} >= %(first)s ORDER BY {key} LIMIT {most}
+) AS recent
+WHERE counts AND time >= %(start)s GROUP BY 1
 """
 # Of each interval [low, high) of ids: how many of its samples' ids have a row that counts, and how many ids they are.
 SAMPLE_SHARES = """
@@ -55,7 +59,10 @@ CROSS JOIN LATERAL (
         LATERAL (SELECT low + (width * step / {samples})::bigint AS start) AS beginning
 ) AS range
 CROSS JOIN LATERAL (
-    SELECT count(*) AS counted FROM {table} WHERE {key} >= range.lower AND {key} < range.upper AND {condition}
+    SELECT count(*) FILTER (WHERE counts) AS counted FROM (
+        SELECT {condition} AS counts FROM {table}
+        WHERE {key} >= range.lower AND {key} < range.upper ORDER BY {key} LIMIT {ids}
+    ) AS sampled
 ) AS sample
 GROUP BY part.number
 """
@@ -105,6 +112,6 @@ class TimedRows:
         names = {"table": self.model._meta.db_table, "key": str(self.model._meta.pk.column), "time": self.time}
         quoted = {name: quote(value) for name, value in names.items()}
         with connection.cursor() as cursor:
-            cursor.execute(sql.format(**quoted, condition=self.condition, samples=SAMPLES, ids=SAMPLED_IDS), parameters)
+            cursor.execute(sql.format(**quoted, condition=self.condition, **LIMITS), parameters)
             rows: list[tuple[Any, ...]] = cursor.fetchall()
         return rows

@@ -1,6 +1,7 @@
 """Rows by the time they were added, found by a binary search over the primary key."""
 
 import datetime
+import re
 
 import pytest
 from django.db import connection
@@ -8,8 +9,18 @@ from django.utils import timezone
 
 from audit.models import AccessLog
 from healthcare.admin.counts import Count
-from healthcare.admin.id_ranges import FIRST_IDS, SAMPLE_SHARES, SAMPLED_IDS, SAMPLES, TimedRows
-from healthcare.admin.tests.access_rows import add_accesses, execute, skip_ids
+from healthcare.admin.home import SETTINGS
+from healthcare.admin.id_ranges import (
+    COUNT_EXACTLY,
+    FIRST_IDS,
+    LIMITS,
+    SAMPLE_SHARES,
+    SAMPLED_IDS,
+    SAMPLES,
+    TimedRows,
+)
+from healthcare.admin.tests.access_rows import add_accesses, skip_ids
+from patients.models import Patient
 
 ACCESSES = TimedRows(AccessLog, "at")
 SHOWN = TimedRows(AccessLog, "at", "outcome = 200")
@@ -68,16 +79,25 @@ def test_above_ten_thousand_ids_gaps_and_rows_that_do_not_count_are_left_out():
     assert ACCESSES.count_by_interval([*days(3), MIDNIGHT + DAY])[-1] == Count(SAMPLES * SAMPLED_IDS - 7)
 
 
-def test_the_statements_read_the_primary_key_alone():
+@pytest.mark.parametrize(
+    ("rows", "index"),
+    [
+        (ACCESSES, "audit_accesslog_pkey"),
+        (TimedRows(Patient, "created_at", "deleted_at IS NULL"), "patients_patient_pkey"),
+    ],
+)
+def test_the_statements_read_the_primary_key_alone(rows: TimedRows, index: str):
+    """Not another index with the id beside other columns either, all of which PostgreSQL would read."""
     add_accesses(*days(3), copies=1_000)
-    execute("SET LOCAL enable_seqscan = off")
-    names = {"table": "audit_accesslog", "key": "id", "time": "at", "condition": "true"}
-    for sql, parameters in (
-        (FIRST_IDS, {"moments": days(3)}),
-        (SAMPLE_SHARES, {"lows": [1, 1000], "highs": [1000, 3000]}),
-    ):
-        with connection.cursor() as cursor:
-            cursor.execute("EXPLAIN " + sql.format(**names, samples=SAMPLES, ids=SAMPLED_IDS), parameters)
+    names = {"table": rows.model._meta.db_table, "key": "id", "time": rows.time, "condition": rows.condition, **LIMITS}
+    with connection.cursor() as cursor:
+        cursor.execute(SETTINGS, ["60s"])
+        for sql, parameters in (
+            (FIRST_IDS, {"moments": days(3)}),
+            (COUNT_EXACTLY, {"moments": days(3), "first": 1, "start": days(3)[0]}),
+            (SAMPLE_SHARES, {"lows": [1, 1000], "highs": [1000, 3000]}),
+        ):
+            cursor.execute("EXPLAIN " + sql.format(**names), parameters)
             plan = "\n".join(line for (line,) in cursor.fetchall())
-        assert "audit_accesslog_pkey" in plan
-        assert "Seq Scan" not in plan
+            assert {*re.findall(r"Scan.* using (\w+)", plan)} == {index}, plan
+            assert f"on {names['table']}" not in plan.replace(f"using {index} on", ""), plan
