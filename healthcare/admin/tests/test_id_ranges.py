@@ -92,12 +92,9 @@ def test_the_statements_read_the_primary_key_alone(rows: TimedRows, index: str):
     names = {"table": rows.model._meta.db_table, "key": "id", "time": rows.time, "condition": rows.condition, **LIMITS}
     with connection.cursor() as cursor:
         cursor.execute(SETTINGS, ["60s"])
-        for sql, parameters in (
-            (FIRST_IDS, {"moments": days(3)}),
-            (COUNT_EXACTLY, {"moments": days(3), "first": 1, "start": days(3)[0]}),
-            (SAMPLE_SHARES, {"lows": [1, 1000], "highs": [1000, 3000]}),
-        ):
-            cursor.execute("EXPLAIN " + sql.format(**names), parameters)
+        values = {"moments": days(3), "first": 1, "start": days(3)[0], "lows": [1, 1000], "highs": [1000, 3000]}
+        for sql in (FIRST_IDS, COUNT_EXACTLY, SAMPLE_SHARES):
+            cursor.execute("EXPLAIN " + sql.format(**names), values)
             plan = "\n".join(line for (line,) in cursor.fetchall())
             assert {*re.findall(r"Scan.* using (\w+)", plan)} == {index}, plan
             assert f"on {names['table']}" not in plan.replace(f"using {index} on", ""), plan
