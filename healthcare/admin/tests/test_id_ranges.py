@@ -2,6 +2,7 @@
 
 import datetime
 import re
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -92,7 +93,13 @@ def test_the_statements_read_the_primary_key_alone(rows: TimedRows, index: str):
     names = {"table": rows.model._meta.db_table, "key": "id", "time": rows.time, "condition": rows.condition, **LIMITS}
     with connection.cursor() as cursor:
         cursor.execute(SETTINGS, ["60s"])
-        values = {"moments": days(3), "first": 1, "start": days(3)[0], "lows": [1, 1000], "highs": [1000, 3000]}
+        values: dict[str, Any] = {
+            "moments": days(3),
+            "first": 1,
+            "start": days(3)[0],
+            "lows": [1, 1000],
+            "highs": [1000, 3000],
+        }
         for sql in (FIRST_IDS, COUNT_EXACTLY, SAMPLE_SHARES):
             cursor.execute("EXPLAIN " + sql.format(**names), values)
             plan = "\n".join(line for (line,) in cursor.fetchall())
