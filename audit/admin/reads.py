@@ -66,7 +66,7 @@ class ReadsRecordedAdmin(HistoryAdmin):
 
     def restore_version_view(self, request: HttpRequest, object_id: str, event_id: int) -> Any:
         response = super().restore_version_view(request, object_id, event_id)
-        self.record_displayed(request, "restore", response)
+        self.record_displayed(request, "restore_version", response)
         return response
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None) -> Any:

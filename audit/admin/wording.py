@@ -3,8 +3,10 @@
 import datetime
 import json
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any
 
+from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.db.models import Field
 from django.template.defaultfilters import pluralize
@@ -16,16 +18,25 @@ from healthcare.admin.local_times import local_time
 
 EMPTY = "(empty)"
 # Of a request's action, `<model>.<action>` or `admin.<model>.<action>`: what the patient's data was used for.
-ACCESS_WORDS = {
-    "list": "listed", "changelist": "listed", "search": "found by a search", "retrieve": "read",
-    "update": "read after a change", "partial_update": "read after a change", "change": "opened",
-    "choose": "shown as chosen in a form", "suggest": "suggested while typing", "add": "shown after adding",
-    "delete": "shown before deleting", "destroy": "deleted", "history": "history read", "restore": "version compared",
-    "access_log": "access log read", "merge": "merged", "unmerge": "merge undone",
-    "duplicates": "likely duplicates read", "export": "exported", "end_preview": "shown before ending an assignment",
-    "restore_preview": "shown before restoring", "merge_preview": "compared before a merge",
-    "unmerge_preview": "shown before undoing a merge",
+API_WORDS = {
+    "list": "listed", "search": "found by a search", "retrieve": "read", "destroy": "deleted",
+    "update": "read after a change", "partial_update": "read after a change", "restore": "read after restoring",
+    "merge": "read after a merge", "unmerge": "read after undoing a merge", "history": "history read",
+    "access_log": "access log read", "duplicates": "likely duplicates read",
 }  # fmt: skip
+ADMIN_WORDS = {
+    "changelist": "listed", "change": "opened", "view": "opened", "choose": "shown as chosen in a form",
+    "suggest": "suggested while typing", "add": "shown after adding", "history": "history read",
+    "restore_version": "version compared", "delete": "shown before deleting",
+    "delete_selected_preview": "shown before deleting", "restore_preview": "shown before restoring",
+    "end_preview": "shown before ending an assignment", "merge_preview": "compared before a merge",
+    "unmerge_preview": "shown before undoing a merge", "duplicates": "likely duplicates read", "export": "exported",
+}  # fmt: skip
+
+
+@cache
+def model_names() -> dict[str, str]:
+    return {model._meta.model_name or "": str(model._meta.verbose_name) for model in apps.get_models()}
 
 
 class Users:
@@ -106,9 +117,10 @@ def changed_lines(before: str, after: str) -> tuple[str, str]:
 def access_text(recorded: str) -> str:
     """What a request did with the data, from its action: "listed in the admin" for `admin.patient.changelist`."""
     *channel, model, action = recorded.split(".") if "." in recorded else ["", recorded]
-    words = ACCESS_WORDS.get(action, f"read ({action.replace('_', ' ')})")
-    about = "" if model in {"patient", ""} else f"in {model}: "
-    return f"{about}{words} {'in the admin' if channel == ['admin'] else 'through the API'}"
+    in_admin = channel == ["admin"]
+    words = (ADMIN_WORDS if in_admin else API_WORDS).get(action, f"read ({action.replace('_', ' ')})")
+    about = "" if model in {"patient", ""} else f"{model_names().get(model, model)} "
+    return f"{about}{words} {'in the admin' if in_admin else 'through the API'}"
 
 
 def is_refusal(status: int) -> bool:

@@ -74,7 +74,10 @@ def test_a_preview_compares_and_changes_nothing(admin: AdminClient, alice: User)
         assert row in words(page)
     assert "Phone" not in words(page)
     assert columns(patient) == before
-    assert AccessLog.objects.filter(action="admin.patient.restore", patient_ids=[patient.pk], outcome=200).count() == 1
+    assert (
+        AccessLog.objects.filter(action="admin.patient.restore_version", patient_ids=[patient.pk], outcome=200).count()
+        == 1
+    )
 
 
 def test_every_field_of_the_form_comes_back_exactly(admin: AdminClient, alice: User):
