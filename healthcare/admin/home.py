@@ -42,14 +42,12 @@ SELECT set_config('statement_timeout', %s, true), set_config('enable_seqscan', '
 
 @dataclass(frozen=True)
 class Figure:
-    """A number with the list behind it. `value` is the number as text, `unit` says of what, `note` what exactly it
-    counts."""
+    """A number with the list behind it. `value` is the number as text, `unit` says what exactly it counts."""
 
     title: str
     value: str
     unit: str
     url: str
-    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,14 @@ def test_a_new_patient_and_a_read_today_are_counted_at_once(staff: User, alice: 
     assert parts["Patients"].value == "5"
 
 
+def test_the_reads_of_today_are_exact_although_those_of_all_days_are_many(staff: User):
+    add_accesses(TODAY - DAY, copies=11_000)
+    add_accesses(TODAY, copies=3)
+    parts = parts_of(AdminClient(staff))
+    assert parts["Reads today"].value == "3"
+    assert [str(column.count) for column in parts["Reads of patients' data"].columns][-2:] == ["about 11,000", "3"]
+
+
 @pytest.mark.parametrize(
     ("seconds", "age"), [(30, "0 minutes ago"), (7_260, "2 hours ago"), (86_400 * 9, "1 week ago")]
 )
