@@ -143,17 +143,18 @@ class ExportRecords(PreviewedAction):
         return [*self.serializer().own_fields, *self.more_columns]
 
     def lines(self, model_admin: ActionsAdmin, request: HttpRequest, keys: Sequence[int]) -> Iterator[str]:
-        serializer = self.serializer()
+        serializer, own = self.serializer(), self.serializer().own_fields
+        more = [str(model_admin.opts.get_field(name).attname) for name in self.more_columns]  # type: ignore[union-attr]
+
+        def cells(row: Any) -> list[str]:
+            values = serializer.to_representation(row)
+            return [as_cell(value) for value in [*map(values.get, own), *(getattr(row, name) for name in more)]]
+
         yield BYTE_ORDER_MARK + csv_lines([self.columns()])
         for start in range(0, len(keys), ROWS_AT_ONCE):
             some = keys[start : start + ROWS_AT_ONCE]
             rows = {row.pk: row for row in self.rows(model_admin, request, some)}
-            yield csv_lines(self.cells(serializer, rows[key]) for key in some if key in rows)
-
-    def cells(self, serializer: RecordSerializer, row: Any) -> list[str]:
-        values = serializer.to_representation(row)
-        more = [getattr(row, row._meta.get_field(name).attname) for name in self.more_columns]
-        return [as_cell(value) for value in [*(values[name] for name in serializer.own_fields), *more]]
+            yield csv_lines(cells(rows[key]) for key in some if key in rows)
 
 
 def csv_lines(rows: Any) -> str:
