@@ -1,12 +1,11 @@
 """What the admin's home page shows of accounts: the refused logins of today."""
 
-import datetime
-
 from django.utils import timezone
 
 from accounts.models import Attempts
 from healthcare.admin.counts import count_rows
 from healthcare.admin.home import Figure, Panel, list_url
+from healthcare.admin.list_filters import start_of_day
 
 # A successful login from the address removes the count of the account from there, see `limits`.
 UNIT = "accounts that failed today, by address, and have not logged in from there since"
@@ -14,9 +13,10 @@ UNIT = "accounts that failed today, by address, and have not logged in from ther
 
 def read_refused_logins() -> list[Figure]:
     today = timezone.localdate()
-    midnight = timezone.make_aware(datetime.datetime.combine(today, datetime.time.min))
     # In the order of the index `attempts_of_kind`.
-    count = count_rows(Attempts.objects.filter(kind=Attempts.Kind.PAIR, until__gte=midnight).order_by("until"))
+    count = count_rows(
+        Attempts.objects.filter(kind=Attempts.Kind.PAIR, until__gte=start_of_day(today)).order_by("until")
+    )
     url = list_url(Attempts, kind=Attempts.Kind.PAIR, counted_from=today)
     return [Figure("Refused logins", str(count), UNIT, url)]
 

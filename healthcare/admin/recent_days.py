@@ -4,10 +4,9 @@ import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from django.utils import timezone
-
 from healthcare.admin.charts import Column
 from healthcare.admin.counts import Count
+from healthcare.admin.list_filters import start_of_day
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class RecentDays:
 
     @property
     def beginnings(self) -> list[datetime.datetime]:
-        return [timezone.make_aware(datetime.datetime.combine(day, datetime.time.min)) for day in self.days]
+        return [start_of_day(day) for day in self.days]
 
     def columns(self, counts: Sequence[Count], url: Callable[[datetime.date], str]) -> list[Column]:
         """A column for each day. `url` gives the list of a day's rows."""
