@@ -8,6 +8,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.forms import CharField as TextFormField
+from django.forms import Textarea
 
 from healthcare.characters import visible_text
 from healthcare.coverage import covered_by_fast_path
@@ -85,6 +86,11 @@ class AddressField(LineField):
     """A postal address in one line or several."""
 
     line_validator = staticmethod(lines)
+
+    def formfield(self, **kwargs: Any) -> Any:
+        """A text area, whatever widget the admin has for one line: `<input>` would drop the line breaks."""
+        widget = Textarea(attrs={"rows": 3, "class": "vLargeTextField"})
+        return super().formfield(**kwargs | {"form_class": MultilineFormField, "widget": widget})
 
 
 @covered_by_fast_path

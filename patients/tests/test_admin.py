@@ -1,6 +1,7 @@
 """The admin of patients."""
 
 import datetime
+import re
 from typing import Any
 
 import pytest
@@ -70,6 +71,19 @@ def test_submitting_an_unchanged_form_changes_nothing(admin: AdminClient, alice:
         assert admin.submit(change(patient)).status_code == 302
     assert Patient.objects.values().get() == before
     assert "update patients_patient" not in queries
+
+
+def test_an_address_keeps_its_lines(admin: AdminClient, alice: User):
+    """A browser sends a carriage return before each line feed, and drops both from an `<input>`."""
+    patient = make_patient(alice, address="Storgatan 12\n111 22 Stockholm")
+    assert re.search(
+        r'<textarea name="address"[^>]*>\s*Storgatan 12\n111 22 Stockholm</textarea>', admin.page(change(patient))
+    )
+    sent = "Storgatan 12\r\n111 22 Stockholm"
+    assert admin.submit(change(patient), address=sent).status_code == 302
+    assert (Patient.objects.get().address, Patient.objects.get().version) == (patient.address, 1)
+    assert admin.submit(change(patient), address=f"c/o Berg\r\n{sent}").status_code == 302
+    assert Patient.objects.get().address == "c/o Berg\nStorgatan 12\n111 22 Stockholm"
 
 
 def test_a_form_does_not_overwrite_what_the_api_changed_since_it_was_rendered(
