@@ -113,7 +113,7 @@ def test_a_days_work(admin_page: AdminPages, alice: User, make_user: Callable[..
     colleague = make_user("colleague", is_staff=True)
     colleague.groups.add(Group.objects.get(name=ROLE))
     page, other = admin_page(ROLE), admin_page(colleague)
-    patient_id = find(page, "katarina", "Katarina Johansson")
+    patient_id = find(page, "katharina johanson", "Katarina Johansson")
     duplicate_id = add_patient(page, "Catarina Johansson", alice)
     assign_doctor(page, "Katarina Johansson", "Dr. Meera Rao")
     change_at_once(page, other, patient_id)

@@ -77,7 +77,7 @@ def test_a_record_is_found_opened_changed_and_saved(admin_page: AdminPages, alic
     page = admin_page("Records")
     page.goto("/admin/patients/patient/")
     tab_to(page, "#searchbar")
-    page.keyboard.type("asha")
+    page.keyboard.type("asha ramn")  # misspelt
     page.keyboard.press("Enter")
     page.wait_for_url("**q=asha*")
     tab_to(page, "#result_list tbody th a")
