@@ -161,9 +161,11 @@ def log_in_by_form(page: "Page", username: str, password: str = PASSWORD) -> Non
 
 def accessibility_violations(page: "Page") -> list[str]:
     """What axe-core's default rules, best practices included, find on the page as it is now: one line an element."""
-    from axe_playwright_python.sync_playwright import Axe
+    from axe_playwright_python.base import AXE_SCRIPT
 
-    found = Axe().run(page, options=AXE_OPTIONS).response["violations"]
+    if page.evaluate("typeof axe") == "undefined":  # once a page: it is 580 kB of script
+        page.evaluate(AXE_SCRIPT)
+    found = page.evaluate("options => axe.run(options)", AXE_OPTIONS)["violations"]
     lines = [
         f"{violation['id']} ({violation['impact']}): {violation['help']}: {' '.join(map(str, node['target']))}"
         f" [{'; '.join(one['message'] for kind in ('any', 'all', 'none') for one in node[kind])}]"

@@ -2,9 +2,11 @@
 scrolling sideways. The pages come from the URL conf, the apps' declarations and the actions of the lists."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import pytest
+from django.db import transaction
 
 from accounts.models import User
 from healthcare.tests.browser.harness import AdminPages, check_everywhere
@@ -26,24 +28,52 @@ EMPTY_THE_FORM = """() => {
 }"""
 
 
-def paths_of(model: AdminModel, key: object) -> Iterator[str]:
+def paths_of(model: AdminModel, record: Any) -> Iterator[str]:
+    """Every path of the URL conf for this record, and the declared pages with what they show when all is well."""
     for path in admin_paths():
         if path.startswith(model.path):
-            yield path.replace("/1/", f"/{key}/")
+            yield path.replace("/1/", f"/{record.pk}/")
+    for page in model.pages:
+        yield model.path + page.path.format(pk=record.pk, **page.parameters(record))
     yield f"{model.path}?q=nothing+like+it"
     yield f"{model.path}?_popup=1"
     yield f"{model.path}add/?_popup=1"
 
 
-def visit(page: "Page", path: str) -> bool:
-    """Open the path and check what it shows. False if it is no HTML page."""
-    answer = page.goto(path)
-    assert answer
-    assert answer.status < 500, path
-    if not answer.headers.get("content-type", "").startswith("text/html"):
-        return False
-    check_everywhere(page)
-    return True
+def previews_of(model: AdminModel, owner: User, record: Any) -> Iterator[str]:
+    """The page of each declared action, for records that it applies to."""
+    for action in model.actions:
+        if action in model.prepare:
+            record = model.create(owner)
+            with transaction.atomic():
+                model.prepare[action](record)
+        ids = model.selected[action](record) if action in model.selected else [record.pk]
+        yield f"{model.path}{action}/?{urlencode({'id': ids}, doseq=True)}"
+
+
+class Visits:
+    """Opens paths in one page, and checks what they show. Paths that show the same error page count once.
+
+    seen: the paths that showed an HTML page.
+    """
+
+    def __init__(self, page: "Page") -> None:
+        self.page = page
+        self.seen: set[str] = set()
+        self.errors: set[str] = set()
+
+    def visit(self, path: str) -> None:
+        answer = self.page.goto(path)
+        assert answer
+        assert answer.status < 500, path
+        if not answer.headers.get("content-type", "").startswith("text/html"):
+            return
+        self.seen.add(path)
+        title = self.page.title()
+        if answer.status < 400 or title not in self.errors:
+            check_everywhere(self.page)
+        if answer.status >= 400:
+            self.errors.add(title)
 
 
 @pytest.mark.parametrize("label", MODELS)
@@ -51,8 +81,9 @@ def test_every_page_of_the_model_is_accessible_and_fits(admin_page: AdminPages, 
     model = MODELS[label]
     record = model.create(alice)
     page = admin_page()
-    for path in paths_of(model, record.pk):
-        visit(page, path)
+    visits = Visits(page)
+    for path in (*paths_of(model, record), *previews_of(model, alice, record)):
+        visits.visit(path)
     for path in (f"{model.path}add/", f"{model.path}{record.pk}/change/"):
         page.goto(path)
         if (save := page.locator("#content input[name=_save]")).count():
@@ -69,12 +100,12 @@ def test_every_filter_of_the_list_and_every_preview_of_an_action_is_too(
     model.create(alice)
     page = admin_page()
     page.goto(model.path)
-    filters = page.locator("#changelist-filter a")
     last_of_each_filter = page.locator("#changelist-filter li:last-child a")
-    links = [str(link.get_attribute("href")) for link in last_of_each_filter.all()] if filters.count() else []
+    links = [str(link.get_attribute("href")) for link in last_of_each_filter.all()]
     actions = [str(option.get_attribute("value")) for option in page.locator("select[name=action] option").all()]
+    visits = Visits(page)
     for link in links:
-        visit(page, model.path + link)
+        visits.visit(model.path + link)
     for action in filter(None, actions):
         page.goto(model.path)
         page.locator("input[name=_selected_action]").first.check()
@@ -87,13 +118,16 @@ def test_every_filter_of_the_list_and_every_preview_of_an_action_is_too(
 def test_every_other_page_is_too(admin_page: AdminPages, alice: User) -> None:
     page = admin_page()
     others = [path for path in admin_paths() if not any(path.startswith(model.path) for model in MODELS.values())]
-    seen = [path for path in others if path != LOG_OUT and visit(page, path)]
-    assert {"/admin/", "/admin/password_change/", "/admin/patients/", "/admin/nothing/here/"} <= {*seen}
+    visits = Visits(page)
+    for path in others:
+        if path != LOG_OUT:
+            visits.visit(path)
+    assert visits.seen >= {"/admin/", "/admin/password_change/", "/admin/patients/", "/admin/nothing/here/"}
 
 
 def test_the_pages_around_the_login_are_too(admin_page: AdminPages) -> None:
     page = admin_page(None)
-    visit(page, "/admin/login/")
+    Visits(page).visit("/admin/login/")
     page.get_by_label("Username or e-mail").fill("nobody")
     page.get_by_label("Password").fill("wrong")
     page.get_by_role("button", name="Log in").click()
