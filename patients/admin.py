@@ -24,7 +24,7 @@ from patients.admin_actions import ReleaseHolds, RestorePatients
 from patients.admin_forms import PatientForm
 from patients.admin_home import HOME_PANELS
 from patients.admin_merge import MergePatients, UndoMerges
-from patients.admin_search import MergedHits
+from patients.admin_search import MOST_SEARCHED, MergedHits
 from patients.legal_hold import HoldError, check_holdable, held_among, set_hold
 from patients.models import PATIENT_SEARCH, ErasureReceipt, Gender, Patient
 from patients.serializers import PatientSerializer
@@ -100,7 +100,7 @@ class PatientAdmin(ReadsRecordedAdmin, RecordAdmin):
     def search_ways(self, changelist: BoundedChangeList, text: str) -> Sequence[Callable[[], Any]]:
         if changelist.filter_of(StateFilter).value != "merged":
             return super().search_ways(changelist, text)
-        changelist.note = "A merged patient is found by the terms of the record that it was merged into, too."
+        changelist.note = f"Searched among the last {MOST_SEARCHED:,} merged patients."
         return [lambda: MergedHits(changelist.queryset, text, changelist.filter_of(OwnerFilter).owner_id)]
 
     @admin.display(description="Merged into")

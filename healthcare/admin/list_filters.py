@@ -21,6 +21,10 @@ class ListRefused(Exception):  # noqa: N818
     """A list cannot be shown as the query string asks. The text tells staff what to change."""
 
 
+class ListTooSlow(ListRefused):
+    """PostgreSQL has ended the query of a list: see API_STATEMENT_TIMEOUT."""
+
+
 class QueryFilter(ListFilter):
     """A filter with the query parameters `parameters`. An empty value is no value, as forms send it."""
 
@@ -42,6 +46,12 @@ class QueryFilter(ListFilter):
 
     def has_output(self) -> bool:
         return True
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether the filter may leave few rows of those that a search finds. A search takes the state and the owner
+        into account by itself."""
+        return bool(self.used_parameters)
 
     def given(self, name: str) -> str:
         return str(self.used_parameters.get(name, ""))
@@ -143,6 +153,7 @@ class OwnerFilter(TextFilter):
     title = "owner"
     fields: ClassVar = {"owner": ("Username", "text")}
     parameters: ClassVar = ("owner", "created_by")
+    is_narrow = False
 
     def read(self) -> None:
         users = get_user_model()._default_manager

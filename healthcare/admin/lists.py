@@ -2,6 +2,7 @@
 10,000; filters that an index serves, and nothing else in the query string."""
 
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from typing import Any
 
 from django.contrib import admin
@@ -13,16 +14,17 @@ from django.contrib.admin.options import IS_POPUP_VAR, TO_FIELD_VAR
 from django.contrib.admin.views.main import SEARCH_VAR, ChangeList
 from django.core.checks import Error
 from django.core.exceptions import BadRequest
-from django.db import models
+from django.db import OperationalError, models, transaction
 from django.db.models import Q
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.utils.text import capfirst
+from psycopg2.errors import QueryCanceled
 from rest_framework.exceptions import ValidationError
 
 from healthcare.admin.counts import EXACT_UP_TO, Count, about, count_rows, estimate_rows
-from healthcare.admin.list_filters import KEY, ListRefused, QueryFilter
+from healthcare.admin.list_filters import KEY, ListRefused, ListTooSlow, QueryFilter
 from healthcare.api.cursors import Cursor, Keyset, invalid_cursor
 from healthcare.api.parsers import UNSTORABLE
 from healthcare.api.suggestions import nearest_name
@@ -213,7 +215,16 @@ class ListAdmin(admin.ModelAdmin):
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         check_parameters(request, self)
-        return super().get_changelist_instance(request)
+        try:
+            with transaction.atomic():  # so that the transaction can go on
+                return super().get_changelist_instance(request)
+        except OperationalError as error:
+            if not isinstance(error.__cause__, QueryCanceled):
+                raise
+            raise ListTooSlow(
+                "The search took too long, so the database has ended it. Write a longer part of the name, or remove a "
+                "filter, and try again."
+            ) from error
 
     def list_columns(self, changelist: BoundedChangeList) -> list[str]:
         """The columns that order the rows, each descending; the last one is unique. An index begins with them, after
@@ -247,12 +258,19 @@ class ListAdmin(admin.ModelAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         try:
             return super().changelist_view(request, extra_context)
+        except ListTooSlow as error:
+            response = self.refuse_list(request, str(error), HTTPStatus.SERVICE_UNAVAILABLE)
+            response["Retry-After"] = "5"
+            response.is_page_for_staff = True  # type: ignore[attr-defined]  # for RequestMiddleware
+            return response
         except ListRefused as error:
             return self.refuse_list(request, str(error))
         except (DisallowedModelAdminLookup, DisallowedModelAdminToField):
             return self.refuse_list(request, "Remove the parameters of the address that you do not know.")
 
-    def refuse_list(self, request: HttpRequest, reason: str) -> HttpResponseBase:
+    def refuse_list(
+        self, request: HttpRequest, reason: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST
+    ) -> HttpResponseBase:
         """The page that tells why a list cannot be shown, and which filters it has."""
         context = {
             **self.admin_site.each_context(request),
@@ -261,7 +279,7 @@ class ListAdmin(admin.ModelAdmin):
             "opts": self.opts,
             "parameters": sorted(self.known_parameters(request) - {CURSOR_VAR, IS_POPUP_VAR, TO_FIELD_VAR}),
         }
-        return TemplateResponse(request, "admin/list_refused.html", context, status=400)
+        return TemplateResponse(request, "admin/list_refused.html", context, status=status)
 
     def response_action(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         """Refuse (400) a selection with a value that is not a key, and one of rows on other pages."""

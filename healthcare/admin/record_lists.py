@@ -15,7 +15,7 @@ from healthcare.admin.list_filters import ChoiceFilter, DayRangeFilter, OwnerFil
 from healthcare.admin.lists import SUGGESTIONS, BoundedChangeList, ListAdmin, RowsInParts
 from healthcare.ownership import RecordQuerySet
 from healthcare.search.index import Index
-from healthcare.search.staff_hits import StaffHits
+from healthcare.search.staff_hits import NarrowedHits, StaffHits
 from healthcare.search.statements import PageOfHits
 
 ALL = "all"
@@ -37,6 +37,7 @@ class StateFilter(ChoiceFilter):
     title = "state"
     parameters: ClassVar = ("state",)
     default = "active"
+    is_narrow = False
 
     def options(self) -> Mapping[str, str]:
         return {state: state.capitalize() for state in (*self.model_admin.states, ALL)}
@@ -103,8 +104,15 @@ class RecordListAdmin(ListAdmin):
         owner = changelist.filter_of(OwnerFilter).owner_id
         if self.search_index is None:
             return [lambda: self.rows_through(changelist, text, owner)]
-        hidden = {"active": [False], ALL: [False, True]}.get(changelist.filter_of(StateFilter).value, [True])
-        hits = StaffHits(changelist.queryset, self.search_index, text, owner=owner, hidden=hidden)
+        state = changelist.filter_of(StateFilter)
+        options: Any = {"owner": owner, "hidden": {"active": [False], ALL: [False, True]}.get(state.value, [True])}
+        filters: list[Any] = changelist.filter_specs
+        if any(one.is_narrow for one in filters):
+            candidates = state.queryset(changelist.request, self.records())
+            hits: StaffHits = NarrowedHits(changelist.queryset, candidates, self.search_index, text, **options)
+            changelist.note = f"Filtered among the {NarrowedHits.MOST_NARROWED:,} best matches."
+        else:
+            hits = StaffHits(changelist.queryset, self.search_index, text, **options)
         return [lambda: hits, lambda: self.rows_of_owner(changelist, text)]
 
     def rows_of_owner(self, changelist: BoundedChangeList, username: str) -> RowsInParts:

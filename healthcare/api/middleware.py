@@ -186,12 +186,14 @@ def refuse_framing(request: HttpRequest) -> HttpResponseBase | None:
 
 
 def as_problem(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-    """The error as a problem, also with DEBUG on. The admin keeps its own pages for errors below 500."""
+    """The error as a problem, also with DEBUG on. The admin keeps its own pages for errors below 500, and the one for
+    a list that takes too long."""
     if response.status_code == 404 and (page := find_page(request)):
         return HttpResponseRedirect(page)
     if response.status_code == 500 and getattr(request, "is_database_unavailable", False):
         return database_unavailable(request)
-    own_page = request.path_info.startswith("/admin/") and response.status_code < 500
+    staffs = request.path_info.startswith("/admin/")
+    own_page = staffs and (response.status_code < 500 or getattr(response, "is_page_for_staff", False))
     if own_page or response.get("Content-Type") == CONTENT_TYPE:
         return response
     detail = ""

@@ -11,9 +11,10 @@ from typing import Any
 
 from django.core.exceptions import EmptyResultSet
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.utils.functional import cached_property
 
+from healthcare.api.cursors import Cursor
 from healthcare.model_fields import LARGEST_ID
 from healthcare.search.hits import Hits
 from healthcare.search.index import Index
@@ -21,14 +22,16 @@ from healthcare.search.staff_vocabulary import all_owners
 from healthcare.search.statements import PageOfHits, QueryTerms, SearchStatement
 
 # The terms to look up, each for the owners who have its words, and among the active records, the deleted ones or both.
-# Terms that are no words, such as a phone number, are looked up for every owner.
+# Terms that are no words, such as a phone number, are looked up for every owner. Those of better ranks are without an
+# owner: what has them was found before.
 READINGS = """
 WITH near AS MATERIALIZED (SELECT * FROM unnest(%s::int[], %s::int[], %s::text[]) AS likeness(place, rank, term)),
 owners AS MATERIALIZED ({owners}),
 known AS MATERIALIZED ({known}),
 reading AS MATERIALIZED (
     SELECT owner, hidden, rank, term, covers FROM (
-        SELECT owner, rank, term, 0 AS covers FROM owners, near WHERE place = 0
+        SELECT owner, rank, term, 0 AS covers FROM near, owners WHERE place = 0 AND rank = {worst}
+        UNION ALL SELECT NULL, rank, term, 0 FROM near WHERE place = 0 AND rank < {worst}
         UNION ALL {names}
     ) AS of_owner, unnest(%s::boolean[]) AS hidden
 )
@@ -115,6 +118,30 @@ class StaffHits(Hits):
             return {key: rank for rank, key in cursor.fetchall()}
 
 
+class NarrowedHits(StaffHits):
+    """Those of the MOST_NARROWED best matches among `candidates` that are in the queryset. A search for a frequent name
+    among few records would otherwise look at everybody of that name."""
+
+    MOST_NARROWED = 1000
+
+    def __init__(self, queryset: QuerySet, candidates: QuerySet, index: Index, text: str, **options: Any) -> None:
+        super().__init__(candidates, index, text, **options)
+        self.narrowed = queryset
+
+    def fetch(self, cursor: Cursor | None, limit: int) -> list[Model]:
+        ranks = self.look_up(PageOfHits(None, self.MOST_NARROWED))
+        rows = {row.pk: row for row in self.narrowed.filter(pk__in=ranks)}
+        found = [key for key in ranks if key in rows]  # best first
+        back = cursor is not None and cursor.back
+        if cursor:
+            rank, last = cursor.values
+            found = [key for key in found if ((ranks[key], -key) < (rank, -last)) == back and key != last]
+        page = (found[::-1] if back else found)[:limit]
+        for key in page:
+            rows[key].search_rank = ranks[key]
+        return [rows[key] for key in page]
+
+
 @dataclass(frozen=True, kw_only=True)
 class StaffStatement(SearchStatement):
     index: Index
@@ -125,6 +152,7 @@ class StaffStatement(SearchStatement):
         names = ONE_WORD if self.query_terms.words < 2 else TWO_WORDS
         everyone = self.one_owner is None
         sql = READINGS.format(
+            worst=worst,
             owners=all_owners(self.index) if everyone else f"SELECT {int(self.one_owner or 0)}::bigint AS owner",
             known=KNOWN_OF_ALL.format(words=self.index.words) if everyone else KNOWN_OF_ONE,
             names=names + LONG_NAMES.format(terms=self.terms) * self.query_terms.long_names,

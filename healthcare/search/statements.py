@@ -1,5 +1,6 @@
 """Builds the statement that looks terms up. It has only the parts that the query needs, since planning costs too."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -89,8 +90,12 @@ class QueryTerms:
 
     def up_to(self, worst: int) -> list[list[Any]]:
         """The arrays of the terms that are at least of this rank."""
-        rows = [row for row in zip(*self.arrays, strict=True) if row[1] <= worst]
+        rows = [row for row in self.rows() if row[1] <= worst]
         return [[row[column] for row in rows] for column in range(3)]
+
+    def rows(self) -> Iterator[tuple[int, int, str]]:
+        """Each place, rank and term."""
+        return zip(*self.arrays, strict=True)
 
     @property
     def partial(self) -> list[int]:
