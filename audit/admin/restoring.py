@@ -74,7 +74,9 @@ class Restoration:
         """Why nothing of this record can be changed now; empty if it can."""
         if self.model_admin.has_change_permission(self.request, self.record):
             return ""
-        return f"This {self.model_admin.opts.verbose_name} is deleted or has ended. Restore it first, then its version."
+        kind, state = self.model_admin.opts.verbose_name, self.model_admin.state_of(self.record)
+        undo = "Undo the merge" if state == "merged" else f"Restore the {kind}"
+        return f"This {kind} is {state}. {undo} first, then restore the version."
 
     def save(self) -> bool:
         """Change the record, and return whether that was possible; the form holds the reasons why not."""
