@@ -26,6 +26,7 @@ from audit.models import AccessLog, Basis, UserEvent
 from conftest import logged_in
 from doctors.models import Doctor, DoctorEvent
 from doctors.serializers import DoctorSerializer
+from healthcare.management.commands import demo as demo_command
 from healthcare.management.commands.demo import parse_patients, parse_seed
 from healthcare.tests.curl_commands import run_bash
 from healthcare.tests.live import LiveServer, environment_of, migrate, own_database, serving, url_of
@@ -138,6 +139,20 @@ def test_the_history_agrees_with_the_records(demo: str):
 def in_order(model: type[Model], time_column: str, key: str) -> bool:
     times = list(model._default_manager.order_by(key).values_list(time_column, flat=True))
     return times == sorted(times) and times[0] < timezone.now() - timedelta(days=30) and times[-1] <= timezone.now()
+
+
+def test_batches_follow_each_other_and_leave_nothing_in_memory(
+    db: None, settings: Any, monkeypatch: pytest.MonkeyPatch
+):
+    settings.DEBUG = True  # Django keeps the text of each statement
+    monkeypatch.setattr(demo_command, "PATIENTS_PER_BATCH", 16)
+    add_demo("--patients", "40")
+    assert Patient.objects.count() == 40
+    for events in RECORDS.values():
+        assert in_order(events, "pgh_created_at", "pgh_id")
+    assert in_order(AccessLog, "at", "id")
+    inserts = [query for query in connection.queries if "jsonb_populate_recordset" in query["sql"]]
+    assert len(inserts) == 1  # the reads of the last batch
 
 
 def test_the_past_answers_as_it_was(demo: str):

@@ -8,7 +8,7 @@ from typing import Any
 from django.apps import apps
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import OperationalError, connection, transaction
+from django.db import OperationalError, connection, reset_queries, transaction
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 from django.utils.module_loading import autodiscover_modules
@@ -106,6 +106,7 @@ class Command(BaseCommand):
             numbers = range(first, min(first + PATIENTS_PER_BATCH, demo.patients))
             for part in parts:
                 part.add_patients(numbers)
+            reset_queries()  # which DEBUG keeps, with all rows
             self.show_progress(numbers.stop, demo.patients)
         demo.pasts.finish()
         for part in parts:
