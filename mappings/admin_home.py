@@ -1,11 +1,11 @@
 """What the admin's home page shows of assignments: how many are active, and the doctors with most of them.
 
 Grouping a million assignments takes longer than a page may. Up to EXACT_UP_TO are grouped. Of more, the candidates are
-the most common doctors in a sample: the active assignments of the patients in SAMPLES evenly spaced ranges of ids,
-which have SAMPLED_ROWS together if the ids are evenly taken. The assignments of a candidate are counted if the sample
-lets expect no more than 2 * READ_OF_EACH. Otherwise the number is the share in the sample: of a doctor with a hundredth
-of all assignments it is a tenth off, of one with a tenth 3 %, if patients of one doctor do not follow each other. Among
-doctors with about as many patients as each other, who comes in at the end of the list is uncertain.
+the most common doctors in a sample: the active assignments of the patients in SAMPLES ranges of ids, one in each of as
+many equal parts, which have SAMPLED_ROWS together if the ids are evenly taken. The assignments of a candidate are
+counted if there are no more than READ_OF_EACH. Otherwise the number is the share in the sample: of a doctor with a
+hundredth of all assignments it is a tenth off, of one with a tenth 3 %, if patients of one doctor do not follow each
+other. Among doctors with about as many patients as each other, who comes in at the end of the list is uncertain.
 """
 
 from dataclasses import replace
@@ -29,26 +29,35 @@ SELECT doctor_id, count(*), sum(count(*)) OVER () FROM (
     LIMIT {EXACT_UP_TO + 1}
 ) AS active GROUP BY doctor_id ORDER BY 2 DESC, 1 LIMIT {SHOWN}
 """  # noqa: S608  (constants alone); in the order of the index `mapping_once`
-# The parameter is the part of the patients whose assignments are read. In the order of the same index.
+# In the order of the same index. The parameter is the share of the patients whose assignments are read. Where in its
+# part a range begins follows the golden ratio, so that the ranges keep step with nothing in the data.
 SAMPLED_DOCTORS = f"""
 SELECT sampled.doctor_id, count(*)::float / sum(count(*)) OVER () AS share
 FROM (
     SELECT min(patient_id) AS low, (max(patient_id) - min(patient_id) + 1)::numeric / {SAMPLES} AS width
     FROM mappings_mapping WHERE ended_at IS NULL
-) AS part, generate_series(0, {SAMPLES - 1}) AS step, LATERAL (
+) AS part, (SELECT %s::numeric AS share) AS chosen, generate_series(0, {SAMPLES - 1}) AS step,
+LATERAL (SELECT width * (step + mod(step * 0.618034, 1) * (1 - share)) AS start) AS range, LATERAL (
     SELECT doctor_id FROM mappings_mapping
-    WHERE ended_at IS NULL AND patient_id >= low + (width * step)::bigint
-        AND patient_id < low + (width * (step + %s))::bigint
+    WHERE ended_at IS NULL AND patient_id >= low + start::bigint AND patient_id < low + (start + width * share)::bigint
     ORDER BY patient_id, doctor_id LIMIT {MOST_SAMPLED}
 ) AS sampled
 GROUP BY sampled.doctor_id ORDER BY share DESC, sampled.doctor_id LIMIT {CANDIDATES}
 """  # noqa: S608  (constants alone)
-# Of each doctor, ended ones included. In the order of the index `mapping_of_doctor`.
+# Of each doctor the active ones, if there are no more than READ_OF_EACH with the ended ones. In the order of the index
+# `mapping_of_doctor`, which alone counts all of them.
 ACTIVE_OF_EACH = f"""
-SELECT doctor, count(*), count(*) FILTER (WHERE ended_at IS NULL) FROM unnest(%s::bigint[]) AS doctor, LATERAL (
-    SELECT ended_at FROM mappings_mapping WHERE doctor_id = doctor
-    ORDER BY doctor_id, created_by_id, id DESC LIMIT {READ_OF_EACH + 1}
-) AS assignment GROUP BY doctor
+SELECT doctor, (
+    SELECT count(*) FILTER (WHERE ended_at IS NULL) FROM (
+        SELECT ended_at FROM mappings_mapping WHERE doctor_id = doctor
+        ORDER BY doctor_id, created_by_id, id DESC LIMIT {READ_OF_EACH}
+    ) AS assignment
+) FROM unnest(%s::bigint[]) AS doctor, LATERAL (
+    SELECT count(*) AS rows FROM (
+        SELECT FROM mappings_mapping WHERE doctor_id = doctor
+        ORDER BY doctor_id, created_by_id, id DESC LIMIT {READ_OF_EACH + 1}
+    ) AS assignment
+) AS every WHERE every.rows <= {READ_OF_EACH}
 """  # noqa: S608  (constants alone)
 
 
@@ -76,8 +85,7 @@ def busiest_doctors() -> dict[int, Count]:
     counts = {doctor: about(number) for doctor, number in expected.items()}
     if estimate < active:  # a table that was never analyzed: see `counts`
         counts = {doctor: replace(count, precision="more than") for doctor, count in counts.items()}
-    few = [doctor for doctor, number in expected.items() if number <= 2 * READ_OF_EACH]
-    counts |= {doctor: Count(found) for doctor, read, found in run(ACTIVE_OF_EACH, few) if read <= READ_OF_EACH}
+    counts |= {doctor: Count(number) for doctor, number in run(ACTIVE_OF_EACH, list(counts))}
     ranked = sorted(counts.items(), key=lambda item: (-item[1].number, item[0]))
     return dict(ranked[:SHOWN])
 

@@ -69,6 +69,21 @@ def test_of_many_assignments_the_busiest_are_found_and_the_numbers_are_about_rig
         assert abs(found.number - exact) <= exact / 10
 
 
+def test_a_sample_does_not_keep_step_with_the_data(alice: User, doctors: list[Doctor]):
+    """The doctors take turns, as often as there are parts of the sample."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL session_replication_role = replica")
+        cursor.execute(
+            "INSERT INTO mappings_mapping (patient_id, doctor_id, role, is_primary, reason, notes, started_at, "
+            "created_by_id, created_at, updated_at, version) "
+            "SELECT n, CASE WHEN n %% 40 = 0 THEN %s ELSE 1000 + n %% 40 END, '', false, '', '', now(), %s, now(), now(), 1 "
+            "FROM generate_series(1, 20000) AS n",
+            [doctors[0].pk, alice.pk],
+        )
+    execute("ANALYZE mappings_mapping")
+    assert {count.number for count in busiest_doctors().values()} == {500}
+
+
 def test_the_statements_read_a_bounded_part_of_an_index(many: None, doctors: list[Doctor]):
     execute("ANALYZE mappings_mapping")
     with CaptureQueriesContext(connection) as queries:
