@@ -18,7 +18,7 @@ from healthcare.tests.project_copy import ProjectCopy, files_of, read_guide
 pytestmark = pytest.mark.long
 
 GUIDE = read_guide("adding-a-domain.md")
-ROW_SECURITY = "appointments/migrations/0002_row_level_security.py"
+ROW_SECURITY, ROLES = (f"appointments/migrations/{name}.py" for name in ("0002_row_level_security", "0003_roles"))
 # The tests that collect what the apps declare, and those of row-level security.
 CONTRACT_TESTS = [
     "appointments",
@@ -30,6 +30,11 @@ CONTRACT_TESTS = [
     "healthcare/tests/test_admin_site.py::test_staff_without_permissions_see_nothing",
     "healthcare/tests/test_admin_site.py::test_the_index_lists_every_model_and_has_the_projects_title",
     "healthcare/tests/test_admin_site.py::test_no_page_has_markup_that_the_content_security_policy_blocks",
+    "healthcare/tests/test_admin_roles.py::test_every_page_has_a_row",
+    "healthcare/tests/test_admin_roles.py::test_every_action_has_a_row",
+    "healthcare/tests/test_admin_roles.py::test_the_roles_have_exactly_the_permissions_that_the_apps_declare",
+    "healthcare/tests/test_admin_roles.py::test_nobody_changes_anything_that_is_not_declared[Records]",
+    "healthcare/tests/test_admin_roles.py::test_nobody_changes_anything_that_is_not_declared[Support]",
     "healthcare/tests/test_quickstart.py::test_the_script_makes_every_call_of_the_contract",
     "healthcare/tests/test_hostile_input.py",
     "healthcare/tests/test_layers.py",
@@ -53,7 +58,7 @@ def extended(
         files = files_of(GUIDE, "appointments")
         empty = re.findall(r"`(\S+/__init__\.py)`", GUIDE)
         for path, text in (dict.fromkeys(empty, "") | files).items():
-            if path != ROW_SECURITY:
+            if path not in {ROW_SECURITY, ROLES}:
                 project.write(path, text)
         for text, path, after in [
             ('"appointments"', "healthcare/settings.py", '    "mappings",\n'),
@@ -62,7 +67,8 @@ def extended(
             assert f"`{text}`" in GUIDE
             project.replace(path, after, f"{after}    {text},\n")
         project.manage("makemigrations", "appointments", "--skip-checks")
-        project.write(ROW_SECURITY, files[ROW_SECURITY])
+        for path in (ROW_SECURITY, ROLES):
+            project.write(path, files[path])
         yield project
 
 
