@@ -17,6 +17,7 @@ from healthcare.admin.edit_conflicts import ConflictCheckingForm
 from healthcare.admin.export import ExportRecords
 from healthcare.admin.list_filters import ChoiceFilter, DayRangeFilter, FieldChoiceFilter, OwnerFilter
 from healthcare.admin.lists import BoundedChangeList
+from healthcare.admin.object_lists import objects_in_words
 from healthcare.admin.record_actions import DeleteRecords
 from healthcare.admin.record_lists import StateFilter
 from healthcare.admin.records import DeletionObstacle, RecordAdmin
@@ -59,7 +60,7 @@ class PatientAdmin(ReadsRecordedAdmin, RecordAdmin):
         ("Next of kin and other contacts", {"fields": ["contacts"]}),
         ("Medical history", {"fields": ["medical_history"]}),
     ]
-    readonly_fields = ["age"]
+    readonly_fields = ["age", "identifiers_listed", "contacts_listed"]
     record_fields: ClassVar[Sequence[str]] = [*RecordAdmin.record_fields, "survivor", "legal_hold"]
 
     @property
@@ -92,6 +93,29 @@ class PatientAdmin(ReadsRecordedAdmin, RecordAdmin):
         if owner.owner_id is None and not gender.value and changelist.filter_of(DayRangeFilter).is_active:
             return [Q(gender=value) for value in Gender.values]
         return super().list_parts(changelist)
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Lists of objects are rows in a form, and lines where they can only be viewed."""
+        fieldsets = super().get_fieldsets(request, obj)
+        if obj is None or self.has_change_permission(request, obj):
+            return fieldsets
+        lines = {"identifiers": "identifiers_listed", "contacts": "contacts_listed"}
+        return [
+            (
+                title,
+                options | {"fields": [name if isinstance(name, tuple) else lines.get(name, name) for name in names]},
+            )
+            for title, options in fieldsets
+            for names in [options["fields"]]
+        ]
+
+    @admin.display(description="Other numbers")
+    def identifiers_listed(self, record: Patient) -> str:
+        return objects_in_words(record.identifiers) or "-"
+
+    @admin.display(description="Contacts")
+    def contacts_listed(self, record: Patient) -> str:
+        return objects_in_words(record.contacts) or "-"
 
     @admin.display(description="Age")
     def age(self, record: Patient) -> int | str:

@@ -15,6 +15,7 @@ from django.core.exceptions import ValidationError
 from django.forms.boundfield import BoundField
 
 from healthcare.admin.local_times import local_time
+from healthcare.admin.object_lists import objects_in_words
 
 CLASHING = "clashing"  # the hidden inputs that name the fields whose clash the page shows
 CHOICE = "clash-"  # in front of a field's name: the radio buttons
@@ -120,5 +121,5 @@ def value_in_words(field: forms.Field, value: Any) -> str:
     if isinstance(value, datetime.datetime):
         return local_time(value)
     if isinstance(value, list):
-        return "\n".join(", ".join(text for text in one.values() if text) for one in value)
+        return objects_in_words(value)
     return str(value)

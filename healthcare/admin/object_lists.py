@@ -34,6 +34,11 @@ class Member:
         return phone_number(text.strip()) if self.is_phone else visible_text(text.strip())
 
 
+def objects_in_words(objects: Sequence[Row]) -> str:
+    """One line for each object."""
+    return "\n".join(", ".join(text for text in one.values() if text) for one in objects)
+
+
 class ObjectRowsWidget(forms.Widget):
     """The table. Its value is the list of objects, or of the rows as they were sent, the empty and removed included."""
 

@@ -1,8 +1,10 @@
-"""Staff who add the same record concurrently, over real connections."""
+"""Staff who add or change the same record concurrently, over real connections."""
 
 import subprocess
 import sys
+import time
 import uuid
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from http.cookies import SimpleCookie
@@ -14,8 +16,25 @@ import pytest
 from django.conf import settings
 
 from conftest import PASSWORD
+from healthcare.tests.admin_pages import Page
 from healthcare.tests.concurrent_calls import call_concurrently, sorted_statuses
 from healthcare.tests.live import Answer, LiveServer
+
+PATIENTS = "/admin/patients/patient/"
+FIELDS = {
+    "name": "Ada", "phone": "1", "alternate_phone": "2", "email": "a@example.org", "address": "Mysuru",
+    "language": "kn", "identifier": "A-17", "medical_history": "2019 asthma",
+}  # fmt: skip
+
+
+def until_served(call: Callable[[], Answer]) -> Answer:
+    """Repeat what a busy server refuses before it runs."""
+    for _ in range(100):
+        answer = call()
+        if answer.status != 503:
+            return answer
+        time.sleep(0.2)
+    return answer
 
 
 class Browser:
@@ -33,11 +52,18 @@ class Browser:
         for cookie in answer.headers.get_all("Set-Cookie") or []:
             self.cookies.load(cookie)
 
+    def open(self, path: str) -> Answer:
+        return until_served(partial(self.live.call, "GET", path, Cookie=self.cookie_header()))
+
+    def cookie_header(self) -> str:
+        return "; ".join(f"{name}={morsel.value}" for name, morsel in self.cookies.items())
+
     def send(self, path: str, **fields: Any) -> Answer:
-        form = urlencode({"csrfmiddlewaretoken": self.cookies["csrftoken"].value, **fields}, doseq=True).encode()
-        cookies = "; ".join(f"{name}={morsel.value}" for name, morsel in self.cookies.items())
+        form = urlencode({**fields, "csrfmiddlewaretoken": self.cookies["csrftoken"].value}, doseq=True).encode()
+        cookies = self.cookie_header()
         form_type = "application/x-www-form-urlencoded"
-        return self.live.call("POST", path, form, Cookie=cookies, Content_Type=form_type, Referer=self.live.url)
+        headers = {"Cookie": cookies, "Content_Type": form_type, "Referer": self.live.url}
+        return until_served(partial(self.live.call, "POST", path, form, **headers))
 
 
 @pytest.fixture
@@ -151,3 +177,95 @@ def test_of_two_superusers_who_deactivate_each_other_one_stays(live: LiveServer)
             )
             cursor.execute("SELECT count(*) FROM accounts_user WHERE username = ANY(%s) AND is_active", [names])
             assert cursor.fetchone() == (1,)
+
+
+def form_of(browser: Browser, path: str) -> dict[str, Any]:
+    """The fields of the form as the page has them; each call is another rendering of it."""
+    page = browser.open(path)
+    assert page.status == 200
+    return {name: value for name, value in Page(page.body.decode()).fields.items() if "__prefix__" not in name}
+
+
+def new_patient(live: LiveServer, **fields: Any) -> tuple[int, str]:
+    """The path of a new patient's form, and the token of the owner."""
+    _, tokens = live.register()
+    answer = live.call("POST", "/api/patients/", {"name": "John", **fields}, tokens["access"])
+    return answer.json["id"], tokens["access"]
+
+
+def test_of_eight_concurrent_changes_of_one_field_one_is_saved_and_seven_show_the_clash(
+    live: LiveServer, browser: Browser
+):
+    for _ in range(2):
+        patient, token = new_patient(live, phone="111")
+        path = f"{PATIENTS}{patient}/change/"
+        forms = [form_of(browser, path) | {"phone": str(number)} for number in range(200, 208)]
+        answers = call_concurrently(*[partial(browser.send, path, **form) for form in forms])
+        assert sorted_statuses(answers) == [200] * 7 + [302]
+        refused = [answer.body.decode() for answer in answers if answer.status == 200]
+        assert all('<input type="hidden" name="clashing" value="phone">' in page for page in refused)
+        [saved] = [form["phone"] for form, answer in zip(forms, answers, strict=True) if answer.status == 302]
+        record = live.call("GET", f"/api/patients/{patient}/", token=token).json
+        assert (record["phone"], record["version"]) == (saved, 2)
+
+
+def test_of_eight_concurrent_changes_of_eight_fields_all_are_saved(live: LiveServer, browser: Browser):
+    for _ in range(2):
+        patient, token = new_patient(live)
+        path = f"{PATIENTS}{patient}/change/"
+        forms = [form_of(browser, path) | {name: value} for name, value in FIELDS.items()]
+        answers = call_concurrently(*[partial(browser.send, path, **form) for form in forms])
+        assert sorted_statuses(answers) == [302] * 8
+        record = live.call("GET", f"/api/patients/{patient}/", token=token).json
+        assert {name: record[name] for name in FIELDS} == FIELDS
+        assert record["version"] == 9
+
+
+def test_a_form_and_the_api_that_change_one_field_at_once_never_lose_a_change(live: LiveServer, browser: Browser):
+    for _ in range(4):
+        patient, token = new_patient(live, phone="111")
+        path = f"{PATIENTS}{patient}/change/"
+        form = form_of(browser, path) | {"phone": "222"}
+        patch = partial(live.call, "PATCH", f"/api/patients/{patient}/", {"phone": "333"}, token)
+        sent, patched = call_concurrently(partial(browser.send, path, **form), partial(until_served, patch))
+        record = live.call("GET", f"/api/patients/{patient}/", token=token).json
+        # Either the form came first and the API changed its value, or the API came first and the form was refused.
+        assert (sent.status, patched.status, record["phone"]) in {(302, 200, "333"), (200, 200, "333")}
+
+
+def test_a_form_that_is_sent_eight_times_at_once_adds_one_patient(live: LiveServer, browser: Browser):
+    user, tokens = live.register()
+    owner = user["id"]
+    form = form_of(browser, f"{PATIENTS}add/") | {"name": "Ada", "created_by": owner}
+    answers = call_concurrently(*[partial(browser.send, f"{PATIENTS}add/", **form)] * 8)
+    assert sorted_statuses(answers) == [302] * 8
+    assert len(live.call("GET", "/api/patients/", token=tokens["access"]).json) == 1
+
+
+def test_an_owner_who_is_deactivated_meanwhile_gets_no_patient_afterwards(live: LiveServer, browser: Browser):
+    for _ in range(3):
+        user, tokens = live.register()
+        owner, page = user["id"], f"/admin/accounts/user/{user['id']}/change/"
+        off = {name: value for name, value in form_of(browser, page).items() if name != "is_active"}
+        form = form_of(browser, f"{PATIENTS}add/") | {"name": "Ada", "created_by": owner}
+        added, deactivated = call_concurrently(
+            partial(browser.send, f"{PATIENTS}add/", **form), partial(browser.send, page, **off)
+        )
+        assert (added.status, deactivated.status) in {(302, 302), (200, 302)}
+        if added.status == 200:
+            assert "Choose the username of an active user who is not staff." in added.body.decode()
+
+
+def test_of_eight_concurrent_assignments_of_one_doctor_on_the_patients_form_one_is_saved(
+    live: LiveServer, browser: Browser
+):
+    patient, token = new_patient(live)
+    doctor = live.call("POST", "/api/doctors/", {"name": "Dr. Rao"}, token).json["id"]
+    path = f"{PATIENTS}{patient}/change/"
+    forms = [form_of(browser, path) | {"mappings-0-doctor": doctor} for _ in range(7)]
+    by_api = partial(live.call, "POST", "/api/mappings/", {"patient": patient, "doctor": doctor}, token)
+    answers = call_concurrently(partial(until_served, by_api), *[partial(browser.send, path, **form) for form in forms])
+    assert sorted(answer.status in {201, 302} for answer in answers) == [False] * 7 + [True]
+    refused = [answer.body.decode() for answer in answers[1:] if answer.status == 200]
+    assert all("This doctor is already assigned to this patient." in page for page in refused)
+    assert len(live.call("GET", f"/api/patients/{patient}/doctors/", token=token).json) == 1

@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from accounts.models import User
 from conftest import LoggedInClient, logged_in
 from healthcare.fastpath.tests.test_plans import copy, plan_of, rows_read
-from healthcare.tests.admin_pages import AdminClient, errors_of
+from healthcare.tests.admin_pages import AdminClient, allow, errors_of
 from healthcare.tests.openapi import by_name
 from healthcare.tests.openapi import resolved as resolve
 from patients.models import Patient, PatientEvent, PatientMerge
@@ -425,6 +425,14 @@ def test_more_identifiers_than_the_api_accepts_are_refused_unless_they_are_store
     assert client.submit(path, name="Ana").status_code == 302
     more = rows(*[("a", str(number)) for number in range(22)])
     assert errors_of(client.submit(path, None, **more)) == {"identifiers": ["Send at most 20 of them."]}
+
+
+def test_who_may_only_view_sees_identifiers_as_lines(make_user: Any, alice: User) -> None:
+    patient = make_patient(alice, identifiers=[pair("passport", "<b>1"), pair("uid", "7")])
+    viewer = AdminClient(allow(make_user("viewer", is_staff=True), "view_patient"))
+    page = viewer.page(f"/admin/patients/patient/{patient.pk}/change/")
+    assert "passport, &lt;b&gt;1<br>uid, 7" in page
+    assert 'name="identifiers' not in page
 
 
 @pytest.mark.parametrize("total", ["", "x", "-1", "9" * 40, "\u0663", "1000000"])
