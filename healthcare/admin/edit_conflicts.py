@@ -219,7 +219,7 @@ class ConflictCheckingAdmin(HistoryAdmin, ActionsAdmin, ListAdmin, AutocompleteA
             return super().changeform_view(request, *args, **kwargs)
         except IntegrityError as error:
             rule = broken_rule(error)
-            if rule is None:
+            if rule is None or not isinstance(rule.detail, dict):  # a conflict with other rows concerns no field
                 raise
             request.constraint_errors = rule.detail  # type: ignore[attr-defined]
             return super().changeform_view(request, *args, **kwargs)
