@@ -120,6 +120,7 @@ class Mapping(OwnedModel):
             # The lists of the admin, which show the assignments of all owners.
             models.Index(fields=["created_at", "id"], name="mapping_by_creation"),
             models.Index(fields=["-id"], condition=Q(ended_at__isnull=False), name="mapping_ended"),
+            models.Index(fields=["doctor", "-id"], name="mapping_list_of_doctor"),
             models.Index(fields=["patient", "-id"], name="mapping_of_patient"),
             models.Index(fields=["doctor", "created_by", "-id"], name="mapping_of_doctor"),
         ]

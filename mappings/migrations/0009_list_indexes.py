@@ -24,4 +24,8 @@ class Migration(migrations.Migration):
             model_name='mapping',
             index=models.Index(condition=models.Q(('ended_at__isnull', False)), fields=['-id'], name='mapping_ended'),
         ),
+        healthcare.migration_operations.AddIndexConcurrently(
+            model_name='mapping',
+            index=models.Index(fields=['doctor', '-id'], name='mapping_list_of_doctor'),
+        ),
     ]
