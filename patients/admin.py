@@ -27,6 +27,7 @@ from patients.admin_home import HOME_PANELS
 from patients.admin_merge import MergePatients, UndoMerges
 from patients.admin_search import MOST_SEARCHED, MergedHits
 from patients.legal_hold import HoldError, check_holdable, held_among, set_hold
+from patients.merges import merge_behind_version
 from patients.models import PATIENT_SEARCH, ErasureReceipt, Gender, Patient
 from patients.serializers import PatientSerializer
 
@@ -134,6 +135,15 @@ class PatientAdmin(ReadsRecordedAdmin, RecordAdmin):
     @admin.display(description="Legal hold", boolean=True)
     def legal_hold(self, record: Patient) -> bool:
         return bool(held_among([record]))
+
+    def why_not_restorable(self, record: Patient, version: int) -> str:
+        merge = merge_behind_version(record.pk, version)
+        if merge is None:
+            return ""
+        return (
+            f"This version may hold data of patient {merge.duplicate_id}, which was merged into this one then. "
+            "Restore another version, or write what you need into the form."
+        )
 
     def describe_record(self, record: Patient) -> str:
         parts = [record.name, record.birth_date or record.birth_year, record.identifier]

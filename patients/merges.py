@@ -169,6 +169,23 @@ def fields_to_restore(survivor: Patient, undone: PatientMerge) -> dict[str, Any]
     return without_contradictions_to_changes(survivor, restored)
 
 
+def merge_behind_version(patient_id: int, version: int) -> PatientMerge | None:
+    """A merge whose duplicate's data this version of the survivor may hold, and which would not take it back.
+
+    That of an undone merge would be the survivor's again, in a version that an erasure of the duplicate does not cover.
+    Undoing a merge takes back what the survivor got, unless a later merge has given the field a value since.
+    """
+    merges = PatientMerge.objects.filter(survivor=patient_id, first_version__isnull=False).order_by("pk")
+    latest = 0  # the first version of the last merge that is not undone
+    for merge in reversed(merges):
+        first = merge.first_version or 0
+        if merge.unmerged_at is None:
+            latest = max(latest, first)
+        if first <= version < (latest if merge.unmerged_at is None else merge.last_version or 0):
+            return merge
+    return None
+
+
 def later_merges(merge: PatientMerge) -> list[PatientMerge]:
     """The later merges into the same survivor that are not undone, the earliest first."""
     return list(PatientMerge.objects.active().filter(survivor=merge.survivor_id, pk__gt=merge.pk).order_by("pk"))

@@ -71,9 +71,9 @@ class Restoration:
         return data
 
     def refusal(self) -> str:
-        """Why nothing of this record can be changed now; empty if it can."""
+        """Why the version cannot be restored, whatever it holds; empty if it can."""
         if self.model_admin.has_change_permission(self.request, self.record):
-            return ""
+            return str(self.model_admin.why_not_restorable(self.record, self.event.version))
         kind, state = self.model_admin.opts.verbose_name, self.model_admin.state_of(self.record)
         undo = "Undo the merge" if state == "merged" else f"Restore the {kind}"
         return f"This {kind} is {state}. {undo} first, then restore the version."

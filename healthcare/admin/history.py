@@ -67,6 +67,10 @@ class HistoryAdmin(admin.ModelAdmin):
             return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined]
         return self.history_pages.restore(self, request, record, event_id)  # type: ignore[union-attr]
 
+    def why_not_restorable(self, record: Any, version: int) -> str:
+        """Why this version of the record must not be restored, and what to do instead; empty if it may be."""
+        return ""
+
     def may_restore_versions(self, request: HttpRequest, record: Any = None) -> bool:
         """Restoring a version changes the record and brings something back, so it needs the permission for each, where
         the model declares the second."""
