@@ -51,7 +51,6 @@ class PatientForm(ConflictCheckingForm):
             "identifier": "Own number",
             "alternate_phone": "Second phone",
             "email": "E-mail",
-            "medical_history": "History",
         }
         help_texts = {
             "name": "Write the whole name as the patient writes it, in any script.",

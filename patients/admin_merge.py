@@ -10,11 +10,10 @@ from django.db import IntegrityError, models, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
-from django.utils import formats
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.text import capfirst
 
+from audit.admin.wording import Users, value_text
 from healthcare.admin.actions import (
     CONFIRMED,
     ActionsAdmin,
@@ -25,6 +24,7 @@ from healthcare.admin.actions import (
     describe_violation,
     list_url,
 )
+from healthcare.admin.labels import field_label
 from healthcare.rls.context import with_caller_id
 from patients.birth import LIFE_FIELDS, Life, resolve_life
 from patients.duplicates import find_likely_duplicates
@@ -99,6 +99,7 @@ class MergePatients(PreviewedAction):
             "refusal": refusal,
             "has_errors": bool(errors),
             "rows": [] if refusal else compare_fields(survivor, duplicate, chosen, errors or {}),
+            "identifiers": describe_identifiers(survivor, duplicate),
             "moves": [] if refusal else describe_moves(survivor, duplicate),
             "swap_url": swapped,
             "undo": self.describe_undo(model_admin, request),
@@ -194,7 +195,7 @@ class MergePatients(PreviewedAction):
                 {
                     "link": model_admin.link_to_record(one.patient),
                     "id": one.patient.pk,
-                    "agrees_on": ", ".join(label_of(name) for name in one.agrees_on),
+                    "agrees_on": ", ".join(field_label(column_of(name)) for name in one.agrees_on),
                     "merge_url": action_url(model_admin, self.name, [patient.pk, one.patient.pk]),
                 }
                 for one in found
@@ -287,35 +288,30 @@ def column_of(name: str) -> models.Field:
     return next(field for field in Patient._meta.concrete_fields if field.attname == name)
 
 
-def label_of(name: str) -> str:
-    return str(capfirst(str(column_of(name).verbose_name)))
-
-
 def compare_fields(
     survivor: Patient, duplicate: Patient, chosen: Collection[str], errors: Mapping[str, str]
 ) -> list[FieldRow]:
-    """The fields that a merge chooses between, and the identifiers, all of which are kept."""
+    """The fields that a merge chooses between."""
     rows = []
     for name in ("name", *(field for field in choosable_fields() if field != "name")):
         values = getattr(survivor, name), getattr(duplicate, name)
         choice = DUPLICATE if name in chosen else SURVIVOR
         lines = show_value(survivor, name), show_value(duplicate, name)
-        rows.append(FieldRow(name, label_of(name), *lines, values[0] != values[1], choice, errors.get(name, "")))
+        label, differs = field_label(column_of(name)), values[0] != values[1]
+        rows.append(FieldRow(name, label, *lines, differs, choice, errors.get(name, "")))
     return rows
+
+
+def describe_identifiers(survivor: Patient, duplicate: Patient) -> FieldRow:
+    """All of them are kept."""
+    name = "identifiers"
+    lines = show_value(survivor, name), show_value(duplicate, name)
+    return FieldRow(name, field_label(column_of(name)), *lines, differs=False)
 
 
 def show_value(patient: Patient, name: str) -> list[str]:
     """A field's value as lines of text."""
-    value, column = getattr(patient, name), column_of(name)
-    if value is None or value == "" or value == []:
-        return ["(empty)"]
-    if column.choices:
-        return [capfirst(str(dict(column.flatchoices).get(value, value)))]
-    if isinstance(value, bool):
-        return ["Yes" if value else "No"]
-    if isinstance(value, list):
-        return [", ".join(str(part) for part in item.values() if part) for item in value]
-    return str(value if isinstance(value, int) else formats.localize(value)).splitlines()
+    return value_text(column_of(name), getattr(patient, name), Users([])).splitlines()
 
 
 def chosen_fields(request: HttpRequest, survivor: Patient, duplicate: Patient) -> set[str]:
@@ -344,5 +340,5 @@ def find_contradictions(survivor: Patient, duplicate: Patient, chosen: Collectio
 def describe_restored(undone: PatientMerge) -> str:
     restored = fields_to_restore(undone.survivor, undone)
     changed = [name for name, value in restored.items() if getattr(undone.survivor, name) != value]
-    fields = ", ".join(label_of(name) for name in changed)
+    fields = ", ".join(field_label(column_of(name)) for name in changed)
     return f"Patient {undone.survivor_id} gets back what it had before: {fields or 'no field differs'}."

@@ -23,7 +23,6 @@ from audit.admin.wording import (
     actor_of,
     changed_lines,
     is_refusal,
-    label_of,
     outcome_text,
     tells_more_than_events,
     value_text,
@@ -33,6 +32,7 @@ from audit.models import AccessLog
 from audit.patient_data import patient_id_field_of, patient_id_of
 from audit.serializers import BOOKKEEPING, EventSerializer
 from healthcare.admin.autocomplete import ID
+from healthcare.admin.labels import field_label
 from healthcare.admin.local_times import local_time
 
 CHANGES_PER_PAGE, ACCESSES_PER_PAGE, MOST_ENTRIES = 25, 50, 50
@@ -155,7 +155,7 @@ class HistoryPage:
         for name, values in changes.items():
             field = event.pgh_tracked_model._meta.get_field(name)
             before, after = (value_text(field, value, self.users) for value in values)
-            yield label_of(field), *changed_lines(before, after)
+            yield field_label(field), *changed_lines(before, after)
 
     def restore_path(self, event: Any) -> str:
         if not self.may_restore:

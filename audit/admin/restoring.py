@@ -13,9 +13,10 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 
-from audit.admin.wording import Users, label_of, value_text
+from audit.admin.wording import Users, value_text
 from audit.history import event_model_of
 from audit.serializers import BOOKKEEPING
+from healthcare.admin.labels import field_label
 from healthcare.admin.local_times import local_time
 from healthcare.admin.object_lists import ObjectRowsWidget
 from healthcare.api.integrity_errors import broken_rule
@@ -108,7 +109,7 @@ class Restoration:
         users = Users(key for name in named for key in (self.now[name], then[name]))
         return [
             Difference(
-                label=label_of(self.fields[name]),
+                label=field_label(self.fields[name]),
                 now=value_text(self.fields[name], self.now[name], users),
                 then=value_text(self.fields[name], then[name], users),
                 errors=[*map(str, self.form.errors.get(name, []))],
@@ -126,7 +127,7 @@ class Restoration:
         ]
         context = {
             **self.model_admin.admin_site.each_context(self.request),
-            "title": f"Restore version {self.event.version} of {self.description}?",
+            "title": f"Restore version {self.event.version} of {self.model_admin.opts.verbose_name} {self.description}",
             "opts": self.model_admin.opts,
             "object": self.record,
             "description": self.description,
@@ -134,7 +135,7 @@ class Restoration:
             "version": self.event.version,
             "compared_with": self.version,
             "differences": self.differences(),
-            "kept": [label_of(self.fields[name]) for name in self.kept],
+            "kept": [field_label(self.fields[name]) for name in self.kept],
             "problem": problem or self.refusal(),
             "errors": errors,
             "may_submit": bool(self.restorable) and not self.refusal() and not self.form.errors,

@@ -8,13 +8,15 @@ from typing import Any
 
 from django.apps import apps
 from django.contrib.auth import get_user_model
-from django.db.models import Field
+from django.db.models import BooleanField, Field
 from django.template.defaultfilters import pluralize
 from django.utils import formats
-from django.utils.text import capfirst
 
 from audit.models import UserEvent
+from healthcare.admin.clashes import YES_NO
 from healthcare.admin.local_times import local_time
+from healthcare.admin.object_lists import objects_in_words
+from healthcare.model_fields import ObjectListField
 
 EMPTY = "(empty)"
 # Of a request's action, `<model>.<action>` or `admin.<model>.<action>`: what the patient's data was used for.
@@ -64,12 +66,10 @@ def actor_of(context: dict[str, Any], users: Users) -> str:
     return users.name(context.get("actor"))
 
 
-def label_of(field: Field) -> str:
-    return "Owner" if field.name == "created_by" else str(capfirst(field.verbose_name))
-
-
 def value_text(field: Field, value: Any, users: Users) -> str:
     """A stored value as staff know it. A foreign key is shown by the id alone: no other record is read for it."""
+    if isinstance(field, BooleanField) and (value is not None or field.null):
+        return YES_NO[value]
     if value is None or value in ("", []):
         return EMPTY
     if field.is_relation:
@@ -77,21 +77,14 @@ def value_text(field: Field, value: Any, users: Users) -> str:
         return users.name(value) if model is get_user_model() else f"{model._meta.verbose_name} {value}"
     if field.flatchoices:
         return str(dict(field.flatchoices).get(value, value))
-    if isinstance(value, bool):
-        return "Yes" if value else "No"
     if isinstance(value, datetime.datetime):
         return local_time(value)
     if isinstance(value, datetime.date):
-        return formats.date_format(value, "j F Y")
+        return formats.date_format(value)
+    if isinstance(field, ObjectListField):
+        return objects_in_words(value)
     if isinstance(value, list):
-        return "\n".join(map(object_text, value))
-    return str(value)
-
-
-def object_text(value: Any) -> str:
-    """An object of a list as one line."""
-    if isinstance(value, dict):
-        return ", ".join(f"{name}: {text}" for name, text in value.items() if text)
+        return ", ".join(map(str, value))
     return str(value)
 
 
@@ -128,7 +121,7 @@ def is_refusal(status: int) -> bool:
 
 
 def outcome_text(status: int) -> str:
-    return f"{'refused' if is_refusal(status) else 'shown'} ({status})"
+    return f"refused ({status})" if is_refusal(status) else "shown"
 
 
 def tells_more_than_events(message: str, tracked: set[str]) -> bool:

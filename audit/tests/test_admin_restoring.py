@@ -184,7 +184,7 @@ def test_a_value_that_the_form_refuses_today_is_reported_beside_its_field(admin:
     for answer in (admin.get(path), admin.post(path, {"compared_with": "2"})):
         page = answer.content.decode()
         assert "Phone 555 letters Enter a phone number" in words(page)
-        assert "Birth year 1990 1850 Enter a" in words(page)
+        assert "Year of birth 1990 1850 Enter a" in words(page)
         assert "compared_with" not in Page(page).fields
     assert columns(patient) == before
 
@@ -196,7 +196,7 @@ def test_a_constraint_that_refuses_is_reported_beside_its_field(admin: AdminClie
     other = make_mapping(patient, make_doctor(alice, name="Dr. Other"), is_primary=True)
     answer = admin.submit(restoring(mapping, 1))
     assert answer.status_code == 200
-    assert "Is primary No Yes This patient already has a primary doctor." in words(answer.content.decode())
+    assert "Primary doctor No Yes This patient already has a primary doctor." in words(answer.content.decode())
     assert not columns(mapping)["is_primary"]
     assert columns(other)["is_primary"]
 

@@ -13,6 +13,7 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 from django.forms.boundfield import BoundField
+from django.utils import formats
 
 from healthcare.admin.local_times import local_time
 from healthcare.admin.object_lists import objects_in_words
@@ -120,6 +121,8 @@ def value_in_words(field: forms.Field, value: Any) -> str:
         return str(dict(field.choices).get(value, value))  # type: ignore[arg-type]
     if isinstance(value, datetime.datetime):
         return local_time(value)
+    if isinstance(value, datetime.date):
+        return formats.date_format(value)
     if isinstance(value, list):
         return objects_in_words(value)
     return str(value)

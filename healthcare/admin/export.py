@@ -51,9 +51,9 @@ class ExportRecords(PreviewedAction):
     label = "Export selected %(verbose_name_plural)s"
     verb, done = "export", "exported"
     explanation = (
-        "The file is a CSV table with the fields that the API has; times have their zone. Whoever has the file has the "
-        "data, so keep it as safe as the records themselves. The export is recorded, with your name and with each row "
-        "as read."
+        "The file is a CSV table, which a spreadsheet opens. Its columns have the names that the API has; times are in "
+        "UTC. Whoever has the file has the data, so keep it as safe as the records themselves. The export is recorded, "
+        "with your name and with each row as read."
     )
     maximum = LARGEST_EXPORT
     template = "admin/export.html"

@@ -9,6 +9,8 @@ from django.template import Library
 from django.utils.html import conditional_escape, format_html, strip_tags
 from django.utils.safestring import SafeString, mark_safe
 
+from healthcare.admin.labels import field_label
+
 register = Library()
 
 
@@ -21,8 +23,13 @@ def labelled_results(parser: Any, token: Any) -> InclusionAdminNode:
 
 
 def label_cells(changelist: Any) -> dict[str, Any]:
-    """The context of Django's template, in which each cell has `data-label`, and the one that names its row `scope`."""
+    """The context of Django's template, in which a column has the label of the form, each cell has `data-label`, and
+    the one that names its row `scope`."""
     context: dict[str, Any] = result_list(changelist)
+    columns = {field.name: field for field in changelist.opts.concrete_fields}
+    for name, header in zip(changelist.list_display, context["result_headers"], strict=True):
+        if name in columns:
+            header["text"] = field_label(columns[name])
     labels = ["" if "<input" in header["text"] else column_name(header["text"]) for header in context["result_headers"]]
     context["results"] = [ResultList(row.form, labelled(row, labels)) for row in context["results"]]
     return context

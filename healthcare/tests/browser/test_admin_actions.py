@@ -30,11 +30,11 @@ def test_records_merges_two_patients_and_undoes_it(admin_page: AdminPages, alice
     with page.expect_navigation():
         page.locator("button[name=index]").click()
     check_everywhere(page)
-    page.get_by_role("row", name="Birth year").get_by_role("radio").last.check()
+    page.get_by_role("row", name="Year of birth").get_by_role("radio").last.check()
     page.get_by_role("button", name="Merge the two patients").click()
     assert page.get_by_text("This contradicts the date or the year of birth.").is_visible()
     check_everywhere(page)
-    page.get_by_role("row", name="Birth year").get_by_role("radio").first.check()
+    page.get_by_role("row", name="Year of birth").get_by_role("radio").first.check()
     page.get_by_role("row", name="Name").get_by_role("radio").last.check()
     page.get_by_role("button", name="Merge the two patients").click()
     survivor = Patient.objects.active().get()
