@@ -10,10 +10,11 @@ from django.http import HttpRequest
 from audit.admin.reads import ReadsRecordedAdmin
 from doctors.admin import DoctorAdmin
 from doctors.models import DOCTOR_SEARCH, Doctor
+from healthcare.admin.export import ExportRecords
 from healthcare.admin.list_filters import DayRangeFilter, IdFilter, OwnerFilter
 from healthcare.admin.record_lists import FoundThrough, StateFilter
 from healthcare.admin.records import DeletionObstacle, RecordAdmin
-from mappings.admin_actions import AssignmentExport, DeleteAssignments, EndAssignments, RestoreAssignments
+from mappings.admin_actions import DeleteAssignments, EndAssignments, RestoreAssignments
 from mappings.admin_forms import MappingForm
 from mappings.admin_home import HOME_PANELS
 from mappings.admin_inlines import AssignmentInline
@@ -52,10 +53,7 @@ class MappingAdmin(ReadsRecordedAdmin, RecordAdmin):
         ("Reason and time", {"fields": ["reason", "started_at", "notes"]}),
     ]
 
-    actions = [EndAssignments(), AssignmentExport(MappingSerializer, []), RestoreAssignments(), DeleteAssignments()]
-
-    def nouns(self) -> tuple[str, str]:
-        return "assignment", "assignments"
+    actions = [EndAssignments(), ExportRecords(MappingSerializer, []), RestoreAssignments(), DeleteAssignments()]
 
     def describe_record(self, record: Mapping) -> str:
         return f"{record.patient} – {record.doctor}"

@@ -7,7 +7,6 @@ from django.http import HttpRequest
 
 from doctors.models import Doctor
 from healthcare.admin.actions import PreviewedAction, Refusals
-from healthcare.admin.export import ExportRecords
 from healthcare.admin.record_actions import DeleteRecords, RestoreRecords
 from mappings.models import Mapping
 from patients.models import Patient
@@ -32,19 +31,13 @@ class EndAssignments(PreviewedAction):
         return ""
 
 
-class AssignmentExport(ExportRecords):
-    label = "Export selected assignments"
-
-
 class DeleteAssignments(DeleteRecords):
-    label = "Delete selected assignments"
     explanation = "Deleting an assignment ends it. It stays on record as a past one."
 
 
 class RestoreAssignments(RestoreRecords):
     """Reopens ended assignments. The API has no such call: it creates a new assignment instead."""
 
-    label = "Restore selected assignments"
     explanation = "The doctor treats the patient again, as if the assignment had not ended."
     undone_by = "end"
 

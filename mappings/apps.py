@@ -3,6 +3,7 @@ from django.apps import AppConfig
 
 class MappingsConfig(AppConfig):
     name = "mappings"
+    verbose_name = "Assignments"
 
     def ready(self) -> None:
         """Add the doctors of a patient to the API of patients, which does not know of mappings."""

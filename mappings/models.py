@@ -107,6 +107,7 @@ class Mapping(OwnedModel):
 
     class Meta:
         ordering = ["-id"]
+        verbose_name = "assignment"  # the word of staff; the API says mapping
         permissions = [
             ("end_mapping", "Can end mapping"),
             ("restore_mapping", "Can restore mapping"),
