@@ -61,6 +61,8 @@ def compare(bound: BoundField, model_field: Any, now: Any, *, has_base: bool = T
     field = bound.field
     mine, stored = (read_value(field, model_field, value) for value in (bound.data, now))
     base, is_untouched = read_base(bound, model_field) if has_base else (stored, False)
+    if isinstance(base, Unreadable) and was_shown(bound, now):
+        base = stored  # such as a time that the change of the clock repeats
     if model_field.many_to_many:  # each key is added or removed by itself
         merged = (stored | (mine - base)) - (base - mine)
         return Comparison(Outcome.KEPT if merged == stored else Outcome.CHANGED, base, stored, merged)
@@ -81,6 +83,17 @@ def read_base(bound: BoundField, model_field: Any) -> tuple[Any, bool]:
     if model_field.many_to_many or not hidden.value_omitted_from_data(bound.form.data, {}, bound.html_initial_name):
         return read_value(bound.field, model_field, raw), bound.data == raw
     return Unreadable(), is_omitted(bound)
+
+
+def was_shown(bound: BoundField, now: Any) -> bool:
+    """Whether the hidden initial data is what a form of the row as it is now carries."""
+    hidden: Any = bound.field.hidden_widget()
+    raw = hidden.value_from_datadict(bound.form.data, {}, bound.html_initial_name)
+    value = bound.field.prepare_value(now)
+    if isinstance(hidden, forms.MultiWidget):
+        parts: list[Any] = hidden.decompress(value) or []
+        return bool(raw == [widget.format_value(part) for widget, part in zip(hidden.widgets, parts, strict=True)])
+    return bool(raw == hidden.format_value(value))
 
 
 def is_asked(bound: BoundField) -> bool:

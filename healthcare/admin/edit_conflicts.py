@@ -19,7 +19,7 @@ from healthcare.admin.autocomplete import ID, AutocompleteAdmin
 from healthcare.admin.clashes import Clash, Comparison, Outcome, Unreadable, compare, value_in_words
 from healthcare.admin.history import HistoryAdmin
 from healthcare.admin.lists import ListAdmin
-from healthcare.admin.submissions import Submission, new_token
+from healthcare.admin.submissions import ADDED, LOCATION, Submission, new_token
 from healthcare.api.integrity_errors import broken_rule, fields_of_constraint
 
 CLASH_ERROR = "Somebody else has changed this meanwhile. Choose above which value to keep."
@@ -199,9 +199,8 @@ class ConflictCheckingAdmin(HistoryAdmin, ActionsAdmin, ListAdmin, AutocompleteA
     ) -> HttpResponse:
         """Save a form that is sent twice once, and answer one that cannot be saved any more with what was typed."""
         submission = Submission.of(request) if request.method == "POST" else None
-        if submission and (location := submission.claim()):
-            self.message_user(request, "This form was sent twice. It was saved once.", messages.INFO)
-            return HttpResponseRedirect(location)
+        if submission and (stored := submission.claim()):
+            return self.repeat_answer(request, stored)
         try:
             response: HttpResponse = self.save_or_explain(request, object_id, *args, **kwargs)
         except PermissionDenied:
@@ -210,8 +209,24 @@ class ConflictCheckingAdmin(HistoryAdmin, ActionsAdmin, ListAdmin, AutocompleteA
                 raise
             return self.show_unsaved(request, record, reason)
         if submission:
-            submission.store(response)
+            submission.store(response, getattr(request, "added_record", None))
         return response
+
+    def repeat_answer(self, request: HttpRequest, stored: Mapping[str, str]) -> HttpResponse:
+        """The answer to a form that was saved before. That of a popup hands the added record to the page below it."""
+        if location := stored.get(LOCATION):
+            self.message_user(request, "This form was sent twice. It was saved once.", messages.INFO)
+            return HttpResponseRedirect(location)
+        added = self.get_queryset(request).filter(pk=stored[ADDED]).first()
+        return (
+            self.response_add(request, added)
+            if added
+            else self.show_unsaved(request, None, f"This {self.opts.verbose_name} no longer exists.")
+        )
+
+    def response_add(self, request: HttpRequest, obj: Any, *args: Any, **kwargs: Any) -> Any:
+        request.added_record = obj  # type: ignore[attr-defined]
+        return super().response_add(request, obj, *args, **kwargs)
 
     def save_or_explain(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         """Report a violated constraint on the form instead of as a 500, also when two requests race."""

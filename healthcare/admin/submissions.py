@@ -1,8 +1,8 @@
 """A form that is sent twice, by a double click or by reloading the answer, is saved once.
 
 Each form carries a random token. The redirect that follows a save is stored under a hash of the token and of all that
-was sent, as the API stores the answers to requests with an `Idempotency-Key`. Sent again with another value, as after
-the browser's Back, the form is another request.
+was sent, as the API stores the answers to requests with an `Idempotency-Key`; of a record that was added in a popup its
+key is stored. Sent again with another value, as after the browser's Back, the form is another request.
 """
 
 import secrets
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from django.db import connection
+from django.db.models import Model
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils import timezone
@@ -19,6 +20,7 @@ from healthcare.api.models import IdempotencyRecord
 
 TOKEN = "_submission"  # noqa: S105  (a field's name)
 LONGEST_TOKEN = 100
+LOCATION, ADDED = "Location", "Added"  # what is stored: where the answer redirects to, or the key of the added record
 NOT_COMPARED = {"csrfmiddlewaretoken", "_save", "_continue", "_addanother"}  # differ between two clicks on one form
 
 
@@ -42,21 +44,23 @@ class Submission:
         digest = salted_hmac("admin submission", f"{user_id} {request.path} {sent}", algorithm="sha256").hexdigest()
         return cls(digest, user_id)
 
-    def claim(self) -> str | None:
-        """Wait for the same submission to end, and return where it redirected to if it was saved."""
+    def claim(self) -> dict[str, str]:
+        """Wait for the same submission to end, and return what was stored of it, empty unless it was saved."""
         with connection.cursor() as cursor:
             # A statement of its own, because the next one must see what the previous holder has committed.
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [int(self.digest[:16], 16) - 2**63])
         record = IdempotencyRecord.objects.filter(pk=self.digest).first()
-        return record.headers.get("Location") if record and not record.expired else None
+        return dict(record.headers) if record and not record.expired else {}
 
-    def store(self, response: HttpResponseBase) -> None:
-        if response.status_code == 302:
+    def store(self, response: HttpResponseBase, added: Model | None) -> None:
+        """`added` is the record that was added, if one was."""
+        redirects = response.status_code == 302
+        if redirects or added:
             IdempotencyRecord.objects.create(
                 digest=self.digest,
                 fingerprint=self.digest,
                 user_id=self.user_id,
                 status=response.status_code,
-                headers={"Location": response["Location"]},
+                headers={LOCATION: response["Location"]} if redirects else {ADDED: str(added.pk)},  # type: ignore[union-attr]
                 expires_at=timezone.now() + IdempotencyRecord.LIFETIME,
             )

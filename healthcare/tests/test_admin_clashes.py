@@ -3,6 +3,7 @@ is overwritten before the second one has chosen."""
 
 import datetime
 import html
+import json
 import re
 from typing import Any
 
@@ -207,6 +208,24 @@ def test_times_are_compared_to_the_second_and_kept_to_the_microsecond(
     assert Mapping.objects.get().started_at.astimezone(datetime.UTC).day == 3
 
 
+@pytest.mark.parametrize(
+    ("zone", "repeated"),
+    [("Europe/Berlin", "2025-10-26T00:30:15"), ("Europe/Berlin", "2025-10-26T01:30:15"),
+     ("America/Havana", "2025-11-02T04:30:00")],
+)  # fmt: skip
+def test_a_time_that_the_change_of_the_clock_repeats_stays_and_can_be_changed(
+    second: AdminClient, alice: User, settings: Any, zone: str, repeated: str
+):
+    settings.TIME_ZONE = zone
+    mapping = make_mapping(make_patient(alice), make_doctor(alice))
+    Mapping.objects.update(started_at=f"{repeated}+00:00")
+    assert second.submit(change(mapping), role="nurse").status_code == 302
+    assert Mapping.objects.get().started_at.isoformat() == f"{repeated}+00:00"
+    form = second.form(change(mapping)) | {"started_at_0": "2025-10-20", "started_at_1": "10:00:00"}
+    assert second.submit(change(mapping), form).status_code == 302
+    assert Mapping.objects.get().started_at.astimezone(datetime.UTC).day == 20
+
+
 def test_a_refused_form_saves_a_changed_time_at_the_second_attempt(second: AdminClient, alice: User):
     mapping = make_mapping(make_patient(alice), make_doctor(alice))
     path = change(mapping)
@@ -351,6 +370,17 @@ def test_a_form_that_is_sent_twice_adds_one_record(second: AdminClient, alice: U
     assert second.submit(path, form, name="Ben").status_code == 302  # back, and another value: another record
     assert second.submit(path, name="Ada", created_by=alice.pk).status_code == 302  # another form
     assert Patient.objects.count() == 3
+
+
+def test_a_popup_that_is_sent_twice_adds_one_record_and_answers_alike(second: AdminClient, alice: User):
+    path = "/admin/patients/patient/add/?_to_field=id&_popup=1"
+    form = second.form(path) | {"name": "Ada", "created_by": alice.pk}
+    answers = [second.submit(path, form) for _ in range(2)]
+    patient = Patient.objects.get()
+    given = [json.loads(answer.context_data["popup_response_data"]) for answer in answers]
+    assert given == [{"value": str(patient.pk), "obj": "Ada"}] * 2
+    reads = AccessLog.objects.filter(action="admin.patient.add").values_list("patient_ids", flat=True)
+    assert [*reads] == [[patient.pk]] * 2
 
 
 def test_a_refused_form_that_is_sent_twice_is_refused_twice_and_another_user_is_another_submission(
