@@ -35,9 +35,10 @@ ROWS_AT_ONCE = 500  # in memory
 BYTE_ORDER_MARK = "\ufeff"  # by which Excel recognises UTF-8
 # What begins a formula at the beginning of a cell, in any width: `＝` is `=` to a spreadsheet.
 FORMULA = frozenset("=+-@")
-# A spreadsheet whose list separator is the semicolon begins a cell after one, and a line anywhere begins a row.
-CELL_ENDS = frozenset(";\r\n")
-CELL_START = re.compile(r"\A|(?<=[;\r\n])")
+# A spreadsheet whose list separator is the semicolon begins a cell after one, LibreOffice also after a tab, and a line
+# anywhere begins a row.
+CELL_ENDS = frozenset(";\t\r\n")
+CELL_START = re.compile(r"\A|(?<=[;\t\r\n])")
 
 
 class ExportRecords(PreviewedAction):
@@ -194,10 +195,10 @@ def escape_formulas(text: str) -> str:
 
 
 def begins_formula(text: str, place: int) -> bool:
-    """Whether a formula begins here, after blanks and invisible characters of the same cell."""
+    """Whether a formula begins here, after what a spreadsheet drops: quotes, blanks and invisible characters."""
     for character in islice(text, place, None):
         if character in CELL_ENDS:
             return False
-        if not (character.isspace() or unicodedata.category(character) in {"Cf", "Cc"}):
+        if not (character == '"' or character.isspace() or unicodedata.category(character) in {"Cf", "Cc"}):
             return unicodedata.normalize("NFKC", character)[0] in FORMULA
     return False

@@ -15,6 +15,7 @@ from django.http import HttpRequest
 from healthcare.admin.autocomplete import AutocompleteAdmin
 
 MOST_LISTED = 20
+MOST_NEW = 20  # in one request
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,16 @@ class ListedInline(AutocompleteAdmin, StackedInline):
     template = "admin/listed_inline.html"
     formset = NewRecords
     extra = 1
+    max_num = MOST_NEW
     can_delete = False
     add_text: ClassVar[str] = ""
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         return QuerySet(self.model).none()  # what is listed is not edited
+
+    def get_formset(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
+        """Django would build up to 1,000 forms more than `max_num`, before it refuses them."""
+        return super().get_formset(request, obj, **{"absolute_max": self.max_num, **kwargs})
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         parent = self.admin_site.get_model_admin(self.parent_model)

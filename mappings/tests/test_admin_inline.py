@@ -127,6 +127,17 @@ def test_a_doctor_or_a_primary_doctor_twice_in_one_request_is_refused(admin: Adm
     assert Mapping.objects.count() == 2
 
 
+def test_at_most_twenty_doctors_are_assigned_in_one_request(admin: AdminClient, alice: User):
+    """Each form costs time, also an empty one, and their number comes from the request."""
+    patient = make_patient(alice)
+    answer = admin.submit(change(patient), None, **{"mappings-TOTAL_FORMS": "1000000000", "phone": "555"})
+    [formset] = answer.context["inline_admin_formsets"]
+    assert len(formset.formset.forms) == 20
+    assert "Please submit at most 20 forms." in answer.content.decode()
+    assert Patient.objects.get(pk=patient.pk).phone != "555"
+    assert admin.submit(change(patient), None, **{"mappings-TOTAL_FORMS": "20"}).status_code == 302
+
+
 @pytest.mark.parametrize("broken", [{"mappings-TOTAL_FORMS": "x"}, {"mappings-TOTAL_FORMS": "99999999"}])
 def test_a_broken_form_is_no_error_of_the_server(admin: AdminClient, alice: User, broken: dict[str, Any]):
     assert admin.submit(change(make_patient(alice)), None, **broken).status_code == 200
