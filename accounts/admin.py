@@ -23,12 +23,18 @@ from healthcare.admin.edit_conflicts import ConflictCheckingAdmin, ConflictCheck
 from healthcare.admin.list_filters import ChoiceFilter, DayRangeFilter, FieldChoiceFilter, FlagFilter, IdFilter
 from healthcare.admin.lists import BoundedChangeList
 
+LABELS = {"email": "E-mail"}
+
 
 class UserForm(ConflictCheckingForm, UserChangeForm):
-    pass
+    class Meta(UserChangeForm.Meta):
+        labels = LABELS
 
 
 class UserAddForm(ConflictCheckingForm, AdminUserCreationForm):
+    class Meta(AdminUserCreationForm.Meta):
+        labels = LABELS
+
     def clean_username(self) -> str:
         # The constraint on lower(username) reports a taken name; Django's own check would scan the table.
         return str(self.cleaned_data["username"])
@@ -41,6 +47,7 @@ class UserWithoutPasswordForm(ConflictCheckingForm):
         model = User
         fields = ("name", "email", "username")
         field_classes: ClassVar = {"username": UsernameField}
+        labels = LABELS
 
     def save(self, commit: bool = True) -> User:
         self.instance.set_unusable_password()
@@ -110,8 +117,9 @@ class UserAdmin(ConflictCheckingAdmin, DjangoUserAdmin):
         hidden = {"password", "usable_password", "password1", "password2"}
         hint = {} if obj else {"description": "The user can log in once a superuser has set a password."}
         return [
-            (title, {**options, **hint, "fields": [name for name in options["fields"] if name not in hidden]})
+            (title, {**options, **hint, "fields": fields})
             for title, options in fieldsets
+            if (fields := [name for name in options["fields"] if name not in hidden])
         ]
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
@@ -216,7 +224,7 @@ class SessionUserFilter(IdFilter):
 @admin.register(LoginSession)
 class LoginSessionAdmin(ReadOnlyAdmin):
     task = "People and access"
-    list_display = ["id", "user", "address", "user_agent", "created_at", "last_used_at", "expires_at", "revoked_at"]
+    list_display = ["id", "user", "address", "user_agent", "created_at", "last_used_at", "revoked_at"]
     list_filter = [SessionStateFilter, SessionUserFilter]
     list_select_related = ["user"]
     search_fields = ["user", "address"]
@@ -262,7 +270,7 @@ class AttemptsAdmin(ReadOnlyAdmin):
     list_display = ["key", "kind", "count", "until"]
     list_filter = [KindFilter, CountedFilter]
     search_fields = ["key"]
-    search_help_text = "A whole username, e-mail or address, or `username address`; only hashes are stored."
+    search_help_text = "A whole username, e-mail or address, or a username and an address with a space between. Only hashes are stored."
 
     def list_columns(self, changelist: BoundedChangeList) -> list[str]:
         return ["until", "key"]

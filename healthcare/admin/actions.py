@@ -252,7 +252,7 @@ class PreviewedAction:
             return mark_safe("It cannot be undone.")
         if opposite.is_allowed(model_admin, request):
             if done is None:
-                return format_html("To undo it, {} the {}.", opposite.verb, model_admin.nouns()[1])
+                return format_html("To undo it, choose {}.", opposite.verb.capitalize())
             url = action_url(model_admin, opposite.name, [record.pk for record in done])
             return format_html('<a href="{}">Undo</a>', url)
         return format_html("To undo it, ask {}.", describe_who_may(opposite, model_admin))

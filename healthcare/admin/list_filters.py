@@ -179,7 +179,7 @@ class DayRangeFilter(TextFilter):
     """Rows whose time `column` lies on one of these local days, the last one included."""
 
     column: ClassVar[str] = "created_at"
-    title = "created"
+    title = "day of creation"
     fields: ClassVar = {"created_from": ("From", "date"), "created_to": ("To", "date")}
 
     def read(self) -> None:

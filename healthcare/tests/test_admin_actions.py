@@ -51,7 +51,7 @@ def test_a_preview_shows_what_will_happen_and_nothing_happens(records: AdminClie
         page = preview.content.decode()
         assert "<h1>Restore 1 patient</h1>" in page
         assert "Ben is already active." in main(page)
-        assert "To undo it, delete the patients." in main(page)
+        assert "To undo it, choose Delete." in main(page)
         assert Page(page).blocked == []
         access = AccessLog.objects.latest("id")
         assert (access.action, access.patient_ids) == ("admin.patient.restore_preview", [gone.pk, active.pk])
