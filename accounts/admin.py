@@ -270,7 +270,9 @@ class AttemptsAdmin(ReadOnlyAdmin):
     list_display = ["key", "kind", "count", "until"]
     list_filter = [KindFilter, CountedFilter]
     search_fields = ["key"]
-    search_help_text = "A whole username, e-mail or address, or a username and an address with a space between. Only hashes are stored."
+    search_help_text = (
+        "A whole username, e-mail or address, or username and address with a space between. Only hashes are stored."
+    )
 
     def list_columns(self, changelist: BoundedChangeList) -> list[str]:
         return ["until", "key"]
