@@ -4,7 +4,7 @@ from django.utils import timezone
 
 from accounts.models import Attempts
 from healthcare.admin.counts import count_rows
-from healthcare.admin.home import Figure, Panel, list_url
+from healthcare.admin.home import Figure, Panel, filtered_list_url
 from healthcare.admin.list_filters import start_of_day
 
 # A successful login from the address removes the count of the account from there, see `limits`.
@@ -17,7 +17,7 @@ def read_refused_logins() -> list[Figure]:
     count = count_rows(
         Attempts.objects.filter(kind=Attempts.Kind.PAIR, until__gte=start_of_day(today)).order_by("until")
     )
-    url = list_url(Attempts, kind=Attempts.Kind.PAIR, counted_from=today)
+    url = filtered_list_url(Attempts, kind=Attempts.Kind.PAIR, counted_from=today)
     return [Figure("Refused logins", str(count), UNIT, url)]
 
 

@@ -24,12 +24,12 @@ from patients.admin import PatientAdmin
 from patients.models import PATIENT_SEARCH
 
 
-class PatientFilter(IdFilter):
+class AssignedPatientFilter(IdFilter):
     title, column = "patient", "patient"
     fields: ClassVar = {"patient": ("Id of the patient", "number")}
 
 
-class DoctorFilter(IdFilter):
+class AssignedDoctorFilter(IdFilter):
     title, column = "doctor", "doctor"
     fields: ClassVar = {"doctor": ("Id of the doctor", "number")}
 
@@ -39,7 +39,7 @@ class MappingAdmin(ReadsRecordedAdmin, RecordAdmin):
     home_panels = HOME_PANELS
     form = MappingForm
     list_display = ["id", "patient", "doctor", "role", "is_primary", "state", "started_at", "ended_at", "owner"]
-    list_filter = [StateFilter, OwnerFilter, PatientFilter, DoctorFilter, DayRangeFilter]
+    list_filter = [StateFilter, OwnerFilter, AssignedPatientFilter, AssignedDoctorFilter, DayRangeFilter]
     list_select_related = ["patient", "doctor", "created_by"]
     found_through: ClassVar = {
         "patient": FoundThrough(PATIENT_SEARCH, most=200),

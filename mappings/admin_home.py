@@ -1,8 +1,8 @@
 """What the admin's home page shows of assignments: how many are active, and the doctors with most of them.
 
 Grouping a million assignments takes longer than a page may. Up to EXACT_UP_TO are grouped. Of more, the candidates are
-the most common doctors in a sample: the active assignments of the patients in SAMPLES ranges of ids, one in each of as
-many equal parts, which have SAMPLED_ROWS together if the ids are evenly taken. The assignments of a candidate are
+the most common doctors in a sample: the active assignments of the patients in SAMPLED_RANGES ranges of ids, one in each
+of as many equal parts, which have SAMPLED_ROWS together if the ids are evenly taken. The assignments of a candidate are
 counted if there are no more than READ_OF_EACH. Otherwise the number is the share in the sample: of a doctor with a
 hundredth of all assignments it is a tenth off, of one with a tenth 3 %, if patients of one doctor do not follow each
 other. Among doctors with about as many patients as each other, who comes in at the end of the list is uncertain.
@@ -16,12 +16,12 @@ from django.db import connection
 from doctors.models import Doctor
 from healthcare.admin.charts import BarTable
 from healthcare.admin.counts import EXACT_UP_TO, Count, about, count_rows, estimate_rows
-from healthcare.admin.home import Figure, Panel, list_url
+from healthcare.admin.home import Figure, Panel, filtered_list_url
 from mappings.models import Mapping
 
 SHOWN, CANDIDATES = 5, 8
-SAMPLES, SAMPLED_ROWS = 500, 10_000
-MOST_SAMPLED = 10 * SAMPLED_ROWS // SAMPLES  # in one range
+SAMPLED_RANGES, SAMPLED_ROWS = 500, 10_000
+MOST_SAMPLED = 10 * SAMPLED_ROWS // SAMPLED_RANGES  # in one range
 READ_OF_EACH = 1_000
 ACTIVE_BY_DOCTOR = f"""
 SELECT doctor_id, count(*), sum(count(*)) OVER () FROM (
@@ -34,9 +34,9 @@ SELECT doctor_id, count(*), sum(count(*)) OVER () FROM (
 SAMPLED_DOCTORS = f"""
 SELECT sampled.doctor_id, count(*)::float / sum(count(*)) OVER () AS share
 FROM (
-    SELECT min(patient_id) AS low, (max(patient_id) - min(patient_id) + 1)::numeric / {SAMPLES} AS width
+    SELECT min(patient_id) AS low, (max(patient_id) - min(patient_id) + 1)::numeric / {SAMPLED_RANGES} AS width
     FROM mappings_mapping WHERE ended_at IS NULL
-) AS part, (SELECT %s::numeric AS share) AS chosen, generate_series(0, {SAMPLES - 1}) AS step,
+) AS part, (SELECT %s::numeric AS share) AS chosen, generate_series(0, {SAMPLED_RANGES - 1}) AS step,
 LATERAL (SELECT width * (step + mod(step * 0.618034, 1) * (1 - share)) AS start) AS range, LATERAL (
     SELECT doctor_id FROM mappings_mapping
     WHERE ended_at IS NULL AND patient_id >= low + start::bigint AND patient_id < low + (start + width * share)::bigint
@@ -64,13 +64,13 @@ SELECT doctor, (
 def read_assignments() -> list[Figure]:
     # In the order of the index `mapping_list`, which holds the active mappings alone.
     count = count_rows(Mapping.objects.active().order_by("created_by_id", "-id"))
-    return [Figure("Active assignments", str(count), "of doctors to patients", list_url(Mapping))]
+    return [Figure("Active assignments", str(count), "of doctors to patients", filtered_list_url(Mapping))]
 
 
 def read_busiest_doctors() -> list[BarTable]:
     counts = busiest_doctors()
     names = dict(Doctor.objects.filter(pk__in=counts).values_list("pk", "name"))
-    rows = [(names[key], count, list_url(Mapping, doctor=key)) for key, count in counts.items()]
+    rows = [(names[key], count, filtered_list_url(Mapping, doctor=key)) for key, count in counts.items()]
     return [BarTable.of("Doctors with most patients", "by active assignments", "Doctor", rows)]
 
 

@@ -32,7 +32,7 @@ from patients.models import PATIENT_SEARCH, ErasureReceipt, Gender, Patient
 from patients.serializers import PatientSerializer
 
 
-class GenderFilter(FieldChoiceFilter):
+class GenderListFilter(FieldChoiceFilter):
     title = "gender"
     parameters: ClassVar = ("gender",)
 
@@ -43,7 +43,7 @@ class PatientAdmin(ReadsRecordedAdmin, RecordAdmin):
     home_search = True
     form = PatientForm
     list_display = ["name", "state", "age", "gender", "identifier", "phone", "owner", "created_at"]
-    list_filter = [StateFilter, OwnerFilter, GenderFilter, DayRangeFilter]
+    list_filter = [StateFilter, OwnerFilter, GenderListFilter, DayRangeFilter]
     actions = [
         MergePatients(),
         UndoMerges(),
@@ -86,11 +86,11 @@ class PatientAdmin(ReadsRecordedAdmin, RecordAdmin):
 
     def list_columns(self, changelist: BoundedChangeList) -> list[str]:
         """One index serves the gender and the time of creation, each alone too."""
-        owner, gender = changelist.filter_of(OwnerFilter), changelist.filter_of(GenderFilter)
+        owner, gender = changelist.filter_of(OwnerFilter), changelist.filter_of(GenderListFilter)
         return ["created_at", "id"] if gender.value and owner.owner_id is None else super().list_columns(changelist)
 
     def list_parts(self, changelist: BoundedChangeList) -> Sequence[Q]:
-        owner, gender = changelist.filter_of(OwnerFilter), changelist.filter_of(GenderFilter)
+        owner, gender = changelist.filter_of(OwnerFilter), changelist.filter_of(GenderListFilter)
         if owner.owner_id is None and not gender.value and changelist.filter_of(DayRangeFilter).is_active:
             return [Q(gender=value) for value in Gender.values]
         return super().list_parts(changelist)

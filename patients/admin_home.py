@@ -4,7 +4,7 @@ from django.utils import timezone
 
 from healthcare.admin.charts import ColumnChart
 from healthcare.admin.counts import count_rows, total
-from healthcare.admin.home import Figure, Panel, list_url
+from healthcare.admin.home import Figure, Panel, filtered_list_url
 from healthcare.admin.id_ranges import TimedRows
 from healthcare.admin.recent_days import RecentDays
 from patients.models import Patient
@@ -15,19 +15,19 @@ NEW_PATIENTS = TimedRows(Patient, "created_at", "deleted_at IS NULL")
 def read_patients() -> list[Figure]:
     # In the order of the index `patient_list`, which holds the active patients alone.
     count = count_rows(Patient.objects.active().order_by("created_by_id", "-id"))
-    return [Figure("Patients", str(count), "active records", list_url(Patient))]
+    return [Figure("Patients", str(count), "active records", filtered_list_url(Patient))]
 
 
 def read_new_patients() -> list[Figure | ColumnChart]:
     days = RecentDays(7, timezone.localdate())
     counts = NEW_PATIENTS.count_by_interval(days.beginnings)
-    url = list_url(Patient, created_from=days.first)
+    url = filtered_list_url(Patient, created_from=days.first)
     return [
         Figure("New this week", str(total(counts)), f"patients since {days.name(days.first)}", url),
         ColumnChart(
             "New patients",
             f"a day, since {days.name(days.first)}",
-            days.columns(counts, lambda day: list_url(Patient, created_from=day, created_to=day)),
+            days.columns(counts, lambda day: filtered_list_url(Patient, created_from=day, created_to=day)),
         ),
     ]
 

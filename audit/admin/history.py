@@ -68,7 +68,7 @@ class HistoryPage:
 
     def __init__(self, model_admin: Any, request: HttpRequest, record: Any) -> None:
         self.model_admin, self.request, self.record = model_admin, request, record
-        self.before, self.reads_before = read_id(request, "before"), read_id(request, "reads_before")
+        self.before, self.reads_before = read_event_id(request, "before"), read_event_id(request, "reads_before")
         self.model: type[Model] = model_admin.model
         self.is_patient = patient_id_field_of(self.model) == "id"
         self.users = Users(self.user_ids())
@@ -198,7 +198,7 @@ class EventHistoryPages:
         return TemplateResponse(request, "admin/record_history.html", page.context())
 
 
-def read_id(request: HttpRequest, parameter: str) -> int | None:
+def read_event_id(request: HttpRequest, parameter: str) -> int | None:
     value = request.GET.get(parameter)
     if value is None:
         return None

@@ -5,26 +5,26 @@ from django.utils.timesince import timesince
 
 from audit.models import AccessLog, Seal
 from healthcare.admin.charts import ColumnChart
-from healthcare.admin.home import Figure, Panel, list_url
+from healthcare.admin.home import Figure, Panel, filtered_list_url
 from healthcare.admin.id_ranges import TimedRows
 from healthcare.admin.local_times import local_time
 from healthcare.admin.recent_days import RecentDays
 
-ACCESSES = TimedRows(AccessLog, "at")
+ACCESSES_BY_TIME = TimedRows(AccessLog, "at")
 
 
 def read_accesses() -> list[Figure | ColumnChart]:
     days = RecentDays(14, timezone.localdate())
-    counts = ACCESSES.count_by_interval(days.beginnings)
-    today = counts[-1] if counts[-1].is_exact else ACCESSES.count_since(days.beginnings[-1])
+    counts = ACCESSES_BY_TIME.count_by_interval(days.beginnings)
+    today = counts[-1] if counts[-1].is_exact else ACCESSES_BY_TIME.count_since(days.beginnings[-1])
     counts[-1] = today
-    url = list_url(AccessLog, day=days.today)
+    url = filtered_list_url(AccessLog, day=days.today)
     return [
         Figure("Reads today", str(today), "requests for patients' data, refused ones included", url),
         ColumnChart(
             "Reads of patients' data",
             f"requests a day, since {days.name(days.first)}",
-            days.columns(counts, lambda day: list_url(AccessLog, day=day)),
+            days.columns(counts, lambda day: filtered_list_url(AccessLog, day=day)),
         ),
     ]
 
@@ -32,9 +32,9 @@ def read_accesses() -> list[Figure | ColumnChart]:
 def read_last_seal() -> list[Figure]:
     sealed_at = Seal.objects.order_by("-id").values_list("at", flat=True).first()
     if sealed_at is None:
-        return [Figure("Last seal", "none", "access log and history are not sealed yet", list_url(Seal))]
+        return [Figure("Last seal", "none", "access log and history are not sealed yet", filtered_list_url(Seal))]
     age = timesince(sealed_at, timezone.now(), depth=1)
-    return [Figure("Last seal", f"{age} ago", local_time(sealed_at), list_url(Seal))]
+    return [Figure("Last seal", f"{age} ago", local_time(sealed_at), filtered_list_url(Seal))]
 
 
 ACCESS_LOG_PANELS = [Panel("Reads today", read_accesses)]

@@ -16,7 +16,7 @@ from healthcare.admin.list_filters import ChoiceFilter, DayRangeFilter, TextFilt
 ACCESSES = TimedRows(AccessLog, "at")
 
 
-class PatientFilter(TextFilter):
+class LoggedPatientFilter(TextFilter):
     title = "patient"
     fields: ClassVar = {"patient": ("Patient’s id", "number")}
 
@@ -58,7 +58,7 @@ class OutcomeFilter(ChoiceFilter):
         return queryset.filter(shown if self.value == "shown" else ~shown) if self.value else queryset
 
 
-class DayFilter(DayRangeFilter):
+class LoggedDayFilter(DayRangeFilter):
     """The rows of one local day. Their ids are found by a search over the primary key, since no index has the time."""
 
     title = "day"

@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 
 from audit.admin.accesses import POSITION, patient_history_route
 from audit.admin.home import ACCESS_LOG_PANELS, SEAL_PANELS
-from audit.admin.log_filters import ActorFilter, DayFilter, OutcomeFilter, PatientFilter, TableFilter
+from audit.admin.log_filters import ActorFilter, LoggedDayFilter, LoggedPatientFilter, OutcomeFilter, TableFilter
 from audit.admin.seal_verification import last_verification, verify_in_request
 from audit.admin.wording import Users, access_text, outcome_text
 from audit.models import AccessLog, Basis, Seal
@@ -101,7 +101,7 @@ class AccessLogList(BoundedChangeList):
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
         rows = super().get_queryset(request, exclude_parameters)
-        patient, day = self.filter_of(PatientFilter).patient_id, self.filter_of(DayFilter)
+        patient, day = self.filter_of(LoggedPatientFilter).patient_id, self.filter_of(LoggedDayFilter)
         scans = self.filter_of(ActorFilter).actor is not None or bool(self.filter_of(OutcomeFilter).value)
         self.of_patient = patient is not None
         self.filtered = self.of_patient or scans or bool(day.ids)
@@ -137,7 +137,7 @@ class AccessLogAdmin(LogAdmin):
 
     home_panels = ACCESS_LOG_PANELS
     list_display = ["moment", "who", "what", "about", "basis", "result"]
-    list_filter = [PatientFilter, ActorFilter, OutcomeFilter, DayFilter]
+    list_filter = [LoggedPatientFilter, ActorFilter, OutcomeFilter, LoggedDayFilter]
     fields = ["moment", "who", "what", "about_all", "basis", "result", "request_id", "action"]
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> Any:
@@ -147,7 +147,7 @@ class AccessLogAdmin(LogAdmin):
         response = super().changelist_view(request, extra_context)
         changelist = (getattr(response, "context_data", None) or {}).get("cl")
         if changelist is not None:
-            patient_id = changelist.filter_of(PatientFilter).patient_id
+            patient_id = changelist.filter_of(LoggedPatientFilter).patient_id
             self.record_look(request, "changelist", [patient_id] if patient_id else [])
         return response
 

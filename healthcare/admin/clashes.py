@@ -28,7 +28,7 @@ class Unreadable:
     """A text that the field refuses, or hidden initial data that is not there. It equals nothing."""
 
 
-class Outcome(Enum):
+class FieldOutcome(Enum):
     KEPT = "the row's value stays"
     CHANGED = "the sent value is saved"
     CLASH = "the user has to choose"
@@ -38,7 +38,7 @@ class Outcome(Enum):
 class Comparison:
     """The values are as the model stores them; those of a many-to-many field are sets of keys as texts."""
 
-    outcome: Outcome
+    outcome: FieldOutcome
     base: Any
     now: Any
     mine: Any
@@ -65,14 +65,14 @@ def compare(bound: BoundField, model_field: Any, now: Any, *, has_base: bool = T
         base = stored  # such as a time that the change of the clock repeats
     if model_field.many_to_many:  # each key is added or removed by itself
         merged = (stored | (mine - base)) - (base - mine)
-        return Comparison(Outcome.KEPT if merged == stored else Outcome.CHANGED, base, stored, merged)
+        return Comparison(FieldOutcome.KEPT if merged == stored else FieldOutcome.CHANGED, base, stored, merged)
     choice = bound.form.data.get(f"{CHOICE}{bound.name}")
     if is_untouched or mine in (base, stored):
-        outcome = Outcome.KEPT
+        outcome = FieldOutcome.KEPT
     elif base != stored or (is_asked(bound) and choice not in {THEIRS, MINE}):
-        outcome = Outcome.CLASH
+        outcome = FieldOutcome.CLASH
     else:
-        outcome = Outcome.KEPT if choice == THEIRS else Outcome.CHANGED
+        outcome = FieldOutcome.KEPT if choice == THEIRS else FieldOutcome.CHANGED
     return Comparison(outcome, base, stored, mine)
 
 

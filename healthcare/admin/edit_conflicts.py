@@ -16,7 +16,7 @@ from django.utils.safestring import SafeString
 
 from healthcare.admin.actions import ActionsAdmin
 from healthcare.admin.autocomplete import ID, AutocompleteAdmin
-from healthcare.admin.clashes import Clash, Comparison, Outcome, Unreadable, compare, value_in_words
+from healthcare.admin.clashes import Clash, Comparison, FieldOutcome, Unreadable, compare, value_in_words
 from healthcare.admin.history import HistoryAdmin
 from healthcare.admin.lists import ListAdmin
 from healthcare.admin.submissions import ADDED, LOCATION, Submission, new_token
@@ -81,21 +81,21 @@ class ConflictCheckingForm(forms.ModelForm):
 
     @property
     def clashing_fields(self) -> list[str]:
-        return [name for name, found in self.comparisons.items() if found.outcome is Outcome.CLASH]
+        return [name for name, found in self.comparisons.items() if found.outcome is FieldOutcome.CLASH]
 
     @cached_property
     def changed_data(self) -> list[str]:
         compared = self.comparisons
         others = [name for name, bound in self._bound_items() if name not in compared and bound._has_changed()]  # type: ignore[attr-defined]
-        return [*(name for name, found in compared.items() if found.outcome is not Outcome.KEPT), *others]
+        return [*(name for name, found in compared.items() if found.outcome is not FieldOutcome.KEPT), *others]
 
     def _clean_fields(self) -> None:
         super()._clean_fields()  # type: ignore[misc]
         for name, comparison in self.comparisons.items():
-            if comparison.outcome is Outcome.KEPT:
+            if comparison.outcome is FieldOutcome.KEPT:
                 self.errors.pop(name, None)  # a value that is not saved need not be valid
                 self.cleaned_data[name] = self.stored_value(name)
-            elif comparison.outcome is Outcome.CLASH:
+            elif comparison.outcome is FieldOutcome.CLASH:
                 self.add_error(name, ValidationError(CLASH_ERROR, "clash"))
             elif self.compared_fields[name].many_to_many:
                 self.clean_keys(name, comparison)
@@ -122,7 +122,7 @@ class ConflictCheckingForm(forms.ModelForm):
 
     def _get_validation_exclusions(self) -> set[str]:
         """Without the fields that keep their values: the database checks the constraints that compare them."""
-        kept = {name for name, found in self.comparisons.items() if found.outcome is Outcome.KEPT}
+        kept = {name for name, found in self.comparisons.items() if found.outcome is FieldOutcome.KEPT}
         exclusions: set[str] = super()._get_validation_exclusions()  # type: ignore[misc]
         return exclusions | kept
 

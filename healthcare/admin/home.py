@@ -33,7 +33,7 @@ PANEL_TIMEOUT = "2s"  # of each statement: PostgreSQL ends it, so that the page 
 
 # Each statement of a panel reads a part of an index in its order. What the planner may take instead reads all of the
 # table, or all of one doctor's rows, and it does so where the statistics are old or where it expects average numbers.
-SETTINGS = """
+INDEX_SCANS_ONLY = """
 SELECT set_config('statement_timeout', %s, true), set_config('enable_seqscan', 'off', true),
     set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true),
     set_config('enable_incremental_sort', 'off', true)
@@ -83,7 +83,7 @@ class Home:
     as_of: datetime.datetime
 
 
-def list_url(model: type[Model], **query: Any) -> str:
+def filtered_list_url(model: type[Model], **query: Any) -> str:
     """The path of the model's list in the admin, with these parameters."""
     path = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
     return f"{path}?{urlencode(query)}" if query else path
@@ -133,7 +133,7 @@ def read_panels(panels: Sequence[Panel]) -> Iterator[Figure | ColumnChart | BarT
         return
     with transaction.atomic():
         with connection.cursor() as cursor:
-            cursor.execute(SETTINGS, [PANEL_TIMEOUT])
+            cursor.execute(INDEX_SCANS_ONLY, [PANEL_TIMEOUT])
         for panel in panels:
             yield from read_panel(panel)
         transaction.set_rollback(True)  # to the savepoint: the settings are the request's again
@@ -165,4 +165,4 @@ def search_urls(site: AdminSite, request: HttpRequest) -> Iterator[str]:
     """The lists that the search box of the home page may search: of models whose admin has `home_search`."""
     for model, model_admin in site._registry.items():
         if getattr(model_admin, "home_search", False) and model_admin.has_view_permission(request):
-            yield list_url(model)
+            yield filtered_list_url(model)

@@ -14,7 +14,7 @@ from django.utils.dateparse import parse_date
 
 from healthcare.model_fields import LARGEST_ID
 
-KEY = re.compile(r"\A[0-9]{1,18}\Z")
+ID_TEXT = re.compile(r"\A[0-9]{1,18}\Z")
 
 
 class ListRefused(Exception):  # noqa: N818
@@ -141,7 +141,7 @@ class IdFilter(TextFilter):
 
 
 def read_id(name: str, text: str) -> int:
-    if not KEY.match(text.strip()) or int(text) > LARGEST_ID:
+    if not ID_TEXT.match(text.strip()) or int(text) > LARGEST_ID:
         raise ListRefused(f"Write a number for “{name}”: the id of the record.")
     return int(text)
 

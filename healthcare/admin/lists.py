@@ -24,7 +24,7 @@ from psycopg2.errors import QueryCanceled
 from rest_framework.exceptions import ValidationError
 
 from healthcare.admin.counts import EXACT_UP_TO, Count, about, count_rows, estimate_rows
-from healthcare.admin.list_filters import KEY, ListRefused, ListTooSlow, QueryFilter
+from healthcare.admin.list_filters import ID_TEXT, ListRefused, ListTooSlow, QueryFilter
 from healthcare.api.cursors import Cursor, Keyset, invalid_cursor
 from healthcare.api.parsers import UNSTORABLE
 from healthcare.api.suggestions import nearest_name
@@ -287,7 +287,7 @@ class ListAdmin(admin.ModelAdmin):
             raise ListRefused("An action works on the rows that are ticked on one page.")
         key = self.opts.pk
         for selected in request.POST.getlist(ACTION_CHECKBOX_NAME):
-            if "\0" in selected if isinstance(key, models.CharField) else not KEY.match(selected):
+            if "\0" in selected if isinstance(key, models.CharField) else not ID_TEXT.match(selected):
                 raise BadRequest
         return super().response_action(request, *args, **kwargs)
 

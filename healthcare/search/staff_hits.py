@@ -24,7 +24,7 @@ from healthcare.search.statements import PageOfHits, QueryTerms, SearchStatement
 # The terms to look up, each for the owners who have its words, and among the active records, the deleted ones or both.
 # Terms that are no words, such as a phone number, are looked up for every owner. Those of better ranks are without an
 # owner: what has them was found before.
-READINGS = """
+STAFF_READINGS = """
 WITH near AS MATERIALIZED (SELECT * FROM unnest(%s::int[], %s::int[], %s::text[]) AS likeness(place, rank, term)),
 owners AS MATERIALIZED ({owners}),
 known AS MATERIALIZED ({known}),
@@ -40,9 +40,9 @@ KNOWN_OF_ONE = "SELECT owner, near.* FROM owners, near WHERE place > 0"
 KNOWN_OF_ALL = """
 SELECT DISTINCT word.owner, near.* FROM near JOIN {words} word ON word.word = near.term WHERE near.place > 0
 """
-ONE_WORD = "SELECT owner, rank, term, 1 FROM known WHERE place = 1"
+STAFF_ONE_WORD = "SELECT owner, rank, term, 1 FROM known WHERE place = 1"
 # By the words of each owner: a join of `known` with itself would be planned as a nested loop over all pairs of owners.
-TWO_WORDS = """
+STAFF_TWO_WORDS = """
 SELECT owner, greatest(a.rank, b.rank), least(a.term, b.term) || ' ' || greatest(a.term, b.term), 2
 FROM (
     SELECT owner,
@@ -52,7 +52,7 @@ FROM (
 ) AS of_owner, unnest(firsts, ranks1) AS a(term, rank), unnest(seconds, ranks2) AS b(term, rank)
 WHERE b.term <> a.term
 """
-LONG_NAMES = """
+STAFF_LONG_NAMES = """
 UNION ALL SELECT with_long_names.owner, rank, term, 1 FROM near, (
     SELECT owners.owner FROM owners WHERE EXISTS (
         SELECT FROM {terms} long WHERE long.owner = owners.owner AND long.hidden IN (true, false)
@@ -62,7 +62,7 @@ UNION ALL SELECT with_long_names.owner, rank, term, 1 FROM near, (
 """
 # The newest record of each term. As many terms as the page has rows each have one up to the edge, so the page lies on
 # the terms with a record up to it.
-STAGE = """
+STAFF_STAGE = """
 newest{rank} AS MATERIALIZED (
     SELECT reading.*, hit.record FROM reading, LATERAL ({match} ORDER BY 1 {direction} LIMIT 1) hit WHERE {of_rank}
 ),
@@ -149,13 +149,13 @@ class StaffStatement(SearchStatement):
     kinds: list[bool]
 
     def readings(self, worst: int) -> tuple[str, list[Any]]:
-        names = ONE_WORD if self.query_terms.words < 2 else TWO_WORDS
+        names = STAFF_ONE_WORD if self.query_terms.words < 2 else STAFF_TWO_WORDS
         everyone = self.one_owner is None
-        sql = READINGS.format(
+        sql = STAFF_READINGS.format(
             worst=worst,
             owners=all_owners(self.index) if everyone else f"SELECT {int(self.one_owner or 0)}::bigint AS owner",
             known=KNOWN_OF_ALL.format(words=self.index.words) if everyone else KNOWN_OF_ONE,
-            names=names + LONG_NAMES.format(terms=self.terms) * self.query_terms.long_names,
+            names=names + STAFF_LONG_NAMES.format(terms=self.terms) * self.query_terms.long_names,
         )
         return sql, [*self.query_terms.up_to(worst), self.kinds]
 
@@ -165,7 +165,7 @@ class StaffStatement(SearchStatement):
 
     def stage(self, rank: int, before: list[int]) -> str:
         back = self.page.back
-        return STAGE.format(
+        return STAFF_STAGE.format(
             rank=rank,
             limit=self.limit,
             direction="ASC" if back else "DESC",

@@ -15,7 +15,7 @@ from healthcare.search.vocabulary import BEGINS, LOOSE, NEAR, SIMILAR, SIMILAR_E
 from healthcare.triggers import DatabaseTrigger
 
 # As many as of one owner, but fewer if there are many owners: each is looked up for every owner who has it.
-MOST_BEGINNINGS = {
+STAFF_MOST_BEGINNINGS = {
     "most_of_one": "greatest(8, least(200, 20000 / greatest(1, cardinality(owners))))",
     "most_of_several": "greatest(8, least(48, 20000 / greatest(1, cardinality(owners))))",
 }
@@ -33,7 +33,7 @@ LONG_NAMES_EXIST = """(
 REVOKE = """
 REVOKE ALL ON FUNCTION {words}_near_of(text, bigint), {words}_near_all(text) FROM PUBLIC;
 """
-CREATE_SIMILARITY_INDEX = """
+STAFF_CREATE_SIMILARITY_INDEX = """
 DO $$
 DECLARE
     trigram_schema text;
@@ -46,7 +46,7 @@ BEGIN
     END IF;
 END $$;
 """
-DROP = """
+STAFF_DROP = """
 DROP INDEX IF EXISTS {known_words}_similar;
 DROP FUNCTION {words}_near_of(text, bigint), {words}_near_all(text);
 """
@@ -61,7 +61,7 @@ def create_near_for_staff(index: Index) -> str:
     """SQL that creates or replaces `<words>_near_of`, which looks in the vocabulary of the given owner, and
     `<words>_near_all`. They run with the rights of who calls them."""
     words = {"words": index.known_words, "of_owner": "", "of_owner_line": ""}
-    likenesses = BEGINS.format(**words, **MOST_BEGINNINGS)
+    likenesses = BEGINS.format(**words, **STAFF_MOST_BEGINNINGS)
     likenesses += SIMILAR.format(**words, similar=SIMILAR_ENOUGH, loose=LOOSE)
     of_all = {
         "signature": f"{index.words}_near_all(asked text)",
@@ -113,6 +113,6 @@ class KnownWordDeleteTrigger(KnownWordInsertTrigger):
 
 
 def declare_vocabulary_of_staff(app_label: str, index: Index) -> None:
-    create = create_near_for_staff(index) + CREATE_SIMILARITY_INDEX.format(known_words=index.known_words)
-    drop = DROP.format(words=index.words, known_words=index.known_words)
+    create = create_near_for_staff(index) + STAFF_CREATE_SIMILARITY_INDEX.format(known_words=index.known_words)
+    drop = STAFF_DROP.format(words=index.words, known_words=index.known_words)
     declare(DatabaseObject(app_label, f"{index.words}_near_for_staff", create, drop))

@@ -21,7 +21,7 @@ def page_title(context: Context) -> str:
     title, subtitle = str(context.get("title") or ""), str(context.get("subtitle") or "")
     record = context.get("original") or context.get("object")
     if record and (options := getattr(record, "_meta", None)):
-        kind, names = str(options.verbose_name), names_of(record)
+        kind, names = str(options.verbose_name), texts_naming(record)
         subtitle = "" if any(name in subtitle for name in names) else subtitle
         for name in names:
             title = title.replace(f"{kind} {name}", name).replace(name, "")
@@ -29,7 +29,7 @@ def page_title(context: Context) -> str:
     return " | ".join(part for part in (subtitle, title, str(context.get("site_title") or "")) if part)
 
 
-def names_of(record: Any) -> list[str]:
+def texts_naming(record: Any) -> list[str]:
     """The texts by which pages name the record, the longest first."""
     model_admin = admin.site.get_model_admin(record._meta.concrete_model)
     describe = getattr(model_admin, "describe_record", str)

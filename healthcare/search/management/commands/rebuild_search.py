@@ -43,7 +43,7 @@ class Command(BaseCommand):
 
     def rebuild_terms(self, index: Index) -> None:
         """Records that are created meanwhile get their terms from the trigger, which uses the new functions."""
-        total, done, last = count_rows(index.table), 0, 0
+        total, done, last = count_table_rows(index.table), 0, 0
         while keys := next_keys(index.table, last):
             retry_while_locked(partial(synchronize_batch, index, keys, last), rows_locked(index.table))
             done, last = done + len(keys), keys[-1]
@@ -77,7 +77,7 @@ def execute_sql(sql: str, parameters: list[Any] | None = None) -> None:
         cursor.execute(sql, parameters)
 
 
-def count_rows(table: str) -> int:
+def count_table_rows(table: str) -> int:
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT count(*) FROM {table}")  # noqa: S608
         return int(cursor.fetchone()[0])
