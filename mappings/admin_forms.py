@@ -4,7 +4,7 @@ import datetime
 from typing import Any
 
 from healthcare.admin.edit_conflicts import ConflictCheckingForm
-from mappings.models import Mapping, validate_not_in_the_future
+from mappings.models import Mapping, validate_time_of_care
 
 ALREADY_ASSIGNED, HAS_PRIMARY = (
     next(str(one.get_violation_error_message()) for one in Mapping._meta.constraints if one.name == name)
@@ -27,7 +27,7 @@ class AssignmentForm(ConflictCheckingForm):
     def clean_started_at(self) -> datetime.datetime:
         moment: datetime.datetime = self.cleaned_data["started_at"]
         if moment != self.instance.started_at or not self.instance.pk:
-            validate_not_in_the_future(moment)
+            validate_time_of_care(moment)
         return moment
 
     def lock_chosen(self, cleaned: dict[str, Any], *names: str) -> None:

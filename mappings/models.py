@@ -19,12 +19,16 @@ from patients.models import Patient
 from patients.related_rows import MovedRows, PatientRelatedQuerySet
 
 CLOCK_SKEW = datetime.timedelta(seconds=60)  # by which the clock of a client or of another server may be ahead
+EARLIEST = datetime.datetime(1850, 1, 1, tzinfo=datetime.UTC)
 
 
-def validate_not_in_the_future(moment: datetime.datetime) -> None:
-    """Raises ValidationError for a time more than CLOCK_SKEW ahead. A time within it counts as reached."""
+def validate_time_of_care(moment: datetime.datetime) -> None:
+    """Raises ValidationError for a time more than CLOCK_SKEW ahead, since a time within it counts as reached, and for
+    one before EARLIEST: Python cannot represent the first hours of the year 1 in every time zone."""
     if moment > timezone.now() + CLOCK_SKEW:
         raise ValidationError("Write a time that is not in the future.", "invalid")
+    if moment < EARLIEST:
+        raise ValidationError(f"Write a time that is not before {EARLIEST.year}.", "invalid")
 
 
 class MappingQuerySet(PatientRelatedQuerySet):

@@ -13,7 +13,7 @@ from healthcare.api.schema import example
 from healthcare.api.serializers import IdField, RecordSerializer
 from healthcare.model_fields import LARGEST_ID
 from healthcare.ownership import RecordQuerySet
-from mappings.models import Mapping, validate_not_in_the_future
+from mappings.models import Mapping, validate_time_of_care
 from patients.models import Patient
 from patients.serializers import EXAMPLE_PATIENT, PatientSerializer
 
@@ -47,7 +47,7 @@ class MappingSerializer(RecordSerializer):
 
     def validate_started_at(self, moment: datetime.datetime) -> datetime.datetime:
         if moment != getattr(self.instance, "started_at", None):
-            validate_not_in_the_future(moment)
+            validate_time_of_care(moment)
         return moment
 
     def validate_ended_at(self, moment: datetime.datetime | None) -> datetime.datetime | None:
@@ -55,7 +55,7 @@ class MappingSerializer(RecordSerializer):
         if ended and moment is None:
             raise serializers.ValidationError("An assignment that has ended cannot be reopened; create a new one.")
         if moment and moment != ended:
-            validate_not_in_the_future(moment)
+            validate_time_of_care(moment)
         return moment
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import messages
+from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
 from django.core.exceptions import NON_FIELD_ERRORS, PermissionDenied, ValidationError
 from django.db import IntegrityError
 from django.forms.boundfield import BoundField
@@ -214,9 +215,12 @@ class ConflictCheckingAdmin(HistoryAdmin, ActionsAdmin, ListAdmin, AutocompleteA
 
     def repeat_answer(self, request: HttpRequest, stored: Mapping[str, str]) -> HttpResponse:
         """The answer to a form that was saved before. That of a popup hands the added record to the page below it."""
-        if location := stored.get(LOCATION):
+        if path := stored.get(LOCATION):
             self.message_user(request, "This form was sent twice. It was saved once.", messages.INFO)
-            return HttpResponseRedirect(location)
+            filters: Any = {"preserved_filters": self.get_preserved_filters(request), "opts": self.opts}
+            return HttpResponseRedirect(add_preserved_filters(filters, path))
+        if not self.has_add_permission(request):
+            raise PermissionDenied
         added = self.get_queryset(request).filter(pk=stored[ADDED]).first()
         return (
             self.response_add(request, added)

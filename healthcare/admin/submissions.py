@@ -1,13 +1,15 @@
 """A form that is sent twice, by a double click or by reloading the answer, is saved once.
 
-Each form carries a random token. The redirect that follows a save is stored under a hash of the token and of all that
-was sent, as the API stores the answers to requests with an `Idempotency-Key`; of a record that was added in a popup its
-key is stored. Sent again with another value, as after the browser's Back, the form is another request.
+Each form carries a random token. The path that a save redirects to is stored under a hash of the token and of all that
+was sent, as the API stores the answers to requests with an `Idempotency-Key`. The query string is not stored, since it
+may hold a search for a name. Of a record that was added in a popup the key is stored. Sent again with another value, as
+after the browser's Back, the form is another request.
 """
 
 import secrets
 from dataclasses import dataclass
 from typing import Self
+from urllib.parse import urlsplit
 
 from django.db import connection
 from django.db.models import Model
@@ -20,7 +22,10 @@ from healthcare.api.models import IdempotencyRecord
 
 TOKEN = "_submission"  # noqa: S105  (a field's name)
 LONGEST_TOKEN = 100
-LOCATION, ADDED = "Location", "Added"  # what is stored: where the answer redirects to, or the key of the added record
+LOCATION, ADDED = (
+    "Location",
+    "Added",
+)  # what is stored: a path, or the key of the added record
 NOT_COMPARED = {"csrfmiddlewaretoken", "_save", "_continue", "_addanother"}  # differ between two clicks on one form
 
 
@@ -61,6 +66,6 @@ class Submission:
                 fingerprint=self.digest,
                 user_id=self.user_id,
                 status=response.status_code,
-                headers={LOCATION: response["Location"]} if redirects else {ADDED: str(added.pk)},  # type: ignore[union-attr]
+                headers={LOCATION: urlsplit(response["Location"]).path} if redirects else {ADDED: str(added.pk)},  # type: ignore[union-attr]
                 expires_at=timezone.now() + IdempotencyRecord.LIFETIME,
             )

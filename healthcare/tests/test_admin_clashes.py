@@ -15,6 +15,7 @@ from audit.models import AccessLog
 from conftest import LoggedInClient
 from doctors.models import Doctor
 from doctors.tests.factories import make_doctor
+from healthcare.api.models import IdempotencyRecord
 from healthcare.tests.admin_pages import AdminClient, Page, allow, errors_of, main
 from mappings.models import Mapping
 from mappings.tests.factories import make_mapping
@@ -370,6 +371,24 @@ def test_a_form_that_is_sent_twice_adds_one_record(second: AdminClient, alice: U
     assert second.submit(path, form, name="Ben").status_code == 302  # back, and another value: another record
     assert second.submit(path, name="Ada", created_by=alice.pk).status_code == 302  # another form
     assert Patient.objects.count() == 3
+
+
+def test_a_form_that_is_sent_twice_returns_to_the_search_without_storing_it(second: AdminClient, alice: User):
+    path = f"{change(make_patient(alice))}?_changelist_filters=q%3DKanarienvogel"
+    form = second.form(path) | {"phone": "555"}
+    answers = [second.submit(path, form) for _ in range(2)]
+    assert [answer["Location"] for answer in answers] == ["/admin/patients/patient/?q=Kanarienvogel"] * 2
+    assert [record.headers for record in IdempotencyRecord.objects.all()] == [{"Location": "/admin/patients/patient/"}]
+
+
+def test_a_popup_that_is_sent_again_shows_the_record_to_who_may_add_one(make_user: Any, alice: User):
+    path = "/admin/patients/patient/add/?_popup=1"
+    clerk = allow(make_user("clerk", is_staff=True), "add_patient")
+    admin = AdminClient(clerk)
+    form = admin.form(path) | {"name": "Ada", "created_by": alice.pk}
+    assert admin.submit(path, form).status_code == 200
+    clerk.user_permissions.clear()
+    assert admin.submit(path, form).status_code == 403
 
 
 def test_a_popup_that_is_sent_twice_adds_one_record_and_answers_alike(second: AdminClient, alice: User):

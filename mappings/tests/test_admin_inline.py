@@ -104,6 +104,7 @@ def test_errors_stand_beside_the_fields_of_the_row_and_nothing_is_saved(admin: A
         (row(mapping.doctor), {"doctor": [ASSIGNED]}),
         (row(other, is_primary="on"), {"is_primary": [PRIMARY]}),
         (row(other, started_at_0="2999-01-01"), {"started_at": ["Write a time that is not in the future."]}),
+        (row(other, started_at_0="0001-01-01"), {"started_at": ["Write a time that is not before 1850."]}),
     ]
     for sent, errors in refused:
         answer = admin.submit(path, None, **{"mappings-0-role": "x", **sent, "phone": "555"})

@@ -138,6 +138,8 @@ def test_an_ended_assignment_cannot_be_reopened_but_the_doctor_can_be_assigned_a
         ({"started_at": "yesterday"}, "/started_at"),
         ({"started_at": 1772000000}, "/started_at"),
         ({"started_at": "0001-01-01T00:00:00+14:00"}, "/started_at"),
+        ({"started_at": "0001-01-01T00:00:00Z"}, "/started_at"),
+        ({"started_at": "1849-12-31T23:59:59Z"}, "/started_at"),
         ({"is_primary": "yes"}, "/is_primary"),
         ({"is_primary": None}, "/is_primary"),
         ({"role": "x" * 101}, "/role"),
