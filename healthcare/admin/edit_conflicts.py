@@ -164,7 +164,10 @@ class ConflictCheckingForm(forms.ModelForm):
         if self.compared_fields[name].many_to_many:
             choices: Any = field
             return "\n".join(map(str, choices.queryset.filter(pk__in=[key for key in mine if ID.match(key)])))
-        return str(self[name].data) if isinstance(mine, Unreadable) else value_in_words(field, mine)
+        if isinstance(mine, Unreadable):
+            sent = self[name].data
+            return " ".join(sent) if isinstance(sent, list) and all(isinstance(one, str) for one in sent) else str(sent)
+        return value_in_words(field, mine)
 
     def describe_sent(self) -> list[tuple[str, str]]:
         """The label of each field that the user changed, and what was sent."""

@@ -107,7 +107,8 @@ class RecordListAdmin(ListAdmin):
         state = changelist.filter_of(StateFilter)
         options: Any = {"owner": owner, "hidden": {"active": [False], ALL: [False, True]}.get(state.value, [True])}
         filters: list[Any] = changelist.filter_specs
-        if any(one.is_narrow for one in filters):
+        is_unknown_to_index = owner is not None and not self.search_index.owner
+        if is_unknown_to_index or any(one.is_narrow for one in filters):
             candidates = state.queryset(changelist.request, self.records())
             hits: StaffHits = NarrowedHits(changelist.queryset, candidates, self.search_index, text, **options)
             changelist.note = f"Filtered among the {NarrowedHits.MOST_NARROWED:,} best matches."

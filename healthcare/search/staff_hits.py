@@ -80,13 +80,13 @@ rank{rank} AS MATERIALIZED (
 
 
 class StaffHits(Hits):
-    """The records of a queryset that match a text. `owner` is the owner's id, or None for all owners; `hidden` has
-    False for the active records, True for the deleted ones, or both."""
+    """The records of a queryset that match a text. `owner` is the owner's id, or None for all owners, and without a
+    meaning where the index has none; `hidden` has False for the active records, True for the deleted ones, or both."""
 
     def __init__(
         self, queryset: QuerySet, index: Index, text: str, *, owner: int | None, hidden: Sequence[bool] = (False,)
     ) -> None:
-        super().__init__(queryset, index, text, owner=owner or 0, hidden=True in hidden)
+        super().__init__(queryset, index, text, owner=(owner or 0) if index.owner else 0, hidden=True in hidden)
         self.one_owner = None if index.owner and owner is None else self.owner
         self.kinds = [*hidden]
 

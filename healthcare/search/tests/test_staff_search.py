@@ -138,6 +138,23 @@ def test_assignments_are_found_by_patient_and_by_doctor(admin: AdminClient, alic
         assert found(admin, f"{MAPPINGS}?{query}") == [one.pk for one in expected], query
 
 
+def test_doctors_and_their_assignments_are_found_among_those_of_one_owner(
+    admin: AdminClient, alice: User, bob: User
+) -> None:
+    mine, yours = (make_doctor(owner, name="Dr. Meera Rao") for owner in (alice, bob))
+    theirs = make_mapping(make_patient(bob, name="Ann Other"), mine)
+    doctors = "/admin/doctors/doctor/"
+    for query, expected in {
+        f"{doctors}?q=meera&owner=alice": [mine],
+        f"{doctors}?q=mera&owner=BOB&state=all": [yours],
+        f"{doctors}?q=meera&owner=nobody": [],
+        f"{doctors}?q=meera": [yours, mine],
+        f"{MAPPINGS}?q=meera&owner=bob": [theirs],
+        f"{MAPPINGS}?q=meera&owner=alice": [],
+    }.items():
+        assert found(admin, query) == [one.pk for one in expected], query
+
+
 def test_suggestions_are_the_best_matches_with_what_tells_people_apart(admin: AdminClient, alice: User) -> None:
     for _ in range(25):
         make_patient(alice, name="Demo Patient")
