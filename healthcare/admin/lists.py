@@ -43,7 +43,8 @@ class RowsInParts(Keyset):
     def __init__(self, rows: Any, columns: list[str], conditions: Sequence[Q] = ()) -> None:
         only = conditions[0] if len(conditions) == 1 else Q()
         super().__init__(rows.filter(only), columns, descending=True)
-        self.parts = [rows.filter(condition) for condition in conditions] if len(conditions) > 1 else []
+        is_split = len(conditions) > 1 and not rows.query.is_empty()  # Django makes no union of empty querysets
+        self.parts = [rows.filter(condition) for condition in conditions] if is_split else []
 
     def fetch(self, cursor: Cursor | None, limit: int) -> list[Any]:
         if not self.parts:

@@ -144,14 +144,18 @@ def test_doctors_and_their_assignments_are_found_among_those_of_one_owner(
     mine, yours = (make_doctor(owner, name="Dr. Meera Rao") for owner in (alice, bob))
     theirs = make_mapping(make_patient(bob, name="Ann Other"), mine)
     doctors = "/admin/doctors/doctor/"
-    for query, expected in {
+    queries: dict[str, list[Any]] = {
         f"{doctors}?q=meera&owner=alice": [mine],
         f"{doctors}?q=mera&owner=BOB&state=all": [yours],
         f"{doctors}?q=meera&owner=nobody": [],
+        f"{doctors}?owner=nobody&state=all&created_from=2026-01-01": [],
+        f"{doctors}?q=zzzzzz&state=all": [],
+        f"{PATIENTS}?q=zzzzzz&state=all": [],
         f"{doctors}?q=meera": [yours, mine],
         f"{MAPPINGS}?q=meera&owner=bob": [theirs],
         f"{MAPPINGS}?q=meera&owner=alice": [],
-    }.items():
+    }
+    for query, expected in queries.items():
         assert found(admin, query) == [one.pk for one in expected], query
 
 
