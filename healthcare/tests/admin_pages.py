@@ -56,6 +56,7 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "textarea":
+            self.fields[self.writing] = self.fields[self.writing].removeprefix("\n")  # as browsers do
             self.writing = ""
         elif tag == "select":
             self.choosing = ""
