@@ -11,7 +11,7 @@ from healthcare.search.triggers import terms_of
 from patients.models import PATIENT_SEARCH, Patient
 
 MOST_SEARCHED = 10_000
-SEARCH = """
+SEARCH_MERGED = """
 SELECT id FROM (
     SELECT id, {terms} AS terms FROM patients_patient WHERE merged_into_id IS NOT NULL {of_owner}
     ORDER BY id DESC LIMIT {most}
@@ -35,7 +35,7 @@ def find_merged(text: str, owner: int | None) -> list[int]:
         by_place.setdefault(place, []).append(term)
     words = [by_place[place] for place in range(1, hits.query_terms.words + 1) if place in by_place]
     matches = ["terms && %s::text[]"] + ([" AND ".join(["terms && %s::text[]"] * len(words))] if words else [])
-    sql = SEARCH.format(
+    sql = SEARCH_MERGED.format(
         terms=terms_of(PATIENT_SEARCH, ""),
         of_owner="" if owner is None else f"AND created_by_id = {int(owner)}",
         most=MOST_SEARCHED,

@@ -20,7 +20,7 @@ from patients.models import Patient
 from patients.serializers import PatientSerializer
 
 DAY, QUARTER_HOUR = datetime.timedelta(days=1), datetime.timedelta(minutes=15)
-CONDITIONS = (  # with the age from which on they are plausible
+PAST_CONDITIONS = (  # with the age from which on they are plausible
     (1, "asthma"), (3, "hay fever"), (4, "tonsils removed"), (5, "fracture of the left wrist"), (8, "migraine"),
     (10, "appendix removed"), (12, "allergic to penicillin"), (16, "iron deficiency"), (18, "concussion, recovered"),
     (20, "tendinitis of the shoulder"), (25, "underactive thyroid"), (35, "gallstones"), (40, "high blood pressure"),
@@ -125,7 +125,7 @@ class Patients(DemoPart):
     def medical_history(self, birth_date: datetime.date) -> str:
         """Up to three lines, each with a year in which it is plausible."""
         last = timezone.localdate(self.demo.start).year
-        possible = [(birth_date.year + age, what) for age, what in CONDITIONS if birth_date.year + age <= last]
+        possible = [(birth_date.year + age, what) for age, what in PAST_CONDITIONS if birth_date.year + age <= last]
         chosen = self.random.sample(possible, min(len(possible), self.random.choice([0, 0, 1, 1, 2, 3])))
         return "\n".join(sorted(f"{self.random.randint(first, last)} {what}" for first, what in chosen))
 

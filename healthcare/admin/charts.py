@@ -18,7 +18,7 @@ TOP, BOTTOM = 20, 24  # for the numbers above the columns and the labels below
 LABEL_WIDTH = 24  # units between two labels, at least
 BAR_WIDTH, BAR_HEIGHT = 100, 12
 LEAST_LENGTH = 1.5  # units of a bar that stands for more than nothing
-TEXT = '<text class="{}" x="{}" y="{}">{}</text>'
+SVG_TEXT = '<text class="{}" x="{}" y="{}">{}</text>'
 UNITS = [(name, 1_000**power) for power, name in enumerate(["", "k", "M", "G", "T", "P", "E"])]
 
 

@@ -56,7 +56,7 @@ class Clash:
     changed_by: str
 
 
-def compare(bound: BoundField, model_field: Any, now: Any, *, has_base: bool = True) -> Comparison:
+def compare_field(bound: BoundField, model_field: Any, now: Any, *, has_base: bool = True) -> Comparison:
     """Compare one field of a bound form with the row, of which `now` is the value. Without a base, `now` is it."""
     field = bound.field
     mine, stored = (read_value(field, model_field, value) for value in (bound.data, now))

@@ -17,7 +17,7 @@ from django.utils.safestring import SafeString
 
 from healthcare.admin.actions import ActionsAdmin
 from healthcare.admin.autocomplete import ID, AutocompleteAdmin
-from healthcare.admin.clashes import Clash, Comparison, FieldOutcome, Unreadable, compare, value_in_words
+from healthcare.admin.clashes import Clash, Comparison, FieldOutcome, Unreadable, compare_field, value_in_words
 from healthcare.admin.history import HistoryAdmin
 from healthcare.admin.lists import ListAdmin
 from healthcare.admin.submissions import ADDED, LOCATION, Submission, new_token
@@ -74,7 +74,7 @@ class ConflictCheckingForm(forms.ModelForm):
         if not self.is_bound:
             return {}
         return {
-            name: compare(
+            name: compare_field(
                 self[name], field, self.get_initial_for_field(self.fields[name], name), has_base=not self.began_with_row
             )
             for name, field in self.compared_fields.items()

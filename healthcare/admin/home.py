@@ -74,7 +74,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Home:
+class HomePage:
     figures: Sequence[Figure | Missing]
     charts: Sequence[ColumnChart | BarTable]
     groups: Sequence[Group]
@@ -97,11 +97,11 @@ def order_of(task: str) -> int:
     return TASKS.index(task) if task in TASKS else len(TASKS)
 
 
-def build_home(site: AdminSite, request: HttpRequest, app_list: Sequence[Any]) -> Home:
+def build_home(site: AdminSite, request: HttpRequest, app_list: Sequence[Any]) -> HomePage:
     """What the home page shows to this user. `app_list` is the site's, which has what the user may view."""
     parts = list(read_panels(panels_for(site, request)))
     groups = group_by_task(site, app_list)
-    return Home(
+    return HomePage(
         figures=[part for part in parts if isinstance(part, Figure | Missing)],
         charts=[part for part in parts if isinstance(part, ColumnChart | BarTable)],
         groups=groups,

@@ -23,7 +23,7 @@ from healthcare.admin.counts import EXACT_UP_TO, Count, about
 
 SLACK = datetime.timedelta(hours=1)  # by which the order of the times may differ from that of the ids
 SAMPLES, SAMPLED_IDS = 10, 100
-LIMITS = {"samples": SAMPLES, "ids": SAMPLED_IDS, "most": EXACT_UP_TO + 1}
+RANGE_LIMITS = {"samples": SAMPLES, "ids": SAMPLED_IDS, "most": EXACT_UP_TO + 1}
 
 # For each moment the first id from which on no row is older, and the id after the last one. `probe` is the first row in
 # the upper half.
@@ -112,6 +112,6 @@ class TimedRows:
         names = {"table": self.model._meta.db_table, "key": str(self.model._meta.pk.column), "time": self.time}
         quoted = {name: quote(value) for name, value in names.items()}
         with connection.cursor() as cursor:
-            cursor.execute(sql.format(**quoted, condition=self.condition, **LIMITS), parameters)
+            cursor.execute(sql.format(**quoted, condition=self.condition, **RANGE_LIMITS), parameters)
             rows: list[tuple[Any, ...]] = cursor.fetchall()
         return rows

@@ -215,7 +215,7 @@ class ListAdmin(admin.ModelAdmin):
         return BoundedChangeList
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
-        check_parameters(request, self)
+        check_list_parameters(request, self)
         try:
             with transaction.atomic():  # so that the transaction can go on
                 return super().get_changelist_instance(request)
@@ -248,7 +248,7 @@ class ListAdmin(admin.ModelAdmin):
         return list(found[:SUGGESTIONS])
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        return True  # `check_parameters` has refused all but those of the filters
+        return True  # `check_list_parameters` has refused all but those of the filters
 
     def known_parameters(self, request: HttpRequest) -> set[str]:
         filters: Any = self.get_list_filter(request)
@@ -293,7 +293,7 @@ class ListAdmin(admin.ModelAdmin):
         return super().response_action(request, *args, **kwargs)
 
 
-def check_parameters(request: HttpRequest, model_admin: ListAdmin) -> None:
+def check_list_parameters(request: HttpRequest, model_admin: ListAdmin) -> None:
     """Raise ListRefused for a parameter that the list does not know, that is repeated or that cannot be stored."""
     known = model_admin.known_parameters(request)
     for name, values in request.GET.lists():

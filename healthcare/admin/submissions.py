@@ -20,7 +20,7 @@ from django.utils.crypto import salted_hmac
 
 from healthcare.api.models import IdempotencyRecord
 
-TOKEN = "_submission"  # noqa: S105  (a field's name)
+SUBMISSION_FIELD = "_submission"
 LONGEST_TOKEN = 100
 LOCATION, ADDED = (
     "Location",
@@ -41,7 +41,7 @@ class Submission:
     @classmethod
     def of(cls, request: HttpRequest) -> Self | None:
         """That of a request whose form has a token."""
-        token = request.POST.get(TOKEN, "")
+        token = request.POST.get(SUBMISSION_FIELD, "")
         if not token or len(token) > LONGEST_TOKEN:
             return None
         sent = sorted((name, values) for name, values in request.POST.lists() if name not in NOT_COMPARED)

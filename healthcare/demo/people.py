@@ -19,7 +19,7 @@ PROVIDERS = ["faker.providers.person", "faker.providers.address"]
 PLAUSIBLE_NAME = re.compile(r"[^\W\d_][^\d_(){}\[\]:;,/|.]*")
 ROMAN_NUMERAL = re.compile(r"\b[IVX]{2,}\b")
 # RFC 2606.
-DOMAINS = ("example.org", "example.com", "example.net")
+MAIL_DOMAINS = ("example.org", "example.com", "example.net")
 HANDLES = ("lotus", "maple", "harbour", "cedar", "lantern", "meadow", "falcon", "amber", "willow", "comet")
 NOWHERE = "+{code} 00 5550 ####"
 AREAS = ("202", "212", "303", "312", "415", "503", "602", "617", "713", "808")
@@ -130,7 +130,7 @@ class People:
         name = unicodedata.normalize("NFKD", f"{person.given}.{person.family}".lower())
         ascii_name = re.sub(r"[^a-z.]", "", name)
         local = ascii_name if len(ascii_name) > 0.7 * len(name) else self.random.choice(HANDLES)
-        return f"{local.strip('.')}{self.random.randint(1, 9999)}@{self.random.choice(DOMAINS)}"
+        return f"{local.strip('.')}{self.random.randint(1, 9999)}@{self.random.choice(MAIL_DOMAINS)}"
 
     def birth_date(self) -> datetime.date:
         """Of somebody of 1 to 95 years, as many old as young. The last is of the year in which this was written."""

@@ -14,7 +14,7 @@ from healthcare.admin.home import INDEX_SCANS_ONLY
 from healthcare.admin.id_ranges import (
     COUNT_EXACTLY,
     FIRST_IDS,
-    LIMITS,
+    RANGE_LIMITS,
     SAMPLE_SHARES,
     SAMPLED_IDS,
     SAMPLES,
@@ -90,7 +90,13 @@ def test_above_ten_thousand_ids_gaps_and_rows_that_do_not_count_are_left_out():
 def test_the_statements_read_the_primary_key_alone(rows: TimedRows, index: str):
     """Not another index with the id beside other columns either, all of which PostgreSQL would read."""
     add_accesses(*days(3), copies=1_000)
-    names = {"table": rows.model._meta.db_table, "key": "id", "time": rows.time, "condition": rows.condition, **LIMITS}
+    names = {
+        "table": rows.model._meta.db_table,
+        "key": "id",
+        "time": rows.time,
+        "condition": rows.condition,
+        **RANGE_LIMITS,
+    }
     with connection.cursor() as cursor:
         cursor.execute(INDEX_SCANS_ONLY, ["60s"])
         values: dict[str, Any] = {
