@@ -7,7 +7,7 @@ from django import forms
 from django.contrib import messages
 from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
 from django.core.exceptions import NON_FIELD_ERRORS, PermissionDenied, ValidationError
-from django.db import IntegrityError
+from django.db import IntegrityError, models
 from django.forms.boundfield import BoundField
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -192,6 +192,13 @@ class ConflictCheckingAdmin(HistoryAdmin, ActionsAdmin, ListAdmin, AutocompleteA
         rows = self.get_queryset(request).filter(pk=record.pk)
         request.posted_record = rows.select_for_update(of=("self",), no_key=True).first()  # type: ignore[attr-defined]
         return request.posted_record  # type: ignore[attr-defined]
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """The values of the address for a new record, but for times and lists: their widgets raise on a text."""
+        given = super().get_changeform_initial_data(request)
+        kinds = (models.DateTimeField, models.JSONField)
+        unreadable = {field.name for field in self.opts.concrete_fields if isinstance(field, kinds)}
+        return {name: value for name, value in given.items() if name not in unreadable}
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         form: Any = super().get_form(request, obj, change=change, **kwargs)

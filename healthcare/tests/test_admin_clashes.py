@@ -416,3 +416,13 @@ def test_a_refused_form_that_is_sent_twice_is_refused_twice_and_another_user_is_
         token = {"csrfmiddlewaretoken": client.form(path)["csrfmiddlewaretoken"]}
         assert client.submit(path, form | token).status_code == 302
     assert Doctor.objects.count() == 2
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["mappings/mapping/add/?started_at=x", "patients/patient/add/?contacts=x&identifiers=[]&name=Ada",
+     "patients/patient/add/?contacts=[{}]&birth_date=x&gender=ZZ&created_by=x"],
+)  # fmt: skip
+def test_an_address_with_values_that_a_new_record_cannot_have_shows_the_form(first: AdminClient, address: str):
+    assert fields(first.get(f"/admin/{address}")).get("name", "") in {"", "Ada"}
+    assert first.get(f"/admin/{address}").status_code == 200
