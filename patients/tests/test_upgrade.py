@@ -63,7 +63,7 @@ def everything(table: str, names: tuple[str, ...]) -> list[tuple[Any, ...]]:
     return rows(f"SELECT {', '.join(names)} FROM {table} ORDER BY 1, pgh_id")  # noqa: S608
 
 
-@pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)  # indexes are created and dropped concurrently, outside a transaction
 def test_unsaid_becomes_unknown_and_no_seal_breaks(alice: User, settings: Any) -> None:
     settings.AUDIT_SEAL_KEY = "k" * 40
     latest = MigrationExecutor(connection).loader.graph.leaf_nodes()
