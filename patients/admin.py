@@ -69,7 +69,7 @@ class PatientAdmin(ReadsRecordedAdmin, RecordAdmin):
         hidden = Q(deleted_at__isnull=False)
         return {
             "active": Q(deleted_at=None),
-            "deleted": hidden & Q(merged_into=None),
+            "deleted": hidden & Q(merged_into=None, version__gt=0),  # by the index `patient_deleted`
             "merged": Q(merged_into__isnull=False),
         }
 

@@ -122,8 +122,11 @@ class Patient(OwnedModel):
             # The lists of the admin, which show the records of all owners: by gender, by time or both, and the few that
             # are deleted or merged.
             models.Index(fields=["gender", "created_at", "id"], name="patient_by_gender"),
+            # `version` is always above 0. The API does not say so, which keeps its lists of one owner off this index.
             models.Index(
-                fields=["-id"], condition=Q(deleted_at__isnull=False, merged_into=None), name="patient_deleted"
+                fields=["-id"],
+                condition=Q(deleted_at__isnull=False, merged_into=None, version__gt=0),
+                name="patient_deleted",
             ),
             models.Index(fields=["-id"], condition=Q(merged_into__isnull=False), name="patient_merged"),
             models.Index(

@@ -141,7 +141,7 @@ def test_the_list_of_assignments_shows_who_treats_whom_since_when(admin: AdminCl
     mapping = make_mapping(make_patient(alice), make_doctor(alice), role="surgeon", is_primary=True)
     Mapping.objects.filter(pk=mapping.pk).end()
     page = main(admin.page(f"{MAPPINGS}?state=all"))
-    for label in ("Patient", "Doctor", "Role", "State", "Started at", "Ended at", "Owner"):
+    for label in ("Patient", "Doctor", "Role", "State", "Started", "Ended at", "Owner"):
         assert f'data-label="{label}"' in page, label
     assert "state-ended" in page
     for query, found in {

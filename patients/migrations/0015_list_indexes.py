@@ -18,7 +18,7 @@ class Migration(migrations.Migration):
         ),
         healthcare.migration_operations.AddIndexConcurrently(
             model_name='patient',
-            index=models.Index(condition=models.Q(('deleted_at__isnull', False), ('merged_into', None)), fields=['-id'], name='patient_deleted'),
+            index=models.Index(condition=models.Q(('deleted_at__isnull', False), ('merged_into', None), ('version__gt', 0)), fields=['-id'], name='patient_deleted'),
         ),
         healthcare.migration_operations.AddIndexConcurrently(
             model_name='patient',
