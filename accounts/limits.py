@@ -139,10 +139,11 @@ WITH address AS (
 ), deleted AS (
     DELETE FROM accounts_attempts WHERE key IN (SELECT key FROM expired)
 ), forgotten AS (
-    DELETE FROM accounts_loginaddress WHERE id IN (
+    -- An array, since PostgreSQL may execute a subquery of IN, and its LIMIT, once for each row.
+    DELETE FROM accounts_loginaddress WHERE id = ANY (ARRAY(
         SELECT id FROM accounts_loginaddress WHERE last_login_at < now() - interval '{KNOWN_ADDRESS_MEMORY}'
             AND NOT (user_id = %(user)s AND network = %(network)s)
-        LIMIT 100 FOR UPDATE SKIP LOCKED)
+        LIMIT 100 FOR UPDATE SKIP LOCKED))
 ), usable_user AS (
     SELECT id FROM accounts_user WHERE id = %(user)s AND (SELECT rows FROM locked_account) >= 0
         AND NOT EXISTS (

@@ -1,9 +1,11 @@
 """Failed logins have to wait, longer each time. Times are moved in the database instead of slept through."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
 from django.utils import timezone
 from rest_framework.test import APIClient
@@ -172,6 +174,18 @@ def test_an_address_is_known_for_ninety_days(alice: User, anonymous: APIClient, 
     assert LoginAddress.objects.get().last_login_at > past(days=1) or status == 429
 
 
+@pytest.fixture
+def nested_loops() -> Iterator[None]:
+    """Plans in which PostgreSQL executes a subquery of IN once for each row."""
+    others = ("hashjoin", "mergejoin", "hashagg", "sort", "material")
+    with connection.cursor() as cursor:
+        cursor.execute(";".join(f"SET enable_{other} = off" for other in others))
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute(";".join(f"RESET enable_{other}" for other in others))
+
+
+@pytest.mark.usefixtures("nested_loops")
 def test_known_addresses_that_are_too_old_are_deleted(alice: User, bob: User, anonymous: APIClient):
     LoginAddress.objects.bulk_create(
         LoginAddress(user=bob, network=f"203.0.113.{number}", last_login_at=past(days=91)) for number in range(150)

@@ -9,7 +9,8 @@ class ExpiredRecordsTrigger(DatabaseTrigger):
     """After an INSERT into the model's table, deletes up to 100 expired idempotency records, of any caller.
 
     A record may hold health data and must not stay because its caller never comes back. A transaction never waits for
-    another that deletes the same records.
+    another that deletes the same records. The keys are an array, since PostgreSQL may execute a subquery of IN, and its
+    LIMIT, once for each row.
     """
 
     name = "delete_expired_idempotency_records"
@@ -18,9 +19,9 @@ class ExpiredRecordsTrigger(DatabaseTrigger):
     level = pgtrigger.Statement
     security_definer = True
     func = """
-    DELETE FROM api_idempotencyrecord WHERE digest IN (
+    DELETE FROM api_idempotencyrecord WHERE digest = ANY (ARRAY(
         SELECT digest FROM api_idempotencyrecord WHERE expires_at <= now()
-        ORDER BY expires_at LIMIT 100 FOR UPDATE SKIP LOCKED);
+        ORDER BY expires_at LIMIT 100 FOR UPDATE SKIP LOCKED));
     RETURN NULL;
 """
 
