@@ -16,7 +16,7 @@ from accounts.admin_sessions import end_if_idle
 from accounts.hashing_limit import hashing_slot
 from accounts.limits import SessionAttempt
 from healthcare.admin.home import build_home
-from healthcare.admin.lists import LONGEST_SEARCH
+from healthcare.api.pagination import LONGEST_SEARCH
 from healthcare.api.rate_limits import RateLimited
 
 
@@ -82,7 +82,7 @@ class BackOffAdminSite(AdminSite):
         return response
 
     def logout(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        """Ends the session, and asks the browser to show none of its pages again, for whoever uses it next."""
+        """Ends the session, and asks the browser to drop its cached pages, so that the next user of it sees none."""
         response = super().logout(request, extra_context)
         response["Clear-Site-Data"] = '"cache"'
         return response

@@ -1,9 +1,9 @@
 """Verifying the chain of seals, and the mark that says up to where it is verified.
 
 The mark spares the next run what this one has read. It lies in the database, signed with AUDIT_SEAL_KEY, and names the
-code of the seal it stands at. Who has the database but not the key cannot move it forward: a forged mark does not
+code of the seal it stands at. A user of the database without the key cannot move it forward: a forged mark does not
 verify, one that was removed or put back to an older state makes the next run read more, and one whose seal is gone is
-reported. What was tampered with behind the mark is found by a full verification alone.
+reported. Only a full verification finds what was tampered with behind the mark.
 """
 
 import datetime

@@ -53,8 +53,8 @@ class ExportRecords(PreviewedAction):
     verb, done = "export", "exported"
     explanation = (
         "The file is a CSV table, which a spreadsheet opens. Its columns have the names that the API has; times are in "
-        "UTC. Whoever has the file has the data, so keep it as safe as the records themselves. The export is recorded, "
-        "with your name and with each row as read."
+        "UTC. Keep the file as safe as the records: anyone who gets it can read them. The export is recorded, with "
+        "your name and with each row as read."
     )
     maximum = LARGEST_EXPORT
     template = "admin/export.html"

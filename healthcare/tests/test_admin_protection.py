@@ -1,6 +1,6 @@
-"""What protects every page of the admin, whoever is logged in: CSRF tokens, popups, and what autocomplete tells.
+"""What protects every page of the admin from every user: CSRF tokens, popups, and what autocomplete suggests.
 
-The headers of every answer are checked in `test_admin_roles`, which opens every page for every role.
+The headers of every response are checked in `test_admin_roles`, which opens every page for every role.
 """
 
 from typing import Any

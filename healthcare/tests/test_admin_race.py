@@ -141,7 +141,7 @@ def test_of_two_opposite_merges_one_happens(live: LiveServer, browser: Browser):
         fields = {"_selected_action": pair, "post": "yes"}
         sends = [partial(browser.send, "/admin/patients/patient/merge/", survivor=key, **fields) for key in pair]
         answers = call_concurrently(*sends)
-        assert sorted_statuses(answers) == [200, 302]  # the other one is told that its patient was merged
+        assert sorted_statuses(answers) == [200, 302]  # the second one shows why it cannot merge
         statuses = sorted(live.call("GET", f"/api/patients/{key}/", token=token).status for key in pair)
         assert statuses == [200, 410]
 
