@@ -16,11 +16,12 @@ from django.db.models import PROTECT, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from accounts.admin_actions import DeactivateUsers, ReactivateUsers, RevokeSessions, may_change_user
-from accounts.admin_home import HOME_PANELS
+from accounts.admin_home import read_refused_logins
 from accounts.limits import account_key, attempts_key, client_network, pair_key
 from accounts.models import Attempts, LoginSession, User
 from healthcare.admin.edit_conflicts import ConflictCheckingAdmin, ConflictCheckingForm
-from healthcare.admin.list_filters import ChoiceFilter, DayRangeFilter, FieldChoiceFilter, FlagFilter, IdFilter
+from healthcare.admin.home import Panel
+from healthcare.admin.list_filters import ChoiceFilter, DayRangeFilter, FieldChoiceFilter, FlagFilter, RecordIdFilter
 from healthcare.admin.lists import BoundedChangeList
 
 LABELS = {"email": "E-mail"}
@@ -41,7 +42,7 @@ class UserAddForm(ConflictCheckingForm, AdminUserCreationForm):
 
 
 class UserWithoutPasswordForm(ConflictCheckingForm):
-    """Adds a user who cannot log in yet: whoever chose a password could log in with it as the owner of patients."""
+    """Adds a user who cannot log in yet: a password that staff choose would let them log in as an owner of patients."""
 
     class Meta:
         model = User
@@ -69,8 +70,8 @@ class StaffFilter(FlagFilter):
 class UserAdmin(ConflictCheckingAdmin, DjangoUserAdmin):
     """Only a superuser grants permissions or changes staff: otherwise `change_user` would imply every permission.
 
-    Whoever sets a user's password or names the account otherwise can log in as that user, and read the patients through
-    the API. That takes `set_credentials_user`, and `is_active` takes `deactivate_user`.
+    A member of staff who sets a user's password, username or e-mail can log in as that user, and read the patients
+    through the API. Setting them takes `set_credentials_user`, and `is_active` takes `deactivate_user`.
     """
 
     task = "People and access"
@@ -216,7 +217,7 @@ class SessionStateFilter(ChoiceFilter):
         return live if self.value == "live" else queryset
 
 
-class SessionUserFilter(IdFilter):
+class SessionUserFilter(RecordIdFilter):
     title, column = "user", "user"
     fields: ClassVar = {"user": ("Id of the user", "number")}
 
@@ -266,7 +267,7 @@ class AttemptsAdmin(ReadOnlyAdmin):
     """Deleting a row lets its account, address or account from an address try again immediately."""
 
     task = "People and access"
-    home_panels = HOME_PANELS
+    home_panels = [Panel("Refused logins", read_refused_logins)]
     list_display = ["key", "kind", "count", "until"]
     list_filter = [KindFilter, CountedFilter]
     search_fields = ["key"]

@@ -4,7 +4,7 @@ from django.utils import timezone
 
 from accounts.models import Attempts
 from healthcare.admin.counts import count_rows
-from healthcare.admin.home import Figure, Panel, filtered_list_url
+from healthcare.admin.home import Figure, filtered_list_url
 from healthcare.admin.list_filters import start_of_day
 
 # A successful login from the address removes the count of the account from there, see `limits`.
@@ -19,6 +19,3 @@ def read_refused_logins() -> list[Figure]:
     )
     url = filtered_list_url(Attempts, kind=Attempts.Kind.PAIR, counted_from=today)
     return [Figure("Refused logins", str(count), UNIT, url)]
-
-
-HOME_PANELS = [Panel("Refused logins", read_refused_logins)]

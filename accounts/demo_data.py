@@ -22,7 +22,6 @@ from healthcare.demo.past import Past, columns_of, insert, next_ids
 
 DOMAIN = "demo.example.org"  # no other account has an e-mail there
 
-DAY, HOUR = datetime.timedelta(days=1), datetime.timedelta(hours=1)
 USER_AGENTS = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:145.0) Gecko/20100101 Firefox/145.0",
     "Mozilla/5.0 (iPad; CPU OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.6 Safari/604.1",
@@ -31,7 +30,7 @@ USER_AGENTS = (
 
 
 @dataclass(frozen=True)
-class Account:
+class DemoUser:
     username: str
     name: str
     role: str = ""  # a group of staff
@@ -39,19 +38,19 @@ class Account:
 
 
 CLINICIANS = [
-    Account("demo-asha", "Asha Nair"),
-    Account("demo-yusuf", "Yusuf Haddad"),
-    Account("demo-marta", "Marta Kowalska"),
-    Account("demo-kenji", "Kenji Tanaka"),
-    Account("demo-lucia", "Lucía Romero"),
+    DemoUser("demo-asha", "Asha Nair"),
+    DemoUser("demo-yusuf", "Yusuf Haddad"),
+    DemoUser("demo-marta", "Marta Kowalska"),
+    DemoUser("demo-kenji", "Kenji Tanaka"),
+    DemoUser("demo-lucia", "Lucía Romero"),
 ]
 STAFF = [
-    Account("demo-admin", "Ingrid Solberg", is_superuser=True),
-    Account("demo-front", "Tom Okafor", "Front desk"),
-    Account("demo-clinical", "Elena Petrova", "Clinical staff"),
-    Account("demo-records", "Ravi Menon", "Records"),
-    Account("demo-auditor", "Claire Dubois", "Auditor"),
-    Account("demo-support", "Daniel Cohen", "Support"),
+    DemoUser("demo-admin", "Ingrid Solberg", is_superuser=True),
+    DemoUser("demo-front", "Tom Okafor", "Front desk"),
+    DemoUser("demo-clinical", "Elena Petrova", "Clinical staff"),
+    DemoUser("demo-records", "Ravi Menon", "Records"),
+    DemoUser("demo-auditor", "Claire Dubois", "Auditor"),
+    DemoUser("demo-support", "Daniel Cohen", "Support"),
 ]
 
 
@@ -90,7 +89,7 @@ class Accounts(DemoPart):
         self.add_sessions()
         self.add_refused_logins()
 
-    def past(self, account: Account, key: int) -> Past:
+    def past(self, account: DemoUser, key: int) -> Past:
         user = User(
             id=key,
             username=account.username,
@@ -111,13 +110,13 @@ class Accounts(DemoPart):
         sessions = []
         for owner in self.owners:
             for days, is_revoked in ((self.random.randint(1, 20), True), (0, False)):
-                last_used_at = self.demo.now - days * DAY - self.random.random() * HOUR
+                last_used_at = self.demo.now - datetime.timedelta(days=days, hours=self.random.random())
                 session = LoginSession(
                     user=owner,
                     token_id=secrets.token_hex(16),
                     user_agent=self.random.choice(USER_AGENTS),
                     address=f"192.0.2.{self.random.randint(1, 254)}",  # RFC 5737
-                    created_at=last_used_at - HOUR,
+                    created_at=last_used_at - datetime.timedelta(hours=1),
                     rotated_at=last_used_at,
                     last_used_at=last_used_at,
                     expires_at=last_used_at + settings.SESSION_LIFETIME,
@@ -158,7 +157,7 @@ class Accounts(DemoPart):
         ]
         return "\n".join(lines)
 
-    def login(self, account: Account) -> str:
+    def login(self, account: DemoUser) -> str:
         role = "superuser" if account.is_superuser else account.role
         return f"  {account.username:<14} {self.passwords[account.username]}  {role}".rstrip()
 

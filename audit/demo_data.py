@@ -10,7 +10,7 @@ from audit.tables import ROWS_PER_BATCH, sealed_tables
 from healthcare.demo.parts import Demo, DemoPart
 from healthcare.demo.past import insert
 
-MOST_ROWS = 4  # for each patient, in each of the tables that seals cover
+MOST_ROWS_OF_PATIENT = 4  # for each patient, in each of the tables that seals cover
 # An id from the sequence is drawn under the lock that an INSERT takes: `tables.Table.settled` waits for its end.
 RESERVE = """
 LOCK TABLE audit_accesslog IN ROW EXCLUSIVE MODE;
@@ -38,7 +38,7 @@ class Reads(DemoPart):
     def earliest_time(self) -> datetime.datetime:
         """`verify_audit` reports a row that is older than a row in a seal before. A seal covers up to ROWS_PER_BATCH
         rows of a table, in any order of their times."""
-        start, planned = self.demo.start, MOST_ROWS * self.demo.patients
+        start, planned = self.demo.start, MOST_ROWS_OF_PATIENT * self.demo.patients
         with connection.cursor() as cursor:
             for table in sealed_tables():
                 cursor.execute(f'SELECT count(*), max("{table.time}") FROM "{table.name}"')  # noqa: S608
@@ -50,7 +50,7 @@ class Reads(DemoPart):
 
     def begin(self) -> None:
         with connection.cursor() as cursor:
-            cursor.execute(RESERVE, [MOST_ROWS * self.demo.patients])
+            cursor.execute(RESERVE, [MOST_ROWS_OF_PATIENT * self.demo.patients])
 
     def add(
         self,
@@ -62,7 +62,7 @@ class Reads(DemoPart):
         outcome: int = 200,
         request_id: str = "",
     ) -> None:
-        """At most MOST_ROWS rows for each patient."""
+        """At most MOST_ROWS_OF_PATIENT rows for each patient."""
         row = {"at": at, "actor": actor, "action": action, "patient_ids": sorted(patient_ids), "basis": basis.value}
         self.rows.append(row | {"request_id": request_id or self.demo.request_id(self.random), "outcome": outcome})
 

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 
 import django
 
-from benchmarks.servers import BUILD, ENVIRONMENT, PROJECT
+from benchmarks.servers import BUILD, ENVIRONMENT
+from healthcare.project import PROJECT
 
 RESULTS = {"compare": "RESULTS.md", "growth": "GROWTH.md", "memory": "MEMORY.md"}
 COMMANDS = {

@@ -14,8 +14,8 @@ from benchmarks.testbed import Testbed, start_testbed
 
 OWNERS = ("caller", "large")
 LARGEST_RATIO = 1.3
-LEFT_OUT = ("create", "patch", "login", "public doctors")  # their cost does not depend on the owner
-GROWING = [*(name for name in PLAIN_NAMES if name not in LEFT_OUT), "history"]
+NOT_OF_OWNER = ("create", "patch", "login", "public doctors")  # their cost does not depend on the owner
+GROWING = [*(name for name in PLAIN_NAMES if name not in NOT_OF_OWNER), "history"]
 
 
 def owner_requests(caller: Caller) -> dict[str, BenchmarkRequest]:

@@ -16,7 +16,7 @@ from benchmarks.statement_recorder import Sent, record_statements
 from benchmarks.terminal import print_line
 from benchmarks.testbed import Testbed, start_testbed
 
-LIMITS = Path(__file__).with_name("guard.json")
+LIMITS_FILE = Path(__file__).with_name("guard.json")
 TOLERANCE = 1.25  # a ratio may be so many times its limit: other load on the machine, another machine
 REPEATS = 2  # measurements more of an operation that exceeds its limit; the least counts
 
@@ -31,7 +31,7 @@ def run(options: argparse.Namespace, folder: Path) -> str:
     """The table of all operations. Raises RegressionError."""
     wanted = [name for name in NAMES if name not in SEARCHES]
     wanted = [name for name in wanted if not options.operations or name in options.operations]
-    limits: Figures = json.loads(LIMITS.read_text(encoding="utf-8")) if LIMITS.exists() else {}
+    limits: Figures = json.loads(LIMITS_FILE.read_text(encoding="utf-8")) if LIMITS_FILE.exists() else {}
     with start_testbed(folder, ["ours", "floor"], options.patients) as testbed:
         sent = record_statements(testbed, wanted, folder)
         ratios = measure_ratios(testbed, wanted, options)
@@ -51,8 +51,8 @@ def run(options: argparse.Namespace, folder: Path) -> str:
             for name, ratio in measure_ratios(testbed, suspects, options).items():
                 figures[name]["cpu"] = min(figures[name]["cpu"], round(ratio, 2))
     if options.save:
-        LIMITS.write_text(json.dumps(limits | figures, indent=2) + "\n", encoding="utf-8")
-        return f"Saved in {LIMITS.name}.\n\n{table(figures, figures)}"
+        LIMITS_FILE.write_text(json.dumps(limits | figures, indent=2) + "\n", encoding="utf-8")
+        return f"Saved in {LIMITS_FILE.name}.\n\n{table(figures, figures)}"
     print(table(figures, limits))
     regressions = find_regressions(figures, limits)
     if regressions:

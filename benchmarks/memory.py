@@ -17,14 +17,15 @@ MIB = 2**20
 LARGEST_IDLE = 120  # MiB of a process
 LARGEST_GROWTH = 1.05  # times the memory after the first tenth of the requests
 SLICE = 10  # seconds
-LEFT_OUT = {"login", *SEARCHES}
 
 
 def run(options: argparse.Namespace, folder: Path) -> str:
     """The report. Raises UnequalError when a process holds too much memory, or ever more."""
     with start_testbed(folder, ["ours"], FEW_OTHERS) as testbed:
         server, caller = testbed.servers[0], testbed.caller
-        requests = {name: one for name, one in plain_requests(caller, "cursor").items() if name not in LEFT_OUT}
+        requests = {
+            name: one for name, one in plain_requests(caller, "cursor").items() if name not in {"login", *SEARCHES}
+        }
         contenders = [Contender(name, server, request, caller) for name, request in requests.items()]
         for contender in contenders:
             warm_up(contender)

@@ -15,8 +15,8 @@ import psutil
 
 from benchmarks.references import statements
 from benchmarks.terminal import print_line
+from healthcare.project import PROJECT
 
-PROJECT = Path(__file__).resolve().parent.parent
 BUILD = PROJECT / "build" / "benchmarks"
 REFERENCES = PROJECT / "benchmarks" / "references"
 WORKERS = "2"

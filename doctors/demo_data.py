@@ -25,7 +25,7 @@ HOSPITALS = (
     "Hillside Children's Hospital", "Northgate University Hospital",
 )  # fmt: skip
 FEWEST, MOST = 30, 300
-GONE = 3  # doctors who have left: deleted; one more was deleted by mistake and restored
+FORMER_DOCTORS = 3  # doctors who have left: deleted; one more was deleted by mistake and restored
 
 
 class Directory(DemoPart):
@@ -44,7 +44,7 @@ class Directory(DemoPart):
         count = min(max(FEWEST, self.demo.patients // 50), MOST)
         pasts = [self.past(number, key) for number, key in enumerate(next_ids(Doctor, count))]
         self.demo.pasts.write(pasts)
-        self.doctors = [past.record for past in pasts[GONE + 1 :]]
+        self.doctors = [past.record for past in pasts[FORMER_DOCTORS + 1 :]]
 
     def past(self, number: int, key: int) -> Past:
         """A doctor whom a member of staff has added on the first day, and what has changed since."""
@@ -55,9 +55,9 @@ class Directory(DemoPart):
         doctor = Doctor(id=key, created_by_id=actor, **self.serializer.run_validation(self.body(number)))
         past = Past(doctor, added_at, demo.context(random, actor))
         times = sorted(demo.time.random(random, first_day_ends, demo.now) for _ in range(2))
-        if number < GONE:
+        if number < FORMER_DOCTORS:
             past.change(times[0], demo.context(random, actor, "has retired"), deleted_at=times[0])
-        elif number == GONE:
+        elif number == FORMER_DOCTORS:
             past.change(times[0], demo.context(random, actor), deleted_at=times[0])
             past.change(times[1], demo.context(random, actor, "deleted by mistake"), deleted_at=None)
         elif random.random() < 0.2:

@@ -6,7 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-PROJECT = Path(__file__).resolve().parent.parent
+from healthcare.project import PROJECT
+
 KEY_BYTES = 64
 
 

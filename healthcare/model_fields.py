@@ -15,6 +15,7 @@ from healthcare.coverage import covered_by_fast_path
 from healthcare.phones import phone_number, validate_phone_number
 
 LARGEST_ID = 2**63 - 1  # of a BigAutoField
+ID_TEXT = re.compile(r"\A[0-9]{1,18}\Z")  # an id in a request to the admin; every such number is below LARGEST_ID
 LINE_BREAKS = {"Cc", "Zl", "Zp"}  # Unicode categories
 LINE_BREAK = re.compile("\r\n?|[\u2028\u2029]")
 

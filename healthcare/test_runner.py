@@ -2,10 +2,9 @@
 
 import os
 import sys
-from pathlib import Path
 from typing import Any, NoReturn
 
-PROJECT = Path(__file__).resolve().parent.parent
+from healthcare.project import PROJECT
 
 
 class PytestRunner:

@@ -11,12 +11,13 @@ from audit.admin.reads import ReadsRecordedAdmin
 from doctors.admin import DoctorAdmin
 from doctors.models import DOCTOR_SEARCH, Doctor
 from healthcare.admin.export import ExportRecords
-from healthcare.admin.list_filters import DayRangeFilter, IdFilter, OwnerFilter
+from healthcare.admin.home import Panel
+from healthcare.admin.list_filters import DayRangeFilter, OwnerFilter, RecordIdFilter
 from healthcare.admin.record_lists import FoundThrough, StateFilter
 from healthcare.admin.records import DeletionObstacle, RecordAdmin
 from mappings.admin_actions import DeleteAssignments, EndAssignments, RestoreAssignments
 from mappings.admin_forms import MappingForm
-from mappings.admin_home import HOME_PANELS
+from mappings.admin_home import read_assignments, read_busiest_doctors
 from mappings.admin_inlines import AssignmentInline
 from mappings.models import Mapping
 from mappings.serializers import MappingSerializer
@@ -24,19 +25,22 @@ from patients.admin import PatientAdmin
 from patients.models import PATIENT_SEARCH
 
 
-class AssignedPatientFilter(IdFilter):
+class AssignedPatientFilter(RecordIdFilter):
     title, column = "patient", "patient"
     fields: ClassVar = {"patient": ("Id of the patient", "number")}
 
 
-class AssignedDoctorFilter(IdFilter):
+class AssignedDoctorFilter(RecordIdFilter):
     title, column = "doctor", "doctor"
     fields: ClassVar = {"doctor": ("Id of the doctor", "number")}
 
 
 @admin.register(Mapping)
 class MappingAdmin(ReadsRecordedAdmin, RecordAdmin):
-    home_panels = HOME_PANELS
+    home_panels = [
+        Panel("Active assignments", read_assignments),
+        Panel("Doctors with most patients", read_busiest_doctors),
+    ]
     form = MappingForm
     list_display = ["id", "patient", "doctor", "role", "is_primary", "state", "started_at", "ended_at", "owner"]
     list_filter = [StateFilter, OwnerFilter, AssignedPatientFilter, AssignedDoctorFilter, DayRangeFilter]

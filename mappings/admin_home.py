@@ -16,7 +16,7 @@ from django.db import connection
 from doctors.models import Doctor
 from healthcare.admin.charts import BarTable
 from healthcare.admin.counts import EXACT_UP_TO, Count, about, count_rows, estimate_rows
-from healthcare.admin.home import Figure, Panel, filtered_list_url
+from healthcare.admin.home import Figure, filtered_list_url
 from mappings.models import Mapping
 
 SHOWN, CANDIDATES = 5, 8
@@ -76,28 +76,22 @@ def read_busiest_doctors() -> list[BarTable]:
 
 def busiest_doctors() -> dict[int, Count]:
     """The ids of the doctors with most active assignments, and how many these are; most first."""
-    exact = run(ACTIVE_BY_DOCTOR)
+    exact = fetch_all(ACTIVE_BY_DOCTOR)
     if not exact or exact[0][2] <= EXACT_UP_TO:
         return {doctor: Count(number) for doctor, number, _ in exact}
     estimate = estimate_rows(Mapping.objects.active())
     active = max(estimate, EXACT_UP_TO)
-    expected = {doctor: share * active for doctor, share in run(SAMPLED_DOCTORS, SAMPLED_ROWS / active)}
+    expected = {doctor: share * active for doctor, share in fetch_all(SAMPLED_DOCTORS, SAMPLED_ROWS / active)}
     counts = {doctor: about(number) for doctor, number in expected.items()}
     if estimate < active:  # a table that was never analyzed: see `counts`
         counts = {doctor: replace(count, precision="more than") for doctor, count in counts.items()}
-    counts |= {doctor: Count(number) for doctor, number in run(ACTIVE_OF_EACH, list(counts))}
+    counts |= {doctor: Count(number) for doctor, number in fetch_all(ACTIVE_OF_EACH, list(counts))}
     ranked = sorted(counts.items(), key=lambda item: (-item[1].number, item[0]))
     return dict(ranked[:SHOWN])
 
 
-def run(sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+def fetch_all(sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters or None)
         rows: list[tuple[Any, ...]] = cursor.fetchall()
     return rows
-
-
-HOME_PANELS = [
-    Panel("Active assignments", read_assignments),
-    Panel("Doctors with most patients", read_busiest_doctors),
-]

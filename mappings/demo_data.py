@@ -30,7 +30,7 @@ class Assignments(DemoPart):
         return [Mapping]
 
     def add_patients(self, numbers: range) -> None:
-        """Up to two for each patient, the first of them the primary one: at most MOST_ROWS events."""
+        """Up to two for each patient, the first of them the primary one: at most MOST_ROWS_OF_PATIENT events."""
         patients = self.demo.part(Patients)
         batch = patients.batch
         counts = [self.random.choices([0, 1, 2], weights=[12, 48, 40])[0] for _ in batch]

@@ -15,6 +15,7 @@ from audit.admin.reads import ReadsRecordedAdmin
 from audit.models import LegalHold
 from healthcare.admin.edit_conflicts import ConflictCheckingForm
 from healthcare.admin.export import ExportRecords
+from healthcare.admin.home import Panel
 from healthcare.admin.list_filters import ChoiceFilter, DayRangeFilter, FieldChoiceFilter, OwnerFilter
 from healthcare.admin.lists import BoundedChangeList
 from healthcare.admin.object_lists import objects_in_words
@@ -23,7 +24,7 @@ from healthcare.admin.record_lists import StateFilter
 from healthcare.admin.records import DeletionObstacle, RecordAdmin
 from patients.admin_actions import ReleaseHolds, RestorePatients
 from patients.admin_forms import PatientForm
-from patients.admin_home import HOME_PANELS
+from patients.admin_home import read_new_patients, read_patients
 from patients.admin_merge import MergePatients, UndoMerges
 from patients.admin_search import MOST_SEARCHED, MergedHits
 from patients.legal_hold import HoldError, check_holdable, held_among, set_hold
@@ -39,7 +40,7 @@ class GenderListFilter(FieldChoiceFilter):
 
 @admin.register(Patient)
 class PatientAdmin(ReadsRecordedAdmin, RecordAdmin):
-    home_panels = HOME_PANELS
+    home_panels = [Panel("Patients", read_patients), Panel("New this week", read_new_patients)]
     home_search = True
     form = PatientForm
     list_display = ["name", "state", "age", "gender", "identifier", "phone", "owner", "created_at"]

@@ -7,7 +7,7 @@ from django.core.exceptions import ValidationError
 from rest_framework import serializers
 
 from healthcare.admin.edit_conflicts import ConflictCheckingForm
-from healthcare.admin.object_lists import Member, ObjectListFormField
+from healthcare.admin.object_lists import ObjectListFormField, TextMember
 from healthcare.api.errors import flatten
 from patients.birth import (
     LIFE_FIELDS,
@@ -25,7 +25,7 @@ class PatientForm(ConflictCheckingForm):
     hold what the API accepts."""
 
     identifiers = ObjectListFormField(
-        members=[Member("system", "Given by", 200), Member("value", "Number", 200)],
+        members=[TextMember("system", "Given by", 200), TextMember("value", "Number", 200)],
         maximum=20,
         singular="number",
         label="Other numbers",
@@ -33,9 +33,9 @@ class PatientForm(ConflictCheckingForm):
     )
     contacts = ObjectListFormField(
         members=[
-            Member("name", "Name", 200),
-            Member("relationship", "Relationship", 100),
-            Member("phone", "Phone", 40, is_phone=True),
+            TextMember("name", "Name", 200),
+            TextMember("relationship", "Relationship", 100),
+            TextMember("phone", "Phone", 40, is_phone=True),
         ],
         maximum=10,
         singular="contact",

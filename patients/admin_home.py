@@ -4,7 +4,7 @@ from django.utils import timezone
 
 from healthcare.admin.charts import ColumnChart
 from healthcare.admin.counts import count_rows, total
-from healthcare.admin.home import Figure, Panel, filtered_list_url
+from healthcare.admin.home import Figure, filtered_list_url
 from healthcare.admin.id_ranges import TimedRows
 from healthcare.admin.recent_days import RecentDays
 from patients.models import Patient
@@ -30,6 +30,3 @@ def read_new_patients() -> list[Figure | ColumnChart]:
             days.columns(counts, lambda day: filtered_list_url(Patient, created_from=day, created_to=day)),
         ),
     ]
-
-
-HOME_PANELS = [Panel("Patients", read_patients), Panel("New this week", read_new_patients)]

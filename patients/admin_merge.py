@@ -32,7 +32,7 @@ from patients.legal_hold import held_among
 from patients.merges import choosable_fields, describe_moves, fields_to_fill, fields_to_restore, merge, unmerge
 from patients.models import Patient, PatientMerge
 
-SURVIVOR, DUPLICATE = "survivor", "duplicate"  # the values of a field's choice
+FROM_SURVIVOR, FROM_DUPLICATE = "survivor", "duplicate"  # the values of a field's choice
 ANOTHER_OWNER = "The two patients belong to different owners. Only patients of one owner can be merged."
 
 
@@ -45,7 +45,7 @@ class FieldRow:
     survivor: list[str]
     duplicate: list[str]
     differs: bool
-    chosen: str = SURVIVOR
+    chosen: str = FROM_SURVIVOR
     error: str = ""
 
 
@@ -295,7 +295,7 @@ def compare_fields(
     rows = []
     for name in ("name", *(field for field in choosable_fields() if field != "name")):
         values = getattr(survivor, name), getattr(duplicate, name)
-        choice = DUPLICATE if name in chosen else SURVIVOR
+        choice = FROM_DUPLICATE if name in chosen else FROM_SURVIVOR
         lines = show_value(survivor, name), show_value(duplicate, name)
         label, differs = field_label(column_of(name)), values[0] != values[1]
         rows.append(FieldRow(name, label, *lines, differs, choice, errors.get(name, "")))
@@ -320,8 +320,8 @@ def chosen_fields(request: HttpRequest, survivor: Patient, duplicate: Patient) -
     chosen = set()
     for name in choosable_fields():
         if getattr(survivor, name) != getattr(duplicate, name):
-            default = DUPLICATE if name in filled else SURVIVOR
-            if request.POST.get(f"take_{name}", default) == DUPLICATE:
+            default = FROM_DUPLICATE if name in filled else FROM_SURVIVOR
+            if request.POST.get(f"take_{name}", default) == FROM_DUPLICATE:
                 chosen.add(name)
     return chosen
 

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from accounts.demo_data import Accounts
 from accounts.models import User
-from audit.demo_data import MOST_ROWS, Reads
+from audit.demo_data import MOST_ROWS_OF_PATIENT, Reads
 from audit.models import Basis
 from healthcare.demo.parts import Demo, DemoPart
 from healthcare.demo.past import Past, next_ids
@@ -19,7 +19,7 @@ from patients.merges import merge
 from patients.models import Patient
 from patients.serializers import PatientSerializer
 
-DAY, QUARTER_HOUR = datetime.timedelta(days=1), datetime.timedelta(minutes=15)
+QUARTER_HOUR = datetime.timedelta(minutes=15)
 PAST_CONDITIONS = (  # with the age from which on they are plausible
     (1, "asthma"), (3, "hay fever"), (4, "tonsils removed"), (5, "fracture of the left wrist"), (8, "migraine"),
     (10, "appendix removed"), (12, "allergic to penicillin"), (16, "iron deficiency"), (18, "concussion, recovered"),
@@ -130,7 +130,7 @@ class Patients(DemoPart):
         return "\n".join(sorted(f"{self.random.randint(first, last)} {what}" for first, what in chosen))
 
     def add_changes(self, past: Past, person: Person) -> None:
-        """At most three, so that a patient has no more than MOST_ROWS events."""
+        """At most three, so that a patient has no more than MOST_ROWS_OF_PATIENT events."""
         changes = [change for change in (self.move, self.note) if self.random.random() < 0.2]
         share = self.random.random()
         if share < 0.02:
@@ -169,7 +169,7 @@ class Patients(DemoPart):
         self.change(past, at, "new number", phone=self.people.phone(person.culture), alternate_phone=past.record.phone)
 
     def die(self, past: Past, person: Person, at: datetime.datetime) -> None:
-        day = timezone.localdate(at - self.random.randint(1, 5) * DAY)
+        day = timezone.localdate(at - datetime.timedelta(days=self.random.randint(1, 5)))
         self.change(past, at, "the family has called", deceased=True, deceased_on=day.isoformat())
 
     def delete(self, past: Past, person: Person, at: datetime.datetime) -> None:
@@ -179,10 +179,10 @@ class Patients(DemoPart):
         self.change_row(past, at, "has come back", "restore", deleted_at=None)
 
     def add_reads(self, past: Past) -> None:
-        """With the lists and the changes at most MOST_ROWS rows of the access log for a patient."""
+        """With the lists and the changes at most MOST_ROWS_OF_PATIENT rows of the access log for a patient."""
         demo, random, patient = self.demo, self.random, past.record
         until = patient.deleted_at or demo.now
-        for _ in range(min(random.choice([1, 2, 2, 3]), MOST_ROWS - len(past.events))):
+        for _ in range(min(random.choice([1, 2, 2, 3]), MOST_ROWS_OF_PATIENT - len(past.events))):
             at = demo.time.between(patient.created_at, until, random.random() ** 0.6)
             self.add_read(at, patient)
 

@@ -18,10 +18,10 @@ from typing import Any
 import psycopg2
 
 PROJECT = Path(__file__).resolve().parent.parent
-TIMEOUT = 120  # seconds
+SERVER_TIMEOUT = 120  # seconds
 STARTED = time.monotonic()
-PASSWORD = "StrongPass123"  # noqa: S105  (of temporary accounts)
-ENVIRONMENT = {
+USER_PASSWORD = "StrongPass123"  # noqa: S105  (of temporary accounts)
+SERVER_ENVIRONMENT = {
     **os.environ,
     "SECRET_KEY": secrets.token_urlsafe(60),
     "AUDIT_SEAL_KEY": secrets.token_urlsafe(40),
@@ -43,7 +43,7 @@ def check(condition: bool, text: str) -> None:
 
 
 def eventually(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + TIMEOUT
+    deadline = time.monotonic() + SERVER_TIMEOUT
     while not (value := condition()):
         check(time.monotonic() < deadline, f"{condition} never came true")
         time.sleep(0.1)
@@ -54,7 +54,7 @@ def manage(database: str, *arguments: str, fails: bool = False) -> str:
     """What the command prints on stdout, or on stderr if it must fail."""
     done = subprocess.run(  # noqa: S603
         [sys.executable, "manage.py", *arguments],
-        cwd=PROJECT, env={**ENVIRONMENT, "DATABASE_URL": database}, capture_output=True, text=True,
+        cwd=PROJECT, env={**SERVER_ENVIRONMENT, "DATABASE_URL": database}, capture_output=True, text=True,
     )  # fmt: skip
     check((done.returncode != 0) == fails, f"manage.py {arguments[0]}: {done.stderr.strip()}")
     return done.stderr if fails else done.stdout
@@ -71,7 +71,7 @@ class Api:
         headers = {"Content-Type": "application/json"}
         if user:
             headers["Authorization"] = f"Bearer {self.tokens[user]['access']}"
-        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
+        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SERVER_TIMEOUT)
         with closing(client):
             client.request(method, path, None if body is None else json.dumps(body), headers)
             answer = client.getresponse()
@@ -80,11 +80,11 @@ class Api:
         return content if expect else (answer.status, content)
 
     def register(self, user: str) -> None:
-        account = {"name": user.title(), "username": user, "email": f"{user}@example.org", "password": PASSWORD}
+        account = {"name": user.title(), "username": user, "email": f"{user}@example.org", "password": USER_PASSWORD}
         self.call("POST", "/api/auth/register/", account, expect=201)
 
     def log_in(self, user: str) -> None:
-        login = {"username": user, "password": PASSWORD}
+        login = {"username": user, "password": USER_PASSWORD}
         self.tokens[user] = self.call("POST", "/api/auth/login/", login, expect=200)
 
 
@@ -96,7 +96,7 @@ def serving(database: str) -> Iterator[Api]:
         port = probe.getsockname()[1]
     process = subprocess.Popen(  # noqa: S603
         [sys.executable, "manage.py", "serve", f"127.0.0.1:{port}"],
-        cwd=PROJECT, env={**ENVIRONMENT, "DATABASE_URL": database},
+        cwd=PROJECT, env={**SERVER_ENVIRONMENT, "DATABASE_URL": database},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     api = Api(port)
@@ -112,7 +112,7 @@ def serving(database: str) -> Iterator[Api]:
         yield api
     finally:
         process.terminate()
-        process.wait(TIMEOUT)
+        process.wait(SERVER_TIMEOUT)
 
 
 class Cluster:
@@ -161,7 +161,7 @@ class Cluster:
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(TIMEOUT)
+        self.process.wait(SERVER_TIMEOUT)
 
 
 def find_older_programs() -> Path | None:

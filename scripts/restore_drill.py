@@ -57,7 +57,7 @@ def readable_paths(api: Api) -> list[str]:
     return sorted(path for path in found if not any(part in path for part in changing))
 
 
-def answers(api: Api, paths: list[str]) -> dict[str, Any]:
+def collect_answers(api: Api, paths: list[str]) -> dict[str, Any]:
     """What each user is answered, for the first ids of every path."""
     found = {}
     for user in ("alice", "bob", ""):
@@ -95,7 +95,7 @@ def write_original(database: str, api: Api) -> Original:
     write_records(api)
     manage(database, "seal_audit")
     paths = readable_paths(api)
-    return Original(api, paths, answers(api, paths), count_policies(database))
+    return Original(api, paths, collect_answers(api, paths), count_policies(database))
 
 
 def check_restored(database: str, original: Original) -> None:
@@ -108,7 +108,7 @@ def check_restored(database: str, original: Original) -> None:
             refresh = {"refresh": original.api.tokens[user]["refresh"]}
             check(api.call("POST", "/api/auth/refresh/", refresh)[0] == 401, "a refresh token still works")
             api.log_in(user)
-        original.compare(answers(api, original.paths))
+        original.compare(collect_answers(api, original.paths))
         api.register("carol")
         api.log_in("carol")
         check(api.call("GET", "/api/patients/", user="carol", expect=200) == [], "another user sees patients")
@@ -116,7 +116,7 @@ def check_restored(database: str, original: Original) -> None:
     print(f"   {len(original.answers)} GETs answer as before, {original.policies} policies, sessions ended")
 
 
-class Writer:
+class ContinuousWriter:
     """A user who goes on writing in a thread."""
 
     def __init__(self, api: Api) -> None:
@@ -146,7 +146,7 @@ def back_up_and_restore(work: Path) -> None:
     key.write_text(str(identity))
     with serving(source) as api:
         original = write_original(source, api)
-        writer = Writer(api)
+        writer = ContinuousWriter(api)
         eventually(lambda: writer.written > 5)
         before = writer.written
         print("   " + manage(source, "backup", str(work / "plain")).strip())
@@ -270,7 +270,7 @@ def recover_to_a_point_in_time(work: Path) -> None:
     recovered = f"embedded://{work}/recovered"
     with serving(recovered) as api:
         api.tokens = original.api.tokens
-        original.compare(answers(api, original.paths))
+        original.compare(collect_answers(api, original.paths))
     check(count_policies(recovered) == original.policies, "policies are missing")
     check("sealed rows are unaltered" in manage(recovered, "verify_audit"), "the seals do not hold")
     print(f"   {len(original.answers)} GETs answer as at that moment")

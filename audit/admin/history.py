@@ -31,9 +31,9 @@ from audit.history import attach_previous, event_model_of, history_kept_since
 from audit.models import AccessLog
 from audit.patient_data import patient_id_field_of, patient_id_of
 from audit.serializers import BOOKKEEPING, EventSerializer
-from healthcare.admin.autocomplete import ID
 from healthcare.admin.labels import field_label
 from healthcare.admin.local_times import local_time
+from healthcare.model_fields import ID_TEXT
 
 CHANGES_PER_PAGE, ACCESSES_PER_PAGE, MOST_ENTRIES = 25, 50, 50
 ACTION_WORDS = {"create": "added", "update": "changed", "delete": "deleted", "restore": "restored"}
@@ -202,6 +202,6 @@ def read_event_id(request: HttpRequest, parameter: str) -> int | None:
     value = request.GET.get(parameter)
     if value is None:
         return None
-    if not ID.match(value):
+    if not ID_TEXT.match(value):
         raise BadRequest
     return int(value)

@@ -5,7 +5,7 @@ from django.utils.timesince import timesince
 
 from audit.models import AccessLog, Seal
 from healthcare.admin.charts import ColumnChart
-from healthcare.admin.home import Figure, Panel, filtered_list_url
+from healthcare.admin.home import Figure, filtered_list_url
 from healthcare.admin.id_ranges import TimedRows
 from healthcare.admin.local_times import local_time
 from healthcare.admin.recent_days import RecentDays
@@ -35,7 +35,3 @@ def read_last_seal() -> list[Figure]:
         return [Figure("Last seal", "none", "access log and history are not sealed yet", filtered_list_url(Seal))]
     age = timesince(sealed_at, timezone.now(), depth=1)
     return [Figure("Last seal", f"{age} ago", local_time(sealed_at), filtered_list_url(Seal))]
-
-
-ACCESS_LOG_PANELS = [Panel("Reads today", read_accesses)]
-SEAL_PANELS = [Panel("Last seal", read_last_seal)]

@@ -11,12 +11,12 @@ from django.http import HttpRequest
 from audit.models import AccessLog
 from audit.tables import sealed_tables
 from healthcare.admin.id_ranges import TimedRows
-from healthcare.admin.list_filters import ChoiceFilter, DayRangeFilter, TextFilter, read_id, start_of_day
+from healthcare.admin.list_filters import ChoiceFilter, DayRangeFilter, InputFilter, read_id, start_of_day
 
 ACCESSES = TimedRows(AccessLog, "at")
 
 
-class LoggedPatientFilter(TextFilter):
+class LoggedPatientFilter(InputFilter):
     title = "patient"
     fields: ClassVar = {"patient": ("Patient’s id", "number")}
 
@@ -28,7 +28,7 @@ class LoggedPatientFilter(TextFilter):
         return queryset.filter(patient_ids__contains=[self.patient_id]) if self.patient_id else queryset
 
 
-class ActorFilter(TextFilter):
+class ActorFilter(InputFilter):
     """Who read, by the whole username in any case, or by the user's id (`actor`), which outlives the user."""
 
     title = "user"

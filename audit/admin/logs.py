@@ -14,7 +14,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from audit.admin.accesses import POSITION, patient_history_route
-from audit.admin.home import ACCESS_LOG_PANELS, SEAL_PANELS
+from audit.admin.home import read_accesses, read_last_seal
 from audit.admin.log_filters import ActorFilter, LoggedDayFilter, LoggedPatientFilter, OutcomeFilter, TableFilter
 from audit.admin.seal_verification import last_verification, verify_in_request
 from audit.admin.wording import Users, access_text, outcome_text
@@ -22,6 +22,7 @@ from audit.models import AccessLog, Basis, Seal
 from audit.seals import CODE_LENGTH
 from audit.verification import verified_until
 from healthcare.admin.edit_conflicts import ConflictCheckingAdmin
+from healthcare.admin.home import Panel
 from healthcare.admin.lists import BoundedChangeList, RowsInParts
 from healthcare.admin.local_times import local_time
 from healthcare.api.cursors import Cursor
@@ -31,7 +32,7 @@ PATIENTS_LISTED = 10  # of one row on the list
 
 
 class LogAdmin(ConflictCheckingAdmin):
-    """Rows that are viewed and nothing else. A POST is refused (403), whoever sends it."""
+    """Rows that can only be viewed. Every POST is refused (403), those of superusers included."""
 
     task = "Audit"
     actions = ()
@@ -135,7 +136,7 @@ class AccessLogAdmin(LogAdmin):
     """Names patients by their ids alone. Looking at the log is in the log: a list of one patient's accesses, and a
     single row, as a read about these patients; any other list as one about none, since it shows no patient's data."""
 
-    home_panels = ACCESS_LOG_PANELS
+    home_panels = [Panel("Reads today", read_accesses)]
     list_display = ["moment", "who", "what", "about", "basis", "result"]
     list_filter = [LoggedPatientFilter, ActorFilter, OutcomeFilter, LoggedDayFilter]
     fields = ["moment", "who", "what", "about_all", "basis", "result", "request_id", "action"]
@@ -211,7 +212,7 @@ class SealList(BoundedChangeList):
 
 @admin.register(Seal)
 class SealAdmin(LogAdmin):
-    home_panels = SEAL_PANELS
+    home_panels = [Panel("Last seal", read_last_seal)]
     list_display = ["id", "table", "moment", "row_count", "last_id", "state"]
     list_filter = [TableFilter]
     fields = ["id", "table", "moment", "row_count", "last_id", "latest_row", "code"]

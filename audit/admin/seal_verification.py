@@ -15,7 +15,7 @@ from audit.seals import TamperingError, seal_key, seals
 from audit.tables import sealed_tables
 from audit.verification import Verifier
 
-SECONDS = 5  # that a request may take for it; `verify_audit` has no limit
+MOST_SECONDS = 5  # that a request may take for it; `verify_audit` has no limit
 # Of an advisory lock: a number that nothing else in this database uses.
 RUNNING = 0x5EA1
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def verify_in_request(user: Any) -> Outcome:
             return Outcome("refused", "Another verification is running: try again in a few seconds.")
     last = Seal.objects.order_by("-id").values_list("id", flat=True).first()
     try:
-        outcome = verify_new_seals(time.monotonic() + SECONDS)
+        outcome = verify_new_seals(time.monotonic() + MOST_SECONDS)
     except TamperingError as error:
         outcome = Outcome("tampered", str(error))
         logger.error("A verification from the admin failed: %s", error)

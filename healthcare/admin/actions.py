@@ -19,9 +19,9 @@ from django.urls import path, reverse
 from django.utils.html import conditional_escape, format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
-from healthcare.admin.autocomplete import ID
 from healthcare.api.errors import flatten
 from healthcare.api.integrity_errors import broken_rule
+from healthcare.model_fields import ID_TEXT
 
 CONFIRMED = "post"  # the field that the form of a preview adds, as Django's own confirmation pages do
 FILTERS = "_changelist_filters"  # Django's name for the query string of the list that a page was opened from
@@ -325,7 +325,7 @@ class ActionsAdmin(admin.ModelAdmin):
 def selected_ids(request: HttpRequest) -> list[int]:
     """The ids that the list or the preview sends, or `?id=` of a link, each once. Refuses (400) what is not an id."""
     selected = request.POST.getlist(ACTION_CHECKBOX_NAME) if request.method == "POST" else request.GET.getlist("id")
-    if not all(ID.match(text) for text in selected):
+    if not all(ID_TEXT.match(text) for text in selected):
         raise BadRequest
     return sorted({int(text) for text in selected})
 

@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 
 from healthcare.admin.counts import Count
 
-WIDTH, HEIGHT = 340, 170
+CHART_WIDTH, CHART_HEIGHT = 340, 170
 TOP, BOTTOM = 20, 24  # for the numbers above the columns and the labels below
 LABEL_WIDTH = 24  # units between two labels, at least
 BAR_WIDTH, BAR_HEIGHT = 100, 12
@@ -71,23 +71,23 @@ class ColumnChart:
             '<svg class="chart" role="img" viewBox="0 0 {} {}" xmlns="http://www.w3.org/2000/svg">'
             "<title>{}</title><desc>{}</desc>{}"
             '<line class="chart-axis" x1="0" y1="{}" x2="{}" y2="{}"/></svg>',
-            WIDTH,
-            HEIGHT,
+            CHART_WIDTH,
+            CHART_HEIGHT,
             f"{self.title}, {self.unit}",
             self.description,
             format_html_join("", "{}", ((mark,) for mark in self.marks())),
-            HEIGHT - BOTTOM,
-            WIDTH,
-            HEIGHT - BOTTOM,
+            CHART_HEIGHT - BOTTOM,
+            CHART_WIDTH,
+            CHART_HEIGHT - BOTTOM,
         )
 
     def marks(self) -> Iterator[SafeString]:
         """Of each column its bar, its number and its label. Numbers and labels are left out where they would touch."""
-        step = WIDTH / max(len(self.columns), 1)
+        step = CHART_WIDTH / max(len(self.columns), 1)
         every = max(1, -(-LABEL_WIDTH // int(max(step, 1))))
         for index, column in enumerate(self.columns):
-            height = length_of(column.count.number, self.largest, HEIGHT - TOP - BOTTOM)
-            top, middle = round(HEIGHT - BOTTOM - height, 2), round(step * (index + 0.5), 2)
+            height = length_of(column.count.number, self.largest, CHART_HEIGHT - TOP - BOTTOM)
+            top, middle = round(CHART_HEIGHT - BOTTOM - height, 2), round(step * (index + 0.5), 2)
             yield format_html(
                 '<rect class="chart-bar" x="{}" y="{}" width="{}" height="{}"/>',
                 round(step * index + step * 0.15, 2),
@@ -96,13 +96,8 @@ class ColumnChart:
                 height,
             )
             if (len(self.columns) - 1 - index) % every == 0:
-                yield format_html(
-                    '<text class="chart-number" x="{}" y="{}">{}</text>',
-                    middle,
-                    round(top - 5, 2),
-                    short(column.count.number),
-                )
-                yield format_html('<text class="chart-label" x="{}" y="{}">{}</text>', middle, HEIGHT - 8, column.label)
+                yield format_html(SVG_TEXT, "chart-number", middle, round(top - 5, 2), short(column.count.number))
+                yield format_html(SVG_TEXT, "chart-label", middle, CHART_HEIGHT - 8, column.label)
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,13 @@ from django.utils.functional import cached_property
 from django.utils.safestring import SafeString
 
 from healthcare.admin.actions import ActionsAdmin
-from healthcare.admin.autocomplete import ID, AutocompleteAdmin
+from healthcare.admin.autocomplete import AutocompleteAdmin
 from healthcare.admin.clashes import Clash, Comparison, FieldOutcome, Unreadable, compare_field, value_in_words
 from healthcare.admin.history import HistoryAdmin
 from healthcare.admin.lists import ListAdmin
 from healthcare.admin.submissions import ADDED, LOCATION, Submission, new_token
 from healthcare.api.integrity_errors import broken_rule, fields_of_constraint
+from healthcare.model_fields import ID_TEXT
 
 CLASH_ERROR = "Somebody else has changed this meanwhile. Choose above which value to keep."
 
@@ -109,7 +110,7 @@ class ConflictCheckingForm(forms.ModelForm):
         a valid choice."""
         field: Any = self.fields[name]
         added = comparison.mine - comparison.now
-        chosen = field.queryset.filter(pk__in=[key for key in added if ID.match(key)])
+        chosen = field.queryset.filter(pk__in=[key for key in added if ID_TEXT.match(key)])
         if len(chosen) == len(added):
             self.errors.pop(name, None)
             stayed = [one for one in self.initial[name] if str(one.pk) in comparison.mine]
@@ -163,7 +164,7 @@ class ConflictCheckingForm(forms.ModelForm):
         mine, field = self.comparisons[name].mine, self.fields[name]
         if self.compared_fields[name].many_to_many:
             choices: Any = field
-            return "\n".join(map(str, choices.queryset.filter(pk__in=[key for key in mine if ID.match(key)])))
+            return "\n".join(map(str, choices.queryset.filter(pk__in=[key for key in mine if ID_TEXT.match(key)])))
         if isinstance(mine, Unreadable):
             sent = self[name].data
             return " ".join(sent) if isinstance(sent, list) and all(isinstance(one, str) for one in sent) else str(sent)

@@ -9,7 +9,7 @@ from django.shortcuts import render
 from django.views import defaults
 from django.views.decorators.csrf import requires_csrf_token
 
-Handler = Callable[[HttpRequest, Exception], HttpResponse]
+ErrorView = Callable[[HttpRequest, Exception], HttpResponse]
 
 
 def error_page(request: HttpRequest, status: HTTPStatus, title: str, advice: str) -> HttpResponse:
@@ -17,7 +17,7 @@ def error_page(request: HttpRequest, status: HTTPStatus, title: str, advice: str
     return render(request, "admin/error.html", context, status=status)
 
 
-def error_handler(otherwise: Handler, status: HTTPStatus, title: str, advice: str) -> Handler:
+def error_handler(otherwise: ErrorView, status: HTTPStatus, title: str, advice: str) -> ErrorView:
     """A handler for `handler400` and its like in the URL conf."""
 
     @requires_csrf_token  # the page has the form that logs out

@@ -24,13 +24,14 @@ from psycopg2.errors import QueryCanceled
 from rest_framework.exceptions import ValidationError
 
 from healthcare.admin.counts import EXACT_UP_TO, Count, about, count_rows, estimate_rows
-from healthcare.admin.list_filters import ID_TEXT, ListRefused, ListTooSlow, QueryFilter
+from healthcare.admin.list_filters import ListRefused, ListTooSlow, QueryFilter
 from healthcare.api.cursors import Cursor, Keyset, invalid_cursor
+from healthcare.api.pagination import LONGEST_SEARCH
 from healthcare.api.parsers import UNSTORABLE
 from healthcare.api.suggestions import nearest_name
+from healthcare.model_fields import ID_TEXT
 
 CURSOR_VAR = "cursor"
-LONGEST_SEARCH = 200  # characters
 LONGEST_VALUE = 500
 LONGEST_KEY = 100  # characters of a primary key that is text
 SUGGESTIONS = 20

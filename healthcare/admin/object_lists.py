@@ -12,17 +12,17 @@ from typing import Any, Self, cast
 from django import forms
 from django.conf import settings
 from django.core.exceptions import ValidationError
+from django.forms.formsets import DELETION_FIELD_NAME
 
 from healthcare.characters import visible_text
 from healthcare.phones import phone_number
 
 EXTRA_ROWS, MOST_ROWS = 2, 1000
-REMOVE = "DELETE"  # the name of the checkbox, as in Django's formsets
 Row = dict[str, str]
 
 
 @dataclass(frozen=True)
-class Member:
+class TextMember:
     """A text that each object has, as a column of the table."""
 
     name: str
@@ -43,7 +43,7 @@ class ObjectRowsWidget(forms.Widget):
     """The table. Its value is the list of objects, or of the rows as they were sent, the empty and removed included."""
 
     template_name = "admin/widgets/object_rows.html"
-    members: Sequence[Member] = ()
+    members: Sequence[TextMember] = ()
     maximum = 0
     singular = ""
 
@@ -71,7 +71,7 @@ class ObjectRowsWidget(forms.Widget):
     def value_from_datadict(self, data: Any, files: Any, name: str) -> list[Row]:
         total = data.get(f"{name}-TOTAL_FORMS", "")
         count = min(int(total), MOST_ROWS) if total.isascii() and total.isdigit() and len(total) < 9 else 0
-        names = [*(member.name for member in self.members), REMOVE]
+        names = [*(member.name for member in self.members), DELETION_FIELD_NAME]
         return [{one: data.get(f"{name}-{number}-{one}", "") for one in names} for number in range(count)]
 
     def as_sent(self, name: str, objects: Sequence[Row] | None) -> Row:
@@ -85,7 +85,7 @@ class ObjectRowsWidget(forms.Widget):
         context = super().get_context(name, None, attrs)
         stored = list(value or [])
         rows = [self.row(name, str(number), row) for number, row in enumerate(stored)]
-        sent = any(REMOVE in row for row in stored)
+        sent = any(DELETION_FIELD_NAME in row for row in stored)
         free = 0 if sent else max(min(EXTRA_ROWS, self.maximum - len(stored)), 0)
         rows += [self.row(name, str(len(stored) + number), None) for number in range(free)]
         options = {"prefix": name, "addText": f"Add another {self.singular}", "deleteText": "Remove"}
@@ -115,8 +115,8 @@ class ObjectRowsWidget(forms.Widget):
             "number": number,
             "cells": cells,
             "stored": not is_empty,
-            "remove": f"{name}-{number}-{REMOVE}",
-            "removed": bool(found.get(REMOVE)),
+            "remove": f"{name}-{number}-{DELETION_FIELD_NAME}",
+            "removed": bool(found.get(DELETION_FIELD_NAME)),
         }
 
 
@@ -134,7 +134,7 @@ class ObjectListFormField(forms.Field):
     widget = ObjectRowsWidget
     hidden_widget = HiddenList
 
-    def __init__(self, *, members: Sequence[Member], maximum: int, singular: str, **kwargs: Any) -> None:
+    def __init__(self, *, members: Sequence[TextMember], maximum: int, singular: str, **kwargs: Any) -> None:
         super().__init__(**{"required": False, **kwargs})
         self.members = members
         self.rows.members, self.rows.maximum, self.rows.singular = members, maximum, singular
@@ -151,7 +151,7 @@ class ObjectListFormField(forms.Field):
     def filled_rows(self, rows: Sequence[Row]) -> Iterator[tuple[int, Row]]:
         """The rows that hold an object, with their numbers."""
         for number, row in enumerate(rows):
-            if not row.get(REMOVE) and any(row.get(member.name, "").strip() for member in self.members):
+            if not row.get(DELETION_FIELD_NAME) and any(row.get(member.name, "").strip() for member in self.members):
                 yield number, row
 
     def object_of(self, row: Row) -> Row:

@@ -9,8 +9,8 @@ from django.core.exceptions import ValidationError
 from django.urls import reverse
 
 from healthcare.admin.autocomplete import IdSelect
+from healthcare.admin.lists import SUGGESTIONS
 
-MOST_SUGGESTIONS = 20
 TYPED = "username:"  # in front of a username that was typed where there is no script
 
 
@@ -23,7 +23,7 @@ def suggest_owners(prefix: str) -> list[Any]:
     """The first eligible owners, in alphabetical order, whose username begins with this text in any case."""
     text = prefix.strip().lower().replace("\0", "")
     owners = eligible_owners().filter(username__lower__startswith=text)
-    return list(owners.order_by("username__lower").only("username")[:MOST_SUGGESTIONS])
+    return list(owners.order_by("username__lower").only("username")[:SUGGESTIONS])
 
 
 class OwnerSelect(IdSelect):

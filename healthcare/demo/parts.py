@@ -26,7 +26,7 @@ class Demo:
     parts: dict[type["DemoPart"], "DemoPart"] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.parts = {part: part(self) for part in REGISTERED}
+        self.parts = {part: part(self) for part in DEMO_PARTS}
 
     def part(self, part: type[Part]) -> Part:
         found = self.parts[part]
@@ -46,7 +46,7 @@ class Demo:
         return context | ({"reason": reason} if reason else {})
 
 
-REGISTERED: list[type["DemoPart"]] = []
+DEMO_PARTS: list[type["DemoPart"]] = []
 
 
 class DemoPart:
@@ -58,7 +58,7 @@ class DemoPart:
         self.random = Random(f"{demo.seed} {type(self).__module__}")  # noqa: S311  (no secrets)
 
     def __init_subclass__(cls) -> None:
-        REGISTERED.append(cls)
+        DEMO_PARTS.append(cls)
 
     def is_present(self) -> bool:
         """Whether an earlier run has added this part."""

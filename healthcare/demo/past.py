@@ -68,12 +68,12 @@ class Pasts:
         tracked = {getattr(model, "pgh_tracked_model", None): model for model in apps.get_models()}
         self.event_models = {model: tracked[model] for model in models}
         with connection.cursor() as cursor:
-            tables = ", ".join(quoted(model) for model in self.event_models)
+            tables = ", ".join(quoted_table(model) for model in self.event_models)
             cursor.execute(f"LOCK TABLE {tables} IN SHARE ROW EXCLUSIVE MODE")
             self.switch_recorders("DISABLE")
             for events in self.event_models.values():
                 staged = staging(events)
-                cursor.execute(f"CREATE TEMPORARY TABLE {staged} (LIKE {quoted(events)}) ON COMMIT DROP")
+                cursor.execute(f"CREATE TEMPORARY TABLE {staged} (LIKE {quoted_table(events)}) ON COMMIT DROP")
                 cursor.execute(f"ALTER TABLE {staged} DROP COLUMN pgh_id")
 
     def write(self, pasts: Iterable[Past]) -> None:
@@ -91,7 +91,7 @@ class Pasts:
             for events in self.event_models.values():
                 names = column_list(events)
                 cursor.execute(
-                    f"INSERT INTO {quoted(events)} ({names}) SELECT {names} FROM {staging(events)} "  # noqa: S608
+                    f"INSERT INTO {quoted_table(events)} ({names}) SELECT {names} FROM {staging(events)} "  # noqa: S608
                     "ORDER BY pgh_created_at, id"
                 )
         self.switch_recorders("ENABLE")
@@ -106,7 +106,7 @@ class Pasts:
             cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
             for model in self.event_models:
                 trigger = recorders[model].get_pgid(model)
-                cursor.execute(f"ALTER TABLE {quoted(model)} {switch} TRIGGER {trigger}")
+                cursor.execute(f"ALTER TABLE {quoted_table(model)} {switch} TRIGGER {trigger}")
             cursor.execute("SET CONSTRAINTS ALL DEFERRED")
 
 
@@ -128,7 +128,7 @@ def insert(model: type[Model], rows: list[Columns], table: str = "") -> None:
     """Insert rows, given by the names of their columns, in one statement: into the model's table, or into another one
     that has its columns but for the key. What a row has beyond the model is left out."""
     columns = column_list(model, key=not table)
-    sql = INSERT_ROWS.format(table=table or quoted(model), columns=columns)
+    sql = INSERT_ROWS.format(table=table or quoted_table(model), columns=columns)
     with connection.cursor() as cursor:
         cursor.execute(sql, [json.dumps(rows, default=str)])
 
@@ -138,7 +138,7 @@ def column_list(model: type[Model], *, key: bool = False) -> str:
     return ", ".join(connection.ops.quote_name(str(field.column)) for field in fields)
 
 
-def quoted(model: type[Model]) -> str:
+def quoted_table(model: type[Model]) -> str:
     return connection.ops.quote_name(model._meta.db_table)
 
 

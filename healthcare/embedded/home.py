@@ -14,8 +14,8 @@ from pathlib import Path
 from healthcare.embedded.account import Account, find_unprivileged_account
 from healthcare.embedded.errors import EmbeddedError, embedded_error_from_os_error
 from healthcare.embedded.locks import open_lock
+from healthcare.project import PROJECT
 
-PROJECT = Path(__file__).resolve().parent.parent.parent
 POSTGRES_PORT = 5432  # names the socket's file; the server does not listen on TCP
 # Characters at which neither libpq's list of hosts nor unix_socket_directories splits.
 PLAIN_PATH = re.compile(r"/[A-Za-z0-9._+=@:~/-]+", re.ASCII)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from healthcare.embedded import binaries, cluster, locks, postmaster, probe
 from healthcare.embedded.errors import EmbeddedBusyError, EmbeddedError, embedded_error_from_os_error
-from healthcare.embedded.home import PROJECT, Home
+from healthcare.embedded.home import Home
+from healthcare.project import PROJECT
 
 STOP_TIMEOUT = 60.0
 MAX_SHARED_ATTEMPTS = 5  # the supervisor never holds the lock for so many attempts in a row

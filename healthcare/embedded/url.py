@@ -4,7 +4,8 @@ from pathlib import Path
 
 import dj_database_url
 
-PROJECT = Path(__file__).resolve().parent.parent.parent
+from healthcare.project import PROJECT
+
 DATABASE_NAME = "healthcare"
 
 

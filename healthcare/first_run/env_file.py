@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 
 from healthcare.first_run.errors import print_progress, setup_error_from_os_error
+from healthcare.first_run.virtualenv import PROJECT
 
-PROJECT = Path(__file__).resolve().parent.parent.parent
 LOCAL_HOSTS = "localhost,127.0.0.1,[::1]"
 HTTPS_COMMENT = "# False: this machine only, without TLS. Set it to True behind a proxy that terminates TLS."
 

@@ -18,7 +18,7 @@ from healthcare.operations.progress import at_intervals
 OPTIONS = ["--no-owner", "--no-privileges", "--no-publications", "--no-subscriptions", "--no-tablespaces"]
 # Entries of the dump's table of contents that are left out. `public` exists in every database; a comment on an
 # extension takes its owner; an event trigger takes a superuser.
-LEFT_OUT = (
+SKIPPED_ENTRIES = (
     r"POLICY|ROW SECURITY|EVENT TRIGGER|SCHEMA - public|COMMENT - SCHEMA public|COMMENT - EXTENSION|COMMENT \S+ POLICY"
     r"|COMMENT - EVENT TRIGGER"
 )
@@ -71,7 +71,7 @@ class DumpLoader:
             for name in absent
             for index in manifest.extension_indexes.get(name, [])
         ]
-        left_out = re.compile(ENTRY.format("|".join([LEFT_OUT, *schemas, *extensions, *indexes])))
+        left_out = re.compile(ENTRY.format("|".join([SKIPPED_ENTRIES, *schemas, *extensions, *indexes])))
         with self.running(["--list"]) as output:
             lines = output.read().decode().splitlines()
         return [line for line in lines if not left_out.match(line + " ")]

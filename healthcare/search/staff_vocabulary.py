@@ -30,7 +30,7 @@ LONG_NAMES_EXIST = """(
             SELECT EXISTS (SELECT FROM {terms} long WHERE long.owner = ANY (owners) AND long.hidden IN (true, false)
                 AND long.term > 'long:' AND long.term < 'long;')
         )"""
-REVOKE = """
+REVOKE_FROM_PUBLIC = """
 REVOKE ALL ON FUNCTION {words}_near_of(text, bigint), {words}_near_all(text) FROM PUBLIC;
 """
 STAFF_CREATE_SIMILARITY_INDEX = """
@@ -74,7 +74,7 @@ def create_near_for_staff(index: Index) -> str:
         "is_long": LONG_NAMES_EXIST.format(terms=index.terms),
     }
     of_one = compose(index, f"{index.words}_near_of(asked text, caller bigint)", "", "")
-    return of_one + NEAR.format(**asdict(index) | of_all) + REVOKE.format(words=index.words)
+    return of_one + NEAR.format(**asdict(index) | of_all) + REVOKE_FROM_PUBLIC.format(words=index.words)
 
 
 class KnownWordInsertTrigger(DatabaseTrigger):

@@ -24,7 +24,8 @@ from typing import Any
 import psutil
 import psycopg2
 
-from healthcare.embedded.home import POSTGRES_PORT, PROJECT, Home, resolve_home
+from healthcare.embedded.home import POSTGRES_PORT, Home, resolve_home
+from healthcare.project import PROJECT
 from healthcare.tests.live import Answer, LiveServer, free_port
 from healthcare.tests.memory_folder import create_folder
 from healthcare.tests.pytest_environment import TEST_ENVIRONMENT

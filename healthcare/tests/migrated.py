@@ -15,7 +15,8 @@ from django.core.management import call_command
 from django.db import connection
 
 from healthcare.embedded import server
-from healthcare.embedded.home import PROJECT, Home, resolve_home
+from healthcare.embedded.home import Home, resolve_home
+from healthcare.project import PROJECT
 from healthcare.tests.memory_folder import temporary_folder
 from healthcare.tests.superuser import admin_connection
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from healthcare.embedded.home import PROJECT
+from healthcare.project import PROJECT
 
 NO_UV = "/nowhere"  # a PATH without uv, so that venv and pip are used
 # requirements-dev.txt installs uv beside the interpreter.

@@ -16,9 +16,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from healthcare.embedded.home import PROJECT, Home, resolve_home
+from healthcare.embedded.home import Home, resolve_home
 from healthcare.embedded.tests.harness import TIMEOUT, ServerUnderTest, copy_data, eventually, stop_everything
 from healthcare.management.commands.serve import parse_worker_count
+from healthcare.project import PROJECT
 from healthcare.server.address import AddressError, parse_address, reserve_address
 from healthcare.server.supervisor import STABLE_AFTER, Restarts
 from healthcare.tests.live import Answer, answers_ok, free_port

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from healthcare.embedded.home import PROJECT
+from healthcare.project import PROJECT
 from healthcare.tests.live import TIMEOUT
 
 PROGRAM = """

@@ -5,7 +5,17 @@ from xml.etree import ElementTree
 
 import pytest
 
-from healthcare.admin.charts import BAR_WIDTH, BOTTOM, HEIGHT, TOP, WIDTH, BarTable, Column, ColumnChart, short
+from healthcare.admin.charts import (
+    BAR_WIDTH,
+    BOTTOM,
+    CHART_HEIGHT,
+    CHART_WIDTH,
+    TOP,
+    BarTable,
+    Column,
+    ColumnChart,
+    short,
+)
 from healthcare.admin.counts import Count, about
 from healthcare.tests.admin_pages import Page
 
@@ -32,20 +42,20 @@ def numbers_of(element: ElementTree.Element, *names: str) -> list[float]:
 @pytest.mark.parametrize("numbers", SERIES)
 def test_columns_stand_on_the_axis_and_are_as_high_as_their_numbers(numbers: list[int]):
     root = drawn(chart_of(numbers).svg())
-    assert root.attrib["viewBox"] == f"0 0 {WIDTH} {HEIGHT}"
+    assert root.attrib["viewBox"] == f"0 0 {CHART_WIDTH} {CHART_HEIGHT}"
     bars = [numbers_of(bar, "x", "y", "width", "height") for bar in root.iter(f"{SVG}rect")]
     assert len(bars) == len(numbers)
-    room = HEIGHT - TOP - BOTTOM
+    room = CHART_HEIGHT - TOP - BOTTOM
     right = 0.0
     for number, (x, y, width, height) in zip(numbers, bars, strict=True):
         assert x >= right - 0.011
         assert width > 0
         right = x + width
-        assert y + height == pytest.approx(HEIGHT - BOTTOM, abs=0.02)
+        assert y + height == pytest.approx(CHART_HEIGHT - BOTTOM, abs=0.02)
         assert y >= TOP - 0.01
         exact = room * number / max(*numbers, 1, 1)
         assert height == pytest.approx(exact, abs=0.01) or (number and exact < 1.5 == height)
-    assert right <= WIDTH
+    assert right <= CHART_WIDTH
 
 
 @pytest.mark.parametrize("numbers", SERIES)
@@ -59,8 +69,8 @@ def test_numbers_and_labels_do_not_touch_each_other_or_the_edge(numbers: list[in
         assert float(next_one.attrib["x"]) - float(one.attrib["x"]) >= 24
     for text in texts:
         [x, y] = numbers_of(text, "x", "y")
-        assert 0 < x < WIDTH
-        assert 10 <= y <= HEIGHT - 2
+        assert 0 < x < CHART_WIDTH
+        assert 10 <= y <= CHART_HEIGHT - 2
         assert text.attrib["class"] == "chart-label" or len(text.text or "") <= 4
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import psutil
 
-from healthcare.embedded.home import PROJECT, Home
+from healthcare.embedded.home import Home
+from healthcare.project import PROJECT
 
 PROCESS_NAMES = ("postgres", "initdb")
 TIMEOUT = 60  # seconds, for a busy machine

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from healthcare.embedded.home import PROJECT, Home
+from healthcare.embedded.home import Home
 from healthcare.embedded.tests.harness import ServerUnderTest, eventually
+from healthcare.project import PROJECT
 
 CURRENT_SETTING = "query SELECT current_setting('{}')"
 

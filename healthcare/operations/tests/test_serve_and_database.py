@@ -16,9 +16,10 @@ import psutil
 import pytest
 
 from healthcare.embedded import locks
-from healthcare.embedded.home import PROJECT, Home, resolve_home
+from healthcare.embedded.home import Home, resolve_home
 from healthcare.embedded.tests.harness import ServerUnderTest, copy_data, stop_everything
 from healthcare.operations.tests.calls import LOGIN, PASSWORD, execute, failed_checks, is_unavailable, wait_for_checks
+from healthcare.project import PROJECT
 from healthcare.tests.live import LiveServer, free_port, own_database, url_of
 from healthcare.tests.memory_folder import temporary_folder
 from healthcare.tests.postgres import SeparatePostgres, separate_postgres
