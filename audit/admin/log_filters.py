@@ -25,7 +25,7 @@ class LoggedPatientFilter(InputFilter):
         self.patient_id = read_id("patient", text) if text else None
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        return queryset.filter(patient_ids__contains=[self.patient_id]) if self.patient_id else queryset
+        return queryset if self.patient_id is None else queryset.filter(patient_ids__contains=[self.patient_id])
 
 
 class ActorFilter(InputFilter):

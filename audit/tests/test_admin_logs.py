@@ -118,6 +118,7 @@ def test_the_filters_find_a_patient_a_user_an_outcome_and_a_day(admin: AdminClie
     first, second = record(alice.pk, 17), record(bob.pk, 17, 18)
     refused, duplicates = record(bob.pk, 18, outcome=404), record(alice.pk, 19, outcome=409)
     assert listed(admin, "?patient=17")[-2:] == [second.pk, first.pk]
+    assert listed(admin, "?patient=0") == []
     assert listed(admin, f"?actor={bob.pk}") == [refused.pk, second.pk]
     assert listed(admin, "?username=BOB&patient=17") == [second.pk]
     assert listed(admin, "?username=nobody") == []
