@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Practises backup and restore with real servers, and recovery to a point in time. Takes two to four minutes.
 
-    scripts/restore_drill.py
+    .venv/bin/python scripts/restore_drill.py
 
 1. Writes through the API of `manage.py serve` on an embedded PostgreSQL, and backs up, plain and encrypted, while it
    goes on writing.

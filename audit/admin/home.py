@@ -32,6 +32,10 @@ def read_accesses() -> list[Figure | ColumnChart]:
 def read_last_seal() -> list[Figure]:
     sealed_at = Seal.objects.order_by("-id").values_list("at", flat=True).first()
     if sealed_at is None:
-        return [Figure("Last seal", "none", "access log and history are not sealed yet", filtered_list_url(Seal))]
+        return [
+            Figure(
+                "Last seal", "none", "not sealed yet: an operator runs manage.py seal_audit", filtered_list_url(Seal)
+            )
+        ]
     age = timesince(sealed_at, timezone.now(), depth=1)
     return [Figure("Last seal", f"{age} ago", local_time(sealed_at), filtered_list_url(Seal))]

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from django import forms
+from django.contrib.admin import AdminSite
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
+from django.http import HttpRequest
 from django.urls import reverse
 
 from healthcare.admin.autocomplete import IdSelect
@@ -24,6 +26,14 @@ def suggest_owners(prefix: str) -> list[Any]:
     text = prefix.strip().lower().replace("\0", "")
     owners = eligible_owners().filter(username__lower__startswith=text)
     return list(owners.order_by("username__lower").only("username")[:SUGGESTIONS])
+
+
+def add_user_url(site: AdminSite, request: HttpRequest) -> str:
+    """Where this member of staff adds a user; empty for one who may not."""
+    user = get_user_model()
+    if not site.get_model_admin(user).has_add_permission(request):
+        return ""
+    return reverse(f"{site.name}:{user._meta.app_label}_{user._meta.model_name}_add")
 
 
 class OwnerSelect(IdSelect):

@@ -12,7 +12,7 @@ from django.urls import path
 from healthcare.admin.actions import Refusals
 from healthcare.admin.edit_conflicts import ConflictCheckingAdmin
 from healthcare.admin.inlines import ListedInline
-from healthcare.admin.owners import OwnerField, OwnerSelect, eligible_owners, suggest_owners
+from healthcare.admin.owners import OwnerField, OwnerSelect, add_user_url, eligible_owners, suggest_owners
 from healthcare.admin.record_actions import DeleteRecords, RestoreRecords
 from healthcare.admin.record_lists import RecordListAdmin
 from healthcare.ownership import Record
@@ -92,6 +92,13 @@ class RecordAdmin(RecordListAdmin, ConflictCheckingAdmin):
                 "It cannot be changed afterwards.",
             )
         return form
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """The form, which says what to do first while no user can own a new record."""
+        if context["original"] is None and not self.owner_follows and not eligible_owners().exists():
+            context["nobody_can_own"] = True
+            context["add_user_url"] = add_user_url(self.admin_site, request)
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
         return [*super().get_inlines(request, obj), *self.registered_inlines]

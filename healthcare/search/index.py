@@ -1,5 +1,6 @@
 """Declares what of a model can be searched: `searchable(model, …)` beside the model."""
 
+import sys
 from dataclasses import dataclass
 
 from django.db import models
@@ -99,4 +100,5 @@ def make_model(model: type[Model], kind: str, base: type[Model], *indexes: model
     meta = type("Meta", (), {"indexes": [*indexes], "app_label": model._meta.app_label})
     attributes = {"__module__": model.__module__, "Meta": meta}
     made: type[Model] = type(f"{model.__name__}{kind}", (base,), attributes)
+    setattr(sys.modules[model.__module__], made.__name__, made)  # `manage.py shell` imports every model by its name
     return made

@@ -4,6 +4,9 @@ import re
 from pathlib import Path
 
 from django.conf import settings
+from django.core.management.commands import shell
+from django.db.models import Model
+from django.utils.module_loading import import_string
 
 from accounts.models import User
 from healthcare.tests.declarations import all_admin_models
@@ -36,3 +39,8 @@ def test_the_command_gives_a_role(alice: User):
     alice.refresh_from_db()
     assert alice.is_staff
     assert [group.name for group in alice.groups.all()] == ["Front desk"]
+
+
+def test_the_shell_imports_every_model_without_a_complaint():
+    for path in shell.Command().get_auto_imports():
+        assert issubclass(import_string(path), Model), path

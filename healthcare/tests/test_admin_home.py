@@ -92,6 +92,14 @@ def test_the_reads_of_today_are_exact_although_those_of_all_days_are_many(staff:
     assert [str(column.count) for column in parts["Reads of patients' data"].columns][-2:] == ["about 11,000", "3"]
 
 
+def test_without_a_seal_the_page_and_the_list_say_how_to_make_one(staff: User):
+    figure = parts_of(AdminClient(staff))["Last seal"]
+    assert figure.unit == "not sealed yet: an operator runs manage.py seal_audit"
+    hint = "Nothing is sealed yet: an operator runs <code>manage.py seal_audit</code>."
+    assert hint in AdminClient(staff).page(figure.url)
+    assert hint not in AdminClient(staff).page(f"{figure.url}?table=audit_accesslog")
+
+
 @pytest.mark.parametrize(
     ("seconds", "age"), [(30, "0 minutes ago"), (7_260, "2 hours ago"), (86_400 * 9, "1 week ago")]
 )

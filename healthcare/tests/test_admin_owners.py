@@ -125,3 +125,21 @@ def test_the_owner_stays_locked_until_the_record_is_saved(clerk: AdminClient, al
     finally:
         pre_save.disconnect(look)
     assert locks == [True]
+
+
+@pytest.mark.parametrize(("path", "kind"), [(PATIENTS, "patient"), (DOCTORS, "doctor")])
+def test_while_nobody_can_be_the_owner_the_page_says_what_to_do(
+    clerk: AdminClient, make_user: Any, path: str, kind: str
+):
+    hint = f"Nobody can own a {kind} yet."
+    make_user("former", is_active=False)
+    page = clerk.page(f"{path}add/")
+    assert hint in page
+    assert "Ask a superuser to add one first" in page
+    assert "/admin/accounts/user/add/" not in page
+    allow(User.objects.get(username="clerk"), "add_user")
+    assert '<a href="/admin/accounts/user/add/">Add one</a> first' in clerk.page(f"{path}add/")
+    refused = clerk.submit(f"{path}add/", name="Ada")
+    assert hint in refused.content.decode()
+    make_user("owner")
+    assert hint not in clerk.page(f"{path}add/")

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -55,7 +56,8 @@ def what_is_missing() -> str:
     """What has to be installed for the browser tests, and how; empty if nothing."""
     missing = []
     if not (find_spec("playwright") and find_spec("axe_playwright_python")):
-        missing.append("Playwright and axe: pip install -r requirements-dev.txt")
+        installer = f"{sys.executable} -m pip" if find_spec("pip") else "uv pip"  # uv makes environments without pip
+        missing.append(f"Playwright and axe: {installer} install --require-hashes -r requirements-dev.lock")
     if not browser_executable():
         missing.append("Chromium: apt-get install chromium")
     return f"The browser tests need {'; '.join(missing)}" if missing else ""
