@@ -97,6 +97,7 @@ class RecordAdmin(RecordListAdmin, ConflictCheckingAdmin):
         """The form, which says what to do first while no user can own a new record."""
         if context["original"] is None and not self.owner_follows and not eligible_owners().exists():
             context["nobody_can_own"] = True
+            context["adminform"].form.fields["created_by"].help_text = "Nobody can own it yet: see the top of the page."
             context["add_user_url"] = add_user_url(self.admin_site, request)
         return super().render_change_form(request, context, *args, **kwargs)
 

@@ -135,6 +135,7 @@ def test_while_nobody_can_be_the_owner_the_page_says_what_to_do(
     make_user("former", is_active=False)
     page = clerk.page(f"{path}add/")
     assert hint in page
+    assert "Nobody can own it yet: see the top of the page." in page
     assert "Ask a superuser to add one first" in page
     assert "/admin/accounts/user/add/" not in page
     allow(User.objects.get(username="clerk"), "add_user")
