@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
-from django.db.models import Q
 from django.http import HttpRequest
 
 from accounts.admin_sessions import end_admin_sessions
@@ -31,29 +30,25 @@ class DeactivateUsers(PreviewedAction):
         return record.is_active
 
     def lock(self, model_admin: Any, request: HttpRequest, ids: Sequence[int]) -> list[User]:
-        """Lock all active superusers too, and who deactivates: of two who deactivate each other at once, one is
-        refused."""
-        rows = User.objects.filter(Q(pk__in=[*ids, request.user.pk]) | Q(is_superuser=True, is_active=True))
+        """Lock who deactivates too: of two who deactivate each other at once, one is refused. So whoever deactivates a
+        superuser stays an active one."""
+        rows = User.objects.filter(pk__in=[*ids, request.user.pk])
         locked = list(rows.order_by("pk").select_for_update(no_key=True))
         if not any(user.pk == request.user.pk and user.is_active for user in locked):
             raise PermissionDenied
         return [user for user in locked if user.pk in ids]
 
     def refusals(self, model_admin: Any, request: HttpRequest, records: Sequence[User]) -> Refusals:
-        superusers = User.objects.filter(is_superuser=True, is_active=True)
-        last = not superusers.exclude(pk__in=[user.pk for user in records]).exists()
-        found = {user.pk: self.find_refusal(request, user, last) for user in records}
+        found = {user.pk: self.find_refusal(request, user) for user in records}
         return {key: reason for key, reason in found.items() if reason}
 
-    def find_refusal(self, request: HttpRequest, user: User, would_be_last: bool) -> str:
+    def find_refusal(self, request: HttpRequest, user: User) -> str:
         if not user.is_active:
             return "is already inactive"
         if user.pk == request.user.pk:
             return "is your own account; ask a colleague"
         if not may_change_user(request, user):
             return "is a member of staff; ask a superuser"
-        if user.is_superuser and would_be_last:
-            return "would leave no active superuser"
         return ""
 
     def perform(self, model_admin: Any, request: HttpRequest, records: Sequence[User]) -> str:

@@ -65,8 +65,9 @@ def test_the_admin_session_of_a_member_of_staff_ends_for_good(admin: AdminClient
         assert admin.submit(f"{USERS}{colleague.pk}/change/", is_active=None).status_code == 302
     assert session.get("/admin/").status_code == 302
     assert Session.objects.count() == 1  # of the superuser
+    unseen = AdminClient(colleague)  # of a login that the deactivation has overtaken
     admin.confirm(admin.get(f"{USERS}reactivate/?id={colleague.pk}"))
-    assert session.get("/admin/").status_code == 302
+    assert (session.get("/admin/").status_code, unseen.get("/admin/").status_code) == (302, 302)
 
 
 def test_nobody_deactivates_themselves_or_staff_without_being_a_superuser(
@@ -83,6 +84,14 @@ def test_nobody_deactivates_themselves_or_staff_without_being_a_superuser(
     said = message(support, support.act(USERS, "reactivate", [colleague], post="yes"))
     assert f"user {colleague.pk} is a member of staff; ask a superuser" in said
     assert User.objects.filter(is_active=True).count() == 2
+
+
+def test_who_selects_their_own_account_too_deactivates_the_others(admin: AdminClient, staff: User, make_user: Any):
+    other = make_user("other", is_staff=True, is_superuser=True)
+    said = message(admin, admin.confirm(admin.act(USERS, "deactivate", [staff, other])))
+    assert "1 user deactivated." in said
+    assert f"Not deactivated: user {staff.pk} is your own account; ask a colleague." in said
+    assert User.objects.get(is_superuser=True, is_active=True) == staff
 
 
 def test_the_last_active_superuser_stays(make_user: Any, staff: User):
