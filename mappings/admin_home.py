@@ -37,7 +37,7 @@ FROM (
     SELECT min(patient_id) AS low, (max(patient_id) - min(patient_id) + 1)::numeric / {SAMPLED_RANGES} AS width
     FROM mappings_mapping WHERE ended_at IS NULL
 ) AS part, (SELECT %s::numeric AS share) AS chosen, generate_series(0, {SAMPLED_RANGES - 1}) AS step,
-LATERAL (SELECT width * (step + mod(step * 0.618034, 1) * (1 - share)) AS start) AS range, LATERAL (
+LATERAL (SELECT width * (step + mod(step * 0.618034, 1)) AS start) AS range, LATERAL (
     SELECT doctor_id FROM mappings_mapping
     WHERE ended_at IS NULL AND patient_id >= low + start::bigint AND patient_id < low + (start + width * share)::bigint
     ORDER BY patient_id, doctor_id LIMIT {MOST_SAMPLED}

@@ -12,7 +12,7 @@ from doctors.tests.factories import make_doctor
 from healthcare.admin.counts import Count
 from healthcare.admin.home import INDEX_SCANS_ONLY
 from healthcare.admin.tests.access_rows import execute
-from mappings.admin_home import busiest_doctors
+from mappings.admin_home import SAMPLED_DOCTORS, busiest_doctors, fetch_all
 from mappings.tests.factories import make_mapping, make_past_mapping
 from patients.tests.factories import make_patient
 
@@ -82,6 +82,8 @@ def test_a_sample_does_not_keep_step_with_the_data(alice: User, doctors: list[Do
         )
     execute("ANALYZE mappings_mapping")
     assert {count.number for count in busiest_doctors().values()} == {500}
+    shares = [share for _, share in fetch_all(SAMPLED_DOCTORS, 0.5)]  # the numbers above are counted
+    assert max(shares) < 1.1 / 40
 
 
 def test_the_statements_read_a_bounded_part_of_an_index(many: None, doctors: list[Doctor]):
