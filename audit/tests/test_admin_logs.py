@@ -122,6 +122,7 @@ def test_the_filters_find_a_patient_a_user_an_outcome_and_a_day(admin: AdminClie
     assert listed(admin, f"?actor={bob.pk}") == [refused.pk, second.pk]
     assert listed(admin, "?username=BOB&patient=17") == [second.pk]
     assert listed(admin, "?username=nobody") == []
+    assert listed(admin, f"?username=bob&actor={alice.pk}") == []
     assert listed(admin, "?outcome=refused") == [refused.pk]
     assert listed(admin, f"?outcome=shown&actor={alice.pk}") == [duplicates.pk, first.pk]
     today = timezone.localdate()

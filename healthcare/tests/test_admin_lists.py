@@ -230,10 +230,9 @@ def test_an_action_finds_the_rows_of_a_search(admin: AdminClient, alice: User) -
     assert list(Patient.objects.hidden()) == [found]
 
 
-@pytest.mark.django_db(transaction=True)
-def test_a_list_that_takes_too_long_ends_in_a_page_and_leaves_nothing_behind(
-    admin: AdminClient, alice: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def slow_list(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL ends the query of the list of patients."""
     make_patient(alice)
     get_queryset = PatientAdmin.get_queryset
 
@@ -243,6 +242,18 @@ def test_a_list_that_takes_too_long_ends_in_a_page_and_leaves_nothing_behind(
         return get_queryset(self, request).extra(where=["pg_sleep(5) IS NOT NULL"])
 
     monkeypatch.setattr(PatientAdmin, "get_queryset", slow)
+
+
+def test_the_transaction_goes_on_after_a_list_that_takes_too_long(slow_list: None, admin: AdminClient) -> None:
+    """Here it is the test's: with an aborted one the page would be an error."""
+    assert admin.get(PATIENTS).status_code == 503
+    assert Patient.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_list_that_takes_too_long_ends_in_a_page_and_leaves_nothing_behind(
+    slow_list: None, admin: AdminClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     answer = admin.get(PATIENTS)
     assert (answer.status_code, answer["Content-Type"], answer["Retry-After"]) == (503, "text/html; charset=utf-8", "5")
     assert "took too long" in answer.content.decode()
