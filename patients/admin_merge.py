@@ -102,6 +102,7 @@ class MergePatients(PreviewedAction):
             "identifiers": describe_identifiers(survivor, duplicate),
             "moves": [] if refusal else describe_moves(survivor, duplicate),
             "swap_url": swapped,
+            "button": "Merge the two patients",
             "undo": self.describe_undo(model_admin, request),
         }
         return self.page(model_admin, request, context)
@@ -240,10 +241,10 @@ class UndoMerges(PreviewedAction):
     def find_refusal(self, patient: Patient, survivor: Patient | None, held: Collection[int]) -> str:
         if survivor is None:
             return "is not merged into another patient"
-        if survivor.merged_into_id:
-            return f"is merged into {survivor.pk}, which was merged into {survivor.merged_into_id}; undo that first"
+        if next_survivor := survivor.merged_into_id:
+            return f"is merged into patient {survivor.pk}, which was merged into {next_survivor}; undo that first"
         if survivor.deleted_at:
-            return f"is merged into {survivor.pk}, which is deleted; restore that one first"
+            return f"is merged into patient {survivor.pk}, which is deleted; restore that one first"
         if {patient.pk, survivor.pk} & set(held):
             return "is under a legal hold, or the record that it was merged into is"
         return ""

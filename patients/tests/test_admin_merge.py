@@ -211,7 +211,7 @@ def test_what_cannot_be_undone_says_why(admin: AdminClient, survivor: Patient, d
     admin.confirm(preview(admin, survivor, duplicate))
     confirmation = admin.get(f"{LIST}unmerge/?id={duplicate.pk}")
     admin.confirm(admin.get(f"{LIST}merge/?id={survivor.pk}&id={third.pk}&survivor={third.pk}"))
-    reason = f"is merged into {survivor.pk}, which was merged into {third.pk}; undo that first."
+    reason = f"is merged into patient {survivor.pk}, which was merged into {third.pk}; undo that first."
     assert reason in admin.get(f"{LIST}unmerge/?id={duplicate.pk}").content.decode()
     answer = admin.confirm(confirmation)
     assert reason in admin.page(answer["Location"])
