@@ -34,7 +34,7 @@ class AssignmentInline(ListedInline):
     model = Mapping
     form = NewAssignmentForm
     formset = NewAssignments
-    verbose_name, verbose_name_plural = "doctor", "doctors"
+    verbose_name, verbose_name_plural = "assignment", "doctors"
     add_text = "Assign a doctor"
     autocomplete_fields = ["doctor"]
     fields = ["doctor", "role", "is_primary", "reason", "started_at"]

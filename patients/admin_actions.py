@@ -23,7 +23,7 @@ class RestorePatients(RestoreRecords):
 
     def refusals(self, model_admin: Any, request: HttpRequest, records: Sequence[Patient]) -> Refusals:
         merged = {
-            record.pk: f"was merged into {record.merged_into_id}; undo the merge instead"
+            record.pk: f"was merged into patient {record.merged_into_id}; undo the merge instead"
             for record in records
             if record.merged_into_id
         }

@@ -12,7 +12,7 @@ EVENTS_READ = 50  # the latest; a change that a form collides with is rarely old
 
 
 def last_changes(record: Any, fields: Iterable[str]) -> dict[str, str]:
-    """By field, "by bob, 26 November 2026, 14:05:09 IST" for its last change among the latest events."""
+    """By field, "by bob, 26 Nov 2026, 14:05:09 IST" for its last change among the latest events."""
     model = event_model_of(type(record))
     if model is None:
         return {}

@@ -8,6 +8,7 @@ from django.contrib.auth import get_user_model
 from django.db.models import Q
 from django.http import HttpRequest
 
+from audit.admin.wording import table_texts
 from audit.models import AccessLog
 from audit.tables import sealed_tables
 from healthcare.admin.id_ranges import TimedRows
@@ -76,11 +77,11 @@ class LoggedDayFilter(DayRangeFilter):
 
 
 class TableFilter(ChoiceFilter):
-    title = "table"
+    title = "rows of"
     parameters: ClassVar = ("table",)
 
     def options(self) -> Mapping[str, str]:
-        return {table.name: table.name for table in sealed_tables()}
+        return {table.name: table_texts()[table.name] for table in sealed_tables()}
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         return queryset.filter(table=self.value) if self.value else queryset

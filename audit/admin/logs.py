@@ -17,7 +17,7 @@ from audit.admin.accesses import POSITION, patient_history_route
 from audit.admin.home import read_accesses, read_last_seal
 from audit.admin.log_filters import ActorFilter, LoggedDayFilter, LoggedPatientFilter, OutcomeFilter, TableFilter
 from audit.admin.seal_verification import last_verification, verify_in_request
-from audit.admin.wording import Users, access_text, outcome_text
+from audit.admin.wording import Users, access_text, outcome_text, table_texts
 from audit.models import AccessLog, Basis, Seal
 from audit.seals import CODE_LENGTH
 from audit.verification import verified_until
@@ -213,9 +213,9 @@ class SealList(BoundedChangeList):
 @admin.register(Seal)
 class SealAdmin(LogAdmin):
     home_panels = [Panel("Last seal", read_last_seal)]
-    list_display = ["id", "table", "moment", "row_count", "last_id", "state"]
+    list_display = ["id", "rows_of", "moment", "row_count", "last_id", "state"]
     list_filter = [TableFilter]
-    fields = ["id", "table", "moment", "row_count", "last_id", "latest_row", "code"]
+    fields = ["id", "rows_of", "moment", "row_count", "last_id", "latest_row", "code"]
     change_list_template = "admin/seal_list.html"
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> Any:
@@ -246,6 +246,10 @@ class SealAdmin(LogAdmin):
             "outcome": verify_in_request(request.user) if request.method == "POST" else None,
         }
         return TemplateResponse(request, "admin/seal_verification.html", context)
+
+    @admin.display(description="Rows of")
+    def rows_of(self, seal: Seal) -> str:
+        return table_texts().get(seal.table, seal.table)
 
     @admin.display(description="Sealed at")
     def moment(self, seal: Seal) -> str:

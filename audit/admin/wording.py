@@ -11,8 +11,10 @@ from django.contrib.auth import get_user_model
 from django.db.models import BooleanField, Field
 from django.template.defaultfilters import pluralize
 from django.utils import formats
+from django.utils.text import capfirst
 
-from audit.models import UserEvent
+from audit.history import event_models
+from audit.models import AccessLog, Forgotten, UserEvent
 from healthcare.admin.clashes import YES_NO
 from healthcare.admin.local_times import local_time
 from healthcare.admin.object_lists import objects_in_words
@@ -39,6 +41,18 @@ ADMIN_WORDS = {
 @cache
 def model_names() -> dict[str, str]:
     return {model._meta.model_name or "": str(model._meta.verbose_name) for model in apps.get_models()}
+
+
+@cache
+def table_texts() -> dict[str, str]:
+    """The tables that seals cover, in words: "History of patients"."""
+    histories = {
+        events._meta.db_table: f"History of {model._meta.verbose_name_plural}"
+        for model, events in event_models().items()
+    }
+    return histories | {
+        model._meta.db_table: str(capfirst(model._meta.verbose_name_plural)) for model in (AccessLog, Forgotten)
+    }
 
 
 class Users:

@@ -136,7 +136,7 @@ def test_a_merged_patient_is_not_restored(records: AdminClient, alice: User):
     survivor = make_patient(alice)
     merged = deleted_patient(alice, merged_into=survivor)
     said = message(records, records.act(f"{PATIENTS}?state=all", "restore", [merged], post="yes"))
-    assert f"patient {merged.pk} was merged into {survivor.pk}; undo the merge instead." in said
+    assert f"patient {merged.pk} was merged into patient {survivor.pk}; undo the merge instead." in said
     assert "restore/?id" not in records.page(f"{PATIENTS}{merged.pk}/change/")
 
 
