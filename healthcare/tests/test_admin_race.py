@@ -2,9 +2,7 @@
 
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from http.cookies import SimpleCookie
@@ -17,7 +15,7 @@ from django.conf import settings
 
 from conftest import PASSWORD
 from healthcare.tests.admin_pages import Page
-from healthcare.tests.concurrent_calls import call_concurrently, sorted_statuses
+from healthcare.tests.concurrent_calls import call_concurrently, sorted_statuses, until_run
 from healthcare.tests.live import Answer, LiveServer
 
 PATIENTS = "/admin/patients/patient/"
@@ -25,16 +23,6 @@ FIELDS = {
     "name": "Ada", "phone": "1", "alternate_phone": "2", "email": "a@example.org", "address": "Mysuru",
     "language": "kn", "identifier": "A-17", "medical_history": "2019 asthma",
 }  # fmt: skip
-
-
-def until_served(call: Callable[[], Answer]) -> Answer:
-    """Repeat what a busy server refuses before it runs."""
-    for _ in range(100):
-        answer = call()
-        if answer.status != 503:
-            return answer
-        time.sleep(0.2)
-    return answer
 
 
 class Browser:
@@ -53,7 +41,7 @@ class Browser:
             self.cookies.load(cookie)
 
     def open(self, path: str) -> Answer:
-        return until_served(partial(self.live.call, "GET", path, Cookie=self.cookie_header()))
+        return until_run(partial(self.live.call, "GET", path, Cookie=self.cookie_header()))
 
     def cookie_header(self) -> str:
         return "; ".join(f"{name}={morsel.value}" for name, morsel in self.cookies.items())
@@ -63,7 +51,7 @@ class Browser:
         cookies = self.cookie_header()
         form_type = "application/x-www-form-urlencoded"
         headers = {"Cookie": cookies, "Content_Type": form_type, "Referer": self.live.url}
-        return until_served(partial(self.live.call, "POST", path, form, **headers))
+        return until_run(partial(self.live.call, "POST", path, form, **headers))
 
 
 @pytest.fixture
@@ -227,7 +215,7 @@ def test_a_form_and_the_api_that_change_one_field_at_once_never_lose_a_change(li
         path = f"{PATIENTS}{patient}/change/"
         form = form_of(browser, path) | {"phone": "222"}
         patch = partial(live.call, "PATCH", f"/api/patients/{patient}/", {"phone": "333"}, token)
-        sent, patched = call_concurrently(partial(browser.send, path, **form), partial(until_served, patch))
+        sent, patched = call_concurrently(partial(browser.send, path, **form), patch)
         record = live.call("GET", f"/api/patients/{patient}/", token=token).json
         # Either the form came first and the API changed its value, or the API came first and the form was refused.
         assert (sent.status, patched.status, record["phone"]) in {(302, 200, "333"), (200, 200, "333")}
@@ -264,7 +252,7 @@ def test_of_eight_concurrent_assignments_of_one_doctor_on_the_patients_form_one_
     path = f"{PATIENTS}{patient}/change/"
     forms = [form_of(browser, path) | {"mappings-0-doctor": doctor} for _ in range(7)]
     by_api = partial(live.call, "POST", "/api/mappings/", {"patient": patient, "doctor": doctor}, token)
-    answers = call_concurrently(partial(until_served, by_api), *[partial(browser.send, path, **form) for form in forms])
+    answers = call_concurrently(by_api, *[partial(browser.send, path, **form) for form in forms])
     assert sorted(answer.status in {201, 302} for answer in answers) == [False] * 7 + [True]
     refused = [answer.body.decode() for answer in answers[1:] if answer.status == 200]
     assert all("This doctor is already assigned to this patient." in page for page in refused)
