@@ -9,7 +9,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.admin.utils import model_ngettext
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
-from django.contrib.auth.forms import AdminUserCreationForm, UserChangeForm, UsernameField
+from django.contrib.auth.forms import AdminPasswordChangeForm, AdminUserCreationForm, UserChangeForm, UsernameField
 from django.contrib.auth.models import Group
 from django.core.exceptions import PermissionDenied
 from django.db.models import PROTECT, Q, QuerySet
@@ -25,6 +25,8 @@ from healthcare.admin.list_filters import ChoiceFilter, DayRangeFilter, FieldCho
 from healthcare.admin.lists import BoundedChangeList
 
 LABELS = {"email": "E-mail"}
+# Django's text names other ways to log in, and there are none.
+ABOUT_DISABLING = "A user for whom this is disabled has no password and cannot log in."
 
 
 class UserForm(ConflictCheckingForm, UserChangeForm):
@@ -32,7 +34,17 @@ class UserForm(ConflictCheckingForm, UserChangeForm):
         labels = LABELS
 
 
+class UserPasswordForm(AdminPasswordChangeForm):
+    # Django's script shows the warning while it applies.
+    usable_password_help_text = (
+        f'{ABOUT_DISABLING}<ul id="id_unusable_warning" class="messagelist"><li class="warning">'
+        "The present password will be lost.</li></ul>"
+    )
+
+
 class UserAddForm(ConflictCheckingForm, AdminUserCreationForm):
+    usable_password = AdminUserCreationForm.create_usable_password_field(ABOUT_DISABLING)
+
     class Meta(AdminUserCreationForm.Meta):
         labels = LABELS
 
@@ -78,6 +90,7 @@ class UserAdmin(ConflictCheckingAdmin, DjangoUserAdmin):
     actions = [DeactivateUsers(), ReactivateUsers()]
     form = UserForm
     add_form = UserAddForm
+    change_password_form = UserPasswordForm
     ordering = ["-id"]
     list_display = ["username", "email", "name", "is_active", "is_staff", "last_login", "created_at"]
     list_filter = [ActiveFilter, StaffFilter, DayRangeFilter]

@@ -146,6 +146,13 @@ def test_another_password_or_none_ends_the_sessions(
     assert refreshed.status_code == 401
 
 
+def test_the_pages_of_a_password_name_no_other_way_to_log_in(admin: AdminClient, alice: User):
+    for path in (f"{USERS}add/", f"{USERS}{alice.pk}/password/"):
+        page = admin.page(path)
+        assert "A user for whom this is disabled has no password and cannot log in." in page
+        assert "LDAP" not in page
+
+
 def test_a_weak_password_is_refused(admin: AdminClient, alice: User):
     path = f"{USERS}{alice.pk}/password/"
     answer = admin.submit(path, password1="12345678", password2="12345678")
