@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.models import User
@@ -13,6 +15,7 @@ from doctors.tests.factories import make_doctor
 from healthcare.tests.admin_pages import LOGGED_IN, AdminClient, Page, allow, main, named_queries
 from mappings.tests.factories import make_mapping
 from patients.legal_hold import set_hold
+from patients.merges import merge
 from patients.models import Patient, PatientEvent, PatientMerge
 from patients.tests.factories import make_patient
 
@@ -96,6 +99,18 @@ def test_the_other_record_can_stay_instead(admin: AdminClient, survivor: Patient
     assert swapped.replace("&", "&amp;") in preview(admin, survivor, duplicate).content.decode()
     assert admin.confirm(admin.get(swapped)).status_code == 302
     assert now(survivor).merged_into_id == duplicate.pk
+
+
+def test_both_records_are_locked_before_a_merge_is_undone(admin: AdminClient, survivor: Patient, duplicate: Patient):
+    """So nobody merges, deletes or changes the survivor between the check and the undoing."""
+    merge(survivor, duplicate)
+    page = admin.get(f"{LIST}unmerge/?id={duplicate.pk}")
+    with CaptureQueriesContext(connection) as queries:
+        assert admin.confirm(page).status_code == 302
+    statements = [query["sql"] for query in queries.captured_queries if '"patients_patient"' in query["sql"]]
+    lock = next(sql for sql in statements if "FOR NO KEY UPDATE" in sql)
+    assert f'"id" IN ({duplicate.pk}, {survivor.pk})' in lock
+    assert not any(sql.startswith("UPDATE") for sql in statements[: statements.index(lock)])
 
 
 def test_confirming_twice_merges_once(admin: AdminClient, survivor: Patient, duplicate: Patient):
