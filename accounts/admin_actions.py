@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from accounts.admin_sessions import end_admin_sessions
 from accounts.models import LoginSession, User
 from healthcare.admin.actions import PreviewedAction, Refusals
+from healthcare.admin.record_actions import EndOnce
 
 
 def may_change_user(request: HttpRequest, user: User | None) -> bool:
@@ -85,19 +86,13 @@ class ReactivateUsers(PreviewedAction):
         return "Their sessions stay ended."
 
 
-class RevokeSessions(PreviewedAction):
+class RevokeSessions(EndOnce):
     name = "revoke"
+    end_column, already = "revoked_at", "has already been revoked"
     permission = "change"
     label = "Revoke selected login sessions"
     verb, done = "revoke", "revoked"
     explanation = "The next request with one of their tokens is refused (401). The user can log in again."
-    on_change_page = True
-
-    def is_offered_for(self, record: LoginSession) -> bool:
-        return record.revoked_at is None
-
-    def refusals(self, model_admin: Any, request: HttpRequest, records: Sequence[LoginSession]) -> Refusals:
-        return {session.pk: "has already been revoked" for session in records if session.revoked_at}
 
     def perform(self, model_admin: Any, request: HttpRequest, records: Sequence[LoginSession]) -> str:
         LoginSession.objects.filter(pk__in=[session.pk for session in records]).revoke()

@@ -6,25 +6,19 @@ from typing import Any
 from django.http import HttpRequest
 
 from doctors.models import Doctor
-from healthcare.admin.actions import PreviewedAction, Refusals
-from healthcare.admin.record_actions import DeleteRecords, RestoreRecords
+from healthcare.admin.actions import Refusals
+from healthcare.admin.record_actions import DeleteRecords, EndOnce, RestoreRecords
 from mappings.models import Mapping
 from patients.models import Patient
 
 
-class EndAssignments(PreviewedAction):
+class EndAssignments(EndOnce):
     name = permission = "end"
+    end_column, already = "ended_at", "has already ended"
     label = "End selected assignments"
     verb, done = "end", "ended"
     explanation = "The doctor no longer treats the patient from now on. The assignment stays on record as a past one."
     undone_by = "restore"
-    on_change_page = True
-
-    def is_offered_for(self, record: Mapping) -> bool:
-        return record.ended_at is None
-
-    def refusals(self, model_admin: Any, request: HttpRequest, records: Sequence[Mapping]) -> Refusals:
-        return {record.pk: "has already ended" for record in records if record.ended_at}
 
     def perform(self, model_admin: Any, request: HttpRequest, records: Sequence[Mapping]) -> str:
         Mapping.objects.filter(pk__in=[record.pk for record in records]).end()

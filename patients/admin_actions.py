@@ -7,8 +7,8 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from audit.models import LegalHold
-from healthcare.admin.actions import PreviewedAction, Refusals
-from healthcare.admin.record_actions import RestoreRecords
+from healthcare.admin.actions import Refusals
+from healthcare.admin.record_actions import EndOnce, RestoreRecords
 from patients.models import Patient
 
 
@@ -30,21 +30,15 @@ class RestorePatients(RestoreRecords):
         return super().refusals(model_admin, request, records) | merged
 
 
-class ReleaseHolds(PreviewedAction):
+class ReleaseHolds(EndOnce):
     name = "release"
+    end_column, already = "released_at", "has already been released"
     permission = "change"
     label = "Release selected legal holds"
     verb, done = "release", "released"
     explanation = (
         "The patients can be deleted, merged and erased again. To hold one of them again, add another legal hold."
     )
-    on_change_page = True
-
-    def is_offered_for(self, record: LegalHold) -> bool:
-        return record.released_at is None
-
-    def refusals(self, model_admin: Any, request: HttpRequest, records: Sequence[LegalHold]) -> Refusals:
-        return {hold.pk: "has already been released" for hold in records if hold.released_at}
 
     def perform(self, model_admin: Any, request: HttpRequest, records: Sequence[LegalHold]) -> str:
         holds = LegalHold.objects.active().filter(pk__in=[hold.pk for hold in records])

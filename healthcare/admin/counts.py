@@ -47,7 +47,11 @@ def total(counts: Iterable[Count]) -> Count:
 def count_rows(rows: QuerySet[Any, Any]) -> Count:
     """The number of these rows. Order them by the columns of an index that has these rows alone or first: PostgreSQL
     then reads at most EXACT_UP_TO + 1 of its entries, whatever else the table holds."""
-    counted = rows[: EXACT_UP_TO + 1].count()
+    return complete_count(rows[: EXACT_UP_TO + 1].count(), rows)
+
+
+def complete_count(counted: int, rows: QuerySet[Any, Any]) -> Count:
+    """The number of these rows, of which so many were counted, at most EXACT_UP_TO + 1."""
     if counted <= EXACT_UP_TO:
         return Count(counted)
     estimate = estimate_rows(rows)

@@ -23,7 +23,7 @@ from django.utils.text import capfirst
 from psycopg2.errors import QueryCanceled
 from rest_framework.exceptions import ValidationError
 
-from healthcare.admin.counts import EXACT_UP_TO, Count, about, count_rows, estimate_rows
+from healthcare.admin.counts import EXACT_UP_TO, Count, complete_count, count_rows
 from healthcare.admin.list_filters import ListRefused, ListTooSlow, QueryFilter
 from healthcare.api.cursors import Cursor, Keyset, invalid_cursor
 from healthcare.api.pagination import LONGEST_SEARCH
@@ -77,11 +77,7 @@ class RowsInParts(Keyset):
             return Count(0)
         if not self.parts:
             return count_rows(rows)
-        counted = self.merge(EXACT_UP_TO + 1, Q(), downwards=True).count()
-        if counted <= EXACT_UP_TO:
-            return Count(counted)
-        estimate = estimate_rows(rows)
-        return about(estimate) if estimate > EXACT_UP_TO else Count(EXACT_UP_TO, "more than")
+        return complete_count(self.merge(EXACT_UP_TO + 1, Q(), downwards=True).count(), rows)
 
 
 class BoundedChangeList(ChangeList):

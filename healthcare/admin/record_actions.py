@@ -1,4 +1,4 @@
-"""Deleting records, which hides them, and restoring them."""
+"""Deleting records, which hides them, restoring them, and ending what can be ended once."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -7,6 +7,23 @@ from django.contrib.admin.models import DELETION
 from django.http import HttpRequest
 
 from healthcare.admin.actions import PreviewedAction, Refusals
+
+
+class EndOnce(PreviewedAction):
+    """Sets the time in `end_column`, which is NULL until then, and refuses records in which it is set.
+
+    already: completes the sentence that begins with such a record: "has already ended".
+    """
+
+    end_column: ClassVar[str]
+    already: ClassVar[str]
+    on_change_page = True
+
+    def is_offered_for(self, record: Any) -> bool:
+        return getattr(record, self.end_column) is None
+
+    def refusals(self, model_admin: Any, request: HttpRequest, records: Sequence[Any]) -> Refusals:
+        return {record.pk: self.already for record in records if not self.is_offered_for(record)}
 
 
 class DeleteRecords(PreviewedAction):

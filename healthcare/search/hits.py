@@ -83,12 +83,16 @@ class Hits:
             cursor.execute(f"SELECT place, rank, term, words FROM {self.index.words}_near(%s)", [self.text])  # noqa: S608
             return QueryTerms(cursor.fetchall())
 
+    def statement(self, page: PageOfHits, allowed: str, parameters: Any) -> SearchStatement:
+        """The statement of a page. `allowed` is SQL for the ids of the queryset, with its parameters."""
+        return SearchStatement(self.index.terms, self.owner, self.hidden, self.query_terms, page, allowed, parameters)
+
     def execute(self, ranks: list[int], page: PageOfHits) -> dict[int, int]:
         try:
             allowed = self.queryset.order_by().values("pk").query.sql_with_params()
         except EmptyResultSet:
             return {}
-        statement = SearchStatement(self.index.terms, self.owner, self.hidden, self.query_terms, page, *allowed)
+        statement = self.statement(page, *allowed)
         with connection.cursor() as cursor:
             cursor.execute(*statement.for_ranks(ranks))
             return {key: rank for rank, key in cursor.fetchall()}

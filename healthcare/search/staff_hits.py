@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.core.exceptions import EmptyResultSet
 from django.db import connection
 from django.db.models import Model, QuerySet
 from django.utils.functional import cached_property
@@ -104,18 +103,11 @@ class StaffHits(Hits):
             cursor.execute(f"SELECT place, rank, term, words FROM {function}({places})", parameters)  # noqa: S608
             return QueryTerms(cursor.fetchall())
 
-    def execute(self, ranks: list[int], page: PageOfHits) -> dict[int, int]:
-        try:
-            allowed = self.queryset.order_by().values("pk").query.sql_with_params()
-        except EmptyResultSet:
-            return {}
-        statement = StaffStatement(
-            self.index.terms, self.owner, self.hidden, self.query_terms, page, *allowed,
+    def statement(self, page: PageOfHits, allowed: str, parameters: Any) -> "StaffStatement":
+        return StaffStatement(
+            self.index.terms, self.owner, self.hidden, self.query_terms, page, allowed, parameters,
             index=self.index, one_owner=self.one_owner, kinds=self.kinds,
         )  # fmt: skip
-        with connection.cursor() as cursor:
-            cursor.execute(*statement.for_ranks(ranks))
-            return {key: rank for rank, key in cursor.fetchall()}
 
 
 class NarrowedHits(StaffHits):
