@@ -180,7 +180,7 @@ class HoldStateFilter(ChoiceFilter):
 
 @admin.register(LegalHold)
 class LegalHoldAdmin(ReadOnlyAdmin):
-    """Who may add a legal hold sets it, and who may change one releases it. It names the patient by the id alone."""
+    """Adding a hold sets it, and the permission to change one lets a user release it. Patients appear by id alone."""
 
     task = "Audit"
     form = LegalHoldForm

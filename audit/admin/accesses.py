@@ -31,7 +31,7 @@ def accesses_to(patient: Any, before: int | None, limit: int) -> list[AccessLog]
 
 
 def patient_history_route(site: Any, request: HttpRequest) -> str:
-    """The name of the page with the history of a patient; empty for who may not view patients."""
+    """The name of the page with the history of a patient; empty for users who may not view patients."""
     for model, page in site._registry.items():
         about: type[Model] = model
         if patient_id_field_of(about) == "id" and page.has_view_permission(request):

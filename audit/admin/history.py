@@ -175,7 +175,7 @@ class HistoryPage:
         )
 
     def patient_history(self) -> str:
-        """The page that says who read the data, for a record about a patient, and who may view the patient."""
+        """The page that says who read the data, for a record about a patient and a user who may view the patient."""
         if self.is_patient or patient_id_field_of(self.model) is None:
             return ""
         route = patient_history_route(self.model_admin.admin_site, self.request)

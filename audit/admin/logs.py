@@ -48,7 +48,7 @@ class LogAdmin(ConflictCheckingAdmin):
         return False
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """By the permission to view alone: Django's method lets who may change a model view it."""
+        """By the permission to view alone: Django's method also lets users view what they may change."""
         return request.user.has_perm(f"{self.opts.app_label}.view_{self.opts.model_name}")
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:

@@ -259,7 +259,7 @@ class PreviewedAction:
 
 
 class ActionsAdmin(admin.ModelAdmin):
-    """Gives each `PreviewedAction` among the actions a path, and refuses (403) who may not perform it."""
+    """Gives each `PreviewedAction` among the actions a path, and refuses (403) users who may not perform it."""
 
     def nouns(self) -> tuple[str, str]:
         """What staff call one record and several."""

@@ -33,7 +33,7 @@ class AutocompleteAdmin(BaseModelAdmin):
         return field.related_model._default_manager.all()
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """A choice shows the name of the related record, so who may not view those records can choose none."""
+        """A choice shows the name of the related record, so users who may not view those records can choose none."""
         if db_field.name in self.get_autocomplete_fields(request):
             may_view = self.admin_site.get_model_admin(db_field.related_model).has_view_permission(request)
             choices = self.choices(db_field)

@@ -3,7 +3,7 @@
 An app declares on a model's admin:
 
     task = "Records"                              the group of its list on the home page
-    home_panels = [Panel("Patients", read_...)]   figures, which who may view the model sees
+    home_panels = [Panel("Patients", read_...)]   figures, for users who may view the model
 
 Nothing is cached: each visit reads the figures, each panel in a savepoint of its own, and undoes whatever they set. A
 panel that fails or exceeds PANEL_TIMEOUT is shown as not available.

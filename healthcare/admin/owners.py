@@ -37,7 +37,7 @@ def add_user_url(site: AdminSite, request: HttpRequest) -> str:
 
 
 class OwnerSelect(IdSelect):
-    """Suggests usernames to who may add records of the model, whatever else of users they may view. Without script it
+    """Suggests usernames to staff who may add records of the model, even if they may not view users. Without script it
     is a text field for the username, since the list of choices would be empty."""
 
     template_name = "admin/widgets/owner.html"

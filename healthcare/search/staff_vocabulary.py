@@ -59,7 +59,7 @@ def all_owners(index: Index) -> str:
 
 def create_near_for_staff(index: Index) -> str:
     """SQL that creates or replaces `<words>_near_of`, which looks in the vocabulary of the given owner, and
-    `<words>_near_all`. They run with the rights of who calls them."""
+    `<words>_near_all`. They run with the caller's rights (SECURITY INVOKER)."""
     words = {"words": index.known_words, "of_owner": "", "of_owner_line": ""}
     likenesses = BEGINS.format(**words, **STAFF_MOST_BEGINNINGS)
     likenesses += SIMILAR.format(**words, similar=SIMILAR_ENOUGH, loose=LOOSE)

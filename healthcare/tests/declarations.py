@@ -125,7 +125,7 @@ class AdminPage:
     verb: the permission on the model that it needs.
     posted: what a POST sends that changes something, from the owner of the records and the record; None if the page
         takes no POST.
-    status: the status of a GET for who may see the page.
+    status: the status of a GET for users who may see the page.
     parameters: the other parameters of the path, from the record.
     """
 

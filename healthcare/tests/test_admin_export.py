@@ -162,7 +162,7 @@ def test_more_rows_than_an_export_has_are_refused(admin: AdminClient, alice: Use
 
 def test_who_may_not_export_gets_no_file(make_user: Any, alice: User):
     viewer = AdminClient(allow(make_user("viewer", is_staff=True), "view_patient"))
-    exporter = AdminClient(allow(make_user("exporter", is_staff=True), "export_patient"))  # who may not view them
+    exporter = AdminClient(allow(make_user("exporter", is_staff=True), "export_patient"))  # and not view
     patient = make_patient(alice)
     for client in (viewer, exporter):
         for query in ("", f"?id={patient.pk}"):
