@@ -3,7 +3,6 @@ is overwritten before the second one has chosen."""
 
 import datetime
 import html
-import json
 import re
 from typing import Any
 
@@ -13,9 +12,7 @@ from django.contrib.auth.models import Group, Permission
 from accounts.models import User
 from audit.models import AccessLog
 from conftest import LoggedInClient
-from doctors.models import Doctor
 from doctors.tests.factories import make_doctor
-from healthcare.api.models import IdempotencyRecord
 from healthcare.tests.admin_pages import AdminClient, Page, allow, errors_of, main
 from mappings.models import Mapping
 from mappings.tests.factories import make_mapping
@@ -361,62 +358,6 @@ def test_who_may_not_change_records_is_refused_whatever_their_state(make_user: A
     viewer = AdminClient(allow(make_user("viewer", is_staff=True), "view_patient"))
     assert viewer.post(change(patient), {"name": "x"}).status_code == 403
     assert viewer.post("/admin/patients/patient/9999999/change/", {"name": "x"}).status_code in {302, 403}
-
-
-def test_a_form_that_is_sent_twice_adds_one_record(second: AdminClient, alice: User):
-    path = "/admin/patients/patient/add/"
-    form = second.form(path) | {"name": "Ada", "created_by": alice.pk}
-    answers = [second.submit(path, form), second.submit(path, form), second.submit(path, form | {"_save": "Save"})]
-    assert [answer.status_code for answer in answers] == [302] * 3
-    assert answers[0]["Location"] == answers[1]["Location"]
-    assert Patient.objects.count() == 1
-    assert "This form was sent twice. It was saved once." in second.page(answers[1]["Location"])
-    assert second.submit(path, form, name="Ben").status_code == 302  # back, and another value: another record
-    assert second.submit(path, name="Ada", created_by=alice.pk).status_code == 302  # another form
-    assert Patient.objects.count() == 3
-
-
-def test_a_form_that_is_sent_twice_returns_to_the_search_without_storing_it(second: AdminClient, alice: User):
-    path = f"{change(make_patient(alice))}?_changelist_filters=q%3DKanarienvogel"
-    form = second.form(path) | {"phone": "555"}
-    answers = [second.submit(path, form) for _ in range(2)]
-    assert [answer["Location"] for answer in answers] == ["/admin/patients/patient/?q=Kanarienvogel"] * 2
-    assert [record.headers for record in IdempotencyRecord.objects.all()] == [{"Location": "/admin/patients/patient/"}]
-
-
-def test_a_popup_that_is_sent_again_shows_the_record_to_who_may_add_one(make_user: Any, alice: User):
-    path = "/admin/patients/patient/add/?_popup=1"
-    clerk = allow(make_user("clerk", is_staff=True), "add_patient")
-    admin = AdminClient(clerk)
-    form = admin.form(path) | {"name": "Ada", "created_by": alice.pk}
-    assert admin.submit(path, form).status_code == 200
-    clerk.user_permissions.clear()
-    assert admin.submit(path, form).status_code == 403
-
-
-def test_a_popup_that_is_sent_twice_adds_one_record_and_answers_alike(second: AdminClient, alice: User):
-    path = "/admin/patients/patient/add/?_to_field=id&_popup=1"
-    form = second.form(path) | {"name": "Ada", "created_by": alice.pk}
-    answers = [second.submit(path, form) for _ in range(2)]
-    patient = Patient.objects.get()
-    given = [json.loads(answer.context_data["popup_response_data"]) for answer in answers]
-    assert given == [{"value": str(patient.pk), "obj": "Ada"}] * 2
-    reads = AccessLog.objects.filter(action="admin.patient.add").values_list("patient_ids", flat=True)
-    assert [*reads] == [[patient.pk]] * 2
-
-
-def test_a_refused_form_that_is_sent_twice_is_refused_twice_and_another_user_is_another_submission(
-    first: AdminClient, second: AdminClient, alice: User
-):
-    path = "/admin/doctors/doctor/add/"
-    form = second.form(path) | {"name": "Dr. Ada", "created_by": ""}
-    for _ in range(2):
-        assert errors_of(second.submit(path, form)).keys() == {"created_by"}
-    form["created_by"] = alice.pk
-    for client in (first, second):
-        token = {"csrfmiddlewaretoken": client.form(path)["csrfmiddlewaretoken"]}
-        assert client.submit(path, form | token).status_code == 302
-    assert Doctor.objects.count() == 2
 
 
 @pytest.mark.parametrize(
