@@ -230,6 +230,23 @@ def test_a_figure_that_cannot_be_read_leaves_the_others(
     assert "Not available" in client.page("/admin/")
 
 
+def test_no_statement_of_the_figures_is_compiled(staff: User, rf: Any, monkeypatch: pytest.MonkeyPatch):
+    execute("SET LOCAL jit = on")
+    found: list[str] = []
+
+    def read() -> list[Figure]:
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW jit")
+            found.extend(cursor.fetchone())
+        return []
+
+    monkeypatch.setattr(admin.site.get_model_admin(Patient), "home_panels", [Panel("Patients", read)], raising=False)
+    request = rf.get("/admin/")
+    request.user = staff
+    home.build_home(admin.site, request, [])
+    assert found == ["off"]
+
+
 def test_the_timeout_of_the_figures_ends_with_them(staff: User, rf: Any):
     request = rf.get("/admin/")
     request.user = staff
