@@ -33,7 +33,7 @@ PANEL_TIMEOUT = "2s"  # of each statement: PostgreSQL ends it, so that the page 
 
 # Each statement of a panel reads a part of an index in its order. What the planner may take instead reads all of the
 # table, or all of one doctor's rows, and it does so where the statistics are old or where it expects average numbers.
-# Before PostgreSQL 18 a plan that has to sort nevertheless counts as so expensive that it would be compiled (JIT), which
+# Before PostgreSQL 18 a plan that has to sort nevertheless counts as so expensive that it would be compiled (JIT). That
 # takes longer than all figures together.
 INDEX_SCANS_ONLY = """
 SELECT set_config('statement_timeout', %s, true), set_config('enable_seqscan', 'off', true),
