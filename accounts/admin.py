@@ -23,6 +23,7 @@ from healthcare.admin.edit_conflicts import ConflictCheckingAdmin, ConflictCheck
 from healthcare.admin.home import Panel
 from healthcare.admin.list_filters import ChoiceFilter, DayRangeFilter, FieldChoiceFilter, FlagFilter, RecordIdFilter
 from healthcare.admin.lists import BoundedChangeList
+from healthcare.admin.read_only import ReadOnlyAdmin
 
 LABELS = {"email": "E-mail"}
 # Django's text names other ways to log in, and there are none.
@@ -204,14 +205,6 @@ def describe_protected_references(users: list[User]) -> list[str]:
             rows = model._base_manager.filter(**{f"{relation.field.name}__in": users}).count()  # type: ignore[union-attr]
             references += [f"{rows} {model_ngettext(model._meta, rows)}"] if rows else []
     return references
-
-
-class ReadOnlyAdmin(ConflictCheckingAdmin):
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
 
 class SessionStateFilter(ChoiceFilter):

@@ -10,7 +10,6 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from accounts.admin import ReadOnlyAdmin
 from audit.admin.reads import ReadsRecordedAdmin
 from audit.models import LegalHold
 from healthcare.admin.edit_conflicts import ConflictCheckingForm
@@ -19,6 +18,7 @@ from healthcare.admin.home import Panel
 from healthcare.admin.list_filters import ChoiceFilter, DayRangeFilter, FieldChoiceFilter, OwnerFilter
 from healthcare.admin.lists import BoundedChangeList
 from healthcare.admin.object_lists import objects_in_words
+from healthcare.admin.read_only import ReadOnlyAdmin
 from healthcare.admin.record_actions import DeleteRecords
 from healthcare.admin.record_lists import StateFilter
 from healthcare.admin.records import DeletionObstacle, RecordAdmin

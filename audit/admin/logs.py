@@ -21,28 +21,22 @@ from audit.admin.wording import Users, access_text, outcome_text, table_texts
 from audit.models import AccessLog, Basis, Seal
 from audit.seals import CODE_LENGTH
 from audit.verification import verified_until
-from healthcare.admin.edit_conflicts import ConflictCheckingAdmin
 from healthcare.admin.home import Panel
 from healthcare.admin.lists import BoundedChangeList, RowsInParts
 from healthcare.admin.local_times import local_time
+from healthcare.admin.read_only import ReadOnlyAdmin
 from healthcare.api.cursors import Cursor
 
 MOST_SCANNED = 500_000  # rows that a filter without an index reads
 PATIENTS_LISTED = 10  # of one row on the list
 
 
-class LogAdmin(ConflictCheckingAdmin):
+class LogAdmin(ReadOnlyAdmin):
     """Rows that can only be viewed. Every POST is refused (403), those of superusers included."""
 
     task = "Audit"
     actions = ()
     ordering = ("-id",)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

@@ -192,8 +192,8 @@ def as_problem(request: HttpRequest, response: HttpResponseBase) -> HttpResponse
         return HttpResponseRedirect(page)
     if response.status_code == 500 and getattr(request, "is_database_unavailable", False):
         return database_unavailable(request)
-    staffs = request.path_info.startswith("/admin/")
-    own_page = staffs and (response.status_code < 500 or getattr(response, "is_page_for_staff", False))
+    in_admin = request.path_info.startswith("/admin/")
+    own_page = in_admin and (response.status_code < 500 or getattr(response, "is_page_for_staff", False))
     if own_page or response.get("Content-Type") == CONTENT_TYPE:
         return response
     detail = ""
