@@ -46,7 +46,7 @@ class Axis:
             x, ratio = self.x(2.0**power), 2.0**power
             width = 1.5 if power == 0 else 0.75
             parts.append(line(x, top, x, bottom, "var(--faint)" if power == 0 else "var(--line)", width))
-            parts.append(text(x, top - 5, f"{ratio:g}×", "middle", "faint"))
+            parts.append(svg_text(x, top - 5, f"{ratio:g}×", "middle", "faint"))
         return parts
 
 
@@ -57,7 +57,7 @@ def line(x1: float, y1: float, x2: float, y2: float, stroke: str, width: float) 
     )
 
 
-def text(x: float, y: float, content: str, anchor: str = "start", kind: str = "") -> str:
+def svg_text(x: float, y: float, content: str, anchor: str = "start", kind: str = "") -> str:
     chosen = f' class="{kind}"' if kind else ""
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{chosen}>{escape(content)}</text>'
 
@@ -87,18 +87,18 @@ def draw_plain_calls(results: Results, top: float) -> tuple[list[str], float]:
         return [], top
     servers = [name for name in COLOURS if any(name in found for found in ratios.values())]
     axis = Axis([ratio for found in ratios.values() for ratio in found.values()])
-    parts = [text(12, top + 22, "CPU of application and PostgreSQL a request, ours = 1", kind="title")]
+    parts = [svg_text(12, top + 22, "CPU of application and PostgreSQL a request, ours = 1", kind="title")]
     x = 12.0
     for server in servers:
         parts.append(f'<circle cx="{x + 5:.1f}" cy="{top + 37:.1f}" r="4.5" fill="{COLOURS[server]}"/>')
-        parts.append(text(x + 14, top + 41, server, kind="faint"))
+        parts.append(svg_text(x + 14, top + 41, server, kind="faint"))
         x += 30 + 7 * len(server)
     start = top + HEAD
     bottom = start + sum(len(found) * LANE + ROW_GAP for found in ratios.values())
     parts += axis.draw(start, bottom)
     y = start + ROW_GAP / 2
     for operation, found in ratios.items():
-        parts.append(text(LEFT - 12, y + len(found) * LANE / 2 + 4, operation, "end"))
+        parts.append(svg_text(LEFT - 12, y + len(found) * LANE / 2 + 4, operation, "end"))
         for server, ratio in found.items():
             lane = y + LANE / 2
             parts.append(line(axis.x(1), lane, axis.x(ratio), lane, COLOURS[server], 3))
@@ -119,8 +119,8 @@ def draw_everyday_calls(results: Results, top: float) -> tuple[list[str], float]
     goals = {name: EVERYDAY_CALLS[name].goal for name in ratios}
     axis = Axis([*ratios.values(), *goals.values()])
     parts = [
-        text(12, top + 22, "CPU of everyday calls, their plain call = 1", kind="title"),
-        text(12, top + 41, "The upright mark is the goal: at most so much.", kind="faint"),
+        svg_text(12, top + 22, "CPU of everyday calls, their plain call = 1", kind="title"),
+        svg_text(12, top + 41, "The upright mark is the goal: at most so much.", kind="faint"),
     ]
     start = top + HEAD
     bottom = start + len(ratios) * (BAR + 3)
@@ -128,12 +128,12 @@ def draw_everyday_calls(results: Results, top: float) -> tuple[list[str], float]
     for number, (name, ratio) in enumerate(ratios.items()):
         y = start + number * (BAR + 3) + 2
         left, right = sorted((axis.x(1), axis.x(ratio)))
-        parts.append(text(LEFT - 12, y + BAR - 4, name, "end"))
+        parts.append(svg_text(LEFT - 12, y + BAR - 4, name, "end"))
         parts.append(
             f'<rect x="{left:.1f}" y="{y + 1:.1f}" width="{max(right - left, 1):.1f}" height="{BAR - 4}" rx="2" '
             f'style="fill:var(--bar)"/>'
         )
         goal = axis.x(goals[name])
         parts.append(line(goal, y - 1, goal, y + BAR - 1, "var(--goal)", 2))
-        parts.append(text(max(right, goal) + 6, y + BAR - 4, f"{ratio:.2f}×", kind="faint"))
+        parts.append(svg_text(max(right, goal) + 6, y + BAR - 4, f"{ratio:.2f}×", kind="faint"))
     return parts, bottom + 14

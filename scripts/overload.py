@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-SCRIPT = Path(__file__).with_suffix(".lua")
+WRK_SCRIPT = Path(__file__).with_suffix(".lua")
 ACCOUNT = {"name": "Load", "username": "load", "email": "load@example.org", "password": "StrongPass123"}
 PEAK_CONNECTIONS, SECONDS = 16, 6
 GONE = 300  # clients that close the connection as soon as they have sent a request
@@ -64,7 +64,7 @@ class Target:
 
     def wrk(self, connections: int, path: str = "", body: str = "") -> "subprocess.Popen[str]":
         command = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{SECONDS}s"]
-        command += ["--timeout", "30s", "--script", str(SCRIPT), "--header", f"Authorization: Bearer {self.token}"]
+        command += ["--timeout", "30s", "--script", str(WRK_SCRIPT), "--header", f"Authorization: Bearer {self.token}"]
         command += [self.url + (path or self.path), *(["--", body] if body else [])]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603  (constants)
 
