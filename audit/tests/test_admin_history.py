@@ -66,6 +66,7 @@ def test_the_history_tells_who_changed_what_when_and_why(
     latest, second, first = changes(admin.page(history(patient)))
     assert re.match(r"Version 3: changed \d+ \w+ \d{4}, \d\d:\d\d:\d\d IST, by staff ", latest)
     assert "Phone (empty) 555" in latest
+    assert "Restore version" not in latest  # it is the record as it is
     assert "by alice Reason: typing error" in second
     for change in (
         "Name Ana Anna",

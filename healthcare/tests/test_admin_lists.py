@@ -125,6 +125,28 @@ def test_filters_take_the_same_queries_however_long_the_list_is(admin: AdminClie
         assert [name for name in queries if not name.startswith("insert")] == expected, path
 
 
+@pytest.mark.parametrize(
+    ("path", "parts"),
+    [
+        (f"{PATIENTS}?owner=alice&state=all", 3),
+        (f"{PATIENTS}?created_from=2020-01-01", 4),  # of each gender
+        (f"{MAPPINGS}?owner=alice&state=all", 2),
+    ],
+)
+def test_what_no_single_index_serves_is_read_in_bounded_parts(
+    admin: AdminClient, alice: User, path: str, parts: int
+) -> None:
+    make_mapping(make_patient(alice), make_doctor(alice))
+    with CaptureQueriesContext(connection) as queries:
+        assert len(listed(admin, path)) == 1
+    unions = [query["sql"] for query in queries.captured_queries if "UNION ALL" in query["sql"]]
+    assert len(unions) == 2  # the count and the page
+    for union in unions:
+        each = union.split("UNION ALL")
+        assert len(each) == parts
+        assert all(re.search(r"ORDER BY \d.* LIMIT \d+\)", part) for part in each), union
+
+
 def test_every_row_says_its_state(admin: AdminClient, alice: User) -> None:
     active, deleted, survivor, duplicate = [make_patient(alice) for _ in range(4)]
     Patient.objects.filter(pk=deleted.pk).end()

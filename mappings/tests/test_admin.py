@@ -1,5 +1,6 @@
 """The admin of mappings."""
 
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
@@ -10,6 +11,7 @@ from conftest import LoggedInClient
 from doctors.models import Doctor
 from doctors.tests.factories import make_doctor
 from healthcare.tests.admin_pages import LOGGED_IN, AdminClient, Page, allow, errors_of, main, named_queries
+from mappings import admin_forms
 from mappings.models import Mapping
 from mappings.tests.factories import make_mapping
 from patients.models import Patient
@@ -98,6 +100,21 @@ def test_a_deleted_patient_or_doctor_cannot_be_chosen(admin: AdminClient, alice:
     patient, doctor = make_patient(alice, deleted_at=gone), make_doctor(alice, deleted_at=gone)
     assert errors_of(admin.submit(ADD, patient=patient.pk, doctor=doctor.pk)).keys() == {"patient", "doctor"}
     assert (choices(admin, "patient"), choices(admin, "doctor")) == ([], [])
+
+
+@pytest.mark.parametrize("name", ["patient", "doctor"])
+def test_who_is_deleted_while_the_form_is_checked_is_reported_beside_the_field(
+    admin: AdminClient, alice: User, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    chosen = {"patient": make_patient(alice), "doctor": make_doctor(alice)}
+
+    def delete(moment: Any) -> None:  # after the choices were found to be active
+        type(chosen[name])._default_manager.filter(pk=chosen[name].pk).end()  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(admin_forms, "validate_time_of_care", delete)
+    answer = admin.submit(ADD, **{key: record.pk for key, record in chosen.items()})
+    assert errors_of(answer) == {name: ["This record has just been deleted."]}
+    assert not Mapping.objects.exists()
 
 
 def test_an_invalid_id_is_reported_on_the_form(admin: AdminClient):
