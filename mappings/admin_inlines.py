@@ -6,7 +6,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from healthcare.admin.inlines import MOST_LISTED, ListedInline, ListedRow, Listing, NewRecords
-from healthcare.admin.local_times import local_time
+from healthcare.admin.value_texts import local_time
 from mappings.admin_forms import ALREADY_ASSIGNED, HAS_PRIMARY, NewAssignmentForm
 from mappings.models import Mapping
 

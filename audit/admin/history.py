@@ -32,7 +32,7 @@ from audit.models import AccessLog
 from audit.patient_data import patient_id_field_of, patient_id_of
 from audit.serializers import BOOKKEEPING, EventSerializer
 from healthcare.admin.labels import field_label
-from healthcare.admin.local_times import local_time
+from healthcare.admin.value_texts import local_time
 from healthcare.model_fields import ID_TEXT
 
 CHANGES_PER_PAGE, ACCESSES_PER_PAGE, MOST_ENTRIES = 25, 50, 50

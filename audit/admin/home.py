@@ -7,8 +7,8 @@ from audit.models import AccessLog, Seal
 from healthcare.admin.charts import ColumnChart
 from healthcare.admin.home import Figure, filtered_list_url
 from healthcare.admin.id_ranges import TimedRows
-from healthcare.admin.local_times import local_time
 from healthcare.admin.recent_days import RecentDays
+from healthcare.admin.value_texts import local_time
 
 ACCESSES_BY_TIME = TimedRows(AccessLog, "at")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from audit.admin.wording import Users, actor_of
 from audit.history import event_model_of
-from healthcare.admin.local_times import local_time
+from healthcare.admin.value_texts import local_time
 
 EVENTS_READ = 50  # the latest; a change that a form collides with is rarely older
 

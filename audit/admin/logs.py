@@ -23,8 +23,8 @@ from audit.seals import CODE_LENGTH
 from audit.verification import verified_until
 from healthcare.admin.home import Panel
 from healthcare.admin.lists import BoundedChangeList, RowsInParts
-from healthcare.admin.local_times import local_time
 from healthcare.admin.read_only import ReadOnlyAdmin
+from healthcare.admin.value_texts import local_time
 from healthcare.api.cursors import Cursor
 
 MOST_SCANNED = 500_000  # rows that a filter without an index reads

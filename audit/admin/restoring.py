@@ -17,8 +17,8 @@ from audit.admin.wording import Users, value_text
 from audit.history import event_model_of
 from audit.serializers import BOOKKEEPING
 from healthcare.admin.labels import field_label
-from healthcare.admin.local_times import local_time
 from healthcare.admin.object_lists import ObjectRowsWidget
+from healthcare.admin.value_texts import local_time
 from healthcare.api.integrity_errors import broken_rule
 
 CHANGED_MEANWHILE = "The record was changed after this page was opened. Compare again: “Now” shows the new values."

@@ -1,6 +1,5 @@
 """What history and access log hold, in words for staff: users, values of fields, and kinds of access."""
 
-import datetime
 import json
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -10,15 +9,11 @@ from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.db.models import BooleanField, Field
 from django.template.defaultfilters import pluralize
-from django.utils import formats
 from django.utils.text import capfirst
 
 from audit.history import event_models
 from audit.models import AccessLog, Forgotten, UserEvent
-from healthcare.admin.clashes import YES_NO
-from healthcare.admin.local_times import local_time
-from healthcare.admin.object_lists import objects_in_words
-from healthcare.model_fields import ObjectListField
+from healthcare.admin.value_texts import YES_NO, text_of
 
 EMPTY = "(empty)"
 # Of a request's action, `<model>.<action>` or `admin.<model>.<action>`: what the patient's data was used for.
@@ -91,15 +86,7 @@ def value_text(field: Field, value: Any, users: Users) -> str:
         return users.name(value) if model is get_user_model() else f"{model._meta.verbose_name} {value}"
     if field.flatchoices:
         return str(dict(field.flatchoices).get(value, value))
-    if isinstance(value, datetime.datetime):
-        return local_time(value)
-    if isinstance(value, datetime.date):
-        return formats.date_format(value)
-    if isinstance(field, ObjectListField):
-        return objects_in_words(value)
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return str(value)
+    return text_of(value)
 
 
 def changed_lines(before: str, after: str) -> tuple[str, str]:

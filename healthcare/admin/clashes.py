@@ -5,7 +5,6 @@
 the notation of a phone make no difference.
 """
 
-import datetime
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -13,15 +12,12 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 from django.forms.boundfield import BoundField
-from django.utils import formats
 
-from healthcare.admin.local_times import local_time
-from healthcare.admin.object_lists import objects_in_words
+from healthcare.admin.value_texts import YES_NO, text_of
 
 CLASHING = "clashing"  # the hidden inputs that name the fields whose clash the page shows
 CHOICE = "clash-"  # in front of a field's name: the radio buttons
 THEIRS, MINE = "theirs", "mine"
-YES_NO = {True: "Yes", False: "No", None: "Unknown"}
 
 
 class Unreadable:
@@ -132,10 +128,4 @@ def value_in_words(field: forms.Field, value: Any) -> str:
         return ""
     if isinstance(field, forms.ChoiceField) and not isinstance(field, forms.ModelChoiceField):
         return str(dict(field.choices).get(value, value))  # type: ignore[arg-type]
-    if isinstance(value, datetime.datetime):
-        return local_time(value)
-    if isinstance(value, datetime.date):
-        return formats.date_format(value)
-    if isinstance(value, list):
-        return objects_in_words(value)
-    return str(value)
+    return text_of(value)
