@@ -228,7 +228,7 @@ def test_support_cannot_log_in_as_somebody_else(make_user: Any, alice: User, ano
     assert anonymous.post("/api/auth/login/", {"username": "eve", "password": PASSWORD}).status_code == 401
 
 
-def test_who_may_set_credentials_adds_users_with_a_password_and_sets_another(make_user: Any, alice: User):
+def test_staff_who_may_set_credentials_add_users_with_a_password_and_set_another(make_user: Any, alice: User):
     rights = ["view_user", "add_user", "change_user", "set_credentials_user"]
     clerk = AdminClient(allow(make_user("clerk", is_staff=True), *rights))
     assert clerk.submit(ADD, **NEW).status_code == 302
@@ -240,7 +240,7 @@ def test_who_may_set_credentials_adds_users_with_a_password_and_sets_another(mak
     assert (alice.email, alice.check_password("OtherPass456")) == ("liddell@example.org", True)
 
 
-def test_who_may_not_deactivate_does_not_change_whether_a_user_is_active(make_user: Any, alice: User):
+def test_staff_who_may_not_deactivate_do_not_change_whether_a_user_is_active(make_user: Any, alice: User):
     clerk = AdminClient(allow(make_user("clerk", is_staff=True), "view_user", "change_user"))
     assert clerk.submit(change(alice), name="Alice Liddell", is_active=None).status_code == 302
     alice.refresh_from_db()

@@ -225,7 +225,7 @@ def test_a_thousand_failures_from_an_address_are_free(alice: User, anonymous: AP
     assert succeed(anonymous, REMOTE_ADDR=GUESSER).status_code == 200
 
 
-def test_whoever_has_logged_in_from_an_address_does_not_wait_for_it(alice: User, bob: User, anonymous: APIClient):
+def test_a_user_who_has_logged_in_from_an_address_does_not_wait_for_it(alice: User, bob: User, anonymous: APIClient):
     succeed(anonymous)
     had_failures("address", "127.0.0.1", 2000)
     assert [fail(anonymous, "bob").status_code, succeed(anonymous, "bob").status_code] == [401, 429]

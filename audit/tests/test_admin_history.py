@@ -262,7 +262,7 @@ def test_a_position_that_is_no_id_is_refused(admin: AdminClient, alice: User, qu
     assert admin.get(f"{history(make_patient(alice))}?{query}").status_code == 400
 
 
-def test_an_assignment_links_to_the_reads_of_its_patient_for_who_may_view_the_patient(
+def test_an_assignment_links_to_the_reads_of_its_patient_for_users_who_may_view_the_patient(
     make_user: Callable[..., User], alice: User
 ):
     mapping = make_mapping(make_patient(alice), make_doctor(alice))

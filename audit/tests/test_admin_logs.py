@@ -99,7 +99,7 @@ def test_the_log_lists_accesses_by_ids_alone_with_links_to_the_history(admin: Ad
     assert re.search(r"\d+ \w+ \d{4}, \d\d:\d\d:\d\d UTC", page)
 
 
-def test_who_may_not_view_patients_gets_no_links(make_user: Callable[..., User], alice: User):
+def test_staff_who_may_not_view_patients_get_no_links(make_user: Callable[..., User], alice: User):
     patient = make_patient(alice)
     record(alice.pk, patient.pk)
     auditor = AdminClient(allow(make_user("auditor", is_staff=True), "view_accesslog"))

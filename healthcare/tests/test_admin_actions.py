@@ -100,7 +100,7 @@ def test_a_deletion_is_of_all_or_of_none(records: AdminClient, alice: User):
     assert not Patient.objects.active().exists()
 
 
-def test_who_may_not_do_it_neither_sees_nor_does_it(make_user: Any, alice: User):
+def test_staff_without_the_permission_neither_see_nor_do_it(make_user: Any, alice: User):
     viewer = AdminClient(allow(make_user("viewer", is_staff=True), "view_patient", "change_patient"))
     blind = AdminClient(allow(make_user("blind", is_staff=True), "restore_patient"))
     gone = deleted_patient(alice)

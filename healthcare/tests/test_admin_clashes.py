@@ -352,7 +352,7 @@ def test_a_form_of_a_user_who_was_removed_meanwhile_shows_what_was_typed(
     assert re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", page) == [("Name", "Alice L"), ("Active", "No")]
 
 
-def test_who_may_not_change_records_is_refused_whatever_their_state(make_user: Any, alice: User):
+def test_staff_who_may_not_change_records_are_refused_in_every_state(make_user: Any, alice: User):
     patient = make_patient(alice)
     Patient.objects.filter(pk=patient.pk).end()
     viewer = AdminClient(allow(make_user("viewer", is_staff=True), "view_patient"))

@@ -160,7 +160,7 @@ def test_more_rows_than_an_export_has_are_refused(admin: AdminClient, alice: Use
     assert not LogEntry.objects.exists()
 
 
-def test_who_may_not_export_gets_no_file(make_user: Any, alice: User):
+def test_staff_who_may_not_export_get_no_file(make_user: Any, alice: User):
     viewer = AdminClient(allow(make_user("viewer", is_staff=True), "view_patient"))
     exporter = AdminClient(allow(make_user("exporter", is_staff=True), "export_patient"))  # and not view
     patient = make_patient(alice)

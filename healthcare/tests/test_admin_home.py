@@ -148,7 +148,7 @@ def test_each_number_is_that_of_the_list_to_which_it_links(staff: User, records:
         (["view_seal"], ["Last seal"]),
     ],
 )
-def test_who_may_not_view_a_model_sees_none_of_its_figures(
+def test_staff_who_may_not_view_a_model_see_none_of_its_figures(
     make_user: Callable[..., User], records: None, codenames: list[str], titles: list[str]
 ):
     client = AdminClient(allow(make_user("clerk", is_staff=True), *codenames))
@@ -168,7 +168,7 @@ def test_the_lists_are_grouped_by_task(staff: User):
         assert f'<a href="/admin/{link}/add/" class="addlink">Add ' in text
 
 
-def test_who_may_only_view_doctors_gets_no_search_for_patients_and_no_link_to_add(make_user: Callable[..., User]):
+def test_staff_who_may_only_view_doctors_get_no_search_for_patients_and_no_link_to_add(make_user: Callable[..., User]):
     page = AdminClient(allow(make_user("reader", is_staff=True), "view_doctor")).page("/admin/")
     assert 'role="search"' not in page
     assert "addlink" not in page

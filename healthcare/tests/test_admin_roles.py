@@ -188,7 +188,7 @@ def test_the_roles_have_exactly_the_permissions_that_the_apps_declare(db: None):
 
 
 @every_caller
-def test_each_page_opens_for_whom_it_is_declared_and_offers_what_they_may_do(cast: Cast):
+def test_each_page_opens_for_its_declared_roles_and_offers_what_they_may_do(cast: Cast):
     for path, statuses in SITE_PAGES.items():
         status = statuses[{"user": 1, "anonymous": 2}.get(cast.caller, 0)]
         answer = cast.client.get(path)

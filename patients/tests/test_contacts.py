@@ -191,7 +191,7 @@ def test_a_merge_fills_what_the_survivor_lacks_and_unmerging_takes_it_back(
     "value", ["{}", "[1]", '[{"name": "", "relationship": "", "phone": ""}]', '[{"name": "x"}]',
               '[{"name": "x", "relationship": "", "phone": "", "email": ""}]', "null"],
 )  # fmt: skip
-def test_the_database_refuses_malformed_contacts_whoever_writes_them(alice: User, value: str) -> None:
+def test_the_database_refuses_malformed_contacts_of_every_writer(alice: User, value: str) -> None:
     patient = make_patient(alice)
     with pytest.raises(IntegrityError), transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("UPDATE patients_patient SET contacts = %s WHERE id = %s", [value, patient.pk])

@@ -262,7 +262,7 @@ def test_unmerging_keeps_a_date_of_death_that_was_given_since(as_alice: LoggedIn
         {"deceased": True, "deceased_on": DATE("2020-05-01"), "birth_year": 2020, "birth_date": DATE("2020-05-02")},
     ],
 )
-def test_the_database_refuses_a_contradiction_whoever_writes_it(alice: User, fields: dict[str, Any]) -> None:
+def test_the_database_refuses_a_contradiction_of_every_writer(alice: User, fields: dict[str, Any]) -> None:
     with pytest.raises(IntegrityError), transaction.atomic():
         make_patient(alice, **fields)
 

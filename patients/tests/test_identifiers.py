@@ -363,7 +363,7 @@ def test_bob_finds_and_changes_none_of_alices_identifiers(alice: User, bob: User
      '[{"system": "a", "value": "1", "use": "x"}]',
      '[[{"system": "a", "value": "1"}]]'],
 )  # fmt: skip
-def test_the_database_refuses_a_malformed_list_whoever_writes_it(alice: User, value: str) -> None:
+def test_the_database_refuses_a_malformed_list_of_every_writer(alice: User, value: str) -> None:
     patient = make_patient(alice)
     with pytest.raises(IntegrityError), transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("UPDATE patients_patient SET identifiers = %s WHERE id = %s", [value, patient.pk])
@@ -427,7 +427,7 @@ def test_more_identifiers_than_the_api_accepts_are_refused_unless_they_are_store
     assert errors_of(client.submit(path, None, **more)) == {"identifiers": ["Send at most 20 of them."]}
 
 
-def test_who_may_only_view_sees_identifiers_as_lines(make_user: Any, alice: User) -> None:
+def test_staff_who_may_only_view_see_identifiers_as_lines(make_user: Any, alice: User) -> None:
     patient = make_patient(alice, identifiers=[pair("passport", "<b>1"), pair("uid", "7")])
     viewer = AdminClient(allow(make_user("viewer", is_staff=True), "view_patient"))
     page = viewer.page(f"/admin/patients/patient/{patient.pk}/change/")
