@@ -83,7 +83,7 @@ class PatientAdmin(ReadsRecordedAdmin, RecordAdmin):
         if not record.merged_into_id:
             return state
         survivor = reverse("admin:patients_patient_change", args=[record.merged_into_id])
-        return format_html('{} into <a href="{}">{}</a>', state, survivor, record.merged_into_id)
+        return format_html('{} into <a href="{}">patient {}</a>', state, survivor, record.merged_into_id)
 
     def list_columns(self, changelist: BoundedChangeList) -> list[str]:
         """One index serves the gender and the time of creation, each alone too."""

@@ -130,7 +130,7 @@ def is_empty(patient: Patient, field: str) -> bool:
 
 
 def describe_moves(survivor: Patient, duplicate: Patient) -> list[str]:
-    """Sentences for staff about what becomes of the rows that refer to the duplicate."""
+    """Sentences for staff about where the rows that refer to the duplicate go."""
     return [text for _, field, rows in related_rows() for text in rows.describe_move(field, duplicate, survivor)]
 
 

@@ -90,7 +90,7 @@ def value_text(field: Field, value: Any, users: Users) -> str:
 
 
 def changed_lines(before: str, after: str) -> tuple[str, str]:
-    """Both texts, but that where they begin or end with the same lines, their number stands instead."""
+    """Both texts. Lines that both begin or end with are replaced by their number."""
     old, new = before.split("\n"), after.split("\n")
     shorter = min(len(old), len(new))
     start = next((at for at in range(shorter) if old[at] != new[at]), shorter)
@@ -126,7 +126,7 @@ def outcome_text(status: int) -> str:
 
 
 def tells_more_than_events(message: str, tracked: set[str]) -> bool:
-    """Whether an entry of the admin's log tells what no event does: a text, or a change of other fields than these."""
+    """Whether an entry of the admin's log says what no event does: a text, or a change of other fields than these."""
     try:
         parts = json.loads(message)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What becomes of a field that a form and somebody else changed: a three-way comparison, as in a merge of files.
+"""Compares a field that a form and somebody else changed: a three-way comparison, as in a merge of files.
 
 `base` is the value that the form showed, which it carries as hidden initial data; `now` is that of the locked row;
 `mine` is what was sent. Values are compared as the model would store them, so line endings, spaces around a text and

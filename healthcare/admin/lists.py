@@ -269,7 +269,7 @@ class ListAdmin(admin.ModelAdmin):
     def refuse_list(
         self, request: HttpRequest, reason: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST
     ) -> HttpResponseBase:
-        """The page that tells why a list cannot be shown, and which filters it has."""
+        """The page that says why a list cannot be shown, and which filters it has."""
         context = {
             **self.admin_site.each_context(request),
             "title": "This list cannot be shown",

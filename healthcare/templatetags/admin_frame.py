@@ -14,7 +14,7 @@ register = template.Library()
 
 @register.simple_tag(takes_context=True)
 def page_title(context: Context) -> str:
-    """The text of `<title>`, which stays in the browser's history: a record stands there with its id, not its name.
+    """The text of `<title>`, which stays in the browser's history: it names a record by its id.
 
     "Change patient 17 | Healthcare admin", "History of patient 17 | Healthcare admin"
     """

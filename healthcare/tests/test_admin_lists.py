@@ -152,7 +152,7 @@ def test_every_row_says_its_state(admin: AdminClient, alice: User) -> None:
     Patient.objects.filter(pk=deleted.pk).end()
     merge(survivor, duplicate)
     page = main(admin.page(f"{PATIENTS}?state=all"))
-    states = re.findall(r'record-state state-\w+">(\w+)</span>(?: into <a href="([^"]+)">(\d+)</a>)?', page)
+    states = re.findall(r'record-state state-\w+">(\w+)</span>(?: into <a href="([^"]+)">patient (\d+)</a>)?', page)
     merged = ("Merged", f"{PATIENTS}{survivor.pk}/change/", str(survivor.pk))
     assert states == [merged, ("Active", "", ""), ("Deleted", "", ""), ("Active", "", "")]
     for state, rows in {"": [survivor, active], "?state=deleted": [deleted], "?state=merged": [duplicate]}.items():

@@ -45,7 +45,7 @@ def test_columns_stand_on_the_axis_and_are_as_high_as_their_numbers(numbers: lis
     assert root.attrib["viewBox"] == f"0 0 {CHART_WIDTH} {CHART_HEIGHT}"
     bars = [numbers_of(bar, "x", "y", "width", "height") for bar in root.iter(f"{SVG}rect")]
     assert len(bars) == len(numbers)
-    room = CHART_HEIGHT - TOP - BOTTOM
+    height_of_bars = CHART_HEIGHT - TOP - BOTTOM
     right = 0.0
     for number, (x, y, width, height) in zip(numbers, bars, strict=True):
         assert x >= right - 0.011
@@ -53,7 +53,7 @@ def test_columns_stand_on_the_axis_and_are_as_high_as_their_numbers(numbers: lis
         right = x + width
         assert y + height == pytest.approx(CHART_HEIGHT - BOTTOM, abs=0.02)
         assert y >= TOP - 0.01
-        exact = room * number / max(*numbers, 1, 1)
+        exact = height_of_bars * number / max(*numbers, 1, 1)
         assert height == pytest.approx(exact, abs=0.01) or (number and exact < 1.5 == height)
     assert right <= CHART_WIDTH
 
