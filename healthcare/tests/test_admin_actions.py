@@ -1,5 +1,6 @@
 """Actions of the admin's lists: a preview first, then what it says, once, with a way back."""
 
+import re
 from typing import Any
 
 import pytest
@@ -155,7 +156,13 @@ def test_an_assignment_that_was_ended_is_restored(records: AdminClient, alice: U
     before = as_alice.get("/api/mappings/").json()[0]
     said = message(records, records.confirm(records.act(MAPPINGS, "end", [mapping])))
     assert f'<a href="{MAPPINGS}restore/?id={mapping.pk}">Undo</a>' in said
-    records.confirm(records.get(f"{MAPPINGS}restore/?id={mapping.pk}"))
+    page = records.get(f"{MAPPINGS}restore/?id={mapping.pk}")
+    with CaptureQueriesContext(connection) as queries:
+        records.confirm(page)
+    locks = [query["sql"] for query in queries.captured_queries if "FOR NO KEY UPDATE" in query["sql"]]
+    assert [re.findall(r'FROM "(\w+)"', sql)[0] for sql in locks] == [
+        "patients_patient", "doctors_doctor", "mappings_mapping",  # so nobody deletes one of the two meanwhile
+    ]  # fmt: skip
     after = as_alice.get("/api/mappings/").json()[0]
     stamps = {"version", "updated_at"}
     assert {name: after[name] for name in after if name not in stamps} == {

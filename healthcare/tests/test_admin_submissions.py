@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from accounts.models import User
 from audit.models import AccessLog
@@ -30,6 +31,15 @@ def test_a_form_that_is_sent_twice_adds_one_record(client: AdminClient, alice: U
     assert client.submit(path, form, name="Ben").status_code == 302  # back, and another value: another record
     assert client.submit(path, name="Ada", created_by=alice.pk).status_code == 302  # another form
     assert Patient.objects.count() == 3
+
+
+def test_a_form_that_is_sent_again_after_its_answer_expired_is_a_new_one(client: AdminClient, alice: User):
+    path = "/admin/patients/patient/add/"
+    form = client.form(path) | {"name": "Ada", "created_by": alice.pk}
+    for number in (1, 2):
+        assert client.submit(path, form).status_code == 302
+        assert Patient.objects.count() == number
+        IdempotencyRecord.objects.update(expires_at=timezone.now())  # and not deleted yet
 
 
 def test_a_form_that_is_sent_twice_returns_to_the_search_without_storing_it(client: AdminClient, alice: User):
