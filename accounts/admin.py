@@ -145,6 +145,8 @@ class UserAdmin(ConflictCheckingAdmin, DjangoUserAdmin):
             read_only += self.credential_fields
         if not request.user.has_perm("accounts.deactivate_user"):
             read_only.append("is_active")
+        if obj and obj.pk == request.user.pk:  # as `DeactivateUsers`: nobody locks themselves out, or everybody
+            read_only += ["is_active", "is_staff", "is_superuser"]
         return read_only
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:

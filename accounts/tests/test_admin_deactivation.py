@@ -86,6 +86,20 @@ def test_nobody_deactivates_themselves_or_staff_without_being_a_superuser(
     assert User.objects.filter(is_active=True).count() == 2
 
 
+@pytest.mark.parametrize("name", ["is_active", "is_staff", "is_superuser"])
+def test_the_form_of_the_own_account_does_not_take_the_own_rights(
+    admin: AdminClient, staff: User, make_user: Any, name: str
+):
+    path = f"{USERS}{staff.pk}/change/"
+    assert name not in admin.form(path)
+    sent = admin.form(path) | {"name": "Renamed", f"initial-{name}": "on"}  # unticked
+    assert admin.submit(path, sent).status_code == 302
+    own = User.objects.get(pk=staff.pk)
+    assert (own.name, getattr(own, name), admin.get("/admin/").status_code) == ("Renamed", True, 200)
+    other = make_user("other", is_staff=True, is_superuser=True)
+    assert name in admin.form(f"{USERS}{other.pk}/change/")
+
+
 def test_who_selects_their_own_account_too_deactivates_the_others(admin: AdminClient, staff: User, make_user: Any):
     other = make_user("other", is_staff=True, is_superuser=True)
     said = message(admin, admin.confirm(admin.act(USERS, "deactivate", [staff, other])))
