@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
 from audit.admin.reads import ReadsRecordedAdmin
@@ -58,6 +58,10 @@ class MappingAdmin(ReadsRecordedAdmin, RecordAdmin):
     ]
 
     actions = [EndAssignments(), ExportRecords(MappingSerializer, []), RestoreAssignments(), DeleteAssignments()]
+
+    @property
+    def states(self) -> dict[str, Q]:
+        return {**super().states, "ended": Q(ended_at__isnull=False, version__gt=0)}  # by the index `mapping_ended`
 
     def describe_record(self, record: Mapping) -> str:
         return f"{record.patient} – {record.doctor}"

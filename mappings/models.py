@@ -124,7 +124,8 @@ class Mapping(OwnedModel):
             models.Index(fields=["created_by", "-id"], condition=Q(ended_at__isnull=False), name="mapping_list_ended"),
             # The lists of the admin, which show the assignments of all owners.
             models.Index(fields=["created_at", "id"], name="mapping_by_creation"),
-            models.Index(fields=["-id"], condition=Q(ended_at__isnull=False), name="mapping_ended"),
+            # `version` is always above 0. The API does not say so, which keeps its lists of one owner off this index.
+            models.Index(fields=["-id"], condition=Q(ended_at__isnull=False, version__gt=0), name="mapping_ended"),
             models.Index(fields=["doctor", "-id"], name="mapping_list_of_doctor"),
             models.Index(fields=["patient", "-id"], name="mapping_of_patient"),
             models.Index(fields=["doctor", "created_by", "-id"], name="mapping_of_doctor"),

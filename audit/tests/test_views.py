@@ -12,6 +12,7 @@ from accounts.models import User
 from conftest import LoggedInClient
 from doctors.models import Doctor
 from doctors.tests.factories import make_doctor
+from healthcare.tests.planner import rewrite_and_analyze
 from mappings.models import Mapping
 from mappings.tests.factories import make_mapping
 from patients.models import Patient, PatientEvent
@@ -220,8 +221,7 @@ def test_a_page_as_of_a_time_is_read_from_the_index(alice: User, bob: User) -> N
         for doctor in [Doctor.objects.create(created_by=alice, name="D")]
         for patient in Patient.objects.owned_by(alice)
     )
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE patients_patientevent")
+    rewrite_and_analyze("patients_patientevent")
     plan = PatientEvent.objects.owned_by(alice).as_of(timezone.now()).order_by("-id")[:101].explain()
     assert "patient_then_created_by" in plan
     assert "Seq Scan" not in plan, plan

@@ -1,13 +1,13 @@
 """A deleted doctor is hidden. Anyone with a token lists and restores deleted doctors."""
 
 import pytest
-from django.db import connection
 from rest_framework.test import APIClient
 
 from accounts.models import User
 from conftest import LoggedInClient
 from doctors.models import Doctor
 from doctors.tests.factories import make_doctor
+from healthcare.tests.planner import rewrite_and_analyze
 
 
 @pytest.fixture
@@ -57,8 +57,7 @@ def test_restore_takes_post_only(as_alice: LoggedInClient, deleted: Doctor, meth
 
 def test_the_list_of_deleted_records_uses_its_own_index(alice: User) -> None:
     Doctor.objects.bulk_create(Doctor(created_by=alice, name="kept") for _ in range(2000))
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE doctors_doctor")
+    rewrite_and_analyze("doctors_doctor")
     plan = Doctor.objects.hidden().order_by("-pk")[:101].explain()
     assert "doctor_list_deleted" in plan
     assert "Sort" not in plan

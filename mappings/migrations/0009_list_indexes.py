@@ -22,7 +22,7 @@ class Migration(migrations.Migration):
         ),
         healthcare.migration_operations.AddIndexConcurrently(
             model_name='mapping',
-            index=models.Index(condition=models.Q(('ended_at__isnull', False)), fields=['-id'], name='mapping_ended'),
+            index=models.Index(condition=models.Q(('ended_at__isnull', False), ('version__gt', 0)), fields=['-id'], name='mapping_ended'),
         ),
         healthcare.migration_operations.AddIndexConcurrently(
             model_name='mapping',

@@ -11,7 +11,7 @@ from doctors.models import Doctor
 from doctors.tests.factories import make_doctor
 from healthcare.admin.counts import Count
 from healthcare.admin.home import INDEX_SCANS_ONLY
-from healthcare.admin.tests.access_rows import execute
+from healthcare.tests.planner import rewrite_and_analyze
 from mappings.admin_home import SAMPLED_DOCTORS, busiest_doctors, fetch_all
 from mappings.tests.factories import make_mapping, make_past_mapping
 from patients.tests.factories import make_patient
@@ -59,7 +59,7 @@ def many(alice: User, doctors: list[Doctor]) -> None:
 
 
 def test_of_many_assignments_the_busiest_are_found_and_the_numbers_are_about_right(many: None, doctors: list[Doctor]):
-    execute("ANALYZE mappings_mapping")
+    rewrite_and_analyze("mappings_mapping")
     counts = busiest_doctors()
     assert list(counts) == [doctor.pk for doctor in doctors[:4]]
     first, second, third, fourth = counts.values()
@@ -80,14 +80,14 @@ def test_a_sample_does_not_keep_step_with_the_data(alice: User, doctors: list[Do
             "now(), 1 FROM generate_series(1, 20000) AS n",
             [doctors[0].pk, alice.pk],
         )
-    execute("ANALYZE mappings_mapping")
+    rewrite_and_analyze("mappings_mapping")
     assert {count.number for count in busiest_doctors().values()} == {500}
     shares = [share for _, share in fetch_all(SAMPLED_DOCTORS, 0.5)]  # the numbers above are counted
     assert max(shares) < 1.1 / 40
 
 
 def test_the_statements_read_a_bounded_part_of_an_index(many: None, doctors: list[Doctor]):
-    execute("ANALYZE mappings_mapping")
+    rewrite_and_analyze("mappings_mapping")
     with CaptureQueriesContext(connection) as queries:
         busiest_doctors()
     with connection.cursor() as cursor:

@@ -3,13 +3,13 @@
 import re
 
 import pytest
-from django.db import connection
 from django.utils import timezone
 
 from accounts.models import User
 from conftest import LoggedInClient
 from doctors.models import Doctor
 from doctors.tests.factories import make_doctor
+from healthcare.tests.planner import rewrite_and_analyze
 from mappings.models import Mapping
 from mappings.tests.factories import make_mapping, make_past_mapping
 from patients.models import Patient
@@ -112,8 +112,7 @@ def test_every_list_is_read_from_an_index(alice: User, bob: User) -> None:
         pairs = [(patient, doctor) for patient in patients for doctor in doctors]
         Mapping.objects.bulk_create(Mapping(created_by=owner, patient=p, doctor=d) for p, d in pairs)
     Mapping.objects.filter(pk__in=Mapping.objects.order_by("?").values("pk")[:10_000]).end()
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE mappings_mapping, patients_patient, doctors_doctor")
+    rewrite_and_analyze("mappings_mapping", "patients_patient", "doctors_doctor")
     hers = Mapping.objects.owned_by(alice).of_active_patients()
     patient, doctor = Patient.objects.owned_by(alice)[25], doctors[100]
     for rows, index in [(hers.active(), "mapping_list"), (hers.hidden(), "mapping_list_ended")]:

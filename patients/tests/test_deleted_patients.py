@@ -15,6 +15,7 @@ from conftest import LoggedInClient
 from doctors.tests.factories import make_doctor
 from healthcare.tests.concurrent_calls import call_concurrently, sorted_statuses
 from healthcare.tests.live import LiveServer
+from healthcare.tests.planner import rewrite_and_analyze
 from mappings.tests.factories import make_mapping
 from patients.models import Patient
 from patients.tests.factories import make_patient
@@ -154,8 +155,7 @@ def test_the_list_of_deleted_records_uses_its_own_index(alice: User, bob: User) 
     Patient.objects.bulk_create(Patient(created_by=alice, name="kept") for _ in range(2000))
     Patient.objects.bulk_create(Patient(created_by=bob, name="other") for _ in range(2000))
     Patient.objects.filter(created_by=bob).end()
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE patients_patient")
+    rewrite_and_analyze("patients_patient")
     plan = Patient.objects.owned_by(alice).unmerged().hidden().order_by("-pk")[:101].explain()
     assert "patient_list_deleted" in plan
     assert "Sort" not in plan

@@ -11,6 +11,7 @@ from audit.models import AccessLog
 from conftest import LoggedInClient
 from doctors.tests.factories import make_doctor
 from healthcare.api.tests.test_pagination import ids, links
+from healthcare.tests.planner import rewrite_and_analyze
 from mappings.models import Mapping
 from mappings.tests.factories import make_mapping
 from patients.models import Patient
@@ -157,8 +158,7 @@ def test_every_ordering_uses_its_index_on_every_page(
 ) -> None:
     settings.FAST_PATH = "off"  # its statement can be explained; healthcare/fastpath/tests/test_plans.py has the other
     Patient.objects.bulk_create(Patient(created_by=alice, name=f"P{number % 7}") for number in range(5000))
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE patients_patient")
+    rewrite_and_analyze("patients_patient")
     for ordering in (column, f"-{column}"):
         deep = links(as_alice.get(f"/api/patients/?limit=500&ordering={ordering}"))["next"]
         for target in (f"/api/patients/?limit=5&ordering={ordering}", deep.replace("limit=500", "limit=5")):
