@@ -14,27 +14,90 @@ from rest_framework_simplejwt.tokens import Token
 
 from accounts.models import LIVE_SESSION_SQL, LoginSession, User
 from accounts.tokens import AccessToken, session_and_user_ids
+from healthcare.api.acting_for import OWN_RECORDS, ROLES, NotADelegate, requested_owner
 from healthcare.coverage import covered_by_fast_path
+from healthcare.ownership import RecordOwner
 from healthcare.rls.context import ENTER, PLANNED_ONCE, SETTINGS, Entry, enter, metadata
 
 # In the order of the model's fields, which `User.from_db` requires.
-USER_COLUMNS = [field.attname for field in User._meta.concrete_fields if field.name not in {"last_login", "created_at"}]
+USER_COLUMNS = [
+    field.attname for field in User._meta.concrete_fields if field.name not in {"last_login", "is_clinic", "created_at"}
+]
 METADATA = "(%s::jsonb || jsonb_build_object('actor', u.id))::text"
+OWN = {"owner": "''", "role": "''"}
 # One statement finds the live session and its active user, and sets the role and the caller's id for the transaction.
 AUTHENTICATE = f"""
-SELECT {", ".join(f"u.{column}" for column in USER_COLUMNS)}, {ENTER.format(caller="u.id::text", metadata=METADATA)}
+SELECT {", ".join(f"u.{column}" for column in USER_COLUMNS)},
+    {ENTER.format(caller="u.id::text", metadata=METADATA, **OWN)}
 {LIVE_SESSION_SQL}
 """  # noqa: S608  (constants alone)
+# The same for a caller `u` who acts for an owner, whom `{named}` names: by username, by id, or by both. Without a
+# delegation the owner's id is 0, to whom no row belongs; naming oneself needs none.
+ACTING_OWNER = """LEFT JOIN LATERAL (
+    SELECT owner.id, owner.username, CASE WHEN owner.id = u.id THEN '' ELSE delegation.role END AS role
+    FROM accounts_user owner LEFT JOIN accounts_delegation delegation ON delegation.owner_id = owner.id
+        AND delegation.delegate_id = u.id AND delegation.revoked_at IS NULL
+        AND (delegation.expires_at IS NULL OR delegation.expires_at > now())
+    WHERE {named} AND owner.is_active AND (owner.id = u.id OR delegation.id IS NOT NULL)
+) acting ON true
+WHERE"""
+NAMED_BY_ID, NAMED_BY_USERNAME, NAMED_BY_BOTH = (
+    "owner.id = %s",
+    "lower(owner.username) = %s",
+    "owner.id = %s AND owner.username = %s AND delegation.role = ANY (%s::text[])",
+)
+OWNER_ID, OWNER_ROLE = "coalesce(acting.id, 0)::text", "coalesce(acting.role, '')"
+
+
+def live_session_acting_for(named: str) -> str:
+    """LIVE_SESSION_SQL with the owner whom the caller acts for. The owner's parameters come before the session's."""
+    source, condition = LIVE_SESSION_SQL.split("WHERE", 1)
+    return source + ACTING_OWNER.format(named=named) + condition
+
+
+AUTHENTICATE_ACTING = {
+    named: f"""
+SELECT {", ".join(f"u.{column}" for column in USER_COLUMNS)}, acting.id, acting.username, acting.role,
+    {ENTER.format(caller="u.id::text", metadata=METADATA, owner=OWNER_ID, role=OWNER_ROLE)}
+{live_session_acting_for(named)}
+"""  # noqa: S608  (constants alone)
+    for named in (NAMED_BY_ID, NAMED_BY_USERNAME)
+}
 # The fast path sends these together with the statement that follows, in one message, so nothing can check in between
 # whether a session was found. Without a live session the caller's id is empty, which no policy admits. A read need not
 # wait until its access-log row is on disk.
 ANONYMOUS_SQL, LIVE_CALLER_SQL = "''", f"coalesce((SELECT u.id::text {LIVE_SESSION_SQL}), '')"  # noqa: S608
 ASYNCHRONOUS_COMMIT = "set_config('synchronous_commit', 'off', true)"
 READ_AS_ANONYMOUS, READ_AS_CALLER = (
-    f"SELECT {SETTINGS.format(caller=caller, metadata=ANONYMOUS_SQL)}, {ASYNCHRONOUS_COMMIT}, {PLANNED_ONCE}"
+    f"SELECT {SETTINGS.format(caller=caller, metadata=ANONYMOUS_SQL, **OWN)}, {ASYNCHRONOUS_COMMIT}, {PLANNED_ONCE}"
     for caller in (ANONYMOUS_SQL, LIVE_CALLER_SQL)
 )
-WRITE_AS_CALLER = f"SELECT {SETTINGS.format(caller=LIVE_CALLER_SQL, metadata='%s')}, {PLANNED_ONCE}"
+WRITE_AS_CALLER = f"SELECT {SETTINGS.format(caller=LIVE_CALLER_SQL, metadata='%s', **OWN)}, {PLANNED_ONCE}"
+# The same for a caller who acts for an owner. Only a caller with a live session has an owner.
+ACTING = {
+    "caller": "coalesce(live.caller, '')",
+    "owner": "coalesce(live.owner, '0')",
+    "role": "coalesce(live.role, '')",
+}
+LIVE_DELEGATE = f"""FROM (VALUES (1)) AS one LEFT JOIN (
+    SELECT u.id::text AS caller, {OWNER_ID} AS owner, {OWNER_ROLE} AS role
+    {live_session_acting_for(NAMED_BY_BOTH)}
+) AS live ON true"""  # noqa: S608  (constants alone)
+READ_ACTING = (
+    f"SELECT {SETTINGS.format(metadata=ANONYMOUS_SQL, **ACTING)}, {ASYNCHRONOUS_COMMIT}, {PLANNED_ONCE} {LIVE_DELEGATE}"
+)
+WRITE_ACTING = f"SELECT {SETTINGS.format(metadata='%s', **ACTING)}, {PLANNED_ONCE} {LIVE_DELEGATE}"
+# Owners whom callers have acted for, by the name that a request gives. The statement of the fast path compares id and
+# username with the database, so an entry may be outdated.
+known_owners: dict[str, tuple[int, str]] = {}
+MOST_KNOWN_OWNERS = 4096
+LONGEST_ID = 19  # digits, from which on an id may be too large for a bigint
+
+
+def requested_owner_of(request: HttpRequest | Request, token: Token) -> str:
+    """Whom the request acts for: the owner of its header, else that of the login; OWN_RECORDS for the caller."""
+    name = requested_owner(request)
+    return str(token.get("acting_for") or OWN_RECORDS) if name is None else name
 
 
 @lru_cache(maxsize=4096)
@@ -53,29 +116,43 @@ class SessionJWTAuthentication(JWTAuthentication):
 
     def authenticate(self, request: Request) -> Any:
         self.request = request
+        self.owner: RecordOwner | None = None
+        request._request.record_owner = None  # type: ignore[attr-defined]  # the fast path may have set another one
         credentials = super().authenticate(request)
         if credentials is None:
             enter(None, request)
             return None
         user, token = credentials
+        request._request.record_owner = self.owner  # type: ignore[attr-defined]
         return user, LoginSession(pk=token["sid"], user_id=user.pk)
 
-    def entry(self, request: HttpRequest, *, writes: bool = False) -> Entry:
+    def entry(self, request: HttpRequest, *, writes: bool = False, acts_for_owner: bool = False) -> Entry | None:
         """How a request of the fast path enters the database, in the round trip of its statement.
 
+        None for a caller who acts for an owner whom nobody has acted for in this process: standard DRF finds the owner.
         Raises AuthenticationFailed (401) for a token that is not valid, and ValidationError (400) for a bad
-        X-Change-Reason. Only the statement itself checks whether the session is live.
+        X-Change-Reason or X-Acting-For. Only the statement itself checks session and delegation.
         """
         header = self.get_header(request)  # type: ignore[arg-type]
         raw = self.get_raw_token(header) if header else None
         if raw is None:
-            return Entry(READ_AS_ANONYMOUS, [], None)
-        ids = session_and_user_ids(self.get_validated_token(raw))
+            return Entry(READ_AS_ANONYMOUS, [], None, RecordOwner(None))
+        token = self.get_validated_token(raw)
+        ids = session_and_user_ids(token)
         if ids is None:
             raise self.session_ended()
-        if writes:
-            return Entry(WRITE_AS_CALLER, [*ids, metadata(ids[1], request)], ids[1])
-        return Entry(READ_AS_CALLER, [*ids], ids[1])
+        caller = ids[1]
+        name = requested_owner_of(request, token) if acts_for_owner else OWN_RECORDS
+        if name in {OWN_RECORDS, str(caller)}:
+            parameters = [*ids, metadata(caller, request)] if writes else [*ids]
+            return Entry(WRITE_AS_CALLER if writes else READ_AS_CALLER, parameters, caller, RecordOwner(caller))
+        if name not in known_owners:
+            return None
+        owner_id, username = known_owners[name]
+        delegation = [owner_id, username, [*(ROLES[1:] if writes else ROLES)]]
+        parameters = [metadata(caller, request)] if writes else []
+        owner = RecordOwner(owner_id, username, "write" if writes else "read")
+        return Entry(WRITE_ACTING if writes else READ_ACTING, [*parameters, *delegation, *ids], caller, owner)
 
     def caller_of_ended_session(self, request: Request) -> tuple[int, int] | None:
         """The ids of the user and the session in a valid token, whether the session is live or not; None without one.
@@ -113,11 +190,39 @@ class SessionJWTAuthentication(JWTAuthentication):
 
     def get_user(self, validated_token: Token) -> User:  # type: ignore[override]
         ids = session_and_user_ids(validated_token)
-        row = None
-        if ids is not None:
-            with connection.cursor() as cursor:
-                cursor.execute(AUTHENTICATE, [metadata(None, self.request), *ids])
-                row = cursor.fetchone()
+        if ids is None:
+            raise self.session_ended()
+        view = (self.request.parser_context or {}).get("view")
+        name = OWN_RECORDS
+        if getattr(view, "acts_for_owner", False):
+            name = requested_owner_of(self.request, validated_token)
+        if name in {OWN_RECORDS, str(ids[1])}:
+            row = self.fetch(AUTHENTICATE, [metadata(None, self.request), *ids])
+            self.owner = RecordOwner(ids[1])
+        else:
+            row = self.fetch_acting(name, ids)
+        return User.from_db(connection.alias, USER_COLUMNS, row[: len(USER_COLUMNS)])
+
+    def fetch(self, statement: str, parameters: list[Any]) -> Any:
+        with connection.cursor() as cursor:
+            cursor.execute(statement, parameters)
+            row = cursor.fetchone()
         if row is None:
             raise self.session_ended()
-        return User.from_db(connection.alias, USER_COLUMNS, row[: len(USER_COLUMNS)])
+        return row
+
+    def fetch_acting(self, name: str, ids: tuple[int, int]) -> Any:
+        """The caller's row, for one who acts for the owner of this name. Raises NotADelegate (403)."""
+        by_id = name.isascii() and name.isdigit()
+        statement = AUTHENTICATE_ACTING[NAMED_BY_ID if by_id else NAMED_BY_USERNAME]
+        owner = (int(name) if len(name) < LONGEST_ID else 0) if by_id else name
+        row = self.fetch(statement, [metadata(None, self.request), owner, *ids])
+        owner_id, username, role = row[len(USER_COLUMNS) : len(USER_COLUMNS) + 3]
+        if owner_id is None:
+            raise NotADelegate
+        self.owner = RecordOwner(owner_id, username, role or None)
+        if role:
+            if len(known_owners) >= MOST_KNOWN_OWNERS:
+                known_owners.clear()
+            known_owners[name] = (owner_id, username)
+        return row

@@ -75,10 +75,14 @@ class UserManager(BaseUserManager["User"]):
 
 class User(AbstractBaseUser, PermissionsMixin):
     name = NameField()
-    email = EmailField(max_length=254, validators=[ASCII_EMAIL])
+    email = EmailField(max_length=254, null=True, validators=[ASCII_EMAIL])  # null for a clinic alone
     username = models.CharField(max_length=254, validators=[USERNAME])
     is_active = models.BooleanField("active", default=True, help_text="Unticking ends every session at once.")
     is_staff = models.BooleanField("staff", default=False, help_text="May log in to the admin.")
+    is_clinic = models.BooleanField(
+        "clinic", default=False, db_default=False, editable=False,
+        help_text="Owns records, and nobody logs in to it: delegates act for it.",
+    )  # fmt: skip
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects: ClassVar[UserManager] = UserManager()
@@ -123,6 +127,11 @@ class User(AbstractBaseUser, PermissionsMixin):
                 condition=~Q(username__contains="@") | Q(username=F("email")),
                 name="user_username_is_own_email",
                 violation_error_message="A username with an @ must be the user's own e-mail.",
+            ),
+            models.CheckConstraint(
+                condition=Q(is_clinic=True, email=None) | Q(is_clinic=False, email__isnull=False),
+                name="user_clinic_has_no_email",
+                violation_error_message="A clinic has no e-mail, and any other user has one.",
             ),
         ]
 
@@ -211,6 +220,8 @@ class LoginSession(models.Model):
     previous_token_id = models.CharField(max_length=32, blank=True, editable=False)
     user_agent = LineField(max_length=200, blank=True)
     address = models.GenericIPAddressField(null=True)
+    # The id of the owner whose records the requests of this session work on, unless a header says otherwise.
+    acting_for = models.BigIntegerField(null=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     rotated_at = models.DateTimeField(editable=False)
     last_used_at = models.DateTimeField()
@@ -349,3 +360,7 @@ class Attempts(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+
+# The models of the subpackage, which Django finds here.
+from accounts.delegations.models import Delegation, DelegationEvent, Notice  # noqa: E402, F401

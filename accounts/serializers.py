@@ -45,6 +45,7 @@ class UserSerializer(ModelSerializer):
         model = User
         fields = ["id", "name", "email", "username", "current_password"]
         read_only_fields = ["username"]
+        extra_kwargs = {"email": {"allow_null": False, "required": True}}
 
     def update(self, instance: User, validated_data: dict[str, Any]) -> User:
         validated_data = {name: value for name, value in validated_data.items() if name != "current_password"}
@@ -74,6 +75,7 @@ class RegistrationSerializer(ModelSerializer):
     class Meta:
         model = User
         fields = ["id", "name", "email", "username", "password", "password2", "confirm_password"]
+        extra_kwargs = {"email": {"allow_null": False, "required": True}}
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         # Both are validated as ASCII, so there are no homoglyphs and nothing to normalize.

@@ -21,7 +21,7 @@ from healthcare.fastpath.json_sql import (
     record_as_json,
 )
 from healthcare.fastpath.lists_of_records import FastRecordList
-from healthcare.fastpath.placeholders import CALLER, KEY, Parameter
+from healthcare.fastpath.placeholders import KEY, OWNER, Parameter
 from healthcare.model_fields import ObjectListField
 
 # Over rows with an `event` and the event before it in `previous`, both of the type of the table of events.
@@ -47,7 +47,7 @@ class FastHistory(FastRecordList):
         return super().is_observed() or has_receivers([self.viewset.event_model], writes=False)
 
     def target(self) -> QuerySet:
-        records: QuerySet = self.viewset.history_scope(Parameter(CALLER))
+        records: QuerySet = self.viewset.history_scope(Parameter(OWNER))
         return records.filter(pk=Parameter(KEY)).order_by()
 
     def compile_rows_of_record(self, condition: str) -> Fragment:

@@ -21,13 +21,14 @@ APPEND_ONLY = pgtrigger.Protect(name="append_only", operation=pgtrigger.Update |
 
 
 # The history of users belongs to this app, since accounts and audit do not import each other. No password is recorded.
-UserEvent: Any = track_history(get_user_model(), exclude=["password", "last_login"], app_label="audit")
+UserEvent: Any = track_history(get_user_model(), exclude=["password", "last_login", "is_clinic"], app_label="audit")
 
 
 class Basis(models.TextChoices):
     """On what basis the actor may read the data."""
 
     OWNER = "owner"
+    DELEGATE = "delegate"
     STAFF = "staff"
 
 

@@ -26,7 +26,7 @@ from healthcare.api.filters import IdFilter, read_date_time
 from healthcare.api.viewsets import Owner, RecordViewSet
 from healthcare.coverage import covered_by_fast_path
 from healthcare.fastpath.actions import AccessRecording, FastAction
-from healthcare.fastpath.placeholders import CALLER, REQUEST_ID
+from healthcare.fastpath.placeholders import BASIS, CALLER, REQUEST_ID
 from healthcare.rfc3339 import WRITE_A_TIME
 
 AS_OF_REFUSED = "`as_of` works with GET only, and not on history/ and access-log/."
@@ -66,8 +66,8 @@ class HistoryViewSet(RecordViewSet):
             if not self.request.user.is_authenticated:
                 raise NotAuthenticated  # what a public record held before may have been removed on purpose
             ended = self.action in self.actions_on_ended
-            return self.past_scope(self.request.user).as_of(self.as_of, ended=ended)  # type: ignore[attr-defined,no-any-return]
-        return self.history_scope(self.request.user) if self.action == "history" else super().get_queryset()
+            return self.past_scope(self.owner).as_of(self.as_of, ended=ended)  # type: ignore[attr-defined,no-any-return]
+        return self.history_scope(self.owner) if self.action == "history" else super().get_queryset()
 
     @cached_property
     def as_of(self) -> datetime.datetime | None:
@@ -122,6 +122,7 @@ class ReadsRecordedViewSet(HistoryViewSet):
     refusal (404) after the transaction has been rolled back.
     """
 
+    acts_for_owner = True
     path_names_patient: ClassVar[bool | None] = None  # whether the id in the path is a patient's; None: a record's
 
     @classmethod
@@ -130,7 +131,7 @@ class ReadsRecordedViewSet(HistoryViewSet):
             return None  # the answer contains only what the client has sent
         return AccessRecording(
             insert=AccessLog.objects.INSERT_IN_STATEMENT,
-            parameters=((CALLER, cls.access_action(action)), (Basis.OWNER.value, REQUEST_ID)),
+            parameters=((CALLER, cls.access_action(action)), (BASIS, REQUEST_ID)),
             column=cls.patient_field(),
             path_names_subject=cls.is_patient_path(),
         )
@@ -185,7 +186,7 @@ class ReadsRecordedViewSet(HistoryViewSet):
                 "actor": request.user.pk,
                 "action": self.access_action(self.action),
                 "patient_ids": self.patients_read,
-                "basis": Basis.OWNER,
+                "basis": Basis.DELEGATE if self.owner.role else Basis.OWNER,
                 "request_id": getattr(request, "request_id", ""),
                 "outcome": final.status_code,
             }

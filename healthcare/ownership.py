@@ -1,6 +1,7 @@
 """Who a record belongs to: the scope every owned queryset goes through, and the columns every record carries."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Self
 
 import pgtrigger
@@ -29,6 +30,19 @@ def derived(sql: str) -> Callable[[Callable[[Any], Any]], Derived]:
     return lambda getter: Derived(getter, sql)
 
 
+@dataclass(frozen=True)
+class RecordOwner:
+    """Whose records a request works on: `scope(owner)` takes it like a user.
+
+    `pk` is None for an anonymous caller. `role` is None where the caller is the owner; otherwise it is the role of the
+    delegation that lets the caller act for the owner: "read", "write" or "manage".
+    """
+
+    pk: int | None
+    username: str = ""
+    role: str | None = None
+
+
 class RecordQuerySet(models.QuerySet):
     """Rows that are never deleted, only hidden: DELETE sets `ended_column`."""
 
@@ -54,8 +68,9 @@ class RecordQuerySet(models.QuerySet):
 
 
 class OwnedQuerySet(RecordQuerySet):
-    def owned_by(self, owner: AbstractBaseUser | AnonymousUser | Combinable) -> Self:
-        """The rows that a user created; none for an anonymous one. Takes the user, or an SQL expression for the id."""
+    def owned_by(self, owner: AbstractBaseUser | AnonymousUser | RecordOwner | Combinable) -> Self:
+        """The rows that belong to an owner; none for an anonymous one. Takes the owner, or an SQL expression for the
+        id."""
         if isinstance(owner, Combinable):
             return self.filter(created_by_id=owner)
         return self.filter(created_by_id=owner.pk) if owner.pk else self.none()

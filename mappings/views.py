@@ -44,6 +44,7 @@ class CallersMappingsViewSet(ReadsRecordedViewSet):
     queryset = Mapping.objects.none()
     event_model = MappingEvent
     actions_on_ended = frozenset({"retrieve"})
+    action_roles = {**ReadsRecordedViewSet.action_roles, "destroy": "write"}
 
     @staticmethod
     def scope(owner: Owner) -> QuerySet:
@@ -60,14 +61,14 @@ class CallersMappingsViewSet(ReadsRecordedViewSet):
             raise ValidationError({"active": ["`active` cannot be combined with `as_of`."]})
         if self.as_of:
             return super().get_queryset().filter(patient__in=self.get_patients().values("id"))
-        return super().get_queryset() if active else self.scope(self.request.user).hidden()  # type: ignore[attr-defined]
+        return super().get_queryset() if active else self.scope(self.owner).hidden()  # type: ignore[attr-defined]
 
     def get_patients(self) -> QuerySet:
         """The caller's active patients, now or as of the time that the request names."""
         if self.as_of:
-            events: QuerySet = PatientEvent.objects.owned_by(self.request.user).as_of(self.as_of)
+            events: QuerySet = PatientEvent.objects.owned_by(self.owner).as_of(self.as_of)
             return events
-        return Patient.objects.owned_by(self.request.user).active()
+        return Patient.objects.owned_by(self.owner).active()
 
     def get_doctors(self) -> QuerySet:
         """The active doctors, now or as of the time that the request names."""
@@ -170,7 +171,7 @@ class PatientDoctorsViewSet(NestedMappingListViewSet):
         return self.get_doctors()
 
     def successor(self) -> str | None:
-        return survivor_path(self.request.user, self.kwargs["pk"])
+        return survivor_path(self.owner, self.kwargs["pk"])
 
 
 @describe_view(

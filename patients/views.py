@@ -89,13 +89,13 @@ class PatientViewSet(FastPathMixin, SearchByPostMixin, ReadsRecordedViewSet, Res
 
     @covered_by_fast_path  # by `successor_field`
     def successor(self) -> str | None:
-        return merges.survivor_path(self.request.user, self.kwargs["pk"])
+        return merges.survivor_path(self.owner, self.kwargs["pk"])
 
     def reject_duplicates(self, serializer: BaseSerializer) -> None:
         """With `on_duplicate=reject`: raise Duplicate (409) if a likely duplicate exists."""
         value = self.request.query_params["on_duplicate"]
         refuse(["on_duplicate"] if value != "reject" else [], "invalid", "Write reject or leave it out.")
-        owner_id = self.request.user.pk or 0
+        owner_id = self.owner.pk or 0
         lock_against_duplicates(owner_id)
         duplicates = find_likely_duplicates(Patient(created_by_id=owner_id, **serializer.validated_data))
         if duplicates:
@@ -158,7 +158,7 @@ class PatientViewSet(FastPathMixin, SearchByPostMixin, ReadsRecordedViewSet, Res
         wanted = MergeSerializer(data=self.request.data)
         wanted.is_valid(raise_exception=True)
         key, duplicate_key = self.kwargs["pk"], wanted.validated_data["duplicate"]
-        mine = Patient.objects.owned_by(self.request.user)
+        mine = Patient.objects.owned_by(self.owner)
         rows = mine.filter(Q(pk=key, deleted_at=None) | (Q(pk=duplicate_key) & state))
         found = {patient.pk: patient for patient in rows.order_by("pk").locked()}
         survivor, duplicate = found.pop(key, None), found.pop(duplicate_key, None)

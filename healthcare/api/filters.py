@@ -15,6 +15,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework.request import Request
 
+from healthcare.api.acting_for import owner_of
 from healthcare.api.exceptions import refuse
 from healthcare.api.fields import WHOLE_NUMBER
 from healthcare.api.parsers import UNSTORABLE
@@ -142,13 +143,13 @@ class RecordIdField(ModelChoiceField):
 
 @extend_schema_field({"type": "integer", "format": "int64", "minimum": 1})
 class IdFilter(django_filters.ModelChoiceFilter):
-    """The id of a record within `scope(user)`; any other id is treated as missing."""
+    """The id of a record within `scope(owner)`; any other id is treated as missing."""
 
     field_class = RecordIdField
 
     def __init__(self, scope: Callable[[Any], QuerySet], **kwargs: Any) -> None:
         def choices(request: Request | None) -> QuerySet:
-            return scope(request.user if isinstance(request, Request) else AnonymousUser())
+            return scope(owner_of(request) if isinstance(request, Request) else AnonymousUser())
 
         self.scope = scope
 

@@ -26,6 +26,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from healthcare.api.acting_for import owner_of
 from healthcare.api.models import IdempotencyRecord
 from healthcare.operations.metrics import count_idempotent_replay
 
@@ -87,11 +88,18 @@ class Key:
     user_id: int | None
 
     @classmethod
-    def of(cls, request: HttpRequest, user_id: int | None, session_id: int | None = None) -> Self | None:
+    def of(
+        cls,
+        request: HttpRequest,
+        user_id: int | None,
+        session_id: int | None = None,
+        *,
+        acting_for: int | None = None,
+    ) -> Self | None:
         """The key that a user sent with the request, or None. Call it before DRF reads the body.
 
-        With a `session_id` the same request from another login session is another request. Raises ParseError (400) on
-        a malformed key.
+        The same key is another one when the user acts for another owner, whose id is `acting_for`. With a `session_id`
+        the same request from another login session is another request. Raises ParseError (400) on a malformed key.
         """
         header = request.headers.get(HEADER)
         if header is None:
@@ -101,6 +109,8 @@ class Key:
         session = () if session_id is None else (str(session_id),)
         fingerprint = keyed_digest(value, str(request.method), request.get_full_path(), request.body.hex(), *session)
         caller = f"user {user_id}" if user_id else f"body {fingerprint}"
+        if acting_for:
+            caller += f" for {acting_for}"
         return cls(keyed_digest(value, caller), fingerprint, user_id)
 
     @property
@@ -180,8 +190,9 @@ class IdempotentMixin(APIView):
         return method == "POST" and action not in cls.actions_without_key
 
     def find_key(self, request: Request) -> Key | None:
-        """The key of a POST by this caller, or None."""
-        return Key.of(request._request, request.user.pk)
+        """The key of a POST by this caller for this owner, or None."""
+        owner = owner_of(request)
+        return Key.of(request._request, request.user.pk, acting_for=owner.pk if owner.role else None)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         takes_key = self.takes_key(request.method, getattr(self, "action", None))

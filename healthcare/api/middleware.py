@@ -25,6 +25,7 @@ from django.utils.cache import patch_vary_headers
 from django.utils.deprecation import MiddlewareMixin
 from whitenoise import middleware as whitenoise
 
+from healthcare.api.acting_for import HEADER as ACTING_FOR
 from healthcare.api.exceptions import Busy
 from healthcare.api.health_checks import HEALTH_CHECKS
 from healthcare.api.problems import CONTENT_TYPE, problem_response
@@ -95,6 +96,9 @@ class RequestMiddleware(Middleware):
         headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
         headers.setdefault("Cache-Control", "no-store")  # unless the view says otherwise
         headers["X-Request-Id"] = request_id
+        owner = getattr(request, "record_owner", None)
+        if owner is not None and owner.role:  # so that no client mistakes whose records it sees or changes
+            headers[ACTING_FOR] = owner.username
         take_trace_from_opentelemetry(request.META)
         if is_logged_here:
             log_access(request, response, started)

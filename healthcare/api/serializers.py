@@ -8,6 +8,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.db.models import QuerySet
 from rest_framework import serializers
 
+from healthcare.api.acting_for import owner_of
 from healthcare.api.fields import ModelSerializer, WholeNumberField
 from healthcare.model_fields import LARGEST_ID
 from healthcare.ownership import Record
@@ -21,7 +22,7 @@ class IdField(serializers.PrimaryKeyRelatedField):
         super().__init__(pk_field=WholeNumberField(min_value=1, max_value=LARGEST_ID), **kwargs)
 
     def get_queryset(self) -> QuerySet:
-        return self.scope(self.context["request"].user)
+        return self.scope(owner_of(self.context["request"]))
 
 
 class RecordSerializer(ModelSerializer):

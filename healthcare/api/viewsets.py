@@ -17,6 +17,7 @@ from rest_framework.generics import get_object_or_404
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from healthcare.api.acting_for import check_role, owner_of
 from healthcare.api.conditional_requests import ConditionalRequests, write_conflict
 from healthcare.api.exceptions import Gone
 from healthcare.api.filters import ListFilterBackend
@@ -25,11 +26,11 @@ from healthcare.api.pagination import joined_parameters, read_flag
 from healthcare.api.serializers import RecordSerializer
 from healthcare.api.sparse_fieldsets import PARAMETERS, FieldSelection, Inclusion
 from healthcare.api.unknown_parameters import UnknownParametersViewSet
-from healthcare.ownership import Record
+from healthcare.ownership import Record, RecordOwner
 from healthcare.search.index import Index
 
-# The caller, or an SQL expression for the caller's id.
-Owner: TypeAlias = AbstractBaseUser | AnonymousUser | Combinable
+# Whose records a scope holds: the owner of the request, or an SQL expression for the id.
+Owner: TypeAlias = AbstractBaseUser | AnonymousUser | RecordOwner | Combinable
 
 DELETED = OpenApiParameter(
     "deleted",
@@ -64,6 +65,12 @@ class RecordViewSet(IdempotentMixin, ConditionalRequests, UnknownParametersViewS
     create_hooks: ClassVar[dict[str, str]] = {}
     successor_actions: ClassVar[Set[str]] = frozenset()
     field_selection = FieldSelection()
+    # Whether a delegate may call it for another owner, by X-Acting-For: see `acting_for`.
+    acts_for_owner: ClassVar[bool] = False
+    # The role that a delegate needs for each action that writes; for one that is not named: `manage`.
+    action_roles: ClassVar[dict[str, str]] = {
+        "create": "write", "update": "write", "partial_update": "write", "search": "read",
+    }  # fmt: skip
     # The methods of the path, where several viewsets share it: see `routing.as_view_by_method`.
     path_methods: Sequence[str] = ()
 
@@ -84,8 +91,18 @@ class RecordViewSet(IdempotentMixin, ConditionalRequests, UnknownParametersViewS
         """The records of the scope that an action uses by default; a query parameter may select others."""
         return records
 
+    @property
+    def owner(self) -> RecordOwner:
+        """Whose records the request works on: the caller, or the owner whom a delegate acts for."""
+        return owner_of(self.request)
+
+    def check_permissions(self, request: Request) -> None:
+        """Raises RoleTooLow (403) as well, before a record is looked up and before the body is parsed."""
+        super().check_permissions(request)
+        check_role(self, request)
+
     def get_queryset(self) -> QuerySet:
-        return self.in_state(self.scope(self.request.user), self.action)
+        return self.in_state(self.scope(self.owner), self.action)
 
     def get_serializer_class(self) -> type[serializers.BaseSerializer]:
         return self.serializer_classes.get(self.action or "") or super().get_serializer_class()
@@ -163,7 +180,7 @@ class RecordViewSet(IdempotentMixin, ConditionalRequests, UnknownParametersViewS
         for parameter, hook in self.create_hooks.items():
             if parameter in self.request.query_params:
                 getattr(self, hook)(serializer)
-        serializer.save(created_by=self.request.user)
+        serializer.save(created_by_id=self.owner.pk)
 
     def perform_destroy(self, instance: Record) -> None:
         if not instance.row().end():  # a concurrent request has deleted it
@@ -189,7 +206,7 @@ class NestedListViewSet(RecordViewSet):
         raise NotImplementedError
 
     def get_parents(self) -> QuerySet:
-        return self.parent_scope(self.request.user)
+        return self.parent_scope(self.owner)
 
     def paginate_related(self, associations: QuerySet) -> list[tuple[Any, Any]]:
         """A page of these associations, each with its related record."""
@@ -216,11 +233,11 @@ class RestorableViewSet(RecordViewSet):
     def get_queryset(self) -> QuerySet:
         if self.action == "restore":
             # Includes active records. The row lock makes a concurrent delete or restore wait.
-            return self.scope(self.request.user).locked()  # type: ignore[attr-defined,no-any-return]
+            return self.scope(self.owner).locked()  # type: ignore[attr-defined,no-any-return]
         if self.action == "list" and read_flag(self.request.query_params, "deleted"):
             if not self.request.user.is_authenticated:
                 raise NotAuthenticated
-            return self.scope(self.request.user).hidden()  # type: ignore[attr-defined,no-any-return]
+            return self.scope(self.owner).hidden()  # type: ignore[attr-defined,no-any-return]
         return super().get_queryset()
 
     @extend_schema(parameters=[DELETED])

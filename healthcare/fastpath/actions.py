@@ -30,7 +30,7 @@ from healthcare.fastpath.eligibility import (
 )
 from healthcare.fastpath.execution import Statement
 from healthcare.fastpath.json_sql import Fragment, UnsupportedError
-from healthcare.fastpath.placeholders import CALLER, Parameter
+from healthcare.fastpath.placeholders import OWNER, Parameter
 from healthcare.model_fields import LARGEST_ID
 from healthcare.rls.context import TAKE_ROLE, Entry
 
@@ -156,8 +156,8 @@ class FastAction:
         return [method.upper() for method in self.http_method_names if method in known]
 
     def rows(self) -> QuerySet:
-        """The rows that the action can reach, for the caller whose id replaces `CALLER`."""
-        return self.viewset.in_state(self.viewset.scope(Parameter(CALLER)), self.action)  # type: ignore[no-any-return]
+        """The rows that the action can reach, of the owner whose id replaces `OWNER`."""
+        return self.viewset.in_state(self.viewset.scope(Parameter(OWNER)), self.action)  # type: ignore[no-any-return]
 
     def permissions_hold(self) -> bool:
         """Whether the permissions still allow what they allowed when the action was compiled."""
@@ -169,15 +169,22 @@ class FastAction:
         return has_receivers(self.models, writes=self.action in WRITE_ACTIONS)
 
     def enter(self, request: HttpRequest) -> Entry:
-        """The statement that authenticates the request. Raises NotAuthenticated and AuthenticationFailed (401)."""
-        entry: Entry = self.authentication.entry(request, writes=self.action in WRITE_ACTIONS)
+        """The statement that authenticates the request. Raises NotAuthenticated and AuthenticationFailed (401), and
+        NotExpressibleError for a delegate whose owner is not known here."""
+        writes = self.action in WRITE_ACTIONS
+        entry: Entry | None = self.authentication.entry(
+            request, writes=writes, acts_for_owner=self.viewset.acts_for_owner
+        )
+        if entry is None:
+            raise NotExpressibleError
         if entry.caller is None and not self.is_open:
             raise NotAuthenticated
         return entry
 
-    def set_user(self, request: HttpRequest, caller: int | None) -> None:
+    def set_user(self, request: HttpRequest, entry: Entry) -> None:
         """Set `request.user` as DRF does, for middleware that reads it. The user is loaded lazily."""
-        authentication = self.authentication
+        authentication, caller = self.authentication, entry.caller
+        request.record_owner = entry.owner  # type: ignore[attr-defined]
         request.user = SimpleLazyObject(lambda: authentication.load_user(caller)) if caller else AnonymousUser()  # type: ignore[assignment]
 
     def respond_with_json(
@@ -197,6 +204,13 @@ class FastAction:
         detail = error.detail if isinstance(error, AuthenticationFailed) and isinstance(error.detail, str) else ""
         challenge = {"WWW-Authenticate": self.authentication.authenticate_header(request)}
         return self.respond_with_problem(request, 401, detail, **challenge)
+
+    def respond_unverified(self, request: HttpRequest, entry: Entry) -> HttpResponse | None:
+        """The answer where the statement has not found the session, or for a delegate the delegation."""
+        return None if entry.owner.role else self.respond_session_ended(request)
+
+    def respond_session_ended(self, request: HttpRequest) -> HttpResponse:
+        return self.respond_unauthenticated(request, self.authentication.session_ended())
 
     def log_failure(self, error: Exception) -> None:
         """Log that a request could not be compiled. Nothing has been sent: standard DRF answers it."""
@@ -224,17 +238,17 @@ def obstacles_of_scope(
     samples = [user(pk=SAMPLE_ID), user(pk=SAMPLE_ID, is_staff=True, is_superuser=True)]
     try:
         with connection.execute_wrapper(refuse_query):
-            rows = [scope(owner) for owner in (Parameter(CALLER), Parameter(CALLER), *samples)]
+            rows = [scope(owner) for owner in (Parameter(OWNER), Parameter(OWNER), *samples)]
             compiled = [one.query.get_compiler(connection=connection).as_sql() for one in rows]
     except Exception as error:
         yield Obstacle(member, f"It needs more than an expression for the owner's id ({type(error).__name__}).")
         return
     texts = {sql.replace("(%s)", "%s") for sql, _ in compiled}
     values = {
-        tuple(CALLER if type(value) is int and value == SAMPLE_ID else value for value in parameters)
+        tuple(OWNER if type(value) is int and value == SAMPLE_ID else value for value in parameters)
         for _, parameters in compiled
     }
-    if len(texts) > 1 or len(values) > 1 or not all(type(value) in {type(CALLER), bool} for value in compiled[0][1]):
+    if len(texts) > 1 or len(values) > 1 or not all(type(value) in {type(OWNER), bool} for value in compiled[0][1]):
         yield Obstacle(member, "Its conditions depend on more than the owner's id, or hold literal values.")
     elif rows[0].db != DEFAULT_DB_ALIAS or (model and rows[0].model is not model):
         yield Obstacle(member, "It reads another database or model.")
@@ -249,6 +263,11 @@ def refuse_query(*_: Any) -> Any:
 def encode_json(text: str) -> bytes:
     """The bytes that DRF's renderer produces: UTF-8, with line and paragraph separators escaped."""
     return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").encode()
+
+
+def basis_of(entry: Entry) -> str:
+    """On what basis the caller reads: see `audit.models.Basis`."""
+    return "delegate" if entry.owner.role else "owner"
 
 
 def entry_statements(entry: Entry) -> list[Statement]:

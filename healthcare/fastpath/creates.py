@@ -27,9 +27,10 @@ from healthcare.fastpath.placeholders import (
     IDEMPOTENCY_DIGEST,
     IDEMPOTENCY_FINGERPRINT,
     LOCATION_BASE,
+    OWNER,
     Placeholder,
 )
-from healthcare.fastpath.statements import IS_CALLER, entity_tag_of, escaped
+from healthcare.fastpath.statements import IS_CALLER, PRINCIPAL_SQL, entity_tag_of, escaped
 from healthcare.fastpath.writes import CompiledWrite, FastWrite
 
 CLAIM_KEY = "SELECT set_config('fastpath.key_claimed', pg_try_advisory_xact_lock(%s)::text, true)"
@@ -78,7 +79,7 @@ class FastCreate(FastWrite):
         sql = (
             f'WITH written AS (INSERT INTO "{self.meta.db_table}" ({names}) SELECT {given} '  # noqa: S608
             f"WHERE {condition.sql} RETURNING {returning.sql}, {key} AS key){stored.sql}\n"
-            "SELECT current_setting('app.user_id', true), content, key "
+            f"SELECT {PRINCIPAL_SQL}, content, key "
             "FROM (VALUES (1)) AS one LEFT JOIN written ON true"
         )
         parameters = [
@@ -103,8 +104,8 @@ class FastCreate(FastWrite):
     ) -> list[Statement]:
         if "HTTP_IF_MATCH" in request.META:
             read_tags(request.META, "If-Match")  # there is nothing to match, but a malformed one is refused
-        known |= self.column_values(values, known[CALLER])
-        key = Key.of(request, known[CALLER]) if "HTTP_IDEMPOTENCY_KEY" in request.META else None
+        known |= self.column_values(values, known[OWNER])
+        key = self.find_key(request, known) if "HTTP_IDEMPOTENCY_KEY" in request.META else None
         if key is None:
             return [self.compile(False).statement(known)]
         known |= {
@@ -113,6 +114,10 @@ class FastCreate(FastWrite):
         }  # fmt: skip
         # The claim is a statement of its own: the next one must see what the last holder of the lock has committed.
         return [Statement(CLAIM_KEY, [key.lock_id], plannable=True), self.compile(True).statement(known)]
+
+    def find_key(self, request: HttpRequest, known: dict[Placeholder, Any]) -> Key | None:
+        caller, owner = known[CALLER], known[OWNER]
+        return Key.of(request, caller, acting_for=None if owner == caller else owner)
 
     def column_values(self, values: dict[str, Any], owner_id: int) -> dict[Placeholder, Any]:
         record = self.build_record(values, owner_id)

@@ -18,7 +18,7 @@ from healthcare.fastpath.eligibility import Obstacle
 from healthcare.fastpath.execution import Statement, execute
 from healthcare.fastpath.json_sql import Fragment
 from healthcare.fastpath.list_filters import CONDITIONS, ListFilters, StatementWithConditions
-from healthcare.fastpath.placeholders import CALLER_TEXT, KEY, Placeholder
+from healthcare.fastpath.placeholders import KEY, PRINCIPAL, Placeholder
 from healthcare.fastpath.reads import WHOLE_RECORD, FastRead, parse_query, read_query
 from healthcare.fastpath.statements import IS_CALLER, CompiledRead, compile_read, compile_rows, raw_sql
 from healthcare.model_fields import LARGEST_ID
@@ -220,9 +220,9 @@ class FastList(FastRead):
             values |= dict(zip(CURSOR, parameters.cursor.values, strict=False))
         statement = self.compiled(parameters).statement(values)
         rows = execute([*before, *entry_statements(entry), *self.planner_settings, statement])
-        caller, version, exists, first_key, *_ = rows[0]
-        if caller != values[CALLER_TEXT]:
-            return self.respond_session_ended(request), None
+        principal, version, exists, first_key, *_ = rows[0]
+        if principal != values[PRINCIPAL]:
+            return self.respond_unverified(request, entry), None
         if not exists or (first_key is None and parameters.names_record):
             # There is no such parent, or a filter may name what is not there. Nothing has been recorded.
             return None, None

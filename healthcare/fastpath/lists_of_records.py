@@ -14,7 +14,7 @@ from healthcare.fastpath.eligibility import Obstacle
 from healthcare.fastpath.json_sql import Fragment, record_as_json
 from healthcare.fastpath.list_filters import ListFilters
 from healthcare.fastpath.lists import CURSOR, EXISTS_TARGET, PLANNED_LIMITS, FastList, ListPage, ListParameters
-from healthcare.fastpath.placeholders import CALLER, KEY, Parameter
+from healthcare.fastpath.placeholders import KEY, OWNER, Parameter
 from healthcare.fastpath.statements import CompiledRead, compile_read, compile_rows
 
 
@@ -40,7 +40,7 @@ class FastNestedList(FastList):
         return self.rows().filter(exists, **{f"{self.parent}_id": Parameter(KEY)})
 
     def compile_target(self) -> dict[str, Fragment]:
-        parents = self.viewset.parent_scope(Parameter(CALLER)).filter(pk=Parameter(KEY)).order_by()
+        parents = self.viewset.parent_scope(Parameter(OWNER)).filter(pk=Parameter(KEY)).order_by()
         return {"target": compile_rows(parents.values(found=F("pk")))}
 
     def record_list(self, ids: Fragment, condition: str = "") -> Fragment:

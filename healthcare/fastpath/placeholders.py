@@ -17,7 +17,9 @@ class Placeholder:
 
 
 CALLER = Placeholder("caller")  # the caller's id as a number; None for an anonymous caller
-CALLER_TEXT = Placeholder("caller as text")  # as `app.user_id` holds it; empty for an anonymous caller
+OWNER = Placeholder("owner")  # the id of the owner whose records the request works on: the caller, but for a delegate
+BASIS = Placeholder("basis")  # on which the caller may read: that of AccessRecording
+PRINCIPAL = Placeholder("principal")  # caller and owner, as `statements.PRINCIPAL_SQL` gives them
 KEY = Placeholder("key")  # the id in the path
 TODAY = Placeholder("today")
 REQUEST_ID = Placeholder("request id")

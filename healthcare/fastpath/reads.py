@@ -17,20 +17,22 @@ from rest_framework.serializers import BaseSerializer
 from healthcare.api.conditional_requests import matches, read_tags
 from healthcare.api.sparse_fieldsets import PARAMETERS, FieldSelection, Inclusion
 from healthcare.fastpath import public_cache
-from healthcare.fastpath.actions import FastAction, NotExpressibleError, obstacles_of_scope
+from healthcare.fastpath.actions import FastAction, NotExpressibleError, basis_of, obstacles_of_scope
 from healthcare.fastpath.eligibility import Obstacle, obstacles_of_serializer
 from healthcare.fastpath.execution import Statement, execute
 from healthcare.fastpath.json_sql import Fragment, UnsupportedError, included_as_json, record_as_json, substitute
 from healthcare.fastpath.placeholders import (
+    BASIS,
     CALLER,
-    CALLER_TEXT,
+    OWNER,
     PARENT,
+    PRINCIPAL,
     REQUEST_ID,
     TODAY,
     Parameter,
     Placeholder,
 )
-from healthcare.fastpath.statements import CompiledRead, compile_rows, raw_sql
+from healthcare.fastpath.statements import CompiledRead, compile_rows, principal_of, raw_sql
 from healthcare.postgresql.errors import waiting_is_futile
 from healthcare.rls.context import Entry
 
@@ -87,7 +89,9 @@ class FastRead(FastAction):
     def values_of(self, request: HttpRequest, entry: Entry) -> dict[Placeholder, Any]:
         return {
             CALLER: entry.caller,
-            CALLER_TEXT: str(entry.caller or ""),
+            OWNER: entry.owner.pk,
+            BASIS: basis_of(entry),
+            PRINCIPAL: principal_of(entry),
             REQUEST_ID: request.request_id,  # type: ignore[attr-defined]
             TODAY: timezone.localdate(None, timezone.get_default_timezone()),  # faster than the current one, its equal
         }
@@ -111,7 +115,9 @@ class FastRead(FastAction):
             entry = self.enter(request)
         except (NotAuthenticated, AuthenticationFailed) as error:
             return self.respond_unauthenticated(request, error)
-        self.set_user(request, entry.caller)
+        except (APIException, NotExpressibleError):  # X-Acting-For
+            return None
+        self.set_user(request, entry)
         try:
             response = self.respond_from_cache(request, entry, parameters, cached)
         except NotExpressibleError:
@@ -184,9 +190,6 @@ class FastRead(FastAction):
         except Exception as error:
             self.log_failure(error)
             raise NotExpressibleError from error
-
-    def respond_session_ended(self, request: HttpRequest) -> HttpResponse:
-        return self.respond_unauthenticated(request, self.authentication.session_ended())
 
     def read_parameters(self, request: HttpRequest, kwargs: dict[str, Any]) -> Any:
         """The parsed request. Any exception sends the request to standard DRF."""

@@ -12,9 +12,18 @@ from django.db.models.expressions import RawSQL
 from healthcare.api.conditional_requests import ENTITY_TAG_DIGITS, entity_tag_padded_keys
 from healthcare.fastpath.execution import Statement
 from healthcare.fastpath.json_sql import Fragment
-from healthcare.fastpath.placeholders import CALLER_TEXT, Placeholder, fill
+from healthcare.fastpath.placeholders import PRINCIPAL, Placeholder, fill
+from healthcare.rls.context import Entry
 
-IS_CALLER = Fragment("current_setting('app.user_id', true) = %s", (CALLER_TEXT,))
+# The caller's id, empty for an anonymous one, and after a slash that of another owner for whom a delegate acts.
+PRINCIPAL_SQL = "concat(current_setting('app.user_id', true), '/' || nullif(current_setting('app.owner_id', true), ''))"
+IS_CALLER = Fragment(f"{PRINCIPAL_SQL} = %s", (PRINCIPAL,))
+
+
+def principal_of(entry: Entry) -> str:
+    """What PRINCIPAL_SQL gives if the statement of the entry has found the caller's session, and the delegation."""
+    caller = "" if entry.caller is None else str(entry.caller)
+    return f"{caller}/{entry.owner.pk}" if entry.owner.role else caller
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,7 @@ def compile_read(
     answers are cached, and then `result`, which is the rest of a SELECT."""
     version = "nullif(current_setting('fastpath.table_version', true), '')" if cached else "NULL::text"
     named = ",\n".join(f"{name} AS MATERIALIZED ({fragment.sql})" for name, fragment in expressions.items())
-    sql = f"WITH {named}\nSELECT current_setting('app.user_id', true), {version}, {result.sql}"  # noqa: S608
+    sql = f"WITH {named}\nSELECT {PRINCIPAL_SQL}, {version}, {result.sql}"  # noqa: S608
     parameters = [parameter for fragment in (*expressions.values(), result) for parameter in fragment.parameters]
     return CompiledRead(Fragment(sql, tuple(parameters)), plannable, rare)
 

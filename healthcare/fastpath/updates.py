@@ -23,7 +23,7 @@ from healthcare.fastpath.placeholders import (
     Parameter,
     Placeholder,
 )
-from healthcare.fastpath.statements import IS_CALLER, compile_rows, entity_tag_of, raw_sql
+from healthcare.fastpath.statements import IS_CALLER, PRINCIPAL_SQL, compile_rows, entity_tag_of, raw_sql
 from healthcare.fastpath.writes import CompiledWrite, FastWrite
 
 
@@ -73,7 +73,7 @@ class FastUpdate(FastWrite):
             f"unchanged AS ({same.sql} AND ({old}) IS NOT DISTINCT FROM ({new}) AND {condition} "
             "AND NOT EXISTS (SELECT FROM written)),\n"
             f"answered AS (SELECT {names} FROM written UNION ALL SELECT {names} FROM unchanged){recorded.sql}\n"
-            "SELECT current_setting('app.user_id', true), content FROM (VALUES (1)) AS one LEFT JOIN answered ON true"
+            f"SELECT {PRINCIPAL_SQL}, content FROM (VALUES (1)) AS one LEFT JOIN answered ON true"
         )
         conditions = (*given, *IS_CALLER.parameters, *match.parameters)
         return CompiledWrite(

@@ -26,6 +26,7 @@ from healthcare.fastpath.actions import (
     FastAction,
     InaccessibleObject,
     NotExpressibleError,
+    basis_of,
     encode_json,
     entry_statements,
     refuse_query,
@@ -39,16 +40,20 @@ from healthcare.fastpath.json_sql import (
     record_as_json,
 )
 from healthcare.fastpath.placeholders import (
+    BASIS,
     CALLER,
-    CALLER_TEXT,
     KEY,
+    OWNER,
+    PRINCIPAL,
     REQUEST_ID,
     TODAY,
     Placeholder,
     fill,
 )
+from healthcare.fastpath.statements import principal_of
 from healthcare.model_fields import LARGEST_ID
 from healthcare.postgresql.errors import waiting_is_futile
+from healthcare.rls.context import Entry
 
 PARSER = StrictJSONParser()
 RELATIONS = (BaseSerializer, ManyRelatedField, RelatedField)
@@ -110,13 +115,14 @@ class FastWrite(FastAction):
             if isinstance(error, NotAuthenticated) and "HTTP_X_CHANGE_REASON" in request.META:
                 return None  # which is validated first
             return self.respond_unauthenticated(request, error)
-        except APIException:  # X-Change-Reason
+        except (APIException, NotExpressibleError):  # X-Change-Reason, X-Acting-For
             return None
-        self.set_user(request, entry.caller)
+        self.set_user(request, entry)
         try:
             values = self.validate_body(request)
             known = {
-                CALLER: entry.caller, CALLER_TEXT: str(entry.caller), KEY: key,
+                CALLER: entry.caller, OWNER: entry.owner.pk, BASIS: basis_of(entry), PRINCIPAL: principal_of(entry),
+                KEY: key,
                 TODAY: timezone.localdate(None, timezone.get_default_timezone()),
                 REQUEST_ID: request.request_id,  # type: ignore[attr-defined]
             }  # fmt: skip
@@ -130,7 +136,7 @@ class FastWrite(FastAction):
         except Exception as error:
             self.log_failure(error)
             return None
-        return self.execute_write(request, [*entry_statements(entry), *statements], str(entry.caller))
+        return self.execute_write(request, [*entry_statements(entry), *statements], entry)
 
     def is_expressible(self, request: HttpRequest) -> bool:
         """Whether the request asks for nothing that only standard DRF does, as far as its line and headers tell."""
@@ -139,9 +145,7 @@ class FastWrite(FastAction):
             return False  # middleware has replaced the parameters
         return not meta["QUERY_STRING"] and STANDARD_PATH_HEADERS.isdisjoint(meta) and not self.is_observed()
 
-    def execute_write(
-        self, request: HttpRequest, statements: list[Statement], expected_caller: str
-    ) -> HttpResponse | None:
+    def execute_write(self, request: HttpRequest, statements: list[Statement], entry: Entry) -> HttpResponse | None:
         try:
             rows = execute(statements)
         except Error as error:
@@ -150,9 +154,9 @@ class FastWrite(FastAction):
                 return None
             # The write may have been committed, so it is not repeated.
             return self.respond_unavailable(request)
-        caller, content, *created = rows[0]
-        if caller != expected_caller:
-            return self.respond_unauthenticated(request, self.authentication.session_ended())
+        principal, content, *created = rows[0]
+        if principal != principal_of(entry):
+            return self.respond_unverified(request, entry)
         if content is None:
             return None
         body = encode_json(content)

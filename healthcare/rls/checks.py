@@ -82,7 +82,7 @@ def condition_for(key: ForeignKey) -> str:
     """The condition that a policy lacks."""
     related = key.related_model._meta
     if is_user(key.related_model):
-        return f"{key.column} = the caller's id, healthcare.rls.CALLER_ID_SQL"
+        return f"{key.column} = the owner's id, healthcare.rls.OWNER_ID_SQL"
     condition = f"EXISTS (SELECT FROM {related.db_table} o WHERE o.{related.pk.column} = {key.column})"
     if key.related_model is key.model:
         # A policy that queries its own table recurses without end.

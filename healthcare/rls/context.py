@@ -16,6 +16,7 @@ from rest_framework.request import Request
 
 from healthcare.characters import visible_text
 from healthcare.model_fields import is_visible_line
+from healthcare.ownership import RecordOwner
 from healthcare.rls import ROLE
 
 LONGEST_REASON = 200  # characters
@@ -23,6 +24,8 @@ LONGEST_REASON = 200  # characters
 # Local to the transaction, so that they do not outlive it on a pooled connection (PgBouncer in transaction mode).
 # The timeouts apply to requests only, not to migrations. The history triggers store the metadata with each change.
 SETTINGS = f"""set_config('app.user_id', {{caller}}, true),
+    set_config('app.owner_id', {{owner}}, true),
+    set_config('app.owner_role', {{role}}, true),
     set_config('statement_timeout', '{settings.API_STATEMENT_TIMEOUT}', true),
     set_config('lock_timeout', '{settings.API_LOCK_TIMEOUT}', true),
     set_config('pghistory.context_metadata', {{metadata}}, true)"""
@@ -50,11 +53,13 @@ TAKE_ROLE = f"SET LOCAL role {ROLE}"
 @dataclass(frozen=True)
 class Entry:
     """The statement that authenticates a request and applies `SETTINGS`, to be followed by `TAKE_ROLE`. `caller` is the
-    user's id, None for an anonymous one."""
+    user's id, None for an anonymous one; `owner` is whose records the request works on, which is the caller unless
+    they act for another owner."""
 
     sql: str
     parameters: list[Any]
     caller: int | None
+    owner: RecordOwner
 
 
 def leave() -> None:
@@ -63,20 +68,31 @@ def leave() -> None:
         cursor.execute("SELECT set_config('role', 'none', true)")
 
 
-def enter(user_id: int | None, request: HttpRequest | Request | None = None) -> None:
-    """Set the role and this user's id until the transaction ends; None is an anonymous caller, who owns no rows."""
+def enter(user_id: int | None, request: HttpRequest | Request | None = None, owner: RecordOwner | None = None) -> None:
+    """Set the role and this user's id until the transaction ends; None is an anonymous caller, who owns no rows.
+
+    `owner` is whose records the user works on; by default their own.
+    """
+    acting_for = owner if owner and owner.role else RecordOwner(None)
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT {ENTER.format(caller='%s', metadata='%s')}",
-            ["" if user_id is None else str(user_id), metadata(user_id, request)],
+            f"SELECT {ENTER.format(caller='%s', owner='%s', role='%s', metadata='%s')}",
+            [
+                "" if user_id is None else str(user_id),
+                "" if acting_for.pk is None else str(acting_for.pk),
+                acting_for.role or "",
+                metadata(user_id, request),
+            ],
         )
 
 
 @contextmanager
-def entered(user_id: int | None, request: HttpRequest | Request | None = None) -> Iterator[None]:
+def entered(
+    user_id: int | None, request: HttpRequest | Request | None = None, owner: RecordOwner | None = None
+) -> Iterator[None]:
     """Run a transaction as this user, in a view without ATOMIC_REQUESTS."""
     with transaction.atomic():
-        enter(user_id, request)
+        enter(user_id, request, owner)
         yield
 
 

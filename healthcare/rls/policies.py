@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from django.db.models import ForeignKey, Model
 
-from healthcare.rls import CALLER_ID_SQL
+from healthcare.rls import CALLER_ID_SQL, OWNER_ID_SQL
 
 POLICY = re.compile(r"(create|drop) policy (?:if exists )?(\w+) on ([\w.]+)", re.IGNORECASE)
 FUNCTION = re.compile(
@@ -25,7 +25,8 @@ def normalize_sql(sql: str) -> str:
     return re.sub(r"\( ", "(", re.sub(r" \)", ")", text))
 
 
-NORMALIZED_CALLER_ID = normalize_sql(CALLER_ID_SQL)
+# What a policy compares a column with: the caller, or the owner whose records the request works on.
+NORMALIZED_IDS = {normalize_sql(CALLER_ID_SQL), normalize_sql(OWNER_ID_SQL)}
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Policies:
     def by_owner(self) -> bool:
         """Whether a caller reads their own rows only: every policy for reading compares a column with the caller."""
         reading = [policy for policy in self.policies.values() if policy.command in {"all", "select"}]
-        return bool(reading) and all(NORMALIZED_CALLER_ID in policy.using for policy in reading)
+        return bool(reading) and all(any(one in policy.using for one in NORMALIZED_IDS) for policy in reading)
 
     def unchecked(self, foreign_key: ForeignKey, *, refers_to_user: bool) -> bool:
         """Whether a caller can write a row whose foreign key names a record that is not theirs.
@@ -102,7 +103,7 @@ class Policies:
             needed = [one for one in alternatives if one != f"{column} is null"]
             return all(self.condition_holds(one, column, owned, refers_to_user=refers_to_user) for one in needed)
         if refers_to_user:
-            return alternatives[0] in {f"{column} = {NORMALIZED_CALLER_ID}", f"{NORMALIZED_CALLER_ID} = {column}"}
+            return any(alternatives[0] in {f"{column} = {one}", f"{one} = {column}"} for one in NORMALIZED_IDS)
         table, key = owned._meta.db_table, owned._meta.pk.column
         source = rf"\(select(?: 1)? from {table}(?: as)? (\w+) where"
         exists = rf"exists {source} (?:\1\.{key} = {column}|{column} = \1\.{key})\)"
@@ -110,7 +111,8 @@ class Policies:
         if re.fullmatch(f"{exists}|{among}", alternatives[0]):
             return True
         call = re.fullmatch(rf"(\w+)\({column}\)", alternatives[0])
-        same_owner = rf"{key} = \$1 and \w+ = {re.escape(NORMALIZED_CALLER_ID)}"
+        ids = "|".join(re.escape(one) for one in sorted(NORMALIZED_IDS))
+        same_owner = rf"{key} = \$1 and \w+ = ({ids})"
         body = self.functions.get(call[1], "") if call else ""
         return bool(re.fullmatch(rf"select exists \(select from {table} where {same_owner}\)", body))  # noqa: S608
 

@@ -28,7 +28,7 @@ class Hits:
     @classmethod
     def of(cls, queryset: QuerySet, view: Any, text: str, *, hidden: bool) -> "Hits":
         index: Index = view.search_index
-        return cls(queryset, index, text, owner=view.request.user.pk if index.owner else 0, hidden=hidden)
+        return cls(queryset, index, text, owner=view.owner.pk if index.owner else 0, hidden=hidden)
 
     def cursor(self, row: Any, *, back: bool) -> Cursor:
         return Cursor((row.search_rank, row.pk), back)

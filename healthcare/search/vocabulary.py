@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from healthcare.database_objects import DatabaseObject, declare
-from healthcare.rls import CALLER_ID_SQL
+from healthcare.rls import OWNER_ID_SQL
 from healthcare.search.index import Index
 
 # The query as terms. `place` is 0 for the whole text, and from 1 on one of its `words`; `rank` of a word in the
@@ -141,7 +141,7 @@ MOST_BEGINNINGS = {"most_of_one": 200, "most_of_several": 48}
 
 def create_near(index: Index) -> str:
     """SQL that creates or replaces the function `<words>_near`."""
-    caller = CALLER_ID_SQL if index.owner else "0"
+    caller = OWNER_ID_SQL if index.owner else "0"
     return compose(index, f"{index.words}_near(asked text)", "SECURITY DEFINER ", f"caller bigint := {caller};\n    ")
 
 

@@ -1,0 +1,103 @@
+"""Delegations, by which one user may act for another owner, and notices."""
+
+from typing import Self
+
+from django.conf import settings
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from audit.history import track_history
+from healthcare.model_fields import LineField
+
+
+class DelegateRole(models.TextChoices):
+    """What a delegate may do with the owner's records. Each role includes the ones before it."""
+
+    READ = "read", "see everything, change nothing"
+    WRITE = "write", "also create, change, and end assignments"
+    MANAGE = "manage", "also delete, restore, merge, transfer, import, and manage delegations"
+
+
+class DelegationQuerySet(models.QuerySet["Delegation"]):
+    def living(self) -> Self:
+        """Those that have neither been revoked nor expired."""
+        return self.filter(Q(expires_at=None) | Q(expires_at__gt=Now()), revoked_at=None)
+
+    def past(self) -> Self:
+        return self.exclude(pk__in=self.living().values("pk"))
+
+    def working(self) -> Self:
+        """The living ones of an active owner and an active delegate: see `accounts.acting_for`."""
+        return self.living().filter(owner__is_active=True, delegate__is_active=True)
+
+    def permanent_managers(self) -> Self:
+        """Those that keep an owner managed: working, with the role `manage`, and without an end."""
+        return self.working().filter(role=DelegateRole.MANAGE, expires_at=None)
+
+
+class Delegation(models.Model):
+    """An owner lets a delegate act for them, in a role, until it is revoked or expires."""
+
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="delegations_given", db_index=False
+    )
+    delegate = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="delegations_received", db_index=False
+    )
+    role = models.CharField(max_length=10, choices=DelegateRole.choices)
+    note = LineField(max_length=200, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    objects = DelegationQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["owner", "-id"], name="delegation_given"),
+            models.Index(fields=["delegate", "-id"], name="delegation_received"),
+        ]
+        constraints = [
+            # It serves the authentication of delegates as well. Whoever gives a new one revokes an expired one first.
+            models.UniqueConstraint(
+                fields=["owner", "delegate"],
+                condition=Q(revoked_at=None),
+                name="delegation_once",
+                violation_error_message="This user is a delegate already; change that delegation.",
+            ),
+            models.CheckConstraint(condition=Q(role__in=DelegateRole.values), name="delegation_role_known"),
+            models.CheckConstraint(
+                condition=~Q(owner=F("delegate")),
+                name="delegation_to_another",
+                violation_error_message="A user needs no delegation for their own records.",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"delegation {self.pk}"
+
+
+DelegationEvent = track_history(Delegation)
+
+
+class Notice(models.Model):
+    """What a user is told about delegations and transfers, until they have read it. Never of one's own act."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="notices", db_index=False)
+    at = models.DateTimeField(default=timezone.now)
+    kind = models.CharField(max_length=30, help_text="Such as delegation_given or transfer_offered.")
+    by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, null=True, related_name="+", db_index=False
+    )
+    about = models.JSONField(help_text="What it is about: the delegation or the transfer, without data of patients.")
+    read_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["user", "-id"], condition=Q(read_at=None), name="notice_unread")]
+
+    def __str__(self) -> str:
+        return f"notice {self.pk}"

@@ -1,0 +1,73 @@
+"""The `X-Acting-For` header: a delegate works on the records of another owner.
+
+The authentication statement of the request checks the delegation (`accounts.authentication`). A view takes part by
+`acts_for_owner`, and each of its actions needs a role.
+"""
+
+from typing import Any
+
+from django.http import HttpRequest
+from rest_framework.exceptions import ErrorDetail, PermissionDenied, ValidationError
+from rest_framework.permissions import SAFE_METHODS
+from rest_framework.request import Request
+
+from healthcare.ownership import RecordOwner
+
+HEADER = "X-Acting-For"
+SELF = "self"  # the value that works on the caller's own records; nobody can have it as a username
+ROLES = ("read", "write", "manage")  # each includes the ones before it
+OWN_RECORDS = ""
+
+
+class NotADelegate(PermissionDenied):
+    """One answer for an owner who does not exist, who has not delegated, or whose delegation has ended."""
+
+    default_detail = "You may not act for this owner; ask them for a delegation, or leave X-Acting-For out."
+    members = {"code": "not_a_delegate"}
+
+
+class RoleTooLow(PermissionDenied):
+    default_detail = "Your role with this owner does not allow it; ask a manager of the owner for a higher one."
+    members = {"code": "role_too_low"}
+
+
+def requested_owner(request: HttpRequest | Request) -> str | None:
+    """What the header names: an id in digits or a username in lower case; OWN_RECORDS for `self`; None without it.
+
+    Raises ValidationError (400) for an empty header.
+    """
+    header = request.META.get("HTTP_X_ACTING_FOR")
+    if header is None:
+        return None
+    name = header.strip().lower()
+    if not name:
+        raise ValidationError(
+            {HEADER: [ErrorDetail("Name the owner by username or id, or leave the header out.", "blank")]}
+        )
+    return OWN_RECORDS if name == SELF else name
+
+
+def owner_of(request: HttpRequest | Request) -> RecordOwner:
+    """Whose records the request works on, as its authentication has found."""
+    owner: RecordOwner = getattr(request, "record_owner", None) or RecordOwner(request.user.pk)
+    return owner
+
+
+def role_suffices(role: str | None, needed: str) -> bool:
+    """Whether a role of a delegation, None for the owner, includes another."""
+    return role is None or (role in ROLES and ROLES.index(role) >= ROLES.index(needed))
+
+
+def check_role(view: Any, request: Request) -> None:
+    """Raises RoleTooLow (403) unless the caller is the owner or has the role that the action needs."""
+    if view.acts_for_owner and not role_suffices(
+        owner_of(request).role, required_role(view, request.method, view.action)
+    ):
+        raise RoleTooLow
+
+
+def required_role(view: Any, method: str | None, action: str | None) -> str:
+    """The role that an action needs: `read` for safe methods, else that in `action_roles`, else `manage`."""
+    default = "read" if method in SAFE_METHODS else "manage"
+    role: str = view.action_roles.get(action or "", default)
+    return role
