@@ -8,13 +8,18 @@ from typing import Any, ClassVar, Self
 import pghistory
 import pgtrigger
 from django.apps import apps
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import AnonymousUser
 from django.db import connection, models
-from django.db.models import Exists, Model, OuterRef, Q, Value
+from django.db.models import Exists, F, Model, OuterRef, Q, Value
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Coalesce
+from django.db.models.lookups import Exact
 from pghistory.core import create_event_model
 from pghistory.models import Event as LibraryEvent
 from pghistory.trigger import Event as EventTrigger
 
-from healthcare.ownership import OwnedQuerySet
+from healthcare.ownership import OwnedQuerySet, RecordOwner
 from healthcare.triggers import DatabaseTrigger
 
 # The actor and request id that the API or the admin has set; for a command or psql, the login and the program.
@@ -133,6 +138,43 @@ class Event(LibraryEvent):
         return str(getattr(cls.pgh_tracked_model._default_manager.all(), "ended_column", ""))
 
 
+# Whose an event is. The policies of the event tables compare with the same expression.
+EVENT_OWNER = Coalesce("pgh_owner_id", "created_by_id", output_field=models.BigIntegerField())
+
+
+class OwnedEventQuerySet(EventQuerySet):
+    def owned_by(self, owner: AbstractBaseUser | AnonymousUser | RecordOwner | Combinable) -> Self:
+        """The events of the records that belong to an owner now, those from before a transfer included."""
+        if isinstance(owner, Combinable):
+            return self.filter(Exact(EVENT_OWNER, owner))
+        return self.filter(Exact(EVENT_OWNER, owner.pk)) if owner.pk else self.none()
+
+    def give_to(self, owner_id: int) -> int:
+        """Let these events belong to another owner, as a transfer of their records does. Returns their number.
+
+        What happened stays as it was recorded, `created_by` included, so that no seal breaks.
+        """
+        with pgtrigger.ignore(f"{self.model._meta.label}:append_only"):
+            return self.exclude(Exact(EVENT_OWNER, owner_id)).update(pgh_owner_id=owner_id)
+
+
+class OwnedEvent(Event):
+    """An event of an owned record. It belongs to `pgh_owner_id`, or while that is empty to its own `created_by`: a
+    transfer gives the past to the record's new owner."""
+
+    pgh_owner_id = models.BigIntegerField(null=True, editable=False)
+
+    objects: ClassVar[Any] = OwnedEventQuerySet.as_manager()
+
+    class Meta:
+        abstract = True
+
+    @classmethod
+    def owner_index(cls, name: str) -> models.Index:
+        """What serves lists with `as_of`."""
+        return models.Index(EVENT_OWNER, F("id").desc(), F("pgh_id").desc(), name=name)
+
+
 def attach_previous(page: Sequence[Event], before: Event | None) -> None:
     """Give each event of a page, the latest first, the one before it as `previous`. `before` precedes the last one."""
     for event, previous in zip(page, [*page[1:], before], strict=False):
@@ -160,10 +202,12 @@ def track_history(
 ) -> type[Event]:
     """Make the append-only event model `<Model>Event` of a model, and the triggers that fill it.
 
-    `listed_by` names the foreign keys that lists with `as_of` filter by, each of which gets an index; `exclude` names
-    the fields that history does not store.
+    `base` is OwnedEvent for owned records. `listed_by` names the foreign keys that lists with `as_of` filter by beside
+    the owner, each of which gets an index; `exclude` names the fields that history does not store.
     """
     indexes = [models.Index(fields=["id", "-pgh_id"], name=f"{model._meta.model_name}_history")]
+    if issubclass(base, OwnedEvent):
+        indexes.append(base.owner_index(f"{model._meta.model_name}_then_owner"))
     indexes += [
         models.Index(fields=[field, "-id", "-pgh_id"], name=f"{model._meta.model_name}_then_{field}")
         for field in listed_by

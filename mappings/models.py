@@ -11,7 +11,7 @@ from django.db.models.expressions import Combinable
 from django.db.models.functions import Greatest, Now
 from django.utils import timezone
 
-from audit.history import track_history
+from audit.history import OwnedEvent, track_history
 from healthcare.model_fields import LineField, MultilineField
 from healthcare.ownership import OwnedModel
 from mappings import triggers  # noqa: F401  (declares them)
@@ -154,4 +154,4 @@ class Mapping(OwnedModel):
         return f"{self.patient_id} – {self.doctor_id}"
 
 
-MappingEvent: Any = track_history(Mapping, listed_by=["created_by", "patient"])
+MappingEvent: Any = track_history(Mapping, OwnedEvent, listed_by=["patient"])

@@ -9,7 +9,7 @@ from django.db.models import F, Q
 from django.db.models.functions import ExtractYear
 from django.utils import timezone
 
-from audit.history import Event, track_history
+from audit.history import OwnedEvent, track_history
 from healthcare.coverage import covered_by_fast_path
 from healthcare.model_fields import (
     AddressField,
@@ -239,7 +239,7 @@ class ErasureReceipt(models.Model):
         return f"{self.kind} {self.record_id}, {self.erased_at:%Y-%m-%d}"
 
 
-class PastPatient(Event):
+class PastPatient(OwnedEvent):
     """The base of PatientEvent: a patient as of a time in the past, with the age at that time."""
 
     as_of: datetime.datetime
@@ -268,4 +268,4 @@ PATIENT_SEARCH = searchable(
     alternate_phone="alternate_phone",
     email="email",
 )
-PatientEvent: Any = track_history(Patient, PastPatient, listed_by=["created_by"])
+PatientEvent: Any = track_history(Patient, PastPatient)

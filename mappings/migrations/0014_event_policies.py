@@ -1,0 +1,29 @@
+from django.db import migrations
+
+from healthcare.rls.operations import RowSecurity
+
+CALLER = "(SELECT nullif(current_setting('app.user_id', true), '')::bigint)"
+OWNER = (
+    "(SELECT coalesce(nullif(current_setting('app.owner_id', true), ''), "
+    "nullif(current_setting('app.user_id', true), ''))::bigint)"
+)
+# An event belongs to the present owner of its record, whom a transfer writes to `pgh_owner_id`.
+
+
+class Migration(migrations.Migration):
+    dependencies = [("mappings", "0013_event_owner_online")]
+    operations = [
+        RowSecurity(
+            "MappingEvent",
+            f"""
+            DROP POLICY own ON mappings_mappingevent;
+            CREATE POLICY own ON mappings_mappingevent FOR SELECT TO healthcare_api
+                USING (coalesce(pgh_owner_id, created_by_id) = {OWNER});
+            """,
+            f"""
+            DROP POLICY own ON mappings_mappingevent;
+            CREATE POLICY own ON mappings_mappingevent FOR SELECT TO healthcare_api
+                USING (created_by_id = {CALLER});
+            """,
+        ),
+    ]
