@@ -14,7 +14,7 @@ from rest_framework_simplejwt.tokens import Token
 
 from accounts.models import LIVE_SESSION_SQL, LoginSession, User
 from accounts.tokens import AccessToken, session_and_user_ids
-from healthcare.api.acting_for import OWN_RECORDS, ROLES, NotADelegate, requested_owner
+from healthcare.api.acting_for import OWN_RECORDS, ROLES, NotADelegate, as_id, requested_owner
 from healthcare.coverage import covered_by_fast_path
 from healthcare.ownership import RecordOwner
 from healthcare.rls.context import ENTER, PLANNED_ONCE, SETTINGS, Entry, enter, metadata
@@ -91,7 +91,6 @@ WRITE_ACTING = f"SELECT {SETTINGS.format(metadata='%s', **ACTING)}, {PLANNED_ONC
 # username with the database, so an entry may be outdated.
 known_owners: dict[str, tuple[int, str]] = {}
 MOST_KNOWN_OWNERS = 4096
-LONGEST_ID = 19  # digits, from which on an id may be too large for a bigint
 
 
 def requested_owner_of(request: HttpRequest | Request, token: Token) -> str:
@@ -144,7 +143,7 @@ class SessionJWTAuthentication(JWTAuthentication):
         caller = ids[1]
         name = requested_owner_of(request, token) if acts_for_owner else OWN_RECORDS
         if name in {OWN_RECORDS, str(caller)}:
-            parameters = [*ids, metadata(caller, request)] if writes else [*ids]
+            parameters: list[Any] = [*ids, metadata(caller, request)] if writes else [*ids]
             return Entry(WRITE_AS_CALLER if writes else READ_AS_CALLER, parameters, caller, RecordOwner(caller))
         if name not in known_owners:
             return None
@@ -213,10 +212,9 @@ class SessionJWTAuthentication(JWTAuthentication):
 
     def fetch_acting(self, name: str, ids: tuple[int, int]) -> Any:
         """The caller's row, for one who acts for the owner of this name. Raises NotADelegate (403)."""
-        by_id = name.isascii() and name.isdigit()
-        statement = AUTHENTICATE_ACTING[NAMED_BY_ID if by_id else NAMED_BY_USERNAME]
-        owner = (int(name) if len(name) < LONGEST_ID else 0) if by_id else name
-        row = self.fetch(statement, [metadata(None, self.request), owner, *ids])
+        key = as_id(name)
+        statement = AUTHENTICATE_ACTING[NAMED_BY_USERNAME if key is None else NAMED_BY_ID]
+        row = self.fetch(statement, [metadata(None, self.request), name if key is None else key, *ids])
         owner_id, username, role = row[len(USER_COLUMNS) : len(USER_COLUMNS) + 3]
         if owner_id is None:
             raise NotADelegate

@@ -171,18 +171,20 @@ class LoginSessionQuerySet(models.QuerySet["LoginSession"]):
         """Revoke those that are not revoked yet; returns how many."""
         return self.filter(revoked_at=None).update(revoked_at=timezone.now())
 
-    def start(self, user: User, user_agent: str, address: str | None) -> "LoginSession":
+    def start(self, user: User, user_agent: str, address: str | None, acting_for: int | None = None) -> "LoginSession":
         """Start a session without looking at the user's password."""
-        session = self.model.new(user, user_agent, address)
+        session = self.model.new(user, user_agent, address, acting_for)
         session.save(force_insert=True, using=self.db)
         return session
 
-    def start_if_unchanged(self, user: User, user_agent: str, address: str | None) -> "LoginSession | None":
+    def start_if_unchanged(
+        self, user: User, user_agent: str, address: str | None, acting_for: int | None = None
+    ) -> "LoginSession | None":
         """Start a session for a user whose password was checked before, in one statement.
 
         None when the user was deactivated or got another password since it was read.
         """
-        session = self.model.new(user, user_agent, address)
+        session = self.model.new(user, user_agent, address, acting_for)
         with transaction.atomic(using=self.db):
             signal = {"sender": self.model, "instance": session, "raw": False, "using": self.db, "update_fields": None}
             pre_save.send(**signal)
@@ -239,7 +241,7 @@ class LoginSession(models.Model):
         return f"session {self.pk}"
 
     @classmethod
-    def new(cls, user: User, user_agent: str, address: str | None) -> "LoginSession":
+    def new(cls, user: User, user_agent: str, address: str | None, acting_for: int | None = None) -> "LoginSession":
         """An unsaved session that starts now and ends after SESSION_LIFETIME."""
         now = timezone.now()
         return cls(
@@ -247,6 +249,7 @@ class LoginSession(models.Model):
             token_id=uuid4().hex,
             user_agent=user_agent[:200],
             address=address,
+            acting_for=acting_for,
             rotated_at=now,
             last_used_at=now,
             expires_at=now + settings.SESSION_LIFETIME,
@@ -267,7 +270,7 @@ class LoginSession(models.Model):
             row = cursor.fetchone()
         if row is None:
             return None
-        names = ("token_id", "rotated_at", "expires_at", "revoked_at")
+        names = ("token_id", "rotated_at", "expires_at", "revoked_at", "acting_for")
         return cls(pk=session_id, user_id=user_id, **dict(zip(names, row, strict=True)))
 
 
@@ -289,7 +292,7 @@ UPDATE accounts_loginsession AS s SET
         ELSE now() END
 WHERE s.id = %(id)s AND s.user_id = %(user_id)s AND {LIVE_SQL} AND s.last_used_at > now() - {IDLE_TIME_SQL}
     AND EXISTS (SELECT FROM accounts_user u WHERE u.id = s.user_id AND u.is_active)
-RETURNING s.token_id, s.rotated_at, s.expires_at, s.revoked_at
+RETURNING s.token_id, s.rotated_at, s.expires_at, s.revoked_at, s.acting_for
 """  # noqa: S608  (constants alone)
 # Stores that a session is in use, with the caller's rights, so only of an own session. It waits for no lock: another
 # transaction that holds it stores the same.

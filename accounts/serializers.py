@@ -107,6 +107,11 @@ class LoginSerializer(serializers.Serializer):
     username = TextField(required=False)
     email = TextField(required=False)
     password = PasswordField()
+    acting_for = TextField(
+        required=False,
+        allow_null=True,
+        help_text="The owner, by username or id, for whom the requests of this session act.",
+    )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if "username" not in attrs and "email" not in attrs:

@@ -13,8 +13,10 @@ from rest_framework_simplejwt.exceptions import TokenBackendError, TokenBackendE
 from rest_framework_simplejwt.settings import api_settings
 from rest_framework_simplejwt.tokens import Token
 
+from accounts.delegations.models import Delegation
 from accounts.limits import attempts_key, client_address, log_security_event
 from accounts.models import LoginSession, User
+from healthcare.api.acting_for import OWN_RECORDS, NotADelegate, as_id
 
 LATEST_EXPIRY = 2**33  # the year 2242; SimpleJWT fails on what `datetime` cannot hold
 ISSUED_AHEAD = 60  # seconds that `iat` may lie ahead: the machine that signed the token may have a faster clock
@@ -65,6 +67,8 @@ def issue_token_pair(session: LoginSession) -> dict[str, str]:
     }
     for token, own in claims.values():
         token.payload |= {**own, "iat": issued, "user_id": str(session.user_id), "sid": session.pk}
+    if session.acting_for is not None:
+        claims["access"][0].payload["acting_for"] = session.acting_for
     return {name: str(token) for name, (token, _) in claims.items()}
 
 
@@ -76,10 +80,24 @@ def session_and_user_ids(token: Token) -> tuple[int, int] | None:
     return (session_id, int(user_id)) if re.fullmatch("[0-9]{1,18}", user_id, re.ASCII) else None
 
 
-def start_session(user: User, request: Request) -> LoginSession | None:
-    """A session for a user whose password was just checked; None when it changed since, or the user was deactivated."""
+def start_session(user: User, request: Request, acting_for: str = OWN_RECORDS) -> LoginSession | None:
+    """A session for a user whose password was just checked; None when it changed since, or the user was deactivated.
+
+    `acting_for` names the owner for whom its requests act, as `read_owner` gives it. Raises NotADelegate (403).
+    """
+    owner_id = find_owner_to_act_for(user, acting_for)
     user_agent = request.headers.get("User-Agent", "")
-    return LoginSession.objects.start_if_unchanged(user, user_agent, client_address(request) or None)
+    return LoginSession.objects.start_if_unchanged(user, user_agent, client_address(request) or None, owner_id)
+
+
+def find_owner_to_act_for(user: User, name: str) -> int | None:
+    """The id of the owner with this name, who has made the user a delegate; None for the user's own records."""
+    if name in {OWN_RECORDS, user.username.lower()} or as_id(name) == user.pk:
+        return None
+    delegation = Delegation.objects.working().filter(delegate=user).of_owner(name).first()
+    if delegation is None:
+        raise NotADelegate
+    return delegation.owner_id
 
 
 def exchange_refresh_token(refresh: str, request: Request) -> LoginSession:

@@ -33,6 +33,7 @@ from accounts.serializers import (
     check_password_rules,
 )
 from accounts.tokens import exchange_refresh_token, issue_token_pair, start_session
+from healthcare.api.acting_for import OWN_RECORDS, read_owner
 from healthcare.api.conditional_requests import ConditionalRequests
 from healthcare.api.idempotency import KEY_PARAMETER, IdempotentMixin, Key, execute_once
 from healthcare.api.schema import PROBLEM
@@ -80,8 +81,9 @@ class CredentialsViewSet(UnknownParametersViewSet):
         operation_id="auth_login",
         summary="Log in",
         description="Starts a login session. After repeated failures an account, an address or one from the other has "
-        "to wait: 429.",
-        responses={200: TokenPairSerializer, 401: PROBLEM, 429: PROBLEM},
+        "to wait: 429. With `acting_for` its requests act for that owner, as with the header `X-Acting-For`; 403 with "
+        "the code `not_a_delegate` unless the owner has made you a delegate.",
+        responses={200: TokenPairSerializer, 401: PROBLEM, 403: PROBLEM, 429: PROBLEM},
     )
     @action(detail=False, methods=["post"], serializer_class=LoginSerializer)
     def login(self, request: Request) -> Response:
@@ -90,7 +92,8 @@ class CredentialsViewSet(UnknownParametersViewSet):
         credentials = serializer.validated_data
         identifier = credentials.get("username") or credentials.get("email")
         user = authenticate(request._request, username=identifier, password=credentials["password"])
-        session = start_session(user, request) if isinstance(user, User) else None
+        acting_for = read_owner(credentials.get("acting_for") or OWN_RECORDS)
+        session = start_session(user, request, acting_for) if isinstance(user, User) else None
         if session is None:
             raise AuthenticationFailed("The username or the password is wrong.")
         return Response(issue_token_pair(session))

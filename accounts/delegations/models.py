@@ -9,6 +9,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from audit.history import track_history
+from healthcare.api.acting_for import as_id
 from healthcare.model_fields import LineField
 
 
@@ -31,6 +32,11 @@ class DelegationQuerySet(models.QuerySet["Delegation"]):
     def working(self) -> Self:
         """The living ones of an active owner and an active delegate: see `accounts.acting_for`."""
         return self.living().filter(owner__is_active=True, delegate__is_active=True)
+
+    def of_owner(self, name: str) -> Self:
+        """Those of the owner whom `name` gives by id, in digits, or by username, in lower case."""
+        key = as_id(name)
+        return self.filter(owner__username__lower=name) if key is None else self.filter(owner_id=key)
 
     def permanent_managers(self) -> Self:
         """Those that keep an owner managed: working, with the role `manage`, and without an end."""

@@ -17,12 +17,16 @@ HEADER = "X-Acting-For"
 SELF = "self"  # the value that works on the caller's own records; nobody can have it as a username
 ROLES = ("read", "write", "manage")  # each includes the ones before it
 OWN_RECORDS = ""
+LONGEST_ID = 19  # digits, from which on an id may be too large for a bigint
 
 
 class NotADelegate(PermissionDenied):
     """One answer for an owner who does not exist, who has not delegated, or whose delegation has ended."""
 
-    default_detail = "You may not act for this owner; ask them for a delegation, or leave X-Acting-For out."
+    default_detail = (
+        "You may not act for this owner. Ask them for a delegation, or work on your own records: send "
+        "`X-Acting-For: self`, or log in without `acting_for`."
+    )
     members = {"code": "not_a_delegate"}
 
 
@@ -39,12 +43,24 @@ def requested_owner(request: HttpRequest | Request) -> str | None:
     header = request.META.get("HTTP_X_ACTING_FOR")
     if header is None:
         return None
-    name = header.strip().lower()
-    if not name:
+    if not header.strip():
         raise ValidationError(
             {HEADER: [ErrorDetail("Name the owner by username or id, or leave the header out.", "blank")]}
         )
+    return read_owner(header)
+
+
+def read_owner(text: str) -> str:
+    """What a header or a login names: an id in digits or a username in lower case; OWN_RECORDS for `self`."""
+    name = text.strip().lower()
     return OWN_RECORDS if name == SELF else name
+
+
+def as_id(name: str) -> int | None:
+    """The id that a name of digits alone is, 0 if no id is that large; None for a username."""
+    if not (name.isascii() and name.isdigit()):
+        return None
+    return int(name) if len(name) < LONGEST_ID else 0
 
 
 def owner_of(request: HttpRequest | Request) -> RecordOwner:
