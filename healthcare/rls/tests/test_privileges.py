@@ -65,9 +65,14 @@ FROM pg_namespace, aclexplode(nspacl) WHERE nspname = 'public' AND grantee <> ns
 UNION ALL
 SELECT 'default privileges', defaclrole::regrole::text, defaclacl::text, NULL, ARRAY[]::text[] FROM pg_default_acl
 """
-CALLER_ID = re.compile(
-    r"""\( ?SELECT \(NULLIF\(current_setting\('app\.user_id'::text, true\), ''::text\)\)::bigint AS "?nullif"?\)"""
-)
+# What PostgreSQL makes of CALLER_ID_SQL, OWNER_ID_SQL and RECORD_ROLE_SQL, and how the lists name them.
+USER_ID, OWNER_ID = "current_setting('app.user_id'::text, true)", "current_setting('app.owner_id'::text, true)"
+SETTING_EXPRESSIONS = {
+    f"( SELECT (NULLIF({USER_ID}, ''::text))::bigint AS nullif)": "caller",
+    f"( SELECT (COALESCE(NULLIF({OWNER_ID}, ''::text), NULLIF({USER_ID}, ''::text)))::bigint AS coalesce)": "record_owner",
+    f"( SELECT CASE WHEN (COALESCE(NULLIF({OWNER_ID}, ''::text), {USER_ID}) = {USER_ID}) THEN 'manage'::text "
+    "ELSE COALESCE(current_setting('app.owner_role'::text, true), ''::text) END AS coalesce)": "record_role",
+}
 POLICIES = """
 SELECT tablename || '.' || policyname, cmd, array_to_string(roles, ', '), permissive, coalesce(qual, ''),
     coalesce(with_check, '') FROM pg_policies
@@ -102,7 +107,12 @@ def current_access() -> Iterator[str]:
         yield f"grant of {privilege}{on_columns(granted, every)}: {target} to {grantee}"
     for name, command, roles, kind, using, check in rows(POLICIES):
         line = f"policy {name}: {kind} for {command} to {roles} using [{using}] check [{check}]"
-        yield " ".join(CALLER_ID.sub("caller", line).split())
+        # Versions of PostgreSQL differ in a blank and in the quotes of these names.
+        line = re.sub(r"\(SELECT\b", "( SELECT", " ".join(line.split()))
+        line = re.sub(r'AS "(nullif|coalesce)"', r"AS \1", line)
+        for expression, short_name in SETTING_EXPRESSIONS.items():
+            line = line.replace(expression, short_name)
+        yield line
 
 
 def listed_access() -> set[str]:
