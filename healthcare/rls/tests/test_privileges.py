@@ -69,7 +69,8 @@ SELECT 'default privileges', defaclrole::regrole::text, defaclacl::text, NULL, A
 USER_ID, OWNER_ID = "current_setting('app.user_id'::text, true)", "current_setting('app.owner_id'::text, true)"
 SETTING_EXPRESSIONS = {
     f"( SELECT (NULLIF({USER_ID}, ''::text))::bigint AS nullif)": "caller",
-    f"( SELECT (COALESCE(NULLIF({OWNER_ID}, ''::text), NULLIF({USER_ID}, ''::text)))::bigint AS coalesce)": "record_owner",
+    f"( SELECT (COALESCE(NULLIF({OWNER_ID}, ''::text), NULLIF({USER_ID}, ''::text)))::bigint "
+    "AS coalesce)": "record_owner",
     f"( SELECT CASE WHEN (COALESCE(NULLIF({OWNER_ID}, ''::text), {USER_ID}) = {USER_ID}) THEN 'manage'::text "
     "ELSE COALESCE(current_setting('app.owner_role'::text, true), ''::text) END AS coalesce)": "record_role",
 }
