@@ -9,7 +9,7 @@ from django.db.models import Q
 from django.http import HttpRequest
 
 from audit.admin.wording import table_texts
-from audit.models import AccessLog
+from audit.models import AccessLog, Basis
 from audit.tables import sealed_tables
 from healthcare.admin.id_ranges import TimedRows
 from healthcare.admin.list_filters import ChoiceFilter, DayRangeFilter, InputFilter, read_id, start_of_day
@@ -57,6 +57,17 @@ class OutcomeFilter(ChoiceFilter):
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         shown = Q(outcome__lt=400) | Q(outcome=409)
         return queryset.filter(shown if self.value == "shown" else ~shown) if self.value else queryset
+
+
+class BasisFilter(ChoiceFilter):
+    title = "basis"
+    parameters: ClassVar = ("basis",)
+
+    def options(self) -> Mapping[str, str]:
+        return {basis.value: str(basis.label) for basis in Basis}
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        return queryset.filter(basis=self.value) if self.value else queryset
 
 
 class LoggedDayFilter(DayRangeFilter):

@@ -15,7 +15,14 @@ from django.utils.safestring import SafeString
 
 from audit.admin.accesses import POSITION, patient_history_route
 from audit.admin.home import read_accesses, read_last_seal
-from audit.admin.log_filters import ActorFilter, LoggedDayFilter, LoggedPatientFilter, OutcomeFilter, TableFilter
+from audit.admin.log_filters import (
+    ActorFilter,
+    BasisFilter,
+    LoggedDayFilter,
+    LoggedPatientFilter,
+    OutcomeFilter,
+    TableFilter,
+)
 from audit.admin.seal_verification import last_verification, verify_in_request
 from audit.admin.wording import Users, access_text, outcome_text, table_texts
 from audit.models import AccessLog, Basis, Seal
@@ -85,8 +92,8 @@ class AccessRows(RowsInParts):
 
 
 class AccessLogList(BoundedChangeList):
-    """The log, newest first. A user or an outcome is looked for among the accesses to one patient, or among the last
-    MOST_SCANNED rows, of the day if one is chosen."""
+    """The log, newest first. A user, an outcome or a basis is looked for among the accesses to one patient, or among
+    the last MOST_SCANNED rows, of the day if one is chosen."""
 
     note = ""
 
@@ -97,7 +104,8 @@ class AccessLogList(BoundedChangeList):
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
         rows = super().get_queryset(request, exclude_parameters)
         patient, day = self.filter_of(LoggedPatientFilter).patient_id, self.filter_of(LoggedDayFilter)
-        scans = self.filter_of(ActorFilter).actor is not None or bool(self.filter_of(OutcomeFilter).value)
+        chosen = self.filter_of(OutcomeFilter).value or self.filter_of(BasisFilter).value
+        scans = bool(chosen) or self.filter_of(ActorFilter).actor is not None
         self.of_patient = patient is not None
         self.filtered = self.of_patient or scans or bool(day.ids)
         if scans and not self.of_patient:
@@ -132,7 +140,7 @@ class AccessLogAdmin(LogAdmin):
 
     home_panels = [Panel("Reads today", read_accesses)]
     list_display = ["moment", "who", "what", "about", "basis", "result"]
-    list_filter = [LoggedPatientFilter, ActorFilter, OutcomeFilter, LoggedDayFilter]
+    list_filter = [LoggedPatientFilter, ActorFilter, OutcomeFilter, BasisFilter, LoggedDayFilter]
     fields = ["moment", "who", "what", "about_all", "basis", "result", "request_id", "action"]
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> Any:

@@ -30,10 +30,14 @@ def admin(staff: User) -> AdminClient:
     return AdminClient(staff)
 
 
-def record(actor: int, *patient_ids: int, action: str = "patient.retrieve", outcome: int = 200) -> AccessLog:
-    AccessLog.objects.record(
-        actor, action, patient_ids, basis=Basis.OWNER, request_id="", outcome=outcome, pure_read=True
-    )
+def record(
+    actor: int,
+    *patient_ids: int,
+    action: str = "patient.retrieve",
+    outcome: int = 200,
+    basis: Basis = Basis.OWNER,
+) -> AccessLog:
+    AccessLog.objects.record(actor, action, patient_ids, basis=basis, request_id="", outcome=outcome, pure_read=True)
     return AccessLog.objects.latest("id")
 
 
@@ -131,9 +135,29 @@ def test_the_filters_find_a_patient_a_user_an_outcome_and_a_day(admin: AdminClie
     assert listed(admin, f"?day={today}&actor={bob.pk}") == [refused.pk, second.pk]
 
 
+def test_the_filter_of_the_basis_finds_the_reads_of_delegates(admin: AdminClient, alice: User, bob: User):
+    own = record(alice.pk, 17)
+    delegate = record(bob.pk, 17, basis=Basis.DELEGATE)
+    assert listed(admin, "?basis=delegate") == [delegate.pk]
+    assert listed(admin, "?basis=owner&patient=17") == [own.pk]
+    page = admin.get(f"{LOG}?basis=delegate").content.decode()
+    assert re.search(">Delegate</td>", page)
+    assert not re.search(">Owner</td>", page)
+
+
 @pytest.mark.parametrize(
     "query",
-    ["patient=x", "patient=-1", "actor=x", "outcome=x", "day=x", "day=2026-02-30", "patient_ids=1", "at__year=1"],
+    [
+        "patient=x",
+        "patient=-1",
+        "actor=x",
+        "outcome=x",
+        "basis=x",
+        "day=x",
+        "day=2026-02-30",
+        "patient_ids=1",
+        "at__year=1",
+    ],
 )
 def test_a_filter_that_cannot_be_read_is_refused_with_a_page(admin: AdminClient, query: str):
     answer = admin.get(f"{LOG}?{query}")
