@@ -13,6 +13,11 @@ USERNAME = RegexValidator(
     r"\A[A-Za-z0-9@.!#$%&'*+/=?^_`{|}~-]+\Z", "Use letters of A to Z, digits and the marks that an e-mail may hold."
 )
 
+# `X-Acting-For: self` works on the caller's own records.
+NOT_RESERVED = RegexValidator(
+    r"\A[Ss][Ee][Ll][Ff]\Z", "This username is reserved; choose another one.", inverse_match=True
+)
+
 
 def normalize_identifier(identifier: str) -> str:
     """A username or an e-mail in the form that is compared: Unicode NFKC, stripped, in lower case.

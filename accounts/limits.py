@@ -2,7 +2,8 @@
 
 An attempt is counted in a transaction of its own, which commits before the outcome is known: a request that fails later
 does not take its count back, and no row lock is held while a password is hashed. The views that count must therefore
-not run in one transaction. Row locks are taken in one order: the address, the account from that address, the account.
+not run in one transaction; `counted_names` alone counts in that of the request. Row locks are taken in one order: the
+address, the account from that address, the account.
 
 A login counts in three rows. The account from this address slows down one guesser without locking the owner out, who
 is elsewhere. The account slows down many addresses that guess one password, and the address one that guesses many.
@@ -21,13 +22,16 @@ from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 from django.http import HttpRequest
 from django.utils.crypto import salted_hmac
+from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from accounts.identifiers import normalize_identifier
 from accounts.models import Attempts, User
+from healthcare.api.exceptions import CountedError
 from healthcare.api.rate_limits import RateLimited, RatePolicy
 from healthcare.operations.metrics import count_login_failure
+from healthcare.rls.context import left
 
 logger = logging.getLogger("healthcare.security")
 
@@ -41,12 +45,14 @@ PAIR_MEMORY, ACCOUNT_MEMORY, ADDRESS_MEMORY = "15 minutes", "1 day", "15 minutes
 KNOWN_ADDRESS_MEMORY = "90 days"  # since the last login from it
 REGISTRATIONS_PER_HOUR = 60
 TAKEN_EMAILS_PER_HOUR = 20
+REFUSED_NAMES_PER_HOUR = 20
 # What a 429 states of these limits. The window of failures is the pause after which their count restarts.
 FAILURES_BY_PAIR = RatePolicy("failures", FREE_FAILURES_BY_PAIR, 15 * 60)
 FAILURES_BY_ACCOUNT = RatePolicy("failures", FREE_FAILURES_BY_ACCOUNT, 24 * 60 * 60)
 FAILURES_BY_ADDRESS = RatePolicy("failures", FREE_FAILURES_BY_ADDRESS, 15 * 60)
 REGISTRATIONS = RatePolicy("registrations", REGISTRATIONS_PER_HOUR, 60 * 60)
 TAKEN_EMAILS = RatePolicy("e-mail-changes", TAKEN_EMAILS_PER_HOUR, 60 * 60)
+REFUSED_NAMES = RatePolicy("names", REFUSED_NAMES_PER_HOUR, 60 * 60)
 
 # After the free failures every further one doubles the wait. A row that is still waiting is neither changed nor
 # returned.
@@ -303,6 +309,27 @@ def counted_email_change(request: HttpRequest | Request, user: User) -> Iterator
         if not taken:
             with connection.cursor() as cursor:
                 cursor.execute(TAKE_BACK, [key])
+
+
+@contextmanager
+def counted_names(request: Request, user: User) -> Iterator[None]:
+    """Run a block that raises ValidationError (400) if a username that this user has sent is unknown, or is taken.
+
+    Raises CountedError (400) for it, and RateLimited (429) once 20 were refused within an hour. It counts as refused
+    from the beginning, in the transaction of the request, so that concurrent requests wait for each other: neither do
+    they exceed the limit together, nor does a 429 tell what the answer would have been. The block runs without the
+    role of the API.
+    """
+    key = attempts_key("name", str(user.pk))
+    account = account_key("", user)
+    with left(), connection.cursor() as cursor:
+        count_within_hour(key, Attempts.Kind.NAME, REFUSED_NAMES, "name refused", request, account=account)
+        try:
+            with transaction.atomic():
+                yield
+        except ValidationError as error:
+            raise CountedError(error.detail) from error
+        cursor.execute(TAKE_BACK, [key])
 
 
 def count_within_hour(

@@ -15,7 +15,7 @@ from django.db.models.signals import post_save, pre_save
 from django.utils import timezone
 
 from accounts.admin_sessions import end_admin_sessions
-from accounts.identifiers import ASCII_EMAIL, USERNAME, normalize_identifier
+from accounts.identifiers import ASCII_EMAIL, NOT_RESERVED, USERNAME, normalize_identifier
 from accounts.passwords import prepare_password, spellings
 from healthcare.api.triggers import ExpiredRecordsTrigger
 from healthcare.database_objects import DatabaseObject, declare
@@ -76,7 +76,7 @@ class UserManager(BaseUserManager["User"]):
 class User(AbstractBaseUser, PermissionsMixin):
     name = NameField()
     email = EmailField(max_length=254, null=True, validators=[ASCII_EMAIL])  # null for a clinic alone
-    username = models.CharField(max_length=254, validators=[USERNAME])
+    username = models.CharField(max_length=254, validators=[USERNAME, NOT_RESERVED])
     is_active = models.BooleanField("active", default=True, help_text="Unticking ends every session at once.")
     is_staff = models.BooleanField("staff", default=False, help_text="May log in to the admin.")
     is_clinic = models.BooleanField(
@@ -132,6 +132,14 @@ class User(AbstractBaseUser, PermissionsMixin):
                 condition=Q(is_clinic=True, email=None) | Q(is_clinic=False, email__isnull=False),
                 name="user_clinic_has_no_email",
                 violation_error_message="A clinic has no e-mail, and any other user has one.",
+            ),
+            # A password that nobody can use begins with an exclamation mark.
+            models.CheckConstraint(
+                condition=Q(is_clinic=False)
+                | (Q(password__startswith="!", is_staff=False, is_superuser=False) & ~Q(username__contains="@")),  # noqa: S106
+                name="user_clinic_cannot_log_in",
+                violation_error_message="A clinic has no password, no rights in the admin, and no @ in its username: "
+                "nobody logs in to it.",
             ),
         ]
 
@@ -350,6 +358,7 @@ class Attempts(models.Model):
         SESSION = "session", "wrong current passwords in a session"
         REGISTRATION = "registration", "registrations from an address"
         EMAIL_CHANGE = "email change", "changes of an account to a taken e-mail"
+        NAME = "name", "unknown or taken names that an account has sent"
 
     key = models.CharField(max_length=64, primary_key=True)
     # Empty in rows of an earlier version, until they count again.

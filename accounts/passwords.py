@@ -48,3 +48,14 @@ class ContextWordValidator:
 
     def get_help_text(self) -> str:
         return f"Your password can’t be one of {', '.join(CONTEXT_WORDS)} with up to four digits."
+
+
+class ClinicValidator:
+    """Refuses any password for a clinic, whoever sets it: the admin, a command or the API."""
+
+    def validate(self, password: str, user: object = None) -> None:
+        if getattr(user, "is_clinic", False):
+            raise ValidationError("A clinic has no password: nobody logs in to it.", code="password_of_clinic")
+
+    def get_help_text(self) -> str:
+        return ""

@@ -8,7 +8,7 @@ from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 from rest_framework.exceptions import AuthenticationFailed
 
-from accounts.identifiers import USERNAME
+from accounts.identifiers import NOT_RESERVED, USERNAME
 from accounts.models import LoginSession, User
 from accounts.passwords import prepare_password
 from healthcare.api.fields import ModelSerializer, TextField, VerbatimField
@@ -67,7 +67,7 @@ class UserSerializer(ModelSerializer):
 class RegistrationSerializer(ModelSerializer):
     """A new account; `username` defaults to the e-mail."""
 
-    username = VerbatimField(required=False, max_length=254, validators=[USERNAME])
+    username = VerbatimField(required=False, max_length=254, validators=[USERNAME, NOT_RESERVED])
     password = PasswordField(max_length=256)
     password2 = PasswordField(required=False, help_text="May be sent, and must equal `password`.")
     confirm_password = PasswordField(required=False, help_text="May be sent, and must equal `password`.")

@@ -5,9 +5,11 @@ import os
 import re
 import unicodedata
 import zoneinfo
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
@@ -185,3 +187,48 @@ def database(name: str) -> dict[str, Any]:
     # History records it for changes that come from outside the API. manage.py sets it to the command.
     options.setdefault("application_name", text("PGAPPNAME", "healthcare"))
     return config | {"ATOMIC_REQUESTS": True}
+
+
+@dataclass(frozen=True)
+class MailServer:
+    """Where e-mails are handed in; without a host nowhere. `starttls` encrypts after the greeting, `tls` from the
+    beginning (RFC 8314)."""
+
+    host: str = ""
+    port: int = 25
+    user: str = ""
+    password: str = ""
+    starttls: bool = False
+    tls: bool = False
+
+
+MAIL_PORTS = {"smtp": 25, "smtp+tls": 587, "smtps": 465}
+
+
+def mail_server(name: str) -> MailServer:
+    """The server of a URL such as `smtps://user:password@mail.example.org:465`; none if it is unset."""
+    value = text(name)
+    if not value:
+        return MailServer()
+    advice = f"write {name}=smtps://user:password@mail.example.org, or smtp+tls:// for STARTTLS"
+    try:
+        url = urlsplit(value)
+        port = url.port or MAIL_PORTS[url.scheme]
+    except (KeyError, ValueError) as error:
+        raise ImproperlyConfigured(f"{name} is not the URL of a mail server; {advice}.") from error
+    if not url.hostname or url.path.strip("/") or url.query or url.fragment:
+        raise ImproperlyConfigured(f"{name} must name a host, and nothing after the port; {advice}.")
+    user, password = unquote(url.username or ""), unquote(url.password or "")
+    if user and url.scheme == "smtp":
+        raise ImproperlyConfigured(f"{name} would send the password without encryption; {advice}.")
+    return MailServer(url.hostname, port, user, password, url.scheme == "smtp+tls", url.scheme == "smtps")
+
+
+def sender(name: str, *, needed: bool) -> str:
+    """The address that e-mails come from."""
+    value = text(name)
+    if needed and not re.fullmatch(r"[\x21-\x7e]+@[\x21-\x7e]+", value):
+        raise ImproperlyConfigured(
+            f"{name} must be the address that e-mails come from; write {name}=clinic@example.org, for example."
+        )
+    return value

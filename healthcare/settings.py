@@ -82,6 +82,16 @@ DB_PREPARED_STATEMENTS = env_settings.choice("DB_PREPARED_STATEMENTS", "on", {"o
 # Who adds, changes, deletes and restores doctors, beside staff: see doctors/permissions.py.
 DIRECTORY_EDITORS = env_settings.choice("DIRECTORY_EDITORS", "anyone", {"anyone", "creator", "staff"})
 
+# Who founds clinics: see accounts/delegations.
+CLINICS = env_settings.choice("CLINICS", "anyone", {"anyone", "staff"})
+
+# The server that sends e-mails about notices: see accounts/delegations/mail.py. Without a host none are sent.
+EMAIL = env_settings.mail_server("EMAIL_URL")
+EMAIL_HOST, EMAIL_PORT, EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = EMAIL.host, EMAIL.port, EMAIL.user, EMAIL.password
+EMAIL_USE_TLS, EMAIL_USE_SSL = EMAIL.starttls, EMAIL.tls
+EMAIL_TIMEOUT = 10  # seconds
+DEFAULT_FROM_EMAIL = env_settings.sender("EMAIL_FROM", needed=bool(EMAIL.host))
+
 # Where `manage.py serve` tells those who operate it how it fares: /metrics, /healthz and /readyz. Empty: nowhere.
 METRICS = env_settings.listen_address("METRICS")
 
@@ -145,6 +155,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
     {"NAME": "accounts.passwords.ContextWordValidator"},
+    {"NAME": "accounts.passwords.ClinicValidator"},
 ]
 
 REST_FRAMEWORK = {

@@ -8,6 +8,8 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from accounts.delegations import triggers  # noqa: F401  (declares the trigger of the table)
+from accounts.delegations.named_users import NamedUser
 from audit.history import track_history
 from healthcare.api.acting_for import as_id
 from healthcare.model_fields import LineField
@@ -37,6 +39,10 @@ class DelegationQuerySet(models.QuerySet["Delegation"]):
         """Those of the owner whom `name` gives by id, in digits, or by username, in lower case."""
         key = as_id(name)
         return self.filter(owner__username__lower=name) if key is None else self.filter(owner_id=key)
+
+    def with_names(self) -> Self:
+        """Each with `owner_named` and `delegate_named`: see `NamedUser`."""
+        return self.annotate(owner_named=NamedUser("owner_id"), delegate_named=NamedUser("delegate_id"))
 
     def permanent_managers(self) -> Self:
         """Those that keep an owner managed: working, with the role `manage`, and without an end."""

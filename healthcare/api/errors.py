@@ -4,14 +4,22 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig, TooManyFieldsSent
-from django.db import DataError, IntegrityError
+from django.db import DataError, IntegrityError, connection
 from django.db.models import ProtectedError, RestrictedError
 from django.http import UnreadablePostError
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import exception_handler as drf_exception_handler
 
-from healthcare.api.exceptions import Busy, Conflict, DatabaseUnavailable, Gone, LimitedErrors, PayloadTooLarge
+from healthcare.api.exceptions import (
+    Busy,
+    Conflict,
+    CountedError,
+    DatabaseUnavailable,
+    Gone,
+    LimitedErrors,
+    PayloadTooLarge,
+)
 from healthcare.api.idempotency import AnsweredBefore, AnswerErased, FirstRequestRunning, KeyReused
 from healthcare.api.integrity_errors import broken_rule
 from healthcare.api.problems import CONTENT_TYPE, problem
@@ -50,6 +58,8 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
     response = drf_exception_handler(converted, context)
     if response is None:
         return None
+    if isinstance(converted, CountedError) and connection.in_atomic_block:
+        connection.set_rollback(False)  # DRF has set it
     request = context["request"]
     if isinstance(converted, exceptions.ValidationError):
         response.data = validation_problem(request, converted)

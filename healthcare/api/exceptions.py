@@ -15,15 +15,16 @@ class Conflict(exceptions.APIException):
     default_detail = "Another record depends on this one; remove or end that one first."
     default_code = "conflict"
 
+    def __init__(self, detail: str | None = None, **members: Any) -> None:
+        """`members` are added to the problem (RFC 9457 section 3.2)."""
+        super().__init__(detail)
+        self.members = members
+
 
 class Duplicate(Conflict):
-    """The new record likely duplicates an existing one. `members` are added to the problem (RFC 9457 section 3.2)."""
+    """The new record likely duplicates an existing one."""
 
     default_detail = "A likely duplicate exists; use it, or repeat the request without `on_duplicate=reject`."
-
-    def __init__(self, **members: Any) -> None:
-        super().__init__()
-        self.members = members
 
 
 class Gone(exceptions.APIException):
@@ -73,6 +74,10 @@ class LimitedErrors(exceptions.ValidationError):
     def __init__(self, detail: Any, count: int) -> None:
         super().__init__(detail)
         self.count = count
+
+
+class CountedError(exceptions.ValidationError):
+    """A 400 after which the request's transaction commits: it has counted the error, and written nothing else."""
 
 
 def refuse(names: Iterable[str], code: str, detail: str) -> None:

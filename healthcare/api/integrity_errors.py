@@ -22,7 +22,8 @@ def broken_rule(error: IntegrityError, sent: Set[str] = frozenset()) -> APIExcep
     if state == FOREIGN_KEY:
         return ValidationError({"non_field_errors": [ErrorDetail("There is no such record.", "does_not_exist")]})
     if state == RESTRICT:
-        return Conflict(getattr(diagnostics, "message_primary", None))
+        code = getattr(diagnostics, "constraint_name", None)  # which the trigger gives for clients
+        return Conflict(getattr(diagnostics, "message_primary", None), **({"code": code} if code else {}))
     constraint = named_constraints().get(getattr(diagnostics, "constraint_name", None) or "")
     if constraint is None:
         return None

@@ -68,6 +68,20 @@ def leave() -> None:
         cursor.execute("SELECT set_config('role', 'none', true)")
 
 
+@contextmanager
+def left() -> Iterator[None]:
+    """Run a block without the role, within the transaction, and take the role again that was set before.
+
+    An exception leaves the role reset: the request then rolls back, or commits what it has counted.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('role'), set_config('role', 'none', true)")
+        role = cursor.fetchone()[0]
+        yield
+        if connection.in_atomic_block:
+            cursor.execute("SELECT set_config('role', %s, true)", [role])
+
+
 def enter(user_id: int | None, request: HttpRequest | Request | None = None, owner: RecordOwner | None = None) -> None:
     """Set the role and this user's id until the transaction ends; None is an anonymous caller, who owns no rows.
 

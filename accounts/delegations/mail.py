@@ -1,0 +1,52 @@
+"""E-mails about notices, where EMAIL_URL names a server. They are sent by a thread, so that no request waits for it.
+
+A notice is stored whether or not its e-mail is sent: an e-mail that fails is logged and not tried again.
+"""
+
+import logging
+import threading
+from collections.abc import Sequence
+from queue import Full, Queue
+
+from django.conf import settings
+from django.core.mail import EmailMessage, get_connection
+
+logger = logging.getLogger("healthcare.mail")
+
+LONGEST_QUEUE = 1000  # e-mails; further ones are dropped, and the log says so
+_queue: Queue[EmailMessage] = Queue(LONGEST_QUEUE)
+_start = threading.Lock()
+_sender: threading.Thread | None = None
+
+
+def send_later(addresses: Sequence[str], subject: str, by: str) -> None:
+    """Queue an e-mail to each address, if EMAIL_URL is set. `by` is the username of who did it, or empty."""
+    if not settings.EMAIL_HOST:
+        return
+    done_by = f" by {by}" if by else ""
+    body = f"{subject}{done_by}. Log in to read the notice.\n"
+    for address in addresses:
+        try:
+            _queue.put_nowait(EmailMessage(subject, body, to=[address]))
+        except Full:
+            logger.error("e-mail dropped: %d are waiting to be sent", LONGEST_QUEUE)
+    start_sender()
+
+
+def start_sender() -> None:
+    global _sender  # noqa: PLW0603  (one thread a process)
+    with _start:
+        if _sender is None or not _sender.is_alive():  # a forked process has none
+            _sender = threading.Thread(target=send_queued, name="mail", daemon=True)
+            _sender.start()
+
+
+def send_queued() -> None:
+    while True:
+        message = _queue.get()
+        try:
+            get_connection().send_messages([message])
+        except Exception as error:  # noqa: BLE001  (whatever the server or the network does)
+            logger.error("e-mail not sent: %s", type(error).__name__)  # noqa: TRY400  (its text may name an address)
+        finally:
+            _queue.task_done()

@@ -1,0 +1,49 @@
+"""Notices, which tell users what others have done with delegations and transfers that concern them."""
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Q
+
+from accounts.delegations.mail import send_later
+from accounts.delegations.models import DelegateRole, Delegation, Notice
+from accounts.models import User
+from healthcare.rls.context import left
+
+# The kinds, each with the subject of the e-mail.
+SUBJECTS = {
+    "delegation_given": "A delegation was given",
+    "delegation_changed": "A delegation was changed",
+    "delegation_ended": "A delegation was ended",
+    "transfer_offered": "A transfer was offered",
+    "transfer_accepted": "A transfer was accepted",
+    "transfer_declined": "A transfer was declined",
+    "transfer_withdrawn": "A transfer was withdrawn",
+    "transfer_lapsed": "A transfer has lapsed",
+}
+
+
+def notify(users: User | Iterable[User], kind: str, by: User | None, about: dict[str, Any]) -> None:
+    """Add a notice for each user; those of a clinic go to its managers, and nobody gets one of their own act.
+
+    `kind` is a key of SUBJECTS, and `about` what it is about, in JSON, without data of patients. In the caller's
+    transaction, with the rights of the tables' owner; e-mails follow when it has committed.
+    """
+    subject = SUBJECTS[kind]
+    with left():
+        recipients = find_recipients([users] if isinstance(users, User) else users, by)
+        Notice.objects.bulk_create(Notice(user=user, kind=kind, by=by, about=about) for user in recipients)
+    addresses = [str(user.email) for user in recipients if user.is_active]
+    transaction.on_commit(partial(send_later, addresses, subject, by.username if by else ""), robust=True)
+
+
+def find_recipients(users: Iterable[User], by: User | None) -> list[User]:
+    """These users and the managers of the clinics among them, each once, without `by`."""
+    named = {user.pk: user.is_clinic for user in users}
+    clinics = [pk for pk, is_clinic in named.items() if is_clinic]
+    managers = Delegation.objects.working().filter(owner__in=clinics, role=DelegateRole.MANAGE)
+    people = [pk for pk, is_clinic in named.items() if not is_clinic]
+    found = User.objects.filter(Q(pk__in=people) | Q(pk__in=managers.values("delegate")))
+    return list(found.exclude(pk=by.pk if by else None).order_by("pk"))

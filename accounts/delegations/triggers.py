@@ -1,0 +1,57 @@
+"""The rule that a clinic always has a manager, for every writer: the API, the admin, commands and psql."""
+
+from healthcare.database_objects import DatabaseObject, declare
+
+# A permanent manager is an active user whose delegation has the role `manage` and no end. The owner's row is locked, so
+# that of two managers who leave at once the second waits, and then sees that the first has left. Immediate, so that the
+# statement fails that breaks the rule; `SET CONSTRAINTS last_manager DEFERRED` for one that another statement mends.
+LAST_MANAGER = declare(
+    DatabaseObject(
+        "accounts",
+        "last_manager",
+        """
+CREATE OR REPLACE FUNCTION check_last_manager() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    owners bigint[];
+    clinic bigint;
+BEGIN
+    IF TG_TABLE_NAME = 'accounts_delegation' THEN
+        owners := ARRAY[OLD.owner_id];
+    ELSE
+        owners := ARRAY(SELECT owner_id FROM accounts_delegation
+            WHERE delegate_id = OLD.id AND role = 'manage' AND expires_at IS NULL AND revoked_at IS NULL);
+    END IF;
+    FOR clinic IN SELECT id FROM accounts_user WHERE id = ANY (owners) AND is_clinic ORDER BY id FOR NO KEY UPDATE LOOP
+        IF NOT EXISTS (
+            SELECT FROM accounts_delegation d JOIN accounts_user u ON u.id = d.delegate_id
+            WHERE d.owner_id = clinic AND d.role = 'manage' AND d.expires_at IS NULL AND d.revoked_at IS NULL
+                AND u.is_active
+        ) THEN
+            RAISE restrict_violation USING CONSTRAINT = 'last_manager',
+            MESSAGE = 'The last manager cannot leave. First give another user the role manage without an end.';
+        END IF;
+    END LOOP;
+    RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER last_manager AFTER UPDATE ON accounts_delegation DEFERRABLE INITIALLY IMMEDIATE
+    FOR EACH ROW WHEN (
+        OLD.role = 'manage' AND OLD.expires_at IS NULL AND OLD.revoked_at IS NULL AND (
+            NEW.role <> 'manage' OR NEW.expires_at IS NOT NULL OR NEW.revoked_at IS NOT NULL
+            OR NEW.owner_id <> OLD.owner_id OR NEW.delegate_id <> OLD.delegate_id)
+    ) EXECUTE FUNCTION check_last_manager();
+CREATE CONSTRAINT TRIGGER last_manager_deleted AFTER DELETE ON accounts_delegation DEFERRABLE INITIALLY IMMEDIATE
+    FOR EACH ROW WHEN (OLD.role = 'manage' AND OLD.expires_at IS NULL AND OLD.revoked_at IS NULL)
+    EXECUTE FUNCTION check_last_manager();
+CREATE CONSTRAINT TRIGGER last_manager_deactivated AFTER UPDATE OF is_active ON accounts_user
+    DEFERRABLE INITIALLY IMMEDIATE
+    FOR EACH ROW WHEN (OLD.is_active AND NOT NEW.is_active) EXECUTE FUNCTION check_last_manager();
+""",
+        """
+DROP TRIGGER last_manager_deactivated ON accounts_user;
+DROP TRIGGER last_manager_deleted ON accounts_delegation;
+DROP TRIGGER last_manager ON accounts_delegation;
+DROP FUNCTION check_last_manager();
+""",
+    )
+)
