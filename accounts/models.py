@@ -15,6 +15,7 @@ from django.db.models.signals import post_save, pre_save
 from django.utils import timezone
 
 from accounts.admin_sessions import end_admin_sessions
+from accounts.delegations.triggers import managers_checked_at_end
 from accounts.identifiers import ASCII_EMAIL, NOT_RESERVED, USERNAME, normalize_identifier
 from accounts.passwords import prepare_password, spellings
 from healthcare.api.triggers import ExpiredRecordsTrigger
@@ -36,6 +37,15 @@ class UserQuerySet(models.QuerySet["User"]):
             if values.get("is_active", True) is not True:
                 end_admin_sessions(users.values_list("pk", flat=True))
         return changed
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        with transaction.atomic(), managers_checked_at_end():
+            return super().delete()
+
+    def clinics_of(self, delegate: "User") -> Self:
+        """The clinics that a user may act for."""
+        owners = Delegation.objects.living().filter(delegate=delegate).values("owner")
+        return self.filter(is_clinic=True, is_active=True, pk__in=owners)
 
     def may_own_records(self) -> Self:
         """The users who can be chosen as the owner of a record: who works with the records through the API."""
@@ -165,6 +175,10 @@ class User(AbstractBaseUser, PermissionsMixin):
                 self.sessions.exclude(pk=keep_session.pk if keep_session else 0).revoke()
             if self.pk and not self.is_active:
                 end_admin_sessions([self.pk])
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        with transaction.atomic(), managers_checked_at_end():
+            return super().delete(*args, **kwargs)
 
 
 class LoginSessionQuerySet(models.QuerySet["LoginSession"]):

@@ -4,10 +4,12 @@ from typing import Any
 
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError as DjangoValidationError
-from drf_spectacular.utils import extend_schema_serializer
+from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 from rest_framework.exceptions import AuthenticationFailed
 
+from accounts.delegations.audience import delegations_to
+from accounts.delegations.serializers import ActingForSerializer
 from accounts.identifiers import NOT_RESERVED, USERNAME
 from accounts.models import LoginSession, User
 from accounts.passwords import prepare_password
@@ -56,6 +58,26 @@ class UserSerializer(ModelSerializer):
         for field, value in validated_data.items():
             setattr(instance, field, value)
         return instance
+
+
+@extend_schema_serializer(
+    examples=example(
+        request={"name": "Asha Nair"},
+        response=ASHA
+        | {"acting_for": [{"id": 7, "username": "sunrise", "name": "Sunrise", "role": "write", "expires_at": None}]},
+    )
+)
+class AccountSerializer(UserSerializer):
+    """The caller's account, with the owners for whom the caller may act."""
+
+    acting_for = serializers.SerializerMethodField()
+
+    class Meta(UserSerializer.Meta):
+        fields = [*UserSerializer.Meta.fields, "acting_for"]
+
+    @extend_schema_field(ActingForSerializer(many=True))
+    def get_acting_for(self, user: User) -> Any:
+        return ActingForSerializer(delegations_to(user), many=True).data
 
 
 @extend_schema_serializer(

@@ -1,5 +1,6 @@
 from rest_framework.routers import SimpleRouter
 
+from accounts.delegations.views import ClinicViewSet, DelegationViewSet, NoticeViewSet
 from accounts.views import (
     AccountViewSet,
     CredentialsViewSet,
@@ -16,5 +17,8 @@ router.register("auth", CredentialsViewSet, basename="credentials")
 router.register("auth", AccountViewSet, basename="account")
 router.register("auth", LogoutViewSet, basename="logout")
 router.register("auth", PasswordViewSet, basename="password")
+router.register("clinics", ClinicViewSet, basename="clinic")
+router.register("delegations", DelegationViewSet, basename="delegation")
+router.register("notices", NoticeViewSet, basename="notice")
 
 urlpatterns = router.urls

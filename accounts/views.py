@@ -22,6 +22,7 @@ from accounts.hashing_limit import hashing_slot
 from accounts.limits import SessionAttempt, count_registration, counted_email_change
 from accounts.models import LoginSession, LoginSessionQuerySet, User
 from accounts.serializers import (
+    AccountSerializer,
     LoginSerializer,
     LoginSessionSerializer,
     PasswordChangeSerializer,
@@ -136,7 +137,7 @@ def prove_identity(request: Request, current_password: str | None) -> None:
 class AccountViewSet(ConditionalRequests, UnknownParametersViewSet):
     """The caller's own account. Not one transaction: a wrong current password is counted, and the count commits."""
 
-    serializer_class = UserSerializer
+    serializer_class = AccountSerializer
 
     @extend_schema(operation_id="auth_me", summary="Read your account")
     @action(detail=False, methods=["get"])
@@ -148,7 +149,7 @@ class AccountViewSet(ConditionalRequests, UnknownParametersViewSet):
         summary="Change your name or e-mail",
         description="Another e-mail requires `current_password`. 429 after repeated wrong passwords, and after 20 "
         "e-mails within an hour that belong to other accounts.",
-        responses={200: UserSerializer, 429: PROBLEM},
+        responses={200: AccountSerializer, 429: PROBLEM},
     )
     @me.mapping.patch
     def update_me(self, request: Request) -> Response:

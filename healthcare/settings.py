@@ -279,6 +279,9 @@ SPECTACULAR_SETTINGS = {
         {"name": "patients", "description": "Your patients, which no other user sees."},
         {"name": "doctors", "description": "The public directory of doctors."},
         {"name": "mappings", "description": "Who treats whom."},
+        {"name": "clinics", "description": "Owners of records whom nobody logs in to; their delegates act for them."},
+        {"name": "delegations", "description": "Who may act for whom, in which role, and until when."},
+        {"name": "notices", "description": "What others have done that concerns you."},
     ],
     "PREPROCESSING_HOOKS": ["healthcare.api.routing.split_by_method"],
     "POSTPROCESSING_HOOKS": [
@@ -291,5 +294,8 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": r"/api/",
     "PATH_CONVERTER_OVERRIDES": {"int": {"type": "integer", "format": "int64", "minimum": 1}},
-    "ENUM_NAME_OVERRIDES": {"Gender": "patients.models.Gender"},
+    "ENUM_NAME_OVERRIDES": {
+        "Gender": "patients.models.Gender",
+        "DelegateRole": "accounts.delegations.models.DelegateRole",
+    },
 }

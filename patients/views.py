@@ -11,6 +11,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
+from accounts.delegations.audience import audience_of
+from accounts.delegations.serializers import AudienceSerializer
 from audit.fast_lists import FastAccessLog
 from audit.models import PatientAccess
 from audit.patient_data import patient_ids_of
@@ -74,7 +76,18 @@ class PatientViewSet(FastPathMixin, SearchByPostMixin, ReadsRecordedViewSet, Res
     fast_implementations = {**ReadsRecordedViewSet.fast_implementations, "access_log": FastAccessLog}
     successor_field = "merged_into"
     successor_actions = frozenset(
-        {"retrieve", "update", "partial_update", "destroy", "restore", "access_log", "duplicates", "merge", "unmerge"}
+        {
+            "retrieve",
+            "update",
+            "partial_update",
+            "destroy",
+            "restore",
+            "access_log",
+            "audience",
+            "duplicates",
+            "merge",
+            "unmerge",
+        }
     )
 
     @staticmethod
@@ -128,6 +141,18 @@ class PatientViewSet(FastPathMixin, SearchByPostMixin, ReadsRecordedViewSet, Res
         """Who read this patient's data or was refused it, the latest first."""
         page = self.paginate_queryset(PatientAccess.objects.filter(patient_id=self.get_object().pk))
         return self.get_paginated_response(PatientAccessSerializer(page, many=True).data)
+
+    @extend_schema(
+        operation_id="patients_audience",
+        summary="List who sees a patient",
+        responses=AudienceSerializer(many=True),
+    )
+    @action(detail=True, pagination_class=None, serializer_class=AudienceSerializer, filter_backends=[])
+    def audience(self, request: Request, pk: int) -> Response:
+        """The owner, and the delegates who may act for the owner, the earliest first. Staff, who see patients in the
+        admin by their role, are not listed."""
+        members = audience_of(self.get_object().created_by_id)
+        return Response(AudienceSerializer(members, many=True).data)
 
     @extend_schema(operation_id="patients_merge", summary="Merge a duplicate into a patient", request=MergeSerializer)
     @action(detail=True, methods=["post"])

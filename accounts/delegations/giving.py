@@ -96,7 +96,7 @@ def revoke(delegation: Delegation, by: User | None) -> None:
 
 
 def lock(delegation: Delegation) -> Delegation:
-    """The delegation as it is now, its row locked. Raises Http404 if it has ended."""
+    """The delegation as it is now, its row locked, read without the role of the API. Raises Http404 if it has ended."""
     living = Delegation.objects.living().select_related("owner", "delegate")
     return get_object_or_404(living.select_for_update(no_key=True, of=("self",)), pk=delegation.pk)
 

@@ -1,6 +1,6 @@
 """Delegations, by which one user may act for another owner, and notices."""
 
-from typing import Self
+from typing import Any, Self
 
 from django.conf import settings
 from django.db import models
@@ -13,6 +13,7 @@ from accounts.delegations.named_users import NamedUser
 from audit.history import track_history
 from healthcare.api.acting_for import as_id
 from healthcare.model_fields import LineField
+from healthcare.ownership import RecordOwner
 
 
 class DelegateRole(models.TextChoices):
@@ -29,7 +30,7 @@ class DelegationQuerySet(models.QuerySet["Delegation"]):
         return self.filter(Q(expires_at=None) | Q(expires_at__gt=Now()), revoked_at=None)
 
     def past(self) -> Self:
-        return self.exclude(pk__in=self.living().values("pk"))
+        return self.filter(Q(revoked_at__isnull=False) | Q(expires_at__lte=Now()))
 
     def working(self) -> Self:
         """The living ones of an active owner and an active delegate: see `accounts.acting_for`."""
@@ -39,6 +40,11 @@ class DelegationQuerySet(models.QuerySet["Delegation"]):
         """Those of the owner whom `name` gives by id, in digits, or by username, in lower case."""
         key = as_id(name)
         return self.filter(owner__username__lower=name) if key is None else self.filter(owner_id=key)
+
+    def visible_to(self, caller: Any, owner: RecordOwner) -> Self:
+        """Those of the owner whom a request acts for; without one those that the caller has given or received."""
+        given = Q(owner=owner.pk)
+        return self.filter(given if owner.role else given | Q(delegate=caller.pk))
 
     def with_names(self) -> Self:
         """Each with `owner_named` and `delegate_named`: see `NamedUser`."""

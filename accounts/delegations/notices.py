@@ -46,4 +46,4 @@ def find_recipients(users: Iterable[User], by: User | None) -> list[User]:
     managers = Delegation.objects.working().filter(owner__in=clinics, role=DelegateRole.MANAGE)
     people = [pk for pk, is_clinic in named.items() if not is_clinic]
     found = User.objects.filter(Q(pk__in=people) | Q(pk__in=managers.values("delegate")))
-    return list(found.exclude(pk=by.pk if by else None).order_by("pk"))
+    return list((found.exclude(pk=by.pk) if by else found).order_by("pk"))

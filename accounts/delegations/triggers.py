@@ -1,5 +1,10 @@
 """The rule that a clinic always has a manager, for every writer: the API, the admin, commands and psql."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import connection
+
 from healthcare.database_objects import DatabaseObject, declare
 
 # A permanent manager is an active user whose delegation has the role `manage` and no end. The owner's row is locked, so
@@ -29,7 +34,7 @@ BEGIN
                 AND u.is_active
         ) THEN
             RAISE restrict_violation USING CONSTRAINT = 'last_manager',
-            MESSAGE = 'The last manager cannot leave. First give another user the role manage without an end.';
+            MESSAGE = 'A clinic needs a manager. First give another user the role manage, without an end.';
         END IF;
     END LOOP;
     RETURN NULL;
@@ -55,3 +60,14 @@ DROP FUNCTION check_last_manager();
 """,
     )
 )
+NAMES = "last_manager, last_manager_deleted, last_manager_deactivated"
+
+
+@contextmanager
+def managers_checked_at_end() -> Iterator[None]:
+    """Check what the block has done to managers at its end, within a transaction: it deletes a clinic, or moves its
+    delegations by several statements."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET CONSTRAINTS {NAMES} DEFERRED")
+        yield
+        cursor.execute(f"SET CONSTRAINTS {NAMES} IMMEDIATE")

@@ -16,6 +16,7 @@ from rest_framework.exceptions import NotAuthenticated
 from rest_framework.generics import get_object_or_404
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.views import APIView
 
 from healthcare.api.acting_for import check_role, owner_of
 from healthcare.api.conditional_requests import ConditionalRequests, write_conflict
@@ -40,7 +41,27 @@ DELETED = OpenApiParameter(
 )
 
 
-class RecordViewSet(IdempotentMixin, ConditionalRequests, UnknownParametersViewSet, viewsets.ModelViewSet):
+class ActsForOwner(APIView):
+    """A view whose requests may act for another owner, by X-Acting-For: see `healthcare.api.acting_for`."""
+
+    acts_for_owner: ClassVar[bool] = True
+    # The role that a delegate needs for each action that writes; for one that is not named: `manage`.
+    action_roles: ClassVar[dict[str, str]] = {}
+
+    @property
+    def owner(self) -> RecordOwner:
+        """Whose records the request works on: the caller, or the owner whom a delegate acts for."""
+        return owner_of(self.request)
+
+    def check_permissions(self, request: Request) -> None:
+        """Raises RoleTooLow (403) as well, before a record is looked up and before the body is parsed."""
+        super().check_permissions(request)
+        check_role(self, request)
+
+
+class RecordViewSet(
+    ActsForOwner, IdempotentMixin, ConditionalRequests, UnknownParametersViewSet, viewsets.ModelViewSet
+):
     """CRUD of records. A new record belongs to the caller, and DELETE is a soft delete. Ids in paths are integers.
 
     A subclass declares its resource in class attributes and in `scope`; `healthcare.fastpath` compiles the same
@@ -65,9 +86,7 @@ class RecordViewSet(IdempotentMixin, ConditionalRequests, UnknownParametersViewS
     create_hooks: ClassVar[dict[str, str]] = {}
     successor_actions: ClassVar[Set[str]] = frozenset()
     field_selection = FieldSelection()
-    # Whether a delegate may call it for another owner, by X-Acting-For: see `acting_for`.
     acts_for_owner: ClassVar[bool] = False
-    # The role that a delegate needs for each action that writes; for one that is not named: `manage`.
     action_roles: ClassVar[dict[str, str]] = {
         "create": "write", "update": "write", "partial_update": "write", "search": "read",
     }  # fmt: skip
@@ -90,16 +109,6 @@ class RecordViewSet(IdempotentMixin, ConditionalRequests, UnknownParametersViewS
     def in_state(cls, records: QuerySet, action: str | None) -> QuerySet:
         """The records of the scope that an action uses by default; a query parameter may select others."""
         return records
-
-    @property
-    def owner(self) -> RecordOwner:
-        """Whose records the request works on: the caller, or the owner whom a delegate acts for."""
-        return owner_of(self.request)
-
-    def check_permissions(self, request: Request) -> None:
-        """Raises RoleTooLow (403) as well, before a record is looked up and before the body is parsed."""
-        super().check_permissions(request)
-        check_role(self, request)
 
     def get_queryset(self) -> QuerySet:
         return self.in_state(self.scope(self.owner), self.action)

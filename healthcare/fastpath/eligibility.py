@@ -39,8 +39,8 @@ VIEW_CLASSES: list[type] = [
     View, views.APIView, generics.GenericAPIView, viewsets.ViewSetMixin, viewsets.GenericViewSet, viewsets.ModelViewSet,
     mixins.CreateModelMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, mixins.UpdateModelMixin,
     mixins.DestroyModelMixin, idempotency.IdempotentMixin, conditional_requests.ConditionalRequests,
-    unknown_parameters.UnknownParametersViewSet, api_viewsets.RecordViewSet, api_viewsets.RestorableViewSet,
-    api_viewsets.NestedListViewSet,
+    unknown_parameters.UnknownParametersViewSet, api_viewsets.ActsForOwner, api_viewsets.RecordViewSet,
+    api_viewsets.RestorableViewSet, api_viewsets.NestedListViewSet,
 ]  # fmt: skip
 SERIALIZER_CLASSES: list[type] = [
     drf_fields.Field, serializers.BaseSerializer, serializers.Serializer, serializers.ModelSerializer,

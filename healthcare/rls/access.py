@@ -236,10 +236,11 @@ def read_expected(connection: BaseDatabaseWrapper, declared: Declared) -> Relati
         )
         if cursor.fetchone() == (True,):
             return None
-        for name, access in declared.access.items():
-            if name in existing:
-                create_copy(cursor, name, existing[name])
-                run_declaration(cursor, name, access.statements(name))
+        copied = [name for name in declared.access if name in existing]
+        for name in copied:  # all of them first: a policy may refer to any of them
+            create_copy(cursor, name, existing[name])
+        for name in copied:
+            run_declaration(cursor, name, declared.access[name].statements(name))
         cursor.execute(NARROW_RELATIONS.format(namespace="pg_my_temp_schema()"))
         return read_relations(connection, "pg_temp", [])
 

@@ -74,12 +74,14 @@ def left() -> Iterator[None]:
 
     An exception leaves the role reset: the request then rolls back, or commits what it has counted.
     """
+    if not connection.in_atomic_block:  # the role is set for a transaction only
+        yield
+        return
     with connection.cursor() as cursor:
         cursor.execute("SELECT current_setting('role'), set_config('role', 'none', true)")
         role = cursor.fetchone()[0]
         yield
-        if connection.in_atomic_block:
-            cursor.execute("SELECT set_config('role', %s, true)", [role])
+        cursor.execute("SELECT set_config('role', %s, true)", [role])
 
 
 def enter(user_id: int | None, request: HttpRequest | Request | None = None, owner: RecordOwner | None = None) -> None:
