@@ -6,7 +6,7 @@ from typing import Any
 from django.db import models
 from django.db.models import QuerySet
 
-from audit.history import Deleted, Inserted
+from audit.history import Deleted, Inserted, OwnedEvent
 from audit.models import PatientAccess
 from audit.serializers import BOOKKEEPING, PatientAccessSerializer
 from healthcare.fastpath.eligibility import has_receivers
@@ -34,6 +34,8 @@ ACTION = """CASE WHEN (event).pgh_label = '{inserted}' THEN 'create' WHEN (event
     WHEN {has_previous} AND (previous).{ended} IS NOT NULL AND (event).{ended} IS NULL THEN 'restore'
     ELSE 'update' END"""
 HAS_PREVIOUS = "(previous).pgh_id IS NOT NULL"
+OWNER_CHANGE = f"""CASE WHEN {HAS_PREVIOUS} AND (previous).created_by_id <> (event).created_by_id
+    THEN '"created_by":[' || (previous).created_by_id || ',' || (event).created_by_id || ']' END"""
 
 
 class FastHistory(FastRecordList):
@@ -80,12 +82,15 @@ def event_as_json(events: Any) -> str:
     """The JSON of an event, byte for byte what `EventSerializer` gives. Raises UnsupportedError."""
     ended = events._meta.get_field(events.ended_column()).column
     fields = [field for field in events._meta.fields if not field.name.startswith("pgh_")]
+    changes = [change_as_json(events, field) for field in fields if field.name not in BOOKKEEPING]
+    if issubclass(events, OwnedEvent):
+        changes.append(OWNER_CHANGE)
     sql = EVENT.format(
         at=timestamp("(event).pgh_created_at"),
         action=ACTION.format(
             inserted=Inserted.label, deleted=Deleted.label, ended=f'"{ended}"', has_previous=HAS_PREVIOUS
         ),
-        changes=", ".join(change_as_json(events, field) for field in fields if field.name not in BOOKKEEPING),
+        changes=", ".join(changes),
     )
     return " ".join(sql.split())
 

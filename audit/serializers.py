@@ -5,7 +5,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
-from audit.history import Deleted, Event, Inserted
+from audit.history import Deleted, Event, Inserted, OwnedEvent
 from audit.models import PatientAccess
 from healthcare.api.fields import DateTimeField, ModelSerializer
 
@@ -53,6 +53,8 @@ class EventSerializer(serializers.Serializer):
             for field in event._meta.fields
             if not field.name.startswith("pgh_") and field.name not in BOOKKEEPING
         }
+        if isinstance(previous, OwnedEvent):
+            pairs["created_by"] = [previous.created_by_id, event.created_by_id]  # type: ignore[attr-defined]  # a transfer
         return {
             name: pair
             for name, pair in pairs.items()

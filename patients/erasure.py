@@ -1,6 +1,7 @@
 """Erasing a person (GDPR article 17): deletes every row with data about the patient."""
 
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 from django.apps import apps
@@ -37,7 +38,7 @@ def erase(patient_id: int, *, reason: str, account: str, username: str = "") -> 
     patient = Patient.objects.select_for_update().get(pk=patient_id)
     if patient.merged_into_id:
         raise MergedError(patient.merged_into_id)
-    patient_ids = merged_record_ids(patient)
+    patient_ids = merged_record_ids([patient.pk])
     refuse_if_held({*patient_ids, *sides_of_undone_merges(patient_ids)})
     counts = Counter(
         {IdempotencyRecord._meta.db_table: erase_answers_about_patients(patient_ids, patient.created_by_id)}
@@ -50,9 +51,9 @@ def erase(patient_id: int, *, reason: str, account: str, username: str = "") -> 
     )
 
 
-def merged_record_ids(patient: Patient) -> list[int]:
-    """The ids of the record and of all records that were merged into it, directly or through others."""
-    found = newest = [patient.pk]
+def merged_record_ids(patient_ids: Collection[int]) -> list[int]:
+    """The ids of these records and of all records that were merged into them, directly or through others."""
+    found = newest = [*patient_ids]
     while newest:
         newest = list(Patient.objects.filter(merged_into__in=newest).values_list("pk", flat=True))
         found = found + newest
@@ -66,21 +67,31 @@ def sides_of_undone_merges(patient_ids: list[int]) -> set[int]:
 
 
 def erase_answers_about_patients(patient_ids: list[int], owner_id: int) -> int:
-    """Erase the stored answers to keyed requests that wrote data about these patients; return their number.
+    """Erase the stored answers to keyed requests about these patients; return their number.
 
-    The history names the requests. An answer without a request id, stored by an earlier version, may be one of them.
+    An answer of the owner without a request id, stored by an earlier version, may be one of them.
+    """
+    unnamed = Q(request_id="", user_id=owner_id) & ~Q(body="")
+    return IdempotencyRecord.objects.filter(Q(pk__in=answers_about_patients(patient_ids)) | unnamed).erase_answers()
+
+
+def answers_about_patients(patient_ids: Collection[int]) -> list[str]:
+    """The keys of the stored answers to requests that wrote or read data about these patients.
+
+    The history and the access log name the requests, by the user, who may be a delegate of the owner, and the request
+    id, which the client may have chosen and another user's client as well.
     """
     since = timezone.now() - IdempotencyRecord.LIFETIME
-    request_ids: set[str] = set()
+    accesses = AccessLog.objects.filter(patient_ids__overlap=[*patient_ids], at__gte=since)
+    requests = {*accesses.values_list("actor", "request_id").distinct()}
     for events in apps.get_models():
         field = patient_id_field_of(events) if issubclass(events, Event) else None
         if field:
             about = events._base_manager.filter(**{f"{field}__in": patient_ids}, pgh_created_at__gte=since)
-            request_ids.update(about.values_list("pgh_context__request_id", flat=True).distinct())
-    request_ids.discard("")
-    answers = IdempotencyRecord.objects.filter(user_id=owner_id)
-    unnamed = Q(request_id="") & ~Q(body="")
-    return answers.filter(unnamed | Q(request_id__in=[one for one in request_ids if one])).erase_answers()
+            requests.update(about.values_list("pgh_context__actor", "pgh_context__request_id").distinct())
+    request_ids = {request_id for _, request_id in requests if request_id}
+    stored = IdempotencyRecord.objects.filter(request_id__in=request_ids).values_list("pk", "user_id", "request_id")
+    return [key for key, *request in stored if tuple(request) in requests]
 
 
 def erase_values_copied_by_merges(patient_ids: list[int]) -> int:

@@ -9,8 +9,6 @@ import json
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from django.contrib.auth.base_user import AbstractBaseUser
-from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ImproperlyConfigured
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connection
@@ -18,6 +16,7 @@ from django.db.models import Field, Model
 from django.urls import reverse
 from django.utils import timezone
 
+from healthcare.ownership import RecordOwner
 from patients.birth import dies_before_birth
 from patients.erasure import references
 from patients.identifiers import Pair, pairs_to_add
@@ -265,13 +264,13 @@ def update_row(record: Patient | PatientMerge, changes: dict[str, Any]) -> None:
         record.row().update(**changes)
 
 
-def survivor_path(user: AbstractBaseUser | AnonymousUser, patient_id: int) -> str | None:
-    """The path of the record that this patient of the user's was merged into, at the end of a chain of merges.
+def survivor_path(owner: RecordOwner, patient_id: int) -> str | None:
+    """The path of the record that this patient of the owner's was merged into, at the end of a chain of merges.
 
-    Empty if that record has been deleted. None for a patient that was not merged, and for another user's.
+    Empty if that record has been deleted. None for a patient that was not merged, and for another owner's.
     """
     with connection.cursor() as cursor:
-        cursor.execute(SURVIVOR, [patient_id, user.pk])
+        cursor.execute(SURVIVOR, [patient_id, owner.pk])
         row = cursor.fetchone()
     if row is None:
         return None

@@ -3,6 +3,7 @@
 import datetime
 from typing import Any, ClassVar, Self
 
+from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import F, Q
@@ -21,7 +22,7 @@ from healthcare.model_fields import (
     PhoneField,
     one_visible_line,
 )
-from healthcare.ownership import OwnedModel, OwnedQuerySet, derived
+from healthcare.ownership import OwnedModel, OwnedQuerySet, RecordOwner, derived
 from healthcare.search.index import searchable
 from patients import accesses  # noqa: F401  (declares the view)
 from patients.birth import AGE_SQL, age_of
@@ -213,6 +214,74 @@ class PatientMerge(OwnedModel):
 
     def __str__(self) -> str:
         return f"{self.duplicate_id} into {self.survivor_id}"
+
+
+class TransferState(models.TextChoices):
+    PENDING = "pending"
+    ACCEPTED = "accepted"
+    DECLINED = "declined"
+    WITHDRAWN = "withdrawn"
+    LAPSED = "lapsed"
+
+
+class PatientTransferQuerySet(models.QuerySet["PatientTransfer"]):
+    def of_either_side(self, owner: RecordOwner) -> Self:
+        """Those that the owner has offered or been offered; none for an anonymous one."""
+        return self.filter(Q(from_owner=owner.pk) | Q(to_owner=owner.pk)) if owner.pk else self.none()
+
+    def pending(self) -> Self:
+        """Those that are not settled, with those that have expired and whose lapse nobody has recorded yet."""
+        return self.filter(state=TransferState.PENDING)
+
+    def expired(self) -> Self:
+        return self.pending().filter(expires_at__lte=timezone.now())
+
+
+class PatientTransfer(models.Model):
+    """One owner's offer of a patient to another, and what became of it. See `transfers`."""
+
+    LIFETIME = datetime.timedelta(days=7)
+
+    # Without a constraint in the database, so that a merge, which moves what such a key refers to, leaves it.
+    patient = models.ForeignKey(
+        Patient, models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False, editable=False
+    )
+    from_owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.CASCADE, related_name="+", db_index=False, editable=False
+    )
+    to_owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.CASCADE, related_name="+", db_index=False, editable=False
+    )
+    state = models.CharField(max_length=10, choices=TransferState.choices, default=TransferState.PENDING)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    expires_at = models.DateTimeField(editable=False)
+    settled_at = models.DateTimeField(null=True, editable=False)
+
+    objects = PatientTransferQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["from_owner", "-id"], name="transfer_given"),
+            models.Index(fields=["to_owner", "-id"], name="transfer_received"),
+            models.Index(fields=["patient"], name="transfer_of_patient"),
+        ]
+        constraints = [
+            models.UniqueConstraint(fields=["patient"], condition=Q(state="pending"), name="transfer_pending_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"transfer {self.pk}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.expires_at = self.expires_at or self.created_at + self.LIFETIME
+        super().save(*args, **kwargs)
+
+    @property
+    def current_state(self) -> str:
+        """The state; a pending transfer lapses by itself, whether that has been recorded or not."""
+        lapsed = self.state == TransferState.PENDING and self.expires_at <= timezone.now()
+        return TransferState.LAPSED.value if lapsed else self.state
 
 
 class ErasureReceipt(models.Model):

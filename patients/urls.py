@@ -1,8 +1,10 @@
 from rest_framework.routers import SimpleRouter
 
+from patients.transfer_views import TransferViewSet
 from patients.views import PatientViewSet
 
 router = SimpleRouter(use_regex_path=False)
 router.register("patients", PatientViewSet, basename="patient")
+router.register("transfers", TransferViewSet, basename="transfer")
 
 urlpatterns = router.urls

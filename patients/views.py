@@ -5,6 +5,7 @@ from typing import Any
 from django.db.models import Q, QuerySet
 from django.http import Http404
 from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import status
 from rest_framework.decorators import action
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.request import Request
@@ -12,6 +13,8 @@ from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
 from accounts.delegations.audience import audience_of
+from accounts.delegations.named_users import as_named
+from accounts.delegations.names import find_user_to_name
 from accounts.delegations.serializers import AudienceSerializer
 from audit.fast_lists import FastAccessLog
 from audit.models import PatientAccess
@@ -24,11 +27,12 @@ from healthcare.api.search_by_post import SearchByPostMixin
 from healthcare.api.viewsets import DELETED, Owner, RestorableViewSet
 from healthcare.coverage import covered_by_fast_path
 from healthcare.fastpath.views import FastPathMixin
-from patients import merges
+from patients import merges, transfers
 from patients.duplicates import LikelyDuplicate, find_likely_duplicates, lock_against_duplicates
 from patients.filters import PatientFilter
 from patients.models import PATIENT_SEARCH, Patient, PatientEvent
 from patients.serializers import DuplicateSerializer, MergeSerializer, PatientSerializer
+from patients.transfer_serializers import OfferSerializer, TransferSerializer
 
 NO_DUPLICATE = ErrorDetail("There is no such record.", "does_not_exist")
 ON_DUPLICATE = OpenApiParameter(
@@ -87,6 +91,7 @@ class PatientViewSet(FastPathMixin, SearchByPostMixin, ReadsRecordedViewSet, Res
             "duplicates",
             "merge",
             "unmerge",
+            "transfer",
         }
     )
 
@@ -173,6 +178,30 @@ class PatientViewSet(FastPathMixin, SearchByPostMixin, ReadsRecordedViewSet, Res
         hold."""
         pair = self.locked_pair(Q(merged_into=pk))
         return Response(self.get_serializer(merges.unmerge(*pair)).data)
+
+    @extend_schema(
+        operation_id="patients_transfer",
+        summary="Offer a patient to another owner",
+        request=OfferSerializer,
+        responses={202: TransferSerializer, 409: PROBLEM, 429: PROBLEM},
+    )
+    @action(detail=True, methods=["post"])
+    def transfer(self, request: Request, pk: int) -> Response:
+        """The patient stays yours until the other side accepts, which has 7 days. Until then it learns nothing about
+        the patient. 409 while another offer of this patient is pending, and under a legal hold. 429 after 20 unknown
+        usernames within an hour."""
+        patient = self.get_object()
+        wanted = OfferSerializer(data=request.data, context=self.get_serializer_context())
+        wanted.is_valid(raise_exception=True)
+        self.check_unknown_fields(wanted)
+        to = find_user_to_name(request, wanted.validated_data["to"], field="to")
+        if to.pk == self.owner.pk:
+            raise ValidationError(
+                {"to": [ErrorDetail("Name another owner; the patient is theirs already.", "invalid")]}
+            )
+        transfer: Any = transfers.offer(patient, to, request.user)  # type: ignore[arg-type]
+        transfer.named_from, transfer.named_to = as_named(transfer.from_owner), as_named(to)
+        return Response(wanted.to_representation(transfer), status=status.HTTP_202_ACCEPTED)
 
     def locked_pair(self, state: Q) -> tuple[Patient, Patient]:
         """The patient of the path, and the patient that `duplicate` in the body names, which must be in this state.

@@ -20,7 +20,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 from drf_spectacular.utils import OpenApiParameter
-from rest_framework.exceptions import APIException, ParseError
+from rest_framework.exceptions import APIException, NotFound, ParseError
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -41,7 +41,7 @@ KEY_PARAMETER = OpenApiParameter(
     description="Makes the request safe to retry: for 24 hours, the same request with the same key returns the first "
     "answer with `Idempotency-Replayed: true` and is not executed again. Use a new UUID for each request. "
     "422: the key was used for another request. 409: the first request with the key is still running. 410: the data "
-    "that it wrote has been erased.",
+    "that it wrote has been erased. 404: the patient whom it was about has another owner now.",
 )
 REPLAYED = {
     "description": "`true` if this is the stored answer to the first request with the same `Idempotency-Key`.",
@@ -119,8 +119,8 @@ class Key:
         return int(self.digest[:16], 16) - 2**63
 
     def claim(self) -> None:
-        """Take the key until the transaction ends. Raises AnsweredBefore, AnswerErased (410), KeyReused (422) or
-        FirstRequestRunning (409)."""
+        """Take the key until the transaction ends. Raises AnsweredBefore, NotFound (404), AnswerErased (410), KeyReused
+        (422) or FirstRequestRunning (409)."""
         with connection.cursor() as cursor:
             # A transaction-level lock works behind PgBouncer. The lock is a statement of its own, because the next
             # statement must see what the previous holder has committed.
@@ -132,6 +132,8 @@ class Key:
             return
         if record.fingerprint != self.fingerprint:
             raise KeyReused
+        if record.withdrawn:
+            raise NotFound
         raise AnswerErased if record.erased else AnsweredBefore(record)
 
     def replay(self) -> None:

@@ -17,6 +17,11 @@ class IdempotencyRecordQuerySet(models.QuerySet["IdempotencyRecord"]):
         """Empty these answers, and return their number. The requests are still not executed again, but answered 410."""
         return self.update(status=HTTPStatus.GONE, headers={}, body="")
 
+    def withdraw_answers(self) -> int:
+        """Empty these answers, which are about records that have another owner now, and return their number. The
+        requests are still not executed again, but answered 404."""
+        return self.update(status=HTTPStatus.NOT_FOUND, headers={}, body="")
+
 
 # Of the request that adds the row, as `rls.context` sets it; empty outside of requests.
 REQUEST_ID_SQL = "coalesce(nullif(current_setting('pghistory.context_metadata', true), '')::jsonb ->> 'request_id', '')"
@@ -55,6 +60,11 @@ class IdempotencyRecord(models.Model):
     def erased(self) -> bool:
         """Whether an erasure has emptied the answer: see `erase_answers`."""
         return self.status == HTTPStatus.GONE
+
+    @property
+    def withdrawn(self) -> bool:
+        """Whether the answer is about a record that has another owner now: see `withdraw_answers`."""
+        return self.status == HTTPStatus.NOT_FOUND
 
     @property
     def expired(self) -> bool:

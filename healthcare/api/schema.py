@@ -133,7 +133,10 @@ class ProblemAutoSchema(AutoSchema):
         statuses = {429, 503} | (BODY_PROBLEMS if "requestBody" in operation else set())
         statuses |= {400} if "query" in places else set()
         statuses |= {404} if "path" in places else set()
-        statuses |= {400, 409, 410, 422} if idempotency.accepts_key(operation) else set()
+        keyed = idempotency.accepts_key(operation)
+        statuses |= {400, 409, 410, 422} if keyed else set()
+        # A repeated request about a record that has another owner now.
+        statuses |= {404} if keyed and getattr(self.view, "acts_for_owner", False) else set()
         statuses |= (
             {410} if getattr(self.view, "action", None) in getattr(self.view, "successor_actions", ()) else set()
         )

@@ -3,21 +3,19 @@
 from collections.abc import Callable
 from typing import Any
 
-from django.contrib.auth.base_user import AbstractBaseUser
-from django.contrib.auth.models import AnonymousUser
 from django.db.models import QuerySet
 from rest_framework import serializers
 
 from healthcare.api.acting_for import owner_of
 from healthcare.api.fields import ModelSerializer, WholeNumberField
 from healthcare.model_fields import LARGEST_ID
-from healthcare.ownership import Record
+from healthcare.ownership import Record, RecordOwner
 
 
 class IdField(serializers.PrimaryKeyRelatedField):
-    """The id of a record within `scope(user)`; any other id is treated as missing."""
+    """The id of a record within `scope(owner)`; any other id is treated as missing."""
 
-    def __init__(self, *, scope: Callable[[AbstractBaseUser | AnonymousUser], QuerySet], **kwargs: Any) -> None:
+    def __init__(self, *, scope: Callable[[RecordOwner], QuerySet], **kwargs: Any) -> None:
         self.scope = scope
         super().__init__(pk_field=WholeNumberField(min_value=1, max_value=LARGEST_ID), **kwargs)
 

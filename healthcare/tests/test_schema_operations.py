@@ -56,7 +56,7 @@ def test_the_errors_of_an_operation_follow_from_what_it_takes():
     assert all(answered >= {"429", "503"} for answered in statuses.values())
     statuses = {name: answered - {"429", "503"} for name, answered in statuses.items()}
     assert statuses["patients_list"] == {"400", "401"}
-    assert statuses["patients_create"] == {"400", "401", "409", "410", "411", "413", "415", "422"}
+    assert statuses["patients_create"] == {"400", "401", "404", "409", "410", "411", "413", "415", "422"}
     assert statuses["patients_retrieve"] == {"400", "401", "404", "410", "412"}
     assert statuses["patients_update"] == {"400", "401", "404", "410", "411", "412", "413", "415"}
     assert statuses["doctors_destroy"] == {"400", "401", "404", "409", "412"}

@@ -34,7 +34,7 @@ from healthcare.tests.hostile_requests import (
 )
 from patients.legal_hold import set_hold
 from patients.merges import merge
-from patients.models import ErasureReceipt, Patient
+from patients.models import ErasureReceipt, Patient, PatientTransfer
 from patients.tests.factories import make_patient
 
 
@@ -46,6 +46,17 @@ def create_records(cast: Cast, owner: User) -> None:
     cast.add("patient", owner, active, deleted)
     cast.add("duplicate", owner, duplicate)
     cast.add("merged", owner, merged)
+    create_transfers(cast, owner)
+
+
+def create_transfers(cast: Cast, owner: User) -> None:
+    """One that the owner has offered to gita, who is on the other side of every transfer, and one of hers."""
+    gita = User.objects.filter(username="gita").first() or User.objects.create_user("gita", "gita@example.org", None)
+    for kind, giver, taker in (("given", owner, gita), ("received", gita, owner)):
+        offered = make_patient(giver, id=cast.next_id())
+        transfer = PatientTransfer(id=cast.next_id(), patient=offered, from_owner=giver, to_owner=taker)
+        transfer.save()
+        cast.add(kind, owner, transfer)
 
 
 def prepare_lists(cast: Cast) -> None:
@@ -92,6 +103,11 @@ CONTRACT = Contract(
         Row(f"{ONE}duplicates/", "PRIVATE", {"GET": 200}, records="patient"),
         Row(f"{ONE}history/", "PRIVATE", {"GET": 200}, records="patient"),
         Row(f"{ONE}access-log/", "PRIVATE", {"GET": 200}, records="patient"),
+        Row(f"{ONE}transfer/", "PRIVATE", {"POST": 202}, lambda cast, owner: {"to": "gita"}, "patient"),
+        Row("api/transfers/", "PRIVATE", {"GET": 200}),
+        Row("api/transfers/<int:pk>/accept/", "PRIVATE", {"POST": 200}, records="received"),
+        Row("api/transfers/<int:pk>/decline/", "PRIVATE", {"POST": 200}, records="received"),
+        Row("api/transfers/<int:pk>/withdraw/", "PRIVATE", {"POST": 200}, records="given"),
     ],
     operations={
         "patients_list": replace(
@@ -114,6 +130,11 @@ CONTRACT = Contract(
         "patients_duplicates": Operation(),
         "patients_history_list": LIST_RECORDS,
         "patients_access_log": LIST_RECORDS,
+        "patients_transfer": Operation(),
+        "transfers_list": LIST_RECORDS,
+        "transfers_accept": Operation(),
+        "transfers_decline": Operation(),
+        "transfers_withdraw": Operation(),
     },
     prepare_lists=prepare_lists,
     lists={

@@ -1,0 +1,80 @@
+"""Handing over everything that a user owns, when the user leaves: the patients, and the delegations that were given."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from django.db import connection, transaction
+from django.db.models import F, QuerySet
+from django.db.models.functions import Now
+
+from accounts.delegations.giving import revoke, tell, written_by_owner
+from accounts.delegations.models import Delegation
+from accounts.models import User
+from healthcare.migration_operations import ROW_LOCK_TIMEOUT, retry_while_locked
+from patients.models import Patient, PatientTransfer
+from patients.transfers import decline, move_patients
+
+PATIENTS_PER_TRANSACTION = 100
+LOCKED = "Others hold locks on the patients for long. Wait for them or end them (pg_stat_activity), then try again."
+
+
+@dataclass
+class Delegations:
+    """The living delegations that a user has given: those that the other user gives from now on, and those that end."""
+
+    moved: list[Delegation] = field(default_factory=list)
+    ended: list[Delegation] = field(default_factory=list)
+
+
+def patients_of(owner: User) -> QuerySet[Patient]:
+    """What there is to hand over: the owner's patients, deleted ones included. Merged ones go with their survivors."""
+    return Patient.objects.owned_by(owner).unmerged()
+
+
+def hand_over_delegations(giver: User, to: User) -> Delegations:
+    """Let the other user give the delegations from now on, if that is a clinic or owns no records: the delegates would
+    otherwise see what they have never been given. In every other case, and where the delegate is that user or has a
+    delegation of theirs already, they end.
+
+    Offers of patients to the giver are declined. Raises Conflict (409, `code: last_manager`) if the giver is a clinic,
+    which would be left without a manager.
+    """
+    found = Delegations()
+    may_move = to.is_clinic or not Patient.objects.owned_by(to).exists()
+    Delegation.objects.filter(owner=to, revoked_at=None, expires_at__lte=Now()).update(revoked_at=F("expires_at"))
+    kept = {to.pk, *Delegation.objects.living().filter(owner=to).values_list("delegate", flat=True)}
+    given = Delegation.objects.living().filter(owner=giver).select_related("owner", "delegate").order_by("pk")
+    for delegation in given.select_for_update(no_key=True, of=("self",)):
+        if not may_move or delegation.delegate_id in kept:
+            revoke(delegation, None)
+            found.ended.append(delegation)
+            continue
+        delegation.owner = to
+        with written_by_owner():
+            delegation.save(update_fields=["owner"])
+            tell("delegation_changed", delegation, None)
+        found.moved.append(delegation)
+    for transfer in PatientTransfer.objects.pending().filter(to_owner=giver).order_by("pk"):
+        if transfer.current_state == transfer.state:
+            decline(transfer, None)
+    return found
+
+
+def hand_over_patients(giver: User, to: User) -> Iterator[int]:
+    """Give all patients of one user to another, in transactions of PATIENTS_PER_TRANSACTION patients. Yields the number
+    of rows of patients, merged ones included, after each.
+
+    It may be interrupted at any point: whoever calls it again continues. Patients whom the giver adds meanwhile go
+    along. Raises CommandError if others hold locks on the patients for five minutes.
+    """
+    while keys := list(patients_of(giver).order_by("pk").values_list("pk", flat=True)[:PATIENTS_PER_TRANSACTION]):
+        moved = 0
+
+        def move(keys: list[int] = keys) -> None:
+            nonlocal moved
+            with transaction.atomic(), connection.cursor() as cursor:
+                cursor.execute(f"SET LOCAL lock_timeout = '{ROW_LOCK_TIMEOUT}'")
+                moved = move_patients(keys, giver, to, None)
+
+        retry_while_locked(move, LOCKED)
+        yield moved

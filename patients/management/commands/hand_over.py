@@ -1,0 +1,98 @@
+"""`manage.py hand_over FROM TO --reason TEXT`: give everything that a user owns to another user or to a clinic."""
+
+from typing import Any
+
+import pghistory
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import transaction
+
+from accounts.delegations.models import Delegation
+from accounts.models import User
+from healthcare.api.exceptions import Conflict
+from patients.erasure_command import checked_reason, operating_system_account
+from patients.hand_over import Delegations, hand_over_delegations, hand_over_patients
+from patients.models import Patient
+
+
+class Command(BaseCommand):
+    help = (
+        "Give everything that a user owns to another user or a clinic: the patients, deleted ones included, with their "
+        "assignments and their history, and the delegations that the user has given. These move only to a clinic, or "
+        "to somebody who owns no patients yet; otherwise they end. The patients move in batches while the API goes on. "
+        "An interrupted run is continued by the same command."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("giver", metavar="FROM", help="The username of the user who leaves.")
+        parser.add_argument("to", metavar="TO", help="The username of the new owner, who may be a clinic.")
+        parser.add_argument(
+            "--reason", required=True, help="One line, which the history of each record shows. No data of patients."
+        )
+        parser.add_argument("--dry-run", action="store_true", help="Say what it would move, and move nothing.")
+        parser.add_argument(
+            "--yes", "--noinput", "--no-input", action="store_true", dest="yes", help="Do not ask for confirmation."
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        reason = checked_reason(options["reason"])
+        giver, to = find_user("FROM", options["giver"]), find_user("TO", options["to"])
+        if giver == to:
+            raise CommandError("FROM and TO are the same user.")
+        if not to.is_active:
+            raise CommandError("TO is not active: nobody could work with the patients.")
+        if options["dry_run"] or not options["yes"]:
+            self.stdout.write("Would be handed over:")
+            self.report(self.move_delegations(giver, to, keep=False), Patient.objects.owned_by(giver).count())
+        if options["dry_run"]:
+            return
+        if not options["yes"]:
+            self.confirm(giver)
+        # The history names the reason beside what it names for every command.
+        with pghistory.context(reason=reason, login=operating_system_account(), application="manage.py hand_over"):
+            delegations, total = self.move_delegations(giver, to, keep=True), Patient.objects.owned_by(giver).count()
+            moved = 0
+            for number in hand_over_patients(giver, to):
+                moved += number
+                self.stdout.write(f"{moved:,} of {total:,} records of patients handed over.")
+        self.stdout.write("Handed over:")
+        self.report(delegations, moved)
+        for delegation in Delegation.objects.living().filter(delegate=giver).select_related("owner").order_by("pk"):
+            self.stdout.write(
+                f"{giver.username} is still a delegate of {delegation.owner.username} ({delegation.role})."
+            )
+
+    def move_delegations(self, giver: User, to: User, *, keep: bool) -> Delegations:
+        """Move or end the delegations; without `keep` it is undone again."""
+        try:
+            with transaction.atomic():
+                found = hand_over_delegations(giver, to)
+                transaction.set_rollback(not keep)
+        except Conflict as error:
+            raise CommandError(
+                f"{error.members.get('code', 'conflict')}: {error.detail} Nothing was handed over."
+            ) from error
+        return found
+
+    def report(self, delegations: Delegations, patients: int) -> None:
+        self.stdout.write(f"  patients {patients}")
+        for what, found in (("moved", delegations.moved), ("ended", delegations.ended)):
+            self.stdout.write(f"  delegations {what} {len(found)}")
+            for delegation in found:
+                self.stdout.write(f"    {delegation.delegate.username} ({delegation.role})")
+
+    def confirm(self, giver: User) -> None:
+        self.stdout.write(f"Type {giver.username} to hand this over: ", ending="")
+        self.stdout.flush()
+        try:
+            answer = input()
+        except EOFError as error:
+            raise CommandError("Nobody to ask, nothing was handed over; give --yes to go on without asking.") from error
+        if answer.strip() != giver.username:
+            raise CommandError("Nothing was handed over.")
+
+
+def find_user(argument: str, username: str) -> User:
+    user = User.objects.find_by_identifier(username)
+    if user is None:
+        raise CommandError(f"{argument}: There is no user with this username.")
+    return user

@@ -1,0 +1,196 @@
+"""Giving patients to another owner: by an offer that the other side accepts, or by staff.
+
+What belongs to a patient goes along: the records merged into it, the rows that refer to them, their history, and the
+search terms, which triggers move. Nothing of it can be reached by the former owner afterwards, a stored answer to one
+of their requests included. The functions write with the rights of the tables' owner, in the caller's transaction.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.db.models import Q
+from django.shortcuts import get_object_or_404
+from django.utils import timezone
+
+from accounts.delegations.named_users import as_named
+from accounts.delegations.notices import notify
+from accounts.models import User
+from audit.history import OwnedEventQuerySet, event_model_of
+from healthcare.api.exceptions import Conflict
+from healthcare.api.models import IdempotencyRecord
+from healthcare.ownership import OwnedModel
+from healthcare.rls.context import left
+from patients.erasure import answers_about_patients, merged_record_ids
+from patients.legal_hold import held_among
+from patients.merges import related_rows
+from patients.models import Patient, PatientEvent, PatientMerge, PatientTransfer, PatientTransferQuerySet, TransferState
+
+
+class PendingTransfer(Conflict):
+    default_detail = "A transfer of this patient is pending; withdraw that one first."
+
+
+class SettledTransfer(Conflict):
+    default_detail = "This transfer is settled: it was accepted, declined or withdrawn, or has lapsed."
+
+
+class Untransferable(Conflict):
+    """One answer for a patient who has been deleted, merged, held or given to somebody since: the other side learns
+    nothing about the patient."""
+
+    default_detail = "This patient cannot be transferred as it is now; ask the owner."
+
+
+class HeldPatient(Conflict):
+    default_detail = (
+        "This patient is under a legal hold and is not transferred until the hold is released; ask a member of staff."
+    )
+
+
+def offer(patient: Patient, to: User, by: User) -> PatientTransfer:
+    """Offer an active patient to another owner. Raises PendingTransfer, HeldPatient and, where a concurrent request has
+    changed the patient's state, Untransferable (each 409)."""
+    with left():
+        lock_for_transfer(patient.pk, patient.created_by_id)
+        if held_among([patient]):
+            raise HeldPatient
+        settle_expired(PatientTransfer.objects.filter(patient=patient))
+        try:
+            with transaction.atomic():
+                transfer = PatientTransfer.objects.create(
+                    patient=patient, from_owner_id=patient.created_by_id, to_owner=to
+                )
+        except IntegrityError as error:
+            raise PendingTransfer from error
+        tell("offered", transfer, [to], by)
+    return transfer
+
+
+def accept(transfer: PatientTransfer, by: User) -> PatientTransfer:
+    """Move the patient to whom it was offered. Raises SettledTransfer and Untransferable (409)."""
+    with left():
+        lock_with_merged([transfer.patient_id])
+        patient = lock_for_transfer(transfer.patient_id, transfer.from_owner_id)
+        transfer = lock_pending(transfer)
+        if held_among([patient]):
+            raise Untransferable
+        settle(transfer, TransferState.ACCEPTED)
+        move_patients([patient.pk], transfer.from_owner, transfer.to_owner, by)
+        tell("accepted", transfer, [transfer.from_owner], by)
+    return transfer
+
+
+def decline(transfer: PatientTransfer, by: User | None) -> PatientTransfer:
+    """Refuse what was offered. Raises SettledTransfer (409)."""
+    with left():
+        transfer = lock_pending(transfer)
+        settle(transfer, TransferState.DECLINED)
+        tell("declined", transfer, [transfer.from_owner], by)
+    return transfer
+
+
+def withdraw(transfer: PatientTransfer, by: User | None) -> PatientTransfer:
+    """Take an offer back. Raises SettledTransfer (409)."""
+    with left():
+        transfer = lock_pending(transfer)
+        settle(transfer, TransferState.WITHDRAWN)
+        tell("withdrawn", transfer, [transfer.to_owner, transfer.from_owner], by)
+    return transfer
+
+
+def settle_expired(transfers: PatientTransferQuerySet) -> None:
+    """Record the lapse of those among these that have expired, and tell both sides."""
+    with left():
+        expired = transfers.expired().select_related("from_owner", "to_owner")
+        for transfer in expired.order_by("pk").select_for_update(no_key=True, of=("self",), skip_locked=True):
+            settle(transfer, TransferState.LAPSED)
+            tell("lapsed", transfer, [transfer.from_owner, transfer.to_owner], None)
+
+
+def lock_for_transfer(patient_id: int, owner_id: int) -> Patient:
+    """The patient's row, which is locked before the transfer's, here and where staff move patients. Raises
+    Untransferable (409) unless it is active and belongs to this owner."""
+    patient = Patient.objects.active().locked().filter(pk=patient_id, created_by=owner_id).first()
+    if patient is None:
+        raise Untransferable
+    return patient
+
+
+def lock_pending(transfer: PatientTransfer) -> PatientTransfer:
+    """The transfer as it is now, its row locked. Raises SettledTransfer (409) unless it is pending."""
+    rows = PatientTransfer.objects.select_related("from_owner", "to_owner")
+    locked = get_object_or_404(rows.select_for_update(no_key=True, of=("self",)), pk=transfer.pk)
+    if locked.current_state != TransferState.PENDING:
+        raise SettledTransfer
+    return locked
+
+
+def settle(transfer: PatientTransfer, state: TransferState) -> None:
+    transfer.state, transfer.settled_at = state, timezone.now()
+    transfer.save(update_fields=["state", "settled_at"])
+
+
+def tell(what: str, transfer: PatientTransfer, users: Sequence[User], by: User | None) -> None:
+    about = {
+        "id": transfer.pk,
+        "from": as_named(transfer.from_owner),
+        "to": as_named(transfer.to_owner),
+        "expires_at": transfer.expires_at.isoformat(),
+    }
+    notify(users, f"transfer_{what}", by, about)
+
+
+def move_patients(patient_ids: Collection[int], giver: User, to: User, by: User | None) -> int:
+    """Give those of these patients who belong to the giver and were not merged into others, and all that belongs to
+    them, to another owner. Returns how many rows of patients that were, merged ones included.
+
+    Their transfers that are still pending are withdrawn.
+    """
+    lock_with_merged(patient_ids)
+    moving = Patient.objects.owned_by(giver).unmerged().filter(pk__in=patient_ids)
+    records = merged_record_ids(moving.values_list("pk", flat=True))
+    IdempotencyRecord.objects.filter(pk__in=answers_about_patients(records)).withdraw_answers()
+    Patient.objects.filter(pk__in=records).update(created_by=to)
+    PatientMerge.objects.filter(survivor__in=records).update(created_by=to)
+    events_of_patients(records).give_to(to.pk)
+    for _, field, rows in related_rows():
+        if issubclass(rows.model, OwnedModel):
+            give_related_rows(rows.model, field, records, to)
+    for transfer in PatientTransfer.objects.pending().filter(patient__in=records).order_by("pk"):
+        if transfer.current_state == TransferState.PENDING:
+            withdraw(transfer, by)
+    return len(records)
+
+
+def lock_with_merged(patient_ids: Collection[int]) -> list[int]:
+    """The ids of these patients and of all records that were merged into them, each locked.
+
+    They are locked in the order of their ids, as a merge locks its two, so that nothing deadlocks. A merge that was
+    added or undone meanwhile makes it look again.
+    """
+    locked: list[int] = []
+    while set(records := merged_record_ids(patient_ids)) - set(locked):
+        locked = list(Patient.objects.filter(pk__in=records).order_by("pk").locked().values_list("pk", flat=True))
+    return records
+
+
+def events_of_patients(records: Collection[int]) -> OwnedEventQuerySet:
+    """The history of these patients, without the versions that hold values of a patient who stays: one whose record was
+    merged into one of these by mistake, until the merge was undone."""
+    events: OwnedEventQuerySet = PatientEvent.objects.filter(id__in=records)
+    undone = PatientMerge.objects.hidden().filter(survivor__in=records, first_version__isnull=False)
+    staying = Q()
+    for merge in undone.exclude(duplicate__in=records):
+        staying |= Q(id=merge.survivor_id, version__gte=merge.first_version, version__lt=merge.last_version)
+    return events.exclude(staying) if staying else events
+
+
+def give_related_rows(model: type[OwnedModel], field: str, records: Collection[int], to: User) -> None:
+    """Give the rows that refer to these patients, and their history, to the owner."""
+    rows: Any = model._base_manager.filter(**{f"{field}__in": records})
+    keys = list(rows.order_by("pk").select_for_update(no_key=True).values_list("pk", flat=True))
+    rows.update(created_by=to)
+    events = event_model_of(model)
+    if events:
+        events.objects.filter(id__in=keys).give_to(to.pk)
