@@ -31,7 +31,8 @@ def reset_role_after_each_request() -> Iterator[None]:
             # A cursor of the driver, so that query counts do not include it. A failed transaction needs no reset.
             with suppress(InFailedSqlTransaction), connection.connection.cursor() as cursor:
                 cursor.execute(
-                    "SET LOCAL role TO none; SET LOCAL app.user_id TO ''; SET LOCAL pghistory.context_metadata TO ''"
+                    "SET LOCAL role TO none; SET LOCAL app.user_id TO ''; SET LOCAL app.owner_id TO ''; "
+                    "SET LOCAL app.owner_role TO ''; SET LOCAL pghistory.context_metadata TO ''"
                 )
 
     request_finished.connect(leave)

@@ -125,10 +125,11 @@ class SessionJWTAuthentication(JWTAuthentication):
         request._request.record_owner = self.owner  # type: ignore[attr-defined]
         return user, LoginSession(pk=token["sid"], user_id=user.pk)
 
-    def entry(self, request: HttpRequest, *, writes: bool = False, acts_for_owner: bool = False) -> Entry | None:
+    def entry(self, request: HttpRequest, *, writes: bool = False, role: str | None = None) -> Entry | None:
         """How a request of the fast path enters the database, in the round trip of its statement.
 
-        None for a caller who acts for an owner whom nobody has acted for in this process: standard DRF finds the owner.
+        `role` is the role that a delegate needs; None where the action ignores X-Acting-For. Returns None for a caller
+        who acts for an owner whom nobody has acted for in this process: standard DRF finds the owner.
         Raises AuthenticationFailed (401) for a token that is not valid, and ValidationError (400) for a bad
         X-Change-Reason or X-Acting-For. Only the statement itself checks session and delegation.
         """
@@ -141,17 +142,18 @@ class SessionJWTAuthentication(JWTAuthentication):
         if ids is None:
             raise self.session_ended()
         caller = ids[1]
-        name = requested_owner_of(request, token) if acts_for_owner else OWN_RECORDS
+        name = OWN_RECORDS if role is None else requested_owner_of(request, token)
         if name in {OWN_RECORDS, str(caller)}:
             parameters: list[Any] = [*ids, metadata(caller, request)] if writes else [*ids]
             return Entry(WRITE_AS_CALLER if writes else READ_AS_CALLER, parameters, caller, RecordOwner(caller))
-        if name not in known_owners:
+        known_owner = known_owners.get(name)  # looked up once: another thread may clear them
+        if role is None or known_owner is None:
             return None
-        owner_id, username = known_owners[name]
-        delegation = [owner_id, username, [*(ROLES[1:] if writes else ROLES)]]
+        owner_id, username = known_owner
+        delegation = [owner_id, username, [*ROLES[ROLES.index(role) :]]]
         parameters = [metadata(caller, request)] if writes else []
-        owner = RecordOwner(owner_id, username, "write" if writes else "read")
-        return Entry(WRITE_ACTING if writes else READ_ACTING, [*parameters, *delegation, *ids], caller, owner)
+        sql = WRITE_ACTING if writes else READ_ACTING
+        return Entry(sql, [*parameters, *delegation, *ids], caller, RecordOwner(owner_id, username, role))
 
     def caller_of_ended_session(self, request: Request) -> tuple[int, int] | None:
         """The ids of the user and the session in a valid token, whether the session is live or not; None without one.

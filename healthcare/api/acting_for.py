@@ -17,6 +17,7 @@ HEADER = "X-Acting-For"
 SELF = "self"  # the value that works on the caller's own records; nobody can have it as a username
 ROLES = ("read", "write", "manage")  # each includes the ones before it
 OWN_RECORDS = ""
+NOBODY = "0"  # the id of no user
 LONGEST_ID = 19  # digits, from which on an id may be too large for a bigint
 
 
@@ -53,6 +54,8 @@ def requested_owner(request: HttpRequest | Request) -> str | None:
 def read_owner(text: str) -> str:
     """What a header or a login names: an id in digits or a username in lower case; OWN_RECORDS for `self`."""
     name = text.strip().lower()
+    if not name.isprintable():
+        return NOBODY  # PostgreSQL takes no NUL in a text
     return OWN_RECORDS if name == SELF else name
 
 
@@ -83,7 +86,10 @@ def check_role(view: Any, request: Request) -> None:
 
 
 def required_role(view: Any, method: str | None, action: str | None) -> str:
-    """The role that an action needs: `read` for safe methods, else that in `action_roles`, else `manage`."""
-    default = "read" if method in SAFE_METHODS else "manage"
+    """The role that an action needs: `read` for safe methods, else that in `action_roles`, else `manage`.
+
+    A method without an action is answered 405 whatever the role.
+    """
+    default = "read" if method in SAFE_METHODS or action is None else "manage"
     role: str = view.action_roles.get(action or "", default)
     return role

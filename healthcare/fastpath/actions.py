@@ -15,8 +15,10 @@ from django.utils.functional import SimpleLazyObject
 from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
 from rest_framework.permissions import IsAuthenticated, IsAuthenticatedOrReadOnly
 
+from healthcare.api.acting_for import required_role
 from healthcare.api.problems import problem_response
 from healthcare.fastpath.eligibility import (
+    HTTP_METHOD_OF_ACTION,
     QUERYSET_CLASSES,
     WRITE_ACTIONS,
     Obstacle,
@@ -31,6 +33,7 @@ from healthcare.fastpath.eligibility import (
 from healthcare.fastpath.execution import Statement
 from healthcare.fastpath.json_sql import Fragment, UnsupportedError
 from healthcare.fastpath.placeholders import OWNER, Parameter
+from healthcare.fastpath.statements import principal_of
 from healthcare.model_fields import LARGEST_ID
 from healthcare.rls.context import TAKE_ROLE, Entry
 
@@ -171,9 +174,8 @@ class FastAction:
     def enter(self, request: HttpRequest) -> Entry:
         """The statement that authenticates the request. Raises NotAuthenticated and AuthenticationFailed (401), and
         NotExpressibleError for a delegate whose owner is not known here."""
-        writes = self.action in WRITE_ACTIONS
         entry: Entry | None = self.authentication.entry(
-            request, writes=writes, acts_for_owner=self.viewset.acts_for_owner
+            request, writes=self.action in WRITE_ACTIONS, role=self.role_of_delegates
         )
         if entry is None:
             raise NotExpressibleError
@@ -181,10 +183,17 @@ class FastAction:
             raise NotAuthenticated
         return entry
 
+    @cached_property
+    def role_of_delegates(self) -> str | None:
+        """The role that a delegate needs; None where the action ignores X-Acting-For."""
+        if not self.viewset.acts_for_owner:
+            return None
+        return required_role(self.viewset, HTTP_METHOD_OF_ACTION.get(self.action, "get").upper(), self.action)
+
     def set_user(self, request: HttpRequest, entry: Entry) -> None:
         """Set `request.user` as DRF does, for middleware that reads it. The user is loaded lazily."""
         authentication, caller = self.authentication, entry.caller
-        request.record_owner = entry.owner  # type: ignore[attr-defined]
+        request.entered_as_delegate = entry.owner.role is not None  # type: ignore[attr-defined]
         request.user = SimpleLazyObject(lambda: authentication.load_user(caller)) if caller else AnonymousUser()  # type: ignore[assignment]
 
     def respond_with_json(
@@ -204,6 +213,16 @@ class FastAction:
         detail = error.detail if isinstance(error, AuthenticationFailed) and isinstance(error.detail, str) else ""
         challenge = {"WWW-Authenticate": self.authentication.authenticate_header(request)}
         return self.respond_with_problem(request, 401, detail, **challenge)
+
+    def is_verified(self, request: HttpRequest, entry: Entry, principal: str) -> bool:
+        """Whether the statement, which gave this PRINCIPAL_SQL, has found the session and the delegate's delegation.
+
+        Only then does the answer name the owner: a stranger who guesses an id does not learn the username.
+        """
+        if principal != principal_of(entry):
+            return False
+        request.record_owner = entry.owner  # type: ignore[attr-defined]
+        return True
 
     def respond_unverified(self, request: HttpRequest, entry: Entry) -> HttpResponse | None:
         """The answer where the statement has not found the session, or for a delegate the delegation."""

@@ -18,7 +18,7 @@ from healthcare.fastpath.eligibility import Obstacle
 from healthcare.fastpath.execution import Statement, execute
 from healthcare.fastpath.json_sql import Fragment
 from healthcare.fastpath.list_filters import CONDITIONS, ListFilters, StatementWithConditions
-from healthcare.fastpath.placeholders import KEY, PRINCIPAL, Placeholder
+from healthcare.fastpath.placeholders import KEY, Placeholder
 from healthcare.fastpath.reads import WHOLE_RECORD, FastRead, parse_query, read_query
 from healthcare.fastpath.statements import IS_CALLER, CompiledRead, compile_read, compile_rows, raw_sql
 from healthcare.model_fields import LARGEST_ID
@@ -221,7 +221,7 @@ class FastList(FastRead):
         statement = self.compiled(parameters).statement(values)
         rows = execute([*before, *entry_statements(entry), *self.planner_settings, statement])
         principal, version, exists, first_key, *_ = rows[0]
-        if principal != values[PRINCIPAL]:
+        if not self.is_verified(request, entry, principal):
             return self.respond_unverified(request, entry), None
         if not exists or (first_key is None and parameters.names_record):
             # There is no such parent, or a filter may name what is not there. Nothing has been recorded.

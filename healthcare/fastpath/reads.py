@@ -67,8 +67,9 @@ class FastRead(FastAction):
             yield from obstacles_of_serializer(inclusion.serializer)
             yield from obstacles_of_scope(f"{member}.links", partial(links_of, inclusion))
             self.content(FieldSelection(included=frozenset({name})))
-        if self.cached_table and self.recording:
-            yield Obstacle(f"{self.viewset.__name__}.cached_by_table_version", "A cached answer records no access.")
+        if self.cached_table and (self.recording or self.viewset.acts_for_owner):
+            hint = "A cached answer records no access, and is the same for every owner."
+            yield Obstacle(f"{self.viewset.__name__}.cached_by_table_version", hint)
 
     def compile_content(self, selection: FieldSelection) -> Fragment:
         included = [

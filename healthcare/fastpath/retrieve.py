@@ -13,7 +13,7 @@ from healthcare.fastpath.actions import NotExpressibleError, encode_json, entry_
 from healthcare.fastpath.eligibility import Obstacle
 from healthcare.fastpath.execution import Statement, execute
 from healthcare.fastpath.json_sql import Fragment
-from healthcare.fastpath.placeholders import ENTITY_TAGS, KEY, PRINCIPAL, Parameter
+from healthcare.fastpath.placeholders import ENTITY_TAGS, KEY, Parameter
 from healthcare.fastpath.reads import WHOLE_RECORD, FastRead, read_query
 from healthcare.fastpath.statements import IS_CALLER, CompiledRead, compile_read, compile_rows, entity_tag_of, raw_sql
 from healthcare.model_fields import LARGEST_ID
@@ -100,7 +100,7 @@ class FastRetrieve(FastRead):
         values[ENTITY_TAGS] = [tag.removeprefix("W/") for tag in parameters.tags]  # they are compared weakly
         statement = self.compiled(parameters).statement(values)
         principal, version, has_successor, key, content = execute([*before, *entry_statements(entry), statement])[0]
-        if principal != values[PRINCIPAL]:
+        if not self.is_verified(request, entry, principal):
             return self.respond_unverified(request, entry), None
         if has_successor:
             return None, None

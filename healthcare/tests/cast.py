@@ -1,6 +1,7 @@
-"""The cast of the contract tests: alice, bob and staff, each with records of every kind, and callers to be rejected."""
+"""The cast of the contract tests: owners with records of every kind, delegates, and callers to be rejected."""
 
 import base64
+import datetime
 import itertools
 import json
 from collections.abc import Callable, Iterator
@@ -10,19 +11,22 @@ from typing import Any
 import jwt
 from django.conf import settings
 from django.db.models import Model
+from django.utils import timezone
 from rest_framework.test import APIClient
 
+from accounts.delegations.models import Delegation
 from accounts.models import LoginSession, User
 from accounts.tokens import issue_token_pair
-from healthcare.tests.declarations import ACTIVE_CALLERS, REJECTED_CALLERS, contracts
+from healthcare.tests.declarations import ACTING_CALLERS, ACTIVE_CALLERS, REJECTED_CALLERS, UNHEARD_USER, contracts
 
-CALLERS = ["anonymous", *ACTIVE_CALLERS, *REJECTED_CALLERS]
+CALLERS = ["anonymous", *ACTIVE_CALLERS, *REJECTED_CALLERS, *ACTING_CALLERS]
 MISSING_ID = 2**40
 
 
 @dataclass
 class Cast:
-    """Alice, bob and staff, each with one active and one deleted record of every kind, and a client for every caller.
+    """Alice, bob, staff and mia, each with one active and one deleted record of every kind, and a client for every
+    caller. Mia manages alice's records as well; asha may read them, and wim may write them.
 
     users: by name. ids, deleted_ids: by the kind of record and the owner's name. tokens: a pair by the user's name.
     clients: by caller, see CALLERS.
@@ -39,12 +43,14 @@ class Cast:
     def build(cls, make_user: Callable[..., User]) -> "Cast":
         cast = cls({name: make_user(name) for name in ("alice", "bob")})
         cast.users["staff"] = make_user("staff", is_staff=True, is_superuser=True)
+        cast.users[UNHEARD_USER] = make_user(UNHEARD_USER)
         for name, user in cast.users.items():
             cast.tokens[name] = issue_token_pair(LoginSession.objects.start(user, "tests", "127.0.0.1"))
             for contract in contracts().values():
                 if contract.create_records:
                     contract.create_records(cast, user)
         cast._create_clients(make_user)
+        cast._create_acting_clients(make_user)
         return cast
 
     def next_id(self) -> int:
@@ -86,6 +92,32 @@ class Cast:
             self.clients[caller] = APIClient(raise_request_exception=False)
             if caller in tokens:
                 self.clients[caller].credentials(HTTP_AUTHORIZATION=f"Bearer {tokens[caller]}")
+
+    def _create_acting_clients(self, make_user: Callable[..., User]) -> None:
+        """Clients that send X-Acting-For. They name the owner in each of the ways that there are."""
+        alice, mia, now = self.users["alice"], self.users[UNHEARD_USER], timezone.now()
+        asha, wim, eve, rex = (make_user(name) for name in ("asha", "wim", "eve", "rex"))
+        earlier = now - datetime.timedelta(seconds=1)
+        Delegation.objects.bulk_create(
+            [
+                Delegation(owner=alice, delegate=asha, role="read"),
+                Delegation(owner=alice, delegate=wim, role="write", expires_at=now + datetime.timedelta(days=1)),
+                Delegation(owner=alice, delegate=mia, role="manage"),
+                Delegation(owner=alice, delegate=eve, role="manage", expires_at=earlier),
+                Delegation(owner=alice, delegate=rex, role="manage", revoked_at=earlier),
+            ]
+        )
+        for caller, user, owner in [
+            ("delegate-read", asha, "alice"),
+            ("delegate-write", wim, str(alice.pk)),
+            ("delegate-manage", mia, "Alice"),
+            ("delegate-expired", eve, "alice"),
+            ("delegate-revoked", rex, str(alice.pk)),
+            ("wrong-owner", mia, "bob"),
+            ("unknown-owner", mia, "nobody"),
+        ]:
+            token = issue_token_pair(LoginSession.objects.start(user, "tests", "127.0.0.1"))["access"]
+            self.clients[caller].credentials(HTTP_AUTHORIZATION=f"Bearer {token}", HTTP_X_ACTING_FOR=owner)
 
 
 def read_claims(token: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from django.http import HttpResponse
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from healthcare.tests.cast import CALLERS, Cast
-from healthcare.tests.declarations import ACTIVE_CALLERS, REJECTED_CALLERS, Row
+from healthcare.tests.declarations import DELEGATES, NOT_DELEGATES, REJECTED_CALLERS, Row
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 TARGETS = ["own", "another's", "missing", "deleted"]
@@ -101,7 +101,13 @@ def problem_faults(status: int, headers: Any, body: bytes) -> list[str]:
     """What is wrong with the body of an error (RFC 9457)."""
     problem = json.loads(body)
     found = []
-    if set(problem) - {"errors", "error_count", "failed"} != {"type", "title", "status", "detail", "request_id"}:
+    if set(problem) - {"errors", "error_count", "failed", "code"} != {
+        "type",
+        "title",
+        "status",
+        "detail",
+        "request_id",
+    }:
         found.append(f"an error with the members {sorted(problem)}")
     if (problem.get("status"), problem.get("request_id")) != (status, headers.get("X-Request-Id")):
         found.append("an error that contradicts its status or its X-Request-Id")
@@ -124,7 +130,7 @@ def without_request_id(answer: HttpResponse) -> tuple[Any, ...]:
 
 def send_cell(cast: Cast, row: Row, method: str, caller: str, target: str) -> HttpResponse:
     """Send the call of one cell."""
-    owner = ACTIVE_CALLERS.get(caller, "alice")
+    owner = row.owner(caller)
     path = "/" + row.route
     if target:
         path = re.sub("<int:[a-z_]+>", str(cast.id_of(row.kind(method), target, owner)), path)
@@ -133,42 +139,84 @@ def send_cell(cast: Cast, row: Row, method: str, caller: str, target: str) -> Ht
     return cast.clients[caller].generic(method, path, body, content_type="application/json")
 
 
-def find_deviations(cast: Cast, rows: list[Row], rejected_targets: Sequence[str] = TARGETS) -> list[str]:
+def find_deviations(
+    cast: Cast, rows: list[Row], rejected_targets: Sequence[str] = TARGETS, callers: Sequence[str] = CALLERS
+) -> list[str]:
     """Send the call of every cell, roll it back, and say where the answer is not what the row promises.
 
-    Each cell is checked for its status, for `protocol_faults`, and for tables that a refused call has changed. Of a
-    record that the caller may not see, the 404 must be the same bytes and headers whether the record is another's, is
-    deleted or never existed. A caller whose login is rejected tries the `rejected_targets`.
+    Each cell is checked for its status, for `protocol_faults` and `acting_faults`, and for tables that a refused call
+    has changed. Of a record that the caller may not see, the 404 must be the same bytes and headers whether the record
+    is another's, is deleted or never existed; so must the 403 of callers who are no delegates, whatever the reason. A
+    caller whose login or delegation is rejected tries the `rejected_targets`.
     """
     with connection.cursor() as cursor:
-        return _find_deviations(cast, rows, rejected_targets, prepare_table_hashes(cursor))
+        return _find_deviations(cast, rows, rejected_targets, callers, prepare_table_hashes(cursor))
 
 
 def _find_deviations(
-    cast: Cast, rows: list[Row], rejected_targets: Sequence[str], hash_tables: Callable[[], dict[str, str]]
+    cast: Cast,
+    rows: list[Row],
+    rejected_targets: Sequence[str],
+    callers: Sequence[str],
+    hash_tables: Callable[[], dict[str, str]],
 ) -> list[str]:
     found: list[str] = []
     before = hash_tables()
-    for row, method, caller in itertools.product(rows, METHODS, CALLERS):
-        not_found = set()
-        targets = rejected_targets if caller in REJECTED_CALLERS else TARGETS
-        for target in targets if "<" in row.route else [""]:
-            with transaction.atomic():
-                answer = send_cell(cast, row, method, caller, target)
-                transaction.set_rollback(False)  # DRF has set it on this transaction; `hash_tables` still reads in it
-                after = hash_tables() if answer.status_code >= 400 else before
-                transaction.set_rollback(True)
-            expected = row.expected(method, caller, target)
-            faults = [] if answer.status_code == expected else [f"{answer.status_code}"]
-            faults += protocol_faults(
-                answer.status_code, answer.headers, answer.content, head=method == "HEAD", page=row.access == "PAGE"
-            )
-            if after != before:
-                faults.append(f"refused, and changed {sorted(set(after.items()) ^ set(before.items()))}")
-            if answer.status_code == 404:
-                not_found.add(repr(without_request_id(answer)))
-            cell = f"{method} /{row.route} as {caller}, {target or '-'}, expected {expected}"
-            found += [f"{cell}: {fault}" for fault in faults]
-        if len(not_found) > 1:
-            found.append(f"{method} /{row.route} as {caller} answers different 404s")
+    make_owners_known(cast)
+    for row, method in itertools.product(rows, METHODS):
+        not_delegates, paths_of_owner = set(), {}
+        for caller in [one for one in row.callers() if one in callers]:
+            not_found = set()
+            targets = rejected_targets if caller in REJECTED_CALLERS + NOT_DELEGATES else TARGETS
+            for target in targets if "<" in row.route else [""]:
+                with transaction.atomic():
+                    answer = send_cell(cast, row, method, caller, target)
+                    transaction.set_rollback(
+                        False
+                    )  # DRF has set it on this transaction; `hash_tables` still reads in it
+                    after = hash_tables() if answer.status_code >= 400 else before
+                    transaction.set_rollback(True)
+                expected = row.expected(method, caller, target)
+                faults = [] if answer.status_code == expected else [f"{answer.status_code}"]
+                faults += protocol_faults(
+                    answer.status_code, answer.headers, answer.content, head=method == "HEAD", page=row.access == "PAGE"
+                )
+                faults += acting_faults(row, method, caller, answer)
+                if after != before:
+                    faults.append(f"refused, and changed {sorted(set(after.items()) ^ set(before.items()))}")
+                if answer.status_code == 404:
+                    not_found.add(repr(without_request_id(answer)))
+                if caller in NOT_DELEGATES:
+                    not_delegates.add(repr(without_request_id(answer)))
+                path = answer.status_code, getattr(answer.wsgi_request, "served_by", "standard")  # type: ignore[attr-defined]
+                if caller == "owner":
+                    paths_of_owner[target] = path
+                elif row.roles and caller in DELEGATES and path[0] == paths_of_owner.get(target, path)[0] != 405:
+                    faults += [f"served by the {path[1]} path"] if path != paths_of_owner.get(target, path) else []
+                cell = f"{method} /{row.route} as {caller}, {target or '-'}, expected {expected}"
+                found += [f"{cell}: {fault}" for fault in faults]
+            if len(not_found) > 1:
+                found.append(f"{method} /{row.route} as {caller} answers different 404s")
+        if len(not_delegates) > 1:
+            found.append(f"{method} /{row.route} answers different 403s to callers who are no delegates")
+    return found
+
+
+def make_owners_known(cast: Cast) -> None:
+    """Let each delegate act once, after which the fast path knows the owner."""
+    for caller in DELEGATES:
+        with transaction.atomic():
+            cast.clients[caller].get("/api/patients/")
+            transaction.set_rollback(True)
+
+
+def acting_faults(row: Row, method: str, caller: str, answer: HttpResponse) -> list[str]:
+    """What is wrong with how an answer treats X-Acting-For: the header of the answer, and the code of a 403."""
+    owner = "alice" if row.roles and caller in DELEGATES else None
+    found = (
+        [] if answer.headers.get("X-Acting-For") == owner else [f"X-Acting-For: {answer.headers.get('X-Acting-For')}"]
+    )
+    code = row.problem_code(method, caller)
+    if code and answer.status_code == 403 and method != "HEAD" and json.loads(answer.content).get("code") != code:
+        found.append(f"a 403 without the code {code}")
     return found

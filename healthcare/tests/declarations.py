@@ -17,6 +17,7 @@ from django.db.models import Model
 
 from accounts.models import User
 from audit.history import event_model_of
+from healthcare.api.acting_for import role_suffices
 
 if TYPE_CHECKING:
     from healthcare.tests.cast import Cast
@@ -25,6 +26,12 @@ SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 # The callers of the contract matrix, and whose records are their own. A caller whose login is rejected tries alice's.
 ACTIVE_CALLERS = {"owner": "alice", "other": "bob", "staff": "staff"}
 REJECTED_CALLERS = ["inactive", "expired", "tampered", "revoked", "refresh token"]
+# Callers who send X-Acting-For. Delegates act for alice, in these roles; the delegation of the others does not work.
+DELEGATES = {"delegate-read": "read", "delegate-write": "write", "delegate-manage": "manage"}
+NOT_DELEGATES = ["delegate-expired", "delegate-revoked", "wrong-owner", "unknown-owner"]
+ACTING_CALLERS = [*DELEGATES, *NOT_DELEGATES]
+# Who sends the header to routes that ignore it, and whose own records they work on there.
+UNHEARD_CALLER, UNHEARD_USER = "delegate-manage", "mia"
 
 Body = Callable[["Cast", str], dict[str, Any]]
 
@@ -49,6 +56,7 @@ class Row:
     records: the kind of record (see `Cast.add`) that the id in the path names, by method where that differs.
     finds_deleted: the methods that find a deleted record too, to restore it, say.
     delete_has_body: whether a DELETE needs the body, too.
+    roles: the role that each method needs of a delegate; a route without any ignores X-Acting-For. HEAD follows GET.
     """
 
     route: str
@@ -58,6 +66,26 @@ class Row:
     records: str | dict[str, str] = ""
     finds_deleted: Set[str] = frozenset()
     delete_has_body: bool = False
+    roles: Mapping[str, str] = field(default_factory=dict)
+
+    def callers(self) -> list[str]:
+        acting = ACTING_CALLERS if self.roles else [UNHEARD_CALLER]
+        return ["anonymous", *ACTIVE_CALLERS, *REJECTED_CALLERS, *acting]
+
+    def owner(self, caller: str) -> str:
+        """The name of the user whose records are the caller's own here."""
+        if caller == UNHEARD_CALLER and not self.roles:
+            return UNHEARD_USER
+        return ACTIVE_CALLERS.get(caller, "alice")
+
+    def problem_code(self, method: str, caller: str) -> str | None:
+        """The code of the 403 for a caller who acts for an owner with this method; None unless they are refused."""
+        if not self.roles or caller not in ACTING_CALLERS:
+            return None
+        if caller in NOT_DELEGATES:
+            return "not_a_delegate"
+        needed = self.roles.get("GET" if method == "HEAD" else method, "read")
+        return None if role_suffices(DELEGATES[caller], needed) else "role_too_low"
 
     def kind(self, method: str) -> str:
         return self.records if isinstance(self.records, str) else self.records.get(method, self.records["GET"])
@@ -68,6 +96,8 @@ class Row:
         rejected = caller in REJECTED_CALLERS or (caller == "anonymous" and not reads)
         if self.access in {"PRIVATE", "SHARED", "COMMON"} and rejected:
             return 401
+        if self.problem_code(method, caller):
+            return 403
         default = {"HEAD": self.methods.get("GET", 405), "OPTIONS": 200}.get(method, 405)
         status = self.methods.get(method, default)
         if target == "deleted" and ("GET" if method == "HEAD" else method) in self.finds_deleted:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db import transaction
 from django.urls import path
 from pytest_django import Settings
 from rest_framework.permissions import AllowAny
@@ -17,8 +18,15 @@ from accounts.models import LoginSession, User
 from accounts.views import SessionViewSet
 from healthcare.ownership import OwnedQuerySet
 from healthcare.tests.cast import MISSING_ID, Cast
-from healthcare.tests.contract_matrix import METHODS, all_routes, find_deviations, find_missing_rows, table_hashes
-from healthcare.tests.declarations import ACTIVE_CALLERS, Row, all_rows
+from healthcare.tests.contract_matrix import (
+    METHODS,
+    all_routes,
+    find_deviations,
+    find_missing_rows,
+    send_cell,
+    table_hashes,
+)
+from healthcare.tests.declarations import ACTING_CALLERS, ACTIVE_CALLERS, DELEGATES, SAFE_METHODS, Row, all_rows
 from healthcare.urls import urlpatterns as real_urlpatterns
 from patients.views import PatientViewSet
 
@@ -50,6 +58,13 @@ def test_every_route_has_a_row_and_every_row_a_route() -> None:
 @pytest.mark.long
 def test_every_cell_answers_as_its_row_says(cast: Cast) -> None:
     assert find_deviations(cast, all_rows()) == []
+
+
+@pytest.mark.long
+def test_the_other_path_answers_delegates_the_same(cast: Cast, settings: Settings) -> None:
+    settings.FAST_PATH = "on" if settings.FAST_PATH == "off" else "off"
+    rows = [row for row in all_rows() if row.roles]
+    assert find_deviations(cast, rows, rejected_targets=["own"], callers=["owner", *ACTING_CALLERS]) == []
 
 
 def test_a_route_without_a_row_is_found(settings: Settings) -> None:
@@ -89,6 +104,43 @@ def without_scopes(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
 def test_row_level_security_alone_answers_every_cell_the_same(cast: Cast) -> None:
     # A rejected caller's request ends before any scope: one target shows that standard DRF rejects it on every route.
     assert find_deviations(cast, all_rows(), rejected_targets=["own"]) == []
+
+
+# The routes that write with the rights of the API's role.
+WRITTEN_AS_THE_ROLE = {
+    "api/patients/", "api/patients/<int:pk>/", "api/patients/<int:pk>/restore/", "api/patients/<int:pk>/merge/",
+    "api/patients/<int:pk>/unmerge/", "api/mappings/", "api/mappings/<int:pk>/",
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("without_scopes")
+def test_row_level_security_alone_refuses_what_the_role_of_a_delegate_does_not_allow(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("healthcare.api.viewsets.check_role", lambda view, request: None)
+    refused, before = set(), table_hashes()
+    for row in all_rows():
+        for method in row.methods.keys() - SAFE_METHODS if row.route in WRITTEN_AS_THE_ROLE else ():
+            for caller in [one for one in DELEGATES if row.problem_code(method, one) == "role_too_low"]:
+                target = "deleted" if row.route.endswith("restore/") else "own" if "<" in row.route else ""
+                with transaction.atomic():
+                    answer = send_cell(cast, row, method, caller, target)
+                    transaction.set_rollback(False)  # DRF has set it on this transaction
+                    cell = (method, row.route, caller)
+                    assert (answer.status_code >= 400, table_hashes()) == (True, before), cell
+                    transaction.set_rollback(True)
+                refused.add(cell)
+    assert len(refused) == 14
+    assert ("DELETE", "api/patients/<int:pk>/", "delegate-write") in refused
+
+
+def test_a_row_names_the_role_for_each_method_of_a_view_that_acts_for_an_owner() -> None:
+    for row in all_rows():
+        view = all_routes()[row.route].callback
+        views = getattr(view, "views_by_method", {"": view}).values()
+        acting = {bool(getattr(one.cls, "acts_for_owner", False)) for one in views if hasattr(one, "cls")}
+        assert acting <= {bool(row.roles)}, row.route
+        assert not row.roles or row.roles.keys() == row.methods.keys(), row.route
 
 
 @pytest.mark.usefixtures("without_scopes")

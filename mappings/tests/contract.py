@@ -46,10 +46,17 @@ def new_assignment(cast: Cast, owner: str) -> dict[str, Any]:
     return {"patient": cast.ids["patient", owner], "doctor": cast.ids["doctor", owner]}
 
 
+READ = {"GET": "read"}
 CONTRACT = Contract(
     create_records=create_records,
     rows=[
-        Row("api/mappings/", "PRIVATE", {"GET": 200, "POST": 201}, new_assignment),
+        Row(
+            "api/mappings/",
+            "PRIVATE",
+            {"GET": 200, "POST": 201},
+            new_assignment,
+            roles={"GET": "read", "POST": "write"},
+        ),
         Row(
             "api/mappings/<int:pk>/",
             "PRIVATE",
@@ -57,11 +64,19 @@ CONTRACT = Contract(
             lambda cast, owner: {"role": "Changed"},
             {"GET": "patient", "PATCH": "mapping", "DELETE": "mapping"},
             finds_deleted={"PATCH"},
+            roles={"GET": "read", "PATCH": "write", "DELETE": "write"},
         ),
-        Row("api/assignments/<int:pk>/", "PRIVATE", {"GET": 200}, records="mapping", finds_deleted={"GET"}),
-        Row("api/mappings/<int:pk>/history/", "PRIVATE", {"GET": 200}, records="mapping", finds_deleted={"GET"}),
-        Row("api/patients/<int:pk>/doctors/", "PRIVATE", {"GET": 200}, records="patient"),
-        Row("api/doctors/<int:pk>/patients/", "COMMON", {"GET": 200}, records="doctor"),
+        Row("api/assignments/<int:pk>/", "PRIVATE", {"GET": 200}, records="mapping", finds_deleted={"GET"}, roles=READ),
+        Row(
+            "api/mappings/<int:pk>/history/",
+            "PRIVATE",
+            {"GET": 200},
+            records="mapping",
+            finds_deleted={"GET"},
+            roles=READ,
+        ),
+        Row("api/patients/<int:pk>/doctors/", "PRIVATE", {"GET": 200}, records="patient", roles=READ),
+        Row("api/doctors/<int:pk>/patients/", "COMMON", {"GET": 200}, records="doctor", roles=READ),
     ],
     operations={
         "mappings_list": replace(

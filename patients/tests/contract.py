@@ -85,29 +85,51 @@ def merged(cast: Cast, owner: str) -> dict[str, Any]:
 
 
 ONE = "api/patients/<int:pk>/"
+READ = {"GET": "read"}
 CONTRACT = Contract(
     create_records=create_records,
     rows=[
-        Row("api/patients/", "PRIVATE", {"GET": 200, "POST": 201}, lambda cast, owner: {"name": "New", "age": 34}),
+        Row(
+            "api/patients/",
+            "PRIVATE",
+            {"GET": 200, "POST": 201},
+            lambda cast, owner: {"name": "New", "age": 34},
+            roles={"GET": "read", "POST": "write"},
+        ),
         Row(
             ONE,
             "PRIVATE",
             {"GET": 200, "PUT": 200, "PATCH": 200, "DELETE": 204},
             lambda cast, owner: {"name": "Changed"},
             "patient",
+            roles={"GET": "read", "PUT": "write", "PATCH": "write", "DELETE": "manage"},
         ),
-        Row("api/patients/search/", "PRIVATE", {"POST": 200}),
-        Row(f"{ONE}restore/", "PRIVATE", {"POST": 200}, records="patient", finds_deleted={"POST"}),
-        Row(f"{ONE}merge/", "PRIVATE", {"POST": 200}, duplicate, "patient"),
-        Row(f"{ONE}unmerge/", "PRIVATE", {"POST": 200}, merged, "patient"),
-        Row(f"{ONE}duplicates/", "PRIVATE", {"GET": 200}, records="patient"),
-        Row(f"{ONE}history/", "PRIVATE", {"GET": 200}, records="patient"),
-        Row(f"{ONE}access-log/", "PRIVATE", {"GET": 200}, records="patient"),
-        Row(f"{ONE}transfer/", "PRIVATE", {"POST": 202}, lambda cast, owner: {"to": "gita"}, "patient"),
-        Row("api/transfers/", "PRIVATE", {"GET": 200}),
-        Row("api/transfers/<int:pk>/accept/", "PRIVATE", {"POST": 200}, records="received"),
-        Row("api/transfers/<int:pk>/decline/", "PRIVATE", {"POST": 200}, records="received"),
-        Row("api/transfers/<int:pk>/withdraw/", "PRIVATE", {"POST": 200}, records="given"),
+        Row("api/patients/search/", "PRIVATE", {"POST": 200}, roles={"POST": "read"}),
+        Row(
+            f"{ONE}restore/",
+            "PRIVATE",
+            {"POST": 200},
+            records="patient",
+            finds_deleted={"POST"},
+            roles={"POST": "manage"},
+        ),
+        Row(f"{ONE}merge/", "PRIVATE", {"POST": 200}, duplicate, "patient", roles={"POST": "manage"}),
+        Row(f"{ONE}unmerge/", "PRIVATE", {"POST": 200}, merged, "patient", roles={"POST": "manage"}),
+        Row(f"{ONE}duplicates/", "PRIVATE", {"GET": 200}, records="patient", roles=READ),
+        Row(f"{ONE}history/", "PRIVATE", {"GET": 200}, records="patient", roles=READ),
+        Row(f"{ONE}access-log/", "PRIVATE", {"GET": 200}, records="patient", roles=READ),
+        Row(
+            f"{ONE}transfer/",
+            "PRIVATE",
+            {"POST": 202},
+            lambda cast, owner: {"to": "gita"},
+            "patient",
+            roles={"POST": "manage"},
+        ),
+        Row("api/transfers/", "PRIVATE", {"GET": 200}, roles=READ),
+        Row("api/transfers/<int:pk>/accept/", "PRIVATE", {"POST": 200}, records="received", roles={"POST": "manage"}),
+        Row("api/transfers/<int:pk>/decline/", "PRIVATE", {"POST": 200}, records="received", roles={"POST": "manage"}),
+        Row("api/transfers/<int:pk>/withdraw/", "PRIVATE", {"POST": 200}, records="given", roles={"POST": "manage"}),
     ],
     operations={
         "patients_list": replace(
