@@ -34,8 +34,8 @@ class MappingSerializer(RecordSerializer):
     `ended_at` it is a past one."""
 
     # Row locks, the patient before the doctor, so that neither can be deleted before the assignment is inserted.
-    patient: serializers.Field = IdField(scope=lambda user: Patient.objects.owned_by(user).active().locked())
-    doctor: serializers.Field = IdField(scope=lambda user: Doctor.objects.active().locked())
+    patient: serializers.Field = IdField(scope=lambda owner: Patient.objects.owned_by(owner).active().locked())
+    doctor: serializers.Field = IdField(scope=lambda owner: Doctor.objects.active().locked())
 
     class Meta:
         model = Mapping
