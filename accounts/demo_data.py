@@ -1,4 +1,5 @@
-"""The accounts of `manage.py demo`: clinicians who own patients, and a member of staff for each role."""
+"""The accounts of `manage.py demo`: clinicians who own patients, a clinic for which three of them act, and a member of
+staff for each role."""
 
 import datetime
 import json
@@ -15,8 +16,11 @@ from django.db.models import Model
 from django.db.models.functions import Lower
 from django.utils import timezone
 
+from accounts.delegations.models import Delegation
 from accounts.limits import attempts_key
 from accounts.models import Attempts, LoginSession, User
+from audit.models import Basis
+from healthcare.api.acting_for import role_suffices
 from healthcare.demo.parts import Demo, DemoPart
 from healthcare.demo.past import Past, columns_of, insert, next_ids
 
@@ -44,6 +48,8 @@ CLINICIANS = [
     DemoUser("demo-kenji", "Kenji Tanaka"),
     DemoUser("demo-lucia", "Lucía Romero"),
 ]
+CLINIC = DemoUser("demo-clinic", "Sunrise Clinic")
+DELEGATES = {"demo-asha": "manage", "demo-yusuf": "write", "demo-marta": "read"}  # each with the role at the clinic
 STAFF = [
     DemoUser("demo-admin", "Ingrid Solberg", is_superuser=True),
     DemoUser("demo-front", "Tom Okafor", "Front desk"),
@@ -61,8 +67,21 @@ class Accounts(DemoPart):
         self.passwords: dict[str, str] = {}
 
     @cached_property
-    def owners(self) -> list[User]:
+    def clinicians(self) -> list[User]:
         return [self.users[account.username] for account in CLINICIANS]
+
+    @cached_property
+    def owners(self) -> list[User]:
+        """Who owns patients, from those who own many to those who own few."""
+        first, *others = self.clinicians
+        return [first, self.users[CLINIC.username], *others]
+
+    def actor_for(self, owner_id: int, role: str) -> tuple[int, Basis]:
+        """The id of a user who does what takes this role with the owner's records, and on which basis."""
+        if owner_id != self.users[CLINIC.username].pk:
+            return owner_id, Basis.OWNER
+        suitable = [username for username, given in DELEGATES.items() if role_suffices(given, role)]
+        return self.users[self.random.choice(suitable)].pk, Basis.DELEGATE
 
     def staff(self, *roles: str) -> list[User]:
         """The members of staff with these roles."""
@@ -72,10 +91,10 @@ class Accounts(DemoPart):
         return User.objects.filter(email__endswith=f"@{DOMAIN}").exists()
 
     def tables(self) -> list[type[Model]]:
-        return [User]
+        return [User, Delegation]
 
     def begin(self) -> None:
-        accounts = [*STAFF, *CLINICIANS]
+        accounts = [*STAFF, *CLINICIANS, CLINIC]
         names = [account.username for account in accounts]
         taken = User.objects.annotate(lower=Lower("username")).filter(lower__in=names).first()
         if taken:
@@ -86,33 +105,53 @@ class Accounts(DemoPart):
         self.users = {user.username: user for user in User.objects.filter(pk__in=keys)}
         for account in STAFF:
             self.users[account.username].groups.set(Group.objects.filter(name=account.role))
+        self.add_delegations()
         self.add_sessions()
         self.add_refused_logins()
 
     def past(self, account: DemoUser, key: int) -> Past:
+        is_clinic = account == CLINIC
         user = User(
             id=key,
             username=account.username,
             name=account.name,
-            email=f"{account.username.removeprefix('demo-')}@{DOMAIN}",
+            email=None if is_clinic else f"{account.username.removeprefix('demo-')}@{DOMAIN}",
             is_staff=account in STAFF,
             is_superuser=account.is_superuser,
+            is_clinic=is_clinic,
         )
-        password = new_password(user)
-        user.set_password(password)
-        user.clean_fields()
-        self.passwords[account.username] = password
+        if is_clinic:
+            user.set_unusable_password()
+        else:
+            self.passwords[account.username] = new_password(user)
+            user.set_password(self.passwords[account.username])
+        user.clean_fields(exclude={"email"} if is_clinic else None)
         context = {"login": "demo", "application": "manage.py demo"}
         return Past(user, self.demo.start, context)
+
+    def add_delegations(self) -> None:
+        """By the first manager, who has founded the clinic."""
+        clinic, [manager, *_] = self.users[CLINIC.username], DELEGATES
+        context = self.demo.context(self.random, self.users[manager].pk)
+        self.demo.pasts.write(
+            Past(
+                Delegation(id=key, owner=clinic, delegate=self.users[username], role=role),
+                self.demo.start + number * datetime.timedelta(minutes=1),
+                context,
+            )
+            for number, ((username, role), key) in enumerate(
+                zip(DELEGATES.items(), next_ids(Delegation, len(DELEGATES)), strict=True)
+            )
+        )
 
     def add_sessions(self) -> None:
         """Of the clinicians, one of each in use. No token of any of them exists."""
         sessions = []
-        for owner in self.owners:
+        for clinician in self.clinicians:
             for days, is_revoked in ((self.random.randint(1, 20), True), (0, False)):
                 last_used_at = self.demo.now - datetime.timedelta(days=days, hours=self.random.random())
                 session = LoginSession(
-                    user=owner,
+                    user=clinician,
                     token_id=secrets.token_hex(16),
                     user_agent=self.random.choice(USER_AGENTS),
                     address=f"192.0.2.{self.random.randint(1, 254)}",  # RFC 5737
@@ -145,6 +184,8 @@ class Accounts(DemoPart):
         body = json.dumps({"username": first, "password": self.passwords[first]})
         lines = ["Log in to the API as (each owns patients):"]
         lines += [self.login(account) for account in CLINICIANS]
+        delegates = ", ".join(f"{username} ({role})" for username, role in DELEGATES.items())
+        lines += [f"Nobody logs in to the clinic {CLINIC.username}. These act for it: {delegates}."]
         lines += ["Log in to the admin, http://127.0.0.1:8000/admin/, as:"]
         lines += [self.login(account) for account in STAFF]
         lines += [

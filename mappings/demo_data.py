@@ -5,6 +5,7 @@ import datetime
 from django.db.models import Model
 from django.utils import timezone
 
+from accounts.demo_data import Accounts
 from doctors.demo_data import SPECIALIZATIONS, Directory
 from doctors.models import Doctor
 from healthcare.demo.parts import DemoPart
@@ -67,8 +68,9 @@ class Assignments(DemoPart):
             started_at=assigned_at - datetime.timedelta(days=random.choice([0, 0, 0, 30])),
         )
         mapping.clean_fields(exclude=["patient", "doctor", "created_by"])
-        past = Past(mapping, assigned_at, demo.context(random, patient.created_by_id))
+        actor, _ = demo.part(Accounts).actor_for(patient.created_by_id, "write")
+        past = Past(mapping, assigned_at, demo.context(random, actor))
         if not is_primary and random.random() < 0.4:
             at = demo.time.between(assigned_at, until, random.random())
-            past.change(at, demo.context(random, patient.created_by_id, random.choice(ENDS)), ended_at=at)
+            past.change(at, demo.context(random, actor, random.choice(ENDS)), ended_at=at)
         return past

@@ -7,10 +7,11 @@ import pghistory
 from django.db.models import Model
 from django.utils import timezone
 
-from accounts.demo_data import Accounts
+from accounts.demo_data import CLINIC, Accounts
 from accounts.models import User
 from audit.demo_data import MOST_ROWS_OF_PATIENT, Reads
 from audit.models import Basis
+from healthcare.api.acting_for import HEADER
 from healthcare.demo.parts import Demo, DemoPart
 from healthcare.demo.past import Past, next_ids
 from healthcare.demo.people import People, Person
@@ -83,7 +84,8 @@ class Patients(DemoPart):
 
     def begin_past(self, key: int, body: dict[str, Any], owner: User, at: datetime.datetime) -> Past:
         patient = Patient(id=key, created_by_id=owner.pk, **self.new.run_validation(body))
-        return Past(patient, at, self.demo.context(self.random, owner.pk))
+        actor, _ = self.demo.part(Accounts).actor_for(owner.pk, "write")
+        return Past(patient, at, self.demo.context(self.random, actor))
 
     def body(self, number: int, person: Person, birth_date: datetime.date) -> dict[str, Any]:
         """What a request would send. Not everything is known of everybody."""
@@ -152,11 +154,13 @@ class Patients(DemoPart):
         self.change_row(past, at, reason, "partial_update", **values)
 
     def change_row(self, past: Past, at: datetime.datetime, reason: str, action: str, **values: Any) -> None:
-        context = self.demo.context(self.random, past.record.created_by_id, reason)
+        role = "manage" if action in {"destroy", "restore"} else "write"
+        actor, basis = self.demo.part(Accounts).actor_for(past.record.created_by_id, role)
+        context = self.demo.context(self.random, actor, reason)
         past.change(at, context, **values)
         if action != "destroy":
             reads = self.demo.part(Reads)
-            reads.add(at, context["actor"], f"patient.{action}", [past.record.pk], request_id=context["request_id"])
+            reads.add(at, actor, f"patient.{action}", [past.record.pk], basis, request_id=context["request_id"])
 
     def move(self, past: Past, person: Person, at: datetime.datetime) -> None:
         self.change(past, at, "has moved", address=self.people.address(person))
@@ -190,12 +194,13 @@ class Patients(DemoPart):
         accounts, random = self.demo.part(Accounts), self.random
         reads, share = self.demo.part(Reads), random.random()
         if share < 0.75:
-            reads.add(at, patient.created_by_id, random.choice(READS), [patient.pk])
+            actor_id, basis = accounts.actor_for(patient.created_by_id, "read")
+            reads.add(at, actor_id, random.choice(READS), [patient.pk], basis)
         elif share < 0.97:
             actor = random.choice(accounts.staff("Front desk", "Clinical staff", "Records", "Auditor"))
             reads.add(at, actor.pk, random.choice(STAFF_READS), [patient.pk], Basis.STAFF)
         else:  # somebody else's patient
-            other = random.choice([owner for owner in accounts.owners if owner.pk != patient.created_by_id])
+            other = random.choice([one for one in accounts.clinicians if one.pk != patient.created_by_id])
             reads.add(at, other.pk, "patient.retrieve", [patient.pk], outcome=404)
 
     def add_lists(self) -> None:
@@ -205,7 +210,8 @@ class Patients(DemoPart):
             page = [one.record for one in self.batch[: last + 1] if one.record.created_by_id == newest.created_by_id]
             page = [patient for patient in page[-20:] if patient.deleted_at is None]
             at = self.demo.time.between(newest.created_at, self.demo.now, self.random.random())
-            self.demo.part(Reads).add(at, newest.created_by_id, "patient.list", [patient.pk for patient in page])
+            actor, basis = self.demo.part(Accounts).actor_for(newest.created_by_id, "read")
+            self.demo.part(Reads).add(at, actor, "patient.list", [patient.pk for patient in page], basis)
 
     def finish(self) -> None:
         """Merge a pair, as a request does it now."""
@@ -217,7 +223,8 @@ class Patients(DemoPart):
     def describe(self) -> str:
         patient = self.cast[0]
         url = "http://127.0.0.1:8000/api/patients/"
-        return "\n".join(
+        lines = [
             f'curl -sw "\\n" "{url}{path}" -H "Authorization: Bearer $TOKEN"'
             for path in ("?limit=3", f"?search={MISSPELT}", f"{patient.pk}/history/", f"{patient.pk}/duplicates/")
-        )
+        ]
+        return "\n".join([*lines, f'{lines[0]} -H "{HEADER}: {CLINIC.username}"'])

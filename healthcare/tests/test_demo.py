@@ -21,6 +21,7 @@ from django.db import connection, transaction
 from django.db.models import Model
 from django.utils import timezone
 
+from accounts.delegations.models import Delegation, DelegationEvent
 from accounts.models import Attempts, User
 from audit.models import AccessLog, Basis, UserEvent
 from conftest import logged_in
@@ -60,7 +61,7 @@ def demo(db: None) -> str:
 
 
 def test_every_record_passes_the_validation_of_the_api(demo: str):
-    assert (Patient.objects.count(), User.objects.count(), Doctor.objects.count()) == (80, 11, 30)
+    assert (Patient.objects.count(), User.objects.count(), Doctor.objects.count()) == (80, 12, 30)
     serializers: Any = ((Patient, PatientSerializer), (Doctor, DoctorSerializer))
     for model, serializer in serializers:
         own = serializer()
@@ -71,7 +72,7 @@ def test_every_record_passes_the_validation_of_the_api(demo: str):
             validated = serializer().run_validation(body)
             assert {name: validated[name] for name in stored} == stored
     for record in [record for model in [*RECORDS, User] for record in model._default_manager.all()]:
-        record.full_clean()
+        record.full_clean(exclude={"email"} if getattr(record, "is_clinic", False) else None)
 
 
 def test_nobody_can_be_reached(demo: str):
@@ -107,10 +108,12 @@ def names() -> list[str]:
 
 def test_search_finds_everybody(demo: str):
     for owner in User.objects.filter(is_staff=False):
-        client = logged_in(owner)
+        acting_for = {"X-Acting-For": owner.username} if owner.is_clinic else {}
+        client = logged_in(User.objects.get(username="demo-marta") if owner.is_clinic else owner)
+        assert Patient.objects.owned_by(owner).active().exists()
         for patient in Patient.objects.owned_by(owner).active():
             for text in filter(None, [patient.name, patient.phone, patient.identifier, patient.email]):
-                found = client.get("/api/patients/", {"search": text, "fields": "id"}).json()
+                found = client.get("/api/patients/", {"search": text, "fields": "id"}, headers=acting_for).json()
                 assert {"id": patient.pk} in found, patient.pk
 
 
@@ -186,7 +189,9 @@ def test_states_and_reads_of_all_kinds_occur(db: None):
     assert Mapping.objects.filter(ended_at=None, is_primary=True).count() > 200
     assert Mapping.objects.hidden().filter(notes__gt="").exists()
     assert PatientEvent.objects.filter(pgh_context__reason="has come back").exists()
-    assert set(AccessLog.objects.values_list("basis", "outcome")) == {("owner", 200), ("owner", 404), ("staff", 200)}
+    assert set(AccessLog.objects.values_list("basis", "outcome")) == {
+        ("owner", 200), ("owner", 404), ("delegate", 200), ("staff", 200),
+    }  # fmt: skip
     groups = dict(User.objects.filter(is_staff=True, is_superuser=False).values_list("username", "groups__name"))
     assert groups == {
         "demo-front": "Front desk",
@@ -195,6 +200,22 @@ def test_states_and_reads_of_all_kinds_occur(db: None):
         "demo-auditor": "Auditor",
         "demo-support": "Support",
     }
+
+
+def test_three_delegates_work_for_a_clinic(demo: str):
+    clinic = User.objects.get(username="demo-clinic")
+    assert (clinic.is_clinic, clinic.email, clinic.has_usable_password()) == (True, None, False)
+    delegations = Delegation.objects.working().filter(owner=clinic)
+    roles = dict(delegations.values_list("delegate__username", "role"))
+    assert roles == {"demo-asha": "manage", "demo-yusuf": "write", "demo-marta": "read"}
+    ids = set(delegations.values_list("pk", flat=True))
+    events: Any = DelegationEvent
+    assert ids == set(events.objects.filter(pgh_label="insert").values_list("id", flat=True))
+    changed_by = PatientEvent.objects.filter(created_by=clinic).values_list("pgh_context__actor", flat=True)
+    names = {User.objects.get(pk=actor).username for actor in changed_by}
+    assert names == {"demo-asha", "demo-yusuf"}  # who only reads has changed nothing
+    assert "Nobody logs in to the clinic demo-clinic" in demo
+    assert clinic.username not in demo.partition("Log in to the API")[2].partition("Nobody")[0]
 
 
 @pytest.mark.parametrize("existing", ["history", "seals", "nothing"])
@@ -344,11 +365,13 @@ def test_a_killed_run_adds_nothing_and_the_printed_lines_work(live_database: str
         with serving(url, migrated=True) as server:
             answers = run_bash(ended.stdout.partition("serve` runs:")[2].replace("http://127.0.0.1:8000", server.url))
         assert (answers.returncode, answers.stderr) == (0, "")
-        first, found, history, duplicates = answers.stdout.splitlines()
+        first, found, history, duplicates, of_clinic = answers.stdout.splitlines()
         assert first.count('"id":') == 3
         assert "Katarina Johansson" in found
         assert '"action":"create"' in history
         assert "Katarina Johanson" in duplicates
+        assert 0 < of_clinic.count('"id":') <= 3
+        assert not {*re.findall('"id":[0-9]+', of_clinic)} & {*re.findall('"id":[0-9]+', first)}
 
 
 def connect_string(name: str) -> str:
