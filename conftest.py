@@ -12,6 +12,7 @@ from psycopg2.errors import InFailedSqlTransaction
 from rest_framework.test import APIClient
 
 import healthcare.settings
+from accounts.authentication import known_owners
 from accounts.models import LoginSession, User
 from accounts.tokens import issue_token_pair
 from healthcare.embedded.home import Home
@@ -38,6 +39,12 @@ def reset_role_after_each_request() -> Iterator[None]:
     request_finished.connect(leave)
     yield
     request_finished.disconnect(leave)
+
+
+@pytest.fixture(autouse=True)
+def forget_known_owners() -> None:
+    """Forget the owners for whom users of other tests have acted, which a server's process keeps."""
+    known_owners.clear()
 
 
 @pytest.fixture(scope="session")

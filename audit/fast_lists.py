@@ -6,6 +6,7 @@ from typing import Any
 from django.db import models
 from django.db.models import QuerySet
 
+from audit.actor_names import ACTOR_NAME_SQL
 from audit.history import Deleted, Inserted, OwnedEvent
 from audit.models import PatientAccess
 from audit.serializers import BOOKKEEPING, PatientAccessSerializer
@@ -27,7 +28,8 @@ from healthcare.model_fields import ObjectListField
 # Over rows with an `event` and the event before it in `previous`, both of the type of the table of events.
 EVENT = """(SELECT row_to_json(answer) FROM (SELECT
     (event).version AS version, {at} AS at, {action} AS action, (event).pgh_context->'actor' AS actor,
-    (event).pgh_context->'request_id' AS request_id, (event).pgh_context->'reason' AS reason,
+    {actor_name} AS actor_name, (event).pgh_context->'request_id' AS request_id,
+    (event).pgh_context->'reason' AS reason,
     ('{{' || concat_ws(',', {changes}) || '}}')::json AS changes) AS answer)::text"""
 ACTION = """CASE WHEN (event).pgh_label = '{inserted}' THEN 'create' WHEN (event).pgh_label = '{deleted}' THEN 'delete'
     WHEN {has_previous} AND (previous).{ended} IS NULL AND (event).{ended} IS NOT NULL THEN 'delete'
@@ -70,7 +72,9 @@ class FastAccessLog(FastRecordList):
         return super().is_observed() or has_receivers([PatientAccess], writes=False)
 
     def compile_rows_of_record(self, condition: str) -> Fragment:
-        content = record_as_json(PatientAccessSerializer())
+        content = record_as_json(
+            PatientAccessSerializer(), columns=[("actor_name", ACTOR_NAME_SQL.format(actor="actor"))]
+        )
         table = f'"{PatientAccess._meta.db_table}"'
         rows = f"SELECT {table}.id AS key, {content.sql} AS content FROM {table} WHERE {table}.patient_id = %s"  # noqa: S608
         if condition:
@@ -87,6 +91,7 @@ def event_as_json(events: Any) -> str:
         changes.append(OWNER_CHANGE)
     sql = EVENT.format(
         at=timestamp("(event).pgh_created_at"),
+        actor_name=ACTOR_NAME_SQL.format(actor="((event).pgh_context->>'actor')::bigint"),
         action=ACTION.format(
             inserted=Inserted.label, deleted=Deleted.label, ended=f'"{ended}"', has_previous=HAS_PREVIOUS
         ),

@@ -13,12 +13,14 @@ from django.contrib.auth.models import AnonymousUser
 from django.db import connection, models
 from django.db.models import Exists, F, Model, OuterRef, Q, Value
 from django.db.models.expressions import Combinable
-from django.db.models.functions import Coalesce
+from django.db.models.fields.json import KT
+from django.db.models.functions import Cast, Coalesce
 from django.db.models.lookups import Exact
 from pghistory.core import create_event_model
 from pghistory.models import Event as LibraryEvent
 from pghistory.trigger import Event as EventTrigger
 
+from audit.actor_names import ActorName
 from healthcare.ownership import OwnedQuerySet, RecordOwner
 from healthcare.triggers import DatabaseTrigger
 
@@ -97,6 +99,11 @@ def history_kept_since() -> datetime.datetime | None:
 
 
 class EventQuerySet(OwnedQuerySet):
+    def with_actor_names(self) -> Self:
+        """With the name of the user who made each change as `actor_name`: None for a command and for a user who does
+        not exist any more."""
+        return self.annotate(actor_name=ActorName(Cast(KT("pgh_context__actor"), models.BigIntegerField())))
+
     def as_of(self, at: datetime.datetime, *, ended: bool = False) -> Self:
         """The records that existed at that time, as they were: the last event of each until then, unless it was deleted
         or, but for `ended`, ended. Later corrections do not show.

@@ -11,6 +11,7 @@ from django.db import connection, models
 from django.db.models import Q
 from django.utils import timezone
 
+from audit.actor_names import ActorName
 from audit.history import track_history
 from healthcare.database_objects import DatabaseObject, declare
 from healthcare.model_fields import LARGEST_ID, LineField, one_visible_line
@@ -92,6 +93,12 @@ class AccessLog(models.Model):
         return f"{self.action} by {self.actor}"
 
 
+class PatientAccessQuerySet(models.QuerySet["PatientAccess"]):
+    def with_actor_names(self) -> Self:
+        """With the name of each actor as `actor_name`; None for a user who does not exist any more."""
+        return self.annotate(actor_name=ActorName("actor"))
+
+
 class PatientAccess(models.Model):
     """An access to one patient of the caller, without the other patients of the same request.
 
@@ -108,6 +115,8 @@ class PatientAccess(models.Model):
     basis = models.CharField(max_length=10, choices=Basis.choices)
     request_id = models.CharField(max_length=LONGEST_REQUEST_ID)
     outcome = models.PositiveSmallIntegerField()
+
+    objects = PatientAccessQuerySet.as_manager()
 
     class Meta:
         managed = False

@@ -18,12 +18,18 @@ class EventSerializer(serializers.Serializer):
     """A change of a record. `changes` holds `[before, after]` of each changed field; of a creation, the fields that
     were given."""
 
-    # It represents events whose `previous` is the event before them, or None for the first one.
+    # It represents events whose `previous` is the event before them, or None for the first one, of a queryset
+    # `with_actor_names`.
     version = serializers.IntegerField()
     at = DateTimeField(source="pgh_created_at")
     action = serializers.SerializerMethodField()
     actor = serializers.SerializerMethodField(
         help_text="The user's id; null for changes by a command or directly in the database."
+    )
+    actor_name = serializers.CharField(
+        read_only=True,
+        allow_null=True,
+        help_text="The user's name; null where `actor` is, and once the user is erased.",
     )
     request_id = serializers.SerializerMethodField()
     reason = serializers.SerializerMethodField(help_text="The X-Change-Reason header of the request.")
@@ -63,6 +69,11 @@ class EventSerializer(serializers.Serializer):
 
 
 class PatientAccessSerializer(ModelSerializer):
+    # It represents accesses `with_actor_names`.
+    actor_name = serializers.CharField(
+        read_only=True, allow_null=True, help_text="The user's name; null once the user is erased."
+    )
+
     class Meta:
         model = PatientAccess
-        fields = ["at", "actor", "action", "basis", "request_id", "outcome"]
+        fields = ["at", "actor", "actor_name", "action", "basis", "request_id", "outcome"]

@@ -108,7 +108,7 @@ class HistoryViewSet(RecordViewSet):
         """Every change of the record, the latest first. Where older changes have been archived, the oldest entry is the
         state that they left, as an `update` of every field from null."""
         events = self.event_model.objects.filter(id=self.get_object().pk)
-        page = self.paginate_queryset(events)
+        page = self.paginate_queryset(events.with_actor_names())
         before = events.filter(pgh_id__lt=page[-1].pk).order_by("-pgh_id").first() if page else None
         attach_previous(page, before)
         return self.get_paginated_response(EventSerializer(page, many=True).data)

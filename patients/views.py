@@ -144,7 +144,8 @@ class PatientViewSet(FastPathMixin, SearchByPostMixin, ReadsRecordedViewSet, Res
     @action(detail=True, url_path="access-log")
     def access_log(self, request: Request, pk: int) -> Response:
         """Who read this patient's data or was refused it, the latest first."""
-        page = self.paginate_queryset(PatientAccess.objects.filter(patient_id=self.get_object().pk))
+        accesses = PatientAccess.objects.filter(patient_id=self.get_object().pk).with_actor_names()
+        page = self.paginate_queryset(accesses)
         return self.get_paginated_response(PatientAccessSerializer(page, many=True).data)
 
     @extend_schema(

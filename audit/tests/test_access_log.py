@@ -109,6 +109,7 @@ def test_the_access_log_is_paged_and_lists_its_own_reads(as_alice: LoggedInClien
         {
             "at": as_alice.get(log).json()[-1]["at"],
             "actor": alice.pk,
+            "actor_name": "Alice",
             "action": "patient.retrieve",
             "basis": "owner",
             "request_id": read["X-Request-Id"],

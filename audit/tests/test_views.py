@@ -46,6 +46,7 @@ def test_the_history_lists_each_change_the_latest_first(as_alice: LoggedInClient
         "at": history[2]["at"],
         "action": "update",
         "actor": alice.pk,
+        "actor_name": "Alice",
         "request_id": changed["X-Request-Id"],
         "reason": "typing error",
         "changes": {"name": ["Ana", "Anna"], "birth_date": ["1990-02-28", None], "birth_year": [1990, None]},
