@@ -1,12 +1,16 @@
 """Erasing a doctor, or a user who owns no patients. What refers to both is known here alone."""
 
+import json
 from collections import Counter
 from typing import Any
 
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
-from django.db import transaction
+from django.db import IntegrityError, transaction
+from django.db.models import Q
 
+from accounts.delegations.models import DelegationEvent, Notice
+from accounts.delegations.triggers import managers_checked_at_end
 from accounts.models import User
 from audit.erasure import forget_events
 from audit.models import UserEvent
@@ -15,6 +19,10 @@ from healthcare.api.models import IdempotencyRecord
 from mappings.models import Mapping
 from patients.erasure import delete_rows, erase_rows, references, referring_rows
 from patients.models import ErasureReceipt, Patient
+
+
+class LastManagerError(Exception):
+    """A clinic would be left without a manager. The text says what to do first."""
 
 
 class StillNeededError(Exception):
@@ -39,24 +47,43 @@ def erase_doctor(doctor_id: int, *, reason: str, account: str, username: str = "
     return keep_receipt(ErasureReceipt.Kind.DOCTOR, doctor_id, counts, reason, account, username)
 
 
-@transaction.atomic
 def erase_user(user: User, *, reason: str, account: str, username: str = "") -> ErasureReceipt:
-    """Erase the account, its login sessions and its history. Returns the receipt.
+    """Erase the account or the clinic, its login sessions, its delegations to and from others, the notices that name
+    it, and its history. Returns the receipt.
 
     Doctors whom the user has added stay, without a creator, and so does the history of what the user did: it names the
     user by an id that means nobody any more. Raises StillNeededError for a user who owns patients, deleted ones
-    included.
+    included, and LastManagerError for the last manager of a clinic.
     """
+    try:
+        with transaction.atomic(), managers_checked_at_end():
+            return erase_user_and_references(user, reason, account, username)
+    except IntegrityError as error:
+        if getattr(getattr(error.__cause__, "diag", None), "constraint_name", "") != "last_manager":
+            raise
+        raise LastManagerError(
+            "This user is the last manager of a clinic: first give another user the role manage there, without an end."
+        ) from error
+
+
+def erase_user_and_references(user: User, reason: str, account: str, username: str) -> ErasureReceipt:
     user = User.objects.select_for_update().get(pk=user.pk)
     if owned := Patient.objects.filter(created_by=user).count():
         raise StillNeededError(owned)
     counts = Counter({IdempotencyRecord._meta.db_table: erase_answers_about_record(UserEvent, user.pk)})
+    # Answers about delegations and transfers, for example, name both sides.
+    naming = IdempotencyRecord.objects.filter(body__contains=f'"username":{json.dumps(user.username)}')
+    counts[IdempotencyRecord._meta.db_table] += naming.erase_answers()
     Doctor.objects.filter(created_by=user).update(created_by=None)
     for reference in references(User)[0]:
         if reference.related_model._meta.proxy:
             continue  # of a library, over a model without a table
         counts += erase_rows(*referring_rows(reference, [user.pk]))
     key = user.pk
+    counts[Notice._meta.db_table] += delete_rows(Notice.objects.naming(key))
+    # Of delegations that others have now, since they were handed over.
+    moved: Any = DelegationEvent
+    counts[DelegationEvent._meta.db_table] += forget_events(moved._base_manager.filter(Q(owner=key) | Q(delegate=key)))
     counts[User._meta.db_table] += delete_rows(User._base_manager.filter(pk=key))
     history: Any = UserEvent
     counts[UserEvent._meta.db_table] += forget_events(history._base_manager.filter(id=key))

@@ -4,7 +4,7 @@ from typing import Any, Self
 
 from django.conf import settings
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Func, Q, Value
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -101,6 +101,15 @@ class Delegation(models.Model):
 DelegationEvent = track_history(Delegation)
 
 
+class NoticeQuerySet(models.QuerySet["Notice"]):
+    def naming(self, user_id: int) -> Self:
+        """Those that name this user in `about`, where users are `{"id", "username", "name"}`."""
+        path = Value("$.** ? (@.id == $user && exists(@.username))")
+        variables = Value({"user": user_id}, models.JSONField())
+        names = Func(F("about"), path, variables, function="jsonb_path_exists", output_field=models.BooleanField())
+        return self.filter(names)
+
+
 class Notice(models.Model):
     """What a user is told about delegations and transfers, until they have read it. Never of one's own act."""
 
@@ -112,6 +121,8 @@ class Notice(models.Model):
     )
     about = models.JSONField(help_text="What it is about: the delegation or the transfer, without data of patients.")
     read_at = models.DateTimeField(null=True, blank=True)
+
+    objects = NoticeQuerySet.as_manager()
 
     class Meta:
         ordering = ["-id"]

@@ -7,6 +7,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 
+from accounts.delegations.models import Delegation, DelegationEvent
 from accounts.models import LoginSession, User
 from conftest import LoggedInClient
 from doctors.models import Doctor, DoctorEvent
@@ -153,3 +154,65 @@ def test_the_past_of_doctors_needs_a_login(as_bob: LoggedInClient, anonymous: An
         refused = anonymous.get(path, {"as_of": at})
         assert (refused.status_code, refused["WWW-Authenticate"]) == (401, 'Bearer realm="api"')
         assert "555" in as_bob.get(path, {"as_of": at}).content.decode()
+
+
+@pytest.fixture
+def clinic(make_user: Any, alice: User, bob: User) -> User:
+    """Alice and Bob manage it."""
+    clinic: User = make_user("sunrise", email=None, is_clinic=True, password=None)
+    for manager in (alice, bob):
+        Delegation.objects.create(owner=clinic, delegate=manager, role="manage")
+    return clinic
+
+
+def test_erasing_a_delegate_leaves_the_name_in_no_delegation_notice_or_answer(
+    make_user: Any, alice: User, as_alice: LoggedInClient, clinic: User
+) -> None:
+    user = make_user(CANARY)
+    as_sunrise = {"X-Acting-For": "sunrise", "Idempotency-Key": "1"}
+    body = {"delegate": CANARY, "role": "manage", "note": f"{CANARY} covers the nights"}
+    given = as_alice.post("/api/delegations/", body, headers=as_sunrise)
+    assert given.status_code == 201
+    LoggedInClient(user).post("/api/delegations/", {"delegate": "alice", "role": "read"})
+    path = f"/api/delegations/{given.json()['id']}/"
+    assert as_alice.patch(path, {"role": "write"}, headers={"X-Acting-For": "sunrise"}).status_code == 200
+    assert {
+        "accounts_user", "accounts_delegation", "accounts_delegationevent", "accounts_notice", "api_idempotencyrecord",
+    } <= {*tables_with(CANARY)}  # fmt: skip
+    kept = [*Delegation.objects.filter(owner=clinic).exclude(delegate=user).values_list("pk", flat=True)]
+    printed = erase("erase_user", CANARY)
+    assert tables_with(CANARY) == []
+    assert [*Delegation.objects.values_list("pk", flat=True)] == kept
+    assert "  accounts_delegation 2\n" in printed
+    again = as_alice.post("/api/delegations/", body, headers=as_sunrise)
+    assert again.status_code == 410
+
+
+def test_the_history_of_a_delegation_that_was_handed_over_forgets_the_erased_owner(alice: User, bob: User) -> None:
+    given = Delegation.objects.create(owner=alice, delegate=bob, role="read")
+    other = User.objects.create_user("other", "other@example.org", None, name="Other")
+    Delegation.objects.filter(pk=given.pk).update(owner=other)
+    erase("erase_user", "alice")
+    events: Any = DelegationEvent
+    assert [*events.objects.values_list("owner", flat=True)] == [other.pk]
+    assert Delegation.objects.get().owner == other
+
+
+def test_the_last_manager_of_a_clinic_is_not_erased(alice: User, bob: User, clinic: User) -> None:
+    erase("erase_user", "bob")
+    Delegation.objects.create(
+        owner=clinic, delegate=User.objects.create_user("ben", "b@example.org", None), role="write"
+    )
+    with pytest.raises(CommandError, match="This user is the last manager of a clinic: first give another user the"):
+        erase("erase_user", "alice")
+    assert User.objects.filter(pk=alice.pk).exists()
+    assert Delegation.objects.filter(delegate=alice).exists()
+    assert ErasureReceipt.objects.count() == 1
+
+
+def test_a_clinic_without_patients_is_erased_with_its_delegations(alice: User, bob: User, clinic: User) -> None:
+    erase("erase_user", "sunrise")
+    assert not Delegation.objects.exists()
+    assert not DelegationEvent.objects.exists()
+    assert {*User.objects.values_list("username", flat=True)} == {"alice", "bob"}
+    assert ErasureReceipt.objects.get().counts["accounts_delegation"] == 2

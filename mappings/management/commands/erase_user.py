@@ -5,16 +5,17 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from accounts.models import User
-from mappings.erasure import StillNeededError, erase_user
+from mappings.erasure import LastManagerError, StillNeededError, erase_user
 from patients.erasure_command import ErasureCommand
 from patients.models import ErasureReceipt
 
 
 class Command(ErasureCommand):
     help = (
-        "Erase an account permanently: the user, the login sessions and the history of the account. Doctors that it "
-        "has added stay, without a creator. It is refused for a user who owns patients. A receipt records when, by "
-        "whom, why and how many rows, and none of the erased data."
+        "Erase an account or a clinic permanently: the user, the login sessions, the delegations, the notices that "
+        "name the user, and the history of the account. Doctors that it has added stay, without a creator. It is "
+        "refused for a user who owns patients, and for the last manager of a clinic. A receipt records when, by whom, "
+        "why and how many rows, and none of the erased data."
     )
     argument, argument_type, argument_help = "username", str, "The username or the e-mail."
 
@@ -24,6 +25,8 @@ class Command(ErasureCommand):
             raise CommandError("There is no user with this username.")
         try:
             return erase_user(user, **wanted)
+        except LastManagerError as error:
+            raise CommandError(str(error)) from error
         except StillNeededError as error:
             message = f"This user owns {error.count} patients, deleted ones included: erase them first (erase_patient)."
             raise CommandError(message) from error
