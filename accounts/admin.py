@@ -16,7 +16,10 @@ from django.db.models import PROTECT, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from accounts.admin_actions import DeactivateUsers, ReactivateUsers, RevokeSessions, may_change_user
+from accounts.admin_delegations import DelegateField, DelegateSelect, eligible_delegates
 from accounts.admin_home import read_refused_logins
+from accounts.delegations.giving import found_clinic
+from accounts.delegations.models import Delegation, Notice
 from accounts.limits import account_key, attempts_key, client_network, pair_key
 from accounts.models import Attempts, LoginSession, User
 from healthcare.admin.edit_conflicts import ConflictCheckingAdmin, ConflictCheckingForm
@@ -24,8 +27,11 @@ from healthcare.admin.home import Panel
 from healthcare.admin.list_filters import ChoiceFilter, DayRangeFilter, FieldChoiceFilter, FlagFilter, RecordIdFilter
 from healthcare.admin.lists import BoundedChangeList
 from healthcare.admin.read_only import ReadOnlyAdmin
+from healthcare.model_fields import ID_TEXT
 
 LABELS = {"email": "E-mail"}
+ADDS_CLINIC = "clinic"  # the parameter with which the form to add a user adds a clinic
+DELEGATE = Delegation._meta.get_field("delegate")
 # Django's text names other ways to log in, and there are none.
 ABOUT_DISABLING = "A user for whom this is disabled has no password and cannot log in."
 
@@ -69,6 +75,27 @@ class UserWithoutPasswordForm(ConflictCheckingForm):
         return user
 
 
+class ClinicForm(ConflictCheckingForm):
+    """Adds a clinic, to which nobody logs in. Its first manager gives the other delegations."""
+
+    manager = DelegateField(
+        eligible_delegates(),
+        label="First manager",
+        help_text="The user who gives others their delegations. Type the beginning of the username.",
+        error_messages={"required": "Choose the first manager: nobody logs in to a clinic itself."},
+    )
+
+    class Meta:
+        model = User
+        fields = ("name", "username")
+        field_classes: ClassVar = {"username": UsernameField}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.instance.is_clinic = True
+        self.instance.set_unusable_password()
+
+
 class ActiveFilter(FlagFilter):
     title = "active"
     parameters: ClassVar = ("is_active",)
@@ -77,6 +104,11 @@ class ActiveFilter(FlagFilter):
 class StaffFilter(FlagFilter):
     title = "staff"
     parameters: ClassVar = ("is_staff",)
+
+
+class ClinicFilter(FlagFilter):
+    title = "clinic"
+    parameters: ClassVar = ("is_clinic",)
 
 
 @admin.register(User)
@@ -94,7 +126,7 @@ class UserAdmin(ConflictCheckingAdmin, DjangoUserAdmin):
     change_password_form = UserPasswordForm
     ordering = ["-id"]
     list_display = ["username", "email", "name", "is_active", "is_staff", "last_login", "created_at"]
-    list_filter = [ActiveFilter, StaffFilter, DayRangeFilter]
+    list_filter = [ActiveFilter, StaffFilter, ClinicFilter, DayRangeFilter]
     search_fields = ["username", "email", "name"]
     search_help_text = "The beginning of a username, an e-mail or a name."
     autocomplete_fields = ["groups"]
@@ -112,6 +144,16 @@ class UserAdmin(ConflictCheckingAdmin, DjangoUserAdmin):
         ("Password", {"fields": ["usable_password", "password1", "password2"]}),
     ]
 
+    clinic_fieldsets = [
+        ("Clinic", {"fields": ["name", "username", "is_active"]}),
+        ("Times", {"fields": ["created_at"]}),
+    ]
+    clinic_add_fieldsets = [("Clinic", {"fields": ["name", "username", "manager"]})]
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        links = [(f"add/?{ADDS_CLINIC}=1", "Add clinic")] if self.has_add_permission(request) else []
+        return super().changelist_view(request, {"list_links": links, **(extra_context or {})})
+
     def list_columns(self, changelist: BoundedChangeList) -> list[str]:
         return ["created_at", "id"] if changelist.filter_of(DayRangeFilter).is_active else ["id"]
 
@@ -125,7 +167,12 @@ class UserAdmin(ConflictCheckingAdmin, DjangoUserAdmin):
         return queryset.filter(condition), False
 
     def get_fieldsets(self, request: HttpRequest, obj: User | None = None) -> Any:
-        """Without what concerns the password, for a member of staff who may not set it."""
+        """Without what concerns the password, for a member of staff who may not set it. A clinic has no login and no
+        rights."""
+        if obj is None and adds_clinic(request):
+            return self.clinic_add_fieldsets
+        if obj and obj.is_clinic:
+            return self.clinic_fieldsets
         fieldsets = super().get_fieldsets(request, obj)
         if may_set_credentials(request):
             return fieldsets
@@ -150,12 +197,21 @@ class UserAdmin(ConflictCheckingAdmin, DjangoUserAdmin):
         return read_only
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        if obj is None and adds_clinic(request):
+            form = super().get_form(request, obj, change=change, **kwargs, form=ClinicForm)
+            form.base_fields["manager"].widget = DelegateSelect(DELEGATE, self.admin_site, attrs={"class": "owner-select"})
+            return form
         if obj is None and not may_set_credentials(request):
             kwargs["form"] = UserWithoutPasswordForm
         return super().get_form(request, obj, change=change, **kwargs)
 
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        if change or not obj.is_clinic:
+            return super().save_model(request, obj, form, change)
+        obj.pk = found_clinic(obj.name, obj.username, form.cleaned_data["manager"]).pk
+
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002
-        if not may_set_credentials(request):
+        if not may_set_credentials(request) or is_clinic(id):
             raise PermissionDenied
         return super().user_change_password(request, id, form_url)
 
@@ -166,13 +222,14 @@ class UserAdmin(ConflictCheckingAdmin, DjangoUserAdmin):
         return super().has_delete_permission(request, obj) and may_change_user(request, obj)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """A user who owns records or has entries in the admin's log cannot be deleted. Login sessions are deleted
-        with their user, which needs no permission of its own."""
+        """A user who owns records, or has delegations or entries in the admin's log, cannot be deleted. Login sessions
+        and notices are deleted with their user, which needs no permission of its own."""
         references = describe_protected_references(list(objs))
         if references:
             return [], {}, set(), references
+        with_their_user = {model._meta.verbose_name for model in (LoginSession, Notice)}
         to_delete, counts, perms_needed, protected = super().get_deleted_objects(objs, request)
-        return to_delete, counts, perms_needed - {LoginSession._meta.verbose_name}, protected
+        return to_delete, counts, perms_needed - with_their_user, protected
 
 
 admin.site.unregister(Group)
@@ -194,6 +251,14 @@ class GroupAdmin(ConflictCheckingAdmin, DjangoGroupAdmin):
         return super().has_delete_permission(request, obj) and bool(request.user.is_superuser)
 
 
+def adds_clinic(request: HttpRequest) -> bool:
+    return request.GET.get(ADDS_CLINIC) == "1"
+
+
+def is_clinic(key: str) -> bool:
+    return bool(ID_TEXT.match(key)) and User.objects.filter(pk=key, is_clinic=True).exists()
+
+
 def may_set_credentials(request: HttpRequest) -> bool:
     return request.user.has_perm("accounts.set_credentials_user")
 
@@ -203,7 +268,7 @@ def describe_protected_references(users: list[User]) -> list[str]:
     references = []
     for relation in User._meta.get_fields(include_hidden=True):
         model: Any = relation.related_model
-        if model is LogEntry or getattr(relation, "on_delete", None) is PROTECT:
+        if model in {LogEntry, Delegation} or getattr(relation, "on_delete", None) is PROTECT:
             rows = model._base_manager.filter(**{f"{relation.field.name}__in": users}).count()  # type: ignore[union-attr]
             references += [f"{rows} {model_ngettext(model._meta, rows)}"] if rows else []
     return references

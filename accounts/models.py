@@ -51,6 +51,10 @@ class UserQuerySet(models.QuerySet["User"]):
         """The users who can be chosen as the owner of a record: who works with the records through the API."""
         return self.filter(is_active=True, is_staff=False, is_superuser=False)
 
+    def may_be_delegates(self) -> Self:
+        """The users to whom a delegation can be given: nobody logs in to a clinic."""
+        return self.filter(is_active=True, is_clinic=False)
+
     def lock_if_unchanged(self, user: "User") -> Self:
         """This user's row, locked; empty when the user was deactivated or got another password since it was read."""
         return self.select_for_update(no_key=True).filter(pk=user.pk, password=user.password, is_active=True)
@@ -109,9 +113,10 @@ class User(AbstractBaseUser, PermissionsMixin):
             ("set_credentials_user", "Can set username, e-mail and password of user"),
         ]
         indexes = [
-            # The list of the admin: the few inactive and staff users, users by time, and their search.
+            # The list of the admin: the few inactive and staff users, the clinics, users by time, and their search.
             models.Index(fields=["-id"], condition=Q(is_active=False), name="user_inactive"),
             models.Index(fields=["-id"], condition=Q(is_staff=True), name="user_staff"),
+            models.Index(fields=["-id"], condition=Q(is_clinic=True), name="user_clinic"),
             models.Index(fields=["created_at", "id"], name="user_by_start"),
             *(
                 models.Index(OpClass(Lower(column), "text_pattern_ops"), name=f"user_prefix_{column}")

@@ -97,6 +97,11 @@ class Delegation(models.Model):
     def __str__(self) -> str:
         return f"delegation {self.pk}"
 
+    @property
+    def is_living(self) -> bool:
+        """Whether it has neither been revoked nor expired."""
+        return self.revoked_at is None and (self.expires_at is None or self.expires_at > timezone.now())
+
 
 DelegationEvent = track_history(Delegation)
 

@@ -6,6 +6,7 @@ from typing import Any
 from django.contrib.auth.models import Group
 from django.utils import timezone
 
+from accounts.delegations.models import Delegation, Notice
 from accounts.models import Attempts, LoginSession, User
 from conftest import PASSWORD
 from healthcare.tests.cast import Cast
@@ -27,6 +28,14 @@ def create_records(cast: Cast, owner: User) -> None:
     active, revoked = (LoginSession.objects.start(owner, "tests", "127.0.0.1") for _ in range(2))
     LoginSession.objects.filter(pk=revoked.pk).revoke()
     cast.add("session", owner, active, revoked)
+
+
+def make_delegate(username: str) -> User:
+    return User.objects.create_user(username, f"{username}@example.org", PASSWORD, name=username.title())
+
+
+def give_delegation(owner: User) -> Delegation:
+    return Delegation.objects.create(owner=owner, delegate=make_delegate("asha"), role="write", note="reception")
 
 
 def registration(cast: Cast, owner: str) -> dict[str, Any]:
@@ -104,6 +113,24 @@ CONTRACT = Contract(
             read_only=True,
             roles={"Auditor": "view", "Support": "view delete"},
             allows="view delete",
+        ),
+        AdminModel(
+            "accounts.Delegation",
+            create=give_delegation,
+            action="revoke",
+            roles={"Records": "add change view", "Auditor": "view", "Support": "view"},
+            allows="view add change",
+            added=lambda owner: {"owner": owner.pk, "delegate": make_delegate("dora").pk, "role": "read"},
+            changed={"note": "Changed"},
+            actions={"revoke": "change"},
+            pages=[AdminPage("owners/", "add"), AdminPage("delegates/", "add")],
+        ),
+        AdminModel(
+            "accounts.Notice",
+            create=lambda user: Notice.objects.create(user=user, kind="delegation_given", about={}),
+            read_only=True,
+            roles={"Auditor": "view", "Support": "view"},
+            actions={},
         ),
         AdminModel(
             "auth.Group",

@@ -18,8 +18,10 @@ from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.html import conditional_escape, format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
+from rest_framework.exceptions import ValidationError
 
 from healthcare.api.errors import flatten
+from healthcare.api.exceptions import Conflict
 from healthcare.api.integrity_errors import broken_rule
 from healthcare.model_fields import ID_TEXT
 
@@ -209,7 +211,7 @@ class PreviewedAction:
         try:
             with transaction.atomic():
                 return records, self.perform(model_admin, request, records)
-        except IntegrityError as error:
+        except (IntegrityError, Conflict, ValidationError) as error:
             reason = describe_violation(error)
         if len(records) == 1 or self.all_or_nothing:
             refused |= {record.pk: f"could not be {self.done}: {reason}" for record in records}
@@ -341,9 +343,9 @@ def changed_since_preview(request: HttpRequest, records: Sequence[Any]) -> Refus
     }
 
 
-def describe_violation(error: IntegrityError) -> str:
-    """The sentence of the violated constraint or of the trigger that refused."""
-    rule = broken_rule(error)
+def describe_violation(error: IntegrityError | Conflict | ValidationError) -> str:
+    """The sentence of the violated constraint, of the trigger or of the rule that refused."""
+    rule = broken_rule(error) if isinstance(error, IntegrityError) else error
     if rule is None:
         raise error
     return " ".join(str(one["detail"]) for one in flatten(rule.detail)).removesuffix(".")

@@ -14,6 +14,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.functional import cached_property
 from django.utils.safestring import SafeString
+from rest_framework.exceptions import ValidationError as InvalidInput
 
 from healthcare.admin.actions import ActionsAdmin
 from healthcare.admin.autocomplete import AutocompleteAdmin
@@ -21,6 +22,7 @@ from healthcare.admin.clashes import Clash, Comparison, FieldOutcome, Unreadable
 from healthcare.admin.history import HistoryAdmin
 from healthcare.admin.lists import ListAdmin
 from healthcare.admin.submissions import ADDED, LOCATION, Submission, new_token
+from healthcare.api.exceptions import Conflict
 from healthcare.api.integrity_errors import broken_rule, fields_of_constraint
 from healthcare.model_fields import ID_TEXT
 
@@ -244,14 +246,16 @@ class ConflictCheckingAdmin(HistoryAdmin, ActionsAdmin, ListAdmin, AutocompleteA
         return super().response_add(request, obj, *args, **kwargs)
 
     def save_or_explain(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """Report a violated constraint on the form instead of as a 500, also when two requests race."""
+        """Report what the database or the API's code refuses on the form, also when two requests race."""
         try:
             return super().changeform_view(request, *args, **kwargs)
-        except IntegrityError as error:
-            rule = broken_rule(error)
-            if rule is None or not isinstance(rule.detail, dict):  # a conflict with other rows concerns no field
+        except (IntegrityError, Conflict, InvalidInput) as error:
+            rule = broken_rule(error) if isinstance(error, IntegrityError) else error
+            if rule is None:
                 raise
-            request.constraint_errors = rule.detail  # type: ignore[attr-defined]
+            # A conflict with other rows concerns no field of the form.
+            by_field = rule.detail if isinstance(rule.detail, dict) else {NON_FIELD_ERRORS: [str(rule.detail)]}
+            request.constraint_errors = by_field  # type: ignore[attr-defined]
             return super().changeform_view(request, *args, **kwargs)
 
     def why_unchangeable(self, request: HttpRequest, record: Any) -> str:

@@ -12,7 +12,7 @@ from django.urls import path
 from healthcare.admin.actions import Refusals
 from healthcare.admin.edit_conflicts import ConflictCheckingAdmin
 from healthcare.admin.inlines import ListedInline
-from healthcare.admin.owners import OwnerField, OwnerSelect, add_user_url, eligible_owners, suggest_owners
+from healthcare.admin.owners import OwnerField, OwnerSelect, add_user_url, eligible_owners, suggest_users
 from healthcare.admin.record_actions import DeleteRecords, RestoreRecords
 from healthcare.admin.record_lists import RecordListAdmin
 from healthcare.ownership import Record
@@ -68,12 +68,10 @@ class RecordAdmin(RecordListAdmin, ConflictCheckingAdmin):
         return [*([] if self.owner_follows else [owners]), *super().get_urls()]
 
     def owners_view(self, request: HttpRequest) -> JsonResponse:
-        """Suggestions for the owner of a new record, in the format of Django's autocomplete view, in one page."""
+        """Suggestions for the owner of a new record."""
         if not self.has_add_permission(request):
             raise PermissionDenied
-        owners = suggest_owners(request.GET.get("term", ""))
-        results = [{"id": str(owner.pk), "text": owner.get_username()} for owner in owners]
-        return JsonResponse({"results": results, "pagination": {"more": False}})
+        return suggest_users(eligible_owners(), request.GET.get("term", ""))
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         """A form that asks for the owner of a new record. The model's field is not editable, so Django makes none."""

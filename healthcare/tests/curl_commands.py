@@ -14,10 +14,14 @@ from healthcare.tests.declarations import contracts
 
 Call = tuple[str, str]
 
-# Is found before the real curl on PATH: records each call, and fails when the answer is an error.
+# Is found before the real curl on PATH: records each call, with the status of its answer in front.
 RECORDING_CURL = """#!/usr/bin/env bash
-printf '%s\\n' "$*" >>"{log}"
-exec "{curl}" --fail-with-body --silent --show-error "$@"
+headers="$(mktemp)"
+"{curl}" --silent --show-error --dump-header "$headers" "$@" && failure=0 || failure=$?
+status="$(sed -n 's/^HTTP[^ ]* \\([0-9]*\\).*/\\1/p' "$headers")"
+rm "$headers"
+printf '%s %s\\n' "$status" "$*" >>"{log}"
+exit "$failure"
 """
 
 
@@ -44,6 +48,11 @@ def calls_in(commands: str) -> set[Call]:
     return found
 
 
+def error_statuses(log: str) -> list[str]:
+    """The statuses of the recorded calls that were refused or failed, in their order."""
+    return re.findall(r"^([45]\d\d) ", log, re.MULTILINE)
+
+
 def run_bash(script: str, *arguments: str, path: str = "") -> "subprocess.CompletedProcess[str]":
     """Run a script as a user's shell would, with the folder `path` in front of PATH. Skips where curl is missing."""
     if not (shutil.which("bash") and shutil.which("curl")):
@@ -64,5 +73,5 @@ def install_recording_curl(folder: Path) -> Path:
     log, script = folder / "calls", folder / "curl"
     script.write_text(RECORDING_CURL.format(log=log, curl=shutil.which("curl")))
     script.chmod(0o755)
-    log.touch()
+    log.write_text("")
     return log

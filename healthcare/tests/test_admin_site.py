@@ -89,8 +89,8 @@ def test_no_page_has_markup_that_the_content_security_policy_blocks(staff: User,
     paths = ["/admin/", "/admin/password_change/", LOGIN]
     for model, record in records:
         paths += [model.path, f"{model.path}{record.pk}/change/"]
-        if not model.read_only:
-            paths += [f"{model.path}{page}" for page in ("add/", f"{record.pk}/delete/", f"{record.pk}/history/")]
+        pages = {"add": "add/", "delete": f"{record.pk}/delete/", "view": f"{record.pk}/history/"}
+        paths += [model.path + page for verb, page in pages.items() if verb in model.allowed_verbs]
         if model.label == "accounts.User":
             paths.append(f"{model.path}{record.pk}/password/")
     for path in paths:

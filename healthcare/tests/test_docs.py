@@ -5,21 +5,37 @@ from pathlib import Path
 
 from django.conf import settings
 
-from healthcare.tests.curl_commands import calls_in, contract_calls, install_recording_curl, run_bash
+from healthcare.tests.curl_commands import (
+    calls_in,
+    contract_calls,
+    error_statuses,
+    install_recording_curl,
+    run_bash,
+)
 from healthcare.tests.live import LiveServer
 
 ROOT = Path(settings.BASE_DIR)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-# The README shows every call of these. Further apps show theirs in `<app>/quickstart.sh`.
+CLINIC = (ROOT / "docs" / "clinic.md").read_text(encoding="utf-8")
+# The README and the page about clinics show every call of these. Further apps show theirs in `<app>/quickstart.sh`.
 README_APPS = ["accounts", "patients", "doctors", "mappings"]
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md"), *(ROOT / "benchmarks").glob("*.md")]
 PACKAGE = re.compile(r"^( *)([a-z_]+)/", re.MULTILINE)
 
 
-def curl_commands() -> str:
-    """The blocks of the README that call the API, in their order."""
-    blocks = re.findall(r"^```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def curl_commands(document: str) -> str:
+    """The blocks of a document that call the API, in their order."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", document, re.MULTILINE | re.DOTALL)
     return "\n".join(block for block in blocks if "curl" in block)
+
+
+def run_commands(document: str, server: LiveServer, folder: Path) -> tuple[str, str]:
+    """Run the blocks of a document as written. Returns the calls that they make, and what they print."""
+    log = install_recording_curl(folder)
+    script = "set -euo pipefail\n" + curl_commands(document).replace("http://127.0.0.1:8000", server.url)
+    done = run_bash(script, path=str(folder))
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+    return log.read_text(), done.stdout
 
 
 def settings_source() -> str:
@@ -43,12 +59,18 @@ def anchors(document: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_the_commands_of_the_readme_run_as_written_and_make_every_call(live: LiveServer, tmp_path: Path):
-    log = install_recording_curl(tmp_path)
-    script = "set -euo pipefail\n" + curl_commands().replace("http://127.0.0.1:8000", live.url)
-    done = run_bash(script, path=str(tmp_path))
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
-    assert calls_in(log.read_text()) == contract_calls(*README_APPS)
+def test_the_commands_of_the_readme_and_of_the_clinics_page_run_as_written_and_make_every_call(
+    live: LiveServer, tmp_path: Path
+):
+    calls, printed = run_commands(README, live, tmp_path)
+    assert error_statuses(calls) == [], printed[-2000:]
+    calls_of_clinic, printed = run_commands(CLINIC, live, tmp_path)
+    stated = re.findall(r"  # (\d{3})(?: (\w+))?$", curl_commands(CLINIC), re.MULTILINE)
+    assert error_statuses(calls_of_clinic) == [status for status, _ in stated], printed[-2000:]
+    codes = re.findall(r'"status":4\d\d,[^{}]*"code":"(\w+)"', printed)
+    assert codes == [code for _, code in stated if code]
+    assert re.search(r"^x-acting-for: sunrise\r?$", printed, re.MULTILINE | re.IGNORECASE)
+    assert calls_in(calls + calls_of_clinic) == contract_calls(*README_APPS)
 
 
 def test_the_readme_is_short():
