@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ('accounts', '0014_delegations_row_level_security'),
+        ('accounts', '0017_clinic_policies'),
         ('auth', '0012_alter_user_first_name_max_length'),
     ]
 

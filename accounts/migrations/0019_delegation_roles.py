@@ -7,7 +7,7 @@ from healthcare.staff_roles.operations import GrantToRole
 
 
 class Migration(migrations.Migration):
-    dependencies = [("accounts", "0015_clinic_lists"), ("staff_roles", "0001_initial")]
+    dependencies = [("accounts", "0018_clinic_lists"), ("staff_roles", "0001_initial")]
     operations = [
         GrantToRole("Records", ["add_delegation", "change_delegation", "view_delegation"]),
         GrantToRole("Auditor", ["view_delegation", "view_notice"]),
