@@ -16,9 +16,8 @@ from django.db.models import PROTECT, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from accounts.admin_actions import DeactivateUsers, ReactivateUsers, RevokeSessions, may_change_user
-from accounts.admin_delegations import DelegateField, DelegateSelect, eligible_delegates
+from accounts.admin_clinics import ClinicsAdmin, concerns_clinic
 from accounts.admin_home import read_refused_logins
-from accounts.delegations.giving import found_clinic
 from accounts.delegations.models import Delegation, Notice
 from accounts.limits import account_key, attempts_key, client_network, pair_key
 from accounts.models import Attempts, LoginSession, User
@@ -27,11 +26,8 @@ from healthcare.admin.home import Panel
 from healthcare.admin.list_filters import ChoiceFilter, DayRangeFilter, FieldChoiceFilter, FlagFilter, RecordIdFilter
 from healthcare.admin.lists import BoundedChangeList
 from healthcare.admin.read_only import ReadOnlyAdmin
-from healthcare.model_fields import ID_TEXT
 
 LABELS = {"email": "E-mail"}
-ADDS_CLINIC = "clinic"  # the parameter with which the form to add a user adds a clinic
-DELEGATE = Delegation._meta.get_field("delegate")
 # Django's text names other ways to log in, and there are none.
 ABOUT_DISABLING = "A user for whom this is disabled has no password and cannot log in."
 
@@ -75,27 +71,6 @@ class UserWithoutPasswordForm(ConflictCheckingForm):
         return user
 
 
-class ClinicForm(ConflictCheckingForm):
-    """Adds a clinic, to which nobody logs in. Its first manager gives the other delegations."""
-
-    manager = DelegateField(
-        eligible_delegates(),
-        label="First manager",
-        help_text="The user who gives others their delegations. Type the beginning of the username.",
-        error_messages={"required": "Choose the first manager: nobody logs in to a clinic itself."},
-    )
-
-    class Meta:
-        model = User
-        fields = ("name", "username")
-        field_classes: ClassVar = {"username": UsernameField}
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.instance.is_clinic = True
-        self.instance.set_unusable_password()
-
-
 class ActiveFilter(FlagFilter):
     title = "active"
     parameters: ClassVar = ("is_active",)
@@ -112,7 +87,7 @@ class ClinicFilter(FlagFilter):
 
 
 @admin.register(User)
-class UserAdmin(ConflictCheckingAdmin, DjangoUserAdmin):
+class UserAdmin(ClinicsAdmin, ConflictCheckingAdmin, DjangoUserAdmin):
     """Only a superuser grants permissions or changes staff: otherwise `change_user` would imply every permission.
 
     A member of staff who sets a user's password, username or e-mail can log in as that user, and read the patients
@@ -144,16 +119,6 @@ class UserAdmin(ConflictCheckingAdmin, DjangoUserAdmin):
         ("Password", {"fields": ["usable_password", "password1", "password2"]}),
     ]
 
-    clinic_fieldsets = [
-        ("Clinic", {"fields": ["name", "username", "is_active"]}),
-        ("Times", {"fields": ["created_at"]}),
-    ]
-    clinic_add_fieldsets = [("Clinic", {"fields": ["name", "username", "manager"]})]
-
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        links = [(f"add/?{ADDS_CLINIC}=1", "Add clinic")] if self.has_add_permission(request) else []
-        return super().changelist_view(request, {"list_links": links, **(extra_context or {})})
-
     def list_columns(self, changelist: BoundedChangeList) -> list[str]:
         return ["created_at", "id"] if changelist.filter_of(DayRangeFilter).is_active else ["id"]
 
@@ -167,14 +132,9 @@ class UserAdmin(ConflictCheckingAdmin, DjangoUserAdmin):
         return queryset.filter(condition), False
 
     def get_fieldsets(self, request: HttpRequest, obj: User | None = None) -> Any:
-        """Without what concerns the password, for a member of staff who may not set it. A clinic has no login and no
-        rights."""
-        if obj is None and adds_clinic(request):
-            return self.clinic_add_fieldsets
-        if obj and obj.is_clinic:
-            return self.clinic_fieldsets
+        """Without what concerns the password, for a member of staff who may not set it."""
         fieldsets = super().get_fieldsets(request, obj)
-        if may_set_credentials(request):
+        if may_set_credentials(request) or concerns_clinic(request, obj):
             return fieldsets
         hidden = {"password", "usable_password", "password1", "password2"}
         hint = {} if obj else {"description": "The user can log in once a superuser has set a password."}
@@ -197,21 +157,12 @@ class UserAdmin(ConflictCheckingAdmin, DjangoUserAdmin):
         return read_only
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        if obj is None and adds_clinic(request):
-            form = super().get_form(request, obj, change=change, **kwargs, form=ClinicForm)
-            form.base_fields["manager"].widget = DelegateSelect(DELEGATE, self.admin_site, attrs={"class": "owner-select"})
-            return form
         if obj is None and not may_set_credentials(request):
             kwargs["form"] = UserWithoutPasswordForm
         return super().get_form(request, obj, change=change, **kwargs)
 
-    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
-        if change or not obj.is_clinic:
-            return super().save_model(request, obj, form, change)
-        obj.pk = found_clinic(obj.name, obj.username, form.cleaned_data["manager"]).pk
-
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002
-        if not may_set_credentials(request) or is_clinic(id):
+        if not may_set_credentials(request):
             raise PermissionDenied
         return super().user_change_password(request, id, form_url)
 
@@ -249,14 +200,6 @@ class GroupAdmin(ConflictCheckingAdmin, DjangoGroupAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
         return super().has_delete_permission(request, obj) and bool(request.user.is_superuser)
-
-
-def adds_clinic(request: HttpRequest) -> bool:
-    return request.GET.get(ADDS_CLINIC) == "1"
-
-
-def is_clinic(key: str) -> bool:
-    return bool(ID_TEXT.match(key)) and User.objects.filter(pk=key, is_clinic=True).exists()
 
 
 def may_set_credentials(request: HttpRequest) -> bool:

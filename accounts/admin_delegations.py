@@ -1,7 +1,7 @@
 """The admin of delegations, by which a user acts for another owner, and of the notices about them."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from django import forms
 from django.contrib import admin
@@ -116,14 +116,14 @@ class RevokeDelegations(EndOnce):
 
     def perform(self, model_admin: Any, request: HttpRequest, records: Sequence[Delegation]) -> str:
         for delegation in records:
-            revoke(delegation, by=request.user)
+            revoke(delegation, by=signed_in(request))
         return ""
 
 
 @admin.register(Delegation)
 class DelegationAdmin(ConflictCheckingAdmin):
     """Owner and delegate are chosen when a delegation is added, and fixed afterwards. Nothing deletes a row: who could
-    see the records of an owner, and when, stays known."""
+    see the records of an owner, and when, stays known. The rules are those of the API: see `delegations.giving`."""
 
     task = "People and access"
     form = DelegationForm
@@ -220,14 +220,13 @@ class DelegationAdmin(ConflictCheckingAdmin):
         return "living" if record.owner.is_active and record.delegate.is_active else "does not work: user inactive"
 
     def save_model(self, request: HttpRequest, obj: Delegation, form: Any, change: bool) -> None:
-        values = {name: form.cleaned_data[name] for name in form.changed_columns()} if change else {}
-        if not change:
-            given = give(
-                obj.owner, obj.delegate, obj.role, by=request.user, note=obj.note, expires_at=obj.expires_at
-            )
+        by = signed_in(request)
+        if change:
+            values = {name: form.cleaned_data[name] for name in form.changed_columns()}
+            change_delegation(obj, by, **values)
+        else:
+            given = give(obj.owner, obj.delegate, obj.role, by, note=obj.note, expires_at=obj.expires_at)
             obj.pk = given.pk
-        elif values:
-            change_delegation(obj, by=request.user, **values)
 
 
 class UnreadFilter(UsernameFilter):
@@ -251,3 +250,8 @@ class NoticeAdmin(ReadOnlyAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+def signed_in(request: HttpRequest) -> User:
+    """The member of staff who sends the request."""
+    return cast(User, request.user)

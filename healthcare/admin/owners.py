@@ -1,5 +1,5 @@
-"""The owner of a record in the admin: chosen by username when the record is added, and fixed afterwards. Other users whom
-a form asks for are chosen in the same way."""
+"""The owner of a record in the admin: chosen by username when the record is added, and fixed afterwards. Forms ask for
+other users in the same way."""
 
 from collections.abc import Mapping
 from typing import Any
