@@ -7,6 +7,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 
 from accounts.admin_sessions import end_admin_sessions
+from accounts.delegations.models import Delegation
 from accounts.models import LoginSession, User
 from healthcare.admin.actions import PreviewedAction, Refusals
 from healthcare.admin.record_actions import EndOnce
@@ -41,6 +42,9 @@ class DeactivateUsers(PreviewedAction):
 
     def refusals(self, model_admin: Any, request: HttpRequest, records: Sequence[User]) -> Refusals:
         found = {user.pk: self.find_refusal(request, user) for user in records}
+        possible = [key for key, reason in found.items() if not reason]
+        needed = Delegation.objects.needed_by_clinics(possible).values_list("delegate", flat=True)
+        found |= dict.fromkeys(needed, "is the last manager of a clinic; first make another user its manager")
         return {key: reason for key, reason in found.items() if reason}
 
     def find_refusal(self, request: HttpRequest, user: User) -> str:

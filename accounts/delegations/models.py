@@ -1,5 +1,6 @@
 """Delegations, by which one user may act for another owner, and notices."""
 
+from collections.abc import Collection
 from typing import Any, Self
 
 from django.conf import settings
@@ -53,6 +54,14 @@ class DelegationQuerySet(models.QuerySet["Delegation"]):
     def permanent_managers(self) -> Self:
         """Those that keep an owner managed: working, with the role `manage`, and without an end."""
         return self.working().filter(role=DelegateRole.MANAGE, expires_at=None)
+
+    def needed_by_clinics(self, users: Collection[int]) -> Self:
+        """Those of managers among these users without all of whom a clinic has none: see `triggers`."""
+        managers = self.filter(
+            role=DelegateRole.MANAGE, expires_at=None, revoked_at=None, delegate__is_active=True, owner__is_clinic=True
+        )
+        others = managers.exclude(delegate__in=users)
+        return managers.filter(delegate__in=users).exclude(owner__in=others.values("owner"))
 
 
 class Delegation(models.Model):

@@ -1,12 +1,15 @@
 """Deactivating users in the admin ends their sessions; reactivating them brings no session back."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.sessions.models import Session
-from django.db import connection
+from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
+from accounts.delegations.models import Delegation
 from accounts.models import LoginSession, User
 from audit.models import UserEvent
 from conftest import PASSWORD, LoggedInClient
@@ -128,3 +131,56 @@ def test_the_queries_do_not_grow_with_the_users(admin: AdminClient, make_user: A
             assert admin.post(f"{USERS}deactivate/", sent).status_code == 302
         counts.add(len(queries))
     assert len(counts) == 1
+
+
+@pytest.fixture
+def clinic(make_user: Any, alice: User) -> User:
+    """Alice manages it, and so do others, who do not stay."""
+    clinic: User = make_user("sunrise", email=None, is_clinic=True, password=None)
+    Delegation.objects.create(owner=clinic, delegate=alice, role="manage")
+    gone, passing = make_user("gone", is_active=False), make_user("passing")
+    Delegation.objects.create(owner=clinic, delegate=gone, role="manage")
+    Delegation.objects.create(
+        owner=clinic, delegate=passing, role="manage", expires_at=timezone.now() + timedelta(days=1)
+    )
+    return clinic
+
+
+def test_the_action_leaves_the_last_manager_of_a_clinic_active_and_deactivates_the_others(
+    support: AdminClient, alice: User, bob: User, clinic: User, as_alice: LoggedInClient
+):
+    preview = support.act(USERS, "deactivate", [alice, bob])
+    refusal = "is the last manager of a clinic; first make another user its manager"
+    assert refusal in main(preview.content.decode())
+    said = message(support, support.confirm(preview))
+    assert "1 user deactivated." in said
+    assert f"user {alice.pk} {refusal}" in said
+    assert dict(User.objects.filter(pk__in=[alice.pk, bob.pk]).values_list("username", "is_active")) == {
+        "alice": True,
+        "bob": False,
+    }
+    assert as_alice.get("/api/patients/").status_code == 200
+
+
+def test_all_managers_of_a_clinic_are_not_deactivated_together(
+    support: AdminClient, alice: User, bob: User, clinic: User
+):
+    Delegation.objects.create(owner=clinic, delegate=bob, role="manage")
+    assert "Nothing was deactivated." in message(support, support.act(USERS, "deactivate", [alice, bob], post="yes"))
+    assert "1 user deactivated." in message(support, support.act(USERS, "deactivate", [bob], post="yes"))
+
+
+@pytest.mark.parametrize("way", ["save", "update", "form"])
+def test_nothing_else_deactivates_the_last_manager_of_a_clinic_either(
+    admin: AdminClient, alice: User, as_alice: LoggedInClient, clinic: User, way: str
+):
+    if way == "form":
+        answer = admin.submit(f"{USERS}{alice.pk}/change/", is_active=None)
+        assert answer.status_code == 200
+        assert "A clinic needs a manager." in answer.content.decode()
+    else:
+        alice.is_active = False
+        with pytest.raises(IntegrityError, match="A clinic needs a manager"), transaction.atomic():
+            alice.save() if way == "save" else User.objects.filter(pk=alice.pk).update(is_active=False)
+    assert User.objects.get(pk=alice.pk).is_active
+    assert as_alice.get("/api/patients/").status_code == 200
