@@ -25,7 +25,7 @@ def change_email(client: LoggedInClient, email: str) -> Any:
 
 def test_alice_reads_her_account(as_alice: LoggedInClient, alice: User):
     answer = as_alice.get(ME)
-    expected = {"id": alice.pk, "name": "Alice", "email": "alice@example.org", "username": "alice"}
+    expected = {"id": alice.pk, "name": "Alice", "email": "alice@example.org", "username": "alice", "acting_for": []}
     assert (answer.status_code, answer.json()) == (200, expected)
 
 
@@ -38,6 +38,7 @@ def test_alice_changes_her_name_and_email(as_alice: LoggedInClient, alice: User)
     sent = {"name": "Alice Cooper", "email": "cooper@example.org", "current_password": PASSWORD}
     answer = as_alice.patch(ME, sent)
     expected = {"id": alice.pk, "name": "Alice Cooper", "email": "cooper@example.org", "username": "alice"}
+    expected |= {"acting_for": []}
     assert (answer.status_code, answer.json()) == (200, expected)
     assert as_alice.get(ME).json() == expected
 
@@ -89,14 +90,14 @@ def test_a_bad_value_is_refused(as_alice: LoggedInClient, body: dict[str, Any], 
 
 
 def test_an_authenticated_request_has_these_queries(as_alice: LoggedInClient):
-    named = ["the session and its user"]
+    named = ["the session and its user", "the delegations and their owners"]
     with CaptureQueriesContext(connection) as queries:
         as_alice.get(ME)
     assert len(queries) == len(named), queries.captured_queries
 
 
 def test_another_name_takes_these_queries(as_alice: LoggedInClient):
-    named = ["the session and its user", "BEGIN", "enter", "lock the user", "update the user", "COMMIT"]
+    named = ["the session and its user", "BEGIN", "enter", "lock the user", "update the user", "COMMIT", "delegations"]
     with CaptureQueriesContext(connection) as queries:
         assert as_alice.patch(ME, {"name": "Alice Cooper"}).status_code == 200
     assert len(queries) == len(named), queries.captured_queries
