@@ -123,6 +123,12 @@ class NoticeQuerySet(models.QuerySet["Notice"]):
         names = Func(F("about"), path, variables, function="jsonb_path_exists", output_field=models.BooleanField())
         return self.filter(names)
 
+    def unread(self) -> Self:
+        return self.filter(read_at=None)
+
+    def received_by(self, user: Any) -> Self:
+        return self.filter(user=user.pk)
+
 
 class Notice(models.Model):
     """What a user is told about delegations and transfers, until they have read it. Never of one's own act."""

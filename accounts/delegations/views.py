@@ -235,8 +235,7 @@ class NoticeViewSet(mixins.ListModelMixin, UnknownParametersViewSet):
     lookup_value_converter = "int"
 
     def get_queryset(self) -> QuerySet[Notice]:
-        unread = Notice.objects.filter(user_id=self.request.user.pk or 0, read_at=None)
-        return unread.annotate(by_named=NamedUser("by_id"))
+        return Notice.objects.unread().received_by(self.request.user).annotate(by_named=NamedUser("by_id"))
 
     @extend_schema(operation_id="notices_destroy", summary="Mark a notice as read", responses={204: None})
     def destroy(self, request: Request, pk: int) -> Response:

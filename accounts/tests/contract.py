@@ -1,33 +1,60 @@
 """The contract of /api/auth/: who may call it, how it is described, and its models in the admin."""
 
 import uuid
+from dataclasses import replace
 from typing import Any
 
 from django.contrib.auth.models import Group
 from django.utils import timezone
 
-from accounts.delegations.models import Delegation, Notice
-from accounts.models import Attempts, LoginSession, User
+from accounts.delegations.giving import found_clinic
+from accounts.models import Attempts, Delegation, LoginSession, Notice, User
 from conftest import PASSWORD
 from healthcare.tests.cast import Cast
 from healthcare.tests.declarations import (
     CHANGE_RECORD,
+    CREATE_RECORD,
+    DELETE_RECORD,
     LIST_RECORDS,
     READ_RECORD,
     AdminModel,
     AdminPage,
     BadValues,
     Contract,
+    ListParameters,
     Operation,
     Row,
 )
-from healthcare.tests.hostile_requests import BAD_EMAILS, BAD_NAMES, CANARY, LONG_AND_ODD_TEXTS
+from healthcare.tests.hostile_requests import BAD_CHOICES, BAD_EMAILS, BAD_NAMES, CANARY, LONG_AND_ODD_TEXTS
 
 
 def create_records(cast: Cast, owner: User) -> None:
     active, revoked = (LoginSession.objects.start(owner, "tests", "127.0.0.1") for _ in range(2))
     LoginSession.objects.filter(pk=revoked.pk).revoke()
     cast.add("session", owner, active, revoked)
+    create_delegations(cast, owner)
+
+
+def create_delegations(cast: Cast, owner: User) -> None:
+    """A clinic of the owner and one that they have left, a delegation and a revoked one, a notice and a read one. The
+    user `next-of-<owner>` has no delegation yet."""
+    now = timezone.now()
+    dana, _ = (
+        User.objects.create_user(f"{name}-of-{owner}", f"{name}-of-{owner}@example.org", None, name="Dana")
+        for name in ("delegate", "next")
+    )
+    clinic, former = found_clinic("Clinic", f"clinic-{owner}", owner), found_clinic("Former", f"former-{owner}", dana)
+    Delegation.objects.create(owner=former, delegate=owner, role="manage", revoked_at=now)
+    cast.add("clinic", owner, clinic, former)
+    revoked, living = (
+        Delegation.objects.create(owner=owner, delegate=dana, role="write", revoked_at=at) for at in (now, None)
+    )
+    cast.add("delegation", owner, living, revoked)
+    unread, read = (
+        Notice.objects.create(user=owner, kind="delegation_given", by=dana, about={"id": living.pk}, read_at=at)
+        for at in (None, now)
+    )
+    cast.add("notice", owner, unread, read)
 
 
 def make_delegate(username: str) -> User:
@@ -41,6 +68,14 @@ def give_delegation(owner: User) -> Delegation:
 def registration(cast: Cast, owner: str) -> dict[str, Any]:
     name = uuid.uuid4().hex
     return {"name": "New", "email": f"{name}@example.org", "username": name, "password": PASSWORD}
+
+
+def new_clinic(cast: Cast, owner: str) -> dict[str, Any]:
+    return {"name": "New Clinic", "username": uuid.uuid4().hex}
+
+
+def new_delegation(cast: Cast, owner: str) -> dict[str, Any]:
+    return {"delegate": f"next-of-{owner}", "role": "read", "note": "New"}
 
 
 CONTRACT = Contract(
@@ -66,6 +101,26 @@ CONTRACT = Contract(
             records="session",
             delete_has_body=True,
         ),
+        Row("api/clinics/", "PRIVATE", {"GET": 200, "POST": 201}, new_clinic),
+        Row("api/clinics/<int:pk>/", "PRIVATE", {"GET": 200, "PATCH": 200}, new_clinic, records="clinic"),
+        Row(
+            "api/delegations/",
+            "PRIVATE",
+            {"GET": 200, "POST": 201},
+            new_delegation,
+            roles={"GET": "read", "POST": "manage"},
+        ),
+        Row(
+            "api/delegations/<int:pk>/",
+            "PRIVATE",
+            {"GET": 200, "PATCH": 200, "DELETE": 204},
+            new_delegation,
+            records="delegation",
+            finds_deleted={"GET"},
+            roles={"GET": "read", "PATCH": "manage", "DELETE": "manage"},
+        ),
+        Row("api/notices/", "PRIVATE", {"GET": 200}),
+        Row("api/notices/<int:pk>/", "PRIVATE", {"DELETE": 204}, records="notice"),
     ],
     operations={
         "auth_register": Operation(public=True),
@@ -78,7 +133,19 @@ CONTRACT = Contract(
         "auth_password": Operation(),
         "auth_sessions_list": LIST_RECORDS,
         "auth_sessions_destroy": Operation(),
+        "clinics_list": LIST_RECORDS,
+        "clinics_create": CREATE_RECORD,
+        "clinics_retrieve": READ_RECORD,
+        "clinics_partial_update": CHANGE_RECORD,
+        "delegations_list": replace(LIST_RECORDS, query={"direction", "active"}),
+        "delegations_create": CREATE_RECORD,
+        "delegations_retrieve": READ_RECORD,
+        "delegations_partial_update": CHANGE_RECORD,
+        "delegations_destroy": DELETE_RECORD,
+        "notices_list": LIST_RECORDS,
+        "notices_destroy": Operation(),
     },
+    lists={"/api/delegations/": ListParameters(narrowing={"direction": "given", "active": "true"})},
     admin=[
         AdminModel(
             "accounts.User",
@@ -157,6 +224,24 @@ CONTRACT = Contract(
                 "password": [
                     None, "", "short", "12345678901", "password", [CANARY], True, {"a": 1}, "x" * 257, CANARY * 100,
                 ],
+            },
+        ),
+        BadValues(
+            "/api/clinics/",
+            {"name": "New Clinic", "username": "new-clinic"},
+            {
+                "name": BAD_NAMES,
+                "username": [*LONG_AND_ODD_TEXTS, None, "", " ", "self", "Self", "a@example.org", "ali ce", "a" * 255],
+            },
+        ),
+        BadValues(
+            "/api/delegations/",
+            {"delegate": "nobody", "role": "read", "expires_at": None, "note": ""},
+            {
+                "delegate": [*LONG_AND_ODD_TEXTS, None, "", " ", "x" * 255],
+                "role": [*BAD_CHOICES, "owner", "Manage"],
+                "expires_at": [CANARY, "2001-01-01T00:00:00Z", "2099-01-01", 0, True, [CANARY], {}],
+                "note": [[CANARY], {"a": 1}, True, 5, "x" * 201, f"{CANARY}\n{CANARY}"],
             },
         ),
     ],
