@@ -78,6 +78,12 @@ def new_delegation(cast: Cast, owner: str) -> dict[str, Any]:
     return {"delegate": f"next-of-{owner}", "role": "read", "note": "New"}
 
 
+def side_of_cast(delegation: dict[str, Any]) -> int:
+    """The id of the user of the cast who gave a delegation, or whom their clinic gave it."""
+    by_clinic = delegation["owner"]["username"].startswith("clinic-")
+    return int(delegation["delegate" if by_clinic else "owner"]["id"])
+
+
 CONTRACT = Contract(
     create_records=create_records,
     rows=[
@@ -145,7 +151,12 @@ CONTRACT = Contract(
         "notices_list": LIST_RECORDS,
         "notices_destroy": Operation(),
     },
-    lists={"/api/delegations/": ListParameters(narrowing={"direction": "given", "active": "true"})},
+    lists={
+        "/api/delegations/": ListParameters(
+            narrowing={"direction": "given", "active": "true", "limit": "500", "count": "true"},
+            owner=side_of_cast,
+        )
+    },
     admin=[
         AdminModel(
             "accounts.User",

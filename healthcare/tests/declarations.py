@@ -141,10 +141,12 @@ class ListParameters:
     naming: for a parameter that can name a record or a person, a function of the cast and the name of another user. It
         returns a value that names what belongs to that user, and one that names nothing; the answers must not differ.
     narrowing: for every other parameter a value that finds records of each user, or a function of the cast for one.
+    owner: the id of the user to whom a record of the answer belongs.
     """
 
     naming: Mapping[str, Callable[["Cast", str], tuple[str, str]]] = field(default_factory=dict)
     narrowing: Mapping[str, "str | Callable[[Cast], str]"] = field(default_factory=dict)
+    owner: Callable[[dict[str, Any]], int] = lambda record: record["created_by"]
 
 
 @dataclass(frozen=True)

@@ -59,8 +59,8 @@ def test_every_parameter_of_every_list_of_owned_records_is_tried() -> None:
         for method, path, operation in operations()
         if method == "GET" and path in private and all_operations()[operation["operationId"]].paged
     }
-    tried = {path: lists.naming.keys() | lists.narrowing.keys() | UNTRIED for path, lists in all_lists().items()}
-    assert tried == {path: names for path, names in described.items() if names - PAGING}
+    tried = {path: lists.naming.keys() | lists.narrowing.keys() for path, lists in all_lists().items()}
+    assert tried == {path: names - UNTRIED for path, names in described.items() if names - PAGING}
 
 
 @pytest.mark.usefixtures("protection")
@@ -86,7 +86,7 @@ def test_no_parameter_answers_a_record_of_anothers(cast: Cast, caller: str) -> N
         for parameter, value in query_values(cast, lists):
             answer = cast.clients[caller].get(path, {parameter: value})
             assert answer.status_code == 200, (path, parameter, answer.content)
-            assert {record["created_by"] for record in answer.json()} == {user.pk}, (path, parameter)
+            assert {lists.owner(record) for record in answer.json()} == {user.pk}, (path, parameter)
 
 
 @pytest.mark.parametrize("caller", ["anonymous", *REJECTED_CALLERS])
