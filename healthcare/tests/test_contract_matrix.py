@@ -14,7 +14,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.authentication import AUTHENTICATE
-from accounts.models import LoginSession, User
+from accounts.delegations.models import DelegationQuerySet, NoticeQuerySet
+from accounts.models import LoginSession, User, UserQuerySet
 from accounts.views import SessionViewSet
 from healthcare.ownership import OwnedQuerySet
 from healthcare.tests.cast import MISSING_ID, Cast
@@ -97,6 +98,9 @@ def without_scopes(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     settings.FAST_PATH = "off"
     monkeypatch.setattr(OwnedQuerySet, "owned_by", lambda queryset, owner: queryset)
     monkeypatch.setattr(SessionViewSet, "get_queryset", lambda view: LoginSession.objects.live())
+    monkeypatch.setattr(UserQuerySet, "clinics_of", lambda queryset, delegate: queryset.filter(is_clinic=True))
+    monkeypatch.setattr(DelegationQuerySet, "visible_to", lambda queryset, caller, owner: queryset)
+    monkeypatch.setattr(NoticeQuerySet, "received_by", lambda queryset, user: queryset)
 
 
 @pytest.mark.long
