@@ -10,8 +10,8 @@ from patients.models import Patient
 
 
 class MappingFilter(ListFilterSet):
-    patient = IdFilter(scope=lambda user: Patient.objects.owned_by(user).active(), label="A patient of yours.")
-    doctor = IdFilter(scope=lambda user: Doctor.objects.active(), label="A doctor.")
+    patient = IdFilter(scope=lambda owner: Patient.objects.owned_by(owner).active(), label="A patient of yours.")
+    doctor = IdFilter(scope=lambda owner: Doctor.objects.active(), label="A doctor.")
     role = TextFilter(label="The whole role, in any case.")
 
 
@@ -20,7 +20,7 @@ class TreatingDoctorFilter(IdFilter):
 
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("label", "Treated by this doctor now.")
-        super().__init__(scope=lambda user: Doctor.objects.active(), **kwargs)
+        super().__init__(scope=lambda owner: Doctor.objects.active(), **kwargs)
 
     def filter(self, qs: QuerySet, value: Doctor | None) -> QuerySet:
         # One row for each patient: there is one active assignment of a doctor to a patient at most.

@@ -16,7 +16,7 @@ from healthcare.api.filters import IdFilter
 from healthcare.fastpath.actions import InaccessibleObject, NotExpressibleError, obstacles_of_scope, refuse_query
 from healthcare.fastpath.eligibility import Obstacle, obstacles_of_filterset
 from healthcare.fastpath.json_sql import Fragment
-from healthcare.fastpath.placeholders import CALLER, Parameter, Placeholder
+from healthcare.fastpath.placeholders import OWNER, Parameter, Placeholder
 
 CONDITIONS = Placeholder("conditions")  # of filters
 
@@ -82,7 +82,7 @@ class ListFilters:
                     raise NotExpressibleError from error
                 rows = one.filter(rows, value)
                 if isinstance(one, IdFilter):
-                    rows, names_record = rows.filter(Exists(one.scope(Parameter(CALLER)).filter(pk=value))), True
+                    rows, names_record = rows.filter(Exists(one.scope(Parameter(OWNER)).filter(pk=value))), True
         return rows, names_record
 
     def filterset(self) -> Any:
