@@ -26,10 +26,13 @@ HEADER = "X-Acting-For"
 PATIENTS, MAPPINGS, DOCTORS = "/api/patients/", "/api/mappings/", "/api/doctors/"
 
 
-def acting(user: User, owner: User | str) -> APIClient:
+def acting(user: User, owner: str) -> LoggedInClient:
     """A client of this user whose requests all act for the owner."""
-    client = logged_in(user)
-    client.credentials(HTTP_AUTHORIZATION=f"Bearer {client.tokens['access']}", HTTP_X_ACTING_FOR=str(owner))
+    return act_for(logged_in(user), owner)
+
+
+def act_for(client: LoggedInClient, owner: str) -> LoggedInClient:
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {client.tokens['access']}", HTTP_X_ACTING_FOR=owner)
     return client
 
 
@@ -53,12 +56,12 @@ def delegation(alice: User, asha: User) -> Delegation:
 
 
 @pytest.fixture
-def as_asha(asha: User, delegation: Delegation) -> APIClient:
+def as_asha(asha: User, delegation: Delegation) -> LoggedInClient:
     return acting(asha, "alice")
 
 
 @pytest.fixture(params=["fast", "standard"])
-def path(request: pytest.FixtureRequest, settings: Any, as_asha: APIClient) -> str:
+def path(request: pytest.FixtureRequest, settings: Any, as_asha: LoggedInClient) -> str:
     """Which implementation answers; the fast one knows the owner."""
     settings.FAST_PATH = "on" if request.param == "fast" else "off"
     assert as_asha.get(PATIENTS).status_code == 200
@@ -74,7 +77,7 @@ def one(patient: Patient) -> str:
     return f"{PATIENTS}{patient.pk}/"
 
 
-def test_every_answer_for_another_owner_names_the_owner(path: str, as_asha: APIClient, patient: Patient) -> None:
+def test_every_answer_for_another_owner_names_the_owner(path: str, as_asha: LoggedInClient, patient: Patient) -> None:
     tag = as_asha.get(one(patient))["ETag"]
     key = {"Idempotency-Key": "k1"}
     answers = [
@@ -105,7 +108,7 @@ def test_every_answer_for_another_owner_names_the_owner(path: str, as_asha: APIC
 
 @pytest.mark.parametrize("name", [None, "self", "SELF", "asha", "Asha", "id", "zeros"])
 def test_ones_own_records_need_no_header_and_answer_without_one(
-    path: str, asha: User, as_asha: APIClient, patient: Patient, name: str | None
+    path: str, asha: User, as_asha: LoggedInClient, patient: Patient, name: str | None
 ) -> None:
     own = make_patient(asha, name="Own")
     given = {"id": str(asha.pk), "zeros": f"000{asha.pk}"}.get(name or "", name)
@@ -175,7 +178,7 @@ def test_other_resources_ignore_the_header(asha: User, delegation: Delegation) -
     ],
 )  # fmt: skip
 def test_a_role_that_is_too_low_is_refused_before_anything_is_looked_at(
-    path: str, as_asha: APIClient, delegation: Delegation, patient: Patient, method: str, target: str, body: str
+    path: str, as_asha: LoggedInClient, delegation: Delegation, patient: Patient, method: str, target: str, body: str
 ) -> None:
     Delegation.objects.update(role="read")
     url = target if target.startswith("/") else f"{PATIENTS}{target}/".replace("//", "/")
@@ -184,7 +187,9 @@ def test_a_role_that_is_too_low_is_refused_before_anything_is_looked_at(
     assert (answer.status_code, answer.json()["code"], answer[HEADER]) == (403, "role_too_low", "alice")
 
 
-def test_a_delegate_who_writes_may_not_delete_restore_or_merge(path: str, as_asha: APIClient, patient: Patient) -> None:
+def test_a_delegate_who_writes_may_not_delete_restore_or_merge(
+    path: str, as_asha: LoggedInClient, patient: Patient
+) -> None:
     for answer in (
         as_asha.delete(one(patient)),
         as_asha.post(f"{one(patient)}restore/"),
@@ -195,15 +200,17 @@ def test_a_delegate_who_writes_may_not_delete_restore_or_merge(path: str, as_ash
     assert Patient.objects.active().get() == patient
 
 
-def test_a_login_that_has_ended_is_rejected_before_the_delegation(path: str, asha: User, as_asha: APIClient) -> None:
+def test_a_login_that_has_ended_is_rejected_before_the_delegation(
+    path: str, asha: User, as_asha: LoggedInClient
+) -> None:
     LoginSession.objects.filter(user=asha).revoke()
     for owner in ("alice", "nobody"):
-        as_asha.credentials(**{**as_asha._credentials, "HTTP_X_ACTING_FOR": owner})
+        act_for(as_asha, owner)
         for answer in (as_asha.get(PATIENTS), as_asha.post(PATIENTS, {"name": "New"}), as_asha.get(f"{PATIENTS}1/")):
             assert (answer.status_code, HEADER in answer) == (401, False)
 
 
-def test_whoever_may_not_act_gets_the_same_answer_and_no_name(path: str, asha: User, as_asha: APIClient) -> None:
+def test_whoever_may_not_act_gets_the_same_answer_and_no_name(path: str, asha: User, as_asha: LoggedInClient) -> None:
     def forbidden() -> bytes:
         answers = [as_asha.get(PATIENTS), as_asha.post(PATIENTS, {"name": "New"}), as_asha.delete(f"{PATIENTS}1/")]
         assert {answer.status_code for answer in answers} == {403}
@@ -222,13 +229,13 @@ def test_whoever_may_not_act_gets_the_same_answer_and_no_name(path: str, asha: U
     Delegation.objects.all().delete()
     contents.add(forbidden())
     for owner in ("bob", "nobody", str(asha.pk + 10_000)):
-        as_asha.credentials(**{**as_asha._credentials, "HTTP_X_ACTING_FOR": owner})
+        act_for(as_asha, owner)
         contents.add(forbidden())
     assert len(contents) == 1
     assert not Patient.objects.exists()
 
 
-def test_a_lower_role_holds_from_the_next_request(path: str, as_asha: APIClient, patient: Patient) -> None:
+def test_a_lower_role_holds_from_the_next_request(path: str, as_asha: LoggedInClient, patient: Patient) -> None:
     assert served_by(as_asha.patch(one(patient), {"name": "Changed"})) == path
     Delegation.objects.update(role="read")
     assert as_asha.patch(one(patient), {"name": "Refused"}).json()["code"] == "role_too_low"
@@ -238,7 +245,7 @@ def test_a_lower_role_holds_from_the_next_request(path: str, as_asha: APIClient,
 
 
 def test_what_a_delegate_creates_belongs_to_the_owner(
-    path: str, alice: User, asha: User, as_asha: APIClient, as_alice: LoggedInClient
+    path: str, alice: User, asha: User, as_asha: LoggedInClient, as_alice: LoggedInClient
 ) -> None:
     answer = as_asha.post(PATIENTS, {"name": "New"})
     assert (answer.status_code, answer.json()["created_by"], served_by(answer)) == (201, alice.pk, path)
@@ -253,7 +260,7 @@ def test_what_a_delegate_creates_belongs_to_the_owner(
 
 
 def test_history_and_access_log_name_the_delegate(
-    path: str, alice: User, asha: User, as_asha: APIClient, as_alice: LoggedInClient, patient: Patient
+    path: str, alice: User, asha: User, as_asha: LoggedInClient, as_alice: LoggedInClient, patient: Patient
 ) -> None:
     before = AccessLog.objects.count()
     as_asha.patch(one(patient), {"name": "Changed"}, headers={"X-Change-Reason": "spelling"})
@@ -279,7 +286,7 @@ def test_history_and_access_log_name_the_delegate(
 
 
 def test_an_idempotency_key_belongs_to_caller_and_owner_together(
-    path: str, alice: User, bob: User, asha: User, as_asha: APIClient, as_alice: LoggedInClient
+    path: str, alice: User, bob: User, asha: User, as_asha: LoggedInClient, as_alice: LoggedInClient
 ) -> None:
     Delegation.objects.create(owner=bob, delegate=asha, role="write")
     for_bob, for_self = acting(asha, "bob"), logged_in(asha)
@@ -294,7 +301,7 @@ def test_an_idempotency_key_belongs_to_caller_and_owner_together(
         again = client.post(PATIENTS, body, headers=key)
         assert (again.json(), again["Idempotency-Replayed"]) == (answer.json(), "true")
         assert again.get(HEADER) == answer.get(HEADER)
-    assert acting(asha, alice.pk).post(PATIENTS, body, headers=key)["Idempotency-Replayed"] == "true"
+    assert acting(asha, str(alice.pk)).post(PATIENTS, body, headers=key)["Idempotency-Replayed"] == "true"
     assert as_asha.post(PATIENTS, {"name": "Other"}, headers=key).status_code == 422
     assert Patient.objects.count() == 4
     Delegation.objects.filter(owner=alice).update(role="read")
@@ -302,7 +309,7 @@ def test_an_idempotency_key_belongs_to_caller_and_owner_together(
 
 
 def test_a_cursor_of_one_owner_shows_only_the_current_owners_rows(
-    path: str, alice: User, asha: User, as_asha: APIClient
+    path: str, alice: User, asha: User, as_asha: LoggedInClient
 ) -> None:
     hers = [make_patient(alice).pk for _ in range(4)]
     own = [make_patient(asha).pk for _ in range(4)]
@@ -313,7 +320,7 @@ def test_a_cursor_of_one_owner_shows_only_the_current_owners_rows(
 
 
 def test_searches_filters_and_nested_lists_act_for_the_owner(
-    path: str, alice: User, asha: User, as_asha: APIClient, as_alice: LoggedInClient
+    path: str, alice: User, asha: User, as_asha: LoggedInClient, as_alice: LoggedInClient
 ) -> None:
     doctor = make_doctor(asha)
     for owner in (asha, alice):
@@ -340,7 +347,7 @@ def test_searches_filters_and_nested_lists_act_for_the_owner(
     assert as_asha.get(f"{PATIENTS}?search=zebulon&count=true")["X-Total-Count"] == "1"
 
 
-def test_likely_duplicates_are_those_of_the_owner(path: str, alice: User, asha: User, as_asha: APIClient) -> None:
+def test_likely_duplicates_are_those_of_the_owner(path: str, alice: User, asha: User, as_asha: LoggedInClient) -> None:
     known = {"name": "Zebulon Carter", "phone": "080 5550 0100", "birth_date": "1990-06-03"}
     birth_date = datetime.date(1990, 6, 3)
     make_patient(asha, **known | {"birth_date": birth_date})
@@ -354,7 +361,7 @@ def test_likely_duplicates_are_those_of_the_owner(path: str, alice: User, asha: 
     assert [one["id"] for one in listed] == [second.pk]
 
 
-def test_a_patient_of_the_delegate_reads_like_a_missing_one(path: str, asha: User, as_asha: APIClient) -> None:
+def test_a_patient_of_the_delegate_reads_like_a_missing_one(path: str, asha: User, as_asha: LoggedInClient) -> None:
     doctor, own = make_doctor(asha), make_patient(asha)
     answers = [as_asha.post(MAPPINGS, {"patient": key, "doctor": doctor.pk}) for key in (own.pk, 2**40)]
     answers += [as_asha.get(f"{MAPPINGS}?patient={key}") for key in (own.pk, 2**40)]
@@ -366,7 +373,7 @@ def test_a_patient_of_the_delegate_reads_like_a_missing_one(path: str, asha: Use
 
 
 def test_a_deleted_patient_is_missing_to_a_delegate_who_writes(
-    path: str, as_asha: APIClient, as_alice: LoggedInClient, patient: Patient
+    path: str, as_asha: LoggedInClient, as_alice: LoggedInClient, patient: Patient
 ) -> None:
     assert as_alice.delete(one(patient)).status_code == 204
     for call in (as_asha.patch, as_asha.put):
@@ -377,7 +384,7 @@ def test_a_deleted_patient_is_missing_to_a_delegate_who_writes(
 
 
 def test_a_username_that_moves_to_another_owner_names_that_one(
-    path: str, alice: User, asha: User, as_asha: APIClient, patient: Patient, make_user: Callable[..., User]
+    path: str, alice: User, asha: User, as_asha: LoggedInClient, patient: Patient, make_user: Callable[..., User]
 ) -> None:
     assert as_asha.get(one(patient)).status_code == 200
     User.objects.filter(pk=alice.pk).update(username="alice2")
@@ -393,7 +400,7 @@ def test_a_username_that_moves_to_another_owner_names_that_one(
 
 
 def test_the_fast_path_answers_once_the_owner_is_known(
-    settings: Any, as_asha: APIClient, patient: Patient, caplog: pytest.LogCaptureFixture
+    settings: Any, as_asha: LoggedInClient, patient: Patient, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.FAST_PATH = "on"
     known_owners.clear()
@@ -406,7 +413,7 @@ def test_the_fast_path_answers_once_the_owner_is_known(
 
 
 def test_verification_finds_no_difference_for_delegates(
-    settings: Any, as_asha: APIClient, alice: User, patient: Patient, caplog: pytest.LogCaptureFixture
+    settings: Any, as_asha: LoggedInClient, alice: User, patient: Patient, caplog: pytest.LogCaptureFixture
 ) -> None:
     make_mapping(patient, make_doctor(alice))
     as_asha.get(PATIENTS)
@@ -422,7 +429,7 @@ def test_verification_finds_no_difference_for_delegates(
 
 
 def test_a_delegate_costs_no_query_more_than_the_owner(
-    path: str, as_asha: APIClient, as_alice: LoggedInClient, alice: User, patient: Patient
+    path: str, as_asha: LoggedInClient, as_alice: LoggedInClient, alice: User, patient: Patient
 ) -> None:
     doctor = make_doctor(alice)
     make_mapping(patient, doctor)
@@ -448,7 +455,9 @@ def test_a_delegate_costs_no_query_more_than_the_owner(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_neither_caller_nor_owner_outlives_the_transaction(path: str, as_asha: APIClient, patient: Patient) -> None:
+def test_neither_caller_nor_owner_outlives_the_transaction(
+    path: str, as_asha: LoggedInClient, patient: Patient
+) -> None:
     for answer in (
         as_asha.get(one(patient)),
         as_asha.patch(one(patient), {"name": "Changed"}),
