@@ -7,9 +7,10 @@ from django.contrib import admin
 from django.db.models import Q
 from django.http import HttpRequest
 from django.urls import reverse
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
 
+from accounts.delegations.audience import Member, audience_of
 from audit.admin.reads import ReadsRecordedAdmin
 from audit.models import LegalHold
 from healthcare.admin.edit_conflicts import ConflictCheckingForm
@@ -22,6 +23,7 @@ from healthcare.admin.read_only import ReadOnlyAdmin
 from healthcare.admin.record_actions import DeleteRecords
 from healthcare.admin.record_lists import StateFilter
 from healthcare.admin.records import DeletionObstacle, RecordAdmin
+from healthcare.admin.value_texts import local_time
 from patients.admin_actions import ReleaseHolds, RestorePatients
 from patients.admin_forms import PatientForm
 from patients.admin_home import read_new_patients, read_patients
@@ -31,6 +33,8 @@ from patients.legal_hold import HoldError, check_holdable, held_among, set_hold
 from patients.merges import merge_behind_version
 from patients.models import PATIENT_SEARCH, ErasureReceipt, Gender, Patient
 from patients.serializers import PatientSerializer
+
+MOST_MEMBERS = 20  # whom the page of a patient names as its audience
 
 
 class GenderListFilter(FieldChoiceFilter):
@@ -63,7 +67,7 @@ class PatientAdmin(ReadsRecordedAdmin, RecordAdmin):
         ("Medical history", {"fields": ["medical_history"]}),
     ]
     readonly_fields = ["age", "identifiers_listed", "contacts_listed"]
-    record_fields: ClassVar[Sequence[str]] = [*RecordAdmin.record_fields, "survivor", "legal_hold"]
+    record_fields: ClassVar[Sequence[str]] = [*RecordAdmin.record_fields, "audience", "survivor", "legal_hold"]
 
     @property
     def states(self) -> Mapping[str, Q]:
@@ -129,6 +133,14 @@ class PatientAdmin(ReadsRecordedAdmin, RecordAdmin):
         changelist.note = f"Searched among the last {MOST_SEARCHED:,} merged patients."
         return [lambda: MergedHits(changelist.queryset, text, changelist.filter_of(OwnerFilter).owner_id)]
 
+    @admin.display(description="Who sees it in the API")
+    def audience(self, record: Patient) -> SafeString:
+        members = audience_of(record.created_by_id)
+        lines = [describe_member(member) for member in members[:MOST_MEMBERS]]
+        if len(members) > MOST_MEMBERS:
+            lines.append(f"and {len(members) - MOST_MEMBERS} more: see Delegations")
+        return format_html_join(mark_safe("<br>"), "{}", ((line,) for line in lines))
+
     @admin.display(description="Merged into")
     def survivor(self, record: Patient) -> int | str:
         return record.merged_into_id or "-"  # only the id: the other record is not read, so no read is recorded
@@ -149,6 +161,13 @@ class PatientAdmin(ReadsRecordedAdmin, RecordAdmin):
     def describe_record(self, record: Patient) -> str:
         parts = [record.name, record.birth_date or record.birth_year, record.identifier]
         return ", ".join(str(part) for part in parts if part)
+
+
+def describe_member(member: Member) -> str:
+    """ "sunrise, owner", "asha, delegate: write, until 31 Dec 2026, 18:00:00 IST"."""
+    role = f": {member.role}" if member.role else ""
+    until = f", until {local_time(member.expires_at)}" if member.expires_at else ""
+    return f"{member.username}, {member.basis}{role}{until}"
 
 
 PatientAdmin.register_obstacle(DeletionObstacle(held_among, "is under a legal hold"))

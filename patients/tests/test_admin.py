@@ -8,6 +8,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.utils import timezone
 
+from accounts.delegations.giving import give, revoke
 from accounts.models import User
 from conftest import LoggedInClient
 from doctors.tests.factories import make_doctor
@@ -50,8 +51,25 @@ def test_the_query_count_of_the_form_does_not_grow_with_the_table(
         admin.page(change(patient))
     merged = "select patients_patient"  # the records that were merged into this one, whose merges can be undone
     assert queries == [
-        *LOGGED_IN, "select patients_patient", "select mappings_mapping", merged, "select audit_legalhold",
+        *LOGGED_IN, "select patients_patient", "select mappings_mapping", merged, "select accounts_user",
+        "select accounts_delegation", "select audit_legalhold",
     ]  # fmt: skip
+
+
+def test_the_page_says_who_sees_the_patient_in_the_api_as_the_api_does(
+    admin: AdminClient, alice: User, bob: User, make_user: Any, as_alice: LoggedInClient
+):
+    patient = make_patient(alice)
+    give(alice, bob, "write", None, expires_at=datetime.datetime(2090, 5, 1, 12, tzinfo=datetime.UTC))
+    revoke(give(alice, make_user("carol"), "read", None), None)
+    page = main(admin.page(change(patient)))
+    assert "alice, owner<br>bob, delegate: write, until 1 May 2090, 12:00:00 UTC<" in page
+    assert "carol" not in page
+    members = as_alice.get(f"/api/patients/{patient.pk}/audience/").json()
+    assert [member["username"] for member in members] == ["alice", "bob"]
+    for number in range(20):
+        give(alice, make_user(f"user{number}"), "read", None)
+    assert "user17, delegate: read<br>and 2 more: see Delegations<" in main(admin.page(change(patient)))
 
 
 def test_a_change_keeps_the_owner_and_increments_the_version(admin: AdminClient, alice: User, as_alice: LoggedInClient):
