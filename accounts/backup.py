@@ -1,9 +1,10 @@
-"""What accounts add to a restore: the login sessions in the backup end."""
+"""What accounts add to a restore: the login sessions in the backup end, and living delegations are counted."""
 
 from typing import Any
 
 from django.contrib.sessions.models import Session
 
+from accounts.delegations.models import Delegation
 from accounts.models import LoginSession
 from healthcare.operations.backup_parts import BackupPart, RestoreOptions
 
@@ -19,3 +20,18 @@ class LoginSessionsPart(BackupPart):
         ended = LoginSession.objects.revoke()
         of_the_admin, _ = Session.objects.all().delete()
         return f"{ended:,} login sessions and {of_the_admin:,} sessions of the admin ended."
+
+
+class DelegationsPart(BackupPart):
+    """A delegation that was ended after the backup lives in it. None ends here: a clinic would have no manager."""
+
+    name = "delegations"
+
+    def describe(self) -> int:
+        return Delegation.objects.living().count()
+
+    def finish(self, described: int | None, options: RestoreOptions) -> str:
+        """`described` is None for a backup of a release without delegations."""
+        if not described:
+            return ""
+        return f"Delegations work as at the time of the backup: {described:,}. End in the admin what was ended since."

@@ -6,6 +6,7 @@ from django.conf import settings
 from django.db.models import Q
 from django.utils import timezone
 
+from accounts.delegations.models import Notice
 from accounts.models import Attempts, LoginAddress, LoginSession
 from healthcare.operations.tidying import ExpiringRows
 
@@ -27,8 +28,14 @@ def forgotten_addresses() -> Q:
     return Q(last_login_at__lt=timezone.now() - settings.RETENTION_LOGIN_ADDRESSES)
 
 
+def read_notices() -> Q:
+    """A notice that was read is listed no more, and reading it again finds nothing."""
+    return Q(read_at__lt=timezone.now() - settings.RETENTION_NOTICES)
+
+
 EXPIRING = (
     ExpiringRows("login sessions", LoginSession, ended_sessions),
     ExpiringRows("attempts", Attempts, forgotten_attempts),
     ExpiringRows("login addresses", LoginAddress, forgotten_addresses),
+    ExpiringRows("read notices", Notice, read_notices),
 )

@@ -11,6 +11,7 @@ from django.contrib.sessions.models import Session
 from django.core.management import call_command
 from django.utils import timezone
 
+from accounts.delegations.models import Notice
 from accounts.models import Attempts, LoginAddress, LoginSession, User
 from conftest import LoggedInClient
 from healthcare.api.models import IdempotencyRecord
@@ -55,9 +56,12 @@ def test_every_kind_of_row_is_removed_after_its_time_and_no_earlier(alice: User)
         IdempotencyRecord.objects.create(digest=f"{days}", fingerprint="", status=201, expires_at=ago(days=-1))
         Session.objects.create(session_key=f"{days}", session_data="", expire_date=ago(days=days - 1))
         LoginAddress.objects.create(user=alice, network=f"{days}", last_login_at=ago(days=89 + days))
+        Notice.objects.create(user=alice, kind="delegation_given", about={"days": days}, read_at=ago(days=29 + days))
+    Notice.objects.create(user=alice, kind="delegation_given", about={"days": 300}, at=ago(days=300))
     IdempotencyRecord.objects.filter(digest="1.1").update(expires_at=ago(days=0.1))
     expected = {
-        "login sessions": 3, "attempts": 1, "login addresses": 1, "idempotency records": 1, "sessions of the admin": 1,
+        "login sessions": 3, "attempts": 1, "login addresses": 1, "read notices": 1, "idempotency records": 1,
+        "sessions of the admin": 1,
     }  # fmt: skip
     assert tidy(dry_run=True) == expected
     assert tidy() == expected
@@ -67,6 +71,7 @@ def test_every_kind_of_row_is_removed_after_its_time_and_no_earlier(alice: User)
     assert [row.digest for row in IdempotencyRecord.objects.all()] == ["0.9"]
     assert [row.session_key for row in Session.objects.all()] == ["0.9"]
     assert [row.network for row in LoginAddress.objects.all()] == ["0.9"]
+    assert {row.about["days"] for row in Notice.objects.all()} == {0.9, 300}
     assert set(tidy().values()) == {0}
 
 

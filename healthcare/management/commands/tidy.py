@@ -9,9 +9,9 @@ from healthcare.operations.tidying import REGISTERED
 
 class Command(BaseCommand):
     help = (
-        "Remove expired login sessions, sessions of the admin, attempts, login addresses and idempotency records, each "
-        "after the days of its RETENTION_* setting. To be run by cron, at any time: it waits for nobody, nobody waits "
-        "for it, and a second run meanwhile does no harm."
+        "Remove expired login sessions, sessions of the admin, attempts, login addresses and idempotency records, and "
+        "notices that were read, each after the days of its RETENTION_* setting. To be run by cron, at any time: it "
+        "waits for nobody, nobody waits for it, and a second run meanwhile does no harm."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

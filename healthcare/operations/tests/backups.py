@@ -67,6 +67,7 @@ def write_records() -> None:
     client.patch(f"/api/patients/{patient['id']}/", {"address": "Elsewhere"})
     client_of("bob").post("/api/patients/", {"name": "Of Bob"})
     client.get(f"/api/patients/{patient['id']}/")
+    client.post("/api/delegations/", {"delegate": "bob", "role": "read"})
     call_command("seal_audit", stdout=io.StringIO(), stderr=io.StringIO())
 
 

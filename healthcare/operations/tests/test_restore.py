@@ -97,12 +97,15 @@ def test_everything_answers_as_before_and_the_login_sessions_have_ended(source: 
     said = run("restore", target)
     assert "rows of" in said
     assert "login sessions and 0 sessions of the admin ended." in said
+    assert "Delegations work as at the time of the backup: 1. End in the admin what was ended since." in said
     assert of_before.get("/api/patients/").status_code == 401
     assert LoginSession.objects.live().count() == 0
     check_restored(source)
     client = client_of("alice")
     assert client.post("/api/patients/", {"name": "After the restore"}).status_code == 201
     assert client.get("/api/patients/?search=unmistakable").json()[0]["name"] == SECRET_NAME
+    of_alice = client_of("bob").get("/api/patients/?search=unmistakable", headers={"X-Acting-For": "alice"})
+    assert of_alice.json()[0]["name"] == SECRET_NAME
 
 
 def test_no_timeout_of_the_login_ends_a_restore(source: Source, empty: str) -> None:
