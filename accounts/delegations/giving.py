@@ -21,6 +21,7 @@ from accounts.delegations.models import DelegateRole, Delegation
 from accounts.delegations.named_users import as_named
 from accounts.delegations.notices import notify
 from accounts.models import User
+from healthcare.api.fields import DateTimeField
 from healthcare.api.integrity_errors import broken_rule
 from healthcare.rls.context import left
 
@@ -108,7 +109,7 @@ def tell(kind: str, delegation: Delegation, by: User | None) -> None:
         "owner": as_named(delegation.owner),
         "delegate": as_named(delegation.delegate),
         "role": delegation.role,
-        "expires_at": None if delegation.expires_at is None else delegation.expires_at.isoformat(),
+        "expires_at": delegation.expires_at and DateTimeField().to_representation(delegation.expires_at),
     }
     notify([delegation.owner, delegation.delegate], kind, by, about)
 
