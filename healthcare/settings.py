@@ -86,11 +86,12 @@ DIRECTORY_EDITORS = env_settings.choice("DIRECTORY_EDITORS", "anyone", {"anyone"
 CLINICS = env_settings.choice("CLINICS", "anyone", {"anyone", "staff"})
 
 # The server that sends e-mails about notices: see accounts/delegations/mail.py. Without a host none are sent.
-EMAIL = env_settings.mail_server("EMAIL_URL")
-EMAIL_HOST, EMAIL_PORT, EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = EMAIL.host, EMAIL.port, EMAIL.user, EMAIL.password
-EMAIL_USE_TLS, EMAIL_USE_SSL = EMAIL.starttls, EMAIL.tls
+MAIL_SERVER = env_settings.mail_server("EMAIL_URL")
+EMAIL_HOST, EMAIL_PORT = MAIL_SERVER.host, MAIL_SERVER.port
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = MAIL_SERVER.user, MAIL_SERVER.password
+EMAIL_USE_TLS, EMAIL_USE_SSL = MAIL_SERVER.starttls, MAIL_SERVER.tls
 EMAIL_TIMEOUT = 10  # seconds
-DEFAULT_FROM_EMAIL = env_settings.sender("EMAIL_FROM", needed=bool(EMAIL.host))
+DEFAULT_FROM_EMAIL = env_settings.sender("EMAIL_FROM", needed=bool(MAIL_SERVER.host))
 
 # Where `manage.py serve` tells those who operate it how it fares: /metrics, /healthz and /readyz. Empty: nowhere.
 METRICS = env_settings.listen_address("METRICS")

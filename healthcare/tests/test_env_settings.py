@@ -11,6 +11,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from healthcare import env_settings
+from healthcare.env_settings import MailServer
 
 STRONG = "qX7mVd2_Lk9Rt4BzYc1NwHs8-Gf6JpEa3UoTi5QvMbKxDnWyZ0rC"
 BAD = [
@@ -34,6 +35,12 @@ BAD = [
     *(("THROTTLE_SCALE", value) for value in ("0", "1e3")),
     *(("LOG_FORMAT", value) for value in ("xml", "text,json")),
     *(("RATE_LIMIT", value) for value in ("-1", "many")),
+    ("CLINICS", "nobody"),
+    *(
+        ("EMAIL_URL", value)
+        for value in ("hidden-word", "imap://h", "smtps://", "smtps://h:port", "smtps://h/hidden-word")
+    ),
+    ("EMAIL_URL", "smtp://user:hidden-word@h"),
 ]
 
 
@@ -143,3 +150,24 @@ def test_the_bounds_of_a_number_are_themselves_allowed(monkeypatch: pytest.Monke
         ImproperlyConfigured, match="^VARIABLE is not a whole number from 1 to 9; write VARIABLE=5, for example.$"
     ):
         env_settings.whole("VARIABLE", 5, least=1, most=9)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("smtps://ada:p%40ss@mail.example.org", MailServer("mail.example.org", 465, "ada", "p@ss", tls=True)),
+        ("smtp+tls://mail.example.org", MailServer("mail.example.org", 587, starttls=True)),
+        ("smtp://10.0.0.1:2525/", MailServer("10.0.0.1", 2525)),
+        ("", MailServer()),
+    ],
+)
+def test_a_mail_server_is_written_as_a_url(url: str, expected: MailServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMAIL_URL", url)
+    assert env_settings.mail_server("EMAIL_URL") == expected
+
+
+@pytest.mark.parametrize("sender", ["", "clinic", "a@b\nBcc: c@example.org"])
+def test_a_mail_server_needs_a_sender(sender: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMAIL_FROM", sender)
+    with pytest.raises(ImproperlyConfigured, match="EMAIL_FROM must be the address"):
+        env_settings.sender("EMAIL_FROM", needed=True)
