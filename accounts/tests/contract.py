@@ -8,7 +8,8 @@ from django.contrib.auth.models import Group
 from django.utils import timezone
 
 from accounts.delegations.giving import found_clinic
-from accounts.models import Attempts, Delegation, LoginSession, Notice, User
+from accounts.delegations.models import Delegation, Notice
+from accounts.models import Attempts, LoginSession, User
 from conftest import PASSWORD
 from healthcare.tests.cast import Cast
 from healthcare.tests.declarations import (

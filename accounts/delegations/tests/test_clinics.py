@@ -11,8 +11,9 @@ from django.core.management import CommandError, call_command
 from django.db import IntegrityError, transaction
 from rest_framework.test import APIClient
 
+from accounts.delegations.models import Delegation
 from accounts.delegations.tests.cast import CLINICS, acting_for, found, give, problem
-from accounts.models import Delegation, LoginSession, User
+from accounts.models import LoginSession, User
 from accounts.tests.answers import refusals
 from conftest import PASSWORD, LoggedInClient, logged_in
 

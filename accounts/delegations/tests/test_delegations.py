@@ -9,8 +9,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from accounts.delegations.models import Delegation, DelegationEvent
 from accounts.delegations.tests.cast import DELEGATIONS, acting_for, found, give, named, path_of, problem
-from accounts.models import Delegation, DelegationEvent, User
+from accounts.models import User
 from accounts.tests.answers import refusals
 from conftest import LoggedInClient
 from patients.tests.factories import make_patient
@@ -167,7 +168,7 @@ def test_both_sides_list_it_and_an_outsider_does_not(
     as_alice: LoggedInClient, as_ben: LoggedInClient, as_bob: LoggedInClient
 ):
     delegation = give(as_alice, "ben")
-    listed = {
+    listed: dict[str, tuple[list[int], ...]] = {
         "": ([delegation], [delegation], []),
         "?direction=given": ([delegation], [], []),
         "?direction=received": ([], [delegation], []),
@@ -299,8 +300,9 @@ def test_every_change_is_in_the_history_with_its_actor(as_alice: LoggedInClient,
     delegation = give(as_alice, "ben", "read")
     as_alice.patch(path_of(delegation), {"role": "write"})
     as_ben.delete(path_of(delegation))
-    events = DelegationEvent.objects.filter(id=delegation).order_by("pgh_id")
-    told = [(event.pgh_label, event.role, event.pgh_context["actor"]) for event in events]  # type: ignore[attr-defined]
+    model: Any = DelegationEvent
+    events = model.objects.filter(id=delegation).order_by("pgh_id")
+    told = [(event.pgh_label, event.role, event.pgh_context["actor"]) for event in events]
     ben = User.objects.get(username="ben")
     assert told == [("insert", "read", alice.pk), ("update", "write", alice.pk), ("update", "write", ben.pk)]
 

@@ -9,9 +9,10 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 from psycopg2.errors import RestrictViolation
 
+from accounts.delegations.models import Delegation
 from accounts.delegations.tests.cast import CLINICS, DELEGATIONS, acting_for, found, give, path_of, problem
 from accounts.delegations.triggers import managers_checked_at_end
-from accounts.models import Delegation, User
+from accounts.models import User
 from conftest import LoggedInClient
 from healthcare.tests.concurrent_calls import call_concurrently
 from healthcare.tests.live import LiveServer

@@ -9,10 +9,11 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from accounts.delegations import mail
+from accounts.delegations.models import Notice
 from accounts.delegations.notices import notify
 from accounts.delegations.tests.cast import DELEGATIONS, NOTICES, acting_for, found, give, named, path_of
 from accounts.delegations.tests.smtp_server import smtp_server
-from accounts.models import Notice, User
+from accounts.models import User
 from conftest import LoggedInClient
 from healthcare.tests.live import free_port
 
