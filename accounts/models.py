@@ -111,6 +111,7 @@ class User(AbstractBaseUser, PermissionsMixin):
         permissions = [
             ("deactivate_user", "Can deactivate user"),
             ("set_credentials_user", "Can set username, e-mail and password of user"),
+            ("hand_over_user", "Can hand over everything that a user owns"),
         ]
         indexes = [
             # The list of the admin: the few inactive and staff users, the clinics, users by time, and their search.

@@ -10,6 +10,7 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
+from accounts.admin import UserAdmin
 from accounts.delegations.audience import Member, audience_of
 from audit.admin.reads import ReadsRecordedAdmin
 from audit.models import LegalHold
@@ -26,6 +27,7 @@ from healthcare.admin.records import DeletionObstacle, RecordAdmin
 from healthcare.admin.value_texts import local_time
 from patients.admin_actions import ReleaseHolds, RestorePatients
 from patients.admin_forms import PatientForm
+from patients.admin_hand_over import HandOverPatients, HandOverUsers
 from patients.admin_home import read_new_patients, read_patients
 from patients.admin_merge import MergePatients, UndoMerges
 from patients.admin_search import MOST_SEARCHED, MergedHits
@@ -35,6 +37,7 @@ from patients.models import PATIENT_SEARCH, ErasureReceipt, Gender, Patient
 from patients.serializers import PatientSerializer
 
 MOST_MEMBERS = 20  # whom the page of a patient names as its audience
+UserAdmin.actions.append(HandOverUsers())  # accounts know nothing of patients
 
 
 class GenderListFilter(FieldChoiceFilter):
@@ -53,6 +56,7 @@ class PatientAdmin(ReadsRecordedAdmin, RecordAdmin):
         MergePatients(),
         UndoMerges(),
         ExportRecords(PatientSerializer, ["deleted_at", "merged_into"]),
+        HandOverPatients(),
         RestorePatients(),
         DeleteRecords(),
     ]

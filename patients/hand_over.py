@@ -31,7 +31,7 @@ def patients_of(owner: User) -> QuerySet[Patient]:
     return Patient.objects.owned_by(owner).unmerged()
 
 
-def hand_over_delegations(giver: User, to: User) -> Delegations:
+def hand_over_delegations(giver: User, to: User, by: User | None = None) -> Delegations:
     """Let the other user give the delegations from now on, if that is a clinic or owns no records: the delegates would
     otherwise see what they have never been given. In every other case, and where the delegate is that user or has a
     delegation of theirs already, they end.
@@ -46,17 +46,17 @@ def hand_over_delegations(giver: User, to: User) -> Delegations:
     given = Delegation.objects.living().filter(owner=giver).select_related("owner", "delegate").order_by("pk")
     for delegation in given.select_for_update(no_key=True, of=("self",)):
         if not may_move or delegation.delegate_id in kept:
-            revoke(delegation, None)
+            revoke(delegation, by)
             found.ended.append(delegation)
             continue
         delegation.owner = to
         with written_by_owner():
             delegation.save(update_fields=["owner"])
-            tell("delegation_changed", delegation, None)
+            tell("delegation_changed", delegation, by)
         found.moved.append(delegation)
     for transfer in PatientTransfer.objects.pending().filter(to_owner=giver).order_by("pk"):
         if transfer.current_state == transfer.state:
-            decline(transfer, None)
+            decline(transfer, by)
     return found
 
 

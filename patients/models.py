@@ -105,6 +105,7 @@ class Patient(OwnedModel):
             ("restore_patient", "Can restore patient"),
             ("merge_patient", "Can merge patient"),
             ("export_patient", "Can export patient"),
+            ("hand_over_patient", "Can hand patient over to another owner"),
         ]
         indexes = [
             models.Index(fields=["created_by", "-id"], condition=Q(deleted_at=None), name="patient_list"),

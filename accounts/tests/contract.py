@@ -62,6 +62,11 @@ def make_delegate(username: str) -> User:
     return User.objects.create_user(username, f"{username}@example.org", PASSWORD, name=username.title())
 
 
+def make_heir() -> User:
+    """Who gets what others hand over."""
+    return User.objects.filter(username="hira").first() or make_delegate("hira")
+
+
 def give_delegation(owner: User) -> Delegation:
     return Delegation.objects.create(owner=owner, delegate=make_delegate("asha"), role="write", note="reception")
 
@@ -162,13 +167,17 @@ CONTRACT = Contract(
         AdminModel(
             "accounts.User",
             create=lambda user: User.objects.create_user("carol", "carol@example.org", PASSWORD, name="Carol"),
-            roles={"Auditor": "view", "Support": "add change view deactivate"},
+            roles={"Records": "view hand_over", "Auditor": "view", "Support": "add change view deactivate"},
             added=lambda owner: {
                 "name": "Eve", "email": "eve@example.org", "username": "eve", "password1": PASSWORD,
                 "password2": PASSWORD,
             },
             changed={"name": "Changed"},
-            actions={"delete_selected": "delete", "deactivate": "deactivate", "reactivate": "deactivate"},
+            actions={
+                "delete_selected": "delete", "deactivate": "deactivate", "reactivate": "deactivate",
+                "hand_over": "hand_over",
+            },
+            sent={"hand_over": lambda owner: {"to": make_heir().username, "reason": "leaves"}},
             prepare={"reactivate": lambda user: User.objects.filter(pk=user.pk).update(is_active=False)},
             pages=[
                 AdminPage(

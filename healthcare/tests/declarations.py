@@ -206,6 +206,7 @@ class AdminModel:
         has a page of its own, too.
     prepare: what to do with a record before some of these actions change it.
     selected: the ids of all records that some of these actions need, given one record.
+    sent: what the forms of some of these actions need, from the owner.
     pages: the pages beside Django's own.
     """
 
@@ -220,6 +221,7 @@ class AdminModel:
     actions: Mapping[str, str] = field(default_factory=lambda: {"delete_selected": "delete"})
     prepare: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
     selected: Mapping[str, Callable[[Any], Sequence[int]]] = field(default_factory=dict)
+    sent: Mapping[str, Callable[[User], dict[str, Any]]] = field(default_factory=dict)
     pages: Sequence[AdminPage] = ()
 
     @property

@@ -317,7 +317,8 @@ def act(cast: Cast, model: AdminModel, name: str, page: str) -> tuple[str, dict[
     if name in model.prepare:
         model.prepare[name](record)
     ids = selected(model, name, record)
-    return f"{model.path}{page}", {"action": name, "_selected_action": ids, "post": "yes", "index": "0"}
+    sent = model.sent[name](cast.owner) if name in model.sent else {}
+    return f"{model.path}{page}", {"action": name, "_selected_action": ids, "post": "yes", "index": "0", **sent}
 
 
 def post(cast: Cast, model: AdminModel, page: AdminPage) -> tuple[str, dict[str, Any]]:

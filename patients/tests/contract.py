@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from accounts.models import User
+from accounts.tests.contract import make_heir
 from healthcare.tests.cast import Cast
 from healthcare.tests.declarations import (
     CHANGE_RECORD,
@@ -183,17 +184,18 @@ CONTRACT = Contract(
             roles={
                 "Front desk": "add change view",
                 "Clinical staff": "add change view",
-                "Records": "add change view delete restore merge export",
+                "Records": "add change view delete restore merge export hand_over",
                 "Auditor": "view",
             },
             added=lambda owner: {"name": "New", "created_by": owner.pk},
             changed={"name": "Changed"},
             actions={
                 "delete_selected": "delete", "restore": "restore", "export": "export", "merge": "merge",
-                "unmerge": "merge",
+                "unmerge": "merge", "hand_over": "hand_over",
             },
             prepare={"restore": end, "unmerge": lambda record: merge(make_patient(record.created_by), record)},
             selected={"merge": with_another},
+            sent={"hand_over": lambda owner: {"to": make_heir().username, "reason": "leaves"}},
             pages=[
                 AdminPage("owners/", "add"),
                 AdminPage("{pk}/duplicates/", "merge"),
