@@ -204,10 +204,12 @@ RETENTION_IDEMPOTENCY_RECORDS = env_settings.days("RETENTION_IDEMPOTENCY_RECORDS
 RETENTION_PATIENTS_YEARS = env_settings.whole("RETENTION_PATIENTS_YEARS", 10, least=1, most=200)
 RETENTION_AUDIT_MONTHS = env_settings.whole("RETENTION_AUDIT_MONTHS", 12, least=1, most=2400)
 CORS_ALLOWED_ORIGINS = env_settings.origins("CORS_ALLOWED_ORIGINS")
-CORS_ALLOW_HEADERS = [*default_headers, "if-match", "if-none-match", "idempotency-key", "prefer", "x-change-reason"]
+CORS_ALLOW_HEADERS = [
+    *default_headers, "if-match", "if-none-match", "idempotency-key", "prefer", "x-acting-for", "x-change-reason",
+]  # fmt: skip
 CORS_EXPOSE_HEADERS = [
     "Link", "X-Total-Count", "X-Request-Id", "Retry-After", "ETag", "Idempotency-Replayed", "Preference-Applied",
-    "Location", "RateLimit", "RateLimit-Policy",
+    "Location", "RateLimit", "RateLimit-Policy", "X-Acting-For",
 ]  # fmt: skip
 CSRF_TRUSTED_ORIGINS = env_settings.origins("CSRF_TRUSTED_ORIGINS")
 

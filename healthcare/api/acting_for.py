@@ -7,6 +7,7 @@ The authentication statement of the request checks the delegation (`accounts.aut
 from typing import Any
 
 from django.http import HttpRequest
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework.exceptions import ErrorDetail, PermissionDenied, ValidationError
 from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
@@ -19,6 +20,20 @@ ROLES = ("read", "write", "manage")  # each includes the ones before it
 OWN_RECORDS = ""
 NOBODY = "0"  # the id of no user
 LONGEST_ID = 19  # digits, from which on an id may be too large for a bigint
+# Who the caller is has not been found out yet.
+STATUSES_WITHOUT_OWNER = {"401", "429"}
+PARAMETER = OpenApiParameter(
+    HEADER,
+    {"type": "string", "minLength": 1},
+    OpenApiParameter.HEADER,
+    description="Works on the records of another owner, who has given you a delegation: their username, or their id in "
+    "digits. `self` works on your own records where the login acts for an owner. 403 with the code `not_a_delegate` "
+    "without a delegation, and `role_too_low` where its role does not suffice.",
+)
+RESPONSE_HEADER = {
+    "description": "The username of the owner for whom the request acted; absent where it acted for the caller.",
+    "schema": {"type": "string"},
+}
 
 
 class NotADelegate(PermissionDenied):

@@ -80,6 +80,11 @@ PROBLEM_BODY = {
             "description": "With status 400: the first errors of single fields and parameters, at most 20.",
         },
         "error_count": {"type": "integer", "minimum": 1, "description": "With `errors`: how many there are in all."},
+        "code": {
+            **TEXT,
+            "description": "With some 403 and 409 what is wrong, for programs: `not_a_delegate`, `role_too_low`, "
+            "`last_manager`.",
+        },
     },
     "required": ["type", "title", "status", "detail", "request_id"],
 }

@@ -11,7 +11,14 @@ from drf_spectacular.plumbing import ResolvedComponent
 from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_view
 from rest_framework import serializers
 
-from healthcare.api import conditional_requests, idempotency, rate_limits, sparse_fieldsets, unknown_parameters
+from healthcare.api import (
+    acting_for,
+    conditional_requests,
+    idempotency,
+    rate_limits,
+    sparse_fieldsets,
+    unknown_parameters,
+)
 from healthcare.api.fields import ObjectListField, TextField
 from healthcare.api.pagination import KeysetPagination
 from healthcare.api.problems import CONTENT_TYPE, DETAILS, PROBLEM_BODY, PROBLEM_ERROR, TEXT
@@ -46,6 +53,7 @@ HEADER_COMPONENTS: dict[str, dict[str, Any]] = {
         "required": True,
         "schema": {"type": "integer", "minimum": 1},
     },
+    acting_for.HEADER: acting_for.RESPONSE_HEADER,
     "WWW-Authenticate": {"description": "`Bearer` (RFC 6750).", "required": True, "schema": TEXT},
 }
 # An e-mail or an empty string as one string type: generated clients turn a union into a class.
@@ -102,6 +110,8 @@ class ProblemAutoSchema(AutoSchema):
                 names.append("Location")
             if code == "200" and self._is_list_view() and self.view.pagination_class:  # type: ignore[attr-defined]
                 names += ["Link", "X-Total-Count"]
+            if self.acts_for_owner and code not in acting_for.STATUSES_WITHOUT_OWNER:
+                names.append(acting_for.HEADER)
             if code < "300" and idempotency.accepts_key(operation):
                 names.append("Idempotency-Replayed")
             names += response.get("headers", {})
@@ -125,7 +135,12 @@ class ProblemAutoSchema(AutoSchema):
         keyed = isinstance(view, idempotency.IdempotentMixin) and view.takes_key(self.method, view.action)  # type: ignore[attr-defined]
         parameters = unknown_parameters.preference_parameters(self.view, self.method)
         parameters += sparse_fieldsets.parameters_of_selection(self.view, self.method)
+        parameters += [acting_for.PARAMETER] if self.acts_for_owner else []
         return [idempotency.KEY_PARAMETER, *parameters] if keyed else parameters
+
+    @property
+    def acts_for_owner(self) -> bool:
+        return getattr(self.view, "acts_for_owner", False)
 
     def problem_statuses(self, operation: dict[str, Any]) -> set[int]:
         """The errors that follow from the operation's parameters and body."""
@@ -136,7 +151,8 @@ class ProblemAutoSchema(AutoSchema):
         keyed = idempotency.accepts_key(operation)
         statuses |= {400, 409, 410, 422} if keyed else set()
         # A repeated request about a record that has another owner now.
-        statuses |= {404} if keyed and getattr(self.view, "acts_for_owner", False) else set()
+        statuses |= {404} if keyed and self.acts_for_owner else set()
+        statuses |= {400, 403} if self.acts_for_owner else set()
         statuses |= (
             {410} if getattr(self.view, "action", None) in getattr(self.view, "successor_actions", ()) else set()
         )

@@ -471,3 +471,12 @@ def test_neither_caller_nor_owner_outlives_the_transaction(
             )
             caller, owner, role, left = cursor.fetchone()
         assert (caller or "", owner or "", role or "", left) == ("", "", "", True)
+
+
+def test_scripts_of_allowed_origins_may_send_and_read_the_header(as_asha: LoggedInClient, settings: Any) -> None:
+    origin = settings.CORS_ALLOWED_ORIGINS[0]
+    asked = {"Origin": origin, "Access-Control-Request-Method": "GET"}
+    allowed = APIClient().options(PATIENTS, headers=asked)["Access-Control-Allow-Headers"]
+    assert "x-acting-for" in allowed.split(", ")
+    answer = as_asha.get(PATIENTS, headers={"Origin": origin})
+    assert HEADER in answer["Access-Control-Expose-Headers"].split(", ")

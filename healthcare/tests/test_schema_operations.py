@@ -7,6 +7,12 @@ from healthcare.tests.openapi import by_name, operations, parameters, resolved
 PAGING = {"limit", "cursor", "count"}
 
 
+def acting_operations() -> set[str]:
+    """The operations that can act for another owner."""
+    acting = {"/" + row.route.replace("<int:pk>", "{id}") for row in all_rows() if row.roles}
+    return {operation["operationId"] for _, path, operation in operations() if path in acting}
+
+
 def test_the_description_has_every_call_of_the_contract():
     described = {(method, path) for method, path, _ in operations()}
     contract = {
@@ -55,12 +61,12 @@ def test_the_errors_of_an_operation_follow_from_what_it_takes():
     statuses = {name: {s for s in operation["responses"] if s >= "400"} for name, operation in by_name().items()}
     assert all(answered >= {"429", "503"} for answered in statuses.values())
     statuses = {name: answered - {"429", "503"} for name, answered in statuses.items()}
-    assert statuses["patients_list"] == {"400", "401"}
-    assert statuses["patients_create"] == {"400", "401", "404", "409", "410", "411", "413", "415", "422"}
-    assert statuses["patients_retrieve"] == {"400", "401", "404", "410", "412"}
-    assert statuses["patients_update"] == {"400", "401", "404", "410", "411", "412", "413", "415"}
+    assert statuses["patients_list"] == {"400", "401", "403"}
+    assert statuses["patients_create"] == {"400", "401", "403", "404", "409", "410", "411", "413", "415", "422"}
+    assert statuses["patients_retrieve"] == {"400", "401", "403", "404", "410", "412"}
+    assert statuses["patients_update"] == {"400", "401", "403", "404", "410", "411", "412", "413", "415"}
     assert statuses["doctors_destroy"] == {"400", "401", "404", "409", "412"}
-    assert statuses["auth_login"] == {"400", "401", "411", "413", "415"}
+    assert statuses["auth_login"] == {"400", "401", "403", "411", "413", "415"}
     assert statuses["auth_register"] == {"400", "409", "410", "411", "413", "415", "422"}
 
 
@@ -71,6 +77,7 @@ def test_every_answer_names_its_headers():
             expected = {"X-Request-Id"}
             expected |= {"Link", "X-Total-Count"} if status == "200" and declared.paged else set()
             expected |= {"ETag"} if status < "400" and declared.etag else set()
+            expected |= {"X-Acting-For"} if name in acting_operations() and status not in {"401", "429"} else set()
             expected |= {"Location"} if status == "201" else set()
             expected |= {"Idempotency-Replayed"} if status < "300" and keyed else set()
             expected |= {"Link"} if status == "410" else set()
@@ -98,6 +105,7 @@ def test_preconditions_and_idempotency_keys_are_described():
         declared = all_operations()[name]
         expected = set(declared.preconditions)
         expected |= {"Idempotency-Key"} if method == "POST" and declared.idempotency_key else set()
+        expected |= {"X-Acting-For"} if name in acting_operations() else set()
         expected |= {"Prefer"} if method in {"POST", "PUT", "PATCH"} or "requestBody" in operation else set()
         assert parameters(operation, "header") == expected, name
         assert ("304" in operation["responses"]) == ("If-None-Match" in declared.preconditions), name

@@ -155,7 +155,7 @@ CONTRACT = Contract(
         "patients_duplicates": Operation(),
         "patients_history_list": LIST_RECORDS,
         "patients_access_log": LIST_RECORDS,
-        "patients_transfer": Operation(),
+        "patients_transfer": Operation(preconditions={"If-Match"}),
         "transfers_list": LIST_RECORDS,
         "transfers_accept": Operation(),
         "transfers_decline": Operation(),
