@@ -92,7 +92,9 @@ def start_session(user: User, request: Request, acting_for: str = OWN_RECORDS) -
 
 def find_owner_to_act_for(user: User, name: str) -> int | None:
     """The id of the owner with this name, who has made the user a delegate; None for the user's own records."""
-    if name in {OWN_RECORDS, user.username.lower()} or as_id(name) == user.pk:
+    key = as_id(name)
+    is_own = name == user.username.lower() if key is None else key == user.pk  # digits alone are an id
+    if is_own or name == OWN_RECORDS:
         return None
     delegation = Delegation.objects.working().filter(delegate=user).of_owner(name).first()
     if delegation is None:

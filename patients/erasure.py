@@ -95,23 +95,27 @@ def answers_about_patients(patient_ids: Collection[int]) -> list[str]:
 
 
 def erase_values_copied_by_merges(patient_ids: list[int]) -> int:
-    """Delete the events of other patients that may hold values of these, copied by a merge that was undone since.
+    """Delete the events of other patients that may hold values of these. Returns the number of events."""
+    return sum(forget_events(events_during(merge)) for merge in undone_merges_that_copied(patient_ids))
 
-    Such a patient may have been merged into yet another one in between. Returns the number of events.
+
+def undone_merges_that_copied(patient_ids: Collection[int]) -> list[PatientMerge]:
+    """The merges, undone since, that have copied values of these patients to others.
+
+    Such a patient may have been merged into yet another one in between.
     """
     undone = PatientMerge.objects.hidden()
     merges = list(undone.filter(duplicate__in=patient_ids).exclude(survivor__in=patient_ids))
     for merge in merges:  # the loop appends merges that passed the values on
         during = {"pk__gt": merge.pk, "created_at__lt": merge.unmerged_at}
         merges += undone.filter(duplicate=merge.survivor_id, **during)
-    return sum(
-        forget_events(
-            PatientEvent.objects.filter(
-                id=merge.survivor_id, version__gte=merge.first_version, version__lt=merge.last_version
-            )
-        )
-        for merge in merges
-        if merge.first_version
+    return [merge for merge in merges if merge.first_version]
+
+
+def events_during(merge: PatientMerge) -> Any:
+    """The events of the survivor that may hold values of the duplicate, until the merge was undone."""
+    return PatientEvent.objects.filter(
+        id=merge.survivor_id, version__gte=merge.first_version, version__lt=merge.last_version
     )
 
 

@@ -9,22 +9,28 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Q
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
 
 from accounts.delegations.named_users import as_named
 from accounts.delegations.notices import notify
 from accounts.models import User
-from audit.history import OwnedEventQuerySet, event_model_of
+from audit.history import event_model_of
 from healthcare.api.exceptions import Conflict
 from healthcare.api.models import IdempotencyRecord
 from healthcare.ownership import OwnedModel
 from healthcare.rls.context import left
-from patients.erasure import answers_about_patients, merged_record_ids
+from patients.erasure import (
+    answers_about_patients,
+    events_during,
+    merged_record_ids,
+    undone_merges_that_copied,
+)
 from patients.legal_hold import held_among
 from patients.merges import related_rows
 from patients.models import Patient, PatientEvent, PatientMerge, PatientTransfer, PatientTransferQuerySet, TransferState
+
+NOBODY = -1  # not 0, which a request has as its owner whose caller is not a delegate
 
 
 class PendingTransfer(Conflict):
@@ -153,7 +159,7 @@ def move_patients(patient_ids: Collection[int], giver: User, to: User, by: User 
     IdempotencyRecord.objects.filter(pk__in=answers_about_patients(records)).withdraw_answers()
     Patient.objects.filter(pk__in=records).update(created_by=to)
     PatientMerge.objects.filter(survivor__in=records).update(created_by=to)
-    events_of_patients(records).give_to(to.pk)
+    give_history(records, to)
     for _, field, rows in related_rows():
         if issubclass(rows.model, OwnedModel):
             give_related_rows(rows.model, field, records, to)
@@ -175,15 +181,36 @@ def lock_with_merged(patient_ids: Collection[int]) -> list[int]:
     return records
 
 
-def events_of_patients(records: Collection[int]) -> OwnedEventQuerySet:
-    """The history of these patients, without the versions that hold values of a patient who stays: one whose record was
-    merged into one of these by mistake, until the merge was undone."""
-    events: OwnedEventQuerySet = PatientEvent.objects.filter(id__in=records)
-    undone = PatientMerge.objects.hidden().filter(survivor__in=records, first_version__isnull=False)
-    staying = Q()
-    for merge in undone.exclude(duplicate__in=records):
-        staying |= Q(id=merge.survivor_id, version__gte=merge.first_version, version__lt=merge.last_version)
-    return events.exclude(staying) if staying else events
+def give_history(records: Collection[int], to: User) -> None:
+    """Give the history of these patients, who belong to the owner by now, to the owner.
+
+    A version may hold values of another patient too, whose record was merged into this one by mistake until the merge
+    was undone. Once the two have different owners, nobody sees such a version, whichever of the two has moved.
+    """
+    PatientEvent.objects.filter(id__in=records).give_to(to.pk)
+    others = ids_of_others(merged_by_mistake(records), to)
+    given = undone_merges_that_copied(records)
+    left_behind = ids_of_others([merge.survivor_id for merge in given], to)
+    hidden = [merge for merge in given if merge.survivor_id in left_behind]
+    hidden += [merge for merge in undone_merges_that_copied(others) if merge.survivor_id in records]
+    for merge in hidden:
+        events_during(merge).give_to(NOBODY)
+
+
+def ids_of_others(patient_ids: Collection[int], owner: User) -> list[int]:
+    """The ids of those of these patients who do not belong to the owner."""
+    return list(Patient.objects.filter(pk__in=patient_ids).exclude(created_by=owner).values_list("pk", flat=True))
+
+
+def merged_by_mistake(patient_ids: Collection[int]) -> list[int]:
+    """The ids of all records that were merged into these, directly or through others, until it was undone."""
+    undone = PatientMerge.objects.hidden()
+    found = newest = [*patient_ids]
+    while newest:
+        duplicates = undone.filter(survivor__in=newest).exclude(duplicate__in=found)
+        newest = list(duplicates.values_list("duplicate", flat=True).distinct())
+        found = found + newest
+    return found
 
 
 def give_related_rows(model: type[OwnedModel], field: str, records: Collection[int], to: User) -> None:

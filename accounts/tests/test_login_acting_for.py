@@ -168,6 +168,13 @@ def test_a_login_for_oneself_is_an_ordinary_login(name: str, bob: User):
     assert LoginSession.objects.get().acting_for is None
 
 
+def test_digits_are_an_id_even_if_they_are_the_own_username(alice: User, make_user: Any):
+    caller = make_user(str(alice.pk))
+    Delegation.objects.create(owner=alice, delegate=caller, role="read")
+    assert claims(log_in(str(alice.pk), username=caller.username).json()["access"])["acting_for"] == alice.pk
+    assert "acting_for" not in claims(log_in(f"0{caller.pk}", username=caller.username).json()["access"])
+
+
 def test_null_is_as_if_it_were_left_out_and_an_empty_name_is_refused(bob: User):
     body = {"username": "bob", "password": PASSWORD}
     assert "acting_for" not in claims(

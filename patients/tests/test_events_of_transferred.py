@@ -126,6 +126,42 @@ def test_versions_with_values_of_a_patient_who_stays_are_not_handed_over(
     assert [row["phone"] for row in as_bob.get(f"/api/patients/?as_of={during}").json()] == [""]
     assert as_alice.get(f"/api/patients/{other.pk}/").json()["phone"] == "080 5550 0100"
     assert as_alice.get(f"/api/patients/{patient.pk}/history/").status_code == 404
+    assert as_alice.get(f"/api/patients/{patient.pk}/?as_of={during}").status_code == 404
+    assert as_alice.get(f"/api/patients/?as_of={during}").json() == []
+    assert rows_seen_by(alice, PatientEvent) == [other.pk]
+    give(patient, bob, alice)  # both are hers again
+    restored = as_alice.get(f"/api/patients/?as_of={during}").json()
+    assert [(row["id"], row["phone"]) for row in restored] == [(patient.pk, "080 5550 0100")]
+
+
+@pytest.mark.parametrize("passed_on", [False, True], ids=["to one record", "through it to another"])
+def test_versions_with_values_of_a_patient_who_moves_are_nobodys(
+    path: str,
+    as_alice: LoggedInClient,
+    as_bob: LoggedInClient,
+    alice: User,
+    bob: User,
+    patient: Patient,
+    *,
+    passed_on: bool,
+) -> None:
+    """alice has merged the patient's record into those of others by mistake, and undone it."""
+    Patient.objects.filter(pk=patient.pk).update(phone="080 5550 0100")
+    middle, last = make_patient(alice, name="Middle"), make_patient(alice, name="Last")
+    merge(middle, Patient.objects.get(pk=patient.pk))
+    if passed_on:
+        merge(last, Patient.objects.get(pk=middle.pk))
+    during = now()
+    if passed_on:
+        unmerge(Patient.objects.get(pk=last.pk), Patient.objects.get(pk=middle.pk))
+    unmerge(Patient.objects.get(pk=middle.pk), Patient.objects.get(pk=patient.pk))
+    give(patient, alice, bob)
+    for kept in (middle, last):
+        for way in ("history/", f"?as_of={during}"):
+            assert "5550" not in as_alice.get(f"/api/patients/{kept.pk}/{way}").content.decode()
+    assert "5550" not in as_alice.get(f"/api/patients/?as_of={during}").content.decode()
+    assert as_bob.get(f"/api/patients/?as_of={during}").json() == []
+    assert as_bob.get(f"/api/patients/{patient.pk}/").json()["phone"] == "080 5550 0100"
 
 
 def test_seals_hold_and_an_erasure_is_complete(
