@@ -1,11 +1,13 @@
 """Notices, which tell users what others have done with delegations and transfers that concern them."""
 
 from collections.abc import Iterable
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
 from django.db import transaction
 from django.db.models import Q
+from django.utils import timezone
 
 from accounts.delegations.mail import send_later
 from accounts.delegations.models import DelegateRole, Delegation, Notice
@@ -24,6 +26,10 @@ SUBJECTS = {
     "transfer_lapsed": "A transfer has lapsed",
 }
 
+# Nobody gets a second e-mail about the same user within this time, unless they have read the notice of the first one:
+# otherwise anybody could send e-mails to anybody by giving and ending delegations.
+EMAIL_PAUSE = timedelta(hours=1)
+
 
 def notify(users: User | Iterable[User], kind: str, by: User | None, about: dict[str, Any]) -> None:
     """Add a notice for each user; those of a clinic go to its managers, and nobody gets one of their own act.
@@ -34,8 +40,10 @@ def notify(users: User | Iterable[User], kind: str, by: User | None, about: dict
     subject = SUBJECTS[kind]
     with left():
         recipients = find_recipients([users] if isinstance(users, User) else users, by)
+        unread = Notice.objects.unread().filter(user__in=recipients, by=by, at__gt=timezone.now() - EMAIL_PAUSE)
+        written_to = {*unread.values_list("user_id", flat=True)}
         Notice.objects.bulk_create(Notice(user=user, kind=kind, by=by, about=about) for user in recipients)
-    addresses = [str(user.email) for user in recipients if user.is_active]
+    addresses = [str(user.email) for user in recipients if user.is_active and user.pk not in written_to]
     transaction.on_commit(partial(send_later, addresses, subject, by.username if by else ""), robust=True)
 
 

@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from accounts.delegations import mail
 from accounts.delegations.models import Notice
@@ -194,3 +196,24 @@ def test_a_deactivated_user_gets_no_email(alice: User, bob: User, mail_to: Calla
         notify(User.objects.all(), "delegation_given", None, {})
         mail._queue.join()
     assert [recipients for recipients, _ in server.received] == [["bob@example.org"]]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_one_user_an_email_is_sent_once_an_hour_or_after_reading(
+    as_alice: LoggedInClient, as_bob: LoggedInClient, as_ben: LoggedInClient, mail_to: Callable[[int], None]
+):
+    with smtp_server() as server:
+        mail_to(server.port)
+
+        def emails_after(client: LoggedInClient) -> int:
+            client.delete(path_of(give(client, "ben")))
+            mail._queue.join()
+            return len(server.received)
+
+        assert [emails_after(client) for client in (as_alice, as_alice, as_bob)] == [1, 1, 2]
+        Notice.objects.update(at=timezone.now() - timedelta(minutes=61))
+        assert emails_after(as_alice) == 3
+        for notice in as_ben.get(NOTICES).json():
+            as_ben.delete(f"{NOTICES}{notice['id']}/")
+        assert emails_after(as_alice) == 4
+    assert len(as_ben.get(NOTICES).json()) == 2
