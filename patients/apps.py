@@ -5,4 +5,4 @@ class PatientsConfig(AppConfig):
     name = "patients"
 
     def ready(self) -> None:
-        from patients import checks, legal_hold  # noqa: F401, PLC0415  (register themselves)
+        from patients import checks, legal_hold, transfer_lapses  # noqa: F401, PLC0415  (register themselves)

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import Q
+from django.dispatch import Signal
 from django.utils import timezone
 
 from accounts.delegations.mail import send_later
@@ -14,6 +15,9 @@ from accounts.delegations.models import DelegateRole, Delegation, Notice
 from accounts.models import User
 from healthcare.rls.context import left
 
+# Sent with the `user` whose notices are about to be listed. Receivers add those of what has happened by itself, such as
+# the lapse of a transfer.
+notices_requested = Signal()
 # The kinds, each with the subject of the e-mail.
 SUBJECTS = {
     "delegation_given": "A delegation was given",

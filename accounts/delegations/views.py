@@ -17,6 +17,7 @@ from accounts.delegations import giving
 from accounts.delegations.models import Delegation, Notice
 from accounts.delegations.named_users import NamedUser
 from accounts.delegations.names import find_user_to_name
+from accounts.delegations.notices import notices_requested
 from accounts.delegations.serializers import (
     ClinicSerializer,
     DelegationSerializer,
@@ -236,6 +237,10 @@ class NoticeViewSet(mixins.ListModelMixin, UnknownParametersViewSet):
 
     def get_queryset(self) -> QuerySet[Notice]:
         return Notice.objects.unread().received_by(self.request.user).annotate(by_named=NamedUser("by_id"))
+
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        notices_requested.send(sender=Notice, user=request.user)
+        return super().list(request, *args, **kwargs)
 
     @extend_schema(operation_id="notices_destroy", summary="Mark a notice as read", responses={204: None})
     def destroy(self, request: Request, pk: int) -> Response:

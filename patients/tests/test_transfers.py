@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.delegations.models import Delegation, Notice
@@ -173,6 +174,38 @@ def test_a_transfer_lapses_after_seven_days(
     assert len(notices(alice)) == 1
     as_alice.get("/api/transfers/")
     assert len(notices(alice)) == 1, "told once"
+
+
+@pytest.mark.parametrize("reader", ["giver", "manager of the clinic"])
+def test_who_reads_notices_is_told_of_a_lapse(
+    as_alice: LoggedInClient,
+    as_bob: LoggedInClient,
+    alice: User,
+    bob: User,
+    make_user: Any,
+    patient: Patient,
+    reader: str,
+) -> None:
+    clinic = make_user("sunrise", is_clinic=True, email=None, password=None)
+    Delegation.objects.create(owner=clinic, delegate=bob, role="manage")
+    transfer = offer(as_alice, patient, to="sunrise").json()["id"]
+    client = as_alice if reader == "giver" else as_bob
+    assert "transfer_lapsed" not in [notice["kind"] for notice in client.get("/api/notices/").json()]
+    PatientTransfer.objects.update(expires_at=timezone.now())
+    for _ in range(2):
+        told = [notice for notice in client.get("/api/notices/").json() if notice["kind"] == "transfer_lapsed"]
+        assert [(notice["by"], notice["about"]["id"]) for notice in told] == [(None, transfer)]
+
+
+@pytest.mark.parametrize("rows", [1, 20])
+def test_the_list_takes_two_statements(as_alice: LoggedInClient, alice: User, bob: User, rows: int) -> None:
+    for _ in range(rows):
+        PatientTransfer.objects.create(patient=make_patient(alice), from_owner=alice, to_owner=bob)
+    with CaptureQueriesContext(connection) as queries:
+        assert len(as_alice.get("/api/transfers/").json()) == rows
+    executed = [query["sql"] for query in queries if "SAVEPOINT" not in query["sql"]]
+    assert ["accounts_loginsession" in executed[0], "patients_patienttransfer" in executed[1]] == [True, True]
+    assert len(executed) == 2, executed
 
 
 def test_an_expired_transfer_does_not_stop_another(as_alice: LoggedInClient, bob: User, patient: Patient) -> None:

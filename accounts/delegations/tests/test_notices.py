@@ -120,7 +120,8 @@ def test_notices_come_in_pages(as_alice: LoggedInClient, as_ben: LoggedInClient)
 def test_a_list_takes_these_queries(as_alice: LoggedInClient, alice: User, bob: User, number: int):
     for _ in range(number):
         notify(alice, "delegation_given", bob, {})
-    queries_named = ["SAVEPOINT", "the session and its user", "the notices with the names", "RELEASE"]
+    lapses = ["leave the role", "the expired transfers", "take the role"]
+    queries_named = ["SAVEPOINT", "the session and its user", *lapses, "the notices with the names", "RELEASE"]
     with CaptureQueriesContext(connection) as queries:
         assert len(as_alice.get(NOTICES).json()) == number
     assert len(queries) == len(queries_named), queries.captured_queries
