@@ -134,14 +134,8 @@ class Accounts(DemoPart):
         clinic, [manager, *_] = self.users[CLINIC.username], DELEGATES
         context = self.demo.context(self.random, self.users[manager].pk)
         self.demo.pasts.write(
-            Past(
-                Delegation(id=key, owner=clinic, delegate=self.users[username], role=role),
-                self.demo.start + number * datetime.timedelta(minutes=1),
-                context,
-            )
-            for number, ((username, role), key) in enumerate(
-                zip(DELEGATES.items(), next_ids(Delegation, len(DELEGATES)), strict=True)
-            )
+            Past(Delegation(id=key, owner=clinic, delegate=self.users[username], role=role), self.demo.start, context)
+            for key, (username, role) in zip(next_ids(Delegation, len(DELEGATES)), DELEGATES.items(), strict=True)
         )
 
     def add_sessions(self) -> None:
