@@ -3,6 +3,7 @@
 A notice is stored whether or not its e-mail is sent: an e-mail that fails is logged and not tried again.
 """
 
+import atexit
 import logging
 import threading
 from collections.abc import Sequence
@@ -39,6 +40,8 @@ def start_sender() -> None:
         if _sender is None or not _sender.is_alive():  # a forked process has none
             _sender = threading.Thread(target=send_queued, name="mail", daemon=True)
             _sender.start()
+            atexit.unregister(finish)
+            atexit.register(finish)
 
 
 def send_queued() -> None:
@@ -50,3 +53,11 @@ def send_queued() -> None:
             logger.error("e-mail not sent: %s", type(error).__name__)  # noqa: TRY400  (its text may name an address)
         finally:
             _queue.task_done()
+
+
+def finish() -> None:
+    """Wait for the e-mails that are queued when the process ends, such as that of a command, for a limited time."""
+    with _queue.all_tasks_done:
+        _queue.all_tasks_done.wait_for(lambda: not _queue.unfinished_tasks, timeout=settings.EMAIL_TIMEOUT)
+    if _queue.unfinished_tasks:
+        logger.error("e-mails not sent before the process ended: %d", _queue.unfinished_tasks)

@@ -1,11 +1,15 @@
 """GET /api/notices/, DELETE /api/notices/<id>/, and the e-mails about notices."""
 
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -218,3 +222,18 @@ def test_of_one_user_an_email_is_sent_once_an_hour_or_after_reading(
             as_ben.delete(f"{NOTICES}{notice['id']}/")
         assert emails_after(as_alice) == 4
     assert len(as_ben.get(NOTICES).json()) == 2
+
+
+def test_a_process_that_ends_sends_what_is_queued_by_the_server_of_its_settings():
+    code = (
+        "import django; django.setup(); from accounts.delegations.mail import send_later; "
+        "send_later(['ben@example.org', 'asha@example.org'], 'A delegation was given', 'alice')"
+    )
+    with smtp_server() as server:
+        environment = {
+            **os.environ, "EMAIL_URL": f"smtp://127.0.0.1:{server.port}", "EMAIL_FROM": "clinic@example.org",
+            "DJANGO_SETTINGS_MODULE": "healthcare.settings",
+        }  # fmt: skip
+        subprocess.run([sys.executable, "-c", code], cwd=settings.BASE_DIR, env=environment, check=True)
+    assert [recipients for recipients, _ in server.received] == [["ben@example.org"], ["asha@example.org"]]
+    assert "From: clinic@example.org" in server.received[0][1]
