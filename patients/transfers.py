@@ -185,14 +185,16 @@ def give_history(records: Collection[int], to: User) -> None:
     """Give the history of these patients, who belong to the owner by now, to the owner.
 
     A version may hold values of another patient too, whose record was merged into this one by mistake until the merge
-    was undone. Once the two have different owners, nobody sees such a version, whichever of the two has moved.
+    was undone. While the two have different owners, nobody sees such a version, whichever of the two has moved.
     """
-    PatientEvent.objects.filter(id__in=records).give_to(to.pk)
-    others = ids_of_others(merged_by_mistake(records), to)
-    given = undone_merges_that_copied(records)
-    left_behind = ids_of_others([merge.survivor_id for merge in given], to)
-    hidden = [merge for merge in given if merge.survivor_id in left_behind]
-    hidden += [merge for merge in undone_merges_that_copied(others) if merge.survivor_id in records]
+    copied = undone_merges_that_copied(records)
+    left_behind = ids_of_others([merge.survivor_id for merge in copied], to)
+    # With those of the owner's patients who had values of these: they may be the owner's alone again.
+    own = {*records, *(merge.survivor_id for merge in copied)}.difference(left_behind)
+    PatientEvent.objects.filter(id__in=own).give_to(to.pk)
+    others = ids_of_others(merged_by_mistake(own), to)
+    hidden = [merge for merge in copied if merge.survivor_id in left_behind]
+    hidden += [merge for merge in undone_merges_that_copied(others) if merge.survivor_id in own]
     for merge in hidden:
         events_during(merge).give_to(NOBODY)
 

@@ -164,6 +164,27 @@ def test_versions_with_values_of_a_patient_who_moves_are_nobodys(
     assert as_bob.get(f"/api/patients/{patient.pk}/").json()["phone"] == "080 5550 0100"
 
 
+@pytest.mark.parametrize("first", ["survivor", "duplicate"])
+def test_versions_of_two_patients_are_seen_again_once_both_have_one_owner(
+    as_bob: LoggedInClient, alice: User, bob: User, make_user: Any, patient: Patient, first: str
+) -> None:
+    other, third = (make_patient(alice, name="Other", phone=phone) for phone in ("080 5550 0100", "080 5550 0200"))
+    for duplicate in (other, third):
+        merge(Patient.objects.get(pk=patient.pk), duplicate)
+        unmerge(Patient.objects.get(pk=patient.pk), Patient.objects.get(pk=duplicate.pk))
+    order = [patient, other] if first == "survivor" else [other, patient]
+    seen = []
+    for moved in [*order, third]:
+        give(moved, alice, bob)
+        history = as_bob.get(f"/api/patients/{patient.pk}/history/")
+        text = history.content.decode() if history.status_code == 200 else ""
+        seen.append([number in text for number in ("5550 0100", "5550 0200")])
+    assert seen == [[False, False], [True, False], [True, True]]
+    give(third, bob, make_user("carol"))
+    text = as_bob.get(f"/api/patients/{patient.pk}/history/").content.decode()
+    assert [number in text for number in ("5550 0100", "5550 0200")] == [True, False]
+
+
 def test_seals_hold_and_an_erasure_is_complete(
     alice: User, bob: User, patient: Patient, settings: LazySettings
 ) -> None:
