@@ -74,15 +74,25 @@ def patients_seen(client: APIClient, **headers: str) -> set[int]:
 
 @pytest.mark.parametrize("name", ["alice", " ALICE ", "<id>"])
 def test_the_session_acts_for_the_owner_without_a_header(
-    path: None, name: str, alice: User, delegation: Delegation, of_alice: Patient, of_bob: Patient
+    path: None,
+    name: str,
+    alice: User,
+    delegation: Delegation,
+    of_alice: Patient,
+    of_bob: Patient,
+    settings: Any,
+    caplog: pytest.LogCaptureFixture,
 ):
+    caplog.set_level("INFO")
     answer = log_in(str(alice.pk) if name == "<id>" else name)
     assert claims(answer.json()["access"])["acting_for"] == alice.pk
     assert "acting_for" not in claims(answer.json()["refresh"])
     assert LoginSession.objects.get().acting_for == alice.pk
     client = client_of(answer)
-    for _ in range(2):  # the fast path serves an owner whom the process knows
+    for number in range(2):
         listed = client.get("/api/patients/")
+        # The fast path serves an owner whom the process knows.
+        assert caplog.messages[-1].endswith("fast" if number and settings.FAST_PATH == "on" else "standard")
         assert [patient["id"] for patient in listed.json()] == [of_alice.pk]
         assert listed["X-Acting-For"] == "alice"
     created = client.post("/api/patients/", {"name": "John Smith", "age": 34, "gender": "M"})
