@@ -17,7 +17,7 @@ from audit.models import UserEvent
 from doctors.models import Doctor, DoctorEvent
 from healthcare.api.models import IdempotencyRecord
 from mappings.models import Mapping
-from patients.erasure import delete_rows, erase_rows, references, referring_rows
+from patients.erasure import delete_rows, erase_rows, references, referring_rows, remove_unused_words
 from patients.models import ErasureReceipt, Patient
 
 
@@ -80,6 +80,7 @@ def erase_user_and_references(user: User, reason: str, account: str, username: s
             continue  # of a library, over a model without a table
         counts += erase_rows(*referring_rows(reference, [user.pk]))
     key = user.pk
+    remove_unused_words([key])  # of patients who have been handed over
     counts[Notice._meta.db_table] += delete_rows(Notice.objects.naming(key))
     # Of delegations that others have now, since they were handed over.
     moved: Any = DelegationEvent

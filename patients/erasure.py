@@ -7,7 +7,7 @@ from typing import Any
 from django.apps import apps
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import ForeignObjectRel, Model, Q, QuerySet
 from django.utils import timezone
 
@@ -17,7 +17,8 @@ from audit.legal_hold import refuse_if_held, refuse_if_rows_held
 from audit.models import AccessLog
 from audit.patient_data import patient_id_field_of
 from healthcare.api.models import IdempotencyRecord
-from patients.models import ErasureReceipt, Patient, PatientEvent, PatientMerge
+from healthcare.search.triggers import remove_words
+from patients.models import PATIENT_SEARCH, ErasureReceipt, Patient, PatientEvent, PatientMerge, PatientTransfer
 
 
 class MergedError(Exception):
@@ -40,11 +41,13 @@ def erase(patient_id: int, *, reason: str, account: str, username: str = "") -> 
         raise MergedError(patient.merged_into_id)
     patient_ids = merged_record_ids([patient.pk])
     refuse_if_held({*patient_ids, *sides_of_undone_merges(patient_ids)})
+    former_owners = former_owners_of(patient_ids) - {patient.created_by_id}
     counts = Counter(
         {IdempotencyRecord._meta.db_table: erase_answers_about_patients(patient_ids, patient.created_by_id)}
     )
     counts[PatientEvent._meta.db_table] += erase_values_copied_by_merges(patient_ids)
     counts += erase_rows(Patient, [patient.pk])
+    remove_unused_words(former_owners)
     counts[AccessLog._meta.db_table] += forget_accesses(patient_ids)
     return ErasureReceipt.objects.create(
         record_id=patient_id, account=account, username=username, reason=reason, counts=dict(sorted((+counts).items()))
@@ -58,6 +61,23 @@ def merged_record_ids(patient_ids: Collection[int]) -> list[int]:
         newest = list(Patient.objects.filter(merged_into__in=newest).values_list("pk", flat=True))
         found = found + newest
     return found
+
+
+def former_owners_of(patient_ids: Collection[int]) -> set[int]:
+    """The ids of the users to whom these patients have belonged, as far as history and transfers go back."""
+    owners = {*PatientEvent.objects.filter(id__in=patient_ids).values_list("created_by", flat=True)}
+    return owners | {*PatientTransfer.objects.filter(patient__in=patient_ids).values_list("from_owner", flat=True)}
+
+
+def remove_unused_words(owner_ids: Collection[int]) -> None:
+    """Remove the words that no patient of these owners has any more from what their searches look words up in.
+
+    A word stays there when its patient gets another name or another owner. Deleting a patient removes those of the
+    present owner.
+    """
+    if owner_ids:
+        with connection.cursor() as cursor:
+            cursor.execute(remove_words(PATIENT_SEARCH, "owner = ANY(%s)"), [[*owner_ids]])
 
 
 def sides_of_undone_merges(patient_ids: list[int]) -> set[int]:

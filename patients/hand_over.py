@@ -1,6 +1,7 @@
 """Handing over everything that a user owns, when the user leaves: the patients, and the delegations that were given."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from django.db import connection, transaction
@@ -12,7 +13,7 @@ from accounts.delegations.models import Delegation
 from accounts.models import User
 from healthcare.migration_operations import ROW_LOCK_TIMEOUT, retry_while_locked
 from patients.models import Patient, PatientTransfer
-from patients.transfers import decline, move_patients
+from patients.transfers import SettledTransfer, decline, move_patients
 
 PATIENTS_PER_TRANSACTION = 100
 LOCKED = "Others hold locks on the patients for long. Wait for them or end them (pg_stat_activity), then try again."
@@ -55,7 +56,7 @@ def hand_over_delegations(giver: User, to: User, by: User | None = None) -> Dele
             tell("delegation_changed", delegation, by)
         found.moved.append(delegation)
     for transfer in PatientTransfer.objects.pending().filter(to_owner=giver).order_by("pk"):
-        if transfer.current_state == transfer.state:
+        with suppress(SettledTransfer):  # it has lapsed, or somebody settles it right now
             decline(transfer, by)
     return found
 

@@ -6,6 +6,7 @@ of their requests included. The functions write with the rights of the tables' o
 """
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -164,7 +165,7 @@ def move_patients(patient_ids: Collection[int], giver: User, to: User, by: User 
         if issubclass(rows.model, OwnedModel):
             give_related_rows(rows.model, field, records, to)
     for transfer in PatientTransfer.objects.pending().filter(patient__in=records).order_by("pk"):
-        if transfer.current_state == TransferState.PENDING:
+        with suppress(SettledTransfer):  # it has lapsed, or the other side declines it right now
             withdraw(transfer, by)
     return len(records)
 

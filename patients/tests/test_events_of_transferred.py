@@ -1,8 +1,10 @@
 """The history of a patient whom alice has given to bob belongs to bob, and to nobody else."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.conf import LazySettings
 from django.core.management import call_command
 from django.db import connection, transaction
@@ -16,6 +18,7 @@ from conftest import LoggedInClient, logged_in
 from doctors.models import Doctor
 from healthcare.rls.context import enter
 from healthcare.tests.planner import rewrite_and_analyze
+from mappings.erasure import erase_user
 from mappings.models import Mapping, MappingEvent
 from patients.erasure import erase
 from patients.merges import merge, unmerge
@@ -43,6 +46,11 @@ def give(patient: Patient, giver: User, to: User) -> None:
 
 def now() -> str:
     return timezone.now().isoformat().replace("+00:00", "Z")
+
+
+def searchable_words() -> list[tuple[int, str]]:
+    """What searches look words up in: each word with the id of its owner."""
+    return list(apps.get_model("patients", "PatientWord").objects.order_by("pk").values_list("owner", "word"))
 
 
 def rows_seen_by(user: User, model: Any) -> list[int]:
@@ -198,6 +206,26 @@ def test_seals_hold_and_an_erasure_is_complete(
     erase(patient.pk, reason="asked for", account="root")
     assert not PatientEvent.objects.filter(id=patient.pk).exists()
     call_command("verify_audit", full=True)
+
+
+def test_an_erasure_leaves_no_word_of_the_name_with_former_owners(
+    alice: User, bob: User, make_user: Callable[..., User], patient: Patient
+) -> None:
+    """alice has given the patient to carol, and carol to bob."""
+    carol = make_user("carol")
+    make_patient(alice, name="Staying")
+    Patient.objects.filter(pk=patient.pk).update(name="Zebulon Quinn")
+    give(patient, alice, carol)
+    give(patient, carol, bob)
+    erase(patient.pk, reason="asked for", account="root")
+    assert searchable_words() == [(alice.pk, "staying")]
+
+
+def test_erasing_a_user_who_has_handed_everything_over_leaves_no_word(alice: User, bob: User, patient: Patient) -> None:
+    give(patient, alice, bob)
+    assert (alice.pk, "before") in searchable_words()
+    erase_user(alice, reason="has left", account="root")
+    assert searchable_words() == [(bob.pk, "before")]
 
 
 def test_a_page_as_of_a_time_is_read_from_the_index_after_transfers(alice: User, bob: User) -> None:
