@@ -14,7 +14,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.authentication import AUTHENTICATE
-from accounts.delegations.models import DelegationQuerySet, NoticeQuerySet
+from accounts.delegations.models import Delegation, DelegationQuerySet, NoticeQuerySet
 from accounts.models import LoginSession, User, UserQuerySet
 from accounts.views import SessionViewSet
 from healthcare.ownership import OwnedQuerySet
@@ -27,7 +27,15 @@ from healthcare.tests.contract_matrix import (
     send_cell,
     table_hashes,
 )
-from healthcare.tests.declarations import ACTING_CALLERS, ACTIVE_CALLERS, DELEGATES, SAFE_METHODS, Row, all_rows
+from healthcare.tests.declarations import (
+    ACTING_CALLERS,
+    ACTIVE_CALLERS,
+    DELEGATES,
+    SAFE_METHODS,
+    UNHEARD_CALLER,
+    Row,
+    all_rows,
+)
 from healthcare.urls import urlpatterns as real_urlpatterns
 from patients.views import PatientViewSet
 
@@ -42,6 +50,11 @@ class UndeclaredView(APIView):
 
 # A URL conf of its own, for the tests that show that the matrix can fail.
 urlpatterns = [*real_urlpatterns, path("api/undeclared/", UndeclaredView.as_view())]
+
+
+class NothingKept(dict):  # type: ignore[type-arg]
+    def __setitem__(self, *_: Any) -> None: ...
+
 
 PATIENT = next(row for row in all_rows() if row.route == "api/patients/<int:pk>/")
 UNDECLARED = Row("api/undeclared/", "OPEN", {})
@@ -86,7 +99,9 @@ def test_a_method_that_its_row_does_not_name_is_found(cast: Cast, settings: Sett
 def test_a_method_that_its_row_names_and_nothing_answers_is_found(cast: Cast) -> None:
     sessions = Row("api/auth/sessions/", "PRIVATE", {"GET": 200, "DELETE": 204})
     found = find_deviations(cast, [sessions])
-    assert found == [f"DELETE /api/auth/sessions/ as {name}, -, expected 204: 405" for name in ACTIVE_CALLERS]
+    assert found == [
+        f"DELETE /api/auth/sessions/ as {name}, -, expected 204: 405" for name in [*ACTIVE_CALLERS, UNHEARD_CALLER]
+    ]
 
 
 @pytest.fixture
@@ -166,6 +181,37 @@ def test_a_refusal_that_writes_is_found(cast: Cast, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(PatientViewSet, "partial_update", patch)
     assert any("refused, and changed [('accounts_user'" in line for line in find_deviations(cast, [PATIENT]))
+
+
+def test_a_role_that_is_not_checked_is_found(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("healthcare.api.viewsets.check_role", lambda view, request: None)
+    found = find_deviations(cast, [PATIENT], callers=["owner", *DELEGATES])
+    assert "DELETE /api/patients/<int:pk>/ as delegate-read, own, expected 403: 404" in found, found
+    assert "DELETE /api/patients/<int:pk>/ as delegate-write, missing, expected 403: 404" in found, found
+
+
+def test_a_delegation_that_is_not_checked_is_found(cast: Cast) -> None:
+    Delegation.objects.filter(delegate__username__in=["eve", "rex"]).update(revoked_at=None, expires_at=None)
+    found = find_deviations(cast, [PATIENT], callers=["owner", *ACTING_CALLERS])
+    for caller in ("delegate-expired", "delegate-revoked"):
+        assert f"GET /api/patients/<int:pk>/ as {caller}, own, expected 403: 200" in found, found
+        assert f"GET /api/patients/<int:pk>/ as {caller}, own, expected 403: X-Acting-For: alice" in found, found
+
+
+def test_an_answer_that_does_not_name_the_owner_is_found(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("healthcare.api.middleware.ACTING_FOR", "X-Other")
+    found = find_deviations(cast, [PATIENT], callers=["owner", "delegate-read"])
+    assert "GET /api/patients/<int:pk>/ as delegate-read, own, expected 200: X-Acting-For: None" in found, found
+
+
+def test_a_delegate_whom_only_the_standard_path_serves_is_found(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    settings.FAST_PATH = "on"
+    monkeypatch.setattr("accounts.authentication.known_owners", NothingKept())
+    found = find_deviations(cast, [PATIENT], callers=["owner", "delegate-read"])
+    line = "as delegate-read, own, expected 200: served by the standard path, the owner by the fast one"
+    assert f"GET /api/patients/<int:pk>/ {line}" in found, found
 
 
 def test_every_route_but_the_landing_page_and_health_is_under_api() -> None:
