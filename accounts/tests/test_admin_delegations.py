@@ -238,11 +238,15 @@ def test_what_would_leave_a_clinic_without_a_manager_is_refused_with_the_reason(
             return admin.submit(change(delegation), expires_at_0="2090-01-01", expires_at_1="10:00")
         if attempt == "untick active":
             return admin.submit(change(asha), is_active=None)
-        path, record = (DELEGATIONS, delegation) if attempt == "revoke" else (USERS, asha)
-        return admin.confirm(admin.act(path, attempt, [record]))
+        preview = admin.act(
+            *((DELEGATIONS, "revoke", [delegation]) if attempt == "revoke" else (USERS, attempt, [asha]))
+        )
+        return admin.confirm(preview) if 'name="post"' in preview.content.decode() else preview
 
     refused = respond()
-    if attempt in {"revoke", "deactivate"}:
+    if attempt == "deactivate":
+        assert "is the last manager of a clinic; first make another user its manager" in refused.content.decode()
+    elif attempt == "revoke":
         assert LAST_MANAGER.removesuffix(".") in admin.page(refused["Location"])
     else:
         assert errors_of(refused) == {"__all__": [LAST_MANAGER]}
