@@ -16,7 +16,9 @@ from conftest import LoggedInClient, logged_in
 from doctors.models import Doctor
 from healthcare.tests.concurrent_calls import call_concurrently, sorted_statuses
 from healthcare.tests.live import LiveServer
+from mappings.erasure import erase_user
 from mappings.models import Mapping
+from patients.erasure import erase
 from patients.legal_hold import set_hold
 from patients.merges import merge
 from patients.models import Patient, PatientMerge, PatientTransfer
@@ -348,6 +350,35 @@ def test_a_repeated_acceptance_with_a_key_is_answered_again(
     first, again = (as_bob.post(path, headers={"idempotency-key": "k"}) for _ in range(2))
     assert (first.status_code, again.status_code, again.json()) == (200, 200, first.json())
     assert Patient.objects.get().version == 2
+
+
+def test_an_erasure_takes_the_transfers_along(
+    as_alice: LoggedInClient, as_bob: LoggedInClient, alice: User, bob: User, patient: Patient
+) -> None:
+    transfer = offer(as_alice, patient).json()["id"]
+    assert as_bob.post(f"/api/transfers/{transfer}/accept/").status_code == 200
+    lapsing = make_patient(bob)
+    PatientTransfer.objects.create(patient=lapsing, from_owner=bob, to_owner=alice)
+    receipt = erase(patient.pk, reason="asked for", account="root")
+    assert receipt.counts["patients_patienttransfer"] == 1
+    assert erase_user(alice, reason="left", account="root").counts["patients_patienttransfer"] == 1
+    assert not PatientTransfer.objects.exists()
+    assert as_bob.get("/api/transfers/").json() == []
+
+
+def test_the_access_log_goes_along_and_names_who_accepted(
+    as_alice: LoggedInClient, as_bob: LoggedInClient, alice: User, bob: User, patient: Patient
+) -> None:
+    as_alice.get(f"/api/patients/{patient.pk}/")
+    transfer = offer(as_alice, patient).json()["id"]
+    as_bob.post(f"/api/transfers/{transfer}/accept/")
+    log = as_bob.get(f"/api/patients/{patient.pk}/access-log/").json()
+    assert [(entry["actor"], entry["action"], entry["outcome"]) for entry in log] == [
+        (bob.pk, "transfer.accept", 200),
+        (alice.pk, "patient.transfer", 202),
+        (alice.pk, "patient.retrieve", 200),
+    ]
+    assert as_alice.get(f"/api/patients/{patient.pk}/access-log/").status_code == 404
 
 
 def test_the_apis_role_changes_no_transfer(alice: User, bob: User, patient: Patient) -> None:
