@@ -5,7 +5,7 @@ search terms, which triggers move. Nothing of it can be reached by the former ow
 of their requests included. The functions write with the rights of the tables' owner, in the caller's transaction.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
@@ -70,7 +70,7 @@ def offer(patient: Patient, to: User, by: User) -> PatientTransfer:
                 )
         except IntegrityError as error:
             raise PendingTransfer from error
-        tell("offered", transfer, [to], by)
+        tell("offered", transfer, by)
     return transfer
 
 
@@ -84,7 +84,7 @@ def accept(transfer: PatientTransfer, by: User) -> PatientTransfer:
             raise Untransferable
         settle(transfer, TransferState.ACCEPTED)
         move_patients([patient.pk], transfer.from_owner, transfer.to_owner, by)
-        tell("accepted", transfer, [transfer.from_owner], by)
+        tell("accepted", transfer, by)
     return transfer
 
 
@@ -93,7 +93,7 @@ def decline(transfer: PatientTransfer, by: User | None) -> PatientTransfer:
     with left():
         transfer = lock_pending(transfer)
         settle(transfer, TransferState.DECLINED)
-        tell("declined", transfer, [transfer.from_owner], by)
+        tell("declined", transfer, by)
     return transfer
 
 
@@ -102,7 +102,7 @@ def withdraw(transfer: PatientTransfer, by: User | None) -> PatientTransfer:
     with left():
         transfer = lock_pending(transfer)
         settle(transfer, TransferState.WITHDRAWN)
-        tell("withdrawn", transfer, [transfer.to_owner, transfer.from_owner], by)
+        tell("withdrawn", transfer, by)
     return transfer
 
 
@@ -112,7 +112,7 @@ def settle_expired(transfers: PatientTransferQuerySet) -> None:
         expired = transfers.expired().select_related("from_owner", "to_owner")
         for transfer in expired.order_by("pk").select_for_update(no_key=True, of=("self",), skip_locked=True):
             settle(transfer, TransferState.LAPSED)
-            tell("lapsed", transfer, [transfer.from_owner, transfer.to_owner], None)
+            tell("lapsed", transfer, None)
 
 
 def lock_for_transfer(patient_id: int, owner_id: int) -> Patient:
@@ -138,14 +138,15 @@ def settle(transfer: PatientTransfer, state: TransferState) -> None:
     transfer.save(update_fields=["state", "settled_at"])
 
 
-def tell(what: str, transfer: PatientTransfer, users: Sequence[User], by: User | None) -> None:
+def tell(what: str, transfer: PatientTransfer, by: User | None) -> None:
+    """Notices to both sides, but for who has done it: an owner learns what a delegate has done for them."""
     about = {
         "id": transfer.pk,
         "from": as_named(transfer.from_owner),
         "to": as_named(transfer.to_owner),
         "expires_at": transfer.expires_at.isoformat(),
     }
-    notify(users, f"transfer_{what}", by, about)
+    notify([transfer.from_owner, transfer.to_owner], f"transfer_{what}", by, about)
 
 
 def move_patients(patient_ids: Collection[int], giver: User, to: User, by: User | None) -> int:

@@ -307,6 +307,8 @@ def test_delegates_with_the_role_manage_transfer_for_the_owner(
     entry = as_bob.get(f"/api/patients/{patient.pk}/history/", headers={"x-acting-for": "sunrise"}).json()[0]
     assert (entry["actor"], entry["changes"]) == (bob.pk, {"created_by": [alice.pk, clinic.pk]})
     assert AccessLog.objects.get(action="transfer.accept").basis == "delegate"
+    assert notices(alice) == [("transfer_offered", bob.pk), ("transfer_accepted", bob.pk)]
+    assert notices(bob) == [], "of one's own acts"
 
 
 def test_the_former_owners_stored_answers_are_withdrawn(
