@@ -301,6 +301,7 @@ def test_every_request_sets_its_timeouts_whatever_the_session_has_set(alice: Use
         for writes in (False, True):
             rows("SELECT set_config('statement_timeout', '0', false), set_config('lock_timeout', '0', false)")
             entry = SessionJWTAuthentication().entry(request, writes=writes)
+            assert entry is not None
             assert execute([*entry_statements(entry), Statement(timeouts)]) == [(True,)]
             rows("SELECT set_config('statement_timeout', '0', false), set_config('lock_timeout', '0', false)")
             with connection.cursor() as cursor:
