@@ -52,7 +52,7 @@ class UndeclaredView(APIView):
 urlpatterns = [*real_urlpatterns, path("api/undeclared/", UndeclaredView.as_view())]
 
 
-class NothingKept(dict):  # type: ignore[type-arg]
+class NothingKept(dict):
     def __setitem__(self, *_: Any) -> None: ...
 
 
