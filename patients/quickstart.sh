@@ -1,4 +1,4 @@
-# The calls of /api/patients/, for scripts/quickstart.sh. Leaves the id of a patient in $patient.
+# The calls of /api/patients/ and /api/transfers/, for scripts/quickstart.sh. Leaves the id of a patient in $patient.
 
 patients_begin() {
     title "Patients"
@@ -44,6 +44,7 @@ patients_end() {
     title "What changed in a patient, and who read it"
     call 200 GET "/api/patients/$patient/history/"
     call 200 GET "/api/patients/$patient/access-log/"
+    call 200 GET "/api/patients/$patient/audience/"
     call 200 GET "/api/patients/?as_of=$changed_at"
 
     title "A patient deleted, and restored"
@@ -51,4 +52,18 @@ patients_end() {
     call 404 GET "/api/patients/$patient/"
     call 200 GET "/api/patients/?deleted=true"
     call 200 POST "/api/patients/$patient/restore/"
+
+    title "A patient offered to the clinic"
+    for settled in withdraw decline accept; do
+        call 202 POST "/api/patients/$patient/transfer/" "{\"to\":\"$clinic\"}"
+        transfer="$(printf '%s' "$body" | sed 's/^{"id":\([0-9]*\).*/\1/')"
+        if [ "$settled" = withdraw ]; then
+            call 200 POST "/api/transfers/$transfer/withdraw/"
+        else
+            call 200 POST "/api/transfers/$transfer/$settled/" "" "X-Acting-For: $clinic"
+        fi
+    done
+    call 200 GET /api/transfers/
+    call 404 GET "/api/patients/$patient/"
+    call 200 GET "/api/patients/$patient/" "" "X-Acting-For: $clinic"
 }
