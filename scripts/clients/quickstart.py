@@ -46,6 +46,7 @@ from healthcare_client.api.mappings import (
 )
 from healthcare_client.api.patients import (
     patients_access_log,
+    patients_audience,
     patients_create,
     patients_destroy,
     patients_doctors,
@@ -57,6 +58,7 @@ from healthcare_client.api.patients import (
     patients_restore,
     patients_retrieve,
     patients_search,
+    patients_transfer,
     patients_unmerge,
     patients_update,
 )
@@ -66,6 +68,7 @@ from healthcare_client.models import (
     Gender,
     LoginRequest,
     MergeRequest,
+    OfferRequest,
     PasswordChangeRequest,
     PatchedAssignmentChangeRequest,
     PatchedDoctorRequest,
@@ -274,6 +277,10 @@ class QuickStart:
         )
         answer(mappings_history_list.sync_detailed(self.assignment, client=self.client))
         check(answer(patients_access_log.sync_detailed(self.patient, client=self.client)), "access log")
+        members = answer(patients_audience.sync_detailed(self.patient, client=self.client))
+        check([member.username for member in members] == [self.name], members)
+        to_nobody = OfferRequest(to=f"nobody-{self.name}")
+        refused(patients_transfer.sync_detailed(self.patient, client=self.client, body=to_nobody), 400, "/to")
         past = answer(patients_list.sync_detailed(client=self.client, as_of=self.changed_at))
         check("Hubballi" in [row.address for row in past], past)
 

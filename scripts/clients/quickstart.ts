@@ -179,6 +179,10 @@ assert.deepEqual(events[0]?.changes, { address: ["Bengaluru", "Hubballi"] });
 answer(await client.GET("/api/doctors/{id}/history/", { params: ofDoctor }));
 answer(await client.GET("/api/mappings/{id}/history/", { params: ofAssignment }));
 assert(answer(await client.GET("/api/patients/{id}/access-log/", { params: ofPatient })).length);
+const members = answer(await client.GET("/api/patients/{id}/audience/", { params: ofPatient }));
+assert.deepEqual(members.map((member) => member.username), [name]);
+const toNobody = { params: ofPatient, body: { to: `nobody-${name}` } };
+refused(await client.POST("/api/patients/{id}/transfer/", toNobody), 400, "/to");
 const past = answer(await client.GET("/api/patients/", { params: { query: { as_of: changedAt } } }));
 assert(past.some((row) => row.address === "Hubballi"));
 
