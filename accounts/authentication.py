@@ -219,6 +219,7 @@ class SessionJWTAuthentication(JWTAuthentication):
         row = self.fetch(statement, [metadata(None, self.request), name if key is None else key, *ids])
         owner_id, username, role = row[len(USER_COLUMNS) : len(USER_COLUMNS) + 3]
         if owner_id is None:
+            self.request._request.refused_delegate = ids[1]  # type: ignore[attr-defined]  # for the access log
             raise NotADelegate
         self.owner = RecordOwner(owner_id, username, role or None)
         if role:

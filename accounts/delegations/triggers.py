@@ -8,7 +8,8 @@ from django.db import connection
 from healthcare.database_objects import DatabaseObject, declare
 
 # A permanent manager is an active user whose delegation has the role `manage` and no end. The owner's row is locked, so
-# that of two managers who leave at once the second waits, and then sees that the first has left. Immediate, so that the
+# that of two managers who leave at once the second waits, and then sees that the first has left; and the row of the
+# manager who stays, so that a deactivation under way is waited for. Immediate, so that the
 # statement fails that breaks the rule; `SET CONSTRAINTS last_manager DEFERRED` for one that another statement mends.
 LAST_MANAGER = declare(
     DatabaseObject(
@@ -28,11 +29,11 @@ BEGIN
             WHERE delegate_id = OLD.id AND role = 'manage' AND expires_at IS NULL AND revoked_at IS NULL);
     END IF;
     FOR clinic IN SELECT id FROM accounts_user WHERE id = ANY (owners) AND is_clinic ORDER BY id FOR NO KEY UPDATE LOOP
-        IF NOT EXISTS (
-            SELECT FROM accounts_delegation d JOIN accounts_user u ON u.id = d.delegate_id
-            WHERE d.owner_id = clinic AND d.role = 'manage' AND d.expires_at IS NULL AND d.revoked_at IS NULL
-                AND u.is_active
-        ) THEN
+        PERFORM FROM accounts_delegation d JOIN accounts_user u ON u.id = d.delegate_id
+        WHERE d.owner_id = clinic AND d.role = 'manage' AND d.expires_at IS NULL AND d.revoked_at IS NULL
+            AND u.is_active
+        LIMIT 1 FOR SHARE OF u;
+        IF NOT FOUND THEN
             RAISE restrict_violation USING CONSTRAINT = 'last_manager',
             MESSAGE = 'A clinic needs a manager. First give another user the role manage, without an end.';
         END IF;

@@ -425,7 +425,7 @@ def test_verification_finds_no_difference_for_delegates(
     Delegation.objects.update(revoked_at=timezone.now())
     assert as_asha.get(PATIENTS).status_code == 403
     assert [record for record in caplog.records if record.name == "healthcare.fastpath"] == []
-    assert AccessLog.objects.filter(basis="delegate").count() == before + 8
+    assert AccessLog.objects.filter(basis="delegate").count() == before + 9  # the refused one as well
 
 
 def test_a_delegate_costs_no_query_more_than_the_owner(
@@ -480,3 +480,19 @@ def test_scripts_of_allowed_origins_may_send_and_read_the_header(as_asha: Logged
     assert "x-acting-for" in allowed.split(", ")
     answer = as_asha.get(PATIENTS, headers={"Origin": origin})
     assert HEADER in answer["Access-Control-Expose-Headers"].split(", ")
+
+
+@pytest.mark.parametrize("role", ["", "read"])
+def test_a_refused_attempt_to_act_is_in_the_access_log(
+    path: str, alice: User, make_user: Callable[..., User], patient: Patient, role: str
+) -> None:
+    """Of a stranger who reads, and of a delegate who may only read and changes the patient."""
+    ben = make_user("ben")
+    if role:
+        Delegation.objects.create(owner=alice, delegate=ben, role=role)
+    client = acting(ben, "alice")
+    refused = client.patch(one(patient), {"name": "X"}) if role else client.get(one(patient))
+    assert refused.status_code == 403
+    attempts = AccessLog.objects.filter(actor=ben.pk)
+    found = attempts.values_list("action", "patient_ids", "basis", "outcome")
+    assert list(found) == [("patient.partial_update" if role else "patient.retrieve", [patient.pk], "delegate", 403)]
