@@ -149,6 +149,7 @@ class AccountViewSet(ConditionalRequests, UnknownParametersViewSet):
         summary="Change your name or e-mail",
         description="Another e-mail requires `current_password`. 429 after repeated wrong passwords, and after 20 "
         "e-mails within an hour that belong to other accounts.",
+        request=UserSerializer,
         responses={200: AccountSerializer, 429: PROBLEM},
     )
     @me.mapping.patch
