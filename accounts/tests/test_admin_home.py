@@ -70,7 +70,8 @@ def test_each_attempt_says_what_it_counts(rf: Any, as_alice: LoggedInClient, ali
     log_in("alice")
     taken = as_alice.patch("/api/auth/me/", {"email": bob.email, "current_password": PASSWORD})
     wrong = as_alice.post("/api/auth/password/", {"current_password": "WrongPass123", "new_password": "OtherPass123"})
-    assert (taken.status_code, wrong.status_code) == (400, 400)
+    unknown = as_alice.post("/api/delegations/", {"delegate": "nobody", "role": "read"})
+    assert (taken.status_code, wrong.status_code, unknown.status_code) == (400, 400, 400)
     count_registration(rf.get("/"))
     assert sorted(Attempts.objects.values_list("kind", flat=True)) == sorted(Kind)
 
