@@ -28,8 +28,8 @@ class NamedUserSerializer(serializers.Serializer):
     """A user as others see them."""
 
     id = serializers.IntegerField()
-    username = serializers.CharField()
-    name = serializers.CharField()
+    username = serializers.CharField(read_only=True)
+    name = serializers.CharField(read_only=True)
 
 
 @extend_schema_serializer(examples=example(request={"name": "Sunrise Clinic"}, response=CLINIC))
@@ -111,8 +111,8 @@ class ActingForSerializer(serializers.Serializer):
     """An owner for whom the caller may act, and in which role."""
 
     id = serializers.IntegerField(source="owner.id")
-    username = serializers.CharField(source="owner.username")
-    name = serializers.CharField(source="owner.name")
+    username = serializers.CharField(source="owner.username", read_only=True)
+    name = serializers.CharField(source="owner.name", read_only=True)
     role = serializers.ChoiceField(DelegateRole.choices)
     expires_at = DateTimeField(allow_null=True)
 
@@ -124,8 +124,8 @@ class AudienceSerializer(serializers.Serializer):
     """A user who sees the patient: the owner, without a role, or a delegate."""
 
     id = serializers.IntegerField()
-    username = serializers.CharField()
-    name = serializers.CharField()
+    username = serializers.CharField(read_only=True)
+    name = serializers.CharField(read_only=True)
     basis = serializers.ChoiceField([("owner", "owner"), ("delegate", "delegate")])
     role = serializers.ChoiceField(DelegateRole.choices, allow_null=True)
     expires_at = DateTimeField(allow_null=True)
