@@ -25,6 +25,8 @@ from healthcare.api.fields import DateTimeField
 from healthcare.api.integrity_errors import broken_rule
 from healthcare.rls.context import left
 
+EXPIRY_PASSED = "Write a time in the future, or null for no end."
+
 
 @contextmanager
 def written_by_owner() -> Iterator[None]:
@@ -115,8 +117,12 @@ def tell(kind: str, delegation: Delegation, by: User | None) -> None:
 
 
 def check_expiry(expires_at: datetime | None) -> None:
-    if expires_at is not None and expires_at <= timezone.now():
-        raise refusal("expires_at", "Write a time in the future, or null for no end.")
+    if has_passed(expires_at):
+        raise refusal("expires_at", EXPIRY_PASSED)
+
+
+def has_passed(expires_at: datetime | None) -> bool:
+    return expires_at is not None and expires_at <= timezone.now()
 
 
 def refusal(field: str, detail: str) -> ValidationError:

@@ -1,5 +1,6 @@
 """Clinics, delegations, notices and audiences in JSON."""
 
+from datetime import datetime
 from typing import Any
 
 from django.core.validators import RegexValidator
@@ -7,6 +8,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
+from accounts.delegations.giving import EXPIRY_PASSED, has_passed
 from accounts.delegations.models import DelegateRole, Delegation, Notice
 from accounts.identifiers import NOT_RESERVED, USERNAME
 from accounts.models import User
@@ -74,6 +76,12 @@ class DelegationSerializer(ModelSerializer):
 @extend_schema_serializer(examples=example(request={"delegate": "ben", "role": "write"}))
 class NewDelegationSerializer(DelegationSerializer):
     delegate = TextField(max_length=254, help_text="The username or the e-mail of the delegate.")  # type: ignore[assignment]
+
+    def validate_expires_at(self, value: datetime | None) -> datetime | None:
+        """Before the delegate is looked up, since an unknown one counts."""
+        if has_passed(value):
+            raise serializers.ValidationError(EXPIRY_PASSED)
+        return value
 
 
 @extend_schema_serializer(
