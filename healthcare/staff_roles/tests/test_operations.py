@@ -130,15 +130,18 @@ ROLES: dict[str, dict[str, Any]] = {
                    "mappings": {"mapping": "add change view end"}},
     "Clinical staff": {"patients": {"patient": "add change view"}, "doctors": {"doctor": "add change view"},
                        "mappings": {"mapping": "add change view end"}},
-    "Records": {"patients": {"patient": "add change view delete restore merge export", "erasurereceipt": "view"},
+    "Records": {"patients": {"patient": "add change view delete restore merge export hand_over",
+                             "erasurereceipt": "view"},
                 "doctors": {"doctor": "add change view delete restore export"},
                 "mappings": {"mapping": "add change view end delete restore export"},
-                "audit": {"legalhold": "add change view"}},
+                "audit": {"legalhold": "add change view"},
+                "accounts": {"user": "view hand_over", "delegation": "add change view"}},
     "Auditor": {"patients": {"patient": "view", "erasurereceipt": "view"}, "doctors": {"doctor": "view"},
                 "mappings": {"mapping": "view"}, "audit": {"accesslog": "view", "seal": "view", "legalhold": "view"},
-                "accounts": {"user": "view", "loginsession": "view", "attempts": "view"}, "auth": {"group": "view"}},
+                "accounts": {"user": "view", "loginsession": "view", "attempts": "view",
+                             "delegation": "view", "notice": "view"}, "auth": {"group": "view"}},
     "Support": {"accounts": {"user": "add change view deactivate", "loginsession": "view change",
-                             "attempts": "view delete"}},
+                             "attempts": "view delete", "delegation": "view", "notice": "view"}},
 }  # fmt: skip
 
 
