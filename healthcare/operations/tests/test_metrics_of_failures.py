@@ -36,6 +36,7 @@ def test_each_failure_is_one_answer():
         before = parse(render(memory))
         statuses = [server.call("GET", path).status for path in ("/raise", "/exit", "/iterate", "/close")]
         assert statuses == [500, 500, 500, 200]
+        eventually(lambda: total(parse(render(memory)), "healthcare_http_in_flight") == 0)
         found = parse(render(memory))
     finally:
         process.terminate()
