@@ -280,12 +280,13 @@ SPECTACULAR_SETTINGS = {
     "OAS_VERSION": "3.1.1",
     "TAGS": [
         {"name": "auth", "description": "Accounts, tokens and login sessions."},
-        {"name": "patients", "description": "Your patients, which no other user sees."},
+        {"name": "patients", "description": "Patients, each of one owner: yours, or those of whom you act for."},
         {"name": "doctors", "description": "The public directory of doctors."},
         {"name": "mappings", "description": "Who treats whom."},
         {"name": "clinics", "description": "Owners of records whom nobody logs in to; their delegates act for them."},
         {"name": "delegations", "description": "Who may act for whom, in which role, and until when."},
         {"name": "notices", "description": "What others have done that concerns you."},
+        {"name": "transfers", "description": "Patients that one owner offers to another, and what became of the offer."},
     ],
     "PREPROCESSING_HOOKS": ["healthcare.api.routing.split_by_method"],
     "POSTPROCESSING_HOOKS": [
