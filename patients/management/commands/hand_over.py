@@ -54,6 +54,7 @@ class Command(BaseCommand):
             for number in hand_over_patients(giver, to):
                 moved += number
                 self.stdout.write(f"{moved:,} of {total:,} records of patients handed over.")
+                self.stdout.flush()
         self.stdout.write("Handed over:")
         self.report(delegations, moved)
         for delegation in Delegation.objects.living().filter(delegate=giver).select_related("owner").order_by("pk"):
