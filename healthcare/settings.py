@@ -286,7 +286,10 @@ SPECTACULAR_SETTINGS = {
         {"name": "clinics", "description": "Owners of records whom nobody logs in to; their delegates act for them."},
         {"name": "delegations", "description": "Who may act for whom, in which role, and until when."},
         {"name": "notices", "description": "What others have done that concerns you."},
-        {"name": "transfers", "description": "Patients that one owner offers to another, and what became of the offer."},
+        {
+            "name": "transfers",
+            "description": "Patients that one owner offers to another, and what became of the offer.",
+        },
     ],
     "PREPROCESSING_HOOKS": ["healthcare.api.routing.split_by_method"],
     "POSTPROCESSING_HOOKS": [
