@@ -3,40 +3,31 @@
 import multiprocessing
 from typing import Any
 
-from healthcare.embedded.tests.harness import eventually
 from healthcare.operations.metrics import MetricsMemory
 from healthcare.operations.metrics_text import render
 from healthcare.server.address import Address
 from healthcare.server.processes import run_granian
-from healthcare.tests.live import LiveServer, free_port
+from healthcare.tests.live import TIMEOUT, LiveServer, free_port
 from healthcare.tests.prometheus import parse, total
 
 
-def is_answering(server: LiveServer) -> bool:
-    try:
-        return server.call("GET", "/raise").status == 500
-    except OSError:
-        return False
-
-
-def serve(port: int, memory: MetricsMemory) -> None:
+def serve(port: int, memory: MetricsMemory, ready: Any) -> None:
     application = "healthcare.tests.raising_application:application"
-    run_granian(Address("127.0.0.1", port), 1, lambda: None, application, drain_seconds=0, metrics=memory)
+    run_granian(Address("127.0.0.1", port), 1, ready.set, application, drain_seconds=0, metrics=memory)
 
 
 def test_each_failure_is_one_answer():
     memory, port = MetricsMemory(1, ["other"]), free_port()
     context: Any = multiprocessing.get_context("fork")
-    process = context.Process(target=serve, args=[port, memory])
+    ready = context.Event()
+    process = context.Process(target=serve, args=[port, memory, ready])
     process.start()
     try:
         server = LiveServer("127.0.0.1", port, database_url="", environment={})
-        eventually(lambda: is_answering(server))
-        eventually(lambda: total(parse(render(memory)), "healthcare_http_in_flight") == 0)  # that one is counted
+        assert ready.wait(TIMEOUT)  # the server's call of its own /healthz has been counted
         before = parse(render(memory))
         statuses = [server.call("GET", path).status for path in ("/raise", "/exit", "/iterate", "/close")]
         assert statuses == [500, 500, 500, 200]
-        eventually(lambda: total(parse(render(memory)), "healthcare_http_in_flight") == 0)
         found = parse(render(memory))
     finally:
         process.terminate()
