@@ -8,8 +8,8 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 
 from accounts.admin_delegations import DelegateField, DelegateSelect, eligible_delegates
-from accounts.delegations.giving import found_clinic
 from accounts.delegations.models import Delegation
+from accounts.delegations.rules import found_clinic
 from accounts.models import User
 from healthcare.admin.edit_conflicts import ConflictCheckingForm
 from healthcare.model_fields import ID_TEXT

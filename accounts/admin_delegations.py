@@ -11,9 +11,8 @@ from django.http import HttpRequest, JsonResponse
 from django.urls import path
 from django.utils import timezone
 
-from accounts.delegations.giving import change as change_delegation
-from accounts.delegations.giving import give, revoke
 from accounts.delegations.models import DelegateRole, Delegation, Notice
+from accounts.delegations.rules import change_delegation, give_delegation, revoke_delegation
 from accounts.models import User, UserQuerySet
 from healthcare.admin.edit_conflicts import ConflictCheckingAdmin, ConflictCheckingForm
 from healthcare.admin.list_filters import ChoiceFilter, FieldChoiceFilter, InputFilter
@@ -116,14 +115,14 @@ class RevokeDelegations(EndOnce):
 
     def perform(self, model_admin: Any, request: HttpRequest, records: Sequence[Delegation]) -> str:
         for delegation in records:
-            revoke(delegation, by=signed_in(request))
+            revoke_delegation(delegation, by=signed_in(request))
         return ""
 
 
 @admin.register(Delegation)
 class DelegationAdmin(ConflictCheckingAdmin):
     """Owner and delegate are chosen when a delegation is added, and fixed afterwards. Nothing deletes a row: who could
-    see the records of an owner, and when, stays known. The rules are those of the API: see `delegations.giving`."""
+    see the records of an owner, and when, stays known. The rules are those of the API: see `delegations.rules`."""
 
     task = "People and access"
     form = DelegationForm
@@ -225,7 +224,7 @@ class DelegationAdmin(ConflictCheckingAdmin):
             values = {name: form.cleaned_data[name] for name in form.changed_columns()}
             change_delegation(obj, by, **values)
         else:
-            given = give(obj.owner, obj.delegate, obj.role, by, note=obj.note, expires_at=obj.expires_at)
+            given = give_delegation(obj.owner, obj.delegate, obj.role, by, note=obj.note, expires_at=obj.expires_at)
             obj.pk = given.pk
 
 

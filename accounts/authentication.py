@@ -14,7 +14,7 @@ from rest_framework_simplejwt.tokens import Token
 
 from accounts.models import LIVE_SESSION_SQL, LoginSession, User
 from accounts.tokens import AccessToken, session_and_user_ids
-from healthcare.api.acting_for import OWN_RECORDS, ROLES, NotADelegate, as_id, requested_owner
+from healthcare.api.acting_for import OWN_RECORDS, ROLES, NotADelegate, as_id, owner_in_header
 from healthcare.coverage import covered_by_fast_path
 from healthcare.ownership import RecordOwner
 from healthcare.rls.context import ENTER, PLANNED_ONCE, SETTINGS, Entry, enter, metadata
@@ -93,9 +93,9 @@ known_owners: dict[str, tuple[int, str]] = {}
 MOST_KNOWN_OWNERS = 4096
 
 
-def requested_owner_of(request: HttpRequest | Request, token: Token) -> str:
+def requested_owner(request: HttpRequest | Request, token: Token) -> str:
     """Whom the request acts for: the owner of its header, else that of the login; OWN_RECORDS for the caller."""
-    name = requested_owner(request)
+    name = owner_in_header(request)
     return str(token.get("acting_for") or OWN_RECORDS) if name is None else name
 
 
@@ -142,7 +142,7 @@ class SessionJWTAuthentication(JWTAuthentication):
         if ids is None:
             raise self.session_ended()
         caller = ids[1]
-        name = OWN_RECORDS if role is None else requested_owner_of(request, token)
+        name = OWN_RECORDS if role is None else requested_owner(request, token)
         if name in {OWN_RECORDS, str(caller)}:
             parameters: list[Any] = [*ids, metadata(caller, request)] if writes else [*ids]
             return Entry(WRITE_AS_CALLER if writes else READ_AS_CALLER, parameters, caller, RecordOwner(caller))
@@ -196,7 +196,7 @@ class SessionJWTAuthentication(JWTAuthentication):
         view = (self.request.parser_context or {}).get("view")
         name = OWN_RECORDS
         if getattr(view, "acts_for_owner", False):
-            name = requested_owner_of(self.request, validated_token)
+            name = requested_owner(self.request, validated_token)
         if name in {OWN_RECORDS, str(ids[1])}:
             row = self.fetch(AUTHENTICATE, [metadata(None, self.request), *ids])
             self.owner = RecordOwner(ids[1])

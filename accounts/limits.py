@@ -31,7 +31,7 @@ from accounts.models import Attempts, User
 from healthcare.api.exceptions import CountedError
 from healthcare.api.rate_limits import RateLimited, RatePolicy
 from healthcare.operations.metrics import count_login_failure
-from healthcare.rls.context import left
+from healthcare.rls.context import without_role
 
 logger = logging.getLogger("healthcare.security")
 
@@ -322,7 +322,7 @@ def counted_names(request: Request, user: User) -> Iterator[None]:
     """
     key = attempts_key("name", str(user.pk))
     account = account_key("", user)
-    with left(), connection.cursor() as cursor:
+    with without_role(), connection.cursor() as cursor:
         count_within_hour(key, Attempts.Kind.NAME, REFUSED_NAMES, "name refused", request, account=account)
         try:
             with transaction.atomic():

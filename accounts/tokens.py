@@ -83,7 +83,7 @@ def session_and_user_ids(token: Token) -> tuple[int, int] | None:
 def start_session(user: User, request: Request, acting_for: str = OWN_RECORDS) -> LoginSession | None:
     """A session for a user whose password was just checked; None when it changed since, or the user was deactivated.
 
-    `acting_for` names the owner for whom its requests act, as `read_owner` gives it. Raises NotADelegate (403).
+    `acting_for` names the owner for whom its requests act, as `parse_owner_name` gives it. Raises NotADelegate (403).
     """
     owner_id = find_owner_to_act_for(user, acting_for)
     user_agent = request.headers.get("User-Agent", "")

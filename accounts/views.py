@@ -34,7 +34,7 @@ from accounts.serializers import (
     check_password_rules,
 )
 from accounts.tokens import exchange_refresh_token, issue_token_pair, start_session
-from healthcare.api.acting_for import OWN_RECORDS, read_owner
+from healthcare.api.acting_for import OWN_RECORDS, parse_owner_name
 from healthcare.api.conditional_requests import ConditionalRequests
 from healthcare.api.idempotency import KEY_PARAMETER, IdempotentMixin, Key, execute_once
 from healthcare.api.schema import PROBLEM
@@ -93,7 +93,7 @@ class CredentialsViewSet(UnknownParametersViewSet):
         credentials = serializer.validated_data
         identifier = credentials.get("username") or credentials.get("email")
         user = authenticate(request._request, username=identifier, password=credentials["password"])
-        acting_for = read_owner(credentials.get("acting_for") or OWN_RECORDS)
+        acting_for = parse_owner_name(credentials.get("acting_for") or OWN_RECORDS)
         session = start_session(user, request, acting_for) if isinstance(user, User) else None
         if session is None:
             raise AuthenticationFailed("The username or the password is wrong.")

@@ -11,7 +11,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
 from accounts.admin import UserAdmin
-from accounts.delegations.audience import Member, audience_of
+from accounts.delegations.audience import AudienceMember, audience_of
 from audit.admin.reads import ReadsRecordedAdmin
 from audit.models import LegalHold
 from healthcare.admin.edit_conflicts import ConflictCheckingForm
@@ -36,7 +36,7 @@ from patients.merges import merge_behind_version
 from patients.models import PATIENT_SEARCH, ErasureReceipt, Gender, Patient
 from patients.serializers import PatientSerializer
 
-MOST_MEMBERS = 20  # whom the page of a patient names as its audience
+MOST_AUDIENCE_MEMBERS = 20  # whom the page of a patient names as its audience
 UserAdmin.actions.append(HandOverUsers())  # accounts know nothing of patients
 
 
@@ -140,9 +140,9 @@ class PatientAdmin(ReadsRecordedAdmin, RecordAdmin):
     @admin.display(description="Who sees it in the API")
     def audience(self, record: Patient) -> SafeString:
         members = audience_of(record.created_by_id)
-        lines = [describe_member(member) for member in members[:MOST_MEMBERS]]
-        if len(members) > MOST_MEMBERS:
-            lines.append(f"and {len(members) - MOST_MEMBERS} more: see Delegations")
+        lines = [describe_member(member) for member in members[:MOST_AUDIENCE_MEMBERS]]
+        if len(members) > MOST_AUDIENCE_MEMBERS:
+            lines.append(f"and {len(members) - MOST_AUDIENCE_MEMBERS} more: see Delegations")
         return format_html_join(mark_safe("<br>"), "{}", ((line,) for line in lines))
 
     @admin.display(description="Merged into")
@@ -167,7 +167,7 @@ class PatientAdmin(ReadsRecordedAdmin, RecordAdmin):
         return ", ".join(str(part) for part in parts if part)
 
 
-def describe_member(member: Member) -> str:
+def describe_member(member: AudienceMember) -> str:
     """ "sunrise, owner", "asha, delegate: write, until 31 Dec 2026, 18:00:00 IST"."""
     role = f": {member.role}" if member.role else ""
     until = f", until {local_time(member.expires_at)}" if member.expires_at else ""

@@ -16,11 +16,11 @@ from healthcare.admin.actions import CONFIRMED, ActionsAdmin, PreviewedAction, R
 from healthcare.admin.owners import eligible_owners
 from healthcare.characters import visible_text
 from healthcare.model_fields import one_visible_line
-from patients.hand_over import Delegations, hand_over_delegations, patients_of
+from patients.hand_over import HandedOverDelegations, hand_over_delegations, patients_of
 from patients.models import Patient
 from patients.transfers import lock_with_merged, move_patients
 
-MOST_PATIENTS = 1000  # of one user, in one request; `manage.py hand_over` moves any number
+MOST_PATIENTS_OF_USER = 1000  # of one user, in one request; `manage.py hand_over` moves any number
 
 
 class HandOverForm(forms.Form):
@@ -149,8 +149,8 @@ class HandOverUsers(HandOver):
                 refused[user.pk] = "is the new owner"
             elif user.is_clinic:
                 refused[user.pk] = "is a clinic, which keeps its managers; select its patients instead"
-            elif counts.get(user.pk, 0) > MOST_PATIENTS:
-                refused[user.pk] = f"owns more than {MOST_PATIENTS:,} patients; use `manage.py hand_over`"
+            elif counts.get(user.pk, 0) > MOST_PATIENTS_OF_USER:
+                refused[user.pk] = f"owns more than {MOST_PATIENTS_OF_USER:,} patients; use `manage.py hand_over`"
         return refused
 
     def describe(self, records: Sequence[User]) -> list[str]:
@@ -163,7 +163,7 @@ class HandOverUsers(HandOver):
         return [*lines, *delegations]
 
     def hand_over(self, records: Sequence[User], to: User, by: User) -> str:
-        total, found = 0, Delegations()
+        total, found = 0, HandedOverDelegations()
         for giver in records:
             delegations = hand_over_delegations(giver, to, by)
             found.moved += delegations.moved

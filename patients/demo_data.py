@@ -11,7 +11,7 @@ from accounts.demo_data import CLINIC, Accounts
 from accounts.models import User
 from audit.demo_data import MOST_ROWS_OF_PATIENT, Reads
 from audit.models import Basis
-from healthcare.api.acting_for import HEADER
+from healthcare.api.acting_for import ACTING_FOR_HEADER
 from healthcare.demo.parts import Demo, DemoPart
 from healthcare.demo.past import Past, next_ids
 from healthcare.demo.people import People, Person
@@ -227,4 +227,4 @@ class Patients(DemoPart):
             f'curl -sw "\\n" "{url}{path}" -H "Authorization: Bearer $TOKEN"'
             for path in ("?limit=3", f"?search={MISSPELT}", f"{patient.pk}/history/", f"{patient.pk}/duplicates/")
         ]
-        return "\n".join([*lines, f'{lines[0]} -H "{HEADER}: {CLINIC.username}"'])
+        return "\n".join([*lines, f'{lines[0]} -H "{ACTING_FOR_HEADER}: {CLINIC.username}"'])

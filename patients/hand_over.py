@@ -8,8 +8,8 @@ from django.db import connection, transaction
 from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 
-from accounts.delegations.giving import revoke, tell, written_by_owner
 from accounts.delegations.models import Delegation
+from accounts.delegations.rules import as_table_owner, notify_of_delegation, revoke_delegation
 from accounts.models import User
 from healthcare.migration_operations import ROW_LOCK_TIMEOUT, retry_while_locked
 from patients.models import Patient, PatientTransfer
@@ -20,7 +20,7 @@ LOCKED = "Others hold locks on the patients for long. Wait for them or end them 
 
 
 @dataclass
-class Delegations:
+class HandedOverDelegations:
     """The living delegations that a user has given: those that the other user gives from now on, and those that end."""
 
     moved: list[Delegation] = field(default_factory=list)
@@ -32,7 +32,7 @@ def patients_of(owner: User) -> QuerySet[Patient]:
     return Patient.objects.owned_by(owner).unmerged()
 
 
-def hand_over_delegations(giver: User, to: User, by: User | None = None) -> Delegations:
+def hand_over_delegations(giver: User, to: User, by: User | None = None) -> HandedOverDelegations:
     """Let the other user give the delegations from now on, if that is a clinic or owns no records: the delegates would
     otherwise see what they have never been given. In every other case, and where the delegate is that user or has a
     delegation of theirs already, they end.
@@ -40,20 +40,20 @@ def hand_over_delegations(giver: User, to: User, by: User | None = None) -> Dele
     Offers of patients to the giver are declined. Raises Conflict (409, `code: last_manager`) if the giver is a clinic,
     which would be left without a manager.
     """
-    found = Delegations()
+    found = HandedOverDelegations()
     may_move = to.is_clinic or not Patient.objects.owned_by(to).exists()
     Delegation.objects.filter(owner=to, revoked_at=None, expires_at__lte=Now()).update(revoked_at=F("expires_at"))
     kept = {to.pk, *Delegation.objects.living().filter(owner=to).values_list("delegate", flat=True)}
     given = Delegation.objects.living().filter(owner=giver).select_related("owner", "delegate").order_by("pk")
     for delegation in given.select_for_update(no_key=True, of=("self",)):
         if not may_move or delegation.delegate_id in kept:
-            revoke(delegation, by)
+            revoke_delegation(delegation, by)
             found.ended.append(delegation)
             continue
         delegation.owner = to
-        with written_by_owner():
+        with as_table_owner():
             delegation.save(update_fields=["owner"])
-            tell("delegation_changed", delegation, by)
+            notify_of_delegation("delegation_changed", delegation, by)
         found.moved.append(delegation)
     for transfer in PatientTransfer.objects.pending().filter(to_owner=giver).order_by("pk"):
         with suppress(SettledTransfer):  # it has lapsed, or somebody settles it right now

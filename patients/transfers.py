@@ -13,14 +13,14 @@ from django.db import IntegrityError, transaction
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
 
-from accounts.delegations.named_users import as_named
+from accounts.delegations.named_users import as_named_user
 from accounts.delegations.notices import notify
 from accounts.models import User
 from audit.history import event_model_of
 from healthcare.api.exceptions import Conflict
 from healthcare.api.models import IdempotencyRecord
 from healthcare.ownership import OwnedModel
-from healthcare.rls.context import left
+from healthcare.rls.context import without_role
 from patients.erasure import (
     answers_about_patients,
     events_during,
@@ -31,7 +31,7 @@ from patients.legal_hold import held_among
 from patients.merges import related_rows
 from patients.models import Patient, PatientEvent, PatientMerge, PatientTransfer, PatientTransferQuerySet, TransferState
 
-NOBODY = -1  # not 0, which a request has as its owner whose caller is not a delegate
+NO_OWNER = -1  # not 0, which a request has as its owner whose caller is not a delegate
 
 
 class PendingTransfer(Conflict):
@@ -58,7 +58,7 @@ class HeldPatient(Conflict):
 def offer(patient: Patient, to: User, by: User) -> PatientTransfer:
     """Offer an active patient to another owner. Raises PendingTransfer, HeldPatient and, where a concurrent request has
     changed the patient's state, Untransferable (each 409)."""
-    with left():
+    with without_role():
         lock_for_transfer(patient.pk, patient.created_by_id)
         if held_among([patient]):
             raise HeldPatient
@@ -70,13 +70,13 @@ def offer(patient: Patient, to: User, by: User) -> PatientTransfer:
                 )
         except IntegrityError as error:
             raise PendingTransfer from error
-        tell("offered", transfer, by)
+        notify_of_transfer("offered", transfer, by)
     return transfer
 
 
 def accept(transfer: PatientTransfer, by: User) -> PatientTransfer:
     """Move the patient to whom it was offered. Raises SettledTransfer and Untransferable (409)."""
-    with left():
+    with without_role():
         lock_with_merged([transfer.patient_id])
         patient = lock_for_transfer(transfer.patient_id, transfer.from_owner_id)
         transfer = lock_pending(transfer)
@@ -84,35 +84,35 @@ def accept(transfer: PatientTransfer, by: User) -> PatientTransfer:
             raise Untransferable
         settle(transfer, TransferState.ACCEPTED)
         move_patients([patient.pk], transfer.from_owner, transfer.to_owner, by)
-        tell("accepted", transfer, by)
+        notify_of_transfer("accepted", transfer, by)
     return transfer
 
 
 def decline(transfer: PatientTransfer, by: User | None) -> PatientTransfer:
     """Refuse what was offered. Raises SettledTransfer (409)."""
-    with left():
+    with without_role():
         transfer = lock_pending(transfer)
         settle(transfer, TransferState.DECLINED)
-        tell("declined", transfer, by)
+        notify_of_transfer("declined", transfer, by)
     return transfer
 
 
 def withdraw(transfer: PatientTransfer, by: User | None) -> PatientTransfer:
     """Take an offer back. Raises SettledTransfer (409)."""
-    with left():
+    with without_role():
         transfer = lock_pending(transfer)
         settle(transfer, TransferState.WITHDRAWN)
-        tell("withdrawn", transfer, by)
+        notify_of_transfer("withdrawn", transfer, by)
     return transfer
 
 
 def settle_expired(transfers: PatientTransferQuerySet) -> None:
     """Record the lapse of those among these that have expired, and tell both sides."""
-    with left():
+    with without_role():
         expired = transfers.expired().select_related("from_owner", "to_owner")
         for transfer in expired.order_by("pk").select_for_update(no_key=True, of=("self",), skip_locked=True):
             settle(transfer, TransferState.LAPSED)
-            tell("lapsed", transfer, None)
+            notify_of_transfer("lapsed", transfer, None)
 
 
 def lock_for_transfer(patient_id: int, owner_id: int) -> Patient:
@@ -138,12 +138,12 @@ def settle(transfer: PatientTransfer, state: TransferState) -> None:
     transfer.save(update_fields=["state", "settled_at"])
 
 
-def tell(what: str, transfer: PatientTransfer, by: User | None) -> None:
+def notify_of_transfer(what: str, transfer: PatientTransfer, by: User | None) -> None:
     """Notices to both sides, but for who has done it: an owner learns what a delegate has done for them."""
     about = {
         "id": transfer.pk,
-        "from": as_named(transfer.from_owner),
-        "to": as_named(transfer.to_owner),
+        "from": as_named_user(transfer.from_owner),
+        "to": as_named_user(transfer.to_owner),
         "expires_at": transfer.expires_at.isoformat(),
     }
     notify([transfer.from_owner, transfer.to_owner], f"transfer_{what}", by, about)
@@ -198,7 +198,7 @@ def give_history(records: Collection[int], to: User) -> None:
     hidden = [merge for merge in copied if merge.survivor_id in left_behind]
     hidden += [merge for merge in undone_merges_that_copied(others) if merge.survivor_id in own]
     for merge in hidden:
-        events_during(merge).give_to(NOBODY)
+        events_during(merge).give_to(NO_OWNER)
 
 
 def ids_of_others(patient_ids: Collection[int], owner: User) -> list[int]:

@@ -13,9 +13,9 @@ from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
 from accounts.delegations.audience import audience_of
-from accounts.delegations.named_users import as_named
-from accounts.delegations.names import find_user_to_name
+from accounts.delegations.named_users import as_named_user
 from accounts.delegations.serializers import AudienceSerializer
+from accounts.delegations.user_lookup import look_up_user
 from audit.fast_lists import FastAccessLog
 from audit.models import PatientAccess
 from audit.patient_data import patient_ids_of
@@ -195,13 +195,13 @@ class PatientViewSet(FastPathMixin, SearchByPostMixin, ReadsRecordedViewSet, Res
         wanted = OfferSerializer(data=request.data, context=self.get_serializer_context())
         wanted.is_valid(raise_exception=True)
         self.check_unknown_fields(wanted)
-        to = find_user_to_name(request, wanted.validated_data["to"], field="to")
+        to = look_up_user(request, wanted.validated_data["to"], field="to")
         if to.pk == self.owner.pk:
             raise ValidationError(
                 {"to": [ErrorDetail("Name another owner; the patient is theirs already.", "invalid")]}
             )
         transfer: Any = transfers.offer(patient, to, request.user)  # type: ignore[arg-type]
-        transfer.named_from, transfer.named_to = as_named(transfer.from_owner), as_named(to)
+        transfer.named_from, transfer.named_to = as_named_user(transfer.from_owner), as_named_user(to)
         return Response(wanted.to_representation(transfer), status=status.HTTP_202_ACCEPTED)
 
     def locked_pair(self, state: Q) -> tuple[Patient, Patient]:

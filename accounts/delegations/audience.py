@@ -5,11 +5,11 @@ from datetime import datetime
 
 from accounts.delegations.models import Delegation
 from accounts.models import User
-from healthcare.rls.context import left
+from healthcare.rls.context import without_role
 
 
 @dataclass(frozen=True)
-class Member:
+class AudienceMember:
     """A user who sees an owner's records. `basis` is "owner" or "delegate"; the owner has no role."""
 
     id: int
@@ -20,15 +20,17 @@ class Member:
     expires_at: datetime | None = None
 
 
-def audience_of(owner_id: int) -> list[Member]:
+def audience_of(owner_id: int) -> list[AudienceMember]:
     """The owner, and the delegates whose delegations work, the earliest first. Staff are not among them."""
-    with left():
+    with without_role():
         owner = User.objects.get(pk=owner_id)
         given = Delegation.objects.working().filter(owner=owner).select_related("delegate").order_by("pk")
         return [
-            Member(owner.pk, owner.username, owner.name, "owner"),
+            AudienceMember(owner.pk, owner.username, owner.name, "owner"),
             *(
-                Member(one.delegate.pk, one.delegate.username, one.delegate.name, "delegate", one.role, one.expires_at)
+                AudienceMember(
+                    one.delegate.pk, one.delegate.username, one.delegate.name, "delegate", one.role, one.expires_at
+                )
                 for one in given
             ),
         ]
@@ -36,5 +38,5 @@ def audience_of(owner_id: int) -> list[Member]:
 
 def delegations_to(user: User) -> list[Delegation]:
     """The working delegations that a user has received, the latest first, each with its owner."""
-    with left():
+    with without_role():
         return list(Delegation.objects.working().filter(delegate=user).select_related("owner"))

@@ -35,6 +35,6 @@ class NamedUser(Func):
         super().__init__(F(column), output_field=JSONField())
 
 
-def as_named(user: Any) -> dict[str, Any]:
+def as_named_user(user: Any) -> dict[str, Any]:
     """The same of a user who has been read."""
     return {"id": user.pk, "username": user.username, "name": user.name}

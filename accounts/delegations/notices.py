@@ -13,7 +13,7 @@ from django.utils import timezone
 from accounts.delegations.mail import send_later
 from accounts.delegations.models import DelegateRole, Delegation, Notice
 from accounts.models import User
-from healthcare.rls.context import left
+from healthcare.rls.context import without_role
 
 # Sent with the `user` whose notices are about to be listed. Receivers add those of what has happened by itself, such as
 # the lapse of a transfer.
@@ -42,7 +42,7 @@ def notify(users: User | Iterable[User], kind: str, by: User | None, about: dict
     transaction, with the rights of the tables' owner; e-mails follow when it has committed.
     """
     subject = SUBJECTS[kind]
-    with left():
+    with without_role():
         recipients = find_recipients([users] if isinstance(users, User) else users, by)
         unread = Notice.objects.unread().filter(user__in=recipients, by=by, at__gt=timezone.now() - EMAIL_PAUSE)
         written_to = {*unread.values_list("user_id", flat=True)}

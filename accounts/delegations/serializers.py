@@ -8,21 +8,20 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
-from accounts.delegations.giving import EXPIRY_PASSED, has_passed
 from accounts.delegations.models import DelegateRole, Delegation, Notice
+from accounts.delegations.rules import EXPIRY_PASSED, has_passed
 from accounts.identifiers import NOT_RESERVED, USERNAME
 from accounts.models import User
 from healthcare.api.fields import DateTimeField, ModelSerializer, TextField, VerbatimField
 from healthcare.api.schema import example
 
 NO_EMAIL = RegexValidator("@", "Leave the @ out: a clinic has no e-mail.", inverse_match=True)
-CLINIC = {"id": 7, "name": "Sunrise Clinic", "username": "sunrise"}
-ASHA = {"id": 1, "username": "asha", "name": "Asha Nair"}
-BEN = {"id": 2, "username": "ben", "name": "Ben Otieno"}
-SUNRISE = {"id": 7, "username": "sunrise", "name": "Sunrise Clinic"}
-GIVEN = {
-    "id": 3, "owner": SUNRISE, "delegate": BEN, "role": "write", "note": "", "created_at": "2026-11-26T09:30:00Z",
-    "expires_at": None, "revoked_at": None,
+EXAMPLE_CLINIC = {"id": 7, "username": "sunrise", "name": "Sunrise Clinic"}
+EXAMPLE_MANAGER = {"id": 1, "username": "asha", "name": "Asha Nair"}
+EXAMPLE_DELEGATE = {"id": 2, "username": "ben", "name": "Ben Otieno"}
+EXAMPLE_DELEGATION = {
+    "id": 3, "owner": EXAMPLE_CLINIC, "delegate": EXAMPLE_DELEGATE, "role": "write", "note": "",
+    "created_at": "2026-11-26T09:30:00Z", "expires_at": None, "revoked_at": None,
 }  # fmt: skip
 
 
@@ -34,7 +33,7 @@ class NamedUserSerializer(serializers.Serializer):
     name = serializers.CharField(read_only=True)
 
 
-@extend_schema_serializer(examples=example(request={"name": "Sunrise Clinic"}, response=CLINIC))
+@extend_schema_serializer(examples=example(request={"name": "Sunrise Clinic"}, response=EXAMPLE_CLINIC))
 class ClinicSerializer(ModelSerializer):
     """A clinic: an owner of records whom nobody logs in to."""
 
@@ -53,7 +52,7 @@ class NewClinicSerializer(ModelSerializer):
         fields = ["id", "name", "username"]
 
 
-@extend_schema_serializer(examples=example(request={"role": "manage", "expires_at": None}, response=GIVEN))
+@extend_schema_serializer(examples=example(request={"role": "manage", "expires_at": None}, response=EXAMPLE_DELEGATION))
 class DelegationSerializer(ModelSerializer):
     """An owner lets a delegate act for them."""
 
@@ -87,8 +86,10 @@ class NewDelegationSerializer(DelegationSerializer):
 @extend_schema_serializer(
     examples=example(
         response={
-            "id": 5, "at": "2026-11-26T09:30:00Z", "kind": "delegation_given", "by": ASHA,
-            "about": {"id": 3, "owner": SUNRISE, "delegate": BEN, "role": "write", "expires_at": None},
+            "id": 5, "at": "2026-11-26T09:30:00Z", "kind": "delegation_given", "by": EXAMPLE_MANAGER,
+            "about": {
+                "id": 3, "owner": EXAMPLE_CLINIC, "delegate": EXAMPLE_DELEGATE, "role": "write", "expires_at": None,
+            },
         }
     )
 )  # fmt: skip
@@ -113,7 +114,7 @@ class NoticeSerializer(ModelSerializer):
 
 
 @extend_schema_serializer(
-    examples=example(response={**SUNRISE, "role": "write", "expires_at": None}),
+    examples=example(response={**EXAMPLE_CLINIC, "role": "write", "expires_at": None}),
 )
 class ActingForSerializer(serializers.Serializer):
     """An owner for whom the caller may act, and in which role."""
@@ -126,14 +127,11 @@ class ActingForSerializer(serializers.Serializer):
 
 
 @extend_schema_serializer(
-    examples=example(response={**BEN, "basis": "delegate", "role": "write", "expires_at": None}),
+    examples=example(response={**EXAMPLE_DELEGATE, "basis": "delegate", "role": "write", "expires_at": None}),
 )
-class AudienceSerializer(serializers.Serializer):
+class AudienceSerializer(NamedUserSerializer):
     """A user who sees the patient: the owner, without a role, or a delegate."""
 
-    id = serializers.IntegerField()
-    username = serializers.CharField(read_only=True)
-    name = serializers.CharField(read_only=True)
     basis = serializers.ChoiceField([("owner", "owner"), ("delegate", "delegate")])
     role = serializers.ChoiceField(DelegateRole.choices, allow_null=True)
     expires_at = DateTimeField(allow_null=True)

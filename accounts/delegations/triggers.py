@@ -61,7 +61,7 @@ DROP FUNCTION check_last_manager();
 """,
     )
 )
-NAMES = "last_manager, last_manager_deleted, last_manager_deactivated"
+LAST_MANAGER_TRIGGERS = "last_manager, last_manager_deleted, last_manager_deactivated"
 
 
 @contextmanager
@@ -69,6 +69,6 @@ def managers_checked_at_end() -> Iterator[None]:
     """Check what the block has done to managers at its end, within a transaction: it deletes a clinic, or moves its
     delegations by several statements."""
     with connection.cursor() as cursor:
-        cursor.execute(f"SET CONSTRAINTS {NAMES} DEFERRED")
+        cursor.execute(f"SET CONSTRAINTS {LAST_MANAGER_TRIGGERS} DEFERRED")
         yield
-        cursor.execute(f"SET CONSTRAINTS {NAMES} IMMEDIATE")
+        cursor.execute(f"SET CONSTRAINTS {LAST_MANAGER_TRIGGERS} IMMEDIATE")

@@ -13,10 +13,9 @@ from rest_framework.permissions import SAFE_METHODS, BasePermission, IsAuthentic
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts.delegations import giving
+from accounts.delegations import rules
 from accounts.delegations.models import Delegation, Notice
 from accounts.delegations.named_users import NamedUser
-from accounts.delegations.names import find_user_to_name
 from accounts.delegations.notices import notices_requested
 from accounts.delegations.serializers import (
     ClinicSerializer,
@@ -25,6 +24,7 @@ from accounts.delegations.serializers import (
     NewDelegationSerializer,
     NoticeSerializer,
 )
+from accounts.delegations.user_lookup import look_up_user
 from accounts.limits import count_registration, counted_names
 from accounts.models import User
 from healthcare.api.acting_for import RoleTooLow
@@ -34,7 +34,7 @@ from healthcare.api.pagination import read_flag
 from healthcare.api.schema import PROBLEM
 from healthcare.api.unknown_parameters import UnknownParametersViewSet
 from healthcare.api.viewsets import ActsForOwner
-from healthcare.rls.context import left
+from healthcare.rls.context import without_role
 
 DIRECTION = OpenApiParameter(
     "direction",
@@ -42,7 +42,7 @@ DIRECTION = OpenApiParameter(
     description="`given` lists the delegations that the owner has given, `received` those that others have given them. "
     "Without it both.",
 )
-ACTIVE = OpenApiParameter(
+ACTIVE_DELEGATIONS = OpenApiParameter(
     "active", {"type": "boolean", "default": True}, description="`false` lists those that have ended instead."
 )
 OWN_DELEGATION = "Ask the owner or another manager: nobody changes their own delegation. You may end it (DELETE)."
@@ -92,7 +92,7 @@ class ClinicViewSet(
         self.check_unknown_fields(serializer).is_valid(raise_exception=True)
         with counted_names(request, caller):
             count_registration(request)
-            clinic = giving.found_clinic(**serializer.validated_data, manager=caller)
+            clinic = rules.found_clinic(**serializer.validated_data, manager=caller)
         headers = {"Location": f"{request.path}{clinic.pk}/"}
         return Response(self.get_serializer(clinic).data, status=status.HTTP_201_CREATED, headers=headers)
 
@@ -108,11 +108,11 @@ class ClinicViewSet(
             raise RoleTooLow
         serializer = self.get_serializer(clinic, data=request.data, partial=True)
         serializer.is_valid(raise_exception=True)
-        with left():
+        with without_role():
             clinic = get_object_or_404(User.objects.select_for_update(no_key=True), pk=clinic.pk)
         self.check_preconditions(clinic)
         if "name" in serializer.validated_data:
-            giving.rename_clinic(clinic, serializer.validated_data["name"])
+            rules.rename_clinic(clinic, serializer.validated_data["name"])
         return Response(self.get_serializer(clinic).data)
 
 
@@ -121,7 +121,7 @@ class ClinicViewSet(
         operation_id="delegations_list",
         summary="List your delegations",
         description="Those that you have given and received; with `X-Acting-For` those that the owner has given.",
-        parameters=[DIRECTION, ACTIVE],
+        parameters=[DIRECTION, ACTIVE_DELEGATIONS],
     ),
     retrieve=extend_schema(operation_id="delegations_retrieve", summary="Read a delegation"),
 )
@@ -161,8 +161,8 @@ class DelegationViewSet(
         """The delegation of the path; for a write as it is once its row is locked."""
         found: Delegation = super().get_object()
         if self.request.method not in SAFE_METHODS:
-            with left():
-                giving.lock(found)
+            with without_role():
+                rules.lock_delegation(found)
             found = super().get_object()
             self.check_preconditions(found)
         return found
@@ -184,10 +184,10 @@ class DelegationViewSet(
         serializer = NewDelegationSerializer(data=request.data, context=self.get_serializer_context())
         self.check_unknown_fields(serializer).is_valid(raise_exception=True)
         values = serializer.validated_data
-        delegate = find_user_to_name(request, values.pop("delegate"), "delegate")
-        with left():
+        delegate = look_up_user(request, values.pop("delegate"), "delegate")
+        with without_role():
             owner = User.objects.get(pk=self.owner.pk or 0)
-        delegation = giving.give(owner, delegate, by=caller, **values)
+        delegation = rules.give_delegation(owner, delegate, by=caller, **values)
         headers = {"Location": f"{request.path}{delegation.pk}/"}
         return self.respond(delegation, status=status.HTTP_201_CREATED, headers=headers)
 
@@ -205,7 +205,7 @@ class DelegationViewSet(
             raise PermissionDenied(OWN_DELEGATION)
         serializer = self.get_serializer(delegation, data=request.data, partial=True)
         serializer.is_valid(raise_exception=True)
-        return self.respond(giving.change(delegation, by=caller, **serializer.validated_data))
+        return self.respond(rules.change_delegation(delegation, by=caller, **serializer.validated_data))
 
     @extend_schema(
         operation_id="delegations_destroy",
@@ -216,7 +216,7 @@ class DelegationViewSet(
     )
     def destroy(self, request: Request, pk: int) -> Response:
         caller: Any = request.user
-        giving.revoke(self.get_object(), by=caller)
+        rules.revoke_delegation(self.get_object(), by=caller)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 

@@ -7,8 +7,8 @@ from typing import Any
 from django.contrib.auth.models import Group
 from django.utils import timezone
 
-from accounts.delegations.giving import found_clinic
 from accounts.delegations.models import Delegation, Notice
+from accounts.delegations.rules import found_clinic
 from accounts.models import Attempts, LoginSession, User
 from conftest import PASSWORD
 from healthcare.tests.cast import Cast

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from accounts.delegations.giving import found_clinic, give, revoke
 from accounts.delegations.models import Delegation, Notice
+from accounts.delegations.rules import found_clinic, give_delegation, revoke_delegation
 from accounts.models import User
 from conftest import PASSWORD, LoggedInClient, logged_in
 from healthcare.tests.admin_pages import LOGGED_IN, AdminClient, errors_of, in_role, main, named_queries
@@ -95,7 +95,7 @@ def test_what_records_adds_changes_and_revokes_holds_from_the_next_request(
 def test_what_the_api_would_refuse_is_reported_beside_the_field(
     records: AdminClient, alice: User, bob: User, asha: User, clinic: User, changes: dict[str, Any], errors: Any
 ):
-    give(alice, bob, "read", None)
+    give_delegation(alice, bob, "read", None)
     ids = {user.username: user.pk for user in User.objects.all()}
     sent: dict[str, Any] = {"owner": alice.pk, "delegate": asha.pk, "role": "read"} | {
         k: ids.get(v, v) for k, v in changes.items()
@@ -117,13 +117,13 @@ def test_one_that_has_expired_makes_room_for_another(records: AdminClient, alice
 def test_owner_and_delegate_stay_and_a_past_one_can_only_be_viewed(
     records: AdminClient, alice: User, bob: User, asha: User
 ):
-    delegation = give(alice, asha, "read", None)
+    delegation = give_delegation(alice, asha, "read", None)
     form = records.form(change(delegation))
     assert not {"owner", "delegate", "revoked_at"} & form.keys()
     assert records.submit(change(delegation), owner=bob.pk, delegate=bob.pk, note="x").status_code == 302
     delegation.refresh_from_db()
     assert (delegation.owner, delegation.delegate, delegation.note) == (alice, asha, "x")
-    revoke(delegation, None)
+    revoke_delegation(delegation, None)
     answer = records.post(change(delegation), form | {"role": "manage"})
     assert answer.status_code == 409
     assert "This delegation has ended. Add another one instead." in answer.content.decode()
@@ -135,9 +135,9 @@ def test_owner_and_delegate_stay_and_a_past_one_can_only_be_viewed(
 def test_the_list_shows_living_ones_and_finds_by_owner_delegate_and_role(
     records: AdminClient, alice: User, bob: User, asha: User
 ):
-    first, second = give(alice, asha, "read", None), give(bob, asha, "write", None)
-    ended = give(bob, alice, "read", None)
-    revoke(ended, None)
+    first, second = give_delegation(alice, asha, "read", None), give_delegation(bob, asha, "write", None)
+    ended = give_delegation(bob, alice, "read", None)
+    revoke_delegation(ended, None)
     found = {
         "": [second, first],
         "?state=past": [ended],
@@ -162,7 +162,7 @@ def test_the_lists_take_the_same_queries_however_long_they_are(
     admin: AdminClient, make_user: Any, alice: User, rows: int
 ):
     for number in range(rows):
-        give(alice, make_user(f"user{number}"), "read", None)
+        give_delegation(alice, make_user(f"user{number}"), "read", None)
     for path, table in ((DELEGATIONS, "accounts_delegation"), (NOTICES, "accounts_notice")):
         with named_queries() as queries:
             assert admin.page(path).count('class="field-id') >= rows
@@ -181,7 +181,7 @@ def test_the_suggestions_offer_who_can_be_chosen(records: AdminClient, make_user
 
 
 def test_unread_notices_of_a_user_are_found(admin: AdminClient, alice: User, asha: User):
-    give(alice, asha, "read", None)
+    give_delegation(alice, asha, "read", None)
     read = Notice.objects.create(user=asha, kind="delegation_given", about={}, read_at=timezone.now())
     unread = Notice.objects.get(user=asha, read_at=None)
     assert listed(admin, f"{NOTICES}?user=asha") == [unread.pk]
@@ -255,13 +255,13 @@ def test_what_would_leave_a_clinic_without_a_manager_is_refused_with_the_reason(
     assert (delegation.role, delegation.expires_at, delegation.revoked_at, asha.is_active) == (
         "manage", None, None, True,
     )  # fmt: skip
-    give(clinic, bob, "manage", None)
+    give_delegation(clinic, bob, "manage", None)
     assert respond().status_code == 302
     assert not Delegation.objects.permanent_managers().filter(delegate=asha).exists()
 
 
 def test_a_user_with_delegations_cannot_be_deleted(admin: AdminClient, alice: User, asha: User):
-    give(alice, asha, "read", None)
+    give_delegation(alice, asha, "read", None)
     for user in (alice, asha):
         assert "1 delegation" in main(admin.page(f"{USERS}{user.pk}/delete/"))
         admin.post(f"{USERS}{user.pk}/delete/", {"post": "yes"})

@@ -14,16 +14,16 @@ from rest_framework.request import Request
 
 from healthcare.ownership import RecordOwner
 
-HEADER = "X-Acting-For"
+ACTING_FOR_HEADER = "X-Acting-For"
 SELF = "self"  # the value that works on the caller's own records; nobody can have it as a username
 ROLES = ("read", "write", "manage")  # each includes the ones before it
 OWN_RECORDS = ""
-NOBODY = "0"  # the id of no user
+UNKNOWN_OWNER = "0"  # the id of no user
 LONGEST_ID = 19  # digits, from which on an id may be too large for a bigint
 # Who the caller is has not been found out yet.
 STATUSES_WITHOUT_OWNER = {"401", "429"}
-PARAMETER = OpenApiParameter(
-    HEADER,
+ACTING_FOR_PARAMETER = OpenApiParameter(
+    ACTING_FOR_HEADER,
     {"type": "string", "minLength": 1},
     OpenApiParameter.HEADER,
     description="Works on the records of another owner, who has given you a delegation: their username, or their id in "
@@ -51,7 +51,7 @@ class RoleTooLow(PermissionDenied):
     members = {"code": "role_too_low"}
 
 
-def requested_owner(request: HttpRequest | Request) -> str | None:
+def owner_in_header(request: HttpRequest | Request) -> str | None:
     """What the header names: an id in digits or a username in lower case; OWN_RECORDS for `self`; None without it.
 
     Raises ValidationError (400) for an empty header.
@@ -61,16 +61,16 @@ def requested_owner(request: HttpRequest | Request) -> str | None:
         return None
     if not header.strip():
         raise ValidationError(
-            {HEADER: [ErrorDetail("Name the owner by username or id, or leave the header out.", "blank")]}
+            {ACTING_FOR_HEADER: [ErrorDetail("Name the owner by username or id, or leave the header out.", "blank")]}
         )
-    return read_owner(header)
+    return parse_owner_name(header)
 
 
-def read_owner(text: str) -> str:
+def parse_owner_name(text: str) -> str:
     """What a header or a login names: an id in digits or a username in lower case; OWN_RECORDS for `self`."""
     name = text.strip().lower()
     if not name.isprintable():
-        return NOBODY  # PostgreSQL takes no NUL in a text
+        return UNKNOWN_OWNER  # PostgreSQL takes no NUL in a text
     return OWN_RECORDS if name == SELF else name
 
 

@@ -30,12 +30,12 @@ from healthcare.api.acting_for import owner_of
 from healthcare.api.models import IdempotencyRecord
 from healthcare.operations.metrics import count_idempotent_replay
 
-HEADER = "Idempotency-Key"
+KEY_HEADER = "Idempotency-Key"
 BARE = re.compile(r"[!#-~][!-~]{0,254}", re.ASCII)
 QUOTED = re.compile(r'"([!#-\[\]-~]|\\["\\]){1,255}"', re.ASCII)  # a string of RFC 9651, without blanks
 STORED_HEADERS = ("ETag", "Location")
 KEY_PARAMETER = OpenApiParameter(
-    HEADER,
+    KEY_HEADER,
     {"type": "string", "pattern": f"^({BARE.pattern}|{QUOTED.pattern})$"},
     OpenApiParameter.HEADER,
     description="Makes the request safe to retry: for 24 hours, the same request with the same key returns the first "
@@ -51,7 +51,7 @@ REPLAYED = {
 
 def accepts_key(operation: dict[str, Any]) -> bool:
     """Whether an OpenAPI operation accepts the header."""
-    return any(parameter["name"] == HEADER for parameter in operation.get("parameters", []))
+    return any(parameter["name"] == KEY_HEADER for parameter in operation.get("parameters", []))
 
 
 class AnsweredBefore(Exception):  # noqa: N818  (not an error: the request has been answered before)
@@ -101,7 +101,7 @@ class Key:
         The same key is another one when the user acts for another owner, whose id is `acting_for`. With a `session_id`
         the same request from another login session is another request. Raises ParseError (400) on a malformed key.
         """
-        header = request.headers.get(HEADER)
+        header = request.headers.get(KEY_HEADER)
         if header is None:
             return None
         value = read_idempotency_key(header)
@@ -162,7 +162,7 @@ def read_idempotency_key(header: str) -> str:
     if QUOTED.fullmatch(header):
         return re.sub(r"\\(.)", r"\1", header[1:-1])
     if not BARE.fullmatch(header):
-        raise ParseError(f"{HEADER} must be 1 to 255 visible ASCII characters, quoted or not.")
+        raise ParseError(f"{KEY_HEADER} must be 1 to 255 visible ASCII characters, quoted or not.")
     return header
 
 
@@ -198,7 +198,7 @@ class IdempotentMixin(APIView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         takes_key = self.takes_key(request.method, getattr(self, "action", None))
-        if takes_key and HEADER in request.headers:
+        if takes_key and KEY_HEADER in request.headers:
             request._request.body  # noqa: B018  (reads it into memory, since DRF would consume the stream)
         super().initial(request, *args, **kwargs)
         key = self.find_key(request) if takes_key else None

@@ -25,7 +25,7 @@ from django.utils.cache import patch_vary_headers
 from django.utils.deprecation import MiddlewareMixin
 from whitenoise import middleware as whitenoise
 
-from healthcare.api.acting_for import HEADER as ACTING_FOR
+from healthcare.api.acting_for import ACTING_FOR_HEADER
 from healthcare.api.exceptions import Busy
 from healthcare.api.health_checks import HEALTH_CHECKS
 from healthcare.api.problems import CONTENT_TYPE, problem_response
@@ -98,7 +98,7 @@ class RequestMiddleware(Middleware):
         headers["X-Request-Id"] = request_id
         owner = getattr(request, "record_owner", None)
         if owner is not None and owner.role:  # so that no client mistakes whose records it sees or changes
-            headers[ACTING_FOR] = owner.username
+            headers[ACTING_FOR_HEADER] = owner.username
         take_trace_from_opentelemetry(request.META)
         if is_logged_here:
             log_access(request, response, started)

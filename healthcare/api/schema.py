@@ -53,7 +53,7 @@ HEADER_COMPONENTS: dict[str, dict[str, Any]] = {
         "required": True,
         "schema": {"type": "integer", "minimum": 1},
     },
-    acting_for.HEADER: acting_for.RESPONSE_HEADER,
+    acting_for.ACTING_FOR_HEADER: acting_for.RESPONSE_HEADER,
     "WWW-Authenticate": {"description": "`Bearer` (RFC 6750).", "required": True, "schema": TEXT},
 }
 # An e-mail or an empty string as one string type: generated clients turn a union into a class.
@@ -111,7 +111,7 @@ class ProblemAutoSchema(AutoSchema):
             if code == "200" and self._is_list_view() and self.view.pagination_class:  # type: ignore[attr-defined]
                 names += ["Link", "X-Total-Count"]
             if self.acts_for_owner and code not in acting_for.STATUSES_WITHOUT_OWNER:
-                names.append(acting_for.HEADER)
+                names.append(acting_for.ACTING_FOR_HEADER)
             if code < "300" and idempotency.accepts_key(operation):
                 names.append("Idempotency-Replayed")
             names += response.get("headers", {})
@@ -135,7 +135,7 @@ class ProblemAutoSchema(AutoSchema):
         keyed = isinstance(view, idempotency.IdempotentMixin) and view.takes_key(self.method, view.action)  # type: ignore[attr-defined]
         parameters = unknown_parameters.preference_parameters(self.view, self.method)
         parameters += sparse_fieldsets.parameters_of_selection(self.view, self.method)
-        parameters += [acting_for.PARAMETER] if self.acts_for_owner else []
+        parameters += [acting_for.ACTING_FOR_PARAMETER] if self.acts_for_owner else []
         return [idempotency.KEY_PARAMETER, *parameters] if keyed else parameters
 
     @property

@@ -69,7 +69,7 @@ def leave() -> None:
 
 
 @contextmanager
-def left() -> Iterator[None]:
+def without_role() -> Iterator[None]:
     """Run a block without the role, within the transaction, and take the role again that was set before.
 
     An exception leaves the role reset: the request then rolls back, or commits what it has counted.

@@ -199,7 +199,7 @@ def test_a_delegation_that_is_not_checked_is_found(cast: Cast) -> None:
 
 
 def test_an_answer_that_does_not_name_the_owner_is_found(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("healthcare.api.middleware.ACTING_FOR", "X-Other")
+    monkeypatch.setattr("healthcare.api.middleware.ACTING_FOR_HEADER", "X-Other")
     found = find_deviations(cast, [PATIENT], callers=["owner", "delegate-read"])
     assert "GET /api/patients/<int:pk>/ as delegate-read, own, expected 200: X-Acting-For: None" in found, found
 

@@ -8,7 +8,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.utils import timezone
 
-from accounts.delegations.giving import give, revoke
+from accounts.delegations.rules import give_delegation, revoke_delegation
 from accounts.models import User
 from conftest import LoggedInClient
 from doctors.tests.factories import make_doctor
@@ -60,15 +60,15 @@ def test_the_page_says_who_sees_the_patient_in_the_api_as_the_api_does(
     admin: AdminClient, alice: User, bob: User, make_user: Any, as_alice: LoggedInClient
 ):
     patient = make_patient(alice)
-    give(alice, bob, "write", None, expires_at=datetime.datetime(2090, 5, 1, 12, tzinfo=datetime.UTC))
-    revoke(give(alice, make_user("carol"), "read", None), None)
+    give_delegation(alice, bob, "write", None, expires_at=datetime.datetime(2090, 5, 1, 12, tzinfo=datetime.UTC))
+    revoke_delegation(give_delegation(alice, make_user("carol"), "read", None), None)
     page = main(admin.page(change(patient)))
     assert "alice, owner<br>bob, delegate: write, until 1 May 2090, 12:00:00 UTC<" in page
     assert "carol" not in page
     members = as_alice.get(f"/api/patients/{patient.pk}/audience/").json()
     assert [member["username"] for member in members] == ["alice", "bob"]
     for number in range(20):
-        give(alice, make_user(f"user{number}"), "read", None)
+        give_delegation(alice, make_user(f"user{number}"), "read", None)
     assert "user17, delegate: read<br>and 2 more: see Delegations<" in main(admin.page(change(patient)))
 
 

@@ -114,7 +114,7 @@ def test_everything_of_users_who_leave_is_handed_over(
 def test_a_user_with_very_many_patients_is_left_to_the_command(
     admin: AdminClient, alice: User, bob: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("patients.admin_hand_over.MOST_PATIENTS", 1)
+    monkeypatch.setattr("patients.admin_hand_over.MOST_PATIENTS_OF_USER", 1)
     for _ in range(2):
         make_patient(alice)
     assert "owns more than 1 patients; use `manage.py hand_over`" in text_of(admin.act(USERS, "hand_over", [alice]))

@@ -10,7 +10,7 @@ from accounts.delegations.models import Delegation
 from accounts.models import User
 from healthcare.api.exceptions import Conflict
 from patients.erasure_command import checked_reason, operating_system_account
-from patients.hand_over import Delegations, hand_over_delegations, hand_over_patients
+from patients.hand_over import HandedOverDelegations, hand_over_delegations, hand_over_patients
 from patients.models import Patient
 
 
@@ -62,7 +62,7 @@ class Command(BaseCommand):
                 f"{giver.username} is still a delegate of {delegation.owner.username} ({delegation.role})."
             )
 
-    def move_delegations(self, giver: User, to: User, *, keep: bool) -> Delegations:
+    def move_delegations(self, giver: User, to: User, *, keep: bool) -> HandedOverDelegations:
         """Move or end the delegations; without `keep` it is undone again."""
         try:
             with transaction.atomic():
@@ -74,7 +74,7 @@ class Command(BaseCommand):
             ) from error
         return found
 
-    def report(self, delegations: Delegations, patients: int) -> None:
+    def report(self, delegations: HandedOverDelegations, patients: int) -> None:
         self.stdout.write(f"  patients {patients}")
         for what, found in (("moved", delegations.moved), ("ended", delegations.ended)):
             self.stdout.write(f"  delegations {what} {len(found)}")

@@ -18,20 +18,20 @@ from django.utils import timezone
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
 from accounts.delegations.models import DelegateRole, Delegation
-from accounts.delegations.named_users import as_named
+from accounts.delegations.named_users import as_named_user
 from accounts.delegations.notices import notify
 from accounts.models import User
 from healthcare.api.fields import DateTimeField
 from healthcare.api.integrity_errors import broken_rule
-from healthcare.rls.context import left
+from healthcare.rls.context import without_role
 
 EXPIRY_PASSED = "Write a time in the future, or null for no end."
 
 
 @contextmanager
-def written_by_owner() -> Iterator[None]:
+def as_table_owner() -> Iterator[None]:
     """Write in a savepoint, with the rights of the tables' owner; a violated constraint is the API's error."""
-    with left():
+    with without_role():
         try:
             with transaction.atomic():
                 yield
@@ -41,7 +41,7 @@ def written_by_owner() -> Iterator[None]:
 
 def found_clinic(name: str, username: str, manager: User) -> User:
     """A new clinic, which is an account that nobody logs in to, with its first manager."""
-    with written_by_owner():
+    with as_table_owner():
         clinic = User(name=name, username=username, email=None, is_clinic=True)
         clinic.set_unusable_password()
         clinic.save()
@@ -50,66 +50,66 @@ def found_clinic(name: str, username: str, manager: User) -> User:
 
 
 def rename_clinic(clinic: User, name: str) -> None:
-    with written_by_owner():
+    with as_table_owner():
         User.objects.filter(pk=clinic.pk).update(name=name)
     clinic.name = name
 
 
-def give(
+def give_delegation(
     owner: User, delegate: User, role: str, by: User | None, *, note: str = "", expires_at: datetime | None = None
 ) -> Delegation:
     """A new delegation. One that has expired between the two is ended first; a living one is an error, `unique`."""
     if owner == delegate:
-        raise refusal("delegate", "Name another user: nobody needs a delegation for their own records.")
+        raise field_error("delegate", "Name another user: nobody needs a delegation for their own records.")
     if delegate.is_clinic:
-        raise refusal("delegate", "Name a person: nobody logs in to a clinic, so it cannot act for another owner.")
+        raise field_error("delegate", "Name a person: nobody logs in to a clinic, so it cannot act for another owner.")
     check_expiry(expires_at)
-    with written_by_owner():
+    with as_table_owner():
         expired = Delegation.objects.filter(owner=owner, delegate=delegate, revoked_at=None, expires_at__lte=Now())
         expired.update(revoked_at=F("expires_at"))
         delegation = Delegation.objects.create(
             owner=owner, delegate=delegate, role=role, note=note, expires_at=expires_at
         )
-        tell("delegation_given", delegation, by)
+        notify_of_delegation("delegation_given", delegation, by)
     return delegation
 
 
-def change(delegation: Delegation, by: User | None, **fields: Any) -> Delegation:
+def change_delegation(delegation: Delegation, by: User | None, **fields: Any) -> Delegation:
     """Change `role`, `expires_at` or `note` of a living delegation; returns it as it is then."""
     if fields.get("expires_at") != delegation.expires_at:
         check_expiry(fields.get("expires_at"))
-    with written_by_owner():
-        delegation = lock(delegation)
+    with as_table_owner():
+        delegation = lock_delegation(delegation)
         changed = [name for name, value in fields.items() if getattr(delegation, name) != value]
         for name in changed:
             setattr(delegation, name, fields[name])
         if changed:
             delegation.save(update_fields=changed)
-            tell("delegation_changed", delegation, by)
+            notify_of_delegation("delegation_changed", delegation, by)
     return delegation
 
 
-def revoke(delegation: Delegation, by: User | None) -> None:
+def revoke_delegation(delegation: Delegation, by: User | None) -> None:
     """End a living delegation."""
-    with written_by_owner():
-        delegation = lock(delegation)
+    with as_table_owner():
+        delegation = lock_delegation(delegation)
         delegation.revoked_at = timezone.now()
         delegation.save(update_fields=["revoked_at"])
-        tell("delegation_ended", delegation, by)
+        notify_of_delegation("delegation_ended", delegation, by)
 
 
-def lock(delegation: Delegation) -> Delegation:
+def lock_delegation(delegation: Delegation) -> Delegation:
     """The delegation as it is now, its row locked, read without the role of the API. Raises Http404 if it has ended."""
     living = Delegation.objects.living().select_related("owner", "delegate")
     return get_object_or_404(living.select_for_update(no_key=True, of=("self",)), pk=delegation.pk)
 
 
-def tell(kind: str, delegation: Delegation, by: User | None) -> None:
+def notify_of_delegation(kind: str, delegation: Delegation, by: User | None) -> None:
     """Notices to both sides, but for who has done it."""
     about = {
         "id": delegation.pk,
-        "owner": as_named(delegation.owner),
-        "delegate": as_named(delegation.delegate),
+        "owner": as_named_user(delegation.owner),
+        "delegate": as_named_user(delegation.delegate),
         "role": delegation.role,
         "expires_at": delegation.expires_at and DateTimeField().to_representation(delegation.expires_at),
     }
@@ -118,12 +118,12 @@ def tell(kind: str, delegation: Delegation, by: User | None) -> None:
 
 def check_expiry(expires_at: datetime | None) -> None:
     if has_passed(expires_at):
-        raise refusal("expires_at", EXPIRY_PASSED)
+        raise field_error("expires_at", EXPIRY_PASSED)
 
 
 def has_passed(expires_at: datetime | None) -> bool:
     return expires_at is not None and expires_at <= timezone.now()
 
 
-def refusal(field: str, detail: str) -> ValidationError:
+def field_error(field: str, detail: str) -> ValidationError:
     return ValidationError({field: [ErrorDetail(detail, "invalid")]})

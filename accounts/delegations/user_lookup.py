@@ -9,7 +9,7 @@ from accounts.limits import counted_names
 from accounts.models import User
 
 
-def find_user_to_name(request: Request, text: str, field: str) -> User:
+def look_up_user(request: Request, text: str, field: str) -> User:
     """The active user with this username or e-mail, which the request has sent in `field`; it may be a clinic.
 
     Raises CountedError (400) on the field for an unknown one, and RateLimited (429) for any after 20 unknown ones
