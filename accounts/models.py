@@ -15,6 +15,7 @@ from django.db.models.signals import post_save, pre_save
 from django.utils import timezone
 
 from accounts.admin_sessions import end_admin_sessions
+from accounts.delegations.models import Delegation  # registers the models of the subpackage, too
 from accounts.delegations.triggers import managers_checked_at_end
 from accounts.identifiers import ASCII_EMAIL, NOT_RESERVED, USERNAME, normalize_identifier
 from accounts.passwords import prepare_password, spellings
@@ -392,7 +393,3 @@ class Attempts(models.Model):
 
     def __str__(self) -> str:
         return self.key
-
-
-# The models of the subpackage, which Django finds here.
-from accounts.delegations.models import Delegation, DelegationEvent, Notice  # noqa: E402, F401
