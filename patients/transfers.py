@@ -25,6 +25,7 @@ from patients.erasure import (
     answers_about_patients,
     events_during,
     merged_record_ids,
+    sides_of_undone_merges,
     undone_merges_that_copied,
 )
 from patients.legal_hold import held_among
@@ -174,13 +175,29 @@ def move_patients(patient_ids: Collection[int], giver: User, to: User, by: User 
 def lock_with_merged(patient_ids: Collection[int]) -> list[int]:
     """The ids of these patients and of all records that were merged into them, each locked.
 
-    They are locked in the order of their ids, as a merge locks its two, so that nothing deadlocks. A merge that was
-    added or undone meanwhile makes it look again.
+    Those with whom they share versions, by merges that were undone, are locked as well: who sees such a version depends
+    on the owners of both, and the other one may be about to move too. All are locked in the order of their ids, as a
+    merge locks its two, so that nothing deadlocks. A merge that was added or undone meanwhile makes it look again.
     """
-    locked: list[int] = []
-    while set(records := merged_record_ids(patient_ids)) - set(locked):
-        locked = list(Patient.objects.filter(pk__in=records).order_by("pk").locked().values_list("pk", flat=True))
-    return records
+    locked: set[int] = set()
+    while True:
+        records = merged_record_ids(patient_ids)
+        wanted = with_sides_of_undone_merges(records)
+        if wanted <= locked:
+            return records
+        # One that has been erased meanwhile is not found, and stays among the ids.
+        list(Patient.objects.filter(pk__in=wanted).order_by("pk").locked().values_list("pk", flat=True))
+        locked |= wanted
+
+
+def with_sides_of_undone_merges(patient_ids: Collection[int]) -> set[int]:
+    """The ids of these patients and of all with whom undone merges connect them, directly or through others."""
+    found: set[int] = set()
+    newest = {*patient_ids}
+    while newest:
+        found |= newest
+        newest = sides_of_undone_merges([*newest]) - found
+    return found
 
 
 def give_history(records: Collection[int], to: User) -> None:

@@ -1,8 +1,6 @@
 """Row locks of a login, held and awaited over two connections: their order, and what is checked after the wait."""
 
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -16,10 +14,9 @@ from psycopg2.errors import LockNotAvailable
 
 from accounts.limits import LoginAttempt, attempts_key
 from accounts.models import Attempts, LoginAddress, LoginSession, User
+from healthcare.tests.waiting import Waiting
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 
 
 @pytest.fixture
@@ -52,38 +49,6 @@ def lock_attempts(other: Any, key: str) -> bool:
         cursor.execute("ROLLBACK TO SAVEPOINT before")
         return False
     return bool(cursor.rowcount == 1)
-
-
-class Waiting:
-    """A call in a thread, on a connection of its own, which is seen to wait for a row lock before this returns."""
-
-    def __init__(self, call: Callable[[], Any]) -> None:
-        self.result: list[Any] = []
-        self.thread = threading.Thread(target=self.run, args=[call])
-        self.thread.start()
-        deadline = time.monotonic() + 60
-        while not self.waits():
-            assert self.thread.is_alive(), f"it did not wait: {self.result}"
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-
-    def run(self, call: Callable[[], Any]) -> None:
-        try:
-            self.result.append(call())
-        finally:
-            connection.close()
-
-    @staticmethod
-    def waits() -> bool:
-        with connection.cursor() as cursor:
-            cursor.execute(WAITING)
-            return bool(cursor.fetchone()[0])
-
-    def finish(self) -> Any:
-        self.thread.join(60)
-        assert not self.thread.is_alive()
-        [result] = self.result
-        return result
 
 
 def test_an_attempt_that_waits_for_its_address_holds_no_lock_on_its_account(
