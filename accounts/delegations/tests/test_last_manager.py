@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, OperationalError, connection, transaction
 from django.utils import timezone
 from psycopg2.errors import RestrictViolation
 
@@ -16,6 +16,7 @@ from accounts.models import User
 from conftest import LoggedInClient
 from healthcare.tests.concurrent_calls import call_concurrently
 from healthcare.tests.live import LiveServer
+from healthcare.tests.waiting import Waiting, call_in_thread
 
 pytestmark = pytest.mark.django_db
 
@@ -31,6 +32,10 @@ def refused_by_database(write: Any) -> None:
     with pytest.raises(IntegrityError) as raised, transaction.atomic():
         write()
     assert isinstance(raised.value.__cause__, RestrictViolation)
+
+
+def has_manager(clinic: User) -> bool:
+    return Delegation.objects.filter(owner=clinic).permanent_managers().exists()
 
 
 def test_the_last_manager_cannot_leave(as_alice: LoggedInClient):
@@ -98,6 +103,10 @@ def test_a_refusal_tells_nobody(as_alice: LoggedInClient, as_ben: LoggedInClient
     assert as_ben.get("/api/notices/").json() == []
 
 
+def deactivate(user: User) -> None:
+    User.objects.filter(pk=user.pk).update(is_active=False)
+
+
 # Whoever writes, the database decides.
 
 
@@ -110,7 +119,7 @@ def test_the_last_manager_cannot_be_deactivated_or_deleted(as_alice: LoggedInCli
     refused_by_database(lambda: alice.delete())
     refused_by_database(lambda: User.objects.filter(pk=key).delete())
     assert User.objects.get(pk=key).is_active
-    assert Delegation.objects.filter(owner=sunrise).permanent_managers().exists()
+    assert has_manager(sunrise)
 
 
 @pytest.mark.parametrize("column", ["owner", "delegate"])
@@ -173,3 +182,47 @@ def test_of_two_managers_who_leave_at_once_one_stays(live: LiveServer):
         assert [answer.json["code"] for answer in answers if answer.status == 409] == ["last_manager"]
         clinics = [live.call("GET", CLINICS, None, tokens["access"]).json for tokens in (as_alice, as_ben)]
         assert sorted(clinic in [one["id"] for one in listed] for listed in clinics) == [False, True]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_whoever_becomes_a_manager_while_being_deactivated_lets_nobody_leave(as_alice: LoggedInClient, ben: User):
+    sunrise = found(as_alice)
+    with transaction.atomic():
+        User.objects.filter(pk=ben.pk).update(is_active=False)
+        call_in_thread(lambda: give(as_alice, "ben", "manage", sunrise))
+        leaving = Waiting(lambda: as_alice.delete(path_of(delegation_of(sunrise, "alice").pk)))
+    assert problem(leaving.finish()) == LAST_MANAGER
+    assert has_manager(sunrise)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_manager_who_has_stayed_cannot_be_deactivated_at_once(as_alice: LoggedInClient, ben: User):
+    sunrise = found(as_alice)
+    give(as_alice, "ben", "manage", sunrise)
+    with transaction.atomic():
+        Delegation.objects.filter(owner=sunrise, delegate__username="alice").update(revoked_at=timezone.now())
+        deactivating = Waiting(lambda: refused_by_database(lambda: deactivate(ben)))
+    deactivating.finish()
+    assert has_manager(sunrise)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_a_departure_and_a_deactivation_that_deadlock_one_happens(as_alice: LoggedInClient, ben: User):
+    """Each has locked what the other one waits for: the clinic, and the manager who would stay."""
+    sunrise = found(as_alice)
+    give(as_alice, "ben", "manage", sunrise)
+
+    def deactivated() -> bool:
+        try:
+            deactivate(ben)
+        except (IntegrityError, OperationalError):
+            return False
+        return True
+
+    with transaction.atomic():
+        User.objects.select_for_update(no_key=True).get(pk=sunrise.pk)
+        leaving = Waiting(lambda: as_alice.delete(path_of(delegation_of(sunrise, "alice").pk)))
+        deactivating = Waiting(deactivated)
+    answer, happened = leaving.finish(), deactivating.finish()
+    assert answer.status_code in ({409, 503} if happened else {204, 503})
+    assert has_manager(sunrise)
