@@ -126,9 +126,11 @@ def test_a_delegation_that_the_other_side_has_given_already_stays_as_it_is(
 def test_a_clinic_is_not_left_without_a_manager(alice: User, bob: User, clinic: User) -> None:
     make_patient(clinic)
     Delegation.objects.create(owner=clinic, delegate=alice, role="manage")
-    for arguments in (["--yes"], ["--dry-run"]):
-        with pytest.raises(CommandError, match=r"^last_manager: A clinic needs a manager\."):
-            hand_over(*arguments, giver="sunrise")
+    for argument in ("--yes", "--dry-run"):
+        out = StringIO()
+        with pytest.raises(CommandError, match=r"^last_manager: FROM is a clinic, which keeps its managers\. Hand over"):
+            call_command("hand_over", "sunrise", "bob", "--reason", "closes", argument, stdout=out)
+        assert out.getvalue() == "", "no heading without a list"
     assert owners() == ["sunrise"]
     assert Delegation.objects.living().get().owner == clinic
 

@@ -8,7 +8,6 @@ from django.db import transaction
 
 from accounts.delegations.models import Delegation
 from accounts.models import User
-from healthcare.api.exceptions import Conflict
 from patients.erasure_command import checked_reason, operating_system_account
 from patients.hand_over import HandedOverDelegations, hand_over_delegations, hand_over_patients
 from patients.models import Patient
@@ -38,11 +37,17 @@ class Command(BaseCommand):
         giver, to = find_user("FROM", options["giver"]), find_user("TO", options["to"])
         if giver == to:
             raise CommandError("FROM and TO are the same user.")
+        if giver.is_clinic:
+            raise CommandError(
+                "last_manager: FROM is a clinic, which keeps its managers. Hand over its patients in the admin, or "
+                "offer them with transfers in the API. Nothing was handed over."
+            )
         if not to.is_active:
             raise CommandError("TO is not active: nobody could work with the patients.")
         if options["dry_run"] or not options["yes"]:
+            delegations = self.move_delegations(giver, to, keep=False)
             self.stdout.write("Would be handed over:")
-            self.report(self.move_delegations(giver, to, keep=False), Patient.objects.owned_by(giver).count())
+            self.report(delegations, Patient.objects.owned_by(giver).count())
         if options["dry_run"]:
             return
         if not options["yes"]:
@@ -64,14 +69,9 @@ class Command(BaseCommand):
 
     def move_delegations(self, giver: User, to: User, *, keep: bool) -> HandedOverDelegations:
         """Move or end the delegations; without `keep` it is undone again."""
-        try:
-            with transaction.atomic():
-                found = hand_over_delegations(giver, to)
-                transaction.set_rollback(not keep)
-        except Conflict as error:
-            raise CommandError(
-                f"{error.members.get('code', 'conflict')}: {error.detail} Nothing was handed over."
-            ) from error
+        with transaction.atomic():
+            found = hand_over_delegations(giver, to)
+            transaction.set_rollback(not keep)
         return found
 
     def report(self, delegations: HandedOverDelegations, patients: int) -> None:
