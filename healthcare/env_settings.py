@@ -227,7 +227,7 @@ def mail_server(name: str) -> MailServer:
 def sender(name: str, *, needed: bool) -> str:
     """The address that e-mails come from."""
     value = text(name)
-    if needed and not re.fullmatch(r"[\x21-\x7e]+@[\x21-\x7e]+", value):
+    if (needed or value) and not re.fullmatch(r"[\x21-\x7e]+@[\x21-\x7e]+", value):
         raise ImproperlyConfigured(
             f"{name} must be the address that e-mails come from; write {name}=clinic@example.org, for example."
         )
