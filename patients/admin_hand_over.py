@@ -61,7 +61,7 @@ class HandOver(PreviewedAction):
 
     def page(self, model_admin: ActionsAdmin, request: HttpRequest, context: dict[str, Any]) -> TemplateResponse:
         form = self.form(request) if CONFIRMED in request.POST else HandOverForm()
-        details = self.describe(context["selected"])
+        details = self.describe(context["possible_records"])
         return super().page(model_admin, request, {**context, "form": form, "details": details})
 
     def confirm(self, model_admin: ActionsAdmin, request: HttpRequest, ids: Sequence[int]) -> HttpResponse:

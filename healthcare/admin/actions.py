@@ -159,6 +159,7 @@ class PreviewedAction:
         context = {
             "title": f"{self.verb.capitalize()} {count(model_admin, possible or records)}",
             "possible": [model_admin.link_to_record(record) for record in possible],
+            "possible_records": possible,
             "refused": [
                 model_admin.link_to_record(record, f"{refused[record.pk]}.")
                 for record in records

@@ -103,6 +103,7 @@ def test_everything_of_users_who_leave_is_handed_over(
     assert "alice: patients 2" in shown
     assert "alice has given a delegation to asha (write)" in shown
     assert "is a clinic, which keeps its managers; select its patients instead" in shown
+    assert "sunrise: patients" not in shown, "only what would be handed over is described"
     said = message(admin, admin.confirm(preview, **SENT))
     assert said.startswith("2 users handed over. Not handed over: user")
     assert "Records of patients handed over: 3. Delegations moved: 1, ended: 0." in said
