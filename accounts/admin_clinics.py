@@ -52,6 +52,12 @@ class ClinicsAdmin(admin.ModelAdmin):
         links = [(f"add/?{ADDS_CLINIC}=1", "Add clinic")] if self.has_add_permission(request) else []
         return super().changelist_view(request, {"list_links": links, **(extra_context or {})})
 
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        clinic = {"title": "Add clinic", "adds_clinic": True} if concerns_clinic(request, None) else {}
+        return super().add_view(request, form_url, {**clinic, **(extra_context or {})})
+
     def get_fieldsets(self, request: HttpRequest, obj: User | None = None) -> Any:
         if not concerns_clinic(request, obj):
             return super().get_fieldsets(request, obj)
@@ -59,7 +65,10 @@ class ClinicsAdmin(admin.ModelAdmin):
 
     def get_form(self, request: HttpRequest, obj: User | None = None, change: bool = False, **kwargs: Any) -> Any:
         if obj or not concerns_clinic(request, obj):
-            return super().get_form(request, obj, change=change, **kwargs)
+            existing: Any = super().get_form(request, obj, change=change, **kwargs)
+            if obj and obj.is_clinic and "is_active" in existing.base_fields:
+                existing.base_fields["is_active"].help_text = "Unticking ends the access of all delegates at once."
+            return existing
         form: Any = super().get_form(request, obj, change=change, **{**kwargs, "form": ClinicForm})
         column = Delegation._meta.get_field("delegate")
         form.base_fields["manager"].widget = DelegateSelect(column, self.admin_site, attrs={"class": "owner-select"})

@@ -173,6 +173,7 @@ def test_a_user_who_owns_records_cannot_be_deleted(admin: AdminClient, alice: Us
 def test_a_user_who_is_in_the_admins_history_cannot_be_deleted(admin: AdminClient, make_user: Any, alice: User):
     other = make_user("other", is_staff=True, is_superuser=True)
     AdminClient(other).submit(change(alice), name="Alice Liddell")
+    assert "Deactivate them instead" not in admin.page(f"{USERS}{alice.pk}/delete/")
     assert "1 log entry" in main(admin.page(f"{USERS}{other.pk}/delete/"))
     assert admin.act(USERS, "delete_selected", [other], post="yes").status_code == 200
     assert LogEntry.objects.filter(user=other).exists()

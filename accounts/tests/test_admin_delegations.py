@@ -192,6 +192,10 @@ def test_unread_notices_of_a_user_are_found(admin: AdminClient, alice: User, ash
 def test_a_clinic_is_added_with_its_first_manager(records: AdminClient, make_user: Any, alice: User, asha: User):
     support = AdminClient(in_role(make_user("sam", is_staff=True), "Support"))
     assert '<a href="add/?clinic=1"' in support.page(USERS)
+    page = support.page(ADD_CLINIC)
+    assert "<h1>Add clinic</h1>" in page
+    assert "created a user" not in page
+    assert "created a user" in support.page(f"{USERS}add/")
     form = support.form(ADD_CLINIC)
     assert {*form} & {"email", "password1", "usable_password", "is_staff", "groups"} == set()
     sent: dict[str, Any] = {"name": "Sunrise Clinic", "username": "sunrise"}
@@ -213,7 +217,9 @@ def test_a_clinic_is_added_with_its_first_manager(records: AdminClient, make_use
 
 def test_the_form_of_a_clinic_has_no_login_and_no_rights(admin: AdminClient, clinic: User, alice: User):
     assert {*admin.form(change(clinic))} & {"email", "password", "is_staff", "is_superuser", "groups"} == set()
-    assert "password" not in main(admin.page(change(clinic)))
+    page = main(admin.page(change(clinic)))
+    assert "password" not in page
+    assert "Unticking ends the access of all delegates at once." in page
     taken: dict[str, Any] = {"email": "x@example.org", "is_staff": "on", "is_superuser": "on"}
     assert admin.submit(change(clinic), name="Sunset Clinic", **taken).status_code == 302
     clinic.refresh_from_db()
@@ -263,7 +269,8 @@ def test_what_would_leave_a_clinic_without_a_manager_is_refused_with_the_reason(
 def test_a_user_with_delegations_cannot_be_deleted(admin: AdminClient, alice: User, asha: User):
     give_delegation(alice, asha, "read", None)
     for user in (alice, asha):
-        assert "1 delegation" in main(admin.page(f"{USERS}{user.pk}/delete/"))
+        pages = [admin.page(f"{USERS}{user.pk}/delete/"), admin.act(USERS, "delete_selected", [user]).content.decode()]
+        assert all("1 delegation" in main(page) and "Deactivate them instead" in main(page) for page in pages)
         admin.post(f"{USERS}{user.pk}/delete/", {"post": "yes"})
     assert Delegation.objects.count() == 1
 
