@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from accounts.admin_delegations import DelegateField, DelegateSelect, eligible_delegates
 from accounts.delegations.models import Delegation
 from accounts.delegations.rules import found_clinic
+from accounts.identifiers import NOT_AN_ID
 from accounts.models import User
 from healthcare.admin.edit_conflicts import ConflictCheckingForm
 from healthcare.model_fields import ID_TEXT
@@ -36,6 +37,11 @@ class ClinicForm(ConflictCheckingForm):
         super().__init__(*args, **kwargs)
         self.instance.is_clinic = True
         self.instance.set_unusable_password()
+
+    def clean_username(self) -> str:
+        username = str(self.cleaned_data["username"])
+        NOT_AN_ID(username)
+        return username
 
 
 class ClinicsAdmin(admin.ModelAdmin):

@@ -19,6 +19,12 @@ NOT_RESERVED = RegexValidator(
 )
 
 
+# Of a clinic: requests name it, and `X-Acting-For` takes digits alone for an id.
+NOT_AN_ID = RegexValidator(
+    r"\A[0-9]+\Z", "Add a letter: `X-Acting-For` takes digits alone for an id.", inverse_match=True
+)
+
+
 def normalize_identifier(identifier: str) -> str:
     """A username or an e-mail in the form that is compared: Unicode NFKC, stripped, in lower case.
 

@@ -10,7 +10,7 @@ from rest_framework import serializers
 
 from accounts.delegations.models import DelegateRole, Delegation, Notice
 from accounts.delegations.rules import EXPIRY_PASSED, has_passed
-from accounts.identifiers import NOT_RESERVED, USERNAME
+from accounts.identifiers import NOT_AN_ID, NOT_RESERVED, USERNAME
 from accounts.models import User
 from healthcare.api.fields import DateTimeField, ModelSerializer, TextField, VerbatimField
 from healthcare.api.schema import example
@@ -45,7 +45,7 @@ class ClinicSerializer(ModelSerializer):
 
 @extend_schema_serializer(examples=example(request={"name": "Sunrise Clinic", "username": "sunrise"}))
 class NewClinicSerializer(ModelSerializer):
-    username = VerbatimField(max_length=254, validators=[USERNAME, NOT_RESERVED, NO_EMAIL])
+    username = VerbatimField(max_length=254, validators=[USERNAME, NOT_RESERVED, NOT_AN_ID, NO_EMAIL])
 
     class Meta:
         model = User

@@ -19,5 +19,6 @@ def look_up_user(request: Request, text: str, field: str) -> User:
     with counted_names(request, caller):
         user = User.objects.find_by_identifier(text)
         if user is None or not user.is_active:
-            raise ValidationError({field: [ErrorDetail("There is no such user.", "does_not_exist")]})
+            unknown = ErrorDetail("There is no such user; write a username or an e-mail.", "does_not_exist")
+            raise ValidationError({field: [unknown]})
     return user

@@ -203,7 +203,7 @@ def test_a_clinic_is_added_with_its_first_manager(records: AdminClient, make_use
     assert errors_of(missing) == {"manager": ["Choose the first manager: nobody logs in to a clinic itself."]}
     taken = support.submit(ADD_CLINIC, **sent | {"username": "Alice"}, manager=asha.pk)
     assert errors_of(taken) == {"username": ["A user with this username already exists."]}
-    for username, place in (("self", "username"), ("clinic@example.org", "__all__")):
+    for username, place in (("self", "username"), ("2024", "username"), ("clinic@example.org", "__all__")):
         refused = support.submit(ADD_CLINIC, **sent | {"username": username}, manager=asha.pk)
         assert errors_of(refused).keys() == {place}
     assert not User.objects.filter(is_clinic=True).exists()

@@ -100,6 +100,7 @@ def test_a_change_of_the_name_obeys_if_match(as_alice: LoggedInClient):
         ("username", "Self", "invalid"),
         ("username", "clinic@example.org", "invalid"),
         ("username", "sun rise", "invalid"),
+        ("username", "2024", "invalid"),
         ("username", "", "blank"),
         ("username", None, "null"),
         ("name", "", "blank"),
