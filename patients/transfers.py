@@ -18,6 +18,7 @@ from accounts.delegations.notices import notify
 from accounts.models import User
 from audit.history import event_model_of
 from healthcare.api.exceptions import Conflict
+from healthcare.api.fields import DateTimeField
 from healthcare.api.models import IdempotencyRecord
 from healthcare.ownership import OwnedModel
 from healthcare.rls.context import without_role
@@ -77,6 +78,8 @@ def offer(patient: Patient, to: User, by: User) -> PatientTransfer:
 
 def accept(transfer: PatientTransfer, by: User) -> PatientTransfer:
     """Move the patient to whom it was offered. Raises SettledTransfer and Untransferable (409)."""
+    if transfer.current_state != TransferState.PENDING:
+        raise SettledTransfer
     with without_role():
         lock_with_merged([transfer.patient_id])
         patient = lock_for_transfer(transfer.patient_id, transfer.from_owner_id)
@@ -145,7 +148,7 @@ def notify_of_transfer(what: str, transfer: PatientTransfer, by: User | None) ->
         "id": transfer.pk,
         "from": as_named_user(transfer.from_owner),
         "to": as_named_user(transfer.to_owner),
-        "expires_at": transfer.expires_at.isoformat(),
+        "expires_at": DateTimeField().to_representation(transfer.expires_at),
     }
     notify([transfer.from_owner, transfer.to_owner], f"transfer_{what}", by, about)
 

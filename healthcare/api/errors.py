@@ -26,7 +26,8 @@ from healthcare.api.problems import CONTENT_TYPE, problem
 from healthcare.api.rate_limits import RateLimited
 from healthcare.operations import health
 
-# These replace DRF's own texts, which repeat the value that was sent.
+# These replace DRF's own texts, which repeat the value that was sent. A text that begins with OWN_DETAIL is our own.
+OWN_DETAIL = "There is no such "
 SAFE_DETAILS = {
     "invalid_choice": "Send one of the allowed values.",
     "does_not_exist": "There is no such record.",
@@ -123,4 +124,9 @@ def flatten(detail: Any, pointer: str = "") -> Iterator[dict[str, str]]:
             yield from flatten(value, f"{pointer}/{index}" if nested else pointer)
     else:
         code = getattr(detail, "code", "invalid")
-        yield {"pointer": pointer, "code": code, "detail": SAFE_DETAILS.get(code, str(detail))}
+        text = str(detail)
+        yield {
+            "pointer": pointer,
+            "code": code,
+            "detail": text if text.startswith(OWN_DETAIL) else SAFE_DETAILS.get(code, text),
+        }

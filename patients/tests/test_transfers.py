@@ -103,7 +103,8 @@ def test_what_belongs_to_the_patient_goes_along(
 def test_nothing_but_the_transfer_itself_tells_the_other_side_of_the_patient(
     as_alice: LoggedInClient, as_bob: LoggedInClient, alice: User, bob: User, patient: Patient
 ) -> None:
-    transfer = offer(as_alice, patient).json()["id"]
+    offered = offer(as_alice, patient).json()
+    transfer = offered["id"]
     for answer in (as_bob.get("/api/transfers/"), as_bob.post(f"/api/transfers/{transfer}/decline/")):
         text = answer.content.decode()
         assert "Zebulon" not in text
@@ -113,7 +114,7 @@ def test_nothing_but_the_transfer_itself_tells_the_other_side_of_the_patient(
         "id": transfer,
         "from": named(alice),
         "to": named(bob),
-        "expires_at": PatientTransfer.objects.get().expires_at.isoformat(),
+        "expires_at": offered["expires_at"],
     }
 
 
@@ -225,6 +226,22 @@ def test_only_another_owner_can_be_named(as_alice: LoggedInClient, patient: Pati
     answer = offer(as_alice, patient, to=to)
     assert answer.status_code == 400
     assert [(error["pointer"], error["code"]) for error in answer.json()["errors"]] == [("/to", code)]
+
+
+def test_an_accepted_transfer_says_that_it_is_settled(
+    as_alice: LoggedInClient, as_bob: LoggedInClient, patient: Patient
+) -> None:
+    transfer = offer(as_alice, patient).json()["id"]
+    answers = [as_bob.post(f"/api/transfers/{transfer}/accept/") for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 409]
+    assert answers[1].json()["detail"].startswith("This transfer is settled: ")
+
+
+def test_an_unknown_owner_is_told_how_to_name_one(as_alice: LoggedInClient, patient: Patient) -> None:
+    detail = "There is no such user; write a username or an e-mail."
+    assert offer(as_alice, patient, to="nobody").json()["errors"] == [
+        {"pointer": "/to", "code": "does_not_exist", "detail": detail}
+    ]
 
 
 def test_unknown_names_are_limited(as_alice: LoggedInClient, bob: User, patient: Patient, settings: Any) -> None:
