@@ -32,8 +32,8 @@ class DeactivateUsers(PreviewedAction):
         return record.is_active
 
     def lock(self, model_admin: Any, request: HttpRequest, ids: Sequence[int]) -> list[User]:
-        """Lock who deactivates too: of two who deactivate each other at once, one is refused. So whoever deactivates a
-        superuser stays an active one."""
+        """Lock the row of the deactivating user too: of two superusers who deactivate each other at once, one is
+        refused, so an active superuser remains."""
         rows = User.objects.filter(pk__in=[*ids, request.user.pk])
         locked = list(rows.order_by("pk").select_for_update(no_key=True))
         if not any(user.pk == request.user.pk and user.is_active for user in locked):

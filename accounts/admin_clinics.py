@@ -45,8 +45,8 @@ class ClinicForm(ConflictCheckingForm):
 
 
 class ClinicsAdmin(admin.ModelAdmin):
-    """The part of the admin of users that is about clinics. Whoever may add users may add a clinic: it begins empty, so
-    its manager sees nothing by that."""
+    """The part of the admin of users that is about clinics. The permission to add users allows to add a clinic: it
+    begins without records, so its manager gains access to none."""
 
     clinic_fieldsets = [
         ("Clinic", {"fields": ["name", "username", "is_active"]}),

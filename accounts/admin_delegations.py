@@ -9,10 +9,9 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Q
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
-from django.utils import timezone
 
 from accounts.delegations.models import DelegateRole, Delegation, Notice
-from accounts.delegations.rules import change_delegation, give_delegation, revoke_delegation
+from accounts.delegations.rules import change_delegation, give_delegation, has_passed, revoke_delegation
 from accounts.models import User, UserQuerySet
 from healthcare.admin.edit_conflicts import ConflictCheckingAdmin, ConflictCheckingForm
 from healthcare.admin.list_filters import ChoiceFilter, FieldChoiceFilter, InputFilter
@@ -44,12 +43,12 @@ class DelegateField(OwnerField):
 class DelegationForm(ConflictCheckingForm):
     def clean_expires_at(self) -> Any:
         expires_at = self.cleaned_data["expires_at"]
-        if expires_at is not None and expires_at <= timezone.now():
+        if has_passed(expires_at):
             raise forms.ValidationError("Choose a time in the future; to end the delegation now, revoke it.")
         return expires_at
 
     def _get_validation_exclusions(self) -> set[str]:
-        """Of a new delegation `give` decides whether there is one already: it first ends one that has expired."""
+        """`give_delegation` decides whether a new one is unique, since it first ends one that has expired."""
         return super()._get_validation_exclusions() | (set() if self.instance.pk else {"delegate"})
 
 

@@ -12,7 +12,7 @@ from rest_framework_simplejwt.authentication import JWTAuthentication
 from rest_framework_simplejwt.exceptions import TokenError
 from rest_framework_simplejwt.tokens import Token
 
-from accounts.models import LIVE_SESSION_SQL, LoginSession, User
+from accounts.models import LIVE_SESSION_FROM, LIVE_SESSION_SQL, LIVE_SESSION_WHERE, LoginSession, User
 from accounts.tokens import AccessToken, session_and_user_ids
 from healthcare.api.acting_for import OWN_RECORDS, ROLES, NotADelegate, as_id, owner_in_header
 from healthcare.coverage import covered_by_fast_path
@@ -24,42 +24,41 @@ USER_COLUMNS = [
     field.attname for field in User._meta.concrete_fields if field.name not in {"last_login", "is_clinic", "created_at"}
 ]
 METADATA = "(%s::jsonb || jsonb_build_object('actor', u.id))::text"
-OWN = {"owner": "''", "role": "''"}
+USER_COLUMNS_SQL = ", ".join(f"u.{column}" for column in USER_COLUMNS)
+OWN_SETTINGS = {"owner": "''", "role": "''"}  # the settings of a caller who acts for nobody
 # One statement finds the live session and its active user, and sets the role and the caller's id for the transaction.
 AUTHENTICATE = f"""
-SELECT {", ".join(f"u.{column}" for column in USER_COLUMNS)},
-    {ENTER.format(caller="u.id::text", metadata=METADATA, **OWN)}
+SELECT {USER_COLUMNS_SQL}, {ENTER.format(caller="u.id::text", metadata=METADATA, **OWN_SETTINGS)}
 {LIVE_SESSION_SQL}
 """  # noqa: S608  (constants alone)
-# The same for a caller `u` who acts for an owner, whom `{named}` names: by username, by id, or by both. Without a
-# delegation the owner's id is 0, to whom no row belongs; naming oneself needs none.
-ACTING_OWNER = """LEFT JOIN LATERAL (
+# For a delegate, the statement also joins the owner whom the condition `{named}` selects, and the role of the
+# delegation. It finds none without a working delegation, which callers who name themselves do not need.
+JOIN_OWNER = """LEFT JOIN LATERAL (
     SELECT owner.id, owner.username, CASE WHEN owner.id = u.id THEN '' ELSE delegation.role END AS role
     FROM accounts_user owner LEFT JOIN accounts_delegation delegation ON delegation.owner_id = owner.id
         AND delegation.delegate_id = u.id AND delegation.revoked_at IS NULL
         AND (delegation.expires_at IS NULL OR delegation.expires_at > now())
     WHERE {named} AND owner.is_active AND (owner.id = u.id OR delegation.id IS NOT NULL)
-) acting ON true
-WHERE"""
+) acting ON true"""
 NAMED_BY_ID, NAMED_BY_USERNAME, NAMED_BY_BOTH = (
     "owner.id = %s",
     "lower(owner.username) = %s",
     "owner.id = %s AND owner.username = %s AND delegation.role = ANY (%s::text[])",
 )
+# Without an owner the id is 0, to whom no row belongs.
 OWNER_ID, OWNER_ROLE = "coalesce(acting.id, 0)::text", "coalesce(acting.role, '')"
 
 
-def live_session_acting_for(named: str) -> str:
-    """LIVE_SESSION_SQL with the owner whom the caller acts for. The owner's parameters come before the session's."""
-    source, condition = LIVE_SESSION_SQL.split("WHERE", 1)
-    return source + ACTING_OWNER.format(named=named) + condition
+def live_session_with_owner(named: str) -> str:
+    """LIVE_SESSION_SQL with the owner in `acting`. The parameters of `named` come before those of the session."""
+    return f"{LIVE_SESSION_FROM} {JOIN_OWNER.format(named=named)}\n{LIVE_SESSION_WHERE}"
 
 
-AUTHENTICATE_ACTING = {
+AUTHENTICATE_DELEGATE = {
     named: f"""
-SELECT {", ".join(f"u.{column}" for column in USER_COLUMNS)}, acting.id, acting.username, acting.role,
+SELECT {USER_COLUMNS_SQL}, acting.id, acting.username, acting.role,
     {ENTER.format(caller="u.id::text", metadata=METADATA, owner=OWNER_ID, role=OWNER_ROLE)}
-{live_session_acting_for(named)}
+{live_session_with_owner(named)}
 """  # noqa: S608  (constants alone)
     for named in (NAMED_BY_ID, NAMED_BY_USERNAME)
 }
@@ -67,34 +66,34 @@ SELECT {", ".join(f"u.{column}" for column in USER_COLUMNS)}, acting.id, acting.
 # whether a session was found. Without a live session the caller's id is empty, which no policy admits. A read need not
 # wait until its access-log row is on disk.
 ANONYMOUS_SQL, LIVE_CALLER_SQL = "''", f"coalesce((SELECT u.id::text {LIVE_SESSION_SQL}), '')"  # noqa: S608
-ASYNCHRONOUS_COMMIT = "set_config('synchronous_commit', 'off', true)"
+READ_SETTINGS = f"set_config('synchronous_commit', 'off', true), {PLANNED_ONCE}"
 READ_AS_ANONYMOUS, READ_AS_CALLER = (
-    f"SELECT {SETTINGS.format(caller=caller, metadata=ANONYMOUS_SQL, **OWN)}, {ASYNCHRONOUS_COMMIT}, {PLANNED_ONCE}"
+    f"SELECT {SETTINGS.format(caller=caller, metadata=ANONYMOUS_SQL, **OWN_SETTINGS)}, {READ_SETTINGS}"
     for caller in (ANONYMOUS_SQL, LIVE_CALLER_SQL)
 )
-WRITE_AS_CALLER = f"SELECT {SETTINGS.format(caller=LIVE_CALLER_SQL, metadata='%s', **OWN)}, {PLANNED_ONCE}"
-# The same for a caller who acts for an owner. Only a caller with a live session has an owner.
-ACTING = {
+WRITE_AS_CALLER = f"SELECT {SETTINGS.format(caller=LIVE_CALLER_SQL, metadata='%s', **OWN_SETTINGS)}, {PLANNED_ONCE}"
+# The same for a delegate. The VALUES give one row without a live session, too, so that the settings are always set.
+DELEGATE_SETTINGS = {
     "caller": "coalesce(live.caller, '')",
     "owner": "coalesce(live.owner, '0')",
     "role": "coalesce(live.role, '')",
 }
 LIVE_DELEGATE = f"""FROM (VALUES (1)) AS one LEFT JOIN (
     SELECT u.id::text AS caller, {OWNER_ID} AS owner, {OWNER_ROLE} AS role
-    {live_session_acting_for(NAMED_BY_BOTH)}
+    {live_session_with_owner(NAMED_BY_BOTH)}
 ) AS live ON true"""  # noqa: S608  (constants alone)
-READ_ACTING = (
-    f"SELECT {SETTINGS.format(metadata=ANONYMOUS_SQL, **ACTING)}, {ASYNCHRONOUS_COMMIT}, {PLANNED_ONCE} {LIVE_DELEGATE}"
+READ_AS_DELEGATE = (
+    f"SELECT {SETTINGS.format(metadata=ANONYMOUS_SQL, **DELEGATE_SETTINGS)}, {READ_SETTINGS} {LIVE_DELEGATE}"
 )
-WRITE_ACTING = f"SELECT {SETTINGS.format(metadata='%s', **ACTING)}, {PLANNED_ONCE} {LIVE_DELEGATE}"
-# Owners whom callers have acted for, by the name that a request gives. The statement of the fast path compares id and
-# username with the database, so an entry may be outdated.
+WRITE_AS_DELEGATE = f"SELECT {SETTINGS.format(metadata='%s', **DELEGATE_SETTINGS)}, {PLANNED_ONCE} {LIVE_DELEGATE}"
+# A cache of this process: id and username of owners whom callers have acted for, by the name in the request. The
+# statement of the fast path compares both with the database, so an outdated entry sends a request to the standard path.
 known_owners: dict[str, tuple[int, str]] = {}
 MOST_KNOWN_OWNERS = 4096
 
 
 def requested_owner(request: HttpRequest | Request, token: Token) -> str:
-    """Whom the request acts for: the owner of its header, else that of the login; OWN_RECORDS for the caller."""
+    """The owner whom the request acts for: the one in its header, else that of the login; OWN_RECORDS for neither."""
     name = owner_in_header(request)
     return str(token.get("acting_for") or OWN_RECORDS) if name is None else name
 
@@ -129,7 +128,7 @@ class SessionJWTAuthentication(JWTAuthentication):
         """How a request of the fast path enters the database, in the round trip of its statement.
 
         `role` is the role that a delegate needs; None where the action ignores X-Acting-For. Returns None for a caller
-        who acts for an owner whom nobody has acted for in this process: standard DRF finds the owner.
+        who acts for an owner that `known_owners` does not have: standard DRF finds the owner.
         Raises AuthenticationFailed (401) for a token that is not valid, and ValidationError (400) for a bad
         X-Change-Reason or X-Acting-For. Only the statement itself checks session and delegation.
         """
@@ -152,7 +151,7 @@ class SessionJWTAuthentication(JWTAuthentication):
         owner_id, username = known_owner
         delegation = [owner_id, username, [*ROLES[ROLES.index(role) :]]]
         parameters = [metadata(caller, request)] if writes else []
-        sql = WRITE_ACTING if writes else READ_ACTING
+        sql = WRITE_AS_DELEGATE if writes else READ_AS_DELEGATE
         return Entry(sql, [*parameters, *delegation, *ids], caller, RecordOwner(owner_id, username, role))
 
     def caller_of_ended_session(self, request: Request) -> tuple[int, int] | None:
@@ -201,7 +200,7 @@ class SessionJWTAuthentication(JWTAuthentication):
             row = self.fetch(AUTHENTICATE, [metadata(None, self.request), *ids])
             self.owner = RecordOwner(ids[1])
         else:
-            row = self.fetch_acting(name, ids)
+            row = self.fetch_delegate(name, ids)
         return User.from_db(connection.alias, USER_COLUMNS, row[: len(USER_COLUMNS)])
 
     def fetch(self, statement: str, parameters: list[Any]) -> Any:
@@ -212,10 +211,10 @@ class SessionJWTAuthentication(JWTAuthentication):
             raise self.session_ended()
         return row
 
-    def fetch_acting(self, name: str, ids: tuple[int, int]) -> Any:
-        """The caller's row, for one who acts for the owner of this name. Raises NotADelegate (403)."""
+    def fetch_delegate(self, name: str, ids: tuple[int, int]) -> Any:
+        """Authenticate a delegate of the owner with this name; the row of the caller. Raises NotADelegate (403)."""
         key = as_id(name)
-        statement = AUTHENTICATE_ACTING[NAMED_BY_USERNAME if key is None else NAMED_BY_ID]
+        statement = AUTHENTICATE_DELEGATE[NAMED_BY_USERNAME if key is None else NAMED_BY_ID]
         row = self.fetch(statement, [metadata(None, self.request), name if key is None else key, *ids])
         owner_id, username, role = row[len(USER_COLUMNS) : len(USER_COLUMNS) + 3]
         if owner_id is None:

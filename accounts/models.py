@@ -346,11 +346,12 @@ GRANT EXECUTE ON FUNCTION record_session_use(bigint) TO healthcare_api;
 # For the authentication statement, which plans once: the session `s` with the first parameter's id and its user `u`
 # with the second's. CASE evaluates in order, so a request writes only if none has written for USE_RECORDED_AFTER, and
 # an idle session is not revived.
-LIVE_SESSION_SQL = f"""FROM accounts_loginsession s JOIN accounts_user u ON u.id = s.user_id
-WHERE s.id = %s AND u.id = %s AND {LIVE_SQL} AND u.is_active AND CASE
+LIVE_SESSION_FROM = "FROM accounts_loginsession s JOIN accounts_user u ON u.id = s.user_id"
+LIVE_SESSION_WHERE = f"""WHERE s.id = %s AND u.id = %s AND {LIVE_SQL} AND u.is_active AND CASE
     WHEN s.last_used_at > now() - {USE_RECORDED_AFTER_SQL} THEN true
     WHEN s.last_used_at > now() - {IDLE_TIME_SQL} THEN record_session_use(s.id)
     ELSE false END"""
+LIVE_SESSION_SQL = f"{LIVE_SESSION_FROM}\n{LIVE_SESSION_WHERE}"
 
 
 class LoginAddress(models.Model):

@@ -51,7 +51,7 @@ class ContextWordValidator:
 
 
 class ClinicValidator:
-    """Refuses any password for a clinic, whoever sets it: the admin, a command or the API."""
+    """Refuses every password for a clinic, in the admin, in commands and in the API."""
 
     def validate(self, password: str, user: object = None) -> None:
         if getattr(user, "is_clinic", False):

@@ -8,8 +8,6 @@ from typing import Any, ClassVar, Self
 import pghistory
 import pgtrigger
 from django.apps import apps
-from django.contrib.auth.base_user import AbstractBaseUser
-from django.contrib.auth.models import AnonymousUser
 from django.db import connection, models
 from django.db.models import Exists, F, Model, OuterRef, Q, Value
 from django.db.models.expressions import Combinable
@@ -21,7 +19,7 @@ from pghistory.models import Event as LibraryEvent
 from pghistory.trigger import Event as EventTrigger
 
 from audit.actor_names import ActorName
-from healthcare.ownership import OwnedQuerySet, RecordOwner
+from healthcare.ownership import OwnedQuerySet, Owner
 from healthcare.triggers import DatabaseTrigger
 
 # The actor and request id that the API or the admin has set; for a command or psql, the login and the program.
@@ -145,21 +143,21 @@ class Event(LibraryEvent):
         return str(getattr(cls.pgh_tracked_model._default_manager.all(), "ended_column", ""))
 
 
-# Whose an event is. The policies of the event tables compare with the same expression.
+# The id of the owner of an event. The policies of the event tables compare with the same expression.
 EVENT_OWNER = Coalesce("pgh_owner_id", "created_by_id", output_field=models.BigIntegerField())
 
 
 class OwnedEventQuerySet(EventQuerySet):
-    def owned_by(self, owner: AbstractBaseUser | AnonymousUser | RecordOwner | Combinable) -> Self:
+    def owned_by(self, owner: Owner) -> Self:
         """The events of the records that belong to an owner now, those from before a transfer included."""
         if isinstance(owner, Combinable):
             return self.filter(Exact(EVENT_OWNER, owner))
         return self.filter(Exact(EVENT_OWNER, owner.pk)) if owner.pk else self.none()
 
     def give_to(self, owner_id: int) -> int:
-        """Let these events belong to another owner, as a transfer of their records does. Returns their number.
+        """Set the owner of these events, as a transfer of their records does. Returns the number of changed events.
 
-        What happened stays as it was recorded, `created_by` included, so that no seal breaks.
+        All other columns keep their values, `created_by` included, so that no seal breaks.
         """
         with pgtrigger.ignore(f"{self.model._meta.label}:append_only"):
             return self.exclude(Exact(EVENT_OWNER, owner_id)).update(pgh_owner_id=owner_id)
@@ -178,7 +176,7 @@ class OwnedEvent(Event):
 
     @classmethod
     def owner_index(cls, name: str) -> models.Index:
-        """What serves lists with `as_of`."""
+        """The index of lists with `as_of`."""
         return models.Index(EVENT_OWNER, F("id").desc(), F("pgh_id").desc(), name=name)
 
 

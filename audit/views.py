@@ -23,10 +23,11 @@ from audit.patient_data import patient_id_field_of, patient_ids_of
 from audit.serializers import EventSerializer
 from healthcare.api.exceptions import refuse
 from healthcare.api.filters import IdFilter, read_date_time
-from healthcare.api.viewsets import Owner, RecordViewSet
+from healthcare.api.viewsets import RecordViewSet
 from healthcare.coverage import covered_by_fast_path
 from healthcare.fastpath.actions import AccessRecording, FastAction
 from healthcare.fastpath.placeholders import BASIS, CALLER, REQUEST_ID
+from healthcare.ownership import Owner
 from healthcare.rfc3339 import WRITE_A_TIME
 
 AS_OF_REFUSED = "`as_of` works with GET only, and not on history/ and access-log/."

@@ -10,8 +10,9 @@ from doctors.models import DOCTOR_SEARCH, Doctor, DoctorEvent
 from doctors.permissions import DirectoryPermission
 from doctors.serializers import DoctorSerializer
 from healthcare.api.schema import PROBLEM, describe_operations, describe_view
-from healthcare.api.viewsets import DELETED, Owner, RestorableViewSet
+from healthcare.api.viewsets import DELETED, RestorableViewSet
 from healthcare.fastpath.views import FastPathMixin
+from healthcare.ownership import Owner
 
 
 @describe_view(

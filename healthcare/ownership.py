@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import pgtrigger
 from django.conf import settings
@@ -43,6 +43,10 @@ class RecordOwner:
     role: str | None = None
 
 
+# Whose records a scope holds: a user, the owner of the request, or an SQL expression for the id.
+Owner: TypeAlias = AbstractBaseUser | AnonymousUser | RecordOwner | Combinable
+
+
 class RecordQuerySet(models.QuerySet):
     """Rows that are never deleted, only hidden: DELETE sets `ended_column`."""
 
@@ -68,9 +72,8 @@ class RecordQuerySet(models.QuerySet):
 
 
 class OwnedQuerySet(RecordQuerySet):
-    def owned_by(self, owner: AbstractBaseUser | AnonymousUser | RecordOwner | Combinable) -> Self:
-        """The rows that belong to an owner; none for an anonymous one. Takes the owner, or an SQL expression for the
-        id."""
+    def owned_by(self, owner: Owner) -> Self:
+        """The rows that belong to an owner; none for an anonymous one."""
         if isinstance(owner, Combinable):
             return self.filter(created_by_id=owner)
         return self.filter(created_by_id=owner.pk) if owner.pk else self.none()
@@ -123,7 +126,7 @@ class Record(models.Model):
 
 
 class OwnedModel(Record):
-    """A record that only its creator sees."""
+    """A record that belongs to the user in `created_by`. In the API the owner and the owner's delegates see it."""
 
     objects = OwnedQuerySet.as_manager()
 

@@ -11,9 +11,10 @@ from audit.views import AS_OF, ReadsRecordedViewSet
 from doctors.models import Doctor, DoctorEvent
 from healthcare.api.pagination import read_flag
 from healthcare.api.schema import describe_operations, describe_view
-from healthcare.api.viewsets import NestedListViewSet, Owner
+from healthcare.api.viewsets import NestedListViewSet
 from healthcare.coverage import covered_by_fast_path
 from healthcare.fastpath.views import FastPathMixin
+from healthcare.ownership import Owner
 from mappings.filters import MappingFilter
 from mappings.models import Mapping, MappingEvent
 from mappings.serializers import (

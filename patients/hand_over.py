@@ -65,8 +65,8 @@ def hand_over_patients(giver: User, to: User) -> Iterator[int]:
     """Give all patients of one user to another, in transactions of PATIENTS_PER_TRANSACTION patients. Yields the number
     of rows of patients, merged ones included, after each.
 
-    It may be interrupted at any point: whoever calls it again continues. Patients whom the giver adds meanwhile go
-    along. Raises CommandError if others hold locks on the patients for five minutes.
+    It may be interrupted at any point: the next call continues. Patients whom the giver adds meanwhile are moved, too.
+    Raises CommandError if others hold locks on the patients for five minutes.
     """
     while keys := list(patients_of(giver).order_by("pk").values_list("pk", flat=True)[:PATIENTS_PER_TRANSACTION]):
         moved = 0

@@ -24,9 +24,10 @@ from audit.views import AS_OF, ReadsRecordedViewSet
 from healthcare.api.exceptions import Duplicate, refuse
 from healthcare.api.schema import PROBLEM, describe_operations, describe_view
 from healthcare.api.search_by_post import SearchByPostMixin
-from healthcare.api.viewsets import DELETED, Owner, RestorableViewSet
+from healthcare.api.viewsets import DELETED, RestorableViewSet
 from healthcare.coverage import covered_by_fast_path
 from healthcare.fastpath.views import FastPathMixin
+from healthcare.ownership import Owner
 from patients import merges, transfers
 from patients.duplicates import LikelyDuplicate, find_likely_duplicates, lock_against_duplicates
 from patients.filters import PatientFilter

@@ -34,7 +34,7 @@ class DelegationQuerySet(models.QuerySet["Delegation"]):
         return self.filter(Q(revoked_at__isnull=False) | Q(expires_at__lte=Now()))
 
     def working(self) -> Self:
-        """The living ones of an active owner and an active delegate: see `accounts.acting_for`."""
+        """The living ones of an active owner and an active delegate, which `accounts.authentication` accepts."""
         return self.living().filter(owner__is_active=True, delegate__is_active=True)
 
     def of_owner(self, name: str) -> Self:
@@ -51,15 +51,17 @@ class DelegationQuerySet(models.QuerySet["Delegation"]):
         """Each with `owner_named` and `delegate_named`: see `NamedUser`."""
         return self.annotate(owner_named=NamedUser("owner_id"), delegate_named=NamedUser("delegate_id"))
 
+    def managing(self) -> Self:
+        """The working ones with the role `manage`."""
+        return self.working().filter(role=DelegateRole.MANAGE)
+
     def permanent_managers(self) -> Self:
-        """Those that keep an owner managed: working, with the role `manage`, and without an end."""
-        return self.working().filter(role=DelegateRole.MANAGE, expires_at=None)
+        """Those of active delegates with the role `manage` and no end, of which a clinic needs one: see `triggers`."""
+        return self.filter(role=DelegateRole.MANAGE, expires_at=None, revoked_at=None, delegate__is_active=True)
 
     def needed_by_clinics(self, users: Collection[int]) -> Self:
-        """Those of managers among these users without all of whom a clinic has none: see `triggers`."""
-        managers = self.filter(
-            role=DelegateRole.MANAGE, expires_at=None, revoked_at=None, delegate__is_active=True, owner__is_clinic=True
-        )
+        """Those of these users that a clinic needs: if all of these users left, it would have no permanent manager."""
+        managers = self.permanent_managers().filter(owner__is_clinic=True)
         others = managers.exclude(delegate__in=users)
         return managers.filter(delegate__in=users).exclude(owner__in=others.values("owner"))
 
@@ -88,7 +90,7 @@ class Delegation(models.Model):
             models.Index(fields=["delegate", "-id"], name="delegation_received"),
         ]
         constraints = [
-            # It serves the authentication of delegates as well. Whoever gives a new one revokes an expired one first.
+            # The authentication of delegates uses its index. An expired delegation is revoked before another is given.
             models.UniqueConstraint(
                 fields=["owner", "delegate"],
                 condition=Q(revoked_at=None),
@@ -131,7 +133,7 @@ class NoticeQuerySet(models.QuerySet["Notice"]):
 
 
 class Notice(models.Model):
-    """What a user is told about delegations and transfers, until they have read it. Never of one's own act."""
+    """A message to a user about what others have done with a delegation or a transfer; listed until it is read."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="notices", db_index=False)
     at = models.DateTimeField(default=timezone.now)

@@ -27,7 +27,7 @@ GRANT EXECUTE ON FUNCTION named_user(bigint) TO healthcare_api;
 
 
 class NamedUser(Func):
-    """`{"id", "username", "name"}` of the user whose id is in a column, in SQL; NULL for nobody."""
+    """`{"id", "username", "name"}` of the user whose id is in a column, as an SQL expression; NULL for no user."""
 
     function = "named_user"
 
@@ -36,5 +36,5 @@ class NamedUser(Func):
 
 
 def as_named_user(user: Any) -> dict[str, Any]:
-    """The same of a user who has been read."""
+    """What `NamedUser` gives, of a user who is in memory."""
     return {"id": user.pk, "username": user.username, "name": user.name}

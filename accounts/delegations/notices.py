@@ -1,4 +1,4 @@
-"""Notices, which tell users what others have done with delegations and transfers that concern them."""
+"""Adds notices about what others have done with delegations and transfers, and queues the e-mails about them."""
 
 from collections.abc import Iterable
 from datetime import timedelta
@@ -11,12 +11,12 @@ from django.dispatch import Signal
 from django.utils import timezone
 
 from accounts.delegations.mail import send_later
-from accounts.delegations.models import DelegateRole, Delegation, Notice
+from accounts.delegations.models import Delegation, Notice
 from accounts.models import User
 from healthcare.rls.context import without_role
 
-# Sent with the `user` whose notices are about to be listed. Receivers add those of what has happened by itself, such as
-# the lapse of a transfer.
+# Sent with the `user` whose notices are about to be listed. Receivers add notices of events that no request causes,
+# such as the lapse of a transfer.
 notices_requested = Signal()
 # The kinds, each with the subject of the e-mail.
 SUBJECTS = {
@@ -53,9 +53,8 @@ def notify(users: User | Iterable[User], kind: str, by: User | None, about: dict
 
 def find_recipients(users: Iterable[User], by: User | None) -> list[User]:
     """These users and the managers of the clinics among them, each once, without `by`."""
-    named = {user.pk: user.is_clinic for user in users}
-    clinics = [pk for pk, is_clinic in named.items() if is_clinic]
-    managers = Delegation.objects.working().filter(owner__in=clinics, role=DelegateRole.MANAGE)
-    people = [pk for pk, is_clinic in named.items() if not is_clinic]
+    addressed = list(users)
+    managers = Delegation.objects.managing().filter(owner__in=[user.pk for user in addressed if user.is_clinic])
+    people = [user.pk for user in addressed if not user.is_clinic]
     found = User.objects.filter(Q(pk__in=people) | Q(pk__in=managers.values("delegate")))
     return list((found.exclude(pk=by.pk) if by else found).order_by("pk"))

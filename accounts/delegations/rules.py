@@ -1,7 +1,7 @@
-"""Founding clinics, and giving, changing and ending delegations: the rules, for the API, the admin and commands alike.
+"""The rules of founding clinics, and of giving, changing and ending delegations, for the API, the admin and commands.
 
 Callers have checked that `by` may do it. The functions write with the rights of the tables' owner, in the caller's
-transaction, and tell the users whom it concerns. They raise ValidationError (400) on the field that is wrong, and
+transaction, and add notices for both sides. They raise ValidationError (400) on the field that is wrong, and
 Conflict (409, `code: last_manager`) for what would leave a clinic without a manager.
 """
 
@@ -30,7 +30,7 @@ EXPIRY_PASSED = "Write a time in the future, or null for no end."
 
 @contextmanager
 def as_table_owner() -> Iterator[None]:
-    """Write in a savepoint, with the rights of the tables' owner; a violated constraint is the API's error."""
+    """Write in a savepoint, with the rights of the tables' owner. Raises the API's error for a violated constraint."""
     with without_role():
         try:
             with transaction.atomic():
@@ -40,7 +40,7 @@ def as_table_owner() -> Iterator[None]:
 
 
 def found_clinic(name: str, username: str, manager: User) -> User:
-    """A new clinic, which is an account that nobody logs in to, with its first manager."""
+    """Create a clinic, an account that nobody logs in to, with its first manager."""
     with as_table_owner():
         clinic = User(name=name, username=username, email=None, is_clinic=True)
         clinic.set_unusable_password()
@@ -58,7 +58,7 @@ def rename_clinic(clinic: User, name: str) -> None:
 def give_delegation(
     owner: User, delegate: User, role: str, by: User | None, *, note: str = "", expires_at: datetime | None = None
 ) -> Delegation:
-    """A new delegation. One that has expired between the two is ended first; a living one is an error, `unique`."""
+    """Create a delegation. An expired one of the two is revoked first; a living one is an error, `unique`."""
     if owner == delegate:
         raise field_error("delegate", "Name another user: nobody needs a delegation for their own records.")
     if delegate.is_clinic:
@@ -76,8 +76,7 @@ def give_delegation(
 
 def change_delegation(delegation: Delegation, by: User | None, **fields: Any) -> Delegation:
     """Change `role`, `expires_at` or `note` of a living delegation; returns it as it is then."""
-    if fields.get("expires_at") != delegation.expires_at:
-        check_expiry(fields.get("expires_at"))
+    check_expiry(fields.get("expires_at"))
     with as_table_owner():
         delegation = lock_delegation(delegation)
         changed = [name for name, value in fields.items() if getattr(delegation, name) != value]
@@ -105,7 +104,7 @@ def lock_delegation(delegation: Delegation) -> Delegation:
 
 
 def notify_of_delegation(kind: str, delegation: Delegation, by: User | None) -> None:
-    """Notices to both sides, but for who has done it."""
+    """Add notices for owner and delegate, without the one who has done it."""
     about = {
         "id": delegation.pk,
         "owner": as_named_user(delegation.owner),

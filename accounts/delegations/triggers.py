@@ -7,10 +7,10 @@ from django.db import connection
 
 from healthcare.database_objects import DatabaseObject, declare
 
-# A permanent manager is an active user whose delegation has the role `manage` and no end. The owner's row is locked, so
-# that of two managers who leave at once the second waits, and then sees that the first has left; and the row of the
-# manager who stays, so that a deactivation under way is waited for. Immediate, so that the
-# statement fails that breaks the rule; `SET CONSTRAINTS last_manager DEFERRED` for one that another statement mends.
+# Constraint triggers: a clinic needs a permanent manager, an active user whose delegation has the role `manage` and no
+# end. The row lock on the clinic serializes managers who leave at once: the second one waits, and sees that the first
+# has left. The row lock on the remaining manager waits for a concurrent deactivation. They are checked after each
+# statement, or at the end of `managers_checked_at_end`.
 LAST_MANAGER = declare(
     DatabaseObject(
         "accounts",
@@ -66,8 +66,8 @@ LAST_MANAGER_TRIGGERS = "last_manager, last_manager_deleted, last_manager_deacti
 
 @contextmanager
 def managers_checked_at_end() -> Iterator[None]:
-    """Check what the block has done to managers at its end, within a transaction: it deletes a clinic, or moves its
-    delegations by several statements."""
+    """Defer the check to the end of the block, within a transaction, for what takes several statements: deleting a
+    clinic with its delegations, or replacing its manager."""
     with connection.cursor() as cursor:
         cursor.execute(f"SET CONSTRAINTS {LAST_MANAGER_TRIGGERS} DEFERRED")
         yield

@@ -1,4 +1,4 @@
-"""How a request names another user: by username or e-mail."""
+"""Finds the other user whom a request names by username or e-mail, and counts unknown names."""
 
 from typing import Any
 

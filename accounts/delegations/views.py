@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.delegations import rules
-from accounts.delegations.models import Delegation, Notice
+from accounts.delegations.models import DelegateRole, Delegation, Notice
 from accounts.delegations.named_users import NamedUser
 from accounts.delegations.notices import notices_requested
 from accounts.delegations.serializers import (
@@ -104,7 +104,8 @@ class ClinicViewSet(
     )
     def partial_update(self, request: Request, pk: int) -> Response:
         clinic = self.get_object()
-        if not Delegation.objects.living().filter(owner=clinic, delegate=request.user.pk, role="manage").exists():
+        received = Delegation.objects.living().filter(owner=clinic, delegate=request.user.pk)
+        if not received.filter(role=DelegateRole.MANAGE).exists():
             raise RoleTooLow
         serializer = self.get_serializer(clinic, data=request.data, partial=True)
         serializer.is_valid(raise_exception=True)
@@ -158,7 +159,7 @@ class DelegationViewSet(
         return found
 
     def get_object(self) -> Delegation:
-        """The delegation of the path; for a write as it is once its row is locked."""
+        """The delegation of the path; for a write, as it is after its row is locked."""
         found: Delegation = super().get_object()
         if self.request.method not in SAFE_METHODS:
             with without_role():

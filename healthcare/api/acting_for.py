@@ -1,7 +1,7 @@
-"""The `X-Acting-For` header: a delegate works on the records of another owner.
+"""The `X-Acting-For` header, by which a delegate works on the records of another owner.
 
-The authentication statement of the request checks the delegation (`accounts.authentication`). A view takes part by
-`acts_for_owner`, and each of its actions needs a role.
+The authentication statement of the request checks the delegation (`accounts.authentication`). A view accepts the header
+if `acts_for_owner` is true, and each of its actions needs a role.
 """
 
 from typing import Any
@@ -17,10 +17,10 @@ from healthcare.ownership import RecordOwner
 ACTING_FOR_HEADER = "X-Acting-For"
 SELF = "self"  # the value that works on the caller's own records; nobody can have it as a username
 ROLES = ("read", "write", "manage")  # each includes the ones before it
-OWN_RECORDS = ""
+OWN_RECORDS = ""  # the name of the owner of a request that acts for nobody
 UNKNOWN_OWNER = "0"  # the id of no user
-LONGEST_ID = 19  # digits, from which on an id may be too large for a bigint
-# Who the caller is has not been found out yet.
+TOO_MANY_DIGITS = 19  # of an id: it may be too large for a bigint
+# These are answered before the authentication has found the owner.
 STATUSES_WITHOUT_OWNER = {"401", "429"}
 ACTING_FOR_PARAMETER = OpenApiParameter(
     ACTING_FOR_HEADER,
@@ -52,7 +52,7 @@ class RoleTooLow(PermissionDenied):
 
 
 def owner_in_header(request: HttpRequest | Request) -> str | None:
-    """What the header names: an id in digits or a username in lower case; OWN_RECORDS for `self`; None without it.
+    """The owner in the header, as `parse_owner_name` gives it; None without the header.
 
     Raises ValidationError (400) for an empty header.
     """
@@ -67,7 +67,7 @@ def owner_in_header(request: HttpRequest | Request) -> str | None:
 
 
 def parse_owner_name(text: str) -> str:
-    """What a header or a login names: an id in digits or a username in lower case; OWN_RECORDS for `self`."""
+    """The owner in a header or a login: an id in digits or a username in lower case; OWN_RECORDS for `self`."""
     name = text.strip().lower()
     if not name.isprintable():
         return UNKNOWN_OWNER  # PostgreSQL takes no NUL in a text
@@ -75,14 +75,14 @@ def parse_owner_name(text: str) -> str:
 
 
 def as_id(name: str) -> int | None:
-    """The id that a name of digits alone is, 0 if no id is that large; None for a username."""
+    """The id in a name that consists of digits, 0 if it is too large for one; None for a username."""
     if not (name.isascii() and name.isdigit()):
         return None
-    return int(name) if len(name) < LONGEST_ID else 0
+    return int(name) if len(name) < TOO_MANY_DIGITS else 0
 
 
 def owner_of(request: HttpRequest | Request) -> RecordOwner:
-    """Whose records the request works on, as its authentication has found."""
+    """The owner whose records the request works on, as its authentication has found."""
     owner: RecordOwner = getattr(request, "record_owner", None) or RecordOwner(request.user.pk)
     return owner
 
@@ -103,7 +103,7 @@ def check_role(view: Any, request: Request) -> None:
 def required_role(view: Any, method: str | None, action: str | None) -> str:
     """The role that an action needs: `read` for safe methods, else that in `action_roles`, else `manage`.
 
-    A method without an action is answered 405 whatever the role.
+    A method without an action needs `read`: it is answered 405.
     """
     default = "read" if method in SAFE_METHODS or action is None else "manage"
     role: str = view.action_roles.get(action or "", default)

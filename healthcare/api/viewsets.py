@@ -1,12 +1,9 @@
 """The base viewsets of all records: create, read, update, soft-delete and restore."""
 
 from collections.abc import Sequence, Set
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
-from django.contrib.auth.base_user import AbstractBaseUser
-from django.contrib.auth.models import AnonymousUser
 from django.db.models import QuerySet
-from django.db.models.expressions import Combinable
 from django.http import Http404
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -27,11 +24,8 @@ from healthcare.api.pagination import joined_parameters, read_flag
 from healthcare.api.serializers import RecordSerializer
 from healthcare.api.sparse_fieldsets import PARAMETERS, FieldSelection, Inclusion
 from healthcare.api.unknown_parameters import UnknownParametersViewSet
-from healthcare.ownership import Record, RecordOwner
+from healthcare.ownership import Owner, Record, RecordOwner
 from healthcare.search.index import Index
-
-# Whose records a scope holds: the owner of the request, or an SQL expression for the id.
-Owner: TypeAlias = AbstractBaseUser | AnonymousUser | RecordOwner | Combinable
 
 DELETED = OpenApiParameter(
     "deleted",
@@ -62,7 +56,7 @@ class ActsForOwner(APIView):
 class RecordViewSet(
     ActsForOwner, IdempotentMixin, ConditionalRequests, UnknownParametersViewSet, viewsets.ModelViewSet
 ):
-    """CRUD of records. A new record belongs to the caller, and DELETE is a soft delete. Ids in paths are integers.
+    """CRUD of records. A new record belongs to the owner of the request; DELETE is a soft delete. Ids are integers.
 
     A subclass declares its resource in class attributes and in `scope`; `healthcare.fastpath` compiles the same
     declarations to SQL.
@@ -153,7 +147,7 @@ class RecordViewSet(
         return super().handle_exception(exc)
 
     def successor(self) -> str | None:
-        """The path of the record that has replaced the caller's record in the path, empty if that one is deleted; None
+        """The path of the record that has replaced the owner's record in the path, empty if that one is deleted; None
         if none has."""
         raise NotImplementedError
 

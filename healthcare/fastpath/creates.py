@@ -30,7 +30,7 @@ from healthcare.fastpath.placeholders import (
     OWNER,
     Placeholder,
 )
-from healthcare.fastpath.statements import IS_CALLER, PRINCIPAL_SQL, entity_tag_of, escaped
+from healthcare.fastpath.statements import IS_PRINCIPAL, PRINCIPAL_SQL, entity_tag_of, escaped
 from healthcare.fastpath.writes import CompiledWrite, FastWrite
 
 CLAIM_KEY = "SELECT set_config('fastpath.key_claimed', pg_try_advisory_xact_lock(%s)::text, true)"
@@ -67,14 +67,14 @@ class FastCreate(FastWrite):
         given = ", ".join(cast_placeholder(column) for column in columns)
         returning = self.returning()
         key = f'"{self.meta.db_table}"."{self.meta.pk.column}"'
-        condition = IS_CALLER
+        condition = IS_PRINCIPAL
         stored = Fragment("")
         if keyed:
             unused = (
-                f"{IS_CALLER.sql} AND current_setting('fastpath.key_claimed', true) = 'true' AND NOT EXISTS "
+                f"{IS_PRINCIPAL.sql} AND current_setting('fastpath.key_claimed', true) = 'true' AND NOT EXISTS "
                 f'(SELECT FROM "{IdempotencyRecord._meta.db_table}" WHERE digest = %s)'  # noqa: S608
             )
-            condition = Fragment(unused, (*IS_CALLER.parameters, IDEMPOTENCY_DIGEST))
+            condition = Fragment(unused, (*IS_PRINCIPAL.parameters, IDEMPOTENCY_DIGEST))
             stored = self.store_answer()
         sql = (
             f'WITH written AS (INSERT INTO "{self.meta.db_table}" ({names}) SELECT {given} '  # noqa: S608

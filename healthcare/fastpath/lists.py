@@ -20,7 +20,7 @@ from healthcare.fastpath.json_sql import Fragment
 from healthcare.fastpath.list_filters import CONDITIONS, ListFilters, StatementWithConditions
 from healthcare.fastpath.placeholders import KEY, Placeholder
 from healthcare.fastpath.reads import WHOLE_RECORD, FastRead, parse_query, read_query
-from healthcare.fastpath.statements import IS_CALLER, CompiledRead, compile_read, compile_rows, raw_sql
+from healthcare.fastpath.statements import IS_PRINCIPAL, CompiledRead, compile_read, compile_rows, raw_sql
 from healthcare.model_fields import LARGEST_ID
 from healthcare.rls.context import Entry
 
@@ -143,8 +143,8 @@ class FastList(FastRead):
 
     def record_list(self, ids: Fragment, condition: str = "") -> Fragment:
         """The INSERT that records the access to these ids, if the caller's session is live and the condition holds."""
-        condition = f"{IS_CALLER.sql}{f' AND {EXISTS_TARGET}' if self.path_arguments else ''}{condition}"
-        return self.recording.fragment(ids, Fragment("200"), Fragment(condition, IS_CALLER.parameters))  # type: ignore[union-attr]
+        condition = f"{IS_PRINCIPAL.sql}{f' AND {EXISTS_TARGET}' if self.path_arguments else ''}{condition}"
+        return self.recording.fragment(ids, Fragment("200"), Fragment(condition, IS_PRINCIPAL.parameters))  # type: ignore[union-attr]
 
     def beyond_cursor(self, columns: Sequence[str], downwards: bool) -> Any:
         fields = [self.model._meta.pk if name == "pk" else self.model._meta.get_field(name) for name in columns]

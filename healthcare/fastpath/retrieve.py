@@ -15,7 +15,14 @@ from healthcare.fastpath.execution import Statement, execute
 from healthcare.fastpath.json_sql import Fragment
 from healthcare.fastpath.placeholders import ENTITY_TAGS, KEY, Parameter
 from healthcare.fastpath.reads import WHOLE_RECORD, FastRead, read_query
-from healthcare.fastpath.statements import IS_CALLER, CompiledRead, compile_read, compile_rows, entity_tag_of, raw_sql
+from healthcare.fastpath.statements import (
+    IS_PRINCIPAL,
+    CompiledRead,
+    compile_read,
+    compile_rows,
+    entity_tag_of,
+    raw_sql,
+)
 from healthcare.model_fields import LARGEST_ID
 from healthcare.rls.context import Entry
 
@@ -56,7 +63,7 @@ class FastRetrieve(FastRead):
                 tag = entity_tag_of("content")
                 held = f"EXISTS (SELECT FROM page WHERE ARRAY['*', {tag.sql}] && %s::text[])"
                 found = Fragment(f"CASE WHEN {held} THEN 304 ELSE {found.sql} END", (*tag.parameters, ENTITY_TAGS))
-            condition = Fragment(f"{IS_CALLER.sql} AND NOT {has_successor}", IS_CALLER.parameters)
+            condition = Fragment(f"{IS_PRINCIPAL.sql} AND NOT {has_successor}", IS_PRINCIPAL.parameters)
             ids = Fragment("(SELECT coalesce(array_agg(subject), '{}') FROM page)")
             if self.recording.path_names_subject:
                 ids = Fragment("ARRAY[%s]::bigint[]", (KEY,))

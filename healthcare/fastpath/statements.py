@@ -17,7 +17,7 @@ from healthcare.rls.context import Entry
 
 # The caller's id, empty for an anonymous one, and after a slash that of another owner for whom a delegate acts.
 PRINCIPAL_SQL = "concat(current_setting('app.user_id', true), '/' || nullif(current_setting('app.owner_id', true), ''))"
-IS_CALLER = Fragment(f"{PRINCIPAL_SQL} = %s", (PRINCIPAL,))
+IS_PRINCIPAL = Fragment(f"{PRINCIPAL_SQL} = %s", (PRINCIPAL,))
 
 
 def principal_of(entry: Entry) -> str:

@@ -23,7 +23,7 @@ from healthcare.fastpath.placeholders import (
     Parameter,
     Placeholder,
 )
-from healthcare.fastpath.statements import IS_CALLER, PRINCIPAL_SQL, compile_rows, entity_tag_of, raw_sql
+from healthcare.fastpath.statements import IS_PRINCIPAL, PRINCIPAL_SQL, compile_rows, entity_tag_of, raw_sql
 from healthcare.fastpath.writes import CompiledWrite, FastWrite
 
 
@@ -59,7 +59,7 @@ class FastUpdate(FastWrite):
         subject = {"subject": F(self.recording.column)} if self.recording else {}
         content = record_as_json(self.serializer_class())
         same = compile_rows(rows.values(content=raw_sql(content), **subject))
-        condition = f"{IS_CALLER.sql}{match.sql}"
+        condition = f"{IS_PRINCIPAL.sql}{match.sql}"
         names = "subject, content" if self.recording else "content"
         recorded = Fragment("")
         if self.recording:
@@ -75,7 +75,7 @@ class FastUpdate(FastWrite):
             f"answered AS (SELECT {names} FROM written UNION ALL SELECT {names} FROM unchanged){recorded.sql}\n"
             f"SELECT {PRINCIPAL_SQL}, content FROM (VALUES (1)) AS one LEFT JOIN answered ON true"
         )
-        conditions = (*given, *IS_CALLER.parameters, *match.parameters)
+        conditions = (*given, *IS_PRINCIPAL.parameters, *match.parameters)
         return CompiledWrite(
             Fragment(
                 sql,

@@ -1,4 +1,4 @@
-"""Sets the restricted role and the caller's id for the rest of a transaction."""
+"""Sets the restricted role, the caller's id and the owner's for the rest of a transaction, and resets the role."""
 
 import json
 import re
@@ -70,7 +70,7 @@ def leave() -> None:
 
 @contextmanager
 def without_role() -> Iterator[None]:
-    """Run a block without the role, within the transaction, and take the role again that was set before.
+    """Reset the role for a block, which then has the rights of the tables' owner, and set it again afterwards.
 
     An exception leaves the role reset: the request then rolls back, or commits what it has counted.
     """

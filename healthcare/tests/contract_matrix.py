@@ -52,7 +52,7 @@ def table_hashes_sql(without: str = "") -> str:
     """The statement that answers a hash of the rows of every table, by the table's name.
 
     The access log is left out: every read adds a row to it, also one that was refused. To plan the statement takes
-    longer than to execute it, so whoever calls it often prepares it.
+    longer than to execute it, so frequent callers prepare it.
     """
     stored = [model for model in apps.get_models(include_auto_created=True) if not model._meta.proxy]
     tables = {model._meta.db_table for model in stored if model._meta.managed} - {without, "audit_accesslog"}
@@ -188,7 +188,7 @@ def _find_deviations(
 
 
 def targets_of(row: Row, caller: str, rejected_targets: Sequence[str]) -> Sequence[str]:
-    """What a caller tries. Whoever is no delegate is refused before anything is looked up, so two targets show it."""
+    """What a caller tries. Without a delegation it is refused before anything is looked up, so two targets show it."""
     if "<" not in row.route:
         return [""]
     if caller in NOT_DELEGATES:

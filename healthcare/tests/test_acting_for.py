@@ -210,7 +210,7 @@ def test_a_login_that_has_ended_is_rejected_before_the_delegation(
             assert (answer.status_code, HEADER in answer) == (401, False)
 
 
-def test_whoever_may_not_act_gets_the_same_answer_and_no_name(path: str, asha: User, as_asha: LoggedInClient) -> None:
+def test_callers_who_may_not_act_get_one_answer_and_no_name(path: str, asha: User, as_asha: LoggedInClient) -> None:
     def forbidden() -> bytes:
         answers = [as_asha.get(PATIENTS), as_asha.post(PATIENTS, {"name": "New"}), as_asha.delete(f"{PATIENTS}1/")]
         assert {answer.status_code for answer in answers} == {403}

@@ -127,8 +127,8 @@ def test_a_declined_or_withdrawn_patient_stays(
     answer = {"alice": as_alice, "bob": as_bob}[who].post(f"/api/transfers/{transfer}/{verb}/")
     assert (answer.status_code, answer.json()["state"]) == (200, state)
     assert as_alice.get(f"/api/patients/{patient.pk}/").json()["version"] == 1
-    told = {"decline": (alice, bob), "withdraw": (bob, alice)}[verb]
-    assert notices(told[0])[-1] == (f"transfer_{state}", told[1].pk)
+    notified, actor = {"decline": (alice, bob), "withdraw": (bob, alice)}[verb]
+    assert notices(notified)[-1] == (f"transfer_{state}", actor.pk)
     for again, client in (("accept", as_bob), ("decline", as_bob), ("withdraw", as_alice)):
         assert client.post(f"/api/transfers/{transfer}/{again}/").status_code == 409
     assert offer(as_alice, patient).status_code == 202
@@ -176,11 +176,11 @@ def test_a_transfer_lapses_after_seven_days(
     assert notices(bob)[-1] == notices(alice)[-1] == ("transfer_lapsed", None)
     assert len(notices(alice)) == 1
     as_alice.get("/api/transfers/")
-    assert len(notices(alice)) == 1, "told once"
+    assert len(notices(alice)) == 1, "notified once"
 
 
 @pytest.mark.parametrize("reader", ["giver", "manager of the clinic"])
-def test_who_reads_notices_is_told_of_a_lapse(
+def test_listing_notices_adds_that_of_a_lapse(
     as_alice: LoggedInClient,
     as_bob: LoggedInClient,
     alice: User,
@@ -196,8 +196,8 @@ def test_who_reads_notices_is_told_of_a_lapse(
     assert "transfer_lapsed" not in [notice["kind"] for notice in client.get("/api/notices/").json()]
     PatientTransfer.objects.update(expires_at=timezone.now())
     for _ in range(2):
-        told = [notice for notice in client.get("/api/notices/").json() if notice["kind"] == "transfer_lapsed"]
-        assert [(notice["by"], notice["about"]["id"]) for notice in told] == [(None, transfer)]
+        lapses = [notice for notice in client.get("/api/notices/").json() if notice["kind"] == "transfer_lapsed"]
+        assert [(notice["by"], notice["about"]["id"]) for notice in lapses] == [(None, transfer)]
 
 
 @pytest.mark.parametrize("rows", [1, 20])

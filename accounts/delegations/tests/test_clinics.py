@@ -118,7 +118,7 @@ def test_a_taken_username_is_refused(as_alice: LoggedInClient, bob: User, userna
     assert refusals(as_alice.post(CLINICS, {**SUNRISE, "username": username})) == {("/username", "unique")}
 
 
-def test_taken_usernames_are_told_twenty_times_an_hour(as_alice: LoggedInClient, bob: User):
+def test_taken_usernames_are_reported_twenty_times_an_hour(as_alice: LoggedInClient, bob: User):
     taken = [as_alice.post(CLINICS, {**SUNRISE, "username": "bob"}).status_code for _ in range(20)]
     assert taken == [400] * 20
     free, again = (as_alice.post(CLINICS, {**SUNRISE, "username": name}) for name in ("free", "bob"))

@@ -141,10 +141,10 @@ def test_a_repeated_request_gives_one(as_alice: LoggedInClient, ben: User):
     assert Delegation.objects.count() == 1
 
 
-# Unknown users are told 20 times an hour.
+# Unknown users are reported 20 times an hour.
 
 
-def test_unknown_users_are_told_twenty_times_an_hour(as_alice: LoggedInClient, as_bob: LoggedInClient, ben: User):
+def test_unknown_users_are_reported_twenty_times_an_hour(as_alice: LoggedInClient, as_bob: LoggedInClient, ben: User):
     def send(client: LoggedInClient, name: str) -> int:
         return int(client.post(DELEGATIONS, {"delegate": name, "role": "read"}).status_code)
 
@@ -302,9 +302,9 @@ def test_every_change_is_in_the_history_with_its_actor(as_alice: LoggedInClient,
     as_ben.delete(path_of(delegation))
     model: Any = DelegationEvent
     events = model.objects.filter(id=delegation).order_by("pgh_id")
-    told = [(event.pgh_label, event.role, event.pgh_context["actor"]) for event in events]
+    recorded = [(event.pgh_label, event.role, event.pgh_context["actor"]) for event in events]
     ben = User.objects.get(username="ben")
-    assert told == [("insert", "read", alice.pk), ("update", "write", alice.pk), ("update", "write", ben.pk)]
+    assert recorded == [("insert", "read", alice.pk), ("update", "write", alice.pk), ("update", "write", ben.pk)]
 
 
 def test_the_role_of_the_database_changes_no_delegation(as_alice: LoggedInClient, ben: User):

@@ -95,7 +95,7 @@ def test_a_person_needs_no_manager(as_alice: LoggedInClient, as_ben: LoggedInCli
     assert as_ben.delete(path_of(give(as_alice, "ben", "manage"))).status_code == 204
 
 
-def test_a_refusal_tells_nobody(as_alice: LoggedInClient, as_ben: LoggedInClient):
+def test_a_refusal_adds_no_notice(as_alice: LoggedInClient, as_ben: LoggedInClient):
     sunrise = found(as_alice)
     give(as_alice, "ben", "manage", sunrise, expires_at=LATER)
     as_ben.delete("/api/notices/{}/".format(as_ben.get("/api/notices/").json()[0]["id"]))
@@ -107,7 +107,7 @@ def deactivate(user: User) -> None:
     User.objects.filter(pk=user.pk).update(is_active=False)
 
 
-# Whoever writes, the database decides.
+# The database decides for every writer.
 
 
 def test_the_last_manager_cannot_be_deactivated_or_deleted(as_alice: LoggedInClient, alice: User):

@@ -30,7 +30,7 @@ def kinds(client: LoggedInClient) -> list[str]:
     return [notice["kind"] for notice in client.get(NOTICES).json()]
 
 
-def test_a_delegate_is_told_what_others_have_done(
+def test_a_delegate_gets_notices_of_what_others_have_done(
     as_alice: LoggedInClient, alice: User, as_ben: LoggedInClient, ben: User
 ):
     delegation = give(as_alice, "ben", "read")
@@ -49,12 +49,12 @@ def test_a_delegate_is_told_what_others_have_done(
     assert kinds(as_alice) == []
 
 
-def test_an_owner_is_told_who_has_left(as_alice: LoggedInClient, as_ben: LoggedInClient):
+def test_an_owner_gets_a_notice_of_who_has_left(as_alice: LoggedInClient, as_ben: LoggedInClient):
     as_ben.delete(path_of(give(as_alice, "ben")))
     assert (kinds(as_alice), kinds(as_ben)) == (["delegation_ended"], ["delegation_given"])
 
 
-def test_a_change_of_nothing_tells_nobody(as_alice: LoggedInClient, as_ben: LoggedInClient):
+def test_a_change_of_nothing_adds_no_notice(as_alice: LoggedInClient, as_ben: LoggedInClient):
     delegation = give(as_alice, "ben", "read")
     as_alice.patch(path_of(delegation), {"role": "read", "note": ""})
     assert kinds(as_ben) == ["delegation_given"]
@@ -68,18 +68,18 @@ def test_the_notices_of_a_clinic_go_to_its_other_managers(
         give(as_alice, name, role, sunrise)
     Notice.objects.all().delete()
     give(as_alice, "bob", "read", sunrise)
-    told = {client: kinds(client) for client in (as_alice, as_asha, as_ben, as_bob)}
+    received = {client: kinds(client) for client in (as_alice, as_asha, as_ben, as_bob)}
     given = ["delegation_given"]
-    assert told == {as_alice: [], as_asha: given, as_ben: [], as_bob: given}
+    assert received == {as_alice: [], as_asha: given, as_ben: [], as_bob: given}
     assert not Notice.objects.filter(user=sunrise).exists()
 
 
-def test_a_manager_whose_own_delegation_is_given_is_told_once(as_alice: LoggedInClient, as_ben: LoggedInClient):
+def test_a_manager_whose_own_delegation_is_given_gets_one_notice(as_alice: LoggedInClient, as_ben: LoggedInClient):
     give(as_alice, "ben", "manage", found(as_alice))
     assert kinds(as_ben) == ["delegation_given"]
 
 
-def test_what_the_server_does_is_told_by_nobody(as_alice: LoggedInClient, alice: User):
+def test_a_notice_of_what_the_server_does_names_no_user(as_alice: LoggedInClient, alice: User):
     notify(alice, "transfer_lapsed", None, {"id": 1})
     [notice] = as_alice.get(NOTICES).json()
     assert (notice["by"], notice["about"]) == (None, {"id": 1})
@@ -90,7 +90,7 @@ def test_an_unknown_kind_is_a_fault_of_the_program(alice: User):
         notify(alice, "delegation_misspelt", None, {})
 
 
-def test_a_refused_request_tells_nobody(as_alice: LoggedInClient, as_ben: LoggedInClient):
+def test_a_refused_request_adds_no_notice(as_alice: LoggedInClient, as_ben: LoggedInClient):
     give(as_alice, "ben")
     assert as_alice.post(DELEGATIONS, {"delegate": "ben", "role": "read"}).status_code == 400
     assert kinds(as_ben) == ["delegation_given"]
@@ -147,7 +147,7 @@ def mail_to(settings: Any) -> Callable[[int], None]:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_notice_is_told_by_email_without_a_persons_name(
+def test_the_email_about_a_notice_has_no_persons_name(
     as_alice: LoggedInClient, as_ben: LoggedInClient, mail_to: Callable[[int], None]
 ):
     with smtp_server() as server:
