@@ -71,7 +71,7 @@ def test_what_records_adds_changes_and_revokes_holds_from_the_next_request(
     assert [*kinds] == ["delegation_given", "delegation_changed", "delegation_ended"]
     history = records.page(f"{DELEGATIONS}{delegation.pk}/history/")
     assert "rita" in history
-    assert "see everything, change nothing" in history
+    assert "read: see everything, change nothing" in history
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,13 @@ from healthcare.admin.value_texts import YES_NO, text_of
 EMPTY = "(empty)"
 # Of a request's action, `<model>.<action>` or `admin.<model>.<action>`: what the patient's data was used for.
 API_WORDS = {
-    "list": "listed", "search": "found by a search", "retrieve": "read", "destroy": "deleted",
+    "list": "listed", "search": "found by a search", "retrieve": "read", "create": "read after adding",
+    "destroy": "deleted",
     "update": "read after a change", "partial_update": "read after a change", "restore": "read after restoring",
     "merge": "read after a merge", "unmerge": "read after undoing a merge", "history": "history read",
-    "access_log": "access log read", "duplicates": "likely duplicates read",
+    "access_log": "access log read", "duplicates": "likely duplicates read", "audience": "list of who sees it read",
+    "transfer": "offered to another owner", "accept": "accepted", "doctors": "read with the doctor",
+    "patients": "read with the patient",
 }  # fmt: skip
 ADMIN_WORDS = {
     "changelist": "listed", "change": "opened", "view": "opened", "choose": "shown as chosen in a form",
@@ -30,6 +33,7 @@ ADMIN_WORDS = {
     "delete_selected_preview": "shown before deleting", "restore_preview": "shown before restoring",
     "end_preview": "shown before ending an assignment", "merge_preview": "compared before a merge",
     "unmerge_preview": "shown before undoing a merge", "duplicates": "likely duplicates read", "export": "exported",
+    "hand_over_preview": "shown before handing over",
 }  # fmt: skip
 
 
@@ -85,7 +89,9 @@ def value_text(field: Field, value: Any, users: Users) -> str:
         model: Any = field.related_model
         return users.name(value) if model is get_user_model() else f"{model._meta.verbose_name} {value}"
     if field.flatchoices:
-        return str(dict(field.flatchoices).get(value, value))
+        text = str(dict(field.flatchoices).get(value, value))
+        # A stored word is a name that staff know, such as a role's; a code, such as a gender's, is not.
+        return text if len(str(value)) == 1 or str(value) in text else f"{value}: {text}"
     return text_of(value)
 
 
