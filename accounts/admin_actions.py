@@ -23,7 +23,8 @@ class DeactivateUsers(PreviewedAction):
     label = "Deactivate selected users"
     verb, done = "deactivate", "deactivated"
     explanation = (
-        "They cannot log in any more. All their sessions end at once, in the API and in the admin. What they own stays."
+        "They cannot log in any more. All their sessions end at once, in the API and in the admin. What they own "
+        "stays. Delegations that they have given or received do not work meanwhile."
     )
     undone_by = "reactivate"
     on_change_page = True
@@ -69,7 +70,10 @@ class ReactivateUsers(PreviewedAction):
     permission = "deactivate"
     label = "Reactivate selected users"
     verb, done = "reactivate", "reactivated"
-    explanation = "They can log in again with their password. The sessions that were ended stay ended."
+    explanation = (
+        "They can log in again with their password, and their delegations work again. The sessions that were ended "
+        "stay ended."
+    )
     undone_by = "deactivate"
     on_change_page = True
 
