@@ -28,5 +28,7 @@ class Command(ErasureCommand):
         except LastManagerError as error:
             raise CommandError(str(error)) from error
         except StillNeededError as error:
-            message = f"This user owns {error.count} patients, deleted ones included: erase them first (erase_patient)."
-            raise CommandError(message) from error
+            raise CommandError(
+                "Hand over (hand_over) or erase (erase_patient) the patients of this user first, deleted ones included"
+                f": {error.count}."
+            ) from error
