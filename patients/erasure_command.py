@@ -1,16 +1,19 @@
-"""The base of the commands that erase a person: their options, the dry run and the question."""
+"""The base of the commands that erase a person: their options and the dry run."""
 
-import os
-import pwd
 from typing import Any, ClassVar
 
-from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
 
-from accounts.models import User
 from audit.legal_hold import HeldError
 from audit.models import Archive
+from patients.command_options import (
+    add_confirmation_options,
+    checked_reason,
+    confirm,
+    operating_system_account,
+    staff_username,
+)
 from patients.models import ErasureReceipt
 
 
@@ -34,10 +37,7 @@ class ErasureCommand(BaseCommand):
             "Write nothing about the person's health in it, and no name.",
         )
         parser.add_argument("--by", default="", metavar="USERNAME", help="The member of staff who asks for it.")
-        parser.add_argument("--dry-run", action="store_true", help="Say how many rows it would erase, and erase none.")
-        parser.add_argument(
-            "--yes", "--noinput", "--no-input", action="store_true", dest="yes", help="Do not ask for confirmation."
-        )
+        add_confirmation_options(parser, "Say how many rows it would erase, and erase none.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         wanted = {
@@ -50,7 +50,7 @@ class ErasureCommand(BaseCommand):
         if options["dry_run"]:
             return
         if not options["yes"]:
-            self.confirm(options[self.argument])
+            confirm(self.stdout, str(options[self.argument]), to="erase this permanently", done="erased")
         receipt = self.erased(options[self.argument], **wanted, keep=True)
         self.report("Erased:", receipt)
         self.stdout.write(f"Receipt {receipt.pk}.")
@@ -71,36 +71,3 @@ class ErasureCommand(BaseCommand):
         self.stdout.write(heading)
         for table, count in receipt.counts.items():
             self.stdout.write(f"  {table} {count}")
-
-    def confirm(self, subject: Any) -> None:
-        self.stdout.write(f"Type {subject} to erase this permanently: ", ending="")
-        self.stdout.flush()
-        try:
-            answer = input()
-        except EOFError as error:
-            raise CommandError("Nobody to ask, nothing was erased; give --yes to go on without asking.") from error
-        if answer.strip() != str(subject):
-            raise CommandError("Nothing was erased.")
-
-
-def checked_reason(text: str) -> str:
-    try:
-        return str(ErasureReceipt._meta.get_field("reason").clean(text.strip(), None))
-    except ValidationError as error:
-        raise CommandError(f"--reason: {' '.join(error.messages)}") from error
-
-
-def staff_username(name: str) -> str:
-    """The username of a member of staff, as it is stored; empty when none is named."""
-    user = User.objects.find_by_identifier(name) if name else None
-    if name and not (user and user.is_staff and user.is_active):
-        raise CommandError("--by: There is no active member of staff with this username.")
-    return user.username if user else ""
-
-
-def operating_system_account() -> str:
-    """Who runs this, as the operating system knows it; the number where the account has no name, as in a container."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return f"uid {os.getuid()}"

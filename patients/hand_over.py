@@ -53,7 +53,7 @@ def hand_over_delegations(giver: User, to: User, by: User | None = None) -> Hand
         delegation.owner = to
         with as_table_owner():
             delegation.save(update_fields=["owner"])
-            notify_of_delegation("delegation_changed", delegation, by)
+            notify_of_delegation(delegation, "delegation_changed", by)
         found.moved.append(delegation)
     for transfer in PatientTransfer.objects.pending().filter(to_owner=giver).order_by("pk"):
         with suppress(SettledTransfer):  # it has lapsed, or somebody settles it right now

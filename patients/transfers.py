@@ -33,7 +33,7 @@ from patients.legal_hold import held_among
 from patients.merges import related_rows
 from patients.models import Patient, PatientEvent, PatientMerge, PatientTransfer, PatientTransferQuerySet, TransferState
 
-NO_OWNER = -1  # not 0, which a request has as its owner whose caller is not a delegate
+NO_OWNER = -1  # of versions that nobody sees; not 0, which is the owner's id in a request without a working delegation
 
 
 class PendingTransfer(Conflict):
@@ -72,7 +72,7 @@ def offer(patient: Patient, to: User, by: User) -> PatientTransfer:
                 )
         except IntegrityError as error:
             raise PendingTransfer from error
-        notify_of_transfer("offered", transfer, by)
+        notify_of_transfer(transfer, "transfer_offered", by)
     return transfer
 
 
@@ -86,37 +86,34 @@ def accept(transfer: PatientTransfer, by: User) -> PatientTransfer:
         transfer = lock_pending(transfer)
         if held_among([patient]):
             raise Untransferable
-        settle(transfer, TransferState.ACCEPTED)
+        settle(transfer, TransferState.ACCEPTED, by)
         move_patients([patient.pk], transfer.from_owner, transfer.to_owner, by)
-        notify_of_transfer("accepted", transfer, by)
     return transfer
 
 
 def decline(transfer: PatientTransfer, by: User | None) -> PatientTransfer:
     """Refuse what was offered. Raises SettledTransfer (409)."""
-    with without_role():
-        transfer = lock_pending(transfer)
-        settle(transfer, TransferState.DECLINED)
-        notify_of_transfer("declined", transfer, by)
-    return transfer
+    return end_offer(transfer, TransferState.DECLINED, by)
 
 
 def withdraw(transfer: PatientTransfer, by: User | None) -> PatientTransfer:
     """Take an offer back. Raises SettledTransfer (409)."""
+    return end_offer(transfer, TransferState.WITHDRAWN, by)
+
+
+def end_offer(transfer: PatientTransfer, state: TransferState, by: User | None) -> PatientTransfer:
     with without_role():
         transfer = lock_pending(transfer)
-        settle(transfer, TransferState.WITHDRAWN)
-        notify_of_transfer("withdrawn", transfer, by)
+        settle(transfer, state, by)
     return transfer
 
 
 def settle_expired(transfers: PatientTransferQuerySet) -> None:
-    """Record the lapse of those among these that have expired, and tell both sides."""
+    """Record the lapse of those among these that have expired, and notify both sides."""
     with without_role():
         expired = transfers.expired().select_related("from_owner", "to_owner")
         for transfer in expired.order_by("pk").select_for_update(no_key=True, of=("self",), skip_locked=True):
-            settle(transfer, TransferState.LAPSED)
-            notify_of_transfer("lapsed", transfer, None)
+            settle(transfer, TransferState.LAPSED, None)
 
 
 def lock_for_transfer(patient_id: int, owner_id: int) -> Patient:
@@ -137,20 +134,22 @@ def lock_pending(transfer: PatientTransfer) -> PatientTransfer:
     return locked
 
 
-def settle(transfer: PatientTransfer, state: TransferState) -> None:
+def settle(transfer: PatientTransfer, state: TransferState, by: User | None) -> None:
+    """Store the final state of a locked transfer, and notify both sides."""
     transfer.state, transfer.settled_at = state, timezone.now()
     transfer.save(update_fields=["state", "settled_at"])
+    notify_of_transfer(transfer, f"transfer_{state}", by)
 
 
-def notify_of_transfer(what: str, transfer: PatientTransfer, by: User | None) -> None:
-    """Notices to both sides, but for who has done it: an owner learns what a delegate has done for them."""
+def notify_of_transfer(transfer: PatientTransfer, kind: str, by: User | None) -> None:
+    """Add notices for both sides, without the one who has done it: an owner learns what a delegate has done."""
     about = {
         "id": transfer.pk,
         "from": as_named_user(transfer.from_owner),
         "to": as_named_user(transfer.to_owner),
         "expires_at": DateTimeField().to_representation(transfer.expires_at),
     }
-    notify([transfer.from_owner, transfer.to_owner], f"transfer_{what}", by, about)
+    notify([transfer.from_owner, transfer.to_owner], kind, by, about)
 
 
 def move_patients(patient_ids: Collection[int], giver: User, to: User, by: User | None) -> int:

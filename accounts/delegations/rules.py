@@ -70,7 +70,7 @@ def give_delegation(
         delegation = Delegation.objects.create(
             owner=owner, delegate=delegate, role=role, note=note, expires_at=expires_at
         )
-        notify_of_delegation("delegation_given", delegation, by)
+        notify_of_delegation(delegation, "delegation_given", by)
     return delegation
 
 
@@ -84,7 +84,7 @@ def change_delegation(delegation: Delegation, by: User | None, **fields: Any) ->
             setattr(delegation, name, fields[name])
         if changed:
             delegation.save(update_fields=changed)
-            notify_of_delegation("delegation_changed", delegation, by)
+            notify_of_delegation(delegation, "delegation_changed", by)
     return delegation
 
 
@@ -94,7 +94,7 @@ def revoke_delegation(delegation: Delegation, by: User | None) -> None:
         delegation = lock_delegation(delegation)
         delegation.revoked_at = timezone.now()
         delegation.save(update_fields=["revoked_at"])
-        notify_of_delegation("delegation_ended", delegation, by)
+        notify_of_delegation(delegation, "delegation_ended", by)
 
 
 def lock_delegation(delegation: Delegation) -> Delegation:
@@ -103,7 +103,7 @@ def lock_delegation(delegation: Delegation) -> Delegation:
     return get_object_or_404(living.select_for_update(no_key=True, of=("self",)), pk=delegation.pk)
 
 
-def notify_of_delegation(kind: str, delegation: Delegation, by: User | None) -> None:
+def notify_of_delegation(delegation: Delegation, kind: str, by: User | None) -> None:
     """Add notices for owner and delegate, without the one who has done it."""
     about = {
         "id": delegation.pk,

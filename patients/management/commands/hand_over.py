@@ -8,7 +8,7 @@ from django.db import transaction
 
 from accounts.delegations.models import Delegation
 from accounts.models import User
-from patients.erasure_command import checked_reason, operating_system_account
+from patients.command_options import add_confirmation_options, checked_reason, confirm, operating_system_account
 from patients.hand_over import HandedOverDelegations, hand_over_delegations, hand_over_patients
 from patients.models import Patient
 
@@ -27,10 +27,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--reason", required=True, help="One line, which the history of each record shows. No data of patients."
         )
-        parser.add_argument("--dry-run", action="store_true", help="Say what it would move, and move nothing.")
-        parser.add_argument(
-            "--yes", "--noinput", "--no-input", action="store_true", dest="yes", help="Do not ask for confirmation."
-        )
+        add_confirmation_options(parser, "Say what it would move, and move nothing.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         reason = checked_reason(options["reason"])
@@ -51,7 +48,7 @@ class Command(BaseCommand):
         if options["dry_run"]:
             return
         if not options["yes"]:
-            self.confirm(giver)
+            confirm(self.stdout, giver.username, to="hand this over", done="handed over")
         # The history names the reason beside what it names for every command.
         with pghistory.context(reason=reason, login=operating_system_account(), application="manage.py hand_over"):
             delegations, total = self.move_delegations(giver, to, keep=True), Patient.objects.owned_by(giver).count()
@@ -80,16 +77,6 @@ class Command(BaseCommand):
             self.stdout.write(f"  delegations {what} {len(found)}")
             for delegation in found:
                 self.stdout.write(f"    {delegation.delegate.username} ({delegation.role})")
-
-    def confirm(self, giver: User) -> None:
-        self.stdout.write(f"Type {giver.username} to hand this over: ", ending="")
-        self.stdout.flush()
-        try:
-            answer = input()
-        except EOFError as error:
-            raise CommandError("Nobody to ask, nothing was handed over; give --yes to go on without asking.") from error
-        if answer.strip() != giver.username:
-            raise CommandError("Nothing was handed over.")
 
 
 def find_user(argument: str, username: str) -> User:

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from audit.models import Archive
-from patients.erasure_command import checked_reason, operating_system_account, staff_username
+from patients.command_options import checked_reason, operating_system_account, staff_username
 from patients.legal_hold import HoldError, release_hold, set_hold
 
 
