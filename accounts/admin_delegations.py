@@ -13,6 +13,7 @@ from django.urls import path
 from accounts.delegations.models import DelegateRole, Delegation, Notice
 from accounts.delegations.rules import change_delegation, give_delegation, has_passed, revoke_delegation
 from accounts.models import User, UserQuerySet
+from healthcare.admin.actions import Refusals
 from healthcare.admin.edit_conflicts import ConflictCheckingAdmin, ConflictCheckingForm
 from healthcare.admin.list_filters import ChoiceFilter, FieldChoiceFilter, InputFilter
 from healthcare.admin.owners import OwnerField, OwnerSelect, eligible_owners, suggest_users
@@ -111,6 +112,12 @@ class RevokeDelegations(EndOnce):
 
     def is_offered_for(self, record: Delegation) -> bool:
         return record.is_living
+
+    def refusals(self, model_admin: Any, request: HttpRequest, records: Sequence[Delegation]) -> Refusals:
+        refused = super().refusals(model_admin, request, records)
+        needed = Delegation.objects.last_of_clinics([record.pk for record in records if record.pk not in refused])
+        reason = "gives a clinic its last manager; first make another user its manager"
+        return refused | dict.fromkeys(needed.values_list("pk", flat=True), reason)
 
     def perform(self, model_admin: Any, request: HttpRequest, records: Sequence[Delegation]) -> str:
         for delegation in records:

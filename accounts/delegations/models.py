@@ -65,6 +65,12 @@ class DelegationQuerySet(models.QuerySet["Delegation"]):
         others = managers.exclude(delegate__in=users)
         return managers.filter(delegate__in=users).exclude(owner__in=others.values("owner"))
 
+    def last_of_clinics(self, delegations: Collection[int]) -> Self:
+        """Those of these delegations that a clinic needs: if all of these ended, it would have no permanent manager."""
+        managers = self.permanent_managers().filter(owner__is_clinic=True)
+        others = managers.exclude(pk__in=delegations)
+        return managers.filter(pk__in=delegations).exclude(owner__in=others.values("owner"))
+
 
 class Delegation(models.Model):
     """An owner lets a delegate act for them, in a role, until it is revoked or expires."""
