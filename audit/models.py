@@ -21,7 +21,7 @@ from healthcare.triggers import DatabaseTrigger
 APPEND_ONLY = pgtrigger.Protect(name="append_only", operation=pgtrigger.Update | pgtrigger.Delete)
 
 
-# The history of users belongs to this app, since accounts and audit do not import each other. No password is recorded.
+# The history of users belongs to this app, which tracked users before accounts imported it. No password is recorded.
 UserEvent: Any = track_history(get_user_model(), exclude=["password", "last_login", "is_clinic"], app_label="audit")
 
 

@@ -5,8 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from django.db import connection, transaction
-from django.db.models import F, QuerySet
-from django.db.models.functions import Now
+from django.db.models import QuerySet
 
 from accounts.delegations.models import Delegation
 from accounts.delegations.rules import as_table_owner, notify_of_delegation, revoke_delegation
@@ -21,7 +20,7 @@ LOCKED = "Others hold locks on the patients for long. Wait for them or end them 
 
 @dataclass
 class HandedOverDelegations:
-    """The living delegations that a user has given: those that the other user gives from now on, and those that end."""
+    """The living delegations that a user had given: those that another user gives now, and those that have ended."""
 
     moved: list[Delegation] = field(default_factory=list)
     ended: list[Delegation] = field(default_factory=list)
@@ -33,32 +32,32 @@ def patients_of(owner: User) -> QuerySet[Patient]:
 
 
 def hand_over_delegations(giver: User, to: User, by: User | None = None) -> HandedOverDelegations:
-    """Let the other user give the delegations from now on, if that is a clinic or owns no records: the delegates would
-    otherwise see what they have never been given. In every other case, and where the delegate is that user or has a
-    delegation of theirs already, they end.
+    """Move the living delegations of the giver to the other user if that is a clinic or owns no records, else end them:
+    the delegates would see patients that nobody has shown to them. A delegation ends, too, if its delegate is the other
+    user, or has a living delegation from the other user already.
 
     Offers of patients to the giver are declined. Raises Conflict (409, `code: last_manager`) if the giver is a clinic,
     which would be left without a manager.
     """
-    found = HandedOverDelegations()
+    result = HandedOverDelegations()
     may_move = to.is_clinic or not Patient.objects.owned_by(to).exists()
-    Delegation.objects.filter(owner=to, revoked_at=None, expires_at__lte=Now()).update(revoked_at=F("expires_at"))
-    kept = {to.pk, *Delegation.objects.living().filter(owner=to).values_list("delegate", flat=True)}
+    Delegation.objects.filter(owner=to).end_expired()
+    not_moved = {to.pk, *Delegation.objects.living().filter(owner=to).values_list("delegate", flat=True)}
     given = Delegation.objects.living().filter(owner=giver).select_related("owner", "delegate").order_by("pk")
     for delegation in given.select_for_update(no_key=True, of=("self",)):
-        if not may_move or delegation.delegate_id in kept:
+        if not may_move or delegation.delegate_id in not_moved:
             revoke_delegation(delegation, by)
-            found.ended.append(delegation)
+            result.ended.append(delegation)
             continue
         delegation.owner = to
         with as_table_owner():
             delegation.save(update_fields=["owner"])
             notify_of_delegation(delegation, "delegation_changed", by)
-        found.moved.append(delegation)
+        result.moved.append(delegation)
     for transfer in PatientTransfer.objects.pending().filter(to_owner=giver).order_by("pk"):
         with suppress(SettledTransfer):  # it has lapsed, or somebody settles it right now
             decline(transfer, by)
-    return found
+    return result
 
 
 def hand_over_patients(giver: User, to: User) -> Iterator[int]:

@@ -29,10 +29,10 @@ class TransferSerializer(serializers.Serializer):
     expires_at = DateTimeField()
 
     def get_fields(self) -> dict[str, serializers.Field]:
+        """With the field `from`, a keyword of Python, which cannot be an attribute of the class."""
         fields = super().get_fields()
-        sender = NamedUserSerializer(source="named_from")  # `from` is no name of a class's attribute
-        order = {"id": None, "direction": None, "from": sender, **fields}
-        return {name: field or fields[name] for name, field in order.items()}
+        sender = NamedUserSerializer(source="named_from")
+        return {"id": fields.pop("id"), "direction": fields.pop("direction"), "from": sender, **fields}
 
     @extend_schema_field({"type": "string", "enum": ["given", "received"]})
     def get_direction(self, transfer: PatientTransfer) -> str:

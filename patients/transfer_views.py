@@ -58,7 +58,7 @@ class TransferViewSet(IdempotentMixin, ActsForOwner, mixins.ListModelMixin, Unkn
         """The patient is yours from now on, with the past: the records merged into it, the assignments and the history.
         The former owner finds nothing of it any more. 409 for a settled transfer, and for a patient who has been
         deleted, merged or put under a legal hold since."""
-        response = self.settle(request, transfers.accept)
+        response = self.change_state(request, transfers.accept)
         AccessLog.objects.record(
             actor=request.user.pk or 0,
             action="transfer.accept",
@@ -74,15 +74,15 @@ class TransferViewSet(IdempotentMixin, ActsForOwner, mixins.ListModelMixin, Unkn
     @action(detail=True, methods=["post"])
     def decline(self, request: Request, pk: int) -> Response:
         """The patient stays with the owner. 409 for a settled transfer."""
-        return self.settle(request, transfers.decline)
+        return self.change_state(request, transfers.decline)
 
     @extend_schema(operation_id="transfers_withdraw", summary="Take an offer back", request=None, responses=ANSWERS)
     @action(detail=True, methods=["post"])
     def withdraw(self, request: Request, pk: int) -> Response:
         """The patient stays yours. 409 for a settled transfer."""
-        return self.settle(request, transfers.withdraw)
+        return self.change_state(request, transfers.withdraw)
 
-    def settle(self, request: Request, change: Callable[..., PatientTransfer]) -> Response:
+    def change_state(self, request: Request, change: Callable[..., PatientTransfer]) -> Response:
         self.transfer: Any = self.get_object()
         self.check_unused_body(request)
         settled = change(self.transfer, request.user)

@@ -47,6 +47,10 @@ class DelegationQuerySet(models.QuerySet["Delegation"]):
         given = Q(owner=owner.pk)
         return self.filter(given if owner.role else given | Q(delegate=caller.pk))
 
+    def end_expired(self) -> int:
+        """Set `revoked_at` of the expired ones among these, so that the same two can have a living one again."""
+        return self.filter(revoked_at=None, expires_at__lte=Now()).update(revoked_at=F("expires_at"))
+
     def with_names(self) -> Self:
         """Each with `owner_named` and `delegate_named`: see `NamedUser`."""
         return self.annotate(owner_named=NamedUser("owner_id"), delegate_named=NamedUser("delegate_id"))

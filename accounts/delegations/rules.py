@@ -11,8 +11,6 @@ from datetime import datetime
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import F
-from django.db.models.functions import Now
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from rest_framework.exceptions import ErrorDetail, ValidationError
@@ -65,8 +63,7 @@ def give_delegation(
         raise field_error("delegate", "Name a person: nobody logs in to a clinic, so it cannot act for another owner.")
     check_expiry(expires_at)
     with as_table_owner():
-        expired = Delegation.objects.filter(owner=owner, delegate=delegate, revoked_at=None, expires_at__lte=Now())
-        expired.update(revoked_at=F("expires_at"))
+        Delegation.objects.filter(owner=owner, delegate=delegate).end_expired()
         delegation = Delegation.objects.create(
             owner=owner, delegate=delegate, role=role, note=note, expires_at=expires_at
         )

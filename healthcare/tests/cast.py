@@ -17,7 +17,13 @@ from rest_framework.test import APIClient
 from accounts.delegations.models import Delegation
 from accounts.models import LoginSession, User
 from accounts.tokens import issue_token_pair
-from healthcare.tests.declarations import ACTING_CALLERS, ACTIVE_CALLERS, REJECTED_CALLERS, UNHEARD_USER, contracts
+from healthcare.tests.declarations import (
+    ACTING_CALLERS,
+    ACTIVE_CALLERS,
+    IGNORED_HEADER_USER,
+    REJECTED_CALLERS,
+    contracts,
+)
 
 CALLERS = ["anonymous", *ACTIVE_CALLERS, *REJECTED_CALLERS, *ACTING_CALLERS]
 MISSING_ID = 2**40
@@ -43,7 +49,7 @@ class Cast:
     def build(cls, make_user: Callable[..., User]) -> "Cast":
         cast = cls({name: make_user(name) for name in ("alice", "bob")})
         cast.users["staff"] = make_user("staff", is_staff=True, is_superuser=True)
-        cast.users[UNHEARD_USER] = make_user(UNHEARD_USER)
+        cast.users[IGNORED_HEADER_USER] = make_user(IGNORED_HEADER_USER)
         for name, user in cast.users.items():
             cast.tokens[name] = issue_token_pair(LoginSession.objects.start(user, "tests", "127.0.0.1"))
             for contract in contracts().values():
@@ -95,7 +101,7 @@ class Cast:
 
     def _create_acting_clients(self, make_user: Callable[..., User]) -> None:
         """Clients that send X-Acting-For. They name the owner in each of the ways that there are."""
-        alice, mia, now = self.users["alice"], self.users[UNHEARD_USER], timezone.now()
+        alice, mia, now = self.users["alice"], self.users[IGNORED_HEADER_USER], timezone.now()
         asha, wim, eve, rex = (make_user(name) for name in ("asha", "wim", "eve", "rex"))
         earlier = now - datetime.timedelta(seconds=1)
         Delegation.objects.bulk_create(

@@ -30,8 +30,8 @@ REJECTED_CALLERS = ["inactive", "expired", "tampered", "revoked", "refresh token
 DELEGATES = {"delegate-read": "read", "delegate-write": "write", "delegate-manage": "manage"}
 NOT_DELEGATES = ["delegate-expired", "delegate-revoked", "wrong-owner", "unknown-owner"]
 ACTING_CALLERS = [*DELEGATES, *NOT_DELEGATES]
-# Who sends the header to routes that ignore it, and whose own records they work on there.
-UNHEARD_CALLER, UNHEARD_USER = "delegate-manage", "mia"
+# The caller who sends the header to routes that ignore it, and the user whose own records the requests work on there.
+IGNORED_HEADER_CALLER, IGNORED_HEADER_USER = "delegate-manage", "mia"
 
 Body = Callable[["Cast", str], dict[str, Any]]
 
@@ -69,13 +69,13 @@ class Row:
     roles: Mapping[str, str] = field(default_factory=dict)
 
     def callers(self) -> list[str]:
-        acting = ACTING_CALLERS if self.roles else [UNHEARD_CALLER]
+        acting = ACTING_CALLERS if self.roles else [IGNORED_HEADER_CALLER]
         return ["anonymous", *ACTIVE_CALLERS, *REJECTED_CALLERS, *acting]
 
     def owner(self, caller: str) -> str:
         """The name of the user whose records are the caller's own here."""
-        if caller == UNHEARD_CALLER and not self.roles:
-            return UNHEARD_USER
+        if caller == IGNORED_HEADER_CALLER and not self.roles:
+            return IGNORED_HEADER_USER
         return ACTIVE_CALLERS.get(caller, "alice")
 
     def problem_code(self, method: str, caller: str) -> str | None:

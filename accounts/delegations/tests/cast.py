@@ -18,7 +18,7 @@ def acting_for(owner: User | str) -> dict[str, str]:
     return {"X-Acting-For": str(owner)}
 
 
-def found(client: LoggedInClient, username: str = "sunrise") -> User:
+def make_clinic(client: LoggedInClient, username: str = "sunrise") -> User:
     """A clinic that this client has founded, and manages."""
     answer = client.post(CLINICS, {"name": "Sunrise Clinic", "username": username})
     assert answer.status_code == 201, answer.content

@@ -12,7 +12,7 @@ from django.db import IntegrityError, transaction
 from rest_framework.test import APIClient
 
 from accounts.delegations.models import Delegation
-from accounts.delegations.tests.cast import CLINICS, acting_for, found, give, problem
+from accounts.delegations.tests.cast import CLINICS, acting_for, give, make_clinic, problem
 from accounts.models import LoginSession, User
 from accounts.tests.answers import refusals
 from conftest import PASSWORD, LoggedInClient, logged_in
@@ -35,7 +35,7 @@ def test_alice_founds_a_clinic_and_becomes_its_manager(as_alice: LoggedInClient,
 def test_a_clinic_is_listed_and_read_by_those_who_may_act_for_it_alone(
     as_alice: LoggedInClient, as_ben: LoggedInClient, as_bob: LoggedInClient
 ):
-    sunrise = found(as_alice)
+    sunrise = make_clinic(as_alice)
     give(as_alice, "ben", "read", sunrise)
     one = {"id": sunrise.pk, **SUNRISE}
     for client in (as_alice, as_ben):
@@ -52,7 +52,7 @@ def test_a_person_one_acts_for_is_no_clinic(as_alice: LoggedInClient, alice: Use
 
 
 def test_clinics_come_in_pages_the_newest_first(as_alice: LoggedInClient):
-    clinics = [found(as_alice, f"clinic-{number}").pk for number in range(3)]
+    clinics = [make_clinic(as_alice, f"clinic-{number}").pk for number in range(3)]
     first = as_alice.get(f"{CLINICS}?limit=2&count=true")
     assert ([one["id"] for one in first.json()], first["X-Total-Count"]) == ([clinics[2], clinics[1]], "3")
     following = first["Link"].partition(">")[0].removeprefix("<")
@@ -60,7 +60,7 @@ def test_clinics_come_in_pages_the_newest_first(as_alice: LoggedInClient):
 
 
 def test_a_manager_changes_the_name_without_a_header(as_alice: LoggedInClient, alice: User):
-    sunrise = found(as_alice)
+    sunrise = make_clinic(as_alice)
     answer = as_alice.patch(f"{CLINICS}{sunrise.pk}/", {"name": "Sunset Clinic"})
     assert (answer.status_code, answer.json()) == (200, {"id": sunrise.pk, **SUNRISE, "name": "Sunset Clinic"})
     sunrise.refresh_from_db()
@@ -71,7 +71,7 @@ def test_a_manager_changes_the_name_without_a_header(as_alice: LoggedInClient, a
 def test_below_manage_the_name_cannot_be_changed(
     as_alice: LoggedInClient, as_ben: LoggedInClient, ben: User, role: str
 ):
-    sunrise = found(as_alice)
+    sunrise = make_clinic(as_alice)
     give(as_alice, "ben", role, sunrise)
     assert problem(as_ben.patch(f"{CLINICS}{sunrise.pk}/", {"name": ""})) == (403, "role_too_low")
     sunrise.refresh_from_db()
@@ -79,14 +79,14 @@ def test_below_manage_the_name_cannot_be_changed(
 
 
 def test_a_strangers_patch_reads_like_that_of_a_missing_clinic(as_alice: LoggedInClient, as_bob: LoggedInClient):
-    sunrise = found(as_alice)
+    sunrise = make_clinic(as_alice)
     stranger, missing = (as_bob.patch(f"{CLINICS}{key}/", {"name": "Mine"}) for key in (sunrise.pk, 2**40))
     bodies = [{**answer.json(), "request_id": ""} for answer in (stranger, missing)]
     assert (stranger.status_code, bodies[0]) == (404, bodies[1])
 
 
 def test_a_change_of_the_name_obeys_if_match(as_alice: LoggedInClient):
-    path = f"{CLINICS}{found(as_alice).pk}/"
+    path = f"{CLINICS}{make_clinic(as_alice).pk}/"
     tag = as_alice.get(path)["ETag"]
     assert as_alice.patch(path, {"name": "Sunset Clinic"}, headers={"If-Match": tag}).status_code == 200
     assert as_alice.patch(path, {"name": "Noon Clinic"}, headers={"If-Match": tag}).status_code == 412
@@ -154,7 +154,7 @@ def test_the_header_is_ignored_here(as_alice: LoggedInClient, alice: User):
 
 @pytest.mark.django_db(transaction=True)
 def test_nobody_logs_in_to_a_clinic(as_alice: LoggedInClient, anonymous: APIClient):
-    found(as_alice)
+    make_clinic(as_alice)
     for password in ("", "!", PASSWORD):
         sent = {"username": "sunrise", "password": password}
         assert anonymous.post("/api/auth/login/", sent).status_code in {400, 401}
@@ -162,7 +162,7 @@ def test_nobody_logs_in_to_a_clinic(as_alice: LoggedInClient, anonymous: APIClie
 
 
 def test_no_command_gives_a_clinic_a_password(as_alice: LoggedInClient):
-    sunrise = found(as_alice)
+    sunrise = make_clinic(as_alice)
     with patch("getpass.getpass", return_value="Kf7-thirteen-x"), pytest.raises(CommandError):
         call_command("changepassword", "sunrise", stdout=StringIO(), stderr=StringIO())
     sunrise.refresh_from_db()
@@ -172,7 +172,7 @@ def test_no_command_gives_a_clinic_a_password(as_alice: LoggedInClient):
 
 
 def test_no_superuser_takes_the_username_of_a_clinic_or_self(as_alice: LoggedInClient):
-    found(as_alice)
+    make_clinic(as_alice)
     for username in ("sunrise", "self"):
         with pytest.raises(ValidationError):
             User.objects.create_superuser(username, f"{username}@example.org", PASSWORD, name="Root")
@@ -189,13 +189,13 @@ def test_no_superuser_takes_the_username_of_a_clinic_or_self(as_alice: LoggedInC
     ],
 )
 def test_the_database_refuses_what_would_let_somebody_log_in(as_alice: LoggedInClient, change: dict[str, Any]):
-    sunrise = found(as_alice)
+    sunrise = make_clinic(as_alice)
     with pytest.raises(IntegrityError), transaction.atomic():
         User.objects.filter(pk=sunrise.pk).update(**change)
 
 
 def test_a_session_of_a_clinic_could_found_nothing_by_itself(as_alice: LoggedInClient):
-    sunrise = found(as_alice)
+    sunrise = make_clinic(as_alice)
     refused = as_alice.post("/api/delegations/", {"delegate": "sunrise", "role": "read"})
     assert refusals(refused) == {("/delegate", "invalid")}
     assert Delegation.objects.filter(delegate=sunrise).count() == 0
@@ -208,15 +208,15 @@ def test_nobody_registers_as_self(anonymous: APIClient, username: str):
 
 
 def test_a_deactivated_clinic_is_listed_no_more(as_alice: LoggedInClient):
-    sunrise = found(as_alice)
+    sunrise = make_clinic(as_alice)
     User.objects.filter(pk=sunrise.pk).update(is_active=False)
     assert as_alice.get(CLINICS).json() == []
     assert problem(as_alice.get("/api/patients/", headers=acting_for("sunrise"))) == (403, "not_a_delegate")
 
 
 def test_a_clinic_without_records_can_be_deleted_with_its_delegations(as_alice: LoggedInClient, alice: User):
-    found(as_alice, "sunrise").delete()
-    found(as_alice, "sunset")
+    make_clinic(as_alice, "sunrise").delete()
+    make_clinic(as_alice, "sunset")
     User.objects.filter(username="sunset").delete()
     assert Delegation.objects.count() == 0
     assert logged_in(alice).get(CLINICS).json() == []

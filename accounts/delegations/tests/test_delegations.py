@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.delegations.models import Delegation, DelegationEvent
-from accounts.delegations.tests.cast import DELEGATIONS, acting_for, found, give, named, path_of, problem
+from accounts.delegations.tests.cast import DELEGATIONS, acting_for, give, make_clinic, named, path_of, problem
 from accounts.models import User
 from accounts.tests.answers import refusals
 from conftest import LoggedInClient
@@ -62,7 +62,7 @@ def test_it_holds_from_the_next_request_on(as_alice: LoggedInClient, alice: User
 def test_a_manager_gives_for_the_clinic(
     as_alice: LoggedInClient, as_asha: LoggedInClient, as_ben: LoggedInClient, ben: User
 ):
-    sunrise = found(as_alice)
+    sunrise = make_clinic(as_alice)
     give(as_alice, "asha", "manage", sunrise)
     answer = as_asha.post(DELEGATIONS, {"delegate": "ben", "role": "read"}, headers=acting_for("sunrise"))
     assert (answer.status_code, answer.json()["owner"], answer.json()["delegate"]) == (201, named(sunrise), named(ben))
@@ -74,7 +74,7 @@ def test_a_manager_gives_for_the_clinic(
 def test_below_manage_nobody_gives_changes_or_ends(
     as_alice: LoggedInClient, as_asha: LoggedInClient, as_ben: LoggedInClient, role: str, method: str
 ):
-    sunrise = found(as_alice)
+    sunrise = make_clinic(as_alice)
     give(as_alice, "asha", role, sunrise)
     other = give(as_alice, "ben", "read", sunrise)
     for key in (other, 2**40):  # decided before a delegation is looked up and the body is parsed
@@ -191,7 +191,7 @@ def test_a_bad_parameter_is_refused(as_alice: LoggedInClient, query: str, refuse
 def test_acting_for_an_owner_lists_what_that_owner_has_given(
     as_alice: LoggedInClient, as_ben: LoggedInClient, as_bob: LoggedInClient
 ):
-    sunrise = found(as_alice)
+    sunrise = make_clinic(as_alice)
     to_ben = give(as_alice, "ben", "read", sunrise)
     elsewhere = give(as_bob, "ben", "manage")
     headers = acting_for("sunrise")
@@ -205,7 +205,7 @@ def test_acting_for_an_owner_lists_what_that_owner_has_given(
 def test_a_cursor_of_one_owner_shows_no_rows_of_another(
     as_alice: LoggedInClient, as_asha: LoggedInClient, ben: User, bob: User
 ):
-    sunrise, sunset = found(as_alice), found(as_alice, "sunset")
+    sunrise, sunset = make_clinic(as_alice), make_clinic(as_alice, "sunset")
     for clinic in (sunrise, sunset):
         for name in ("asha", "ben", "bob"):
             give(as_alice, name, "manage", clinic)
@@ -251,7 +251,7 @@ def test_the_sides_cannot_be_changed(as_alice: LoggedInClient, ben: User, bob: U
 
 
 def test_a_delegate_cannot_change_their_own_delegation(as_alice: LoggedInClient, as_ben: LoggedInClient):
-    sunrise = found(as_alice)
+    sunrise = make_clinic(as_alice)
     delegation = give(as_alice, "ben", "manage", sunrise)
     for headers in ({}, acting_for("sunrise")):
         assert as_ben.patch(path_of(delegation), {"role": "read"}, headers=headers).status_code == 403
@@ -267,7 +267,7 @@ def test_a_delegate_may_leave(as_alice: LoggedInClient, as_ben: LoggedInClient, 
 
 
 def test_a_manager_ends_another_managers_delegation(as_alice: LoggedInClient, as_ben: LoggedInClient, ben: User):
-    sunrise = found(as_alice)
+    sunrise = make_clinic(as_alice)
     give(as_alice, "ben", "manage", sunrise)
     of_alice = Delegation.objects.get(owner=sunrise, delegate__username="alice").pk
     assert as_ben.delete(path_of(of_alice)).status_code == 404  # ben has neither given nor received it
@@ -337,7 +337,7 @@ def test_a_deactivated_owners_or_delegates_delegations_do_not_work(
 
 
 def test_me_names_the_owners_one_may_act_for(as_alice: LoggedInClient, alice: User, as_ben: LoggedInClient):
-    sunrise = found(as_alice)
+    sunrise = make_clinic(as_alice)
     give(as_alice, "ben", "read", expires_at="2099-01-01T00:00:00Z")
     give(as_alice, "ben", "manage", sunrise)
     expected = [

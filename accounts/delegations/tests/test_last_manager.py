@@ -10,7 +10,7 @@ from django.utils import timezone
 from psycopg2.errors import RestrictViolation
 
 from accounts.delegations.models import Delegation
-from accounts.delegations.tests.cast import CLINICS, DELEGATIONS, acting_for, found, give, path_of, problem
+from accounts.delegations.tests.cast import CLINICS, DELEGATIONS, acting_for, give, make_clinic, path_of, problem
 from accounts.delegations.triggers import managers_checked_at_end
 from accounts.models import User
 from conftest import LoggedInClient
@@ -39,7 +39,7 @@ def has_manager(clinic: User) -> bool:
 
 
 def test_the_last_manager_cannot_leave(as_alice: LoggedInClient):
-    sunrise = found(as_alice)
+    sunrise = make_clinic(as_alice)
     path = path_of(delegation_of(sunrise, "alice").pk)
     for headers in ({}, acting_for("sunrise")):
         answer = as_alice.delete(path, headers=headers)
@@ -51,7 +51,7 @@ def test_the_last_manager_cannot_leave(as_alice: LoggedInClient):
 
 
 def test_a_second_manager_lets_the_first_one_leave(as_alice: LoggedInClient, as_ben: LoggedInClient):
-    sunrise = found(as_alice)
+    sunrise = make_clinic(as_alice)
     give(as_alice, "ben", "manage", sunrise)
     assert as_alice.delete(path_of(delegation_of(sunrise, "alice").pk)).status_code == 204
     assert problem(as_ben.delete(path_of(delegation_of(sunrise, "ben").pk))) == LAST_MANAGER
@@ -59,13 +59,13 @@ def test_a_second_manager_lets_the_first_one_leave(as_alice: LoggedInClient, as_
 
 @pytest.mark.parametrize(("role", "expires_at"), [("read", None), ("write", None), ("manage", LATER)])
 def test_another_delegate_is_no_second_manager(as_alice: LoggedInClient, ben: User, role: str, expires_at: str | None):
-    sunrise = found(as_alice)
+    sunrise = make_clinic(as_alice)
     give(as_alice, "ben", role, sunrise, expires_at=expires_at)
     assert problem(as_alice.delete(path_of(delegation_of(sunrise, "alice").pk))) == LAST_MANAGER
 
 
 def test_a_deactivated_manager_is_no_second_manager(as_alice: LoggedInClient, ben: User):
-    sunrise = found(as_alice)
+    sunrise = make_clinic(as_alice)
     give(as_alice, "ben", "manage", sunrise)
     User.objects.filter(pk=ben.pk).update(is_active=False)
     assert problem(as_alice.delete(path_of(delegation_of(sunrise, "alice").pk))) == LAST_MANAGER
@@ -75,7 +75,7 @@ def test_a_deactivated_manager_is_no_second_manager(as_alice: LoggedInClient, be
 def test_neither_role_nor_end_of_the_last_manager_can_be_changed(
     as_alice: LoggedInClient, as_ben: LoggedInClient, change: dict[str, str]
 ):
-    sunrise = found(as_alice)
+    sunrise = make_clinic(as_alice)
     give(as_alice, "ben", "manage", sunrise, expires_at=LATER)
     path = path_of(delegation_of(sunrise, "alice").pk)
     assert problem(as_ben.patch(path, change, headers=acting_for("sunrise"))) == LAST_MANAGER
@@ -85,7 +85,7 @@ def test_neither_role_nor_end_of_the_last_manager_can_be_changed(
 
 
 def test_delegates_below_manage_may_leave_and_be_changed(as_alice: LoggedInClient, as_ben: LoggedInClient):
-    sunrise = found(as_alice)
+    sunrise = make_clinic(as_alice)
     delegation = give(as_alice, "ben", "write", sunrise)
     answer = as_alice.patch(path_of(delegation), {"role": "read"}, headers=acting_for("sunrise"))
     assert (answer.status_code, as_ben.delete(path_of(delegation)).status_code) == (200, 204)
@@ -96,7 +96,7 @@ def test_a_person_needs_no_manager(as_alice: LoggedInClient, as_ben: LoggedInCli
 
 
 def test_a_refusal_adds_no_notice(as_alice: LoggedInClient, as_ben: LoggedInClient):
-    sunrise = found(as_alice)
+    sunrise = make_clinic(as_alice)
     give(as_alice, "ben", "manage", sunrise, expires_at=LATER)
     as_ben.delete("/api/notices/{}/".format(as_ben.get("/api/notices/").json()[0]["id"]))
     as_alice.delete(path_of(delegation_of(sunrise, "alice").pk))
@@ -111,7 +111,7 @@ def deactivate(user: User) -> None:
 
 
 def test_the_last_manager_cannot_be_deactivated_or_deleted(as_alice: LoggedInClient, alice: User):
-    sunrise, key = found(as_alice), alice.pk
+    sunrise, key = make_clinic(as_alice), alice.pk
     alice.is_active = False
     refused_by_database(alice.save)
     refused_by_database(lambda: User.objects.filter(pk=alice.pk).update(is_active=False))
@@ -124,14 +124,14 @@ def test_the_last_manager_cannot_be_deactivated_or_deleted(as_alice: LoggedInCli
 
 @pytest.mark.parametrize("column", ["owner", "delegate"])
 def test_a_delegation_of_the_last_manager_cannot_be_moved(as_alice: LoggedInClient, bob: User, column: str):
-    delegation = delegation_of(found(as_alice), "alice")
+    delegation = delegation_of(make_clinic(as_alice), "alice")
     inactive = User.objects.create_user("ida", "ida@example.org", None, name="Ida", is_active=False)
     target = bob if column == "owner" else inactive
     refused_by_database(lambda: Delegation.objects.filter(pk=delegation.pk).update(**{column: target}))
 
 
 def test_several_statements_may_mend_what_one_breaks(as_alice: LoggedInClient, ben: User):
-    sunrise = found(as_alice)
+    sunrise = make_clinic(as_alice)
 
     def replace(by: User | None) -> None:
         with managers_checked_at_end():
@@ -145,13 +145,13 @@ def test_several_statements_may_mend_what_one_breaks(as_alice: LoggedInClient, b
 
 
 def test_expiry_is_no_way_around_it(as_alice: LoggedInClient):
-    delegation = delegation_of(found(as_alice), "alice")
+    delegation = delegation_of(make_clinic(as_alice), "alice")
     for at in (timezone.now() - timedelta(days=1), timezone.now() + timedelta(days=1)):
         refused_by_database(lambda at=at: Delegation.objects.filter(pk=delegation.pk).update(expires_at=at))
 
 
 def test_the_trigger_is_not_switched_off_for_the_role_of_requests(as_alice: LoggedInClient):
-    found(as_alice)
+    make_clinic(as_alice)
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'last_manager%' AND tgenabled = 'O'")
         assert cursor.fetchone() == (3,)
@@ -186,7 +186,7 @@ def test_of_two_managers_who_leave_at_once_one_stays(live: LiveServer):
 
 @pytest.mark.django_db(transaction=True)
 def test_whoever_becomes_a_manager_while_being_deactivated_lets_nobody_leave(as_alice: LoggedInClient, ben: User):
-    sunrise = found(as_alice)
+    sunrise = make_clinic(as_alice)
     with transaction.atomic():
         User.objects.filter(pk=ben.pk).update(is_active=False)
         call_in_thread(lambda: give(as_alice, "ben", "manage", sunrise))
@@ -197,7 +197,7 @@ def test_whoever_becomes_a_manager_while_being_deactivated_lets_nobody_leave(as_
 
 @pytest.mark.django_db(transaction=True)
 def test_a_manager_who_has_stayed_cannot_be_deactivated_at_once(as_alice: LoggedInClient, ben: User):
-    sunrise = found(as_alice)
+    sunrise = make_clinic(as_alice)
     give(as_alice, "ben", "manage", sunrise)
     with transaction.atomic():
         Delegation.objects.filter(owner=sunrise, delegate__username="alice").update(revoked_at=timezone.now())
@@ -209,7 +209,7 @@ def test_a_manager_who_has_stayed_cannot_be_deactivated_at_once(as_alice: Logged
 @pytest.mark.django_db(transaction=True)
 def test_of_a_departure_and_a_deactivation_that_deadlock_one_happens(as_alice: LoggedInClient, ben: User):
     """Each has locked what the other one waits for: the clinic, and the manager who would stay."""
-    sunrise = found(as_alice)
+    sunrise = make_clinic(as_alice)
     give(as_alice, "ben", "manage", sunrise)
 
     def deactivated() -> bool:

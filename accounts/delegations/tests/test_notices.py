@@ -17,7 +17,7 @@ from django.utils import timezone
 from accounts.delegations import mail
 from accounts.delegations.models import Notice
 from accounts.delegations.notices import notify
-from accounts.delegations.tests.cast import DELEGATIONS, NOTICES, acting_for, found, give, named, path_of
+from accounts.delegations.tests.cast import DELEGATIONS, NOTICES, acting_for, give, make_clinic, named, path_of
 from accounts.delegations.tests.smtp_server import smtp_server
 from accounts.models import User
 from conftest import LoggedInClient
@@ -63,7 +63,7 @@ def test_a_change_of_nothing_adds_no_notice(as_alice: LoggedInClient, as_ben: Lo
 def test_the_notices_of_a_clinic_go_to_its_other_managers(
     as_alice: LoggedInClient, as_asha: LoggedInClient, as_ben: LoggedInClient, as_bob: LoggedInClient, bob: User
 ):
-    sunrise = found(as_alice)
+    sunrise = make_clinic(as_alice)
     for name, role in (("asha", "manage"), ("ben", "write")):
         give(as_alice, name, role, sunrise)
     Notice.objects.all().delete()
@@ -75,7 +75,7 @@ def test_the_notices_of_a_clinic_go_to_its_other_managers(
 
 
 def test_a_manager_whose_own_delegation_is_given_gets_one_notice(as_alice: LoggedInClient, as_ben: LoggedInClient):
-    give(as_alice, "ben", "manage", found(as_alice))
+    give(as_alice, "ben", "manage", make_clinic(as_alice))
     assert kinds(as_ben) == ["delegation_given"]
 
 
