@@ -14,7 +14,7 @@ class Migration(migrations.Migration):
             ALTER TABLE accounts_delegation ENABLE ROW LEVEL SECURITY;
             CREATE POLICY own ON accounts_delegation FOR SELECT TO healthcare_api
                 USING (
-                    owner_id = (SELECT coalesce(nullif(current_setting('app.owner_id', true), ''), nullif(current_setting('app.user_id', true), ''))::bigint)
+                    owner_id = (SELECT CASE WHEN coalesce(nullif(current_setting('app.owner_id', true), ''), current_setting('app.user_id', true)) = current_setting('app.user_id', true) THEN nullif(current_setting('app.user_id', true), '')::bigint WHEN current_setting('app.user_id', true) <> '' AND current_setting('app.owner_role', true) IN ('read', 'write', 'manage') THEN current_setting('app.owner_id', true)::bigint END)
                     OR delegate_id = (SELECT nullif(current_setting('app.user_id', true), '')::bigint)
                 );
             GRANT SELECT ON accounts_delegation TO healthcare_api;

@@ -4,8 +4,12 @@ from healthcare.rls.operations import RowSecurity
 
 CALLER = "(SELECT nullif(current_setting('app.user_id', true), '')::bigint)"
 OWNER = (
-    "(SELECT coalesce(nullif(current_setting('app.owner_id', true), ''), "
-    "nullif(current_setting('app.user_id', true), ''))::bigint)"
+    "(SELECT CASE WHEN coalesce(nullif(current_setting('app.owner_id', true), ''), "
+    "current_setting('app.user_id', true)) = current_setting('app.user_id', true) "
+    "THEN nullif(current_setting('app.user_id', true), '')::bigint "
+    "WHEN current_setting('app.user_id', true) <> '' "
+    "AND current_setting('app.owner_role', true) IN ('read', 'write', 'manage') "
+    "THEN current_setting('app.owner_id', true)::bigint END)"
 )
 # An event belongs to the present owner of its record, whom a transfer writes to `pgh_owner_id`.
 

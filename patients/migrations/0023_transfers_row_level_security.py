@@ -3,8 +3,12 @@ from django.db import migrations
 from healthcare.rls.operations import RowSecurity
 
 OWNER = (
-    "(SELECT coalesce(nullif(current_setting('app.owner_id', true), ''), "
-    "nullif(current_setting('app.user_id', true), ''))::bigint)"
+    "(SELECT CASE WHEN coalesce(nullif(current_setting('app.owner_id', true), ''), "
+    "current_setting('app.user_id', true)) = current_setting('app.user_id', true) "
+    "THEN nullif(current_setting('app.user_id', true), '')::bigint "
+    "WHEN current_setting('app.user_id', true) <> '' "
+    "AND current_setting('app.owner_role', true) IN ('read', 'write', 'manage') "
+    "THEN current_setting('app.owner_id', true)::bigint END)"
 )
 # Both sides see a transfer. The API changes it, and moves the patient, with the rights of the tables' owner, after its
 # own checks.

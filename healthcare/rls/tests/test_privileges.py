@@ -67,12 +67,15 @@ SELECT 'default privileges', defaclrole::regrole::text, defaclacl::text, NULL, A
 """
 # What PostgreSQL makes of CALLER_ID_SQL, OWNER_ID_SQL and RECORD_ROLE_SQL, and how the lists name them.
 USER_ID, OWNER_ID = "current_setting('app.user_id'::text, true)", "current_setting('app.owner_id'::text, true)"
+OWNER_ROLE = "current_setting('app.owner_role'::text, true)"
 SETTING_EXPRESSIONS = {
     f"( SELECT (NULLIF({USER_ID}, ''::text))::bigint AS nullif)": "caller",
-    f"( SELECT (COALESCE(NULLIF({OWNER_ID}, ''::text), NULLIF({USER_ID}, ''::text)))::bigint "
-    "AS coalesce)": "record_owner",
+    f"( SELECT CASE WHEN (COALESCE(NULLIF({OWNER_ID}, ''::text), {USER_ID}) = {USER_ID}) "
+    f"THEN (NULLIF({USER_ID}, ''::text))::bigint WHEN (({USER_ID} <> ''::text) AND ({OWNER_ROLE} = ANY "
+    f"(ARRAY['read'::text, 'write'::text, 'manage'::text]))) THEN ({OWNER_ID})::bigint ELSE NULL::bigint END "
+    'AS "case")': "record_owner",
     f"( SELECT CASE WHEN (COALESCE(NULLIF({OWNER_ID}, ''::text), {USER_ID}) = {USER_ID}) THEN 'manage'::text "
-    "ELSE COALESCE(current_setting('app.owner_role'::text, true), ''::text) END AS coalesce)": "record_role",
+    f"ELSE COALESCE({OWNER_ROLE}, ''::text) END AS coalesce)": "record_role",
 }
 POLICIES = """
 SELECT tablename || '.' || policyname, cmd, array_to_string(roles, ', '), permissive, coalesce(qual, ''),

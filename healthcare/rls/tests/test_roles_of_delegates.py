@@ -144,8 +144,16 @@ def test_nobody_sees_or_changes_anything_without_a_working_delegation(
             assert [statement for statement in WRITE + MANAGE if changes(cursor, statement, ids)] == []
 
 
-def test_an_owner_without_a_caller_changes_nothing(alice: User, ids: dict[str, int]) -> None:
-    with entered("", alice.pk) as cursor:
+@pytest.mark.parametrize(
+    ("caller", "role"),
+    [("", ""), ("", "manage"), ("asha", ""), ("asha", "owner"), ("asha", "READ")],
+    ids=lambda value: repr(value),
+)
+def test_an_owner_without_a_caller_or_without_a_role_shows_nothing(
+    asha: User, alice: User, ids: dict[str, int], caller: str, role: str
+) -> None:
+    with entered(asha.pk if caller else "", alice.pk, role) as cursor:
+        assert [statement for statement in READ if reads(cursor, statement)] == []
         assert [statement for statement in WRITE + MANAGE if changes(cursor, statement, ids)] == []
 
 
