@@ -72,7 +72,7 @@ class Accounts(DemoPart):
 
     @cached_property
     def owners(self) -> list[User]:
-        """Who owns patients, from those who own many to those who own few."""
+        """The owners of patients, from those who own many to those who own few."""
         first, *others = self.clinicians
         return [first, self.users[CLINIC.username], *others]
 

@@ -16,6 +16,7 @@ from audit.history import track_history
 from healthcare.database_objects import DatabaseObject, declare
 from healthcare.model_fields import LARGEST_ID, LineField, one_visible_line
 from healthcare.operations.request_ids import LONGEST_REQUEST_ID
+from healthcare.ownership import RecordOwner
 from healthcare.triggers import DatabaseTrigger
 
 APPEND_ONLY = pgtrigger.Protect(name="append_only", operation=pgtrigger.Update | pgtrigger.Delete)
@@ -31,6 +32,11 @@ class Basis(models.TextChoices):
     OWNER = "owner"
     DELEGATE = "delegate"
     STAFF = "staff"
+
+    @classmethod
+    def of(cls, owner: RecordOwner) -> "Basis":
+        """The basis of an API request that works on the records of this owner."""
+        return cls.DELEGATE if owner.role else cls.OWNER
 
 
 class AccessLogManager(models.Manager["AccessLog"]):

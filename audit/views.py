@@ -181,15 +181,15 @@ class ReadsRecordedViewSet(HistoryViewSet):
         answers = request.method in {"GET", "HEAD", "POST", "PUT", "PATCH"} and not creates
         lists_duplicates = final.status_code == 409 and self.patients_read
         is_recorded = lists_duplicates or (answers and (final.status_code < 400 or final.status_code in {403, 404}))
-        # Other answers may come from a failed authentication, which must not run again. That of a caller who is no
-        # delegate of the owner has found out who the caller is.
+        # Other answers may come from a failed authentication, which must not run again. The one that refused a caller
+        # without a delegation has left the caller's id.
         refused = getattr(request, "refused_delegate", None)
         if is_recorded and (request.user.pk or refused):
             access: dict[str, Any] = {
                 "actor": request.user.pk or refused,
                 "action": self.access_action(self.action),
                 "patient_ids": self.patients_read,
-                "basis": Basis.DELEGATE if self.owner.role or refused else Basis.OWNER,
+                "basis": Basis.DELEGATE if refused else Basis.of(self.owner),
                 "request_id": getattr(request, "request_id", ""),
                 "outcome": final.status_code,
             }

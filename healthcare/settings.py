@@ -288,7 +288,7 @@ SPECTACULAR_SETTINGS = {
         {"name": "notices", "description": "What others have done that concerns you."},
         {
             "name": "transfers",
-            "description": "Patients that one owner offers to another, and what became of the offer.",
+            "description": "Offers of patients from one owner to another, and their states.",
         },
     ],
     "PREPROCESSING_HOOKS": ["healthcare.api.routing.split_by_method"],

@@ -24,7 +24,7 @@ MOST_PATIENTS_OF_USER = 1000  # of one user, in one request; `manage.py hand_ove
 
 
 class HandOverForm(forms.Form):
-    """Who gets it, and why."""
+    """The new owner and the reason."""
 
     to = forms.CharField(
         max_length=254,

@@ -239,7 +239,7 @@ class PatientTransferQuerySet(models.QuerySet["PatientTransfer"]):
 
 
 class PatientTransfer(models.Model):
-    """One owner's offer of a patient to another, and what became of it. See `transfers`."""
+    """An owner's offer of a patient to another owner, and its state. See `transfers`."""
 
     LIFETIME = datetime.timedelta(days=7)
 

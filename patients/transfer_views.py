@@ -63,7 +63,7 @@ class TransferViewSet(IdempotentMixin, ActsForOwner, mixins.ListModelMixin, Unkn
             actor=request.user.pk or 0,
             action="transfer.accept",
             patient_ids=[self.transfer.patient_id],
-            basis=Basis.DELEGATE if self.owner.role else Basis.OWNER,
+            basis=Basis.of(self.owner),
             request_id=getattr(request, "request_id", ""),
             outcome=response.status_code,
             pure_read=False,

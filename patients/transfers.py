@@ -1,8 +1,9 @@
-"""Giving patients to another owner: by an offer that the other side accepts, or by staff.
+"""Moves patients to another owner: by an offer that the other side accepts, or by staff.
 
-What belongs to a patient goes along: the records merged into it, the rows that refer to them, their history, and the
-search terms, which triggers move. Nothing of it can be reached by the former owner afterwards, a stored answer to one
-of their requests included. The functions write with the rights of the tables' owner, in the caller's transaction.
+Everything that belongs to a patient moves with it: the records merged into it, the rows that refer to them, their
+history, and the search terms, which triggers move. The former owner can reach nothing of it afterwards, not even a
+stored answer to one of their requests. The functions write with the rights of the tables' owner, in the caller's
+transaction.
 """
 
 from collections.abc import Collection

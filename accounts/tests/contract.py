@@ -63,7 +63,7 @@ def make_delegate(username: str) -> User:
 
 
 def make_heir() -> User:
-    """Who gets what others hand over."""
+    """The user to whom others hand over."""
     return User.objects.filter(username="hira").first() or make_delegate("hira")
 
 

@@ -214,10 +214,10 @@ class FastAction:
         challenge = {"WWW-Authenticate": self.authentication.authenticate_header(request)}
         return self.respond_with_problem(request, 401, detail, **challenge)
 
-    def is_verified(self, request: HttpRequest, entry: Entry, principal: str) -> bool:
+    def confirm_entry(self, request: HttpRequest, entry: Entry, principal: str) -> bool:
         """Whether the statement, which gave this PRINCIPAL_SQL, has found the session and the delegate's delegation.
 
-        Only then does the answer name the owner: a stranger who guesses an id does not learn the username.
+        Sets `request.record_owner` only then, so the answer names the owner to delegates and to nobody else.
         """
         if principal != principal_of(entry):
             return False

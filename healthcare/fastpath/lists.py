@@ -221,7 +221,7 @@ class FastList(FastRead):
         statement = self.compiled(parameters).statement(values)
         rows = execute([*before, *entry_statements(entry), *self.planner_settings, statement])
         principal, version, exists, first_key, *_ = rows[0]
-        if not self.is_verified(request, entry, principal):
+        if not self.confirm_entry(request, entry, principal):
             return self.respond_unverified(request, entry), None
         if not exists or (first_key is None and parameters.names_record):
             # There is no such parent, or a filter may name what is not there. Nothing has been recorded.

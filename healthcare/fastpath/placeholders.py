@@ -17,7 +17,7 @@ class Placeholder:
 
 
 CALLER = Placeholder("caller")  # the caller's id as a number; None for an anonymous caller
-OWNER = Placeholder("owner")  # the id of the owner whose records the request works on: the caller, but for a delegate
+OWNER = Placeholder("owner")  # the id of the owner of the records: the caller's, unless a delegate acts for another
 BASIS = Placeholder("basis")  # on which the caller may read: that of AccessRecording
 PRINCIPAL = Placeholder("principal")  # caller and owner, as `statements.PRINCIPAL_SQL` gives them
 KEY = Placeholder("key")  # the id in the path

@@ -107,7 +107,7 @@ class FastRetrieve(FastRead):
         values[ENTITY_TAGS] = [tag.removeprefix("W/") for tag in parameters.tags]  # they are compared weakly
         statement = self.compiled(parameters).statement(values)
         principal, version, has_successor, key, content = execute([*before, *entry_statements(entry), statement])[0]
-        if not self.is_verified(request, entry, principal):
+        if not self.confirm_entry(request, entry, principal):
             return self.respond_unverified(request, entry), None
         if has_successor:
             return None, None

@@ -155,7 +155,7 @@ class FastWrite(FastAction):
             # The write may have been committed, so it is not repeated.
             return self.respond_unavailable(request)
         principal, content, *created = rows[0]
-        if not self.is_verified(request, entry, principal):
+        if not self.confirm_entry(request, entry, principal):
             return self.respond_unverified(request, entry)
         if content is None:
             return None

@@ -28,7 +28,7 @@ def delegation_of(clinic: User, username: str) -> Delegation:
     return Delegation.objects.get(owner=clinic, delegate__username=username, revoked_at=None)
 
 
-def refused_by_database(write: Any) -> None:
+def assert_refused_by_database(write: Any) -> None:
     with pytest.raises(IntegrityError) as raised, transaction.atomic():
         write()
     assert isinstance(raised.value.__cause__, RestrictViolation)
@@ -113,11 +113,11 @@ def deactivate(user: User) -> None:
 def test_the_last_manager_cannot_be_deactivated_or_deleted(as_alice: LoggedInClient, alice: User):
     sunrise, key = make_clinic(as_alice), alice.pk
     alice.is_active = False
-    refused_by_database(alice.save)
-    refused_by_database(lambda: User.objects.filter(pk=alice.pk).update(is_active=False))
-    refused_by_database(lambda: Delegation.objects.filter(owner=sunrise).delete())
-    refused_by_database(lambda: alice.delete())
-    refused_by_database(lambda: User.objects.filter(pk=key).delete())
+    assert_refused_by_database(alice.save)
+    assert_refused_by_database(lambda: User.objects.filter(pk=alice.pk).update(is_active=False))
+    assert_refused_by_database(lambda: Delegation.objects.filter(owner=sunrise).delete())
+    assert_refused_by_database(lambda: alice.delete())
+    assert_refused_by_database(lambda: User.objects.filter(pk=key).delete())
     assert User.objects.get(pk=key).is_active
     assert has_manager(sunrise)
 
@@ -127,7 +127,7 @@ def test_a_delegation_of_the_last_manager_cannot_be_moved(as_alice: LoggedInClie
     delegation = delegation_of(make_clinic(as_alice), "alice")
     inactive = User.objects.create_user("ida", "ida@example.org", None, name="Ida", is_active=False)
     target = bob if column == "owner" else inactive
-    refused_by_database(lambda: Delegation.objects.filter(pk=delegation.pk).update(**{column: target}))
+    assert_refused_by_database(lambda: Delegation.objects.filter(pk=delegation.pk).update(**{column: target}))
 
 
 def test_several_statements_may_mend_what_one_breaks(as_alice: LoggedInClient, ben: User):
@@ -139,7 +139,7 @@ def test_several_statements_may_mend_what_one_breaks(as_alice: LoggedInClient, b
             if by:
                 Delegation.objects.create(owner=sunrise, delegate=by, role="manage")
 
-    refused_by_database(lambda: replace(None))
+    assert_refused_by_database(lambda: replace(None))
     replace(ben)
     assert [one.delegate for one in Delegation.objects.filter(owner=sunrise).permanent_managers()] == [ben]
 
@@ -147,7 +147,7 @@ def test_several_statements_may_mend_what_one_breaks(as_alice: LoggedInClient, b
 def test_expiry_is_no_way_around_it(as_alice: LoggedInClient):
     delegation = delegation_of(make_clinic(as_alice), "alice")
     for at in (timezone.now() - timedelta(days=1), timezone.now() + timedelta(days=1)):
-        refused_by_database(lambda at=at: Delegation.objects.filter(pk=delegation.pk).update(expires_at=at))
+        assert_refused_by_database(lambda at=at: Delegation.objects.filter(pk=delegation.pk).update(expires_at=at))
 
 
 def test_the_trigger_is_not_switched_off_for_the_role_of_requests(as_alice: LoggedInClient):
@@ -201,7 +201,7 @@ def test_a_manager_who_has_stayed_cannot_be_deactivated_at_once(as_alice: Logged
     give(as_alice, "ben", "manage", sunrise)
     with transaction.atomic():
         Delegation.objects.filter(owner=sunrise, delegate__username="alice").update(revoked_at=timezone.now())
-        deactivating = Waiting(lambda: refused_by_database(lambda: deactivate(ben)))
+        deactivating = Waiting(lambda: assert_refused_by_database(lambda: deactivate(ben)))
     deactivating.finish()
     assert has_manager(sunrise)
 
