@@ -289,3 +289,4 @@ def test_the_managers_of_a_clinic_are_not_revoked_together(admin: AdminClient, c
     assert 'name="post"' not in admin.act(DELEGATIONS, "revoke", both).content.decode()
     assert admin.confirm(admin.act(DELEGATIONS, "revoke", both[:1])).status_code == 302
     assert [*Delegation.objects.living().filter(owner=clinic)] == both[1:]
+    assert "manage: also delete, restore" in admin.page(f"{DELEGATIONS}{both[0].pk}/history/")

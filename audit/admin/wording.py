@@ -91,7 +91,7 @@ def value_text(field: Field, value: Any, users: Users) -> str:
     if field.flatchoices:
         text = str(dict(field.flatchoices).get(value, value))
         # A stored word is a name that staff know, such as a role's; a code, such as a gender's, is not.
-        return text if len(str(value)) == 1 or str(value) in text else f"{value}: {text}"
+        return text if len(str(value)) == 1 or str(value) == text.lower() else f"{value}: {text}"
     return text_of(value)
 
 
