@@ -106,7 +106,7 @@ class PatientAccessQuerySet(models.QuerySet["PatientAccess"]):
 
 
 class PatientAccess(models.Model):
-    """An access to one patient of the caller, without the other patients of the same request.
+    """An access to one patient of the owner of the request, without the other patients of the same request.
 
     A database view: see the migration. Its cost grows with the accesses to this patient, not with the log or the depth
     of the page.

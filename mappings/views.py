@@ -39,8 +39,8 @@ def path_id(whose: str) -> OpenApiParameter:
 
 
 @covered_by_fast_path
-class CallersMappingsViewSet(ReadsRecordedViewSet):
-    """The base of the viewsets that read the caller's mappings. The fast path serves requests without `active`."""
+class OwnersMappingsViewSet(ReadsRecordedViewSet):
+    """The base of the viewsets that read the owner's mappings. The fast path serves requests without `active`."""
 
     queryset = Mapping.objects.none()
     event_model = MappingEvent
@@ -65,7 +65,7 @@ class CallersMappingsViewSet(ReadsRecordedViewSet):
         return super().get_queryset() if active else self.scope(self.owner).hidden()  # type: ignore[attr-defined]
 
     def get_patients(self) -> QuerySet:
-        """The caller's active patients, now or as of the time that the request names."""
+        """The owner's active patients, now or as of the time that the request names."""
         if self.as_of:
             events: QuerySet = PatientEvent.objects.owned_by(self.owner).as_of(self.as_of)
             return events
@@ -97,7 +97,7 @@ class CallersMappingsViewSet(ReadsRecordedViewSet):
     ),
 )
 @describe_operations("mappings", one="an assignment", many="your assignments")
-class MappingViewSet(FastPathMixin, CallersMappingsViewSet):
+class MappingViewSet(FastPathMixin, OwnersMappingsViewSet):
     """Who treats whom: a doctor assigned to a patient of yours."""
 
     serializer_class = MappingSerializer
@@ -112,7 +112,7 @@ class MappingViewSet(FastPathMixin, CallersMappingsViewSet):
 
 
 @covered_by_fast_path
-class NestedMappingListViewSet(FastPathMixin, CallersMappingsViewSet, NestedListViewSet):
+class NestedMappingListViewSet(FastPathMixin, OwnersMappingsViewSet, NestedListViewSet):
     """The doctors of a patient or the patients of a doctor, each with the id of the mapping between them."""
 
     association_id_field = "mapping"

@@ -1,4 +1,4 @@
-"""/api/patients/: the caller's own patients."""
+"""/api/patients/: the patients of the owner of the request."""
 
 from typing import Any
 
@@ -68,7 +68,7 @@ ON_DUPLICATE = OpenApiParameter(
 )
 @describe_operations("patients", one="a patient", many="your patients")
 class PatientViewSet(FastPathMixin, SearchByPostMixin, ReadsRecordedViewSet, RestorableViewSet):
-    """The caller's patients. No other user can see them."""
+    """The patients of the owner of the request. Only the owner and the owner's delegates can see them."""
 
     queryset = Patient.objects.none()
     event_model = PatientEvent

@@ -69,17 +69,18 @@ class Policies:
 
     @property
     def by_owner(self) -> bool:
-        """Whether a caller reads their own rows only: every policy for reading compares a column with the caller."""
+        """Whether a request reads the rows of one user only: every policy for reading compares a column with the caller
+        or with the owner."""
         reading = [policy for policy in self.policies.values() if policy.command in {"all", "select"}]
         return bool(reading) and all(any(one in policy.using for one in NORMALIZED_IDS) for policy in reading)
 
     def unchecked(self, foreign_key: ForeignKey, *, refers_to_user: bool) -> bool:
-        """Whether a caller can write a row whose foreign key names a record that is not theirs.
+        """Whether a request can write a row whose foreign key names a record of another owner.
 
-        A key to the user must equal the caller in a new row; a policy for UPDATE alone may leave it, since a record
-        that everybody may change keeps its creator. A key to another owned table must be checked by every policy that
-        lets a row be written: by a subquery, which sees the caller's rows only, or by a function that compares the
-        owner with the caller.
+        A key to the user must equal the caller or the owner in a new row; a policy for UPDATE alone may leave it, since
+        a record that everybody may change keeps its creator. A key to another owned table must be checked by every
+        policy that lets a row be written: by a subquery, which sees the owner's rows only, or by a function that
+        compares the record's owner with that of the request.
         """
         commands = {"all", "insert"} if refers_to_user else WRITE_COMMANDS
         writing = [policy for policy in self.policies.values() if policy.command in commands]
@@ -97,7 +98,7 @@ class Policies:
         )
 
     def condition_holds(self, condition: str, column: str, owned: type[Model], *, refers_to_user: bool) -> bool:
-        """Whether this one condition of a conjunction ensures that the column names a record of the caller, or none."""
+        """Whether this one condition of a conjunction ensures that the column names a record of the owner, or none."""
         alternatives = split(without_parentheses(condition), " or ")
         if len(alternatives) > 1:
             needed = [one for one in alternatives if one != f"{column} is null"]

@@ -141,8 +141,9 @@ MOST_BEGINNINGS = {"most_of_one": 200, "most_of_several": 48}
 
 def create_near(index: Index) -> str:
     """SQL that creates or replaces the function `<words>_near`."""
-    caller = OWNER_ID_SQL if index.owner else "0"
-    return compose(index, f"{index.words}_near(asked text)", "SECURITY DEFINER ", f"caller bigint := {caller};\n    ")
+    owner = OWNER_ID_SQL if index.owner else "0"
+    # The function calls the owner `caller`: another name for its variable would take a migration.
+    return compose(index, f"{index.words}_near(asked text)", "SECURITY DEFINER ", f"caller bigint := {owner};\n    ")
 
 
 def compose(index: Index, signature: str, rights: str, declared: str) -> str:
