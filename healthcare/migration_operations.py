@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from django.contrib.postgres import operations as postgres
 from django.core.management.base import CommandError
@@ -22,6 +22,7 @@ ROW_LOCK_TIMEOUT = "300ms"
 LOCK_PATIENCE = 300.0  # seconds
 RETRIED = frozenset({"55P03", "40P01"})  # SQLSTATE of a lock timeout and of a deadlock
 PROGRESS_ROWS = 10_000
+Returned = TypeVar("Returned")
 
 
 class RunSQLWithMessages(RunSQL):
@@ -188,8 +189,8 @@ def rows_locked(table: str) -> str:
     )
 
 
-def retry_while_locked(work: Callable[[], None], error_text: str, pause: float = 0.1) -> None:
-    """Run a transaction again while others hold the locks that it needs.
+def retry_while_locked(work: Callable[[], Returned], error_text: str, pause: float = 0.1) -> Returned:
+    """Run a transaction again while others hold the locks that it needs. Returns its result.
 
     Raises CommandError with the text after five minutes.
     """

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from django.db import connection, transaction
 from django.db.models import QuerySet
@@ -68,13 +69,10 @@ def hand_over_patients(giver: User, to: User) -> Iterator[int]:
     Raises CommandError if others hold locks on the patients for five minutes.
     """
     while keys := list(patients_of(giver).order_by("pk").values_list("pk", flat=True)[:PATIENTS_PER_TRANSACTION]):
-        moved = 0
+        yield retry_while_locked(partial(move_batch, keys, giver, to), LOCKED)
 
-        def move(keys: list[int] = keys) -> None:
-            nonlocal moved
-            with transaction.atomic(), connection.cursor() as cursor:
-                cursor.execute(f"SET LOCAL lock_timeout = '{ROW_LOCK_TIMEOUT}'")
-                moved = move_patients(keys, giver, to, None)
 
-        retry_while_locked(move, LOCKED)
-        yield moved
+def move_batch(patient_ids: list[int], giver: User, to: User) -> int:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL lock_timeout = '{ROW_LOCK_TIMEOUT}'")
+        return move_patients(patient_ids, giver, to, None)

@@ -16,7 +16,7 @@ logger = logging.getLogger("healthcare.mail")
 
 LONGEST_QUEUE = 1000  # e-mails; further ones are dropped, and the log says so
 _queue: Queue[EmailMessage] = Queue(LONGEST_QUEUE)
-_start = threading.Lock()
+_start_lock = threading.Lock()
 _sender: threading.Thread | None = None
 
 
@@ -36,12 +36,12 @@ def send_later(addresses: Sequence[str], subject: str, by: str) -> None:
 
 def start_sender() -> None:
     global _sender  # noqa: PLW0603  (one thread a process)
-    with _start:
+    with _start_lock:
         if _sender is None or not _sender.is_alive():  # a forked process has none
             _sender = threading.Thread(target=send_queued, name="mail", daemon=True)
             _sender.start()
-            atexit.unregister(finish)
-            atexit.register(finish)
+            atexit.unregister(send_remaining)
+            atexit.register(send_remaining)
 
 
 def send_queued() -> None:
@@ -55,7 +55,7 @@ def send_queued() -> None:
             _queue.task_done()
 
 
-def finish() -> None:
+def send_remaining() -> None:
     """Wait for the e-mails that are queued when the process ends, such as that of a command, for a limited time."""
     with _queue.all_tasks_done:
         _queue.all_tasks_done.wait_for(lambda: not _queue.unfinished_tasks, timeout=settings.EMAIL_TIMEOUT)

@@ -45,9 +45,9 @@ def notify(users: User | Iterable[User], kind: str, by: User | None, about: dict
     with without_role():
         recipients = find_recipients([users] if isinstance(users, User) else users, by)
         unread = Notice.objects.unread().filter(user__in=recipients, by=by, at__gt=timezone.now() - EMAIL_PAUSE)
-        written_to = {*unread.values_list("user_id", flat=True)}
+        recently_emailed = {*unread.values_list("user_id", flat=True)}
         Notice.objects.bulk_create(Notice(user=user, kind=kind, by=by, about=about) for user in recipients)
-    addresses = [str(user.email) for user in recipients if user.is_active and user.pk not in written_to]
+    addresses = [str(user.email) for user in recipients if user.is_active and user.pk not in recently_emailed]
     transaction.on_commit(partial(send_later, addresses, subject, by.username if by else ""), robust=True)
 
 
