@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import connection, transaction
 
 from accounts.models import User
 from audit import archive as archiving
@@ -39,6 +39,7 @@ from mappings.tests.factories import make_mapping
 from patients.models import Patient, PatientEvent
 from patients.tests.factories import make_patient
 from patients.tests.merging import merge
+from patients.transfers import move_patients
 
 
 def archive(path: Path, before: str = "2026-03") -> str:
@@ -115,6 +116,25 @@ def test_old_rows_move_into_the_file(patient: Patient, as_alice: LoggedInClient,
     assert accesses
     assert all(row["at"] >= "2026-03" for row in accesses)
     verify()
+
+
+def test_the_kept_history_of_a_transferred_patient_is_its_present_owners(
+    patient: Patient, alice: User, as_alice: LoggedInClient, bob: User, as_bob: LoggedInClient, tmp_path: Path
+) -> None:
+    path, url = tmp_path / "a", f"/api/patients/{patient.pk}/"
+    with transaction.atomic():
+        move_patients([patient.pk], alice, bob, None)
+    seal()
+    archive(path)
+    verify_archive(path)
+    verify()
+    assert [row["name"] for row in rows_of(path, "patients_patientevent")] == ["N0", "N1", "N2"]
+    assert [entry["version"] for entry in as_bob.get(f"{url}history/").json()] == [6, 5, 4]
+    at = {"as_of": "2026-03-02T00:00:00Z"}
+    assert as_bob.get(url, at).json()["name"] == "N3"
+    for listed in ("/api/patients/", "/api/mappings/"):
+        assert (len(as_bob.get(listed, at).json()), as_alice.get(listed, at).json()) == (1, []), listed
+    assert [as_alice.get(url, at).status_code, as_alice.get(f"{url}history/").status_code] == [404, 404]
 
 
 @pytest.mark.parametrize("fast_path", ["on", "off"])

@@ -17,8 +17,11 @@ from accounts.models import LoginSession, User
 from audit.models import AccessLog
 from conftest import LoggedInClient, logged_in
 from doctors.tests.factories import make_doctor
+from healthcare.fastpath.updates import FastUpdate
+from healthcare.rls.context import without_role
 from mappings.models import Mapping
 from mappings.tests.factories import make_mapping
+from patients.merges import merge
 from patients.models import Patient, PatientEvent
 from patients.tests.factories import make_patient
 
@@ -210,6 +213,53 @@ def test_a_login_that_has_ended_is_rejected_before_the_delegation(
             assert (answer.status_code, HEADER in answer) == (401, False)
 
 
+def test_no_answer_names_the_owner_once_the_login_has_ended_between_both_paths(
+    settings: Any, asha: User, as_asha: LoggedInClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.FAST_PATH = "on"
+    assert as_asha.get(PATIENTS).status_code == 200
+    respond = FastUpdate.respond
+
+    def respond_and_log_out(self: FastUpdate, request: Any, kwargs: dict[str, Any]) -> Any:
+        answer = respond(self, request, kwargs)
+        assert (answer, request.record_owner.username) == (None, "alice")
+        with without_role():
+            LoginSession.objects.filter(user=asha).revoke()
+        return answer
+
+    monkeypatch.setattr(FastUpdate, "respond", respond_and_log_out)
+    answer = as_asha.patch(f"{PATIENTS}{2**40}/", {"name": "Changed"})
+    assert (answer.status_code, HEADER in answer) == (401, False)
+
+
+@pytest.mark.parametrize("role", ["read", "write", "manage"])
+def test_what_each_role_does_with_states_and_related_records(
+    path: str, role: str, alice: User, as_asha: LoggedInClient, patient: Patient
+) -> None:
+    Delegation.objects.update(role=role)
+    doctor = make_doctor(alice)
+    mapping = make_mapping(patient, doctor)
+    deleted, other, duplicate = (make_patient(alice, name=name) for name in ("Deleted", "Other", "Duplicate"))
+    Patient.objects.filter(pk=deleted.pk).end()
+    merge(other, duplicate)
+    assert [row["id"] for row in as_asha.get(f"{PATIENTS}?deleted=true").json()] == [deleted.pk]
+    assert as_asha.get(f"{one(patient)}?include=doctors").json()["doctors"][0]["id"] == doctor.pk
+    path_of_mapping = f"{MAPPINGS}{mapping.pk}/"
+    statuses = [
+        as_asha.patch(path_of_mapping, {"role": "GP"}).status_code,
+        as_asha.patch(path_of_mapping, {"ended_at": timezone.now().isoformat()}).status_code,
+        as_asha.post(f"{one(deleted)}restore/").status_code,
+        as_asha.post(f"{one(other)}unmerge/", {"duplicate": duplicate.pk}).status_code,
+        as_asha.post(f"{one(other)}merge/", {"duplicate": duplicate.pk}).status_code,
+        as_asha.delete(one(other)).status_code,
+    ]
+    allowed = {"read": 0, "write": 2, "manage": 6}[role]
+    assert statuses == [200, 200, 200, 200, 200, 204][:allowed] + [403] * (6 - allowed)
+    mapping.refresh_from_db()
+    assert (mapping.role, mapping.ended_at is not None) == (("", False) if role == "read" else ("GP", True))
+    assert (Patient.objects.get(pk=deleted.pk).deleted_at is None) == (role == "manage")
+
+
 def test_callers_who_may_not_act_get_one_answer_and_no_name(path: str, asha: User, as_asha: LoggedInClient) -> None:
     def forbidden() -> bytes:
         answers = [as_asha.get(PATIENTS), as_asha.post(PATIENTS, {"name": "New"}), as_asha.delete(f"{PATIENTS}1/")]
@@ -235,10 +285,13 @@ def test_callers_who_may_not_act_get_one_answer_and_no_name(path: str, asha: Use
     assert not Patient.objects.exists()
 
 
-def test_a_lower_role_holds_from_the_next_request(path: str, as_asha: LoggedInClient, patient: Patient) -> None:
+def test_a_lower_role_holds_from_the_next_request(
+    path: str, as_asha: LoggedInClient, patient: Patient, caplog: pytest.LogCaptureFixture
+) -> None:
     assert served_by(as_asha.patch(one(patient), {"name": "Changed"})) == path
     Delegation.objects.update(role="read")
     assert as_asha.patch(one(patient), {"name": "Refused"}).json()["code"] == "role_too_low"
+    assert [record for record in caplog.records if record.name == "healthcare.fastpath"] == []  # no policy had to
     assert served_by(as_asha.get(one(patient))) == path
     Delegation.objects.update(role="manage")
     assert as_asha.delete(one(patient)).status_code == 204

@@ -7,7 +7,7 @@ from threading import Barrier, Event
 from typing import Any
 
 from healthcare.tests.concurrent_calls import until_run
-from healthcare.tests.live import Answer, LiveServer
+from healthcare.tests.live import Answer, LiveServer, serving
 
 DELEGATES, WRITES, REVOKED = 16, 6, 0
 
@@ -94,3 +94,49 @@ def test_a_revocation_holds_from_the_next_request_and_nothing_of_the_others_is_l
     record = live.call("GET", path, None, tokens["access"]).json
     assert record["version"] == 1 + len(changes)
     assert record["name"] in {write.name for write in changes}
+
+
+def test_another_process_that_knows_the_owner_obeys_a_change_from_the_next_request(live: LiveServer) -> None:
+    """Both processes have prepared their statements and serve the delegate by the fast path."""
+    (owner, tokens), (other, of_other), (delegate, of_delegate) = live.register(), live.register(), live.register()
+    given, paths = {}, {}
+    for user, token in ((owner, tokens["access"]), (other, of_other["access"])):
+        sent = {"delegate": delegate["username"], "role": "write"}
+        given[user["id"]] = live.call("POST", "/api/delegations/", sent, token).json["id"]
+        for number in range(3):
+            created = live.call("POST", "/api/patients/", {"name": f"Number {number}"}, token)
+        paths[user["id"]] = f"/api/patients/{created.json['id']}/"
+    shared = paths[owner["id"]]
+    with serving(live.database_url, migrated=True) as second:
+
+        def call(
+            server: LiveServer, method: str, path: str, body: Any = None, acting: Any = owner, **sent: str
+        ) -> Answer:
+            headers = {"X_Acting_For": acting["username"], **sent}
+            return until_run(lambda: server.call(method, path, body, of_delegate["access"], **headers))
+
+        for server in (live, second) * 3:
+            for user in (owner, other):
+                assert call(server, "GET", "/api/patients/?limit=2", acting=user).status == 200
+                assert call(server, "GET", paths[user["id"]], acting=user).status == 200
+            assert call(server, "PATCH", shared, {"name": "Warm"}).status == 200
+        first_page = call(live, "GET", "/api/patients/?limit=2")
+        following = first_page.headers["Link"].partition(">")[0].removeprefix("<")
+        for user in (owner, other):
+            rest = call(second, "GET", following.removeprefix(second.url).removeprefix(live.url), acting=user)
+            assert {record["created_by"] for record in rest.json} <= {user["id"]}
+        tags = {call(server, "GET", shared).headers["ETag"] for server in (live, second)}
+        tags.add(live.call("GET", shared, None, tokens["access"]).headers["ETag"])
+        assert len(tags) == 1
+        [tag] = tags
+        assert call(second, "GET", shared, If_None_Match=tag).status == 304
+        delegation = f"/api/delegations/{given[owner['id']]}/"
+        assert live.call("PATCH", delegation, {"role": "read"}, tokens["access"]).status == 200
+        refused = call(second, "PATCH", shared, {"name": "Late"}, If_Match=tag)
+        assert (refused.status, refused.json["code"]) == (403, "role_too_low")
+        assert call(second, "GET", shared).status == 200
+        assert live.call("DELETE", delegation, None, tokens["access"]).status == 204
+        for path in (shared, "/api/patients/?limit=2"):
+            ended = call(second, "GET", path, If_None_Match=tag)
+            assert (ended.status, ended.json["code"]) == (403, "not_a_delegate")
+        assert call(second, "GET", "/api/patients/", acting=other).status == 200

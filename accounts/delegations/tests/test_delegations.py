@@ -14,6 +14,7 @@ from accounts.delegations.tests.cast import DELEGATIONS, acting_for, give, make_
 from accounts.models import User
 from accounts.tests.answers import refusals
 from conftest import LoggedInClient
+from healthcare.ownership import RecordOwner
 from patients.tests.factories import make_patient
 
 pytestmark = pytest.mark.django_db
@@ -197,6 +198,8 @@ def test_acting_for_an_owner_lists_what_that_owner_has_given(
     headers = acting_for("sunrise")
     founded = Delegation.objects.get(owner=sunrise, delegate__username="alice").pk
     assert ids(as_ben.get(DELEGATIONS, headers=headers)) == [to_ben, founded]
+    scope = Delegation.objects.visible_to(User.objects.get(username="ben"), RecordOwner(sunrise.pk, "sunrise", "read"))
+    assert list(scope.values_list("pk", flat=True)) == [to_ben, founded]  # without row-level security, too
     assert ids(as_ben.get(f"{DELEGATIONS}?direction=received", headers=headers)) == []
     assert as_ben.get(path_of(elsewhere), headers=headers).status_code == 404
     assert ids(as_ben.get(DELEGATIONS)) == [elsewhere, to_ben]
