@@ -12,7 +12,7 @@ from django.db import IntegrityError, transaction
 from rest_framework.test import APIClient
 
 from accounts.delegations.models import Delegation
-from accounts.delegations.tests.cast import CLINICS, acting_for, give, make_clinic, problem
+from accounts.delegations.tests.cast import CLINICS, acting_for, give, make_clinic, path_of, problem
 from accounts.models import LoginSession, User
 from accounts.tests.answers import refusals
 from conftest import PASSWORD, LoggedInClient, logged_in
@@ -76,6 +76,15 @@ def test_below_manage_the_name_cannot_be_changed(
     assert problem(as_ben.patch(f"{CLINICS}{sunrise.pk}/", {"name": ""})) == (403, "role_too_low")
     sunrise.refresh_from_db()
     assert sunrise.name == "Sunrise Clinic"
+
+
+def test_whoever_managed_a_clinic_once_and_reads_it_now_does_not_change_its_name(
+    as_alice: LoggedInClient, as_ben: LoggedInClient
+):
+    sunrise = make_clinic(as_alice)
+    assert as_ben.delete(path_of(give(as_alice, "ben", "manage", sunrise))).status_code == 204
+    give(as_alice, "ben", "read", sunrise)
+    assert problem(as_ben.patch(f"{CLINICS}{sunrise.pk}/", {"name": "Mine"})) == (403, "role_too_low")
 
 
 def test_a_strangers_patch_reads_like_that_of_a_missing_clinic(as_alice: LoggedInClient, as_bob: LoggedInClient):
