@@ -58,7 +58,7 @@ def test_each_duplicate_is_a_whole_patient(as_alice: LoggedInClient, alice: User
         {"name": "Asha Nair", "birth_date": datetime.date(1950, 1, 1), "birth_year": 1950},  # a namesake
         {"name": "Ashe Nair"},  # alike, and nothing else is known
         {"name": "Asha"},
-        {"name": "Meena Nair", "birth_date": BORN, "birth_year": 1990, "address": "Mysuru"},  # a sister who was born on the same day
+        {"name": "Meena Nair", "birth_date": BORN, "birth_year": 1990, "address": "Mysuru"},  # a sister of one birth
         {"name": "Asher Nairn", "birth_year": 1949, "phone": ASHA["phone"], "gender": "M"},
     ],
 )
