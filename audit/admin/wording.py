@@ -23,8 +23,7 @@ API_WORDS = {
     "update": "read after a change", "partial_update": "read after a change", "restore": "read after restoring",
     "merge": "read after a merge", "unmerge": "read after undoing a merge", "history": "history read",
     "access_log": "access log read", "duplicates": "likely duplicates read", "audience": "list of who sees it read",
-    "transfer": "offered to another owner", "accept": "accepted", "doctors": "read with the doctor",
-    "patients": "read with the patient",
+    "transfer": "offered to another owner", "accept": "accepted",
 }  # fmt: skip
 ADMIN_WORDS = {
     "changelist": "listed", "change": "opened", "view": "opened", "choose": "shown as chosen in a form",
@@ -40,6 +39,13 @@ ADMIN_WORDS = {
 @cache
 def model_names() -> dict[str, str]:
     return {model._meta.model_name or "": str(model._meta.verbose_name) for model in apps.get_models()}
+
+
+@cache
+def nested_list_words() -> dict[str, str]:
+    """Words for lists below another record, whose action is the plural of a model, as in /patients/<id>/doctors/."""
+    models = apps.get_models()
+    return {str(model._meta.verbose_name_plural): f"read with the {model._meta.verbose_name}" for model in models}
 
 
 @cache
@@ -118,9 +124,10 @@ def access_text(recorded: str) -> str:
     """What a request did with the data, from its action: "listed in the admin" for `admin.patient.changelist`."""
     *channel, model, action = recorded.split(".") if "." in recorded else ["", recorded]
     in_admin = channel == ["admin"]
-    words = (ADMIN_WORDS if in_admin else API_WORDS).get(action, f"read ({action.replace('_', ' ')})")
+    words = ADMIN_WORDS if in_admin else API_WORDS | nested_list_words()
+    done = words.get(action, f"read ({action.replace('_', ' ')})")
     about = "" if model in {"patient", ""} else f"{model_names().get(model, model)} "
-    return f"{about}{words} {'in the admin' if in_admin else 'through the API'}"
+    return f"{about}{done} {'in the admin' if in_admin else 'through the API'}"
 
 
 def is_refusal(status: int) -> bool:
