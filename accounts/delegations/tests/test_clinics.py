@@ -13,7 +13,7 @@ from rest_framework.test import APIClient
 
 from accounts.delegations.models import Delegation
 from accounts.delegations.tests.cast import CLINICS, acting_for, give, make_clinic, path_of, problem
-from accounts.models import LoginSession, User
+from accounts.models import Attempts, LoginSession, User
 from accounts.tests.answers import refusals
 from conftest import PASSWORD, LoggedInClient, logged_in
 
@@ -125,6 +125,13 @@ def test_a_bad_value_is_refused(as_alice: LoggedInClient, field: str, value: Any
 @pytest.mark.parametrize("username", ["bob", "BOB"])
 def test_a_taken_username_is_refused(as_alice: LoggedInClient, bob: User, username: str):
     assert refusals(as_alice.post(CLINICS, {**SUNRISE, "username": username})) == {("/username", "unique")}
+
+
+def test_sixty_accounts_an_hour_are_added_from_one_address(as_alice: LoggedInClient):
+    make_clinic(as_alice)
+    Attempts.objects.filter(kind=Attempts.Kind.REGISTRATION).update(count=60)
+    answer = as_alice.post(CLINICS, {**SUNRISE, "username": "sunset"})
+    assert (answer.status_code, User.objects.filter(is_clinic=True).count()) == (429, 1)
 
 
 def test_taken_usernames_are_reported_twenty_times_an_hour(as_alice: LoggedInClient, bob: User):

@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.delegations import mail
-from accounts.delegations.models import Notice
+from accounts.delegations.models import Delegation, Notice
 from accounts.delegations.notices import notify
 from accounts.delegations.tests.cast import DELEGATIONS, NOTICES, acting_for, give, make_clinic, named, path_of
 from accounts.delegations.tests.smtp_server import smtp_server
@@ -72,6 +72,10 @@ def test_the_notices_of_a_clinic_go_to_its_other_managers(
     given = ["delegation_given"]
     assert received == {as_alice: [], as_asha: given, as_ben: [], as_bob: given}
     assert not Notice.objects.filter(user=sunrise).exists()
+    as_asha.delete(path_of(Delegation.objects.get(owner=sunrise, delegate__username="asha").pk))
+    Notice.objects.all().delete()
+    as_alice.patch(path_of(Delegation.objects.get(delegate=bob).pk), {"role": "write"}, headers=acting_for("sunrise"))
+    assert (kinds(as_asha), kinds(as_bob)) == ([], ["delegation_changed"]), "a former manager is told no more"
 
 
 def test_a_manager_whose_own_delegation_is_given_gets_one_notice(as_alice: LoggedInClient, as_ben: LoggedInClient):
