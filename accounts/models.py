@@ -15,10 +15,12 @@ from django.db.models.signals import post_save, pre_save
 from django.utils import timezone
 
 from accounts.admin_sessions import end_admin_sessions
-from accounts.delegations.models import Delegation  # registers the models of the subpackage, too
+from accounts.delegations.models import Delegation  # registers the models of the subpackage, too, as the next ones do
 from accounts.delegations.triggers import managers_checked_at_end
 from accounts.identifiers import ASCII_EMAIL, NOT_RESERVED, USERNAME, normalize_identifier
+from accounts.invitations.models import Invitation  # noqa: F401
 from accounts.passwords import prepare_password, spellings
+from accounts.second_factor.models import SecondFactor  # noqa: F401
 from healthcare.api.triggers import ExpiredRecordsTrigger
 from healthcare.database_objects import DatabaseObject, declare
 from healthcare.model_fields import EmailField, LineField, NameField
@@ -91,6 +93,10 @@ class UserManager(BaseUserManager["User"]):
 class User(AbstractBaseUser, PermissionsMixin):
     name = NameField()
     email = EmailField(max_length=254, null=True, validators=[ASCII_EMAIL])  # null for a clinic alone
+    # The e-mail whose owner has opened a link that was sent to it: while it is `email`, that one is verified.
+    verified_email = EmailField(max_length=254, null=True, editable=False)
+    # The e-mail that becomes `email` once its owner opens the link that was sent to it.
+    pending_email = EmailField(max_length=254, null=True, editable=False, validators=[ASCII_EMAIL])
     username = models.CharField(max_length=254, validators=[USERNAME, NOT_RESERVED])
     is_active = models.BooleanField("active", default=True, help_text="Unticking ends every session at once.")
     is_staff = models.BooleanField("staff", default=False, help_text="May log in to the admin.")
@@ -113,6 +119,7 @@ class User(AbstractBaseUser, PermissionsMixin):
             ("deactivate_user", "Can deactivate user"),
             ("set_credentials_user", "Can set username, e-mail and password of user"),
             ("hand_over_user", "Can hand over everything that a user owns"),
+            ("reset_second_factor_user", "Can remove the second factor of user"),
         ]
         indexes = [
             # The list of the admin: the few inactive and staff users, the clinics, users by time, and their search.
@@ -172,14 +179,18 @@ class User(AbstractBaseUser, PermissionsMixin):
             super(User, self).check_password(spelling) for spelling in spellings(raw_password)
         )
 
-    def save(self, *args: Any, keep_session: "LoginSession | None" = None, **kwargs: Any) -> None:
+    def save(
+        self, *args: Any, keep_session: "LoginSession | None" = None, keep_tokens: bool = False, **kwargs: Any
+    ) -> None:
         """Save. A new password, no password and deactivation revoke every session but `keep_session`, whether the API,
-        the admin or a command saves. Deactivation ends those of the admin too; another password ends them anyway."""
+        the admin or a command saves; with `keep_tokens` the personal access tokens stay. Deactivation ends those of the
+        admin too; another password ends them anyway."""
         revokes = self.pk and (self._password is not None or not self.has_usable_password() or not self.is_active)
         with transaction.atomic():
             super().save(*args, **kwargs)
             if revokes:
-                self.sessions.exclude(pk=keep_session.pk if keep_session else 0).revoke()
+                revoked = self.sessions.exclude(pk=keep_session.pk if keep_session else 0)
+                (revoked.exclude(kind=LoginSession.Kind.TOKEN) if keep_tokens else revoked).revoke()
             if self.pk and not self.is_active:
                 end_admin_sessions([self.pk])
 
@@ -190,11 +201,15 @@ class User(AbstractBaseUser, PermissionsMixin):
 
 class LoginSessionQuerySet(models.QuerySet["LoginSession"]):
     def live(self) -> Self:
-        """Sessions that authenticate: not revoked, expired or idle for too long, of an active user. See
-        LIVE_SESSION_SQL."""
+        """Sessions that authenticate: not revoked or expired, of an active user, and unless they are tokens not idle
+        for too long. See LIVE_SESSION_SQL."""
         active = User.objects.filter(is_active=True)
-        used_after = Now() - settings.SESSION_IDLE_TIME
-        return self.filter(revoked_at=None, expires_at__gt=Now(), last_used_at__gt=used_after, user__in=active)
+        used = Q(kind=LoginSession.Kind.TOKEN) | Q(last_used_at__gt=Now() - settings.SESSION_IDLE_TIME)
+        return self.filter(used, revoked_at=None, expires_at__gt=Now(), user__in=active)
+
+    def tokens(self) -> Self:
+        """The personal access tokens."""
+        return self.filter(kind=LoginSession.Kind.TOKEN)
 
     def revoke(self) -> int:
         """Revoke those that are not revoked yet; returns how many."""
@@ -237,15 +252,35 @@ class LoginSessionQuerySet(models.QuerySet["LoginSession"]):
 
 
 class LoginSession(models.Model):
-    """One login on one device. Its refresh token rotates; only the ids (`jti`) of the last two are stored.
+    """One login on one device, or one personal access token.
 
-    `rotated_at` is when the current pair of tokens was issued. `last_used_at` lags behind the last request by at most
-    `USE_RECORDED_AFTER`.
+    The refresh token of a login rotates; only the ids (`jti`) of the last two are stored. `rotated_at` is when the
+    current pair of tokens was issued. `last_used_at` lags behind the last request by at most `USE_RECORDED_AFTER`.
+
+    A personal access token has the kind `token`. It has no refresh token, does not end for want of use, and never
+    changes but for `last_used_at` and `revoked_at`: see `accounts.personal_tokens`.
     """
+
+    class Kind(models.TextChoices):
+        SESSION = "session", "login"
+        TOKEN = "token", "personal access token"
+
+    class Scope(models.TextChoices):
+        READ = "read", "read"
+        WRITE = "write", "read and write"
 
     REPLAY_GRACE = timedelta(seconds=10)
     USE_RECORDED_AFTER = min(timedelta(hours=1), settings.SESSION_IDLE_TIME / 4)
 
+    kind = models.CharField(
+        max_length=10, choices=Kind.choices, default=Kind.SESSION, db_default=Kind.SESSION, editable=False
+    )
+    name = LineField(max_length=100, blank=True, default="", db_default="", help_text="What a token is for.")
+    # What a token may do; a login may do everything.
+    scope = models.CharField(
+        max_length=10, choices=Scope.choices, blank=True, default="", db_default="", editable=False
+    )
+    secret_hash = models.CharField(max_length=64, null=True, editable=False)  # SHA-256 of a token's secret, in hex
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="sessions")
     token_id = models.CharField(max_length=32, editable=False)
     previous_token_id = models.CharField(max_length=32, blank=True, editable=False)
@@ -264,10 +299,17 @@ class LoginSession(models.Model):
     class Meta:
         ordering = ["-id"]
         indexes = [models.Index(fields=["address", "-id"], name="session_of_address")]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(kind="session", scope="", secret_hash=None)
+                | Q(kind="token", scope__in=["read", "write"], secret_hash__isnull=False),
+                name="session_kind",
+            ),
+        ]
         triggers = [ExpiredRecordsTrigger()]
 
     def __str__(self) -> str:
-        return f"session {self.pk}"
+        return f"{self.kind} {self.pk}"
 
     @classmethod
     def new(cls, user: User, user_agent: str, address: str | None, acting_for: int | None = None) -> "LoginSession":
@@ -319,7 +361,7 @@ UPDATE accounts_loginsession AS s SET
         WHEN s.token_id = %(token_id)s THEN NULL
         WHEN s.previous_token_id = %(token_id)s AND s.rotated_at > now() - %(grace)s THEN NULL
         ELSE now() END
-WHERE s.id = %(id)s AND s.user_id = %(user_id)s AND {LIVE_SQL} AND s.last_used_at > now() - {IDLE_TIME_SQL}
+WHERE s.id = %(id)s AND s.user_id = %(user_id)s AND s.secret_hash IS NULL AND {LIVE_SQL} AND s.last_used_at > now() - {IDLE_TIME_SQL}
     AND EXISTS (SELECT FROM accounts_user u WHERE u.id = s.user_id AND u.is_active)
 RETURNING s.token_id, s.rotated_at, s.expires_at, s.revoked_at, s.acting_for
 """  # noqa: S608  (constants alone)
@@ -344,12 +386,12 @@ GRANT EXECUTE ON FUNCTION record_session_use(bigint) TO healthcare_api;
     )
 )
 # For the authentication statement, which plans once: the session `s` with the first parameter's id and its user `u`
-# with the second's. CASE evaluates in order, so a request writes only if none has written for USE_RECORDED_AFTER, and
+# with the second's, whose secret has the hash of the third: NULL for a login, whose tokens are signed. CASE evaluates in order, so a request writes only if none has written for USE_RECORDED_AFTER, and
 # an idle session is not revived.
 LIVE_SESSION_FROM = "FROM accounts_loginsession s JOIN accounts_user u ON u.id = s.user_id"
-LIVE_SESSION_WHERE = f"""WHERE s.id = %s AND u.id = %s AND {LIVE_SQL} AND u.is_active AND CASE
+LIVE_SESSION_WHERE = f"""WHERE s.id = %s AND u.id = %s AND s.secret_hash IS NOT DISTINCT FROM %s AND {LIVE_SQL} AND u.is_active AND CASE
     WHEN s.last_used_at > now() - {USE_RECORDED_AFTER_SQL} THEN true
-    WHEN s.last_used_at > now() - {IDLE_TIME_SQL} THEN record_session_use(s.id)
+    WHEN s.secret_hash IS NOT NULL OR s.last_used_at > now() - {IDLE_TIME_SQL} THEN record_session_use(s.id)
     ELSE false END"""
 LIVE_SESSION_SQL = f"{LIVE_SESSION_FROM}\n{LIVE_SESSION_WHERE}"
 
@@ -380,6 +422,8 @@ class Attempts(models.Model):
         SESSION = "session", "wrong current passwords in a session"
         REGISTRATION = "registration", "registrations from an address"
         EMAIL_CHANGE = "email change", "changes of an account to a taken e-mail"
+        EMAILS_TO = "e-mails to", "e-mails with a link that were asked for to an address"
+        EMAILS_FROM = "e-mails from", "e-mails with a link that were asked for from an address of a client"
         NAME = "name", "unknown or taken names that an account has sent"
 
     key = models.CharField(max_length=64, primary_key=True)

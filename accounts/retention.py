@@ -15,7 +15,8 @@ def ended_sessions() -> Q:
     """An ended session and one that does not exist are refused with the same answers, also when an old refresh token is
     used again; ended ones are kept for inquiries."""
     until: datetime = timezone.now() - settings.RETENTION_LOGIN_SESSIONS
-    return Q(revoked_at__lt=until) | Q(expires_at__lt=until) | Q(last_used_at__lt=until - settings.SESSION_IDLE_TIME)
+    idle = Q(kind=LoginSession.Kind.SESSION, last_used_at__lt=until - settings.SESSION_IDLE_TIME)
+    return Q(revoked_at__lt=until) | Q(expires_at__lt=until) | idle
 
 
 def forgotten_attempts() -> Q:

@@ -23,7 +23,8 @@ APPEND_ONLY = pgtrigger.Protect(name="append_only", operation=pgtrigger.Update |
 
 
 # The history of users belongs to this app, which tracked users before accounts imported it. No password is recorded.
-UserEvent: Any = track_history(get_user_model(), exclude=["password", "last_login", "is_clinic"], app_label="audit")
+NOT_RECORDED = ["password", "last_login", "is_clinic", "verified_email", "pending_email"]
+UserEvent: Any = track_history(get_user_model(), exclude=NOT_RECORDED, app_label="audit")
 
 
 class Basis(models.TextChoices):

@@ -1,0 +1,1 @@
+"""Invitations: with REGISTRATION=invite only who has one can register."""

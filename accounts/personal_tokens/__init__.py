@@ -1,0 +1,1 @@
+"""Personal access tokens: what a script sends instead of logging in."""
