@@ -12,7 +12,7 @@ from psycopg2.errors import InFailedSqlTransaction
 from rest_framework.test import APIClient
 
 import healthcare.settings
-from accounts.authentication import known_owners
+from accounts.authentication import known_owners, known_tokens
 from accounts.models import LoginSession, User
 from accounts.tokens import issue_token_pair
 from healthcare.embedded.home import Home
@@ -42,9 +42,10 @@ def reset_role_after_each_request() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def forget_known_owners() -> None:
-    """Forget the owners for whom users of other tests have acted, which a server's process keeps."""
+def forget_what_a_process_keeps() -> None:
+    """Forget the owners for whom users of other tests have acted, and their tokens, which a server's process keeps."""
     known_owners.clear()
+    known_tokens.clear()
 
 
 @pytest.fixture(scope="session")

@@ -280,7 +280,8 @@ class LoginSession(models.Model):
     scope = models.CharField(
         max_length=10, choices=Scope.choices, blank=True, default="", db_default="", editable=False
     )
-    secret_hash = models.CharField(max_length=64, null=True, editable=False)  # SHA-256 of a token's secret, in hex
+    # SHA-256 of a token's secret, in hex; null for a login.
+    secret_hash = models.CharField(max_length=64, null=True, editable=False)  # noqa: DJ001
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="sessions")
     token_id = models.CharField(max_length=32, editable=False)
     previous_token_id = models.CharField(max_length=32, blank=True, editable=False)
@@ -361,7 +362,8 @@ UPDATE accounts_loginsession AS s SET
         WHEN s.token_id = %(token_id)s THEN NULL
         WHEN s.previous_token_id = %(token_id)s AND s.rotated_at > now() - %(grace)s THEN NULL
         ELSE now() END
-WHERE s.id = %(id)s AND s.user_id = %(user_id)s AND s.secret_hash IS NULL AND {LIVE_SQL} AND s.last_used_at > now() - {IDLE_TIME_SQL}
+WHERE s.id = %(id)s AND s.user_id = %(user_id)s AND s.secret_hash IS NULL AND {LIVE_SQL}
+    AND s.last_used_at > now() - {IDLE_TIME_SQL}
     AND EXISTS (SELECT FROM accounts_user u WHERE u.id = s.user_id AND u.is_active)
 RETURNING s.token_id, s.rotated_at, s.expires_at, s.revoked_at, s.acting_for
 """  # noqa: S608  (constants alone)
@@ -386,10 +388,12 @@ GRANT EXECUTE ON FUNCTION record_session_use(bigint) TO healthcare_api;
     )
 )
 # For the authentication statement, which plans once: the session `s` with the first parameter's id and its user `u`
-# with the second's, whose secret has the hash of the third: NULL for a login, whose tokens are signed. CASE evaluates in order, so a request writes only if none has written for USE_RECORDED_AFTER, and
-# an idle session is not revived.
+# with the second's. The third is the hash of the session's secret, NULL for a login, whose tokens are signed. CASE
+# evaluates in order, so a request writes only if none has written for USE_RECORDED_AFTER, and an idle login is not
+# revived.
 LIVE_SESSION_FROM = "FROM accounts_loginsession s JOIN accounts_user u ON u.id = s.user_id"
-LIVE_SESSION_WHERE = f"""WHERE s.id = %s AND u.id = %s AND s.secret_hash IS NOT DISTINCT FROM %s AND {LIVE_SQL} AND u.is_active AND CASE
+LIVE_SESSION_WHERE = f"""WHERE s.id = %s AND u.id = %s AND s.secret_hash IS NOT DISTINCT FROM %s
+    AND {LIVE_SQL} AND u.is_active AND CASE
     WHEN s.last_used_at > now() - {USE_RECORDED_AFTER_SQL} THEN true
     WHEN s.secret_hash IS NOT NULL OR s.last_used_at > now() - {IDLE_TIME_SQL} THEN record_session_use(s.id)
     ELSE false END"""

@@ -17,8 +17,9 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.settings import api_settings
 from rest_framework_simplejwt.exceptions import TokenError
 
-from accounts.authentication import SessionJWTAuthentication, decode_token
+from accounts.authentication import SessionJWTAuthentication, decode_token, known_tokens
 from accounts.limits import caller_key, client_address, client_network
+from accounts.personal_tokens.format import PREFIX, read_token
 from accounts.tokens import session_and_user_ids
 from healthcare.api.health_checks import HEALTH_CHECKS
 from healthcare.api.middleware import Middleware
@@ -87,11 +88,14 @@ class RequestCounts:
 
 
 def identify_caller(request: HttpRequest) -> int | str:
-    """The id of the user in a valid token, whichever of their tokens it is; otherwise the client's address."""
+    """The id of the user in a valid token, whichever of their tokens it is; otherwise the client's address.
+
+    A personal access token proves nothing before the database knows it, so its first request counts by the address.
+    """
     header = request.META.get("HTTP_AUTHORIZATION")
     if header:
         try:
-            user_id, expires = read_token(header)
+            user_id, expires = read_header(header)
         except (AuthenticationFailed, TokenError):
             pass  # the view answers 401; until then it is a request without a token
         else:
@@ -103,12 +107,24 @@ def identify_caller(request: HttpRequest) -> int | str:
     return find_network(forwarded, request.META.get("REMOTE_ADDR"), proxies)
 
 
-@lru_cache(maxsize=4096)
-def read_token(header: str) -> tuple[int, float]:
+def read_header(header: str) -> tuple[int, float]:
     """The user's id in the token of an Authorization header, and when the token expires.
 
-    Raises AuthenticationFailed or TokenError, which are not cached, for any other header.
+    Raises AuthenticationFailed or TokenError for any other header.
     """
+    scheme, _, text = header.partition(" ")
+    if not text.startswith(PREFIX):
+        return read_access_token(header)
+    personal = read_token(text) if scheme.lower() == "bearer" else None
+    known = known_tokens.get(personal.secret_hash) if personal else None
+    if known is None:
+        raise AuthenticationFailed
+    return known.user_id, math.inf
+
+
+@lru_cache(maxsize=4096)
+def read_access_token(header: str) -> tuple[int, float]:
+    """The same for the access token of a login; what is raised is not cached."""
     raw = authentication.get_raw_token(header.encode("latin-1", "replace"))
     token = decode_token(raw) if raw else None
     ids = session_and_user_ids(token) if token else None

@@ -13,5 +13,6 @@ class BearerScheme(OpenApiAuthenticationExtension):
             "type": "http",
             "scheme": "bearer",
             "bearerFormat": "JWT",
-            "description": "The `access` token from `POST /api/auth/login/`.",
+            "description": "The `access` token from `POST /api/auth/login/`, or a personal access token "
+            "(`hcp_…`) from `POST /api/auth/tokens/`.",
         }

@@ -174,7 +174,7 @@ class LoginSessionSerializer(ModelSerializer):
 
     class Meta:
         model = LoginSession
-        fields = ["id", "current", "user_agent", "address", "created_at", "last_used_at", "expires_at"]
+        fields = ["id", "kind", "current", "user_agent", "address", "created_at", "last_used_at", "expires_at"]
         read_only_fields = fields
 
     def get_current(self, session: LoginSession) -> bool:

@@ -38,6 +38,7 @@ from healthcare.api.acting_for import OWN_RECORDS, parse_owner_name
 from healthcare.api.conditional_requests import ConditionalRequests
 from healthcare.api.idempotency import KEY_PARAMETER, IdempotentMixin, Key, execute_once
 from healthcare.api.schema import PROBLEM
+from healthcare.api.token_scopes import NotByToken
 from healthcare.api.unknown_parameters import UnknownParametersViewSet
 from healthcare.rls.context import enter, entered, leave
 
@@ -177,6 +178,8 @@ class AccountViewSet(ConditionalRequests, UnknownParametersViewSet):
 class LogoutViewSet(IdempotentMixin, UnknownParametersViewSet):
     """Ends the login session of the request, which a repeated request with the same key finds ended."""
 
+    writable_by_tokens = True
+
     @extend_schema(
         operation_id="auth_logout",
         summary="Log out",
@@ -269,6 +272,7 @@ class SessionEndViewSet(UnknownParametersViewSet):
     queryset = LoginSession.objects.none()
     serializer_class = SessionEndSerializer
     delete_has_body = True
+    writable_by_tokens = True  # a token ends itself, and no other session
     lookup_value_converter = "int"
 
     def get_queryset(self) -> QuerySet[LoginSession]:
@@ -280,7 +284,7 @@ class SessionEndViewSet(UnknownParametersViewSet):
         description="Another session than this one requires `current_password` in the body. 429 after repeated wrong "
         "passwords.",
         request=SessionEndSerializer,
-        responses={204: None, 429: PROBLEM},
+        responses={204: None, 403: PROBLEM, 429: PROBLEM},
     )
     def destroy(self, request: Request, pk: int) -> Response:
         caller: Any = request.user
@@ -288,7 +292,10 @@ class SessionEndViewSet(UnknownParametersViewSet):
         with entered(caller.pk, request):
             session = self.get_object()
         serializer.is_valid(raise_exception=True)
-        if session.pk != request.auth.pk:
+        own: Any = request.auth
+        if session.pk != own.pk:
+            if own.kind == LoginSession.Kind.TOKEN:
+                raise NotByToken
             prove_identity(request, serializer.validated_data.get("current_password"))
         with entered(caller.pk, request):
             own_live_sessions(request).filter(pk=session.pk).revoke()

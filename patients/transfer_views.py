@@ -33,6 +33,7 @@ ANSWERS: dict[int, Any] = {200: TransferSerializer, 409: PROBLEM}
 class TransferViewSet(IdempotentMixin, ActsForOwner, mixins.ListModelMixin, UnknownParametersViewSet):
     """The transfers of the owner of the request, on either side."""
 
+    writable_by_tokens = True
     queryset = PatientTransfer.objects.none()
     serializer_class = TransferSerializer
     lookup_value_converter = "int"

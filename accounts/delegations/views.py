@@ -232,6 +232,7 @@ class DelegationViewSet(
 class NoticeViewSet(mixins.ListModelMixin, UnknownParametersViewSet):
     """The caller's unread notices."""
 
+    writable_by_tokens = True
     queryset = Notice.objects.none()
     serializer_class = NoticeSerializer
     lookup_value_converter = "int"

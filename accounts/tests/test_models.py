@@ -118,7 +118,7 @@ def test_a_live_session_is_the_same_to_the_model_and_to_the_authentication_state
     models.QuerySet(User).filter(pk=alice.pk).update(is_active=active)  # not revoking, unlike the model's own
     by_model = list(LoginSession.objects.live().filter(user=user).values_list("pk", "user_id"))
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT s.id, u.id {LIVE_SESSION_SQL}", [session.pk, user.pk])  # noqa: S608
+        cursor.execute(f"SELECT s.id, u.id {LIVE_SESSION_SQL}", [session.pk, user.pk, session.secret_hash])  # noqa: S608
         found = cursor.fetchall()
     live = not revoked and not expired and active and owner == "alice" and idle < timedelta(hours=72)
     assert found == by_model

@@ -27,7 +27,9 @@ def test_a_session_names_its_device_and_address(as_alice: LoggedInClient):
     session = as_alice.login_session
     [answered] = as_alice.get(SESSIONS).json()
     times = {name: answered.pop(name) for name in ("created_at", "last_used_at", "expires_at")}
-    assert answered == {"id": session.pk, "current": True, "user_agent": "tests", "address": "127.0.0.1"}
+    assert answered == {
+        "id": session.pk, "kind": "session", "current": True, "user_agent": "tests", "address": "127.0.0.1",
+    }  # fmt: skip
     assert times["created_at"] <= times["expires_at"]
     assert times["last_used_at"] == session.last_used_at.isoformat().replace("+00:00", "Z")
 

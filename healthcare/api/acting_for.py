@@ -106,5 +106,5 @@ def required_role(view: Any, method: str | None, action: str | None) -> str:
     A method without an action needs `read`: it is answered 405.
     """
     default = "read" if method in SAFE_METHODS or action is None else "manage"
-    role: str = view.action_roles.get(action or "", default)
+    role: str = getattr(view, "action_roles", {}).get(action or "", default)
     return role

@@ -80,6 +80,7 @@ class RecordViewSet(
     create_hooks: ClassVar[dict[str, str]] = {}
     successor_actions: ClassVar[Set[str]] = frozenset()
     field_selection = FieldSelection()
+    writable_by_tokens: ClassVar[bool] = True  # see `healthcare.api.token_scopes`
     acts_for_owner: ClassVar[bool] = False
     action_roles: ClassVar[dict[str, str]] = {
         "create": "write", "update": "write", "partial_update": "write", "search": "read",

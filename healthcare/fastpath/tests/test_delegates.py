@@ -130,7 +130,7 @@ def test_row_level_security_alone_shows_a_delegate_the_owners_rows(
 def test_the_owners_that_are_known_are_bounded(
     monkeypatch: pytest.MonkeyPatch, as_bob: LoggedInClient, delegation: Delegation
 ) -> None:
-    monkeypatch.setattr("accounts.authentication.MOST_KNOWN_OWNERS", 3)
+    monkeypatch.setattr("accounts.authentication.MOST_KNOWN", 3)
     for zeros in range(10):
         owner = {"X-Acting-For": "0" * zeros + str(delegation.owner_id)}
         assert as_bob.get("/api/patients/", headers=owner)["X-Acting-For"] == "alice"
