@@ -19,7 +19,8 @@ from rest_framework.response import Response
 
 from accounts.authentication import SessionJWTAuthentication
 from accounts.hashing_limit import hashing_slot
-from accounts.limits import SessionAttempt, count_registration, counted_email_change
+from accounts.identity import prove_identity
+from accounts.limits import count_registration, counted_email_change
 from accounts.models import LoginSession, LoginSessionQuerySet, User
 from accounts.serializers import (
     AccountSerializer,
@@ -40,7 +41,7 @@ from healthcare.api.idempotency import KEY_PARAMETER, IdempotentMixin, Key, exec
 from healthcare.api.schema import PROBLEM
 from healthcare.api.token_scopes import NotByToken
 from healthcare.api.unknown_parameters import UnknownParametersViewSet
-from healthcare.rls.context import enter, entered, leave
+from healthcare.rls.context import enter, entered
 
 
 # Not one transaction per request: the count of a refused login and the revocation by a replayed token must commit.
@@ -113,25 +114,6 @@ class CredentialsViewSet(UnknownParametersViewSet):
         serializer.is_valid(raise_exception=True)
         session = exchange_refresh_token(serializer.validated_data["refresh"], request)
         return Response(issue_token_pair(session))
-
-
-def prove_identity(request: Request, current_password: str | None) -> None:
-    """Check the caller's current password, in a view that is not one transaction: a wrong one is counted.
-
-    Raises ValidationError (400) if it is wrong or missing, RateLimited (429) after repeated failures, and Busy (503).
-    """
-    user: Any = request.user
-    session: Any = request.auth
-    if current_password is None:
-        required = serializers.ErrorDetail("Send your current password to make this change.", "required")
-        raise serializers.ValidationError({"current_password": [required]})
-    leave()
-    with hashing_slot():
-        attempt = SessionAttempt.begin(request, session.pk, user.pk)
-        if not user.check_password(current_password):
-            attempt.fail()
-            raise serializers.ValidationError({"current_password": ["This is not the current password."]})
-        attempt.succeed()
 
 
 @method_decorator(transaction.non_atomic_requests, name="dispatch")
