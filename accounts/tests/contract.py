@@ -246,6 +246,7 @@ CONTRACT = Contract(
                     None, "", "short", "12345678901", "password", [CANARY], True, {"a": 1}, "x" * 257, CANARY * 100,
                 ],
             },
+            by="anonymous",
         ),
         BadValues(
             "/api/clinics/",

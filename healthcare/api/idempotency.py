@@ -6,7 +6,8 @@ request whose first execution is still running gets a 409 at once: nothing waits
 
 Only 2xx answers are stored. An error has rolled its transaction back, so the key is unused: a retry is processed as the
 first request, with a corrected body, too. Tokens are never stored, so login and refresh ignore the header. Without a
-login, that is on registration, the caller is identified by the body, password included.
+login, that is on registration, the caller is identified by the body, password included. Where the answer holds another
+secret that is shown once, such as a personal access token, the header is refused: see `NoKeyMixin`.
 """
 
 import json
@@ -211,3 +212,17 @@ class IdempotentMixin(APIView):
         if self.key:
             self.key.store(final)
         return final
+
+
+class NoKeyMixin(APIView):
+    """Refuses the header (400) on every POST of a view whose answer holds a secret, which must not be stored.
+
+    A client that sends the key relies on it: ignored, a repeated request would be executed twice.
+    """
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if request.method == "POST" and KEY_HEADER in request.headers:
+            raise ParseError(
+                f"Send this without {KEY_HEADER}: the answer holds a secret, and is not stored for a repeated request."
+            )

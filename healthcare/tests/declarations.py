@@ -49,6 +49,7 @@ class Row:
         PRIVATE  a logged-in caller, and a record only its owner;
         SHARED   anyone reads, any logged-in caller writes;
         COMMON   any logged-in caller, for records of any owner;
+        STAFF    a logged-in member of staff; any other caller gets 403;
         OPEN     anyone;
         PAGE     anyone, and the answer may be cached.
     methods: the status by method. A method that is not named answers 405; HEAD follows GET; OPTIONS answers 200.
@@ -94,8 +95,10 @@ class Row:
         """The status for a target: "own", "another's", "missing", "deleted", or "" for a route without an id."""
         reads = self.access == "SHARED" and method in SAFE_METHODS
         rejected = caller in REJECTED_CALLERS or (caller == "anonymous" and not reads)
-        if self.access in {"PRIVATE", "SHARED", "COMMON"} and rejected:
+        if self.access in {"PRIVATE", "SHARED", "COMMON", "STAFF"} and rejected:
             return 401
+        if self.access == "STAFF" and caller != "staff":
+            return 403
         if self.problem_code(method, caller):
             return 403
         default = {"HEAD": self.methods.get("GET", 405), "OPTIONS": 200}.get(method, 405)
@@ -247,11 +250,13 @@ class BadValues:
     path: the path of the POST.
     body: a body that would be accepted; "@patient" and "@doctor" stand for the ids of records of the caller.
     fields: the bad values by field.
+    by: who sends it: "alice", "staff" or "anonymous".
     """
 
     path: str
     body: Mapping[str, Any]
     fields: Mapping[str, Sequence[Any]]
+    by: str = "alice"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import pytest
 from conftest import PASSWORD
 from healthcare.tests.cast import read_claims, sign_token, tamper_token
 from healthcare.tests.contract_matrix import prepare_table_hashes, protocol_faults
-from healthcare.tests.declarations import all_bad_values, all_rows
+from healthcare.tests.declarations import BadValues, all_bad_values, all_rows
 from healthcare.tests.hostile_requests import CANARY, CLOSED, Case, all_hostile_requests, request, send
 from healthcare.tests.live import TIMEOUT, Answer, LiveServer, parse
 
@@ -30,6 +30,15 @@ def alice_live(live_server_process: LiveServer) -> dict[str, Any]:
         for kind in ("patient", "doctor")
     }
     return account | tokens | ids
+
+
+@pytest.fixture(scope="session")
+def tokens_of(live_server_process: LiveServer, alice_live: dict[str, Any]) -> dict[str, str]:
+    """The access token of each caller whom `BadValues` names."""
+    staff, tokens = live_server_process.register()
+    with psycopg2.connect(live_server_process.database_url) as connection, connection.cursor() as cursor:
+        cursor.execute("UPDATE accounts_user SET is_staff = true WHERE id = %s", [staff["id"]])
+    return {"anonymous": "", "alice": alice_live["access"], "staff": tokens["access"]}
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +77,7 @@ def bad_bodies() -> list[Any]:
     """Every bad value in its field while the other fields are right; an unknown field to ignore has the canary."""
     return [
         pytest.param(
-            bad.path, field, {**bad.body, field: value, CANARY: CANARY}, id=f"{bad.path} {field} {ascii(value)[:30]}"
+            bad, field, {**bad.body, field: value, CANARY: CANARY}, id=f"{bad.path} {field} {ascii(value)[:30]}"
         )
         for bad in all_bad_values()
         for field, values in bad.fields.items()
@@ -81,14 +90,19 @@ def test_every_post_that_creates_a_record_declares_bad_values():
     assert {bad.path for bad in all_bad_values()} == creating
 
 
-@pytest.mark.parametrize(("path", "field", "body"), bad_bodies())
+@pytest.mark.parametrize(("bad", "field", "body"), bad_bodies())
 def test_a_bad_value_is_named_by_its_field_and_changes_nothing(
-    path: str, field: str, body: dict[str, Any], live: LiveServer, alice_live: dict[str, Any], tables: Tables
+    bad: BadValues,
+    field: str,
+    body: dict[str, Any],
+    live: LiveServer,
+    alice_live: dict[str, Any],
+    tokens_of: dict[str, str],
+    tables: Tables,
 ) -> None:
     before = tables()
     body = {name: alice_live[value[1:]] if value in ("@patient", "@doctor") else value for name, value in body.items()}
-    token = "" if "auth" in path else alice_live["access"]
-    answer = live.call("POST", path, body, token, Prefer="handling=lenient")
+    answer = live.call("POST", bad.path, body, tokens_of[bad.by], Prefer="handling=lenient")
     check_refusal(answer, {400}, before, tables)
     assert {error["pointer"].split("/")[1] for error in answer.json["errors"]} == {field}
 

@@ -11,7 +11,7 @@ from rest_framework.test import APIClient
 
 from accounts.models import LoginSession, User
 from conftest import PASSWORD, LoggedInClient
-from healthcare.api.idempotency import IdempotentMixin
+from healthcare.api.idempotency import IdempotentMixin, NoKeyMixin
 from healthcare.api.models import IdempotencyRecord
 from healthcare.rls.context import enter
 from patients.models import Patient
@@ -189,13 +189,15 @@ def test_a_rolled_back_request_leaves_no_key(
 
 # Login and refresh answer tokens. Registration and password change open their own transactions and store the key.
 ELSEWHERE = {"/api/auth/login/", "/api/auth/refresh/", "/api/auth/register/", "/api/auth/password/"}
+REFUSED: set[str] = set()  # the paths whose answers hold a secret
 
 
-def test_every_post_accepts_the_key() -> None:
+def test_every_post_accepts_the_key_or_refuses_it() -> None:
     posts = [
         (path, callback.cls)
         for path, _, method, callback in EndpointEnumerator().get_api_endpoints()
         if path.startswith("/api/") and method == "POST"
     ]
-    assert {path for path, view in posts if not issubclass(view, IdempotentMixin)} == ELSEWHERE
-    assert len(posts) > len(ELSEWHERE)
+    assert {path for path, view in posts if not issubclass(view, IdempotentMixin | NoKeyMixin)} == ELSEWHERE
+    assert {path for path, view in posts if issubclass(view, NoKeyMixin)} == REFUSED
+    assert len(posts) > len(ELSEWHERE | REFUSED)
