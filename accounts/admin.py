@@ -1,4 +1,4 @@
-"""The admin of users, login sessions and attempts."""
+"""The admin of users, groups and attempts."""
 
 import ipaddress
 from collections.abc import Iterator
@@ -15,19 +15,21 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import PROTECT, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 
-from accounts.admin_actions import DeactivateUsers, ReactivateUsers, RevokeSessions, may_change_user
+from accounts import admin_login_sessions  # noqa: F401  (registers the admin of login sessions)
+from accounts.admin_actions import DeactivateUsers, ReactivateUsers, may_change_user
 from accounts.admin_clinics import ClinicsAdmin, concerns_clinic
 from accounts.admin_home import read_refused_logins
 from accounts.delegations.models import Delegation, Notice
 from accounts.limits import account_key, attempts_key, client_network, pair_key
 from accounts.models import Attempts, LoginSession, User
+from accounts.second_factor.models import SecondFactor
 from healthcare.admin.edit_conflicts import ConflictCheckingAdmin, ConflictCheckingForm
 from healthcare.admin.home import Panel
-from healthcare.admin.list_filters import ChoiceFilter, DayRangeFilter, FieldChoiceFilter, FlagFilter, RecordIdFilter
+from healthcare.admin.list_filters import DayRangeFilter, FieldChoiceFilter, FlagFilter
 from healthcare.admin.lists import BoundedChangeList
 from healthcare.admin.read_only import ReadOnlyAdmin
 
-LABELS = {"email": "E-mail"}
+LABELS = {"email": "E-mail", "pending_email": "E-mail to be confirmed"}
 # Django's text names other ways to log in, and there are none.
 ABOUT_DISABLING = "A user for whom this is disabled has no password and cannot log in."
 
@@ -106,11 +108,12 @@ class UserAdmin(ClinicsAdmin, ConflictCheckingAdmin, DjangoUserAdmin):
     search_help_text = "The beginning of a username, an e-mail or a name."
     autocomplete_fields = ["groups"]
     filter_horizontal = ["user_permissions"]
-    readonly_fields = ["last_login", "created_at"]
+    readonly_fields = ["email_verified", "pending_email", "has_second_factor", "last_login", "created_at"]
     permission_fields = ("is_staff", "is_superuser", "groups", "user_permissions")
     credential_fields = ("email", "username")
     fieldsets = [
         ("Person and login", {"fields": ["name", "email", "username", "password"]}),
+        ("Proofs", {"fields": ["email_verified", "pending_email", "has_second_factor"]}),
         ("Rights", {"fields": ["is_active", *permission_fields]}),
         ("Times", {"fields": ["last_login", "created_at"]}),
     ]
@@ -132,17 +135,25 @@ class UserAdmin(ClinicsAdmin, ConflictCheckingAdmin, DjangoUserAdmin):
         return queryset.filter(condition), False
 
     def get_fieldsets(self, request: HttpRequest, obj: User | None = None) -> Any:
-        """Without what concerns the password, for a member of staff who may not set it."""
+        """Without what concerns the password and the next e-mail, for a member of staff who may not set them."""
         fieldsets = super().get_fieldsets(request, obj)
         if may_set_credentials(request) or concerns_clinic(request, obj):
             return fieldsets
-        hidden = {"password", "usable_password", "password1", "password2"}
+        hidden = {"password", "usable_password", "password1", "password2", "pending_email"}
         hint = {} if obj else {"description": "The user can log in once a superuser has set a password."}
         return [
             (title, {**options, **hint, "fields": fields})
             for title, options in fieldsets
             if (fields := [name for name in options["fields"] if name not in hidden])
         ]
+
+    @admin.display(description="E-mail verified", boolean=True)
+    def email_verified(self, user: User) -> bool:
+        return user.verified_email is not None and user.verified_email == user.email
+
+    @admin.display(description="Second factor", boolean=True)
+    def has_second_factor(self, user: User) -> bool:
+        return SecondFactor.objects.confirmed().filter(user=user).exists()
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
         read_only = [*super().get_readonly_fields(request, obj)]
@@ -215,54 +226,6 @@ def describe_protected_references(users: list[User]) -> list[str]:
             rows = model._base_manager.filter(**{f"{relation.field.name}__in": users}).count()  # type: ignore[union-attr]
             references += [f"{rows} {model_ngettext(model._meta, rows)}"] if rows else []
     return references
-
-
-class SessionStateFilter(ChoiceFilter):
-    """The table holds the sessions that have not expired for long, so it needs no index for their state."""
-
-    title = "state"
-    parameters: ClassVar = ("state",)
-
-    def options(self) -> dict[str, str]:
-        return {"live": "Live", "ended": "Ended"}
-
-    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        live = queryset.live()
-        if self.value == "ended":
-            return queryset.exclude(pk__in=live.values("pk"))
-        return live if self.value == "live" else queryset
-
-
-class SessionUserFilter(RecordIdFilter):
-    title, column = "user", "user"
-    fields: ClassVar = {"user": ("Id of the user", "number")}
-
-
-@admin.register(LoginSession)
-class LoginSessionAdmin(ReadOnlyAdmin):
-    task = "People and access"
-    list_display = ["id", "user", "address", "user_agent", "created_at", "last_used_at", "revoked_at"]
-    list_filter = [SessionStateFilter, SessionUserFilter]
-    list_select_related = ["user"]
-    search_fields = ["user", "address"]
-    search_help_text = "The whole username, e-mail or address."
-    fields = ["user", "address", "user_agent", "created_at", "last_used_at", "expires_at", "revoked_at"]
-    actions = [RevokeSessions()]
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def describe_record(self, record: LoginSession) -> str:
-        return f"session {record.pk} of {record.user}"
-
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[LoginSession], search_term: str
-    ) -> tuple[QuerySet[LoginSession], bool]:
-        text = search_term.strip()
-        try:
-            return queryset.filter(address=str(ipaddress.ip_address(text))), False
-        except ValueError:
-            return queryset.filter(user=User.objects.find_by_identifier(text) or 0), False
 
 
 class KindFilter(FieldChoiceFilter):

@@ -100,7 +100,10 @@ class RevokeSessions(EndOnce):
     permission = "change"
     label = "Revoke selected login sessions"
     verb, done = "revoke", "revoked"
-    explanation = "The next request with one of their tokens is refused (401). The user can log in again."
+    explanation = (
+        "The next request with one of their tokens is refused (401). The user can log in again. Instead of a personal "
+        "access token the user makes another one."
+    )
 
     def perform(self, model_admin: Any, request: HttpRequest, records: Sequence[LoginSession]) -> str:
         LoginSession.objects.filter(pk__in=[session.pk for session in records]).revoke()
