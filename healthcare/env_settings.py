@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import dj_database_url
+import dj_email_url
 from django.core.exceptions import ImproperlyConfigured
 
 import healthcare.embedded  # noqa: F401  (registers the scheme `embedded`)
@@ -25,6 +26,8 @@ PUBLISHED_KEY = re.compile(
     "change(me|it|this)|replace(me|this|with)|insecure|(your|my|super|top|very|string|bit)secret|secretkey|placeholder"
     "|password|example"
 )
+# Scheme, host, port and path, without a user, a query or a fragment.
+PUBLIC_URL = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(:[0-9]+)?(/[A-Za-z0-9._~%!$&'()*+,;=:@-]+)*")
 LISTEN_HOST = re.compile(r"\[[0-9A-Fa-f:.]+(%\w+)?\]|[\w.-]*", re.ASCII)
 
 
@@ -189,10 +192,13 @@ def database(name: str) -> dict[str, Any]:
     return config | {"ATOMIC_REQUESTS": True}
 
 
+SMTP, CONSOLE = "django.core.mail.backends.smtp.EmailBackend", "django.core.mail.backends.console.EmailBackend"
+
+
 @dataclass(frozen=True)
 class MailServer:
-    """Where e-mails are handed in; without a host nowhere. `starttls` encrypts after the greeting, `tls` from the
-    beginning (RFC 8314)."""
+    """Where e-mails are handed in: to a server, to standard output, or, if it is not configured, nowhere. `starttls`
+    encrypts after the greeting, `tls` from the beginning (RFC 8314)."""
 
     host: str = ""
     port: int = 25
@@ -200,28 +206,45 @@ class MailServer:
     password: str = ""
     starttls: bool = False
     tls: bool = False
+    backend: str = SMTP
+
+    @property
+    def is_configured(self) -> bool:
+        return bool(self.host) or self.backend == CONSOLE
 
 
-MAIL_PORTS = {"smtp": 25, "smtp+tls": 587, "smtps": 465}
-
-
-def mail_server(name: str) -> MailServer:
-    """The server of a URL such as `smtps://user:password@mail.example.org:465`; none if it is unset."""
+def mail_server(name: str, *, debug: bool) -> MailServer:
+    """The server of a URL such as `submission://user:password@mail.example.org`, read by dj-email-url. Unset: the
+    console with DEBUG, else none."""
     value = text(name)
+    if value == "console:" or (debug and not value):
+        if not debug:
+            raise ImproperlyConfigured(f"{name}=console: writes secret links to the log; use it with DEBUG=True only.")
+        return MailServer(backend=CONSOLE)
     if not value:
         return MailServer()
-    advice = f"write {name}=smtps://user:password@mail.example.org, or smtp+tls:// for STARTTLS"
+    advice = (
+        f"write {name}=submission://user:password@mail.example.org for STARTTLS, or "
+        "smtp://user:password@mail.example.org?ssl=True for TLS from the beginning"
+    )
     try:
         url = urlsplit(value)
-        port = url.port or MAIL_PORTS[url.scheme]
-    except (KeyError, ValueError) as error:
+        options = dict(parse_qsl(url.query, keep_blank_values=True, strict_parsing=True)) if url.query else {}
+        if url.scheme == "smtps" or url.scheme not in {"smtp", "submission", "submit"}:
+            raise ImproperlyConfigured(f"{name} names no way to send e-mails that is supported; {advice}.")
+        parsed = dj_email_url.parse(value)
+    except ValueError as error:
         raise ImproperlyConfigured(f"{name} is not the URL of a mail server; {advice}.") from error
-    if not url.hostname or url.path.strip("/") or url.query or url.fragment:
-        raise ImproperlyConfigured(f"{name} must name a host, and nothing after the port; {advice}.")
-    user, password = unquote(url.username or ""), unquote(url.password or "")
-    if user and url.scheme == "smtp":
+    if not url.hostname or url.path.strip("/") or url.fragment:
+        raise ImproperlyConfigured(f"{name} must name a host, and no path; {advice}.")
+    if not (options.keys() <= {"ssl", "tls"} and len(options) < 2 and set(options.values()) <= {*dj_email_url.TRUTHY}):
+        raise ImproperlyConfigured(f"{name} has an option that is not supported; {advice}.")
+    starttls, tls = bool(parsed["EMAIL_USE_TLS"]), bool(parsed["EMAIL_USE_SSL"])
+    user, password = parsed["EMAIL_HOST_USER"] or "", parsed["EMAIL_HOST_PASSWORD"] or ""
+    if (user or password) and not (starttls or tls):
         raise ImproperlyConfigured(f"{name} would send the password without encryption; {advice}.")
-    return MailServer(url.hostname, port, user, password, url.scheme == "smtp+tls", url.scheme == "smtps")
+    port = url.port or (465 if tls else int(parsed["EMAIL_PORT"]))  # dj-email-url knows no port for `ssl`
+    return MailServer(url.hostname, port, user, password, starttls, tls)
 
 
 def sender(name: str, *, needed: bool) -> str:
@@ -230,5 +253,23 @@ def sender(name: str, *, needed: bool) -> str:
     if (needed or value) and not re.fullmatch(r"[\x21-\x7e]+@[\x21-\x7e]+", value):
         raise ImproperlyConfigured(
             f"{name} must be the address that e-mails come from; write {name}=clinic@example.org, for example."
+        )
+    return value or "healthcare@localhost"
+
+
+def public_url(name: str, *, debug: bool) -> str:
+    """The base of the front end's pages: an origin, which uses HTTPS unless DEBUG is set, and perhaps a path. Without
+    a slash at the end; empty if it is unset."""
+    value = text(name).rstrip("/")
+    try:
+        url = urlsplit(value)
+        bad_port = url.port == 0
+    except ValueError:
+        bad_port = True
+    schemes = {"https", "http"} if debug else {"https"}
+    if value and (bad_port or url.scheme not in schemes or not PUBLIC_URL.fullmatch(value)):
+        raise ImproperlyConfigured(
+            f"{name} is not the address of a front end{'' if debug else ' with HTTPS'}; write "
+            f"{name}=https://app.example.org or {name}=https://example.org/clinic, for example."
         )
     return value

@@ -85,13 +85,16 @@ DIRECTORY_EDITORS = env_settings.choice("DIRECTORY_EDITORS", "anyone", {"anyone"
 # Who founds clinics: see accounts/delegations.
 CLINICS = env_settings.choice("CLINICS", "anyone", {"anyone", "staff"})
 
-# The server that sends e-mails about notices: see accounts/delegations/mail.py. Without a host none are sent.
-MAIL_SERVER = env_settings.mail_server("EMAIL_URL")
+# Where e-mails of notices and links are handed in: see accounts/mail.py.
+MAIL_SERVER = env_settings.mail_server("EMAIL_URL", debug=DEBUG)
+EMAIL_CONFIGURED, EMAIL_BACKEND = MAIL_SERVER.is_configured, MAIL_SERVER.backend
 EMAIL_HOST, EMAIL_PORT = MAIL_SERVER.host, MAIL_SERVER.port
 EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = MAIL_SERVER.user, MAIL_SERVER.password
 EMAIL_USE_TLS, EMAIL_USE_SSL = MAIL_SERVER.starttls, MAIL_SERVER.tls
 EMAIL_TIMEOUT = 10  # seconds
 DEFAULT_FROM_EMAIL = env_settings.sender("EMAIL_FROM", needed=bool(MAIL_SERVER.host))
+# The front end whose pages the links in e-mails open, without a slash at the end. Empty: e-mails hold no links.
+PUBLIC_URL = env_settings.public_url("PUBLIC_URL", debug=DEBUG)
 
 # Where `manage.py serve` tells those who operate it how it fares: /metrics, /healthz and /readyz. Empty: nowhere.
 METRICS = env_settings.listen_address("METRICS")

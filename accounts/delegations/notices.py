@@ -10,8 +10,8 @@ from django.db.models import Q
 from django.dispatch import Signal
 from django.utils import timezone
 
-from accounts.delegations.mail import send_later
 from accounts.delegations.models import Delegation, Notice
+from accounts.mail import send_later
 from accounts.models import User
 from healthcare.rls.context import without_role
 
@@ -48,7 +48,9 @@ def notify(users: User | Iterable[User], kind: str, by: User | None, about: dict
         recently_emailed = {*unread.values_list("user_id", flat=True)}
         Notice.objects.bulk_create(Notice(user=user, kind=kind, by=by, about=about) for user in recipients)
     addresses = [str(user.email) for user in recipients if user.is_active and user.pk not in recently_emailed]
-    transaction.on_commit(partial(send_later, addresses, subject, by.username if by else ""), robust=True)
+    done_by = f" by {by.username}" if by else ""
+    body = f"{subject}{done_by}. Log in to read the notice.\n"
+    transaction.on_commit(partial(send_later, addresses, subject, body), robust=True)
 
 
 def find_recipients(users: Iterable[User], by: User | None) -> list[User]:

@@ -38,9 +38,23 @@ BAD = [
     ("CLINICS", "nobody"),
     *(
         ("EMAIL_URL", value)
-        for value in ("hidden-word", "imap://h", "smtps://", "smtps://h:port", "smtps://h/hidden-word")
+        for value in (
+            "hidden-word",
+            "imap://h",
+            "smtp://",
+            "smtp://h:port",
+            "smtp://h/hidden-word",
+            "console:",
+            "file:",
+        )
     ),
-    ("EMAIL_URL", "smtp://user:hidden-word@h"),
+    *(("EMAIL_URL", f"smtp{rest}://user:hidden-word@h") for rest in ("", "s", "+tls")),
+    *(
+        ("EMAIL_URL", f"submission://h?{options}")
+        for options in ("ssl=hidden-word", "ssl=False", "timeout=5", "ssl=True&tls=True", "_default_from_email=a@b")
+    ),
+    *(("PUBLIC_URL", value) for value in ("a.example.org", "http://a.example.org", "ftp://h", "https://")),
+    *(("PUBLIC_URL", f"https://h{rest}") for rest in ("?a=hidden", "#hidden", ":0", ":port", "/a b", "/a//b", "@h")),
 ]
 
 
@@ -155,15 +169,52 @@ def test_the_bounds_of_a_number_are_themselves_allowed(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
-        ("smtps://ada:p%40ss@mail.example.org", MailServer("mail.example.org", 465, "ada", "p@ss", tls=True)),
-        ("smtp+tls://mail.example.org", MailServer("mail.example.org", 587, starttls=True)),
+        ("smtp://ada:p%40ss@mail.example.org?ssl=True", MailServer("mail.example.org", 465, "ada", "p@ss", tls=True)),
+        ("smtp://ada:pw@mail.example.org:4465?ssl=1", MailServer("mail.example.org", 4465, "ada", "pw", tls=True)),
+        ("smtp://ada:pw@mail.example.org?tls=True", MailServer("mail.example.org", 25, "ada", "pw", starttls=True)),
+        ("submission://mail.example.org", MailServer("mail.example.org", 587, starttls=True)),
         ("smtp://10.0.0.1:2525/", MailServer("10.0.0.1", 2525)),
         ("", MailServer()),
     ],
 )
 def test_a_mail_server_is_written_as_a_url(url: str, expected: MailServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMAIL_URL", url)
-    assert env_settings.mail_server("EMAIL_URL") == expected
+    read = env_settings.mail_server("EMAIL_URL", debug=False)
+    assert read == expected
+    assert read.is_configured is bool(url)
+
+
+@pytest.mark.parametrize("url", ["", "console:"])
+def test_while_developing_emails_are_written_to_the_console(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMAIL_URL", url)
+    read = env_settings.mail_server("EMAIL_URL", debug=True)
+    assert read.is_configured
+    assert read.backend == "django.core.mail.backends.console.EmailBackend"
+
+
+def test_smtps_which_mail_programs_disagree_about_names_what_to_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMAIL_URL", "smtps://user:hidden@mail.example.org")
+    with pytest.raises(ImproperlyConfigured) as raised:
+        env_settings.mail_server("EMAIL_URL", debug=True)
+    assert "submission://user:password@mail.example.org for STARTTLS" in str(raised.value)
+    assert "smtp://user:password@mail.example.org?ssl=True" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "debug", "expected"),
+    [
+        ("https://app.example.org", False, "https://app.example.org"),
+        ("https://example.org:8443/clinic/a/", False, "https://example.org:8443/clinic/a"),
+        ("http://localhost:3000/", True, "http://localhost:3000"),
+        ("http://[::1]:3000", True, "http://[::1]:3000"),
+        ("", False, ""),
+    ],
+)
+def test_the_front_end_is_an_address_with_an_optional_path(
+    url: str, debug: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PUBLIC_URL", url)
+    assert env_settings.public_url("PUBLIC_URL", debug=debug) == expected
 
 
 @pytest.mark.parametrize(
@@ -181,4 +232,4 @@ def test_a_sender_is_an_address_and_a_mail_server_needs_one(
 @pytest.mark.parametrize("sender", ["", "clinic@example.org"])
 def test_without_a_mail_server_the_sender_may_be_set_or_not(sender: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMAIL_FROM", sender)
-    assert env_settings.sender("EMAIL_FROM", needed=False) == sender
+    assert env_settings.sender("EMAIL_FROM", needed=False) == (sender or "healthcare@localhost")

@@ -14,12 +14,12 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts.delegations import mail
+from accounts import mail
 from accounts.delegations.models import Delegation, Notice
 from accounts.delegations.notices import notify
 from accounts.delegations.tests.cast import DELEGATIONS, NOTICES, acting_for, give, make_clinic, named, path_of
-from accounts.delegations.tests.smtp_server import smtp_server
 from accounts.models import User
+from accounts.tests.smtp_server import smtp_server
 from conftest import LoggedInClient
 from healthcare.tests.live import free_port
 
@@ -138,18 +138,6 @@ def test_a_list_takes_these_queries(as_alice: LoggedInClient, alice: User, bob: 
 # E-mails
 
 
-@pytest.fixture
-def mail_to(settings: Any) -> Callable[[int], None]:
-    """Sends e-mails to the server at this port, by Django's own backend, which its test runner replaces."""
-
-    def configure(port: int) -> None:
-        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
-        settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", port
-        settings.DEFAULT_FROM_EMAIL = "clinic@example.org"
-
-    return configure
-
-
 @pytest.mark.django_db(transaction=True)
 def test_the_email_about_a_notice_has_no_persons_name(
     as_alice: LoggedInClient, as_ben: LoggedInClient, mail_to: Callable[[int], None]
@@ -192,7 +180,7 @@ def test_an_email_that_fails_is_logged_without_its_recipient(
 
 @pytest.mark.django_db(transaction=True)
 def test_without_a_server_nothing_is_queued(as_alice: LoggedInClient, ben: User, settings: Any):
-    assert settings.EMAIL_HOST == ""
+    assert not settings.EMAIL_CONFIGURED
     give(as_alice, "ben")
     assert mail._queue.empty()
 
@@ -230,8 +218,8 @@ def test_of_one_user_an_email_is_sent_once_an_hour_or_after_reading(
 
 def test_a_process_that_ends_sends_what_is_queued_by_the_server_of_its_settings():
     code = (
-        "import django; django.setup(); from accounts.delegations.mail import send_later; "
-        "send_later(['ben@example.org', 'asha@example.org'], 'A delegation was given', 'alice')"
+        "import django; django.setup(); from accounts.mail import send_later; "
+        "send_later(['ben@example.org', 'asha@example.org'], 'A delegation was given', 'Log in to read it.')"
     )
     with smtp_server() as server:
         environment = {

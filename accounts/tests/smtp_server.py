@@ -1,9 +1,16 @@
-"""An SMTP server on a real socket, which keeps what it is sent."""
+"""An SMTP server on a real socket, which keeps what it is sent, and fixtures that have e-mails sent to one."""
 
 import socketserver
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from email import message_from_string
+from email.message import Message
+from typing import Any
+
+import pytest
+
+from accounts import mail
 
 
 class SMTPServer(socketserver.ThreadingTCPServer):
@@ -19,6 +26,13 @@ class SMTPServer(socketserver.ThreadingTCPServer):
     @property
     def port(self) -> int:
         return int(self.server_address[1])
+
+    def take(self) -> list[tuple[str, Message]]:
+        """The recipient of each message that was queued since the last call, with the message, in the order of
+        sending."""
+        mail._queue.join()
+        taken, self.received[:] = self.received[:], []
+        return [(recipient, message_from_string(text)) for recipients, text in taken for recipient in recipients]
 
 
 class Session(socketserver.StreamRequestHandler):
@@ -64,3 +78,25 @@ def smtp_server(*, refuses: bool = False) -> Iterator[SMTPServer]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
         server.shutdown()
+
+
+@pytest.fixture
+def mail_to(settings: Any) -> Callable[[int], None]:
+    """Sends e-mails to the server at this port, by Django's own backend, which its test runner replaces."""
+
+    def configure(port: int) -> None:
+        settings.EMAIL_CONFIGURED = True
+        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+        settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", port
+        settings.DEFAULT_FROM_EMAIL = "clinic@example.org"
+
+    return configure
+
+
+@pytest.fixture
+def mail_server(mail_to: Callable[[int], None]) -> Iterator[SMTPServer]:
+    """A server to which this process sends its e-mails."""
+    with smtp_server() as server:
+        mail_to(server.port)
+        yield server
+        mail._queue.join()

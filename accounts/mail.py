@@ -1,12 +1,12 @@
-"""E-mails about notices, where EMAIL_URL names a server. They are sent by a thread, so that no request waits for it.
+"""E-mails of notices and links, where e-mail is configured (EMAIL_URL). A thread sends them, so that no request waits.
 
-A notice is stored whether or not its e-mail is sent: an e-mail that fails is logged and not tried again.
+An e-mail that fails is logged and not tried again. Neither its address nor its text is ever logged.
 """
 
 import atexit
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable
 from queue import Full, Queue
 
 from django.conf import settings
@@ -20,12 +20,15 @@ _start_lock = threading.Lock()
 _sender: threading.Thread | None = None
 
 
-def send_later(addresses: Sequence[str], subject: str, by: str) -> None:
-    """Queue an e-mail to each address, if EMAIL_URL is set. `by` is the username of who did it, or empty."""
-    if not settings.EMAIL_HOST:
+def is_configured() -> bool:
+    """Whether this server sends e-mails."""
+    return bool(settings.EMAIL_CONFIGURED)
+
+
+def send_later(addresses: Iterable[str], subject: str, body: str) -> None:
+    """Queue an e-mail to each address, if e-mail is configured. Call it when the transaction has committed."""
+    if not is_configured():
         return
-    done_by = f" by {by}" if by else ""
-    body = f"{subject}{done_by}. Log in to read the notice.\n"
     for address in addresses:
         try:
             _queue.put_nowait(EmailMessage(subject, body, to=[address]))
