@@ -15,6 +15,7 @@ from django.template.response import TemplateResponse
 from accounts.admin_sessions import end_if_idle
 from accounts.hashing_limit import hashing_slot
 from accounts.limits import SessionAttempt
+from accounts.second_factor.rules import OtpRequired
 from healthcare.admin.home import build_home
 from healthcare.api.pagination import LONGEST_SEARCH
 from healthcare.api.rate_limits import RateLimited
@@ -31,6 +32,8 @@ class BackOffAuthenticationForm(AdminAuthenticationForm):
             self.refusal = error
             message = f"Too many attempts. Try again in {error.wait} seconds."
             raise ValidationError(message, code="throttled") from error
+        except OtpRequired as error:
+            raise ValidationError(str(error.detail), code="otp_required") from error
 
 
 class DescribingAutocomplete(AutocompleteJsonView):

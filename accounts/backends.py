@@ -10,29 +10,49 @@ from accounts.hashing_limit import hashing_slot
 from accounts.limits import LoginAttempt
 from accounts.models import User
 from accounts.passwords import spellings
+from accounts.second_factor.rules import CodeCheck, OtpRequired, check_code
 
 
 class UsernameOrEmailBackend(ModelBackend):
     def authenticate(
-        self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **kwargs: Any
+        self,
+        request: HttpRequest | None,
+        username: str | None = None,
+        password: str | None = None,
+        otp: str | None = None,
+        **kwargs: Any,
     ) -> User | None:
-        """The active user, or None after the same work whatever was wrong.
+        """The active user, or None after the same work whatever was wrong about the username and the password.
 
-        Raises RateLimited (429) during a back-off, and Busy (503) if too many passwords are being hashed.
+        `otp` is a code of the user's second factor. Raises OtpRequired (401) without a right one if the user has a
+        second factor, RateLimited (429) during a back-off, and Busy (503) if too many passwords are being hashed.
         """
         if request is None or not username or password is None:
             return None
         with hashing_slot():
-            return self.check_credentials(request, username, password)
+            return self.check_credentials(request, username, password, otp)
 
-    def check_credentials(self, request: HttpRequest, username: str, password: str) -> User | None:
+    def check_credentials(self, request: HttpRequest, username: str, password: str, otp: str | None) -> User | None:
         user = User.objects.find_by_identifier(username)
         attempt = LoginAttempt.begin(request, username, user)
         if user is None:
             for spelling in spellings(password):  # takes as long as checking a wrong password
                 make_password(spelling)
         elif user.check_password(password) and user.is_active:
+            self.check_second_factor(request, attempt, user, otp)
             attempt.succeed()
             return user
         attempt.fail()
         return None
+
+    @staticmethod
+    def check_second_factor(request: HttpRequest, attempt: LoginAttempt, user: User, otp: str | None) -> None:
+        """Raises OtpRequired (401). A wrong code counts as a wrong password does; none is asked for without counting,
+        and leaves the failures that were counted before."""
+        check = check_code(request, user, otp)
+        if check is CodeCheck.MISSING:
+            attempt.take_back()
+        elif check is CodeCheck.WRONG:
+            attempt.fail()
+        if not check.passed:
+            raise OtpRequired

@@ -162,6 +162,10 @@ SELECT id, %(network)s, now() FROM usable_user
 ON CONFLICT (user_id, network) DO UPDATE SET last_login_at = now()
 """  # noqa: S608  (constants alone)
 TAKE_BACK = "UPDATE accounts_attempts SET count = greatest(count - 1, 0) WHERE key = %s"
+# An attempt begins while its row does not wait, so it ends the wait that it has begun.
+TAKE_BACK_FAILURE = """
+UPDATE accounts_attempts SET count = greatest(count - 1, 0), until = least(until, now()) WHERE key = %s
+"""
 DELETE_ATTEMPTS = "DELETE FROM accounts_attempts WHERE key = %s"
 
 
@@ -229,6 +233,13 @@ class LoginAttempt:
         count_login_failure()
         self.log("login failed")
 
+    def take_back(self) -> None:
+        """Neither a failure nor a success: the password was right, and a further proof was not sent yet."""
+        keys = [self.pair_key] if self.is_known else [self.address_key, self.pair_key, self.account_key]
+        with transaction.atomic(), connection.cursor() as cursor:
+            for key in keys:  # in the order of the row locks
+                cursor.execute(TAKE_BACK_FAILURE, [key])
+
     def succeed(self) -> None:
         """Take this attempt back, delete the account's failures from this address, and store the address as known."""
         with connection.cursor() as cursor:
@@ -267,6 +278,11 @@ class SessionAttempt:
     def fail(self) -> None:
         self.log("current password wrong")
 
+    def take_back(self) -> None:
+        """Neither a failure nor a success: the password was right, and a further proof was not sent yet."""
+        with connection.cursor() as cursor:
+            cursor.execute(TAKE_BACK_FAILURE, [self.key])
+
     def succeed(self) -> None:
         with connection.cursor() as cursor:
             cursor.execute(DELETE_ATTEMPTS, [self.key])
@@ -276,9 +292,10 @@ class SessionAttempt:
         log_security_event(event, self.request, account=account, **members)
 
 
-def log_security_event(event: str, request: HttpRequest | Request, **members: object) -> None:
-    """One WARNING such as `login failed account=… address=203.0.113.9 request_id=…`."""
-    members |= {"address": client_address(request) or None, "request_id": getattr(request, "request_id", None)}
+def log_security_event(event: str, request: HttpRequest | Request | None, **members: object) -> None:
+    """One WARNING such as `login failed account=… address=203.0.113.9 request_id=…`; a command has no request."""
+    if request is not None:
+        members |= {"address": client_address(request) or None, "request_id": getattr(request, "request_id", None)}
     logger.warning(event, extra={"fields": members})
 
 

@@ -13,6 +13,7 @@ from accounts.delegations.serializers import ActingForSerializer
 from accounts.identifiers import NOT_RESERVED, USERNAME
 from accounts.models import LoginSession, User
 from accounts.passwords import prepare_password
+from accounts.second_factor.serializers import OptionalOtpField
 from healthcare.api.fields import ModelSerializer, TextField, VerbatimField
 from healthcare.api.schema import example
 
@@ -129,6 +130,10 @@ class LoginSerializer(serializers.Serializer):
     username = TextField(required=False)
     email = TextField(required=False)
     password = PasswordField()
+    otp = OptionalOtpField(
+        help_text="Required if you have a second factor: the code that your authenticator app shows now, or a recovery "
+        "code."
+    )
     acting_for = TextField(
         required=False,
         allow_null=True,

@@ -84,7 +84,8 @@ class CredentialsViewSet(UnknownParametersViewSet):
         operation_id="auth_login",
         summary="Log in",
         description="Starts a login session. After repeated failures an account, an address or one from the other has "
-        "to wait: 429. With `acting_for` its requests act for that owner, as with the header `X-Acting-For`; 403 with "
+        "to wait: 429. Who has a second factor sends a code as `otp`: 401 with the code `otp_required` without a right "
+        "one. With `acting_for` its requests act for that owner, as with the header `X-Acting-For`; 403 with "
         "the code `not_a_delegate` unless the owner has made you a delegate.",
         responses={200: TokenPairSerializer, 401: PROBLEM, 403: PROBLEM, 429: PROBLEM},
     )
@@ -94,7 +95,9 @@ class CredentialsViewSet(UnknownParametersViewSet):
         serializer.is_valid(raise_exception=True)
         credentials = serializer.validated_data
         identifier = credentials.get("username") or credentials.get("email")
-        user = authenticate(request._request, username=identifier, password=credentials["password"])
+        user = authenticate(
+            request._request, username=identifier, password=credentials["password"], otp=credentials.get("otp")
+        )
         acting_for = parse_owner_name(credentials.get("acting_for") or OWN_RECORDS)
         session = start_session(user, request, acting_for) if isinstance(user, User) else None
         if session is None:

@@ -193,6 +193,9 @@ SIMPLE_JWT = {
     "AUTH_TOKEN_CLASSES": ["accounts.tokens.AccessToken"],
 }
 
+# Encrypts the secrets of second factors: from a key of its own, else from SECRET_KEY. OTP_KEY may later be set to an
+# earlier SECRET_KEY, which gives the same key, so that another SECRET_KEY leaves the second factors working.
+OTP_KEY = hmac.digest((env_settings.key("OTP_KEY") or SECRET_KEY).encode(), b"healthcare.otp", hashlib.sha512)
 AUDIT_SEAL_KEY = env_settings.key(
     "AUDIT_SEAL_KEY"
 )  # stored apart from the database, so that its superuser cannot forge seals

@@ -35,7 +35,7 @@ class RecoveryCode(models.Model):
     """A code that works once instead of one of the app; its row is deleted when it is used."""
 
     factor = models.ForeignKey(SecondFactor, on_delete=models.CASCADE, related_name="recovery_codes", db_index=False)
-    digest = models.CharField(max_length=64)  # a keyed hash, in hex
+    digest = models.CharField(max_length=64)  # SHA-256, in hex: see `codes.hash_recovery_code`
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["factor", "digest"], name="recovery_code_unique")]

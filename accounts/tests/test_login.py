@@ -8,11 +8,13 @@ from django.conf import settings as django_settings
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.tokens import AccessToken, RefreshToken
 
 from accounts.hashers import Argon2idHasher
 from accounts.models import LoginSession, User
+from accounts.second_factor.models import SecondFactor
 from accounts.tests.answers import WRONG_LOGIN, refusals, without_request_id
 from conftest import PASSWORD
 
@@ -24,12 +26,14 @@ LOGIN = "/api/auth/login/"
 FIND_USER = "find the user by username or e-mail"
 COUNT_ATTEMPT = "count the attempt by address, by account from it, and by account"
 READ_WAIT = "read how long to wait"
+FIND_FACTOR = "find the second factor that the login must ask for"
 CLEAR_FAILURES = "take the attempt back, store the address as known, and delete expired rows"
 START_SESSION = "lock the unchanged user and insert the session"
 STATEMENTS = {
     FIND_USER: 'SELECT "accounts_user"."id"',
     COUNT_ATTEMPT: "WITH known AS (",
     READ_WAIT: "SELECT greatest(",
+    FIND_FACTOR: 'SELECT "accounts_secondfactor"."user_id"',
     CLEAR_FAILURES: "WITH address AS (",
     START_SESSION: "INSERT INTO accounts_loginsession",
 }
@@ -111,6 +115,11 @@ def test_the_password_is_stored_as_argon2id_with_nineteen_mebibytes(db: None, co
         pytest.param({"username": "gone", "password": PASSWORD}, id="inactive, right password"),
         pytest.param({"username": "gone", "password": "WrongPass123"}, id="inactive, wrong password"),
         pytest.param({"username": "unusable", "password": PASSWORD}, id="no password"),
+        pytest.param({"username": "enrolled", "password": "WrongPass123"}, id="second factor, wrong password"),
+        pytest.param({"username": "enrolled", "password": "WrongPass123", "otp": "123456"}, id="wrong password, code"),
+        pytest.param({"username": "alice", "password": "WrongPass123", "otp": "123456"}, id="no second factor, code"),
+        pytest.param({"username": "nobody", "password": PASSWORD, "otp": "123456"}, id="username, code"),
+        pytest.param({"username": "left", "password": PASSWORD}, id="second factor, inactive"),
     ],
 )
 def test_whatever_is_wrong_the_answer_and_the_work_are_the_same(
@@ -119,6 +128,8 @@ def test_whatever_is_wrong_the_answer_and_the_work_are_the_same(
     make_user("alice")
     make_user("gone", is_active=False)
     make_user("unusable", password=None)
+    for user in (make_user("enrolled"), make_user("left", is_active=False)):
+        SecondFactor.objects.create(user=user, encrypted_secret=b"", confirmed_at=timezone.now())
     hashed.clear()
     with CaptureQueriesContext(connection) as queries:
         answer = anonymous.post(LOGIN, wrong)
@@ -159,6 +170,7 @@ def test_a_login_has_these_queries(alice: User, anonymous: APIClient):
     assert names_of_statements(queries) == [
         FIND_USER,
         "BEGIN", COUNT_ATTEMPT, "COMMIT",
+        FIND_FACTOR,
         CLEAR_FAILURES,
         "BEGIN", START_SESSION, "COMMIT",
     ]  # fmt: skip
@@ -176,7 +188,7 @@ def test_the_admins_login_counts_by_the_same_statements(staff: User):
         answer = Client().post("/admin/login/", {"username": "staff", "password": PASSWORD, "next": "/admin/"})
     assert answer.status_code == 302
     names = names_of_statements(queries)
-    assert names[:5] == [FIND_USER, "BEGIN", COUNT_ATTEMPT, "COMMIT", CLEAR_FAILURES]
+    assert names[:6] == [FIND_USER, "BEGIN", COUNT_ATTEMPT, "COMMIT", FIND_FACTOR, CLEAR_FAILURES]
     assert START_SESSION not in names  # the admin has a Django session of its own
 
 
