@@ -15,7 +15,10 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import PROTECT, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 
-from accounts import admin_login_sessions  # noqa: F401  (registers the admin of login sessions)
+from accounts import (
+    admin_invitations,  # noqa: F401  (registers the admin of invitations)
+    admin_login_sessions,  # noqa: F401  (registers the admin of login sessions)
+)
 from accounts.admin_actions import DeactivateUsers, ReactivateUsers, may_change_user
 from accounts.admin_clinics import ClinicsAdmin, concerns_clinic
 from accounts.admin_home import read_refused_logins

@@ -7,6 +7,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from accounts.delegations.models import Notice
+from accounts.invitations.models import Invitation
 from accounts.models import Attempts, LoginAddress, LoginSession
 from healthcare.operations.tidying import ExpiringRows
 
@@ -34,9 +35,16 @@ def read_notices() -> Q:
     return Q(read_at__lt=timezone.now() - settings.RETENTION_NOTICES)
 
 
+def finished_invitations() -> Q:
+    """One that was used or has expired is refused as one that does not exist."""
+    until = timezone.now() - settings.RETENTION_INVITATIONS
+    return Q(used_at__lt=until) | Q(expires_at__lt=until)
+
+
 EXPIRING = (
     ExpiringRows("login sessions", LoginSession, ended_sessions),
     ExpiringRows("attempts", Attempts, forgotten_attempts),
     ExpiringRows("login addresses", LoginAddress, forgotten_addresses),
     ExpiringRows("read notices", Notice, read_notices),
+    ExpiringRows("invitations", Invitation, finished_invitations),
 )

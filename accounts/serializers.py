@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError as DjangoValidationError
 from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
@@ -11,6 +12,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from accounts.delegations.audience import delegations_to
 from accounts.delegations.serializers import ActingForSerializer
 from accounts.identifiers import NOT_RESERVED, USERNAME
+from accounts.invitations.codes import lock_invitation, use_invitation
 from accounts.models import LoginSession, User
 from accounts.passwords import prepare_password
 from accounts.second_factor.serializers import OptionalOtpField
@@ -94,11 +96,21 @@ class RegistrationSerializer(ModelSerializer):
     password = PasswordField(max_length=256)
     password2 = PasswordField(required=False, help_text="May be sent, and must equal `password`.")
     confirm_password = PasswordField(required=False, help_text="May be sent, and must equal `password`.")
+    invitation = TextField(
+        required=False,
+        write_only=True,
+        help_text="The text of an invitation by staff, which is used up. Required where people are invited.",
+    )
 
     class Meta:
         model = User
-        fields = ["id", "name", "email", "username", "password", "password2", "confirm_password"]
+        fields = ["id", "name", "email", "username", "password", "password2", "confirm_password", "invitation"]
         extra_kwargs = {"email": {"allow_null": False, "required": True}}
+
+    def get_fields(self) -> dict[str, serializers.Field]:
+        fields = super().get_fields()
+        fields["invitation"].required = settings.REGISTRATION == "invite"
+        return fields
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         # Both are validated as ASCII, so there are no homoglyphs and nothing to normalize.
@@ -115,12 +127,22 @@ class RegistrationSerializer(ModelSerializer):
         elif "@" in attrs["username"]:
             message = "A username with an @ must be the user's own e-mail."
             raise serializers.ValidationError({"username": [message]})
-        fields = {name: value for name, value in attrs.items() if name != "password"}
+        fields = {name: value for name, value in attrs.items() if name not in {"password", "invitation"}}
         check_password_rules(attrs["password"], User(**fields), "password")
         return attrs
 
     def create(self, validated_data: dict[str, Any]) -> User:
-        return User.objects.create_user(**validated_data)
+        """In a transaction, which a refused invitation or a taken username rolls back.
+
+        The invitation comes first: without a usable one no password is hashed, and nothing tells whether a username is
+        taken.
+        """
+        text = validated_data.pop("invitation", None)
+        invitation = None if text is None else lock_invitation(text, validated_data["email"])
+        user = User.objects.create_user(**validated_data)
+        if invitation:
+            use_invitation(invitation, user.pk)
+        return user
 
 
 @extend_schema_serializer(examples=example(request={"username": "asha", "password": "StrongPass123"}))

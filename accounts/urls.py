@@ -1,6 +1,7 @@
 from rest_framework.routers import SimpleRouter
 
 from accounts.delegations.views import ClinicViewSet, DelegationViewSet, NoticeViewSet
+from accounts.invitations.views import InvitationViewSet
 from accounts.views import (
     AccountViewSet,
     CredentialsViewSet,
@@ -17,6 +18,7 @@ router.register("auth", CredentialsViewSet, basename="credentials")
 router.register("auth", AccountViewSet, basename="account")
 router.register("auth", LogoutViewSet, basename="logout")
 router.register("auth", PasswordViewSet, basename="password")
+router.register("auth/invitations", InvitationViewSet, basename="invitation")
 router.register("clinics", ClinicViewSet, basename="clinic")
 router.register("delegations", DelegationViewSet, basename="delegation")
 router.register("notices", NoticeViewSet, basename="notice")

@@ -1,9 +1,10 @@
 """/api/auth/: registration, login, refresh, logout, the caller's account and its login sessions."""
 
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, ClassVar
 
 import pghistory
+from django.conf import settings
 from django.contrib.auth import authenticate
 from django.db import transaction
 from django.db.models import QuerySet
@@ -12,7 +13,7 @@ from django.utils.decorators import method_decorator
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import mixins, serializers, status
 from rest_framework.decorators import action
-from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -44,6 +45,11 @@ from healthcare.api.unknown_parameters import UnknownParametersViewSet
 from healthcare.rls.context import enter, entered
 
 
+class RegistrationClosed(PermissionDenied):
+    default_detail = "Nobody can register here; ask the staff for an account."
+    members: ClassVar = {"code": "registration_closed"}
+
+
 # Not one transaction per request: the count of a refused login and the revocation by a replayed token must commit.
 @method_decorator(transaction.non_atomic_requests, name="dispatch")
 class CredentialsViewSet(UnknownParametersViewSet):
@@ -59,12 +65,16 @@ class CredentialsViewSet(UnknownParametersViewSet):
     @extend_schema(
         operation_id="auth_register",
         summary="Register",
-        description="At most 60 an hour from one address.",
+        description="At most 60 an hour from one address. Where the operator has closed registration, 403 with the "
+        "code `registration_closed`; where people are invited, `invitation` is required. One that cannot be used is "
+        "a 400.",
         parameters=[KEY_PARAMETER],
-        responses={201: UserSerializer, 429: PROBLEM},
+        responses={201: UserSerializer, 403: PROBLEM, 429: PROBLEM},
     )
     @action(detail=False, methods=["post"], serializer_class=RegistrationSerializer)
     def register(self, request: Request) -> Response:
+        if settings.REGISTRATION == "closed":  # whatever the body is: it is not read
+            raise RegistrationClosed
         key = Key.of(request._request, request.user.pk)
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)

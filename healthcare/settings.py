@@ -82,6 +82,9 @@ DB_PREPARED_STATEMENTS = env_settings.choice("DB_PREPARED_STATEMENTS", "on", {"o
 # Who adds, changes, deletes and restores doctors, beside staff: see doctors/permissions.py.
 DIRECTORY_EDITORS = env_settings.choice("DIRECTORY_EDITORS", "anyone", {"anyone", "creator", "staff"})
 
+# Who registers: anyone, who has an invitation (see accounts/invitations), or nobody.
+REGISTRATION = env_settings.choice("REGISTRATION", "open", {"open", "invite", "closed"})
+
 # Who founds clinics: see accounts/delegations.
 CLINICS = env_settings.choice("CLINICS", "anyone", {"anyone", "staff"})
 
@@ -205,6 +208,7 @@ RETENTION_ADMIN_SESSIONS = env_settings.days("RETENTION_ADMIN_SESSIONS_DAYS", 0,
 RETENTION_ATTEMPTS = env_settings.days("RETENTION_ATTEMPTS_DAYS", 1, least=1)
 RETENTION_LOGIN_ADDRESSES = env_settings.days("RETENTION_LOGIN_ADDRESSES_DAYS", 90, least=90)
 RETENTION_NOTICES = env_settings.days("RETENTION_NOTICES_DAYS", 30, least=0)
+RETENTION_INVITATIONS = env_settings.days("RETENTION_INVITATIONS_DAYS", 30, least=0)
 RETENTION_IDEMPOTENCY_RECORDS = env_settings.days("RETENTION_IDEMPOTENCY_RECORDS_DAYS", 0, least=0)
 # What `manage.py retention_due` lists.
 RETENTION_PATIENTS_YEARS = env_settings.whole("RETENTION_PATIENTS_YEARS", 10, least=1, most=200)

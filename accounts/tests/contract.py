@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from accounts.delegations.models import Delegation, Notice
 from accounts.delegations.rules import found_clinic
+from accounts.invitations.models import Invitation
 from accounts.models import Attempts, LoginSession, User
 from conftest import PASSWORD
 from healthcare.tests.cast import Cast
@@ -113,6 +114,7 @@ CONTRACT = Contract(
             records="session",
             delete_has_body=True,
         ),
+        Row("api/auth/invitations/", "STAFF", {"POST": 201}, lambda cast, owner: {"email": "", "expires_at": None}),
         Row("api/clinics/", "PRIVATE", {"GET": 200, "POST": 201}, new_clinic),
         Row("api/clinics/<int:pk>/", "PRIVATE", {"GET": 200, "PATCH": 200}, new_clinic, records="clinic"),
         Row(
@@ -145,6 +147,7 @@ CONTRACT = Contract(
         "auth_password": Operation(),
         "auth_sessions_list": LIST_RECORDS,
         "auth_sessions_destroy": Operation(),
+        "auth_invitations_create": Operation(idempotency_key=False),
         "clinics_list": LIST_RECORDS,
         "clinics_create": CREATE_RECORD,
         "clinics_retrieve": READ_RECORD,
@@ -214,6 +217,13 @@ CONTRACT = Contract(
             pages=[AdminPage("owners/", "add"), AdminPage("delegates/", "add")],
         ),
         AdminModel(
+            "accounts.Invitation",
+            create=lambda user: Invitation.objects.create(email="invited@example.org", created_by=user),
+            roles={"Auditor": "view", "Support": "add view delete"},
+            allows="view add delete",
+            added=lambda owner: {"email": "eve@example.org"},
+        ),
+        AdminModel(
             "accounts.Notice",
             create=lambda user: Notice.objects.create(user=user, kind="delegation_given", about={}),
             read_only=True,
@@ -245,8 +255,21 @@ CONTRACT = Contract(
                 "password": [
                     None, "", "short", "12345678901", "password", [CANARY], True, {"a": 1}, "x" * 257, CANARY * 100,
                 ],
+                "invitation": [
+                    None, "", " ", 5, True, [CANARY], {"a": 1}, CANARY, CANARY * 5000, ":", "1-1:", f"1-1:{CANARY}",
+                    f"{'9' * 5000}-{'9' * 5000}:{CANARY}", "\u0661-1:x", "' OR 1=1 --",
+                ],
             },
             by="anonymous",
+        ),
+        BadValues(
+            "/api/auth/invitations/",
+            {"email": "new@example.org", "expires_at": None},
+            {
+                "email": [*BAD_EMAILS, "\u212aevin@example.org", "a@ex\u0430mple.org", "\uff41@x.org"],
+                "expires_at": [CANARY, "2001-01-01T00:00:00Z", "2099-01-01", 0, True, [CANARY], {}],
+            },
+            by="staff",
         ),
         BadValues(
             "/api/clinics/",

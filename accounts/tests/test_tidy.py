@@ -12,6 +12,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from accounts.delegations.models import Notice
+from accounts.invitations.models import Invitation
 from accounts.models import Attempts, LoginAddress, LoginSession, User
 from conftest import LoggedInClient
 from healthcare.api.models import IdempotencyRecord
@@ -57,11 +58,16 @@ def test_every_kind_of_row_is_removed_after_its_time_and_no_earlier(alice: User)
         Session.objects.create(session_key=f"{days}", session_data="", expire_date=ago(days=days - 1))
         LoginAddress.objects.create(user=alice, network=f"{days}", last_login_at=ago(days=89 + days))
         Notice.objects.create(user=alice, kind="delegation_given", about={"days": days}, read_at=ago(days=29 + days))
+        Invitation.objects.create(
+            email=f"used{days}@example.org", created_at=ago(days=300), used_at=ago(days=29 + days)
+        )
+        Invitation.objects.create(email=f"late{days}@example.org", expires_at=ago(days=29 + days))
+    Invitation.objects.create(email="waits@example.org", created_at=ago(days=300))
     Notice.objects.create(user=alice, kind="delegation_given", about={"days": 300}, at=ago(days=300))
     IdempotencyRecord.objects.filter(digest="1.1").update(expires_at=ago(days=0.1))
     expected = {
-        "login sessions": 3, "attempts": 1, "login addresses": 1, "read notices": 1, "idempotency records": 1,
-        "sessions of the admin": 1,
+        "login sessions": 3, "attempts": 1, "login addresses": 1, "read notices": 1, "invitations": 2,
+        "idempotency records": 1, "sessions of the admin": 1,
     }  # fmt: skip
     assert tidy(dry_run=True) == expected
     assert tidy() == expected
@@ -72,6 +78,7 @@ def test_every_kind_of_row_is_removed_after_its_time_and_no_earlier(alice: User)
     assert [row.session_key for row in Session.objects.all()] == ["0.9"]
     assert [row.network for row in LoginAddress.objects.all()] == ["0.9"]
     assert {row.about["days"] for row in Notice.objects.all()} == {0.9, 300}
+    assert {row.email.partition("@")[0] for row in Invitation.objects.all()} == {"used0.9", "late0.9", "waits"}
     assert set(tidy().values()) == {0}
 
 

@@ -15,7 +15,9 @@ from healthcare.tests.declarations import contracts
 Call = tuple[str, str]
 
 # The routes that docs/accounts.md shows, instead of scripts/quickstart.sh: they need e-mails, codes or staff.
-SHOWN_IN_ACCOUNTS_PAGE: set[str] = set()
+SHOWN_IN_ACCOUNTS_PAGE: set[str] = {
+    "api/auth/invitations/",
+}
 
 # Is found before the real curl on PATH: records each call, with the status of its answer in front.
 RECORDING_CURL = """#!/usr/bin/env bash

@@ -35,6 +35,7 @@ BAD = [
     *(("THROTTLE_SCALE", value) for value in ("0", "1e3")),
     *(("LOG_FORMAT", value) for value in ("xml", "text,json")),
     *(("RATE_LIMIT", value) for value in ("-1", "many")),
+    ("REGISTRATION", "invited"),
     ("CLINICS", "nobody"),
     *(
         ("EMAIL_URL", value)

@@ -139,9 +139,11 @@ ROLES: dict[str, dict[str, Any]] = {
     "Auditor": {"patients": {"patient": "view", "erasurereceipt": "view"}, "doctors": {"doctor": "view"},
                 "mappings": {"mapping": "view"}, "audit": {"accesslog": "view", "seal": "view", "legalhold": "view"},
                 "accounts": {"user": "view", "loginsession": "view", "attempts": "view",
-                             "delegation": "view", "notice": "view"}, "auth": {"group": "view"}},
+                             "delegation": "view", "notice": "view", "invitation": "view"},
+                "auth": {"group": "view"}},
     "Support": {"accounts": {"user": "add change view deactivate", "loginsession": "view change",
-                             "attempts": "view delete", "delegation": "view", "notice": "view"}},
+                             "attempts": "view delete", "delegation": "view", "notice": "view",
+                             "invitation": "add view delete"}},
 }  # fmt: skip
 
 
