@@ -1,10 +1,13 @@
 """The calls that a script of curl commands makes, compared with the contract matrix."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -14,20 +17,36 @@ from healthcare.tests.declarations import contracts
 
 Call = tuple[str, str]
 
-# The routes that docs/accounts.md shows, instead of scripts/quickstart.sh: they need e-mails, codes or staff.
-SHOWN_IN_ACCOUNTS_PAGE: set[str] = {
-    "api/auth/invitations/",
+# The calls that docs/accounts.md shows, instead of scripts/quickstart.sh: they need e-mails, codes or staff.
+SHOWN_IN_ACCOUNTS_PAGE: set[Call] = {
+    ("POST", "api/auth/invitations/"),
 }
 
-# Is found before the real curl on PATH: records each call, with the status of its answer in front.
-RECORDING_CURL = """#!/usr/bin/env bash
-headers="$(mktemp)"
-"{curl}" --silent --show-error --dump-header "$headers" "$@" && failure=0 || failure=$?
+# Is found before the real curl on PATH: records each call, with the status of its answer in front, and in a file beside
+# it the answer to each call that is refused.
+RECORDING_CURL = """
+headers="$(mktemp)" body="$(mktemp)"
+"{curl}" --silent --show-error --dump-header "$headers" "$@" >"$body" && failure=0 || failure=$?
 status="$(sed -n 's/^HTTP[^ ]* \\([0-9]*\\).*/\\1/p' "$headers")"
-rm "$headers"
+cat "$body"
 printf '%s %s\\n' "$status" "$*" >>"{log}"
+case "$status" in [45]*) {{ cat "$body"; echo; }} >>"{log}.refused" ;; esac
+rm "$headers" "$body"
 exit "$failure"
 """
+# What a document states behind a call that is refused: its status, and the `code` of the problem or the pointer of its
+# first error.
+STATED_REFUSAL = re.compile(r"  # (\d{3}(?: [\w/]+)?)$", re.MULTILINE)
+
+
+@dataclass
+class Run:
+    """What the commands of a document did: the calls, each with its status in front, what was printed, and what was
+    refused, as documents state it."""
+
+    calls: str
+    printed: str
+    refused: list[str]
 
 
 def contract_calls(*app_names: str) -> set[Call]:
@@ -53,16 +72,35 @@ def calls_in(commands: str) -> set[Call]:
     return found
 
 
-def error_statuses(log: str) -> list[str]:
-    """The statuses of the recorded calls that were refused or failed, in their order."""
-    return re.findall(r"^([45]\d\d) ", log, re.MULTILINE)
+def refusal(problem: dict[str, Any]) -> str:
+    """How documents state a problem."""
+    errors = problem.get("errors") or [{"pointer": ""}]
+    return f"{problem['status']} {problem.get('code') or errors[0]['pointer']}".strip()
 
 
-def run_bash(script: str, *arguments: str, path: str = "") -> "subprocess.CompletedProcess[str]":
-    """Run a script as a user's shell would, with the folder `path` in front of PATH. Skips where curl is missing."""
+def commands_of(document: str, *programs: str) -> str:
+    """The blocks of a document that run one of these programs, in their order."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", document, re.MULTILINE | re.DOTALL)
+    return "\n".join(block for block in blocks if any(program in block for program in programs))
+
+
+def run_commands(commands: str, folder: Path, **environment: str) -> Run:
+    """Run commands of a document as written. Raises AssertionError where one ends with an error."""
+    log = install_recording_curl(folder)
+    done = run_bash(f"set -euo pipefail\n{commands}", path=str(folder), **environment)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+    refused = Path(f"{log}.refused").read_text().splitlines()
+    return Run(log.read_text(), done.stdout, [refusal(json.loads(line)) for line in refused])
+
+
+def run_bash(script: str, *arguments: str, path: str = "", **variables: str) -> "subprocess.CompletedProcess[str]":
+    """Run a script as a user's shell would, with the folder `path` in front of PATH, and these environment variables.
+    Skips where curl is missing."""
     if not (shutil.which("bash") and shutil.which("curl")):
         pytest.skip("bash and curl are needed")
-    environment = {**os.environ, "PATH": f"{path}{os.pathsep}{os.environ['PATH']}" if path else os.environ["PATH"]}
+    environment = {**os.environ, **variables}
+    if path:
+        environment["PATH"] = f"{path}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
         ["bash", "-c", script, "bash", *arguments],
         cwd=settings.BASE_DIR,
@@ -75,8 +113,13 @@ def run_bash(script: str, *arguments: str, path: str = "") -> "subprocess.Comple
 
 def install_recording_curl(folder: Path) -> Path:
     """Put a curl that records its calls into the folder, and return the path of the record."""
-    log, script = folder / "calls", folder / "curl"
-    script.write_text(RECORDING_CURL.format(log=log, curl=shutil.which("curl")))
-    script.chmod(0o755)
-    log.write_text("")
+    log = folder / "calls"
+    install_program(folder / "curl", RECORDING_CURL.format(log=log, curl=shutil.which("curl")))
+    for file in (log, Path(f"{log}.refused")):
+        file.write_text("")
     return log
+
+
+def install_program(file: Path, script: str) -> None:
+    file.write_text(f"#!/usr/bin/env bash\n{script}\n")
+    file.chmod(0o755)
