@@ -23,6 +23,7 @@ from healthcare.coverage import covered_by_fast_path
 from healthcare.ownership import RecordOwner
 from healthcare.rls.context import ENTER, PLANNED_ONCE, SETTINGS, Entry, enter, metadata
 
+SESSION_ENDED = "The session has ended; log in again."
 # In the order of the model's fields, which `User.from_db` requires.
 USER_COLUMNS = [
     field.attname
@@ -187,7 +188,7 @@ class SessionJWTAuthentication(JWTAuthentication):
             return Bearer(token.session_id, token.user_id, token.secret_hash)
         bearer = bearer_of(self.get_validated_token(raw))
         if bearer is None:
-            raise self.session_ended()
+            raise AuthenticationFailed(SESSION_ENDED, code="session_ended")
         return bearer
 
     def entry(self, request: HttpRequest, *, writes: bool = False, role: str | None = None) -> Entry | None:
@@ -243,9 +244,17 @@ class SessionJWTAuthentication(JWTAuthentication):
             return None
         return (bearer.user_id, bearer.session_id) if bearer and bearer.secret_hash is None else None
 
-    @staticmethod
-    def session_ended() -> AuthenticationFailed:
-        return AuthenticationFailed("The session has ended; log in again.", code="session_ended")
+    def session_ended(self, request: HttpRequest | Request) -> AuthenticationFailed:
+        """The 401 for a session that the database did not find live. A token is then forgotten here, so that the
+        general limit no longer counts its requests by its user."""
+        try:
+            bearer = self.read_bearer(request)
+        except AuthenticationFailed:
+            bearer = None
+        if bearer is None or bearer.secret_hash is None:
+            return AuthenticationFailed(SESSION_ENDED, code="session_ended")
+        known_tokens.pop(bearer.secret_hash, None)
+        return AuthenticationFailed("The token is unknown or has ended; create a new one.", code="token_not_valid")
 
     @staticmethod
     def load_user(user_id: int) -> User:
@@ -304,9 +313,7 @@ class SessionJWTAuthentication(JWTAuthentication):
             cursor.execute(statement, [metadata(None, self.request), *named, *bearer.parameters])
             row = cursor.fetchone()
         if row is None:
-            if bearer.secret_hash is not None:
-                known_tokens.pop(bearer.secret_hash, None)
-            raise self.session_ended()
+            raise self.session_ended(self.request)
         return row
 
     def fetch_delegate(self, name: str, bearer: Bearer) -> Any:

@@ -53,6 +53,18 @@ accounts_end() {
     title "A delegation ended"
     call 204 DELETE "/api/delegations/$delegation/" "" "X-Acting-For: $clinic"
 
+    title "A personal access token, for a script"
+    this_access="$access"
+    call 201 POST /api/auth/tokens/ '{"name":"Nightly export","scope":"read","current_password":"StrongPass123"}'
+    token="$(field id)"
+    access="$(field token)"
+    call 200 GET /api/patients/
+    call 403 POST /api/patients/ '{"name":"John Smith"}'
+    access="$this_access"
+    call 200 GET /api/auth/tokens/
+    call 200 GET "/api/auth/tokens/$token/"
+    call 204 DELETE "/api/auth/tokens/$token/"
+
     title "Login sessions, and logging out"
     call 200 GET /api/auth/sessions/
     session="$(printf '%s' "$body" | sed 's/.*"id":\([0-9]*\),"current":false.*/\1/')"

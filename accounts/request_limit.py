@@ -112,7 +112,8 @@ def read_header(header: str) -> tuple[int, float]:
 
     Raises AuthenticationFailed or TokenError for any other header.
     """
-    scheme, _, text = header.partition(" ")
+    scheme, _, rest = header.partition(" ")
+    text = rest.strip()
     if not text.startswith(PREFIX):
         return read_access_token(header)
     personal = read_token(text) if scheme.lower() == "bearer" else None

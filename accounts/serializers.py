@@ -16,7 +16,7 @@ from accounts.invitations.codes import lock_invitation, use_invitation
 from accounts.models import LoginSession, User
 from accounts.passwords import prepare_password
 from accounts.second_factor.serializers import OptionalOtpField
-from healthcare.api.fields import ModelSerializer, TextField, VerbatimField
+from healthcare.api.fields import ModelSerializer, TextField, TrueOrFalseField, VerbatimField
 from healthcare.api.schema import example
 
 ASHA = {"id": 1, "name": "Asha Nair", "email": "asha@example.org", "username": "asha"}
@@ -189,6 +189,7 @@ class TokenPairSerializer(serializers.Serializer):
 class PasswordChangeSerializer(serializers.Serializer):
     current_password = PasswordField()
     new_password = PasswordField(max_length=256)
+    keep_tokens = TrueOrFalseField(default=False, help_text="Whether your personal access tokens go on working.")
 
 
 @extend_schema_serializer(examples=example(request={"current_password": "StrongPass123"}))
@@ -201,7 +202,7 @@ class LoginSessionSerializer(ModelSerializer):
 
     class Meta:
         model = LoginSession
-        fields = ["id", "kind", "current", "user_agent", "address", "created_at", "last_used_at", "expires_at"]
+        fields = ["id", "current", "user_agent", "address", "created_at", "last_used_at", "expires_at", "kind"]
         read_only_fields = fields
 
     def get_current(self, session: LoginSession) -> bool:

@@ -2,6 +2,7 @@ from rest_framework.routers import SimpleRouter
 
 from accounts.delegations.views import ClinicViewSet, DelegationViewSet, NoticeViewSet
 from accounts.invitations.views import InvitationViewSet
+from accounts.personal_tokens.views import PersonalTokensViewSet, PersonalTokenViewSet
 from accounts.views import (
     AccountViewSet,
     CredentialsViewSet,
@@ -14,6 +15,8 @@ from accounts.views import (
 router = SimpleRouter(use_regex_path=False)
 router.register("auth/sessions", SessionViewSet, basename="sessions")
 router.register("auth/sessions", SessionEndViewSet, basename="session")
+router.register("auth/tokens", PersonalTokensViewSet, basename="tokens")
+router.register("auth/tokens", PersonalTokenViewSet, basename="token")
 router.register("auth", CredentialsViewSet, basename="credentials")
 router.register("auth", AccountViewSet, basename="account")
 router.register("auth", LogoutViewSet, basename="logout")

@@ -214,7 +214,7 @@ class PasswordViewSet(UnknownParametersViewSet):
     @extend_schema(
         operation_id="auth_password",
         summary="Change your password",
-        description="Ends your other login sessions.",
+        description="Ends your other login sessions, and your personal access tokens unless `keep_tokens` is true.",
         parameters=[KEY_PARAMETER],
         responses={204: None, 429: PROBLEM},
     )
@@ -235,7 +235,8 @@ class PasswordViewSet(UnknownParametersViewSet):
             if not User.objects.get_queryset().lock_if_unchanged(user).exists():
                 raise AuthenticationFailed("The session has ended; log in again.")
             user.set_password(serializer.validated_data["new_password"])
-            user.save(update_fields=["password"], keep_session=request.auth)
+            keep_tokens = serializer.validated_data["keep_tokens"]
+            user.save(update_fields=["password"], keep_session=request.auth, keep_tokens=keep_tokens)
             return Response(status=status.HTTP_204_NO_CONTENT)
 
         with entered(user.pk, request):

@@ -11,6 +11,7 @@ from accounts.delegations.models import Delegation, Notice
 from accounts.delegations.rules import found_clinic
 from accounts.invitations.models import Invitation
 from accounts.models import Attempts, LoginSession, User
+from accounts.personal_tokens.rules import create_token
 from conftest import PASSWORD
 from healthcare.tests.cast import Cast
 from healthcare.tests.declarations import (
@@ -27,13 +28,23 @@ from healthcare.tests.declarations import (
     Operation,
     Row,
 )
-from healthcare.tests.hostile_requests import BAD_CHOICES, BAD_EMAILS, BAD_NAMES, CANARY, LONG_AND_ODD_TEXTS
+from healthcare.tests.hostile_requests import (
+    BAD_CHOICES,
+    BAD_EMAILS,
+    BAD_NAMES,
+    CANARY,
+    INVISIBLE_TEXTS,
+    LONG_AND_ODD_TEXTS,
+)
 
 
 def create_records(cast: Cast, owner: User) -> None:
     active, revoked = (LoginSession.objects.start(owner, "tests", "127.0.0.1") for _ in range(2))
     LoginSession.objects.filter(pk=revoked.pk).revoke()
     cast.add("session", owner, active, revoked)
+    token, ended = (create_token(owner, name=name, scope="read").session for name in ("Export", "Former"))
+    LoginSession.objects.filter(pk=ended.pk).revoke()
+    cast.add("token", owner, token, ended)
     create_delegations(cast, owner)
 
 
@@ -85,6 +96,10 @@ def new_delegation(cast: Cast, owner: str) -> dict[str, Any]:
     return {"delegate": f"next-of-{owner}", "role": "read", "note": "New"}
 
 
+def new_token(cast: Cast, owner: str) -> dict[str, Any]:
+    return {"name": "New", "scope": "write", "current_password": PASSWORD}
+
+
 def side_of_cast(delegation: dict[str, Any]) -> int:
     """The id of the user of the cast who gave a delegation, or whom their clinic gave it."""
     by_clinic = delegation["owner"]["username"].startswith("clinic-")
@@ -97,7 +112,7 @@ CONTRACT = Contract(
         Row("api/auth/register/", "OPEN", {"POST": 201}, registration),
         Row("api/auth/login/", "OPEN", {"POST": 200}, lambda cast, owner: {"username": owner, "password": PASSWORD}),
         Row("api/auth/refresh/", "OPEN", {"POST": 200}, lambda cast, owner: {"refresh": cast.tokens[owner]["refresh"]}),
-        Row("api/auth/logout/", "PRIVATE", {"POST": 204}),
+        Row("api/auth/logout/", "PRIVATE", {"POST": 204}, by_tokens="everything"),
         Row("api/auth/me/", "PRIVATE", {"GET": 200, "PATCH": 200}, lambda cast, owner: {"name": "Renamed"}),
         Row(
             "api/auth/password/",
@@ -113,6 +128,15 @@ CONTRACT = Contract(
             lambda cast, owner: {"current_password": PASSWORD},
             records="session",
             delete_has_body=True,
+            by_tokens="end itself",
+        ),
+        Row("api/auth/tokens/", "PRIVATE", {"GET": 200, "POST": 201}, new_token),
+        Row(
+            "api/auth/tokens/<int:pk>/",
+            "PRIVATE",
+            {"GET": 200, "DELETE": 204},
+            records="token",
+            by_tokens="end itself",
         ),
         Row("api/auth/invitations/", "STAFF", {"POST": 201}, lambda cast, owner: {"email": "", "expires_at": None}),
         Row("api/clinics/", "PRIVATE", {"GET": 200, "POST": 201}, new_clinic),
@@ -134,7 +158,7 @@ CONTRACT = Contract(
             roles={"GET": "read", "PATCH": "manage", "DELETE": "manage"},
         ),
         Row("api/notices/", "PRIVATE", {"GET": 200}),
-        Row("api/notices/<int:pk>/", "PRIVATE", {"DELETE": 204}, records="notice"),
+        Row("api/notices/<int:pk>/", "PRIVATE", {"DELETE": 204}, records="notice", by_tokens="everything"),
     ],
     operations={
         "auth_register": Operation(public=True),
@@ -148,6 +172,11 @@ CONTRACT = Contract(
         "auth_sessions_list": LIST_RECORDS,
         "auth_sessions_destroy": Operation(),
         "auth_invitations_create": Operation(idempotency_key=False),
+        "auth_tokens_list": LIST_RECORDS,
+        # The answer holds a secret, which is never stored.
+        "auth_tokens_create": Operation(idempotency_key=False),
+        "auth_tokens_retrieve": Operation(),
+        "auth_tokens_destroy": Operation(),
         "clinics_list": LIST_RECORDS,
         "clinics_create": CREATE_RECORD,
         "clinics_retrieve": READ_RECORD,
@@ -270,6 +299,20 @@ CONTRACT = Contract(
                 "expires_at": [CANARY, "2001-01-01T00:00:00Z", "2099-01-01", 0, True, [CANARY], {}],
             },
             by="staff",
+        ),
+        BadValues(
+            "/api/auth/tokens/",
+            {"name": "Export", "scope": "read", "current_password": PASSWORD},
+            {
+                "name": [*LONG_AND_ODD_TEXTS, *INVISIBLE_TEXTS, "x" * 101, f"{CANARY}\n{CANARY}"],
+                "scope": [*BAD_CHOICES, "manage", "Read", "read write"],
+                "acting_for": [[CANARY], {"a": CANARY}, True, 1.5, "", " ", "x" * 255, -1, 0, 2**63],
+                "expires_at": [
+                    CANARY, "2001-01-01T00:00:00Z", "2999-01-01T00:00:00Z", "2027-01-01", 0, True, [CANARY], {},
+                ],
+                "current_password": [None, "", 12345678, True, [CANARY], {"a": 1}],
+                "otp": [[CANARY], {"a": CANARY}, True, 123456, "1" * 101],
+            },
         ),
         BadValues(
             "/api/clinics/",

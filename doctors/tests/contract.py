@@ -33,15 +33,24 @@ ONE = "api/doctors/<int:pk>/"
 CONTRACT = Contract(
     create_records=create_records,
     rows=[
-        Row("api/doctors/", "SHARED", {"GET": 200, "POST": 201}, lambda cast, owner: {"name": "New"}),
+        Row(
+            "api/doctors/",
+            "SHARED",
+            {"GET": 200, "POST": 201},
+            lambda cast, owner: {"name": "New"},
+            by_tokens="everything",
+        ),
         Row(
             ONE,
             "SHARED",
             {"GET": 200, "PUT": 200, "PATCH": 200, "DELETE": 204},
             lambda cast, owner: {"name": "Changed"},
             "doctor",
+            by_tokens="everything",
         ),
-        Row(f"{ONE}restore/", "SHARED", {"POST": 200}, records="doctor", finds_deleted={"POST"}),
+        Row(
+            f"{ONE}restore/", "SHARED", {"POST": 200}, records="doctor", finds_deleted={"POST"}, by_tokens="everything"
+        ),
         Row(f"{ONE}history/", "COMMON", {"GET": 200}, records="doctor"),
     ],
     operations={

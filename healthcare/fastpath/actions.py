@@ -229,7 +229,7 @@ class FastAction:
         return None if entry.owner.role else self.respond_session_ended(request)
 
     def respond_session_ended(self, request: HttpRequest) -> HttpResponse:
-        return self.respond_unauthenticated(request, self.authentication.session_ended())
+        return self.respond_unauthenticated(request, self.authentication.session_ended(request))
 
     def log_failure(self, error: Exception) -> None:
         """Log that a request could not be compiled. Nothing has been sent: standard DRF answers it."""

@@ -1,4 +1,4 @@
-"""The cast of the contract tests: owners with records of every kind, delegates, and callers to be rejected."""
+"""The cast of the contract tests: owners with records of every kind, delegates, tokens, and callers to be rejected."""
 
 import base64
 import datetime
@@ -16,16 +16,18 @@ from rest_framework.test import APIClient
 
 from accounts.delegations.models import Delegation
 from accounts.models import LoginSession, User
+from accounts.personal_tokens.rules import create_token
 from accounts.tokens import issue_token_pair
 from healthcare.tests.declarations import (
     ACTING_CALLERS,
     ACTIVE_CALLERS,
     IGNORED_HEADER_USER,
     REJECTED_CALLERS,
+    TOKEN_CALLERS,
     contracts,
 )
 
-CALLERS = ["anonymous", *ACTIVE_CALLERS, *REJECTED_CALLERS, *ACTING_CALLERS]
+CALLERS = ["anonymous", *ACTIVE_CALLERS, *REJECTED_CALLERS, *TOKEN_CALLERS, *ACTING_CALLERS]
 MISSING_ID = 2**40
 
 
@@ -94,6 +96,8 @@ class Cast:
             "revoked": revoked,
             "refresh token": self.tokens["alice"]["refresh"],
         }
+        for caller, scope in TOKEN_CALLERS.items():
+            tokens[caller] = create_token(alice, name=caller, scope=scope).text
         for caller in CALLERS:
             self.clients[caller] = APIClient(raise_request_exception=False)
             if caller in tokens:

@@ -18,7 +18,7 @@ from django.http import HttpResponse
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from healthcare.tests.cast import CALLERS, Cast
-from healthcare.tests.declarations import DELEGATES, NOT_DELEGATES, REJECTED_CALLERS, Row
+from healthcare.tests.declarations import DELEGATES, NOT_DELEGATES, REJECTED_CALLERS, TOKEN_CALLERS, Row
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 TARGETS = ["own", "another's", "missing", "deleted"]
@@ -162,7 +162,7 @@ def _find_deviations(
 ) -> list[str]:
     found: list[str] = []
     before = hash_tables()
-    make_owners_known(cast)
+    make_callers_known(cast)
     for row, method in itertools.product(rows, METHODS):
         by_owner: dict[str, HttpResponse] = {}
         not_delegates = set()
@@ -172,7 +172,8 @@ def _find_deviations(
                 answer, faults = try_cell(cast, row, method, caller, target, before, hash_tables)
                 if caller == "owner":
                     by_owner[target] = answer
-                if row.roles and caller in DELEGATES and target in by_owner:
+                served_alike = caller in TOKEN_CALLERS or (row.roles and caller in DELEGATES)
+                if served_alike and target in by_owner:
                     faults += path_faults(by_owner[target], answer)
                 if answer.status_code == 404:
                     not_found.add(repr(without_request_id(answer)))
@@ -214,32 +215,35 @@ def try_cell(
     status, headers = answer.status_code, answer.headers
     faults = [] if status == row.expected(method, caller, target) else [f"{status}"]
     faults += protocol_faults(status, headers, answer.content, head=method == "HEAD", page=row.access == "PAGE")
-    faults += acting_faults(row, method, caller, answer)
+    faults += acting_faults(row, method, caller, target, answer)
     if after != before:
         faults.append(f"refused, and changed {sorted(set(after.items()) ^ set(before.items()))}")
     return answer, faults
 
 
-def make_owners_known(cast: Cast) -> None:
-    """Let each delegate act once, after which the fast path knows the owner."""
-    for caller in DELEGATES:
+def make_callers_known(cast: Cast) -> None:
+    """Let each delegate act once, and use each token once, after which the fast path knows the owner and the token."""
+    for caller in [*DELEGATES, *TOKEN_CALLERS]:
         with transaction.atomic():
             cast.clients[caller].get("/api/patients/")
             transaction.set_rollback(True)
 
 
-def path_faults(by_owner: HttpResponse, by_delegate: HttpResponse) -> list[str]:
-    """Whether the owner got the same status by the fast path, and a delegate by standard Django REST framework."""
-    paths = [getattr(one.wsgi_request, "served_by", "standard") for one in (by_owner, by_delegate)]  # type: ignore[attr-defined]
-    same = by_owner.status_code == by_delegate.status_code
+def path_faults(by_owner: HttpResponse, by_other: HttpResponse) -> list[str]:
+    """Whether the owner got the same status by the fast path, and a delegate, or a personal access token of the owner,
+    by standard Django REST framework."""
+    paths = [getattr(one.wsgi_request, "served_by", "standard") for one in (by_owner, by_other)]  # type: ignore[attr-defined]
+    same = by_owner.status_code == by_other.status_code
     return [f"served by the {paths[1]} path, the owner by the {paths[0]} one"] if same and paths[0] != paths[1] else []
 
 
-def acting_faults(row: Row, method: str, caller: str, answer: HttpResponse) -> list[str]:
+def acting_faults(row: Row, method: str, caller: str, target: str, answer: HttpResponse) -> list[str]:
     """What is wrong with how an answer treats X-Acting-For: the header of the answer, and the code of a 403."""
     named, owner = answer.headers.get("X-Acting-For"), "alice" if row.roles and caller in DELEGATES else None
     found = [] if named == owner else [f"X-Acting-For: {named}"]
-    code = row.problem_code(method, caller)
+    code = row.problem_code(method, caller, target)
     if code and answer.status_code == 403 and method != "HEAD" and json.loads(answer.content).get("code") != code:
         found.append(f"a 403 without the code {code}")
+    if code == "insufficient_scope" and 'error="insufficient_scope"' not in answer.headers.get("WWW-Authenticate", ""):
+        found.append("insufficient_scope without the challenge of RFC 6750")
     return found

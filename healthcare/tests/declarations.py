@@ -26,6 +26,8 @@ SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 # The callers of the contract matrix, and whose records are their own. A caller whose login is rejected tries alice's.
 ACTIVE_CALLERS = {"owner": "alice", "other": "bob", "staff": "staff"}
 REJECTED_CALLERS = ["inactive", "expired", "tampered", "revoked", "refresh token"]
+# Callers who send a personal access token of alice's, by its scope.
+TOKEN_CALLERS = {"token-read": "read", "token-write": "write"}
 # Callers who send X-Acting-For. Delegates act for alice, in these roles; the delegation of the others does not work.
 DELEGATES = {"delegate-read": "read", "delegate-write": "write", "delegate-manage": "manage"}
 NOT_DELEGATES = ["delegate-expired", "delegate-revoked", "wrong-owner", "unknown-owner"]
@@ -58,6 +60,9 @@ class Row:
     finds_deleted: the methods that find a deleted record too, to restore it, say.
     delete_has_body: whether a DELETE needs the body, too.
     roles: the role that each method needs of a delegate; a route without any ignores X-Acting-For. HEAD follows GET.
+    by_tokens: what a personal access token may do beside reading: "nothing" (403 `not_by_token`), "everything", or
+        "end itself", where the path names a session. A token of the scope `read` gets 403 `insufficient_scope`, unless
+        the method needs the role `read` alone.
     """
 
     route: str
@@ -68,10 +73,11 @@ class Row:
     finds_deleted: Set[str] = frozenset()
     delete_has_body: bool = False
     roles: Mapping[str, str] = field(default_factory=dict)
+    by_tokens: str = "nothing"
 
     def callers(self) -> list[str]:
         acting = ACTING_CALLERS if self.roles else [IGNORED_HEADER_CALLER]
-        return ["anonymous", *ACTIVE_CALLERS, *REJECTED_CALLERS, *acting]
+        return ["anonymous", *ACTIVE_CALLERS, *REJECTED_CALLERS, *TOKEN_CALLERS, *acting]
 
     def owner(self, caller: str) -> str:
         """The name of the user whose records are the caller's own here."""
@@ -79,14 +85,26 @@ class Row:
             return IGNORED_HEADER_USER
         return ACTIVE_CALLERS.get(caller, "alice")
 
-    def problem_code(self, method: str, caller: str) -> str | None:
-        """The code of the 403 for a caller who acts for an owner with this method; None unless they are refused."""
+    def problem_code(self, method: str, caller: str, target: str = "") -> str | None:
+        """The code of the 403 for a caller who acts for an owner, or sends a personal access token, with this method;
+        None unless they are refused."""
+        if caller in TOKEN_CALLERS:
+            return self.problem_of_token(method, TOKEN_CALLERS[caller], target)
         if not self.roles or caller not in ACTING_CALLERS:
             return None
         if caller in NOT_DELEGATES:
             return "not_a_delegate"
         needed = self.roles.get("GET" if method == "HEAD" else method, "read")
         return None if role_suffices(DELEGATES[caller], needed) else "role_too_low"
+
+    def problem_of_token(self, method: str, scope: str, target: str) -> str | None:
+        if method in SAFE_METHODS or method not in self.methods or self.access in {"OPEN", "PAGE"}:
+            return None
+        if self.by_tokens == "nothing":
+            return "not_by_token"
+        if scope == "read" and self.roles.get(method) != "read":
+            return "insufficient_scope"
+        return "not_by_token" if self.by_tokens == "end itself" and target == "own" else None
 
     def kind(self, method: str) -> str:
         return self.records if isinstance(self.records, str) else self.records.get(method, self.records["GET"])
@@ -99,7 +117,7 @@ class Row:
             return 401
         if self.access == "STAFF" and caller != "staff":
             return 403
-        if self.problem_code(method, caller):
+        if self.problem_code(method, caller, target):
             return 403
         default = {"HEAD": self.methods.get("GET", 405), "OPTIONS": 200}.get(method, 405)
         status = self.methods.get(method, default)

@@ -56,6 +56,7 @@ CONTRACT = Contract(
             {"GET": 200, "POST": 201},
             new_assignment,
             roles={"GET": "read", "POST": "write"},
+            by_tokens="everything",
         ),
         Row(
             "api/mappings/<int:pk>/",
@@ -65,6 +66,7 @@ CONTRACT = Contract(
             {"GET": "patient", "PATCH": "mapping", "DELETE": "mapping"},
             finds_deleted={"PATCH"},
             roles={"GET": "read", "PATCH": "write", "DELETE": "write"},
+            by_tokens="everything",
         ),
         Row("api/assignments/<int:pk>/", "PRIVATE", {"GET": 200}, records="mapping", finds_deleted={"GET"}, roles=READ),
         Row(

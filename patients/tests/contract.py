@@ -87,6 +87,7 @@ def merged(cast: Cast, owner: str) -> dict[str, Any]:
 
 ONE = "api/patients/<int:pk>/"
 READ = {"GET": "read"}
+MANAGED: Any = {"roles": {"POST": "manage"}, "by_tokens": "everything"}
 CONTRACT = Contract(
     create_records=create_records,
     rows=[
@@ -96,6 +97,7 @@ CONTRACT = Contract(
             {"GET": 200, "POST": 201},
             lambda cast, owner: {"name": "New", "age": 34},
             roles={"GET": "read", "POST": "write"},
+            by_tokens="everything",
         ),
         Row(
             ONE,
@@ -104,8 +106,9 @@ CONTRACT = Contract(
             lambda cast, owner: {"name": "Changed"},
             "patient",
             roles={"GET": "read", "PUT": "write", "PATCH": "write", "DELETE": "manage"},
+            by_tokens="everything",
         ),
-        Row("api/patients/search/", "PRIVATE", {"POST": 200}, roles={"POST": "read"}),
+        Row("api/patients/search/", "PRIVATE", {"POST": 200}, roles={"POST": "read"}, by_tokens="everything"),
         Row(
             f"{ONE}restore/",
             "PRIVATE",
@@ -113,9 +116,10 @@ CONTRACT = Contract(
             records="patient",
             finds_deleted={"POST"},
             roles={"POST": "manage"},
+            by_tokens="everything",
         ),
-        Row(f"{ONE}merge/", "PRIVATE", {"POST": 200}, duplicate, "patient", roles={"POST": "manage"}),
-        Row(f"{ONE}unmerge/", "PRIVATE", {"POST": 200}, merged, "patient", roles={"POST": "manage"}),
+        Row(f"{ONE}merge/", "PRIVATE", {"POST": 200}, duplicate, "patient", **MANAGED),
+        Row(f"{ONE}unmerge/", "PRIVATE", {"POST": 200}, merged, "patient", **MANAGED),
         Row(f"{ONE}audience/", "PRIVATE", {"GET": 200}, records="patient", roles=READ),
         Row(f"{ONE}duplicates/", "PRIVATE", {"GET": 200}, records="patient", roles=READ),
         Row(f"{ONE}history/", "PRIVATE", {"GET": 200}, records="patient", roles=READ),
@@ -127,11 +131,12 @@ CONTRACT = Contract(
             lambda cast, owner: {"to": "gita"},
             "patient",
             roles={"POST": "manage"},
+            by_tokens="everything",
         ),
         Row("api/transfers/", "PRIVATE", {"GET": 200}, roles=READ),
-        Row("api/transfers/<int:pk>/accept/", "PRIVATE", {"POST": 200}, records="received", roles={"POST": "manage"}),
-        Row("api/transfers/<int:pk>/decline/", "PRIVATE", {"POST": 200}, records="received", roles={"POST": "manage"}),
-        Row("api/transfers/<int:pk>/withdraw/", "PRIVATE", {"POST": 200}, records="given", roles={"POST": "manage"}),
+        Row("api/transfers/<int:pk>/accept/", "PRIVATE", {"POST": 200}, records="received", **MANAGED),
+        Row("api/transfers/<int:pk>/decline/", "PRIVATE", {"POST": 200}, records="received", **MANAGED),
+        Row("api/transfers/<int:pk>/withdraw/", "PRIVATE", {"POST": 200}, records="given", **MANAGED),
     ],
     operations={
         "patients_list": replace(
