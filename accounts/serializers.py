@@ -15,7 +15,7 @@ from accounts.identifiers import NOT_RESERVED, USERNAME
 from accounts.invitations.codes import lock_invitation, use_invitation
 from accounts.models import LoginSession, User
 from accounts.passwords import prepare_password
-from accounts.second_factor.serializers import OptionalOtpField
+from accounts.second_factor.fields import OptionalOtpField
 from healthcare.api.fields import ModelSerializer, TextField, TrueOrFalseField, VerbatimField
 from healthcare.api.schema import example
 

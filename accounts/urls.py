@@ -3,6 +3,7 @@ from rest_framework.routers import SimpleRouter
 from accounts.delegations.views import ClinicViewSet, DelegationViewSet, NoticeViewSet
 from accounts.invitations.views import InvitationViewSet
 from accounts.personal_tokens.views import PersonalTokensViewSet, PersonalTokenViewSet
+from accounts.second_factor.views import SecondFactorViewSet
 from accounts.views import (
     AccountViewSet,
     CredentialsViewSet,
@@ -22,6 +23,7 @@ router.register("auth", AccountViewSet, basename="account")
 router.register("auth", LogoutViewSet, basename="logout")
 router.register("auth", PasswordViewSet, basename="password")
 router.register("auth/invitations", InvitationViewSet, basename="invitation")
+router.register("auth", SecondFactorViewSet, basename="second-factor")
 router.register("clinics", ClinicViewSet, basename="clinic")
 router.register("delegations", DelegationViewSet, basename="delegation")
 router.register("notices", NoticeViewSet, basename="notice")

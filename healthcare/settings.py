@@ -115,7 +115,14 @@ QUEUE_LENGTH = env_settings.whole("QUEUE_LENGTH", 64, least=1, most=10_000)
 DRAIN_SECONDS = env_settings.whole("DRAIN_SECONDS", 5, least=0, most=600)
 # A POST to one of these hashes a password, which takes as much CPU as hundreds of other requests: few run at once.
 PASSWORD_PATHS = frozenset(
-    {"/api/auth/login/", "/api/auth/register/", "/api/auth/password/", "/api/auth/tokens/", "/admin/login/"}
+    {
+        "/api/auth/login/",
+        "/api/auth/register/",
+        "/api/auth/password/",
+        "/api/auth/otp/",
+        "/api/auth/tokens/",
+        "/admin/login/",
+    }
 )
 
 TEMPLATES = [

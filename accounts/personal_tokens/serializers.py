@@ -8,7 +8,7 @@ from rest_framework import serializers
 
 from accounts.models import LoginSession
 from accounts.personal_tokens.rules import EXPIRY_OUT_OF_RANGE, NewToken, is_in_range
-from accounts.second_factor.serializers import OptionalOtpField
+from accounts.second_factor.fields import OptionalOtpField
 from accounts.serializers import PasswordField
 from healthcare.api.fields import DateTimeField, ModelSerializer, TextField
 from healthcare.api.schema import example

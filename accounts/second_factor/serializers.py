@@ -1,22 +1,49 @@
-"""Serializers of /api/auth/otp/, and the field for a code."""
+"""Serializers of /api/auth/otp/."""
 
-from typing import Any
+from drf_spectacular.utils import extend_schema_serializer
+from rest_framework import serializers
 
-from healthcare.api.fields import TextField
+from accounts.second_factor.fields import OptionalOtpField, OtpField
+from accounts.serializers import PasswordField
+from healthcare.api.schema import example
 
-
-class OtpField(TextField):
-    """A code of an authenticator app, or a recovery code. Which texts are codes, `codes` says."""
-
-    default_error_messages = {"invalid": "Send the code as text, in quotes: a number loses its leading zeros."}
-
-    def __init__(self, **kwargs: Any) -> None:
-        help_text = "The code that your authenticator app shows now, or a recovery code."
-        super().__init__(write_only=True, max_length=100, **({"help_text": help_text} | kwargs))
+EXAMPLE = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 
 
-class OptionalOtpField(OtpField):
-    """For requests of users who may have no second factor: it may be left out, null or empty."""
+@extend_schema_serializer(examples=example(request={"current_password": "StrongPass123"}))
+class FactorBeginSerializer(serializers.Serializer):
+    current_password = PasswordField()
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(required=False, allow_null=True, allow_blank=True, **kwargs)
+
+@extend_schema_serializer(
+    examples=example(
+        response={
+            "secret": EXAMPLE,
+            "otpauth_uri": f"otpauth://totp/Healthcare:asha?secret={EXAMPLE}&issuer=Healthcare&algorithm=SHA1&digits=6"
+            "&period=30",
+        }
+    )
+)
+class NewFactorSerializer(serializers.Serializer):
+    """What an authenticator app needs; neither is shown again."""
+
+    secret = serializers.CharField(read_only=True, help_text="In base32, to type into the app.")
+    otpauth_uri = serializers.CharField(read_only=True, help_text="To show as a QR code.")
+
+
+@extend_schema_serializer(examples=example(request={"otp": "287082"}))
+class FactorConfirmSerializer(serializers.Serializer):
+    otp = OtpField(help_text="The code that your authenticator app shows now.")
+
+
+@extend_schema_serializer(examples=example(response={"recovery_codes": ["MZXW-6YTB-OI3D-Q5LT", "GEZD-GNBV-GY3T-QOJQ"]}))
+class RecoveryCodesSerializer(serializers.Serializer):
+    """Ten codes, each of which works once instead of one of the app. They are not shown again."""
+
+    recovery_codes = serializers.ListField(child=serializers.CharField(), read_only=True)
+
+
+@extend_schema_serializer(examples=example(request={"current_password": "StrongPass123", "otp": "287082"}))
+class FactorRemoveSerializer(serializers.Serializer):
+    current_password = PasswordField()
+    otp = OptionalOtpField(help_text="A code of the app, or a recovery code; required if the factor is confirmed.")

@@ -6,12 +6,16 @@ from typing import Any
 
 from django.contrib.auth.models import Group
 from django.utils import timezone
+from django_otp.oath import totp
 
 from accounts.delegations.models import Delegation, Notice
 from accounts.delegations.rules import found_clinic
 from accounts.invitations.models import Invitation
 from accounts.models import Attempts, LoginSession, User
 from accounts.personal_tokens.rules import create_token
+from accounts.second_factor.encryption import decrypt_secret
+from accounts.second_factor.models import SecondFactor
+from accounts.second_factor.rules import begin_factor
 from conftest import PASSWORD
 from healthcare.tests.cast import Cast
 from healthcare.tests.declarations import (
@@ -46,6 +50,7 @@ def create_records(cast: Cast, owner: User) -> None:
     LoginSession.objects.filter(pk=ended.pk).revoke()
     cast.add("token", owner, token, ended)
     create_delegations(cast, owner)
+    begin_factor(owner)
 
 
 def create_delegations(cast: Cast, owner: User) -> None:
@@ -86,6 +91,12 @@ def give_delegation(owner: User) -> Delegation:
 def registration(cast: Cast, owner: str) -> dict[str, Any]:
     name = uuid.uuid4().hex
     return {"name": "New", "email": f"{name}@example.org", "username": name, "password": PASSWORD}
+
+
+def confirmation_code(cast: Cast, owner: str) -> dict[str, Any]:
+    """The code that an authenticator app shows for the secret that `create_records` has given the owner."""
+    factor = SecondFactor.objects.get(user__username=owner)
+    return {"otp": f"{totp(decrypt_secret(factor.encrypted_secret, factor.pk)):06}"}
 
 
 def new_clinic(cast: Cast, owner: str) -> dict[str, Any]:
@@ -139,6 +150,14 @@ CONTRACT = Contract(
             by_tokens="end itself",
         ),
         Row("api/auth/invitations/", "STAFF", {"POST": 201}, lambda cast, owner: {"email": "", "expires_at": None}),
+        Row(
+            "api/auth/otp/",
+            "PRIVATE",
+            {"POST": 201, "DELETE": 204},
+            lambda cast, owner: {"current_password": PASSWORD},
+            delete_has_body=True,
+        ),
+        Row("api/auth/otp/confirm/", "PRIVATE", {"POST": 200}, confirmation_code),
         Row("api/clinics/", "PRIVATE", {"GET": 200, "POST": 201}, new_clinic),
         Row("api/clinics/<int:pk>/", "PRIVATE", {"GET": 200, "PATCH": 200}, new_clinic, records="clinic"),
         Row(
@@ -177,6 +196,9 @@ CONTRACT = Contract(
         "auth_tokens_create": Operation(idempotency_key=False),
         "auth_tokens_retrieve": Operation(),
         "auth_tokens_destroy": Operation(),
+        "auth_otp_begin": Operation(idempotency_key=False),  # their answers hold secrets
+        "auth_otp_confirm": Operation(idempotency_key=False),
+        "auth_otp_remove": Operation(),
         "clinics_list": LIST_RECORDS,
         "clinics_create": CREATE_RECORD,
         "clinics_retrieve": READ_RECORD,
@@ -313,6 +335,11 @@ CONTRACT = Contract(
                 "current_password": [None, "", 12345678, True, [CANARY], {"a": 1}],
                 "otp": [[CANARY], {"a": CANARY}, True, 123456, "1" * 101],
             },
+        ),
+        BadValues(
+            "/api/auth/otp/",
+            {"current_password": PASSWORD},
+            {"current_password": [None, "", True, 5, 1e300, [CANARY], {"a": CANARY}, CANARY]},
         ),
         BadValues(
             "/api/clinics/",

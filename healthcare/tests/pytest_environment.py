@@ -20,6 +20,7 @@ TEST_ENVIRONMENT = {
     "HTTPS": "False",
     "ALLOWED_HOSTS": "testserver,localhost,127.0.0.1",
     "JWT_SIGNING_KEY": "",
+    "OTP_KEY": "",
     "AUDIT_SEAL_KEY": secrets.token_urlsafe(32),
     "CORS_ALLOWED_ORIGINS": "https://app.example.org",
     "CSRF_TRUSTED_ORIGINS": "",

@@ -22,6 +22,7 @@ BAD = [
     *(("DATABASE_URL", value) for value in ("sqlite:///db.sqlite3", "mysql://u:hidden-word@h/d", "hidden-word")),
     *(("DATABASE_URL", f"postgres://u:hidden{rest}") for rest in ("-word@h:port/d", "-word@h", "[word@h/d")),
     ("JWT_SIGNING_KEY", "hidden-word"),
+    ("OTP_KEY", "hidden-word"),
     *(("TRUSTED_PROXIES", value) for value in ("-1", "11", "one")),
     *(("CORS_ALLOWED_ORIGINS", value) for value in ("*", "https://a.example/path", "https://*.example")),
     *(("CSRF_TRUSTED_ORIGINS", value) for value in ("a.example", "ftp://a.example")),

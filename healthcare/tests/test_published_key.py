@@ -146,9 +146,9 @@ def test_a_damaged_key_file_stops_the_start(monkeypatch: pytest.MonkeyPatch, tmp
         env_settings.secret_key("SECRET_KEY", debug=True, database={"NAME": "healthcare"})
 
 
-@pytest.mark.parametrize("name", ["JWT_SIGNING_KEY", "AUDIT_SEAL_KEY"])
+@pytest.mark.parametrize("name", ["JWT_SIGNING_KEY", "AUDIT_SEAL_KEY", "OTP_KEY"])
 @pytest.mark.parametrize("weak", ["change-me-" * 4, "x" * 32, *WEAK_IN_OTHER_SPELLINGS])
-def test_a_published_key_is_refused_for_tokens_and_seals(monkeypatch: pytest.MonkeyPatch, name: str, weak: str):
+def test_a_published_key_is_refused_for_every_purpose(monkeypatch: pytest.MonkeyPatch, name: str, weak: str):
     monkeypatch.setenv(name, weak)
     with pytest.raises(ImproperlyConfigured, match=f"^{name} is too short or too easily guessed"):
         env_settings.key(name)
