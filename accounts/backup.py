@@ -1,10 +1,11 @@
-"""What accounts add to a restore: the login sessions in the backup end, and living delegations are counted."""
+"""What accounts add to a restore: the login sessions in the backup end, and what lives again is counted."""
 
 from typing import Any
 
 from django.contrib.sessions.models import Session
 
 from accounts.delegations.models import Delegation
+from accounts.invitations.models import Invitation
 from accounts.models import LoginSession
 from healthcare.operations.backup_parts import BackupPart, RestoreOptions
 
@@ -20,6 +21,25 @@ class LoginSessionsPart(BackupPart):
         ended = LoginSession.objects.revoke()
         of_the_admin, _ = Session.objects.all().delete()
         return f"{ended:,} login sessions and {of_the_admin:,} sessions of the admin ended."
+
+
+class InvitationsPart(BackupPart):
+    """An invitation that was withdrawn or used after the backup is usable in it. None is withdrawn here: whoever has
+    registered since needs theirs again."""
+
+    name = "invitations"
+
+    def describe(self) -> int:
+        return Invitation.objects.usable().count()
+
+    def finish(self, described: int | None, options: RestoreOptions) -> str:
+        """`described` is None for a backup of a release without invitations."""
+        if not described:
+            return ""
+        return (
+            f"Invitations that could be used at the time of the backup: {described:,}. Delete in the admin those that "
+            "were withdrawn since."
+        )
 
 
 class DelegationsPart(BackupPart):

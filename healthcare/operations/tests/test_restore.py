@@ -15,6 +15,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import override_settings
 
+from accounts.invitations.models import Invitation
 from accounts.models import LoginSession
 from healthcare.embedded.tests.harness import eventually
 from healthcare.operations import restore
@@ -92,12 +93,14 @@ def check_restored(source: Source) -> None:
 def test_everything_answers_as_before_and_the_login_sessions_have_ended(source: Source, empty: str) -> None:
     with connected_to(source.database):
         of_before = client_of("alice")
+        Invitation.objects.create()
         target = source.backup.with_name("with-session")
         run("backup", target)
     said = run("restore", target)
     assert "rows of" in said
     assert "login sessions and 0 sessions of the admin ended." in said
     assert "Delegations work as at the time of the backup: 1. End in the admin what was ended since." in said
+    assert "Invitations that could be used at the time of the backup: 1. Delete in the admin those that were" in said
     assert of_before.get("/api/patients/").status_code == 401
     assert LoginSession.objects.live().count() == 0
     check_restored(source)
