@@ -19,13 +19,13 @@ from accounts import (
     admin_invitations,  # noqa: F401  (registers the admin of invitations)
     admin_login_sessions,  # noqa: F401  (registers the admin of login sessions)
 )
-from accounts.admin_actions import DeactivateUsers, ReactivateUsers, may_change_user
+from accounts.admin_actions import DeactivateUsers, ReactivateUsers, RemoveSecondFactor, may_change_user
 from accounts.admin_clinics import ClinicsAdmin, concerns_clinic
 from accounts.admin_home import read_refused_logins
+from accounts.admin_second_factor import confirmed_factor
 from accounts.delegations.models import Delegation, Notice
 from accounts.limits import account_key, attempts_key, client_network, pair_key
 from accounts.models import Attempts, LoginSession, User
-from accounts.second_factor.models import SecondFactor
 from healthcare.admin.edit_conflicts import ConflictCheckingAdmin, ConflictCheckingForm
 from healthcare.admin.home import Panel
 from healthcare.admin.list_filters import DayRangeFilter, FieldChoiceFilter, FlagFilter
@@ -100,7 +100,7 @@ class UserAdmin(ClinicsAdmin, ConflictCheckingAdmin, DjangoUserAdmin):
     """
 
     task = "People and access"
-    actions = [DeactivateUsers(), ReactivateUsers()]
+    actions = [DeactivateUsers(), ReactivateUsers(), RemoveSecondFactor()]
     form = UserForm
     add_form = UserAddForm
     change_password_form = UserPasswordForm
@@ -156,7 +156,7 @@ class UserAdmin(ClinicsAdmin, ConflictCheckingAdmin, DjangoUserAdmin):
 
     @admin.display(description="Second factor", boolean=True)
     def has_second_factor(self, user: User) -> bool:
-        return SecondFactor.objects.confirmed().filter(user=user).exists()
+        return confirmed_factor(user) is not None
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
         read_only = [*super().get_readonly_fields(request, obj)]

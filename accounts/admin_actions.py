@@ -1,4 +1,5 @@
-"""Deactivating users, which ends their sessions, reactivating them, and revoking single login sessions."""
+"""Deactivating users, which ends their sessions, reactivating them, removing their second factors, and revoking single
+login sessions."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,8 +9,12 @@ from django.http import HttpRequest
 
 from accounts.admin_sessions import end_admin_sessions
 from accounts.delegations.models import Delegation
+from accounts.limits import caller_key
 from accounts.models import LoginSession, User
+from accounts.second_factor.models import SecondFactor
+from accounts.second_factor.rules import remove_factor
 from healthcare.admin.actions import PreviewedAction, Refusals
+from healthcare.admin.form_actions import FormAction, ReasonForm
 from healthcare.admin.record_actions import EndOnce
 
 
@@ -108,6 +113,48 @@ class RevokeSessions(EndOnce):
     def perform(self, model_admin: Any, request: HttpRequest, records: Sequence[LoginSession]) -> str:
         LoginSession.objects.filter(pk__in=[session.pk for session in records]).revoke()
         return ""
+
+
+class RemoveSecondFactor(FormAction):
+    """For users who have lost their app and their recovery codes: nobody else asks for a code."""
+
+    name = permission = "reset_second_factor"
+    label = "Remove the second factor of selected users"
+    verb, done = "remove the second factor of", "left without a second factor"
+    explanation = (
+        "Logins of these users ask for the password alone, and their recovery codes are worth nothing. First make sure "
+        "that it is the user who asks for this, and not somebody who has the user's password. The user can set up "
+        "another second factor; sessions and tokens stay."
+    )
+    form_class = ReasonForm
+    maximum = 10
+    on_change_page = True
+
+    def is_offered_for(self, record: User) -> bool:
+        return getattr(record, "second_factor", None) is not None  # read once, for the page's own field, too
+
+    def links(self, model_admin: Any, record: User) -> list[tuple[str, str]]:
+        return [(url, "Remove second factor") for url, _ in super().links(model_admin, record)]
+
+    def refusals(self, model_admin: Any, request: HttpRequest, records: Sequence[User]) -> Refusals:
+        enrolled = {*SecondFactor.objects.filter(pk__in=[user.pk for user in records]).values_list("pk", flat=True)}
+        refused: Refusals = {}
+        for user in records:
+            if user.pk == request.user.pk:
+                refused[user.pk] = "is your own account; use Second factor at the top of the page"
+            elif not may_change_user(request, user):
+                refused[user.pk] = "is a member of staff; ask a superuser"
+            elif user.pk not in enrolled:
+                refused[user.pk] = "has no second factor"
+        return refused
+
+    def perform(self, model_admin: Any, request: HttpRequest, records: Sequence[User]) -> str:
+        for user in records:
+            remove_factor(request, user.pk, by=caller_key(request.user.pk or 0))
+        return ""
+
+    def log_message(self, request: HttpRequest) -> str:
+        return f"{super().log_message(request)} Reason: {self.sent_form(request).cleaned_data['reason']}"
 
 
 def describe_sessions(number: int, of: str) -> str:

@@ -1,4 +1,4 @@
-"""The admin site: its login and its password change have the same back-off as the API's."""
+"""The admin site: its login, password change and second factor have the same back-off as the API's."""
 
 from typing import Any
 
@@ -6,12 +6,23 @@ from django import forms
 from django.contrib.admin import AdminSite
 from django.contrib.admin.forms import AdminAuthenticationForm
 from django.contrib.admin.views.autocomplete import AutocompleteJsonView
+from django.contrib.auth import authenticate
 from django.contrib.auth.forms import UsernameField
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.urls import path
+from rest_framework.exceptions import AuthenticationFailed
 
+from accounts.admin_second_factor import (
+    ASK_FOR_CODE,
+    WRONG_CODE,
+    SecondFactorPage,
+    code_field,
+    find_missing,
+    requires_second_factor,
+)
 from accounts.admin_sessions import end_if_idle
 from accounts.hashing_limit import hashing_slot
 from accounts.limits import SessionAttempt
@@ -23,17 +34,28 @@ from healthcare.api.rate_limits import RateLimited
 
 class BackOffAuthenticationForm(AdminAuthenticationForm):
     username = UsernameField(label="Username or e-mail", widget=forms.TextInput(attrs={"autofocus": True}))
+    otp = code_field(required=False, help_text="If you have a second factor: a code of your app, or a recovery code.")
     refusal: RateLimited | None = None  # while the account or the address has to wait
 
     def clean(self) -> dict[str, Any]:
+        if self.errors:
+            return self.cleaned_data
         try:
-            return super().clean()
+            self.user_cache = authenticate(self.request, **self.cleaned_data)
         except RateLimited as error:
             self.refusal = error
             message = f"Too many attempts. Try again in {error.wait} seconds."
             raise ValidationError(message, code="throttled") from error
-        except OtpRequired as error:
-            raise ValidationError(str(error.detail), code="otp_required") from error
+        except OtpRequired:  # the password is right
+            text = WRONG_CODE if self.cleaned_data["otp"] else ASK_FOR_CODE
+            self.add_error("otp", f"{text} Enter your password again, too.")
+            return self.cleaned_data
+        except AuthenticationFailed as error:
+            raise ValidationError(str(error.detail), code="refused") from error
+        if self.user_cache is None:
+            raise self.get_invalid_login_error()
+        self.confirm_login_allowed(self.user_cache)
+        return self.cleaned_data
 
 
 class DescribingAutocomplete(AutocompleteJsonView):
@@ -61,8 +83,19 @@ class BackOffAdminSite(AdminSite):
     index_title = "Records and accounts"
     login_form = BackOffAuthenticationForm
 
+    def admin_view(self, view: Any, cacheable: bool = False) -> Any:
+        """Without the second factor of a member of staff, where it is needed, only the page for it and the logout."""
+        is_open = view in (self.second_factor, self.logout)
+        return super().admin_view(view if is_open else requires_second_factor(view), cacheable)
+
     def has_permission(self, request: HttpRequest) -> bool:
         return super().has_permission(request) and not end_if_idle(request)
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        context: dict[str, Any] = super().each_context(request)
+        if find_missing(request):
+            context |= {"is_nav_sidebar_enabled": False, "available_apps": [], "lacks_second_factor": True}
+        return context
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         """The home page, with the figures of what the user may view."""
@@ -113,9 +146,17 @@ class BackOffAdminSite(AdminSite):
             attempt.succeed()
         return response
 
+    # Not one transaction, for the same reason. A code or a recovery code that is used up must stay so.
+    @transaction.non_atomic_requests
+    def second_factor(self, request: HttpRequest) -> HttpResponse:
+        """The page of the own second factor; 429 with the limit after repeated wrong codes or passwords."""
+        return SecondFactorPage(self, request).answer()
+
     def get_urls(self) -> list[Any]:
-        """Without the "view on site" redirect: no model has a page of its own, and it reads a row of any table."""
-        return [entry for entry in super().get_urls() if getattr(entry, "name", "") != "view_on_site"]
+        """With the page of the second factor, and without the "view on site" redirect: no model has a page of its own,
+        and it reads a row of any table."""
+        page = path("second_factor/", self.admin_view(self.second_factor), name="second_factor")
+        return [page, *(entry for entry in super().get_urls() if getattr(entry, "name", "") != "view_on_site")]
 
     def autocomplete_view(self, request: HttpRequest) -> HttpResponse:
         view: Any = DescribingAutocomplete.as_view(admin_site=self)

@@ -50,9 +50,16 @@ class UsernameOrEmailBackend(ModelBackend):
         """Raises OtpRequired (401). A wrong code counts as a wrong password does; none is asked for without counting,
         and leaves the failures that were counted before."""
         check = check_code(request, user, otp)
+        # For the session of the admin, see `accounts.admin_second_factor`.
+        request.passed_second_factor = check is CodeCheck.ACCEPTED  # type: ignore[attr-defined]
         if check is CodeCheck.MISSING:
             attempt.take_back()
         elif check is CodeCheck.WRONG:
             attempt.fail()
         if not check.passed:
             raise OtpRequired
+
+    def get_user(self, user_id: int) -> User | None:
+        """The active user of a session of the admin, with the second factor, but for its secret."""
+        users = User.objects.select_related("second_factor").defer("second_factor__encrypted_secret")
+        return users.filter(pk=user_id, is_active=True).first()

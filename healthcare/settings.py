@@ -122,6 +122,7 @@ PASSWORD_PATHS = frozenset(
         "/api/auth/otp/",
         "/api/auth/tokens/",
         "/admin/login/",
+        "/admin/second_factor/",
     }
 )
 
@@ -208,6 +209,8 @@ SIMPLE_JWT = {
 # Encrypts the secrets of second factors: from a key of its own, else from SECRET_KEY. OTP_KEY may later be set to an
 # earlier SECRET_KEY, which gives the same key, so that another SECRET_KEY leaves the second factors working.
 OTP_KEY = hmac.digest((env_settings.key("OTP_KEY") or SECRET_KEY).encode(), b"healthcare.otp", hashlib.sha512)
+# Whether staff need a second factor in the admin; who has one needs it anyway. See accounts/admin_second_factor.py.
+ADMIN_OTP = env_settings.choice("ADMIN_OTP", "optional", {"optional", "required"})
 AUDIT_SEAL_KEY = env_settings.key(
     "AUDIT_SEAL_KEY"
 )  # stored apart from the database, so that its superuser cannot forge seals

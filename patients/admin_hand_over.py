@@ -7,15 +7,13 @@ import pghistory
 from django import forms
 from django.core.exceptions import ValidationError
 from django.db.models import Count
-from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
+from django.http import HttpRequest
 
 from accounts.delegations.models import Delegation
 from accounts.models import User
-from healthcare.admin.actions import CONFIRMED, ActionsAdmin, PreviewedAction, Refusals
+from healthcare.admin.actions import CONFIRMED, ActionsAdmin, Refusals
+from healthcare.admin.form_actions import FormAction, ReasonForm, reason_field
 from healthcare.admin.owners import eligible_owners
-from healthcare.characters import visible_text
-from healthcare.model_fields import one_visible_line
 from patients.hand_over import HandedOverDelegations, hand_over_delegations, patients_of
 from patients.models import Patient
 from patients.transfers import lock_with_merged, move_patients
@@ -23,22 +21,17 @@ from patients.transfers import lock_with_merged, move_patients
 MOST_PATIENTS_OF_USER = 1000  # of one user, in one request; `manage.py hand_over` moves any number
 
 
-class HandOverForm(forms.Form):
+class HandOverForm(ReasonForm):
     """The new owner and the reason."""
 
+    field_order = ("to", "reason")
     to = forms.CharField(
         max_length=254,
         label="New owner",
         help_text="The username of an active user who is not staff, or of a clinic.",
         widget=forms.TextInput(attrs={"class": "vTextField", "autocapitalize": "none"}),
     )
-    reason = forms.CharField(
-        max_length=200,
-        label="Reason",
-        help_text="One line, which the history of each record shows. No data of patients.",
-        widget=forms.TextInput(attrs={"class": "vTextField"}),
-        validators=[one_visible_line],
-    )
+    reason = reason_field("One line, which the history of each record shows. No data of patients.")
 
     def clean_to(self) -> User:
         """The new owner, whose row stays locked until the end: nobody deactivates the user meanwhile."""
@@ -48,47 +41,23 @@ class HandOverForm(forms.Form):
             raise ValidationError("Write the username of an active user who is not staff, or of a clinic.")
         return user
 
-    def clean_reason(self) -> str:
-        return visible_text(self.cleaned_data["reason"])
 
-
-class HandOver(PreviewedAction):
+class HandOver(FormAction):
     """The page asks for the new owner and the reason."""
 
     name = permission = "hand_over"
     verb, done = "hand over", "handed over"
-    template = "admin/patients/hand_over.html"
-
-    def page(self, model_admin: ActionsAdmin, request: HttpRequest, context: dict[str, Any]) -> TemplateResponse:
-        form = self.form(request) if CONFIRMED in request.POST else HandOverForm()
-        details = self.describe(context["possible_records"])
-        return super().page(model_admin, request, {**context, "form": form, "details": details})
-
-    def confirm(self, model_admin: ActionsAdmin, request: HttpRequest, ids: Sequence[int]) -> HttpResponse:
-        if not self.form(request).is_valid():
-            return self.preview(model_admin, request, ids)
-        return super().confirm(model_admin, request, ids)
-
-    def form(self, request: HttpRequest) -> HandOverForm:
-        """The form that was sent, checked once a request."""
-        if not hasattr(request, "hand_over_form"):
-            request.hand_over_form = HandOverForm(request.POST)  # type: ignore[attr-defined]
-        form: HandOverForm = request.hand_over_form  # type: ignore[attr-defined]
-        return form
+    form_class = HandOverForm
 
     def new_owner(self, request: HttpRequest) -> User | None:
         """Whom the form that was sent names; None for the preview and for a form with errors."""
-        if CONFIRMED not in request.POST or not self.form(request).is_valid():
+        if CONFIRMED not in request.POST or not self.sent_form(request).is_valid():
             return None
-        user: User = self.form(request).cleaned_data["to"]
+        user: User = self.sent_form(request).cleaned_data["to"]
         return user
 
-    def describe(self, records: Sequence[Any]) -> list[str]:
-        """Sentences about what is handed over beside the records."""
-        return []
-
     def perform(self, model_admin: ActionsAdmin, request: HttpRequest, records: Sequence[Any]) -> str:
-        values = self.form(request).cleaned_data
+        values = self.sent_form(request).cleaned_data
         with pghistory.context(reason=values["reason"]):
             return self.hand_over(records, values["to"], request.user)  # type: ignore[arg-type]
 

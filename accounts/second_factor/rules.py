@@ -92,6 +92,13 @@ def begin_factor(user: User) -> NewFactor:
     return NewFactor(base32(secret), otpauth_uri(secret, user.username))
 
 
+def read_unconfirmed(user: User) -> NewFactor | None:
+    """What `begin_factor` has given this user last; None once it is confirmed, or if it cannot be decrypted."""
+    factor = SecondFactor.objects.filter(pk=user.pk, confirmed_at=None).first()
+    secret = decrypt_secret(factor.encrypted_secret, factor.pk) if factor else None
+    return NewFactor(base32(secret), otpauth_uri(secret, user.username)) if secret else None
+
+
 def confirm_factor(request: HttpRequest | Request, user: User, otp: str | None) -> list[str] | None:
     """Confirm the user's new factor by a code of it, so that logins ask for one. Returns the recovery codes, which are
     not shown again; None for a wrong code. Raises FactorEnrolled or FactorMissing (409)."""

@@ -79,6 +79,10 @@ def make_delegate(username: str) -> User:
     return User.objects.create_user(username, f"{username}@example.org", PASSWORD, name=username.title())
 
 
+def enrol(user: User) -> None:
+    SecondFactor.objects.create(user=user, encrypted_secret=b"secret", confirmed_at=timezone.now())
+
+
 def make_heir() -> User:
     """The user to whom others hand over."""
     return User.objects.filter(username="hira").first() or make_delegate("hira")
@@ -221,7 +225,10 @@ CONTRACT = Contract(
         AdminModel(
             "accounts.User",
             create=lambda user: User.objects.create_user("carol", "carol@example.org", PASSWORD, name="Carol"),
-            roles={"Records": "view hand_over", "Auditor": "view", "Support": "add change view deactivate"},
+            roles={
+                "Records": "view hand_over", "Auditor": "view",
+                "Support": "add change view deactivate reset_second_factor",
+            },
             added=lambda owner: {
                 "name": "Eve", "email": "eve@example.org", "username": "eve", "password1": PASSWORD,
                 "password2": PASSWORD,
@@ -229,10 +236,16 @@ CONTRACT = Contract(
             changed={"name": "Changed"},
             actions={
                 "delete_selected": "delete", "deactivate": "deactivate", "reactivate": "deactivate",
-                "hand_over": "hand_over",
+                "hand_over": "hand_over", "reset_second_factor": "reset_second_factor",
             },
-            sent={"hand_over": lambda owner: {"to": make_heir().username, "reason": "leaves"}},
-            prepare={"reactivate": lambda user: User.objects.filter(pk=user.pk).update(is_active=False)},
+            sent={
+                "hand_over": lambda owner: {"to": make_heir().username, "reason": "leaves"},
+                "reset_second_factor": lambda owner: {"reason": "has lost the phone"},
+            },
+            prepare={
+                "reactivate": lambda user: User.objects.filter(pk=user.pk).update(is_active=False),
+                "reset_second_factor": enrol,
+            },
             pages=[
                 AdminPage(
                     "{pk}/password/",

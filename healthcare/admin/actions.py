@@ -194,7 +194,7 @@ class PreviewedAction:
             possible = [record for record in records if record.pk not in refused]
             done, more = self.perform_possible(model_admin, request, possible, refused) if possible else ([], "")
             if done:
-                model_admin.log_changes(request, done, self.log_flag, f"{self.done.capitalize()}.")
+                model_admin.log_changes(request, done, self.log_flag, self.log_message(request))
         message = self.describe_result(model_admin, request, done, more, refused, len(ids) - len(records))
         model_admin.message_user(request, message, messages.SUCCESS if len(done) == len(ids) else messages.WARNING)
         return HttpResponseRedirect(list_url(model_admin, request))
@@ -219,6 +219,10 @@ class PreviewedAction:
             return [], ""
         parts = [self.perform_possible(model_admin, request, [record], refused) for record in records]
         return [record for done, _ in parts for record in done], " ".join(more for _, more in parts if more)
+
+    def log_message(self, request: HttpRequest) -> str:
+        """What the admin's log says of each record."""
+        return f"{self.done.capitalize()}."
 
     def describe_result(
         self,

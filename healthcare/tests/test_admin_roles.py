@@ -36,6 +36,7 @@ OWN_PAGES = {"": "view", "add/": "add", "{pk}/change/": "view", "{pk}/delete/": 
 SITE_PAGES = {
     "/admin/": (200, 302, 302),
     "/admin/login/": (302, 200, 200),
+    "/admin/second_factor/": (200, 302, 302),
     "/admin/password_change/": (200, 302, 302),
     "/admin/password_change/done/": (200, 302, 302),
     "/admin/jsi18n/": (200, 302, 302),

@@ -141,7 +141,7 @@ ROLES: dict[str, dict[str, Any]] = {
                 "accounts": {"user": "view", "loginsession": "view", "attempts": "view",
                              "delegation": "view", "notice": "view", "invitation": "view"},
                 "auth": {"group": "view"}},
-    "Support": {"accounts": {"user": "add change view deactivate", "loginsession": "view change",
+    "Support": {"accounts": {"user": "add change view deactivate reset_second_factor", "loginsession": "view change",
                              "attempts": "view delete", "delegation": "view", "notice": "view",
                              "invitation": "add view delete"}},
 }  # fmt: skip
