@@ -74,6 +74,7 @@ accounts_end() {
     call 401 GET /api/auth/me/
     access="$this_access"
     call 204 POST /api/auth/password/ '{"current_password":"StrongPass123","new_password":"EvenStronger456"}'
+    call 409 DELETE /api/auth/me/ '{"current_password":"EvenStronger456"}'
     call 204 POST /api/auth/logout/
     call 401 GET /api/auth/me/
 }

@@ -20,7 +20,9 @@ from rest_framework.response import Response
 
 from accounts.authentication import SessionJWTAuthentication
 from accounts.hashing_limit import hashing_slot
-from accounts.identity import prove_identity
+from accounts.identity import prove_identity, prove_identity_with_factor
+from accounts.leaving.rules import leave_account
+from accounts.leaving.serializers import LeavingSerializer
 from accounts.limits import count_registration, counted_email_change
 from accounts.models import LoginSession, LoginSessionQuerySet, User
 from accounts.serializers import (
@@ -134,6 +136,7 @@ class AccountViewSet(ConditionalRequests, UnknownParametersViewSet):
     """The caller's own account. Not one transaction: a wrong current password is counted, and the count commits."""
 
     serializer_class = AccountSerializer
+    delete_has_body = True
 
     @extend_schema(operation_id="auth_me", summary="Read your account")
     @action(detail=False, methods=["get"])
@@ -168,6 +171,28 @@ class AccountViewSet(ConditionalRequests, UnknownParametersViewSet):
             serializer.instance = user
             serializer.save()
         return Response(serializer.data)
+
+    @extend_schema(
+        operation_id="auth_leave",
+        summary="End your account",
+        description="It takes the current password, and a code if you have a second factor. 409 `records_left` while "
+        "you own patients, deleted ones included: the member `records` counts them. 409 `last_manager` while a clinic "
+        "would be left without a manager, and 409 `staff_account` for members of staff. Your sessions, tokens and "
+        "delegations end, and nobody can log in to the account. 429 after repeated wrong passwords.",
+        request=LeavingSerializer,
+        responses={204: None, 403: PROBLEM, 409: PROBLEM, 429: PROBLEM},
+    )
+    @me.mapping.delete
+    def leave(self, request: Request) -> Response:
+        caller: Any = request.user
+        serializer = self.check_unknown_fields(LeavingSerializer(data=request.data))
+        serializer.is_valid(raise_exception=True)
+        sent = serializer.validated_data
+        self.check_preconditions(caller)
+        prove_identity_with_factor(request, sent["current_password"], sent.get("otp"))
+        with entered(caller.pk, request):
+            leave_account(caller)
+        return Response(status=status.HTTP_204_NO_CONTENT)
 
 
 class LogoutViewSet(IdempotentMixin, UnknownParametersViewSet):

@@ -5,4 +5,5 @@ class PatientsConfig(AppConfig):
     name = "patients"
 
     def ready(self) -> None:
-        from patients import checks, legal_hold, transfer_lapses  # noqa: F401, PLC0415  (register themselves)
+        # They register themselves.
+        from patients import checks, leaving, legal_hold, owners, transfer_lapses  # noqa: F401, PLC0415

@@ -128,7 +128,16 @@ CONTRACT = Contract(
         Row("api/auth/login/", "OPEN", {"POST": 200}, lambda cast, owner: {"username": owner, "password": PASSWORD}),
         Row("api/auth/refresh/", "OPEN", {"POST": 200}, lambda cast, owner: {"refresh": cast.tokens[owner]["refresh"]}),
         Row("api/auth/logout/", "PRIVATE", {"POST": 204}, by_tokens="everything"),
-        Row("api/auth/me/", "PRIVATE", {"GET": 200, "PATCH": 200}, lambda cast, owner: {"name": "Renamed"}),
+        Row(
+            "api/auth/me/",
+            "PRIVATE",
+            {"GET": 200, "PATCH": 200, "DELETE": 409},  # all of the cast own records
+            {
+                "PATCH": lambda cast, owner: {"name": "Renamed"},
+                "DELETE": lambda cast, owner: {"current_password": PASSWORD},
+            },
+            delete_has_body=True,
+        ),
         Row(
             "api/auth/password/",
             "PRIVATE",
@@ -191,6 +200,7 @@ CONTRACT = Contract(
         "auth_logout": Operation(),
         "auth_me": READ_RECORD,
         "auth_me_update": CHANGE_RECORD,
+        "auth_leave": DELETE_RECORD,
         "auth_password": Operation(),
         "auth_sessions_list": LIST_RECORDS,
         "auth_sessions_destroy": Operation(),

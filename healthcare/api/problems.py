@@ -83,7 +83,12 @@ PROBLEM_BODY = {
         "code": {
             **TEXT,
             "description": "With some 403 and 409 what is wrong, for programs: `not_a_delegate`, `role_too_low`, "
-            "`last_manager`.",
+            "`last_manager`, `records_left`.",
+        },
+        "records": {
+            "type": "object",
+            "additionalProperties": {"type": "integer", "minimum": 1},
+            "description": "With the code `records_left`: how many records there are, by kind.",
         },
     },
     "required": ["type", "title", "status", "detail", "request_id"],

@@ -101,7 +101,7 @@ def problem_faults(status: int, headers: Any, body: bytes) -> list[str]:
     """What is wrong with the body of an error (RFC 9457)."""
     problem = json.loads(body)
     found = []
-    if set(problem) - {"errors", "error_count", "failed", "code"} != {
+    if set(problem) - {"errors", "error_count", "failed", "code", "records"} != {
         "type",
         "title",
         "status",
@@ -135,7 +135,7 @@ def send_cell(cast: Cast, row: Row, method: str, caller: str, target: str) -> Ht
     if target:
         path = re.sub("<int:[a-z_]+>", str(cast.id_of(row.kind(method), target, owner)), path)
     has_body = method in {"POST", "PUT", "PATCH"} or (method == "DELETE" and row.delete_has_body)
-    body = json.dumps(row.body(cast, owner)) if has_body else ""
+    body = json.dumps(row.build_body(method, cast, owner)) if has_body else ""
     return cast.clients[caller].generic(method, path, body, content_type="application/json")
 
 

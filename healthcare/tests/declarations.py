@@ -55,7 +55,8 @@ class Row:
         OPEN     anyone;
         PAGE     anyone, and the answer may be cached.
     methods: the status by method. A method that is not named answers 405; HEAD follows GET; OPTIONS answers 200.
-    body: builds the JSON body of POST, PUT and PATCH from the cast and the name of the caller's user.
+    body: builds the JSON body of POST, PUT and PATCH from the cast and the name of the caller's user, by method where
+        that differs.
     records: the kind of record (see `Cast.add`) that the id in the path names, by method where that differs.
     finds_deleted: the methods that find a deleted record too, to restore it, say.
     delete_has_body: whether a DELETE needs the body, too.
@@ -68,7 +69,7 @@ class Row:
     route: str
     access: str
     methods: dict[str, int]
-    body: Body = empty_body
+    body: Body | Mapping[str, Body] = empty_body
     records: str | dict[str, str] = ""
     finds_deleted: Set[str] = frozenset()
     delete_has_body: bool = False
@@ -105,6 +106,10 @@ class Row:
         if scope == "read" and self.roles.get(method) != "read":
             return "insufficient_scope"
         return "not_by_token" if self.by_tokens == "end itself" and target == "own" else None
+
+    def build_body(self, method: str, cast: "Cast", owner: str) -> dict[str, Any]:
+        build = self.body if callable(self.body) else self.body.get(method, empty_body)
+        return build(cast, owner)
 
     def kind(self, method: str) -> str:
         return self.records if isinstance(self.records, str) else self.records.get(method, self.records["GET"])
