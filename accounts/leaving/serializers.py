@@ -3,7 +3,7 @@
 from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
-from accounts.second_factor.serializers import OptionalOtpField
+from accounts.second_factor.fields import OptionalOtpField
 from accounts.serializers import PasswordField
 from healthcare.api.schema import example
 
