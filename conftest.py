@@ -58,7 +58,7 @@ def django_db_modify_db_settings(django_db_modify_db_settings: None, django_db_b
 database_flush.install()
 # Subprocesses use the project's own settings unless a fixture such as `live.serving` sets others.
 os.environ["DJANGO_SETTINGS_MODULE"] = "healthcare.settings"
-pytest_plugins = ["healthcare.tests.live", "accounts.tests.smtp_server"]
+pytest_plugins = ["accounts.tests.smtp_server", "healthcare.tests.live"]
 
 
 @pytest.fixture(scope="session")

@@ -152,7 +152,7 @@ class UserAdmin(ClinicsAdmin, ConflictCheckingAdmin, DjangoUserAdmin):
 
     @admin.display(description="E-mail verified", boolean=True)
     def email_verified(self, user: User) -> bool:
-        return user.verified_email is not None and user.verified_email == user.email
+        return user.has_verified_email
 
     @admin.display(description="Second factor", boolean=True)
     def has_second_factor(self, user: User) -> bool:

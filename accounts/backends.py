@@ -6,6 +6,7 @@ from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.hashers import make_password
 from django.http import HttpRequest
 
+from accounts.email_links.rules import EmailUnverified
 from accounts.hashing_limit import hashing_slot
 from accounts.limits import LoginAttempt
 from accounts.models import User
@@ -20,19 +21,24 @@ class UsernameOrEmailBackend(ModelBackend):
         username: str | None = None,
         password: str | None = None,
         otp: str | None = None,
+        *,
+        verified_email: bool = False,
         **kwargs: Any,
     ) -> User | None:
         """The active user, or None after the same work whatever was wrong about the username and the password.
 
         `otp` is a code of the user's second factor. Raises OtpRequired (401) without a right one if the user has a
-        second factor, RateLimited (429) during a back-off, and Busy (503) if too many passwords are being hashed.
+        second factor, EmailUnverified (401) with `verified_email` on if the user has none, RateLimited (429) during a
+        back-off, and Busy (503) if too many passwords are being hashed.
         """
         if request is None or not username or password is None:
             return None
         with hashing_slot():
-            return self.check_credentials(request, username, password, otp)
+            return self.check_credentials(request, username, password, otp, verified_email=verified_email)
 
-    def check_credentials(self, request: HttpRequest, username: str, password: str, otp: str | None) -> User | None:
+    def check_credentials(
+        self, request: HttpRequest, username: str, password: str, otp: str | None, *, verified_email: bool
+    ) -> User | None:
         user = User.objects.find_by_identifier(username)
         attempt = LoginAttempt.begin(request, username, user)
         if user is None:
@@ -40,6 +46,9 @@ class UsernameOrEmailBackend(ModelBackend):
                 make_password(spelling)
         elif user.check_password(password) and user.is_active:
             self.check_second_factor(request, attempt, user, otp)
+            if verified_email and not user.has_verified_email:
+                attempt.take_back()  # nothing was wrong, so it does not count
+                raise EmailUnverified
             attempt.succeed()
             return user
         attempt.fail()

@@ -170,6 +170,11 @@ class User(AbstractBaseUser, PermissionsMixin):
     def __str__(self) -> str:
         return self.username
 
+    @property
+    def has_verified_email(self) -> bool:
+        """Whether the owner of the e-mail has opened a link that was sent to it."""
+        return self.email is not None and self.verified_email == self.email
+
     def set_password(self, raw_password: str | None) -> None:
         super().set_password(None if raw_password is None else prepare_password(raw_password))
 
@@ -428,6 +433,7 @@ class Attempts(models.Model):
         EMAIL_CHANGE = "email change", "changes of an account to a taken e-mail"
         EMAILS_TO = "e-mails to", "e-mails with a link that were asked for to an address"
         EMAILS_FROM = "e-mails from", "e-mails with a link that were asked for from an address of a client"
+        WRONG_LINKS = "wrong links", "wrong links of e-mails from an address of a client"
         NAME = "name", "unknown or taken names that an account has sent"
 
     key = models.CharField(max_length=64, primary_key=True)

@@ -67,16 +67,18 @@ class UserSerializer(ModelSerializer):
     examples=example(
         request={"name": "Asha Nair"},
         response=ASHA
-        | {"acting_for": [{"id": 7, "username": "sunrise", "name": "Sunrise", "role": "write", "expires_at": None}]},
+        | {"acting_for": [{"id": 7, "username": "sunrise", "name": "Sunrise", "role": "write", "expires_at": None}]}
+        | {"email_verified": True},
     )
 )
 class AccountSerializer(UserSerializer):
     """The caller's account, with the owners for whom the caller may act."""
 
+    email_verified = serializers.BooleanField(source="has_verified_email", read_only=True)
     acting_for = serializers.SerializerMethodField()
 
     class Meta(UserSerializer.Meta):
-        fields = [*UserSerializer.Meta.fields, "acting_for"]
+        fields = [*UserSerializer.Meta.fields, "acting_for", "email_verified"]
 
     @extend_schema_field(ActingForSerializer(many=True))
     def get_acting_for(self, user: User) -> Any:

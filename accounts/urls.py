@@ -1,6 +1,7 @@
 from rest_framework.routers import SimpleRouter
 
 from accounts.delegations.views import ClinicViewSet, DelegationViewSet, NoticeViewSet
+from accounts.email_links.views import EmailChangeViewSet, EmailLinkViewSet
 from accounts.invitations.views import InvitationViewSet
 from accounts.personal_tokens.views import PersonalTokensViewSet, PersonalTokenViewSet
 from accounts.second_factor.views import SecondFactorViewSet
@@ -22,6 +23,8 @@ router.register("auth", CredentialsViewSet, basename="credentials")
 router.register("auth", AccountViewSet, basename="account")
 router.register("auth", LogoutViewSet, basename="logout")
 router.register("auth", PasswordViewSet, basename="password")
+router.register("auth", EmailLinkViewSet, basename="email-link")
+router.register("auth", EmailChangeViewSet, basename="email-change")
 router.register("auth/invitations", InvitationViewSet, basename="invitation")
 router.register("auth", SecondFactorViewSet, basename="second-factor")
 router.register("clinics", ClinicViewSet, basename="clinic")

@@ -18,7 +18,9 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts import mail
 from accounts.authentication import SessionJWTAuthentication
+from accounts.email_links.rules import send_first_verification
 from accounts.hashing_limit import hashing_slot
 from accounts.identity import prove_identity, prove_identity_with_factor
 from accounts.leaving.rules import leave_account
@@ -83,7 +85,8 @@ class CredentialsViewSet(UnknownParametersViewSet):
 
         def save() -> Response:
             with pghistory.context(actor=None, request_id=request._request.request_id):  # type: ignore[attr-defined]
-                serializer.save()
+                user = serializer.save()
+            send_first_verification(user)
             headers = {"Location": reverse("account-me")}
             return Response(serializer.data, status=status.HTTP_201_CREATED, headers=headers)
 
@@ -97,8 +100,9 @@ class CredentialsViewSet(UnknownParametersViewSet):
         summary="Log in",
         description="Starts a login session. After repeated failures an account, an address or one from the other has "
         "to wait: 429. Who has a second factor sends a code as `otp`: 401 with the code `otp_required` without a right "
-        "one. With `acting_for` its requests act for that owner, as with the header `X-Acting-For`; 403 with "
-        "the code `not_a_delegate` unless the owner has made you a delegate.",
+        "one. Where logins need a verified e-mail: 401 with the code `email_unverified` without one. With `acting_for` "
+        "its requests act for that owner, as with the header `X-Acting-For`; 403 with the code `not_a_delegate` unless "
+        "the owner has made you a delegate.",
         responses={200: TokenPairSerializer, 401: PROBLEM, 403: PROBLEM, 429: PROBLEM},
     )
     @action(detail=False, methods=["post"], serializer_class=LoginSerializer)
@@ -108,7 +112,11 @@ class CredentialsViewSet(UnknownParametersViewSet):
         credentials = serializer.validated_data
         identifier = credentials.get("username") or credentials.get("email")
         user = authenticate(
-            request._request, username=identifier, password=credentials["password"], otp=credentials.get("otp")
+            request._request,
+            username=identifier,
+            password=credentials["password"],
+            otp=credentials.get("otp"),
+            verified_email=settings.REQUIRE_VERIFIED_EMAIL,
         )
         acting_for = parse_owner_name(credentials.get("acting_for") or OWN_RECORDS)
         session = start_session(user, request, acting_for) if isinstance(user, User) else None
@@ -146,8 +154,9 @@ class AccountViewSet(ConditionalRequests, UnknownParametersViewSet):
     @extend_schema(
         operation_id="auth_me_update",
         summary="Change your name or e-mail",
-        description="Another e-mail requires `current_password`. 429 after repeated wrong passwords, and after 20 "
-        "e-mails within an hour that belong to other accounts.",
+        description="Another e-mail requires `current_password`. Where this server sends e-mails it is refused: send "
+        "it to `/api/auth/email/`. 429 after repeated wrong passwords, and after 20 e-mails within an hour that belong "
+        "to other accounts.",
         request=UserSerializer,
         responses={200: AccountSerializer, 429: PROBLEM},
     )
@@ -159,6 +168,9 @@ class AccountViewSet(ConditionalRequests, UnknownParametersViewSet):
         unchanged = User.objects.select_for_update(no_key=True).filter(pk=caller.pk)
         counted: Any = nullcontext()
         if serializer.validated_data.get("email", caller.email) != caller.email:
+            if mail.is_configured():
+                message = "Send another e-mail to POST /api/auth/email/: it changes when the new one is confirmed."
+                raise serializers.ValidationError({"email": [serializers.ErrorDetail(message, "unconfirmed")]})
             prove_identity(request, serializer.validated_data.get("current_password"))
             unchanged = User.objects.get_queryset().lock_if_unchanged(caller)
             counted = counted_email_change(request, caller)

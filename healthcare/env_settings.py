@@ -106,6 +106,14 @@ def hsts_preload(name: str, *, subdomains: bool) -> bool:
     return preload
 
 
+def verified_email(name: str, *, configured: bool) -> bool:
+    """Whether logins need a verified e-mail, which nobody can have where no e-mails are sent."""
+    required = boolean(name, default=False)
+    if required and not configured:
+        raise ImproperlyConfigured(f"{name} needs a server that sends e-mails; set EMAIL_URL as well, or unset it.")
+    return required
+
+
 def choice(name: str, default: str, words: set[str]) -> str:
     """One of these words, in lower case."""
     value = text(name, default).lower()

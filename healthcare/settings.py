@@ -98,6 +98,12 @@ EMAIL_TIMEOUT = 10  # seconds
 DEFAULT_FROM_EMAIL = env_settings.sender("EMAIL_FROM", needed=bool(MAIL_SERVER.host))
 # The front end whose pages the links in e-mails open, without a slash at the end. Empty: e-mails hold no links.
 PUBLIC_URL = env_settings.public_url("PUBLIC_URL", debug=DEBUG)
+# How long links in e-mails work, and what they mean: see accounts/email_links.
+PASSWORD_RESET_LIFETIME = timedelta(minutes=env_settings.whole("PASSWORD_RESET_MINUTES", 60, least=5, most=24 * 60))
+EMAIL_VERIFY_LIFETIME = timedelta(hours=env_settings.whole("EMAIL_VERIFY_HOURS", 72, least=1, most=24 * 30))
+PASSWORD_RESET_TIMEOUT = int(max(PASSWORD_RESET_LIFETIME, EMAIL_VERIFY_LIFETIME).total_seconds())  # Django's, for both
+PASSWORD_RESET_ENDS_TOKENS = env_settings.boolean("PASSWORD_RESET_ENDS_TOKENS", default=False)
+REQUIRE_VERIFIED_EMAIL = env_settings.verified_email("REQUIRE_VERIFIED_EMAIL", configured=EMAIL_CONFIGURED)
 
 # Where `manage.py serve` tells those who operate it how it fares: /metrics, /healthz and /readyz. Empty: nowhere.
 METRICS = env_settings.listen_address("METRICS")
@@ -119,6 +125,8 @@ PASSWORD_PATHS = frozenset(
         "/api/auth/login/",
         "/api/auth/register/",
         "/api/auth/password/",
+        "/api/auth/password/reset/confirm/",
+        "/api/auth/email/",
         "/api/auth/otp/",
         "/api/auth/tokens/",
         "/admin/login/",

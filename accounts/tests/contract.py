@@ -10,6 +10,7 @@ from django_otp.oath import totp
 
 from accounts.delegations.models import Delegation, Notice
 from accounts.delegations.rules import found_clinic
+from accounts.email_links.tokens import EMAIL_VERIFICATION, PASSWORD_RESET, LinkTokens, encode_uid
 from accounts.invitations.models import Invitation
 from accounts.models import Attempts, LoginSession, User
 from accounts.personal_tokens.rules import create_token
@@ -40,6 +41,14 @@ from healthcare.tests.hostile_requests import (
     INVISIBLE_TEXTS,
     LONG_AND_ODD_TEXTS,
 )
+
+# Of an account; none can be a line of a header either.
+BAD_ADDRESSES = [
+    *BAD_EMAILS, None, "", "\u212aevin@example.org", "a@ex\u0430mple.org", "\uff41@x.org",
+    "a@example.org\r\nBcc: b@example.org", "a@example.org,b@example.org", "<a@example.org>",
+]  # fmt: skip
+NO_TEXTS = [None, "", True, 5, [CANARY], {"a": 1}]
+BAD_TOKENS = [*NO_TEXTS, *LONG_AND_ODD_TEXTS, "-", "0-0", "zzzzzz-0", CANARY, f"{CANARY}-{CANARY}", "\uff41-\uff41"]
 
 
 def create_records(cast: Cast, owner: User) -> None:
@@ -103,6 +112,12 @@ def confirmation_code(cast: Cast, owner: str) -> dict[str, Any]:
     return {"otp": f"{totp(decrypt_secret(factor.encrypted_secret, factor.pk)):06}"}
 
 
+def link(tokens: LinkTokens, owner: str, **body: str) -> dict[str, str]:
+    """The body that confirms a link to this user."""
+    user = User.objects.get(username=owner)
+    return {"uid": encode_uid(user), "token": tokens.make_token(user), **body}
+
+
 def new_clinic(cast: Cast, owner: str) -> dict[str, Any]:
     return {"name": "New Clinic", "username": uuid.uuid4().hex}
 
@@ -143,6 +158,27 @@ CONTRACT = Contract(
             "PRIVATE",
             {"POST": 204},
             lambda cast, owner: {"current_password": PASSWORD, "new_password": "Another-Pass-9"},
+        ),
+        # With e-mail configured; without it these five answer 404.
+        Row("api/auth/password/reset/", "OPEN", {"POST": 202}, lambda cast, owner: {"email": f"{owner}@example.org"}),
+        Row(
+            "api/auth/password/reset/confirm/",
+            "OPEN",
+            {"POST": 204},
+            lambda cast, owner: link(PASSWORD_RESET, owner, new_password="Another-Pass-9"),
+        ),
+        Row("api/auth/email/verify/", "OPEN", {"POST": 202}, lambda cast, owner: {"email": f"{owner}@example.org"}),
+        Row(
+            "api/auth/email/verify/confirm/",
+            "OPEN",
+            {"POST": 204},
+            lambda cast, owner: link(EMAIL_VERIFICATION, owner),
+        ),
+        Row(
+            "api/auth/email/",
+            "PRIVATE",
+            {"POST": 202},
+            lambda cast, owner: {"email": "next@example.org", "current_password": PASSWORD},
         ),
         Row("api/auth/sessions/", "PRIVATE", {"GET": 200}),
         Row(
@@ -202,6 +238,12 @@ CONTRACT = Contract(
         "auth_me_update": CHANGE_RECORD,
         "auth_leave": DELETE_RECORD,
         "auth_password": Operation(),
+        # An e-mail is sent again at most 3 times an hour, so nothing is stored for a repeated POST.
+        "auth_password_reset": Operation(public=True, idempotency_key=False),
+        "auth_password_reset_confirm": Operation(public=True),
+        "auth_email_verify": Operation(public=True, idempotency_key=False),
+        "auth_email_verify_confirm": Operation(public=True),
+        "auth_email": Operation(),
         "auth_sessions_list": LIST_RECORDS,
         "auth_sessions_destroy": Operation(),
         "auth_invitations_create": Operation(idempotency_key=False),
@@ -322,10 +364,7 @@ CONTRACT = Contract(
                     *LONG_AND_ODD_TEXTS, "", " ", "\uff41lice", "\u0430lice", "ali\u200bce", "\u202ealice", "ali ce",
                     "a" * 255, "x@example.org", "al\u0131ce",
                 ],
-                "email": [
-                    *BAD_EMAILS, None, "", "\u212aevin@example.org", "a@ex\u0430mple.org",
-                    "\uff41@x.org",
-                ],
+                "email": BAD_ADDRESSES,
                 "password": [
                     None, "", "short", "12345678901", "password", [CANARY], True, {"a": 1}, "x" * 257, CANARY * 100,
                 ],
@@ -363,6 +402,34 @@ CONTRACT = Contract(
             "/api/auth/otp/",
             {"current_password": PASSWORD},
             {"current_password": [None, "", True, 5, 1e300, [CANARY], {"a": CANARY}, CANARY]},
+        ),
+        BadValues(
+            "/api/auth/password/reset/",
+            {"email": "nobody@example.org"},
+            {"email": BAD_ADDRESSES},
+            by="anonymous",
+        ),
+        BadValues("/api/auth/email/verify/", {"email": "nobody@example.org"}, {"email": BAD_ADDRESSES}, by="anonymous"),
+        BadValues(
+            "/api/auth/password/reset/confirm/",
+            {"uid": "MQ", "token": "x", "new_password": PASSWORD},
+            {
+                "uid": NO_TEXTS,
+                "token": BAD_TOKENS,
+                "new_password": [*NO_TEXTS, "x" * 257, CANARY * 100],
+            },
+            by="anonymous",
+        ),
+        BadValues(
+            "/api/auth/email/verify/confirm/",
+            {"uid": "MQ", "token": "x"},
+            {"uid": NO_TEXTS, "token": BAD_TOKENS},
+            by="anonymous",
+        ),
+        BadValues(
+            "/api/auth/email/",
+            {"email": "next@example.org", "current_password": PASSWORD},
+            {"email": BAD_ADDRESSES, "current_password": [*NO_TEXTS, CANARY, "x" * 257]},
         ),
         BadValues(
             "/api/clinics/",

@@ -2,6 +2,7 @@
 
 import socketserver
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email import message_from_string
@@ -27,12 +28,28 @@ class SMTPServer(socketserver.ThreadingTCPServer):
     def port(self) -> int:
         return int(self.server_address[1])
 
+    @property
+    def settings(self) -> dict[str, str]:
+        """The variables that have another process send its e-mails to this server."""
+        return {"EMAIL_URL": f"smtp://127.0.0.1:{self.port}", "EMAIL_FROM": "clinic@example.org"}
+
     def take(self) -> list[tuple[str, Message]]:
         """The recipient of each message that was queued since the last call, with the message, in the order of
         sending."""
         mail._queue.join()
         taken, self.received[:] = self.received[:], []
         return [(recipient, message_from_string(text)) for recipients, text in taken for recipient in recipients]
+
+    def wait_for(self, recipient: str, subject: str, seen: int = 0) -> Message:
+        """The first message with this subject to this recipient after the `seen` ones, which another process sends."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            for recipients, text in self.received[seen:]:
+                message = message_from_string(text)
+                if recipients == [recipient] and message["Subject"] == subject:
+                    return message
+            time.sleep(0.01)
+        raise AssertionError("no such e-mail has come")
 
 
 class Session(socketserver.StreamRequestHandler):

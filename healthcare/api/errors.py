@@ -18,6 +18,7 @@ from healthcare.api.exceptions import (
     DatabaseUnavailable,
     Gone,
     LimitedErrors,
+    NotConfigured,
     PayloadTooLarge,
 )
 from healthcare.api.idempotency import AnsweredBefore, AnswerErased, FirstRequestRunning, KeyReused
@@ -42,6 +43,7 @@ SAFE_EXCEPTIONS: tuple[type[exceptions.APIException], ...] = (
     PayloadTooLarge,
     DatabaseUnavailable,
     Busy,
+    NotConfigured,
     KeyReused,
     AnswerErased,
     FirstRequestRunning,

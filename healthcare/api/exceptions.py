@@ -66,6 +66,10 @@ class Busy(exceptions.APIException):
     default_code = "busy"
 
 
+class NotConfigured(exceptions.NotFound):
+    """What this path does is not configured on this server."""
+
+
 class LimitedErrors(exceptions.ValidationError):
     """The first errors of a request that has `count` of them, so that a body of unknown keys gets a short answer."""
 

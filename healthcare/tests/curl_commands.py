@@ -19,10 +19,15 @@ Call = tuple[str, str]
 
 # The calls that docs/accounts.md shows, instead of scripts/quickstart.sh: they need e-mails, codes or staff.
 SHOWN_IN_ACCOUNTS_PAGE: set[Call] = {
+    ("POST", "api/auth/email/"),
+    ("POST", "api/auth/email/verify/"),
+    ("POST", "api/auth/email/verify/confirm/"),
     ("POST", "api/auth/invitations/"),
     ("POST", "api/auth/otp/"),
     ("POST", "api/auth/otp/confirm/"),
     ("DELETE", "api/auth/otp/"),
+    ("POST", "api/auth/password/reset/"),
+    ("POST", "api/auth/password/reset/confirm/"),
 }
 
 # Is found before the real curl on PATH: records each call, with the status of its answer in front, and in a file beside

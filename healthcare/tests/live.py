@@ -21,6 +21,7 @@ from django.conf import settings
 from django.db import connection
 from django.db.backends.base.creation import TEST_DATABASE_PREFIX
 
+from accounts.tests.smtp_server import SMTPServer, smtp_server
 from healthcare.tests.superuser import admin_connection
 
 TIMEOUT = 120  # seconds: a server on a busy machine; one that hangs is found all the same
@@ -221,8 +222,16 @@ def live_database(django_db_setup: None, django_db_blocker: Any) -> Iterator[str
 
 
 @pytest.fixture(scope="session")
-def live_server_process(live_database: str) -> Iterator[LiveServer]:
-    with serving(live_database, migrated=True) as server:
+def live_emails() -> Iterator[SMTPServer]:
+    """The server that gets the e-mails of `live_server_process`."""
+    with smtp_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def live_server_process(live_database: str, live_emails: SMTPServer) -> Iterator[LiveServer]:
+    settings_of_it: Any = live_emails.settings
+    with serving(live_database, migrated=True, **settings_of_it) as server:
         yield server
 
 

@@ -61,7 +61,8 @@ UNDECLARED = Row("api/undeclared/", "OPEN", {})
 
 
 @pytest.fixture
-def cast(make_user: Callable[..., User]) -> Cast:
+def cast(make_user: Callable[..., User], settings: Settings) -> Cast:
+    settings.EMAIL_CONFIGURED = True  # which adds routes
     return Cast.build(make_user)
 
 

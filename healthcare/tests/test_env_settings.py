@@ -55,6 +55,10 @@ BAD = [
         ("EMAIL_URL", f"submission://h?{options}")
         for options in ("ssl=hidden-word", "ssl=False", "timeout=5", "ssl=True&tls=True", "_default_from_email=a@b")
     ),
+    *(("REQUIRE_VERIFIED_EMAIL", value) for value in ("maybe", "True")),
+    ("PASSWORD_RESET_ENDS_TOKENS", "maybe"),
+    *(("PASSWORD_RESET_MINUTES", value) for value in ("4", "1441")),
+    *(("EMAIL_VERIFY_HOURS", value) for value in ("0", "721")),
     *(("PUBLIC_URL", value) for value in ("a.example.org", "http://a.example.org", "ftp://h", "https://")),
     *(("PUBLIC_URL", f"https://h{rest}") for rest in ("?a=hidden", "#hidden", ":0", ":port", "/a b", "/a//b", "@h")),
 ]
@@ -200,6 +204,13 @@ def test_smtps_which_mail_programs_disagree_about_names_what_to_write(monkeypatc
         env_settings.mail_server("EMAIL_URL", debug=True)
     assert "submission://user:password@mail.example.org for STARTTLS" in str(raised.value)
     assert "smtp://user:password@mail.example.org?ssl=True" in str(raised.value)
+
+
+def test_a_verified_email_can_be_required_where_emails_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUIRE_VERIFIED_EMAIL", "True")
+    assert env_settings.verified_email("REQUIRE_VERIFIED_EMAIL", configured=True) is True
+    with pytest.raises(ImproperlyConfigured, match="^REQUIRE_VERIFIED_EMAIL needs a server that sends e-mails; set"):
+        env_settings.verified_email("REQUIRE_VERIFIED_EMAIL", configured=False)
 
 
 @pytest.mark.parametrize(

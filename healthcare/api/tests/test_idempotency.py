@@ -187,8 +187,13 @@ def test_a_rolled_back_request_leaves_no_key(
     assert post(as_alice, JOHN).status_code == 201
 
 
-# Login and refresh answer tokens. Registration and password change open their own transactions and store the key.
-ELSEWHERE = {"/api/auth/login/", "/api/auth/refresh/", "/api/auth/register/", "/api/auth/password/"}
+# Login and refresh answer tokens, and an e-mail may be asked for again. The others open their own transactions and
+# store the key.
+ELSEWHERE = {
+    "/api/auth/login/", "/api/auth/refresh/", "/api/auth/register/", "/api/auth/password/",
+    "/api/auth/password/reset/", "/api/auth/password/reset/confirm/", "/api/auth/email/", "/api/auth/email/verify/",
+    "/api/auth/email/verify/confirm/",
+}  # fmt: skip
 REFUSED = {
     "/api/auth/invitations/",
     "/api/auth/otp/",
