@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from accounts.hashers import Argon2idHasher
 from accounts.models import LIVE_SESSION_SQL, Attempts, LoginSession, User
+from accounts.personal_tokens.rules import create_token
 from conftest import PASSWORD
 
 
@@ -103,15 +104,20 @@ def test_authentication_fails_without_a_request(alice: User):
     assert authenticate(None, username="alice", password=PASSWORD) is None
 
 
+@pytest.mark.parametrize("kind", ["session", "token"])
 @pytest.mark.parametrize("idle", [timedelta(0), timedelta(hours=71), timedelta(hours=73)], ids=str)
 @pytest.mark.parametrize("revoked", [False, True])
 @pytest.mark.parametrize("expired", [False, True])
 @pytest.mark.parametrize("active", [True, False])
 @pytest.mark.parametrize("owner", ["alice", "bob"])
 def test_a_live_session_is_the_same_to_the_model_and_to_the_authentication_statement(
-    alice: User, bob: User, revoked: bool, expired: bool, active: bool, owner: str, idle: timedelta
+    alice: User, bob: User, revoked: bool, expired: bool, active: bool, owner: str, idle: timedelta, kind: str
 ):
-    session, user = LoginSession.objects.start(alice, "", None), {"alice": alice, "bob": bob}[owner]
+    user = {"alice": alice, "bob": bob}[owner]
+    if kind == "session":
+        session = LoginSession.objects.start(alice, "", None)
+    else:
+        session = create_token(alice, name="Export", scope="read").session
     now = timezone.now()
     ends = now - timedelta(seconds=1) if expired else now + timedelta(minutes=1)
     LoginSession.objects.update(revoked_at=now if revoked else None, expires_at=ends, last_used_at=now - idle)
@@ -120,6 +126,10 @@ def test_a_live_session_is_the_same_to_the_model_and_to_the_authentication_state
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT s.id, u.id {LIVE_SESSION_SQL}", [session.pk, user.pk, session.secret_hash])  # noqa: S608
         found = cursor.fetchall()
-    live = not revoked and not expired and active and owner == "alice" and idle < timedelta(hours=72)
+        for other in ("0" * 64, None if kind == "token" else session.token_id):  # another secret, or that of a login
+            cursor.execute(f"SELECT {LIVE_SESSION_SQL}", [session.pk, user.pk, other])  # noqa: S608
+            assert cursor.fetchall() == []
+    live = not revoked and not expired and active and owner == "alice"
+    live = live and (kind == "token" or idle < timedelta(hours=72))
     assert found == by_model
     assert found == ([(session.pk, alice.pk)] if live else [])

@@ -14,6 +14,7 @@ from django.utils import timezone
 from accounts.delegations.models import Notice
 from accounts.invitations.models import Invitation
 from accounts.models import Attempts, LoginAddress, LoginSession, User
+from accounts.personal_tokens.rules import create_token
 from conftest import LoggedInClient
 from healthcare.api.models import IdempotencyRecord
 from healthcare.operations import tidying
@@ -39,11 +40,19 @@ def session(user: User, **times: Any) -> LoginSession:
     return made
 
 
+def token(user: User, **times: Any) -> LoginSession:
+    made = create_token(user, name="Export", scope="read").session
+    LoginSession.objects.filter(pk=made.pk).update(**times)
+    return made
+
+
 def test_every_kind_of_row_is_removed_after_its_time_and_no_earlier(alice: User) -> None:
     old = [
         session(alice, revoked_at=ago(days=31)),
         session(alice, expires_at=ago(days=31)),
         session(alice, last_used_at=ago(days=30, hours=73)),
+        token(alice, revoked_at=ago(days=31)),
+        token(alice, expires_at=ago(days=31)),
     ]
     kept = [
         session(alice),
@@ -51,6 +60,9 @@ def test_every_kind_of_row_is_removed_after_its_time_and_no_earlier(alice: User)
         session(alice, expires_at=ago(days=29)),
         session(alice, last_used_at=ago(days=30, hours=71)),
         session(alice, created_at=ago(days=300)),
+        token(alice, revoked_at=ago(days=29)),
+        token(alice, expires_at=ago(days=29)),
+        token(alice, created_at=ago(days=300), last_used_at=ago(days=300)),  # unused, but not ended
     ]
     for days in (0.9, 1.1):
         Attempts.objects.create(key=f"{days}", count=100, until=ago(days=days))
@@ -66,7 +78,7 @@ def test_every_kind_of_row_is_removed_after_its_time_and_no_earlier(alice: User)
     Notice.objects.create(user=alice, kind="delegation_given", about={"days": 300}, at=ago(days=300))
     IdempotencyRecord.objects.filter(digest="1.1").update(expires_at=ago(days=0.1))
     expected = {
-        "login sessions": 3, "attempts": 1, "login addresses": 1, "read notices": 1, "invitations": 2,
+        "login sessions": 5, "attempts": 1, "login addresses": 1, "read notices": 1, "invitations": 2,
         "idempotency records": 1, "sessions of the admin": 1,
     }  # fmt: skip
     assert tidy(dry_run=True) == expected

@@ -15,6 +15,8 @@ from rest_framework.views import APIView
 
 from accounts.authentication import AUTHENTICATE
 from accounts.delegations.models import Delegation, DelegationQuerySet, NoticeQuerySet
+from accounts.delegations.named_users import NamedUser
+from accounts.delegations.views import ClinicViewSet
 from accounts.models import LoginSession, User, UserQuerySet
 from accounts.views import SessionViewSet
 from healthcare.ownership import OwnedQuerySet
@@ -33,6 +35,7 @@ from healthcare.tests.declarations import (
     DELEGATES,
     IGNORED_HEADER_CALLER,
     SAFE_METHODS,
+    TOKEN_CALLERS,
     Row,
     all_rows,
 )
@@ -57,6 +60,7 @@ class NothingKept(dict):
 
 
 PATIENT = next(row for row in all_rows() if row.route == "api/patients/<int:pk>/")
+CLINICS = next(row for row in all_rows() if row.route == "api/clinics/")
 UNDECLARED = Row("api/undeclared/", "OPEN", {})
 
 
@@ -76,10 +80,11 @@ def test_every_cell_answers_as_its_row_says(cast: Cast) -> None:
 
 
 @pytest.mark.long
-def test_the_other_path_answers_delegates_the_same(cast: Cast, settings: Settings) -> None:
+def test_the_other_path_answers_delegates_and_tokens_the_same(cast: Cast, settings: Settings) -> None:
     settings.FAST_PATH = "on" if settings.FAST_PATH == "off" else "off"
-    rows = [row for row in all_rows() if row.roles]
-    assert find_deviations(cast, rows, rejected_targets=["own"], callers=["owner", *ACTING_CALLERS]) == []
+    rows = [row for row in all_rows() if row.roles or row.access == "SHARED"]
+    callers = ["owner", *TOKEN_CALLERS, *ACTING_CALLERS]
+    assert find_deviations(cast, rows, rejected_targets=["own"], callers=callers) == []
 
 
 def test_a_route_without_a_row_is_found(settings: Settings) -> None:
@@ -100,10 +105,14 @@ def test_a_method_that_its_row_does_not_name_is_found(cast: Cast, settings: Sett
 def test_a_method_that_its_row_names_and_nothing_answers_is_found(cast: Cast) -> None:
     sessions = Row("api/auth/sessions/", "PRIVATE", {"GET": 200, "DELETE": 204})
     found = find_deviations(cast, [sessions])
+    expected = dict.fromkeys(ACTIVE_CALLERS, 204) | dict.fromkeys(TOKEN_CALLERS, 403) | {IGNORED_HEADER_CALLER: 204}
     assert found == [
-        f"DELETE /api/auth/sessions/ as {name}, -, expected 204: 405"
-        for name in [*ACTIVE_CALLERS, IGNORED_HEADER_CALLER]
+        f"DELETE /api/auth/sessions/ as {name}, -, expected {status}: 405" for name, status in expected.items()
     ]
+
+
+def every_living_token() -> Any:
+    return LoginSession.objects.live().tokens().annotate(owner_named=NamedUser("acting_for"))
 
 
 @pytest.fixture
@@ -115,6 +124,7 @@ def without_scopes(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     settings.FAST_PATH = "off"
     monkeypatch.setattr(OwnedQuerySet, "owned_by", lambda queryset, owner: queryset)
     monkeypatch.setattr(SessionViewSet, "get_queryset", lambda view: LoginSession.objects.live())
+    monkeypatch.setattr("accounts.personal_tokens.views.own_living_tokens", lambda request: every_living_token())
     monkeypatch.setattr(UserQuerySet, "clinics_of", lambda queryset, delegate: queryset.filter(is_clinic=True))
     monkeypatch.setattr(DelegationQuerySet, "visible_to", lambda queryset, caller, owner: queryset)
     monkeypatch.setattr(NoticeQuerySet, "received_by", lambda queryset, user: queryset)
@@ -190,6 +200,54 @@ def test_a_role_that_is_not_checked_is_found(cast: Cast, monkeypatch: pytest.Mon
     found = find_deviations(cast, [PATIENT], callers=["owner", *DELEGATES])
     assert "DELETE /api/patients/<int:pk>/ as delegate-read, own, expected 403: 404" in found, found
     assert "DELETE /api/patients/<int:pk>/ as delegate-write, missing, expected 403: 404" in found, found
+
+
+TOKEN_OWNERS = ["owner", *TOKEN_CALLERS]
+
+
+@pytest.mark.parametrize("fast_path", ["on", "off"])
+def test_a_scope_that_is_not_checked_is_found(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch, settings: Settings, fast_path: str
+) -> None:
+    settings.FAST_PATH = fast_path
+    monkeypatch.setattr("accounts.authentication.check_token", lambda view, method, scope: None)
+    found = find_deviations(cast, [PATIENT, CLINICS], callers=TOKEN_OWNERS)
+    assert "PATCH /api/patients/<int:pk>/ as token-read, own, expected 403: 200" in found, found
+    assert "DELETE /api/patients/<int:pk>/ as token-read, missing, expected 403: 404" in found, found
+    for caller in TOKEN_CALLERS:
+        assert f"POST /api/clinics/ as {caller}, -, expected 403: 201" in found, found
+
+
+def test_a_scope_that_the_fast_path_does_not_check_is_found(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    settings.FAST_PATH = "on"
+    monkeypatch.setattr("accounts.authentication.WRITE", "read")
+    found = find_deviations(cast, [PATIENT], callers=TOKEN_OWNERS)
+    assert "PUT /api/patients/<int:pk>/ as token-read, own, expected 403: 200" in found, found
+
+
+def test_a_view_of_accounts_that_is_open_to_tokens_is_found(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ClinicViewSet, "writable_by_tokens", True, raising=False)
+    found = find_deviations(cast, [CLINICS], callers=TOKEN_OWNERS)
+    assert "POST /api/clinics/ as token-write, -, expected 403: 201" in found, found
+    assert "POST /api/clinics/ as token-read, -, expected 403: a 403 without the code not_by_token" in found, found
+
+
+def test_a_view_of_records_that_is_closed_to_tokens_is_found(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PatientViewSet, "writable_by_tokens", False)
+    found = find_deviations(cast, [PATIENT], callers=TOKEN_OWNERS)
+    assert "DELETE /api/patients/<int:pk>/ as token-write, own, expected 204: 403" in found, found
+
+
+def test_a_token_whom_only_the_standard_path_serves_is_found(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    settings.FAST_PATH = "on"
+    monkeypatch.setattr("accounts.authentication.known_tokens", NothingKept())
+    found = find_deviations(cast, [PATIENT], callers=TOKEN_OWNERS)
+    line = "as token-read, own, expected 200: served by the standard path, the owner by the fast one"
+    assert f"GET /api/patients/<int:pk>/ {line}" in found, found
 
 
 def test_a_delegation_that_is_not_checked_is_found(cast: Cast) -> None:
