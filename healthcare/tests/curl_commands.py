@@ -86,10 +86,10 @@ def refusal(problem: dict[str, Any]) -> str:
     return f"{problem['status']} {problem.get('code') or errors[0]['pointer']}".strip()
 
 
-def commands_of(document: str, *programs: str) -> str:
-    """The blocks of a document that run one of these programs, in their order."""
+def commands_of(document: str, program: str = "") -> str:
+    """The blocks of a document that run this program, or all of them, in their order."""
     blocks = re.findall(r"^```bash\n(.*?)^```", document, re.MULTILINE | re.DOTALL)
-    return "\n".join(block for block in blocks if any(program in block for program in programs))
+    return "\n".join(block for block in blocks if program in block)
 
 
 def run_commands(commands: str, folder: Path, **environment: str) -> Run:

@@ -50,9 +50,8 @@ def anchors(document: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def run_page(page: str, server: LiveServer, folder: Path, *programs: str, **environment: str) -> Run:
+def run_page(commands: str, server: LiveServer, folder: Path, **environment: str) -> Run:
     """Run the commands of a page against a server, and compare what is refused with what the page states."""
-    commands = commands_of(page, "curl", *programs)
     run = run_commands(commands.replace("http://127.0.0.1:8000", server.url), folder, **environment)
     assert run.refused == STATED_REFUSAL.findall(commands), run.printed[-2000:]
     return run
@@ -61,8 +60,8 @@ def run_page(page: str, server: LiveServer, folder: Path, *programs: str, **envi
 def test_the_commands_of_the_readme_and_of_the_clinics_page_run_as_written_and_make_every_call(
     live: LiveServer, tmp_path: Path
 ):
-    of_readme = run_page(README, live, tmp_path)
-    of_clinic = run_page(CLINIC, live, tmp_path)
+    of_readme = run_page(commands_of(README, "curl"), live, tmp_path)
+    of_clinic = run_page(commands_of(CLINIC, "curl"), live, tmp_path)
     assert re.search(r"^x-acting-for: sunrise\r?$", of_clinic.printed, re.MULTILINE | re.IGNORECASE)
     made, declared = calls_in(of_readme.calls + of_clinic.calls), contract_calls(*README_APPS)
     assert made <= declared
@@ -77,8 +76,8 @@ def test_the_commands_of_the_accounts_page_run_as_written_and_make_the_other_cal
         programs = tmp_path / "programs"
         programs.mkdir()
         install_program(programs / "python3", f'exec "{sys.executable}" "$@"')
-        page = ACCOUNTS.replace("LOG=server.log", f"LOG={log}")
-        run = run_page(page, server, programs, "manage.py", **server.environment)
+        commands = commands_of(ACCOUNTS).replace("LOG=server.log", f"LOG={log}")
+        run = run_page(commands, server, programs, **server.environment)
     assert calls_in(run.calls) >= SHOWN_IN_ACCOUNTS_PAGE
 
 
