@@ -12,7 +12,7 @@ from accounts.delegations.models import Delegation
 from accounts.limits import caller_key
 from accounts.models import LoginSession, User
 from accounts.second_factor.models import SecondFactor
-from accounts.second_factor.rules import remove_factor
+from accounts.second_factor.rules import reset_factor
 from healthcare.admin.actions import PreviewedAction, Refusals
 from healthcare.admin.form_actions import FormAction, ReasonForm
 from healthcare.admin.record_actions import EndOnce
@@ -150,7 +150,7 @@ class RemoveSecondFactor(FormAction):
 
     def perform(self, model_admin: Any, request: HttpRequest, records: Sequence[User]) -> str:
         for user in records:
-            remove_factor(request, user.pk, by=caller_key(request.user.pk or 0))
+            reset_factor(request, user, by=caller_key(request.user.pk or 0))
         return ""
 
     def log_message(self, request: HttpRequest) -> str:

@@ -1,6 +1,6 @@
 """When rows of this app are of no use any more: see `healthcare.operations.tidying`."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db.models import Q
@@ -9,7 +9,10 @@ from django.utils import timezone
 from accounts.delegations.models import Notice
 from accounts.invitations.models import Invitation
 from accounts.models import Attempts, LoginAddress, LoginSession
+from accounts.second_factor.models import SecondFactor
 from healthcare.operations.tidying import ExpiringRows
+
+UNCONFIRMED_FACTORS_KEPT = timedelta(days=1)
 
 
 def ended_sessions() -> Q:
@@ -41,10 +44,16 @@ def finished_invitations() -> Q:
     return Q(used_at__lt=until) | Q(expires_at__lt=until)
 
 
+def unconfirmed_factors() -> Q:
+    """Nobody has sent a code of such a secret, so no login asks for one; another request gives another secret."""
+    return Q(confirmed_at=None, created_at__lt=timezone.now() - UNCONFIRMED_FACTORS_KEPT)
+
+
 EXPIRING = (
     ExpiringRows("login sessions", LoginSession, ended_sessions),
     ExpiringRows("attempts", Attempts, forgotten_attempts),
     ExpiringRows("login addresses", LoginAddress, forgotten_addresses),
     ExpiringRows("read notices", Notice, read_notices),
     ExpiringRows("invitations", Invitation, finished_invitations),
+    ExpiringRows("unconfirmed second factors", SecondFactor, unconfirmed_factors),
 )

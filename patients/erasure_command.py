@@ -7,13 +7,13 @@ from django.db import transaction
 
 from audit.legal_hold import HeldError
 from audit.models import Archive
-from patients.command_options import (
+from healthcare.operations.command_options import (
     add_confirmation_options,
     checked_reason,
     confirm,
     operating_system_account,
-    staff_username,
 )
+from patients.command_options import staff_username
 from patients.models import ErasureReceipt
 
 

@@ -40,9 +40,14 @@ def normalize_code(text: str | None) -> str:
     return SEPARATORS.sub("", text or "").upper()
 
 
+def is_app_code(code: str) -> bool:
+    """Whether a normalized code has the form of those that apps compute."""
+    return bool(APP_CODE.fullmatch(code))
+
+
 def find_step(secret: bytes, code: str, last_step: int | None) -> int | None:
     """The time step, after `last_step`, whose code this normalized one is; None if it is that of none."""
-    if not APP_CODE.fullmatch(code):
+    if not is_app_code(code):
         return None
     totp = TOTP(secret, step=STEP)
     totp.time = time.time()

@@ -6,6 +6,7 @@ stay so: call `check_code` in no transaction that is rolled back later.
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 
 from django.db import transaction
 from django.db.models import Q
@@ -15,11 +16,13 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from accounts.limits import caller_key, log_security_event
+from accounts.mail import send_later
 from accounts.models import User
 from accounts.second_factor.codes import (
     base32,
     find_step,
     hash_recovery_code,
+    is_app_code,
     new_recovery_codes,
     new_secret,
     normalize_code,
@@ -28,6 +31,12 @@ from accounts.second_factor.codes import (
 from accounts.second_factor.encryption import decrypt_secret, encrypt_secret
 from accounts.second_factor.models import RecoveryCode, SecondFactor
 from healthcare.api.exceptions import Conflict
+
+RESET_SUBJECT = "Your second factor was removed"
+RESET_TEXT = """An operator has removed the second factor of your account. Your password alone logs you in now.
+
+Log in and set up a new one. If you have not asked for this, tell the operators at once and change your password.
+"""
 
 
 class OtpRequired(AuthenticationFailed):
@@ -147,6 +156,8 @@ def use_app_code(request: HttpRequest | Request, factor: SecondFactor, code: str
 
 
 def find_app_step(request: HttpRequest | Request, factor: SecondFactor, code: str) -> int | None:
+    if not is_app_code(code):
+        return None
     secret = decrypt_secret(factor.encrypted_secret, factor.pk)
     if secret is None:
         # The user reads that the code is wrong; the operator, who alone can help, reads why.
@@ -172,6 +183,17 @@ def remove_factor(request: HttpRequest | Request | None, user_id: int, **logged:
     if removed:
         log_factor_event("second factor removed", request, user_id, **logged)
     return removed
+
+
+def reset_factor(request: HttpRequest | Request | None, user: User, **logged: object) -> bool:
+    """Remove the factor of a user who has lost it, for an operator, and tell the user by e-mail. Otherwise like
+    `remove_factor`."""
+    with transaction.atomic():
+        if not remove_factor(request, user.pk, **logged):
+            return False
+        addresses = [user.email] if user.email else []
+        transaction.on_commit(partial(send_later, addresses, RESET_SUBJECT, RESET_TEXT), robust=True)
+    return True
 
 
 def log_factor_event(event: str, request: HttpRequest | Request | None, user_id: int, **members: object) -> None:

@@ -15,6 +15,7 @@ from accounts.delegations.models import Notice
 from accounts.invitations.models import Invitation
 from accounts.models import Attempts, LoginAddress, LoginSession, User
 from accounts.personal_tokens.rules import create_token
+from accounts.second_factor.models import SecondFactor
 from conftest import LoggedInClient
 from healthcare.api.models import IdempotencyRecord
 from healthcare.operations import tidying
@@ -46,7 +47,7 @@ def token(user: User, **times: Any) -> LoginSession:
     return made
 
 
-def test_every_kind_of_row_is_removed_after_its_time_and_no_earlier(alice: User) -> None:
+def test_every_kind_of_row_is_removed_after_its_time_and_no_earlier(alice: User, bob: User, staff: User) -> None:
     old = [
         session(alice, revoked_at=ago(days=31)),
         session(alice, expires_at=ago(days=31)),
@@ -77,9 +78,11 @@ def test_every_kind_of_row_is_removed_after_its_time_and_no_earlier(alice: User)
     Invitation.objects.create(email="waits@example.org", created_at=ago(days=300))
     Notice.objects.create(user=alice, kind="delegation_given", about={"days": 300}, at=ago(days=300))
     IdempotencyRecord.objects.filter(digest="1.1").update(expires_at=ago(days=0.1))
+    for user, days, confirmed in ((alice, 0.9, None), (bob, 1.1, None), (staff, 300, ago(days=300))):
+        SecondFactor.objects.create(user=user, encrypted_secret=b"", created_at=ago(days=days), confirmed_at=confirmed)
     expected = {
         "login sessions": 5, "attempts": 1, "login addresses": 1, "read notices": 1, "invitations": 2,
-        "idempotency records": 1, "sessions of the admin": 1,
+        "unconfirmed second factors": 1, "idempotency records": 1, "sessions of the admin": 1,
     }  # fmt: skip
     assert tidy(dry_run=True) == expected
     assert tidy() == expected
@@ -91,6 +94,7 @@ def test_every_kind_of_row_is_removed_after_its_time_and_no_earlier(alice: User)
     assert [row.network for row in LoginAddress.objects.all()] == ["0.9"]
     assert {row.about["days"] for row in Notice.objects.all()} == {0.9, 300}
     assert {row.email.partition("@")[0] for row in Invitation.objects.all()} == {"used0.9", "late0.9", "waits"}
+    assert {factor.user for factor in SecondFactor.objects.all()} == {alice, staff}
     assert set(tidy().values()) == {0}
 
 

@@ -8,7 +8,12 @@ from django.db import transaction
 
 from accounts.delegations.models import Delegation
 from accounts.models import User
-from patients.command_options import add_confirmation_options, checked_reason, confirm, operating_system_account
+from healthcare.operations.command_options import (
+    add_confirmation_options,
+    checked_reason,
+    confirm,
+    operating_system_account,
+)
 from patients.hand_over import HandedOverDelegations, hand_over_delegations, hand_over_patients
 from patients.models import Patient
 

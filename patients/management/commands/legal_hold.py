@@ -5,7 +5,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from audit.models import Archive
-from patients.command_options import checked_reason, operating_system_account, staff_username
+from healthcare.operations.command_options import checked_reason, operating_system_account
+from patients.command_options import staff_username
 from patients.legal_hold import HoldError, release_hold, set_hold
 
 
