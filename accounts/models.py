@@ -435,6 +435,7 @@ class Attempts(models.Model):
         EMAILS_FROM = "e-mails from", "e-mails with a link that were asked for from an address of a client"
         WRONG_LINKS = "wrong links", "wrong links of e-mails from an address of a client"
         NAME = "name", "unknown or taken names that an account has sent"
+        ACCOUNT_FILE = "account file", "files of an account that its user has asked for"
 
     key = models.CharField(max_length=64, primary_key=True)
     # Empty in rows of an earlier version, until they count again.

@@ -9,9 +9,12 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import IntegrityError, transaction
 from django.db.models import Q
 
+from accounts.admin_sessions import end_admin_sessions
 from accounts.delegations.models import DelegationEvent, Notice
 from accounts.delegations.triggers import managers_checked_at_end
-from accounts.models import User
+from accounts.invitations.models import Invitation
+from accounts.leaving.attempts import addresses_of, attempts_of
+from accounts.models import Attempts, User
 from audit.erasure import forget_events
 from audit.models import UserEvent
 from doctors.models import Doctor, DoctorEvent
@@ -48,12 +51,14 @@ def erase_doctor(doctor_id: int, *, reason: str, account: str, username: str = "
 
 
 def erase_user(user: User, *, reason: str, account: str, username: str = "") -> ErasureReceipt:
-    """Erase the account or the clinic, its login sessions, its delegations to and from others, the notices that name
-    it, and its history. Returns the receipt.
+    """Erase the account or the clinic: its login sessions and tokens, those of the admin, its second factor, the
+    addresses of its logins, the counts of attempts, its delegations to and from others, the notices that name it, the
+    invitations that it has made or used and those to its e-mail, its entries in the admin's log, and its history.
+    Returns the receipt.
 
-    Doctors whom the user has added stay, without a creator, and so does the history of what the user did: it names the
-    user by an id that means nobody any more. Raises StillNeededError for a user who owns patients, deleted ones
-    included, and LastManagerError for the last manager of a clinic.
+    Doctors whom the user has added stay, without a creator, and so do the history and the access log of what the user
+    did: they name the user by an id that means nobody any more. Raises StillNeededError for a user who owns patients,
+    deleted ones included, and LastManagerError for the last manager of a clinic.
     """
     try:
         with transaction.atomic(), managers_checked_at_end():
@@ -75,6 +80,10 @@ def erase_user_and_references(user: User, reason: str, account: str, username: s
     naming = IdempotencyRecord.objects.filter(body__contains=f'"username":{json.dumps(user.username)}')
     counts[IdempotencyRecord._meta.db_table] += naming.erase_answers()
     Doctor.objects.filter(created_by=user).update(created_by=None)
+    end_admin_sessions([user.pk])
+    counts[Attempts._meta.db_table] += delete_rows(Attempts.objects.filter(key__in=attempts_of(user)))
+    addressed = Invitation.objects.filter(email__lower__in=addresses_of(user))
+    counts[Invitation._meta.db_table] += delete_rows(addressed)
     for reference in references(User)[0]:
         if reference.related_model._meta.proxy:
             continue  # of a library, over a model without a table

@@ -4,11 +4,22 @@ import io
 from typing import Any
 
 import pytest
+from django.apps import apps
+from django.contrib.sessions.models import Session
 from django.core.management import CommandError, call_command
 from django.db import connection
+from django.test import Client, RequestFactory
+from django.utils import timezone
 
 from accounts.delegations.models import Delegation, DelegationEvent
-from accounts.models import LoginSession, User
+from accounts.invitations.models import Invitation
+from accounts.leaving.attempts import attempts_of
+from accounts.leaving.tests.cast import with_token
+from accounts.limits import LoginAttempt, SessionAttempt
+from accounts.models import Attempts, LoginAddress, LoginSession, User
+from accounts.second_factor.models import RecoveryCode
+from accounts.second_factor.tests.conftest import clock, enrol  # noqa: F401  (fixtures)
+from audit.history import Event
 from conftest import LoggedInClient
 from doctors.models import Doctor, DoctorEvent
 from doctors.tests.factories import make_doctor
@@ -217,3 +228,55 @@ def test_a_clinic_without_patients_is_erased_with_its_delegations(alice: User, b
     assert not DelegationEvent.objects.exists()
     assert {*User.objects.values_list("username", flat=True)} == {"alice", "bob"}
     assert ErasureReceipt.objects.get().counts["accounts_delegation"] == 2
+
+
+def fill_account(user: User, enrol_user: Any, staff: User) -> None:
+    """Give an account a row in every table about accounts, each with the word where the table has a text for it."""
+    enrol_user(user)
+    client = with_token(user, name=f"{CANARY}'s export")
+    LoginSession.objects.filter(user=user).update(user_agent=f"{CANARY} 1.0")
+    User.objects.filter(pk=user.pk).update(
+        verified_email=f"{CANARY}@example.org", pending_email=f"{CANARY}@new.example.org"
+    )
+    request = RequestFactory().post("/", REMOTE_ADDR="203.0.113.9")
+    LoginAttempt.begin(request, CANARY, user)
+    LoginAddress.objects.create(user=user, network="203.0.113.9", last_login_at=timezone.now())
+    for session in LoginSession.objects.filter(user=user):
+        SessionAttempt.begin(request, session.pk, user.pk)
+    for address in (f"{CANARY}@example.org", f"{CANARY.title()}@new.example.org"):
+        Invitation.objects.create(email=address, created_by=staff)
+    Invitation.objects.create(created_by=user)
+    Invitation.objects.create(created_by=staff, used_by=user, used_at=timezone.now())
+    Client().force_login(user)
+    assert client.get("/api/auth/me/").status_code == 200
+
+
+def test_erasing_a_user_leaves_nothing_of_the_account(make_user: Any, enrol: Any, staff: User, alice: User) -> None:  # noqa: F811
+    user = make_user(CANARY, is_staff=True)
+    fill_account(user, enrol, staff)
+    kept = Invitation.objects.create(email="alice@example.org", created_by=staff)
+    other = LoginSession.objects.start(alice, "tests", "127.0.0.1")
+    user.refresh_from_db()
+    assert {"accounts_user", "accounts_loginsession", "accounts_invitation"} <= {*tables_with(CANARY)}
+    counted = Attempts.objects.filter(key__in=attempts_of(user))
+    assert {*counted.values_list("kind", flat=True)} >= {"pair", "account", "session"}
+    key = user.pk
+    printed = erase("erase_user", CANARY)
+    assert tables_with(CANARY) == []
+    for model in apps.get_models(include_auto_created=True):
+        for field in () if model._meta.proxy else model._meta.local_concrete_fields:
+            if field.related_model is User and not issubclass(model, Event):
+                assert not model._base_manager.filter(**{field.attname: key}).exists(), (model, field)
+    assert not RecoveryCode.objects.exists()
+    assert not Session.objects.exists()
+    assert {*Attempts.objects.values_list("kind", flat=True)} == {"address"}  # of whoever has this address
+    assert [*Invitation.objects.all()] == [kept]
+    assert [*LoginSession.objects.all()] == [other]
+    for table in ("secondfactor 1", "recoverycode 10", "loginaddress 1", "invitation 4", "loginsession 1"):
+        assert f"  accounts_{table}\n" in printed
+
+
+def test_every_kind_of_attempts_of_an_account_is_erased_with_it() -> None:
+    """A new kind is either found by `attempts_of` or is about an address of a client alone."""
+    found = {"pair", "account", "session", "email change", "name", "e-mails to", "account file"}
+    assert {*Attempts.Kind.values} - found == {"address", "registration", "e-mails from", "wrong links"}

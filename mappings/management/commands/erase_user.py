@@ -12,8 +12,9 @@ from patients.models import ErasureReceipt
 
 class Command(ErasureCommand):
     help = (
-        "Erase an account or a clinic permanently: the user, the login sessions, the delegations, the notices that "
-        "name the user, and the history of the account. Doctors that it has added stay, without a creator. It is "
+        "Erase an account or a clinic permanently: the user, the sessions and tokens, the second factor, the addresses "
+        "of logins, the counts of attempts, the delegations, the notices that name the user, the invitations of and to "
+        "the user, and the history of the account. Doctors that it has added stay, without a creator. It is "
         "refused for a user who owns patients, and for the last manager of a clinic. A receipt records when, by whom, "
         "why and how many rows, and none of the erased data."
     )

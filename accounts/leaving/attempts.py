@@ -1,0 +1,33 @@
+"""Which counts of attempts are about an account. Their keys are hashes, computed from what is stored of the user."""
+
+from accounts.identifiers import normalize_identifier
+from accounts.limits import account_key, attempts_key, client_network, pair_key
+from accounts.models import User
+
+# Why an e-mail with a link is sent, as `accounts.email_links` counts it.
+PURPOSES_OF_EMAILS = ("password reset", "e-mail verification", "e-mail change")
+
+
+def addresses_of(user: User) -> set[str]:
+    """The e-mails that are stored of a user, in lower case."""
+    stored = (user.email, user.verified_email, user.pending_email)
+    return {normalize_identifier(address) for address in stored if address}
+
+
+def attempts_of(user: User) -> set[str]:
+    """The keys of the counts that are about this account, but not of those about the address of a client alone.
+
+    Failed logins to the account from an address are found for the addresses from which it has been logged in to. Those
+    from elsewhere, which name the account by a hash as well, are removed a day after the last one, by `tidy`.
+    """
+    account = account_key("", user)
+    sessions = user.sessions.values_list("pk", "address")
+    networks = {client_network(address) for _, address in sessions if address}
+    networks |= {*user.login_addresses.values_list("network", flat=True)}
+    return {
+        account,
+        *(pair_key(network, account) for network in networks),
+        *(attempts_key("session", str(key)) for key, _ in sessions),
+        *(attempts_key(kind, str(user.pk)) for kind in ("email change", "name", "account file")),
+        *(attempts_key(f"{purpose} to", address) for address in addresses_of(user) for purpose in PURPOSES_OF_EMAILS),
+    }
