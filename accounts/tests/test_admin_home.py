@@ -66,13 +66,17 @@ def test_only_failures_of_today_count_and_the_list_shows_as_many(support: AdminC
 
 
 @pytest.mark.django_db(transaction=True)  # an error ends the transaction of a test
-def test_each_attempt_says_what_it_counts(rf: Any, as_alice: LoggedInClient, alice: User, bob: User):
+def test_each_attempt_says_what_it_counts(rf: Any, as_alice: LoggedInClient, alice: User, bob: User, settings: Any):
     log_in("alice")
     taken = as_alice.patch("/api/auth/me/", {"email": bob.email, "current_password": PASSWORD})
     wrong = as_alice.post("/api/auth/password/", {"current_password": "WrongPass123", "new_password": "OtherPass123"})
     unknown = as_alice.post("/api/delegations/", {"delegate": "nobody", "role": "read"})
     assert (taken.status_code, wrong.status_code, unknown.status_code) == (400, 400, 400)
     count_registration(rf.get("/"))
+    settings.EMAIL_CONFIGURED = True
+    sent = as_alice.post("/api/auth/password/reset/", {"email": "nobody@example.org"})
+    link = as_alice.post("/api/auth/email/verify/confirm/", {"uid": "MQ", "token": "x"})
+    assert (sent.status_code, link.status_code) == (202, 400)
     assert sorted(Attempts.objects.values_list("kind", flat=True)) == sorted(Kind)
 
 

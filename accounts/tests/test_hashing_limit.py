@@ -1,6 +1,7 @@
 """No more passwords are hashed at once than the limit: beyond it a 503, which counts nothing and tells nothing."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from django.contrib.auth.hashers import make_password
@@ -8,6 +9,7 @@ from django.test import Client
 from rest_framework.test import APIClient
 
 from accounts import hashing_limit
+from accounts.email_links.tokens import PASSWORD_RESET, encode_uid
 from accounts.hashing_limit import MOST_AT_ONCE, hashing_slot
 from accounts.models import Attempts, User
 from conftest import PASSWORD, LoggedInClient
@@ -60,6 +62,17 @@ def test_a_changed_password_beyond_the_limit_is_503_and_counts_nothing(
     request.getfixturevalue("no_slot_left")
     assert_is_busy(client.post("/api/auth/password/", {"current_password": PASSWORD, "new_password": "An0therPass9"}))
     assert_is_busy(client.patch("/api/auth/me/", {"email": "new@example.org", "current_password": PASSWORD}))
+    assert not Attempts.objects.exists()
+
+
+def test_what_is_confirmed_by_a_password_or_a_link_beyond_the_limit_is_503_and_counts_nothing(
+    as_alice: LoggedInClient, alice: User, request: pytest.FixtureRequest, settings: Any
+):
+    settings.EMAIL_CONFIGURED = True
+    client, link = as_alice, {"uid": encode_uid(alice), "token": PASSWORD_RESET.make_token(alice)}
+    request.getfixturevalue("no_slot_left")
+    assert_is_busy(client.post("/api/auth/password/reset/confirm/", link | {"new_password": "An0therPass9"}))
+    assert_is_busy(client.post("/api/auth/email/", {"email": "new@example.org", "current_password": PASSWORD}))
     assert not Attempts.objects.exists()
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import psycopg2
 import pytest
 
+from accounts.tests.smtp_server import smtp_server
 from healthcare.embedded.home import Home
 from healthcare.tests.live import TIMEOUT, LiveServer, serving
 from healthcare.tests.postgres import SeparatePostgres, separate_postgres
@@ -44,6 +45,15 @@ CREATE FUNCTION orphan() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.doctor
 CREATE TRIGGER orphan BEFORE INSERT ON mappings_mapping FOR EACH ROW WHEN (NEW.is_primary) EXECUTE FUNCTION orphan();
 """
 ACCOUNT = {"name": WORD, "username": WORD, "email": f"{WORD}@example.org", "password": f"Strong{WORD}123"}
+# E-mails with links, which the server that gets them refuses, and links that do not work.
+ABOUT_LINKS = {
+    "email": f"{WORD}@example.org", "uid": WORD, "token": f"{WORD}-{WORD}", "new_password": f"Strong{WORD}456",
+    "current_password": ACCOUNT["password"],
+}  # fmt: skip
+LINKS = {
+    "password/reset": ["email"], "password/reset/confirm": ["uid", "token", "new_password"], "email/verify": ["email"],
+    "email/verify/confirm": ["uid", "token"], "email": ["email", "current_password"],
+}  # fmt: skip
 WRONG = dict.fromkeys(
     ["name", "age", "gender", "birth_date", "birth_year", "deceased", "deceased_on", "identifier", "identifiers",
      "phone", "alternate_phone", "email", "language", "contacts", "medical_history", WORD], [WORD]
@@ -79,9 +89,11 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(postgres: SeparatePostgres, output: Path) -> Iterator[LiveServer]:
     # The project's own settings: the test waits for the timeouts of statements and locks.
-    with serving(
-        postgres.url, output=output, migrated=True, THROTTLE_SCALE="1", DJANGO_SETTINGS_MODULE="healthcare.settings"
-    ) as started:
+    settings: Any = {"THROTTLE_SCALE": "1", "DJANGO_SETTINGS_MODULE": "healthcare.settings"}
+    with (
+        smtp_server(refuses=True) as emails,
+        serving(postgres.url, output=output, migrated=True, **settings, **emails.settings) as started,
+    ):
         with psycopg2.connect(postgres.url) as connection:
             connection.cursor().execute(BROKEN)
         connection.close()
@@ -125,6 +137,8 @@ class Caller:
         for path in ("/api/auth/register/", "/api/auth/login/", "/api/auth/refresh/", f"/admin/login/{WORD}/"):
             self.call("POST", path, {"username": WORD, "password": WORD, "refresh": WORD, **WRONG})
         self.call("POST", "/api/auth/register/", {**ACCOUNT, "password": f"Another{WORD}1"})
+        for path, fields in LINKS.items():
+            call("POST", f"/api/auth/{path}/", {name: ABOUT_LINKS[name] for name in fields})
         for path in (f"/{WORD}", f"/api/patients/{WORD}/", "/api/patients/9/", f"/static/{WORD}", f"/admin/{WORD}/"):
             call("GET", path)
         call("GET", f"/api/patients/?cursor={WORD}&limit={WORD}&count={WORD}&deleted={WORD}&as_of={WORD}")
@@ -177,6 +191,8 @@ def test_no_log_contains_what_was_sent(postgres: SeparatePostgres, server: LiveS
     printed, log = output.read_text(errors="replace"), postgres.home.log.read_text(errors="replace")
     assert "healthcare.access" in printed
     assert "healthcare.errors" in printed
+    assert "e-mail not sent: SMTPRecipientsRefused" in printed
+    assert "link not valid" in printed
     assert "database system is ready" in log
     assert [line for line in (printed + log).splitlines() if WORD.lower() in line.lower()] == []
 

@@ -1,16 +1,19 @@
 """POST /api/auth/password/reset/ and /api/auth/password/reset/confirm/: a new password by a link from an e-mail."""
 
+from base64 import b32decode
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from django.db import connection
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from django_otp.oath import totp
 from rest_framework.test import APIClient
 
+from accounts import mail
 from accounts.delegations.rules import found_clinic
 from accounts.email_links.tests.links import (
     LOGIN,
@@ -25,6 +28,7 @@ from accounts.email_links.tests.links import (
 from accounts.email_links.tokens import PASSWORD_RESET, encode_uid
 from accounts.limits import account_key
 from accounts.models import Attempts, LoginSession, User
+from accounts.second_factor.rules import begin_factor, confirm_factor
 from accounts.tests.answers import refusals
 from accounts.tests.smtp_server import SMTPServer
 from conftest import PASSWORD, LoggedInClient
@@ -146,6 +150,33 @@ def test_neither_the_address_nor_the_token_is_logged_or_stored(
     written = caplog.text + "".join(SafeFormatter().format(record) for record in caplog.records) + stored
     for secret in (link["token"], link["token"].partition("-")[2], NEW_PASSWORD, "alice@example.org"):
         assert secret not in written
+
+
+def test_a_reset_does_not_replace_the_second_factor(alice: User, anonymous: APIClient, mail_server: SMTPServer):
+    secret = b32decode(begin_factor(alice).secret)
+    request: Any = RequestFactory().post("/")
+    assert confirm_factor(request, alice, f"{totp(secret):06}")
+    assert confirm(anonymous, ask(anonymous, mail_server)).status_code == 204
+    refused = anonymous.post(LOGIN, {"username": "alice", "password": NEW_PASSWORD})
+    assert (refused.status_code, refused.json()["code"]) == (401, "otp_required")
+
+
+def test_no_name_and_no_address_writes_a_header_of_an_email(alice: User, anonymous: APIClient, mail_server: SMTPServer):
+    """Neither is in an e-mail but for the address it is sent to, and no address is more than one."""
+    evil = "x\r\nBcc: eve@example.org"
+    User.objects.filter(pk=alice.pk).update(name=evil)
+    anonymous.post(RESET, {"email": alice.email})
+    [(recipient, message)] = mail_server.take()
+    assert (recipient, message["To"], message["Bcc"]) == (alice.email, alice.email, None)
+    assert {*message.keys()} == {
+        "Content-Type", "MIME-Version", "Content-Transfer-Encoding", "Subject", "From", "To", "Date", "Message-ID",
+    }  # fmt: skip
+    assert "eve" not in message.as_string()
+    # Not even an address that nobody can register with, which an administrator has typed into the database.
+    User.objects.filter(pk=alice.pk).update(email=f"alice@example.org{evil}")
+    assert anonymous.post(RESET, {"email": f"alice@example.org{evil}"}).status_code == 400
+    mail.send_later([f"alice@example.org{evil}"], "Subject", "Text")
+    assert mail_server.take() == []
 
 
 @pytest.mark.parametrize("spelling", ["alice@example.org", "ALICE@EXAMPLE.ORG", " Alice@example.org "])
