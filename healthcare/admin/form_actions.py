@@ -25,7 +25,7 @@ def reason_field(help_text: str) -> forms.CharField:
 class ReasonForm(forms.Form):
     """A reason, in one line."""
 
-    reason = reason_field("One line, which the record's history shows. No data of patients.")
+    reason = reason_field("One line for the log, such as the number of the request. No names, and no data of patients.")
 
     def clean_reason(self) -> str:
         return visible_text(self.cleaned_data["reason"])
