@@ -124,7 +124,7 @@ class RemoveSecondFactor(FormAction):
     explanation = (
         "Logins of these users ask for the password alone, and their recovery codes are worth nothing. First make sure "
         "that it is the user who asks for this, and not somebody who has the user's password. The user can set up "
-        "another second factor; sessions and tokens stay."
+        "another second factor, and gets an e-mail if this server sends any. Sessions and tokens stay."
     )
     form_class = ReasonForm
     maximum = 10
@@ -149,8 +149,9 @@ class RemoveSecondFactor(FormAction):
         return refused
 
     def perform(self, model_admin: Any, request: HttpRequest, records: Sequence[User]) -> str:
+        reason = self.sent_form(request).cleaned_data["reason"]
         for user in records:
-            reset_factor(request, user, by=caller_key(request.user.pk or 0))
+            reset_factor(request, user, by=caller_key(request.user.pk or 0), reason=reason)
         return ""
 
     def log_message(self, request: HttpRequest) -> str:

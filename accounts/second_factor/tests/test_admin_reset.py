@@ -9,6 +9,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 
 from accounts.admin_second_factor import PASSED, time_of
+from accounts.limits import caller_key
 from accounts.models import User
 from accounts.second_factor.models import RecoveryCode, SecondFactor
 from accounts.second_factor.tests.conftest import App
@@ -55,9 +56,20 @@ def test_support_removes_a_factor_and_says_why(
     assert LogEntry.objects.get().change_message == (
         "Left without a second factor. Reason: has lost the phone, called back"
     )
-    assert [record.getMessage() for record in caplog.records].count("second factor removed") == 1
+    [line] = [record for record in caplog.records if record.getMessage() == "second factor removed"]
+    by = caller_key(User.objects.get(username="support").pk)
+    assert vars(line)["fields"].items() >= {"account": caller_key(alice.pk), "by": by, **SENT}.items()
     assert as_alice.get("/api/auth/me/").status_code == 200, "sessions stay"
     assert anonymous.post("/api/auth/login/", {"username": "alice", "password": PASSWORD}).status_code == 200
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_user_is_told_by_email(staff: User, alice: User, enrol: Enrol, mail_server: Any):
+    enrol(alice)
+    assert remove(AdminClient(staff), alice).status_code == 302
+    [(recipient, message)] = mail_server.take()
+    assert (recipient, message["Subject"]) == ("alice@example.org", "Your second factor was removed")
+    assert SENT["reason"] not in str(message.get_payload())
 
 
 def test_it_takes_a_reason(support: AdminClient, alice: User, enrol: Enrol):
