@@ -6,6 +6,7 @@ An e-mail that fails is logged and not tried again. Neither its address nor its 
 import atexit
 import logging
 import threading
+import time
 from collections.abc import Iterable
 from queue import Full, Queue
 
@@ -15,7 +16,8 @@ from django.core.mail import EmailMessage, get_connection
 logger = logging.getLogger("healthcare.mail")
 
 LONGEST_QUEUE = 1000  # e-mails; further ones are dropped, and the log says so
-_queue: Queue[EmailMessage] = Queue(LONGEST_QUEUE)
+PAUSE = 0.1  # seconds in which the request is answered: its time must not tell that there was something to send
+_queue: Queue[tuple[float, EmailMessage]] = Queue(LONGEST_QUEUE)
 _start_lock = threading.Lock()
 _sender: threading.Thread | None = None
 
@@ -26,12 +28,15 @@ def is_configured() -> bool:
 
 
 def send_later(addresses: Iterable[str], subject: str, body: str) -> None:
-    """Queue an e-mail to each address, if e-mail is configured. Call it when the transaction has committed."""
+    """Queue an e-mail to each address, if e-mail is configured. Call it when the transaction has committed.
+
+    Without an address one is queued that is not sent, which takes the request the same time.
+    """
     if not is_configured():
         return
-    for address in addresses:
+    for recipients in [[address] for address in addresses] or [[]]:
         try:
-            _queue.put_nowait(EmailMessage(subject, body, to=[address]))
+            _queue.put_nowait((time.monotonic() + PAUSE, EmailMessage(subject, body, to=recipients)))
         except Full:
             logger.error("e-mail dropped: %d are waiting to be sent", LONGEST_QUEUE)
     start_sender()
@@ -49,9 +54,11 @@ def start_sender() -> None:
 
 def send_queued() -> None:
     while True:
-        message = _queue.get()
+        send_at, message = _queue.get()
         try:
-            get_connection().send_messages([message])
+            time.sleep(max(0, send_at - time.monotonic()))
+            if message.recipients():
+                get_connection().send_messages([message])
         except Exception as error:  # noqa: BLE001  (whatever the server or the network does)
             logger.error("e-mail not sent: %s", type(error).__name__)  # noqa: TRY400  (its text may name an address)
         finally:

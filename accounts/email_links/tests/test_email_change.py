@@ -103,12 +103,11 @@ def test_another_password_withdraws_the_request(
 # An e-mail that another account has
 
 
-@pytest.mark.parametrize("email", ["bob@example.org", "BOB@Example.org"])
 def test_a_taken_address_gets_the_same_answer_after_the_same_statements_and_no_link(
-    as_alice: LoggedInClient, alice: User, bob: User, mail_server: SMTPServer, email: str
+    as_alice: LoggedInClient, alice: User, bob: User, mail_server: SMTPServer
 ):
     answers, sent, told = [], [], []
-    for one in (NEW, email):
+    for one in (NEW, "BOB@Example.org"):
         Attempts.objects.all().delete()
         with CaptureQueriesContext(connection) as queries:
             answer = change(as_alice, one)
@@ -191,13 +190,13 @@ def test_a_repeated_request_with_its_key_is_executed_once(as_alice: LoggedInClie
 # PATCH /api/auth/me/
 
 
-@pytest.mark.parametrize("email", [NEW, "Alice@example.org", "bob@example.org"])
 def test_the_account_names_this_call_for_another_email(
-    as_alice: LoggedInClient, alice: User, bob: User, mail_server: SMTPServer, email: str
+    as_alice: LoggedInClient, alice: User, bob: User, mail_server: SMTPServer
 ):
-    answer = as_alice.patch(ME, {"name": "Alice Cooper", "email": email, "current_password": PASSWORD})
-    assert refusals(answer) == {("/email", "unconfirmed")}
-    assert "/api/auth/email/" in answer.json()["errors"][0]["detail"]
+    for email in (NEW, "Alice@example.org", "bob@example.org"):
+        answer = as_alice.patch(ME, {"name": "Alice Cooper", "email": email, "current_password": PASSWORD})
+        assert refusals(answer) == {("/email", "unconfirmed")}
+        assert "/api/auth/email/" in answer.json()["errors"][0]["detail"]
     assert as_alice.get(ME).json()["name"] == "Alice"
     assert as_alice.patch(ME, {"name": "Alice Cooper", "email": "alice@example.org"}).status_code == 200
     assert mail_server.take() == []

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from django.core.mail import EmailMessage
 from django.db import connection
 from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
@@ -179,12 +180,10 @@ def test_no_name_and_no_address_writes_a_header_of_an_email(alice: User, anonymo
     assert mail_server.take() == []
 
 
-@pytest.mark.parametrize("spelling", ["alice@example.org", "ALICE@EXAMPLE.ORG", " Alice@example.org "])
-def test_an_address_is_compared_as_a_login_is(
-    alice: User, anonymous: APIClient, mail_server: SMTPServer, spelling: str
-):
-    assert anonymous.post(RESET, {"email": spelling}).status_code == 202
-    assert [recipient for recipient, _ in mail_server.take()] == ["alice@example.org"]
+def test_an_address_is_compared_as_a_login_is(alice: User, anonymous: APIClient, mail_server: SMTPServer):
+    for spelling in ("alice@example.org", "ALICE@EXAMPLE.ORG", " Alice@example.org "):
+        assert anonymous.post(RESET, {"email": spelling}).status_code == 202
+        assert [recipient for recipient, _ in mail_server.take()] == ["alice@example.org"]
 
 
 # Who gets no e-mail
@@ -215,7 +214,7 @@ def test_an_unknown_an_inactive_and_a_passwordless_user_get_no_email_and_the_sam
     assert len(sent[0]) == len(["count the client", "count the address", "the user"])
 
 
-def test_a_token_is_signed_and_a_text_is_written_for_an_unknown_address_too(
+def test_a_token_is_signed_and_an_email_is_queued_for_an_unknown_address_too(
     alice: User, anonymous: APIClient, mail_server: SMTPServer, monkeypatch: pytest.MonkeyPatch
 ):
     signed: list[int] = []
@@ -226,9 +225,17 @@ def test_a_token_is_signed_and_a_text_is_written_for_an_unknown_address_too(
         return sign(user, *rest)
 
     monkeypatch.setattr(PASSWORD_RESET, "_make_token_with_timestamp", record)
+    queued: list[int] = []
+
+    def build(subject: str, body: str, to: list[str]) -> EmailMessage:
+        queued.append(len(to))
+        return EmailMessage(subject, body, to=to)
+
+    monkeypatch.setattr(mail, "EmailMessage", build)
     for email in ("alice@example.org", "nobody@example.org"):
         anonymous.post(RESET, {"email": email})
     assert signed == [alice.pk, 0]
+    assert queued == [1, 0]
     for uid in (encode_uid(alice), "OTk5OTk5"):
         assert confirm(anonymous, {"uid": uid, "token": "d2x4nk-0f8fad5bd9cb469fa16570867728950e"}).status_code == 400
     assert signed == [alice.pk, 0, alice.pk, 0]
@@ -284,22 +291,22 @@ def test_a_link_works_until_its_lifetime_ends(
     assert confirm(anonymous, link).status_code == 204
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
+def test_a_link_no_longer_works_once_the_account_has_changed(
+    alice: User, anonymous: APIClient, mail_server: SMTPServer
+):
+    changes = [
         {"password": "x"},
         {"email": "cooper@example.org"},
         {"verified_email": "alice@example.org"},
         {"pending_email": "cooper@example.org"},
-    ],
-    ids=lambda change: next(iter(change)),
-)
-def test_a_link_no_longer_works_once_the_account_has_changed(
-    alice: User, anonymous: APIClient, mail_server: SMTPServer, change: dict[str, str]
-):
+    ]
+    before = User.objects.values("password", "email", "verified_email", "pending_email").get(pk=alice.pk)
     link = ask(anonymous, mail_server)
-    User.objects.filter(pk=alice.pk).update(**change)
-    assert confirm(anonymous, link).status_code == 400
+    for change in changes:
+        User.objects.filter(pk=alice.pk).update(**change)
+        assert confirm(anonymous, link).status_code == 400, change
+        User.objects.filter(pk=alice.pk).update(**before)
+    assert confirm(anonymous, link).status_code == 204
 
 
 def test_a_weak_password_is_refused_and_the_link_still_works(
@@ -321,41 +328,39 @@ def test_a_repeated_confirmation_with_its_key_gets_the_first_answer(
     assert confirm(anonymous, body).status_code == 400
 
 
-@pytest.mark.parametrize(
-    ("path", "body", "pointer"),
-    [
-        (RESET, {}, "/email"),
-        (RESET, {"email": "alice"}, "/email"),
-        (RESET, {"email": None}, "/email"),
-        (RESET, {"email": "a@example.org\nBcc: b@example.org"}, "/email"),
-        (RESET, {"email": "ａ@example.org"}, "/email"),
-        (RESET, {"email": "a@example.org", "name": "x"}, "/name"),
-        (RESET_CONFIRM, {"token": "x", "new_password": NEW_PASSWORD}, "/uid"),
-        (RESET_CONFIRM, {"uid": "MQ", "token": ["x"], "new_password": NEW_PASSWORD}, "/token"),
-        (RESET_CONFIRM, {"uid": "MQ", "token": "x"}, "/new_password"),
-        (RESET_CONFIRM, {"uid": "MQ", "token": "x", "new_password": "x" * 257}, "/new_password"),
-    ],
-)
-def test_a_bad_body_is_refused_and_sends_and_counts_nothing(
-    alice: User, anonymous: APIClient, mail_server: SMTPServer, path: str, body: dict[str, Any], pointer: str
-):
-    assert {one for one, _ in refusals(anonymous.post(path, body))} == {pointer}
+BAD_BODIES: list[tuple[str, dict[str, Any], str]] = [
+    (RESET, {}, "/email"),
+    (RESET, {"email": "alice"}, "/email"),
+    (RESET, {"email": None}, "/email"),
+    (RESET, {"email": "a@example.org\nBcc: b@example.org"}, "/email"),
+    (RESET, {"email": "ａ@example.org"}, "/email"),
+    (RESET, {"email": "a@example.org", "name": "x"}, "/name"),
+    (RESET_CONFIRM, {"token": "x", "new_password": NEW_PASSWORD}, "/uid"),
+    (RESET_CONFIRM, {"uid": "MQ", "token": ["x"], "new_password": NEW_PASSWORD}, "/token"),
+    (RESET_CONFIRM, {"uid": "MQ", "token": "x"}, "/new_password"),
+    (RESET_CONFIRM, {"uid": "MQ", "token": "x", "new_password": "x" * 257}, "/new_password"),
+]
+
+
+def test_a_bad_body_is_refused_and_sends_and_counts_nothing(alice: User, anonymous: APIClient, mail_server: SMTPServer):
+    for path, body, pointer in BAD_BODIES:
+        assert {one for one, _ in refusals(anonymous.post(path, body))} == {pointer}, body
     assert (mail_server.take(), Attempts.objects.exists()) == ([], False)
 
 
 # Limits
 
 
-@pytest.mark.parametrize("email", ["alice@example.org", "nobody@example.org"])
 def test_the_fourth_request_for_an_address_within_an_hour_sends_nothing_and_answers_the_same(
-    alice: User, anonymous: APIClient, mail_server: SMTPServer, email: str
+    alice: User, anonymous: APIClient, mail_server: SMTPServer
 ):
-    answers = [anonymous.post(RESET, {"email": one}) for one in (email, email.upper(), email, email)]
-    assert {(answer.status_code, answer.content) for answer in answers} == {(202, b"")}
-    assert len(mail_server.take()) == (3 if email == alice.email else 0)
+    for email, sent in (("alice@example.org", 3), ("nobody@example.org", 0)):
+        answers = [anonymous.post(RESET, {"email": one}) for one in (email, email.upper(), email, email)]
+        assert {(answer.status_code, answer.content) for answer in answers} == {(202, b"")}
+        assert len(mail_server.take()) == sent
     Attempts.objects.update(until=timezone.now())
-    anonymous.post(RESET, {"email": email})
-    assert len(mail_server.take()) == (1 if email == alice.email else 0)
+    anonymous.post(RESET, {"email": "alice@example.org"})
+    assert len(mail_server.take()) == 1
 
 
 def test_the_21st_request_of_a_client_within_an_hour_is_refused(
