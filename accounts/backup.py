@@ -1,4 +1,4 @@
-"""What accounts add to a restore: the login sessions in the backup end, and what lives again is counted."""
+"""What accounts add to a restore: the login sessions and tokens in the backup end, and what lives again is counted."""
 
 from typing import Any
 

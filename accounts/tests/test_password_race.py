@@ -31,6 +31,23 @@ def test_a_login_with_the_old_password_never_survives_the_change(live: LiveServe
         current = new
 
 
+def test_a_token_made_with_the_old_password_never_survives_the_change(live: LiveServer):
+    user, tokens = live.register()
+    current = PASSWORD
+    for turn in range(5):
+        other = live.call("POST", LOGIN, {"username": user["username"], "password": current}).json["access"]
+        body = {"name": "Export", "scope": "read", "current_password": current}
+        create = partial(live.call, "POST", "/api/auth/tokens/", body, other)
+        new = f"Kf7-token-{turn}"
+        changed, *created = call_concurrently(change(live, tokens, current, new), *[create] * 3)
+        assert changed.status == 204
+        assert {answer.status for answer in created} <= {201, 400, 401}
+        texts = [answer.json["token"] for answer in created if answer.status == 201]
+        assert [live.call("GET", "/api/auth/me/", token=text).status for text in texts] == [401] * len(texts)
+        assert live.call("GET", "/api/auth/tokens/", token=tokens["access"]).json == []
+        current = new
+
+
 def test_of_two_concurrent_changes_one_succeeds_and_revokes_the_other_session(live: LiveServer):
     user, first = live.register()
     current = PASSWORD

@@ -14,7 +14,9 @@ from rest_framework.test import APIClient
 from rest_framework_simplejwt.tokens import AccessToken
 
 from accounts import request_limit
-from accounts.models import User
+from accounts.models import LoginSession, User
+from accounts.personal_tokens.format import new_secret, write_token
+from accounts.personal_tokens.rules import create_token
 from accounts.request_limit import RequestCounts, identify_caller
 from conftest import LoggedInClient
 from doctors.tests.factories import make_doctor
@@ -139,6 +141,49 @@ def test_a_token_that_expires_while_it_is_cached_counts_by_address(alice: User, 
     assert identify_caller(request) == alice.pk
     time.sleep(max(0, token["exp"] - time.time()) + 0.05)
     assert identify_caller(request) == "127.0.0.1"
+
+
+def test_a_personal_access_token_counts_by_its_user_once_it_is_known(alice: User, bob: User) -> None:
+    client, tokens = APIClient(), [create_token(alice, name="Export", scope="read").text for _ in range(QUOTA + 2)]
+    for number, token in enumerate(tokens):  # the first use of each counts by the address
+        headers: dict[str, Any] = {"REMOTE_ADDR": f"203.0.113.{number}", "HTTP_AUTHORIZATION": f"Bearer {token}"}
+        assert client.get("/api/patients/", **headers).status_code == 200
+    answers = []
+    for number, token in enumerate(tokens[: QUOTA + 1]):
+        headers = {"REMOTE_ADDR": f"198.51.100.{number}", "HTTP_AUTHORIZATION": f"Bearer {token}"}
+        answers.append(client.get("/api/patients/", **headers).status_code)
+    assert answers == LIMITED
+    assert client.get("/api/patients/", **bearer(LoggedInClient(alice))).status_code == 429  # whichever token it is
+    for spelling in (f"bearer {tokens[-1]}", f"Bearer   {tokens[-1]} "):
+        assert client.get("/api/patients/", HTTP_AUTHORIZATION=spelling).status_code == 429
+    assert client.get("/api/patients/", **bearer(LoggedInClient(bob))).status_code == 200
+
+
+def test_forged_tokens_use_up_nobodys_quota_but_the_addresss(alice: User) -> None:
+    """They name the victim's id and session, and even have the right checksum."""
+    real = create_token(alice, name="Export", scope="read")
+    client = APIClient()
+    owner: dict[str, Any] = {"HTTP_AUTHORIZATION": f"Bearer {real.text}", "REMOTE_ADDR": "203.0.113.9"}
+    assert client.get("/api/patients/", **owner).status_code == 200
+    forged = [write_token(real.session.pk, alice.pk, new_secret()) for _ in range(QUOTA + 1)]
+    answers = [client.get("/api/patients/", HTTP_AUTHORIZATION=f"Bearer {text}").status_code for text in forged]
+    assert answers == [401] * QUOTA + [429]
+    assert statuses(client, "/api/patients/", **owner) == LIMITED  # all of the user's quota was left
+
+
+@pytest.mark.parametrize("fast_path", ["on", "off"])
+def test_a_token_that_has_ended_counts_by_the_address(alice: User, settings: Any, fast_path: str) -> None:
+    """Whoever has found it cannot use up its user's quota with it."""
+    settings.FAST_PATH = fast_path
+    token, client = create_token(alice, name="Export", scope="read"), APIClient()
+    headers: dict[str, Any] = {"HTTP_AUTHORIZATION": f"Bearer {token.text}"}
+    for status in (200, 200):
+        assert client.get("/api/patients/", REMOTE_ADDR="203.0.113.9", **headers).status_code == status
+    LoginSession.objects.filter(pk=token.session.pk).revoke()
+    answers = [client.get("/api/patients/", **headers).status_code for _ in range(QUOTA + 2)]
+    assert answers == [401] * (QUOTA + 1) + [429]  # the first one counts by the user
+    valid = bearer(LoggedInClient(alice))
+    assert [client.get("/api/patients/", **valid).status_code for _ in range(QUOTA - 2)] == [200] * (QUOTA - 2)
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])

@@ -6,8 +6,10 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
+from rest_framework.test import APIClient
 
-from accounts.models import User
+from accounts.models import LoginSession, User
+from accounts.tokens import issue_token_pair
 from audit.seals import seal_batch, seal_key
 from audit.tables import Table
 from doctors.models import Doctor
@@ -23,6 +25,11 @@ INSERT INTO patients_patient (name, gender, deceased, identifier, phone, email, 
 INSERT_DOCTOR = """
 INSERT INTO doctors_doctor (name, specialization, license_number, phone, email, hospital, experience_years, version,
     created_at, updated_at, created_by_id) VALUES (%s, '', '', '', '', '', %s, 1, now(), now(), %s)
+"""
+BEFORE_TOKENS = ("accounts", "0020_hand_over_permissions")
+INSERT_SESSION = """
+INSERT INTO accounts_loginsession (user_id, token_id, previous_token_id, user_agent, created_at, rotated_at,
+    last_used_at, expires_at) VALUES (%s, %s, '', '', now(), now(), now(), now() + interval '1 day')
 """
 # The event says that it happened six years ago.
 MAKE_OLD = """
@@ -69,7 +76,8 @@ def everything(table: str, names: tuple[str, ...]) -> list[tuple[Any, ...]]:
 def test_unsaid_becomes_unknown_and_no_seal_breaks(alice: User, settings: Any) -> None:
     settings.AUDIT_SEAL_KEY = "k" * 40
     latest = MigrationExecutor(connection).loader.graph.leaf_nodes()
-    migrate(before_the_changes())
+    migrate([*before_the_changes(), BEFORE_TOKENS])
+    rows(INSERT_SESSION, alice.pk, "a" * 32)
     rows(INSERT_PATIENT, "Alive", False, alice.pk)
     rows(INSERT_PATIENT, "Dead", True, alice.pk)
     rows(INSERT_DOCTOR, "Dr. Rao", 12, alice.pk)
@@ -101,3 +109,17 @@ def test_unsaid_becomes_unknown_and_no_seal_breaks(alice: User, settings: Any) -
     assert rows("SELECT version FROM doctors_doctor WHERE name = 'Dr. Rao'") == [(3,)]
     call_command("seal_audit")
     call_command("verify_audit")
+    check_that_the_login_goes_on()
+
+
+def check_that_the_login_goes_on() -> None:
+    """A session of before the upgrade is one of a login, whose tokens work."""
+    session = LoginSession.objects.get()
+    assert (session.kind, session.scope, session.secret_hash) == ("session", "", None)
+    pair = issue_token_pair(session)  # the same that a server of the earlier release has issued
+    client = APIClient()
+    refreshed = client.post("/api/auth/refresh/", {"refresh": pair["refresh"]})
+    assert refreshed.status_code == 200
+    for access in (pair["access"], refreshed.json()["access"]):
+        client.credentials(HTTP_AUTHORIZATION=f"Bearer {access}")
+        assert {patient["name"] for patient in client.get("/api/patients/").json()} == {"Alive", "Dead"}

@@ -19,6 +19,7 @@ from django.db import connection
 from rest_framework.test import APIClient
 
 from accounts.models import LoginSession, User
+from accounts.personal_tokens.rules import create_token
 from accounts.tokens import issue_token_pair
 from healthcare.operations.backup_file import BackupReader, BackupWriter, Manifest
 from healthcare.tests.live import own_database, url_of
@@ -69,6 +70,13 @@ def write_records() -> None:
     client.get(f"/api/patients/{patient['id']}/")
     client.post("/api/delegations/", {"delegate": "bob", "role": "read"})
     call_command("seal_audit", stdout=io.StringIO(), stderr=io.StringIO())
+
+
+def client_with_token(username: str) -> APIClient:
+    token = create_token(User.objects.get(username=username), name="Export", scope="read")
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {token.text}")
+    return client
 
 
 def client_of(username: str) -> APIClient:

@@ -27,6 +27,7 @@ from healthcare.operations.tests.backups import (
     Archive,
     answers,
     client_of,
+    client_with_token,
     connected_to,
     count,
     empty_database,
@@ -92,7 +93,7 @@ def check_restored(source: Source) -> None:
 
 def test_everything_answers_as_before_and_the_login_sessions_have_ended(source: Source, empty: str) -> None:
     with connected_to(source.database):
-        of_before = client_of("alice")
+        of_before, with_token = client_of("alice"), client_with_token("alice")
         Invitation.objects.create()
         target = source.backup.with_name("with-session")
         run("backup", target)
@@ -101,7 +102,7 @@ def test_everything_answers_as_before_and_the_login_sessions_have_ended(source: 
     assert "login sessions and 0 sessions of the admin ended." in said
     assert "Delegations work as at the time of the backup: 1. End in the admin what was ended since." in said
     assert "Invitations that could be used at the time of the backup: 1. Delete in the admin those that were" in said
-    assert of_before.get("/api/patients/").status_code == 401
+    assert of_before.get("/api/patients/").status_code == with_token.get("/api/patients/").status_code == 401
     assert LoginSession.objects.live().count() == 0
     check_restored(source)
     client = client_of("alice")
@@ -132,11 +133,11 @@ def test_no_timeout_of_the_login_ends_a_restore(source: Source, empty: str) -> N
 
 def test_sessions_go_on_if_told_to(source: Source, empty: str) -> None:
     with connected_to(source.database):
-        of_before = client_of("alice")
+        of_before, with_token = client_of("alice"), client_with_token("alice")
         target = source.backup.with_name("kept-sessions")
         run("backup", target)
     run("restore", target, "--keep-sessions")
-    assert of_before.get("/api/patients/").status_code == 200
+    assert of_before.get("/api/patients/").status_code == with_token.get("/api/patients/").status_code == 200
 
 
 def test_a_restore_is_no_backup(source: Source, empty: str) -> None:
