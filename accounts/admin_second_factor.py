@@ -39,6 +39,7 @@ from accounts.second_factor.rules import (
     NewFactor,
     begin_factor,
     check_code,
+    check_counted_code,
     confirm_factor,
     read_unconfirmed,
     remove_factor,
@@ -235,10 +236,10 @@ class SecondFactorPage:
         attempt = self.check_password(form) if form.is_valid() else None
         if attempt is None:
             return self.show()
-        if not check_code(self.request, self.user, form.cleaned_data["otp"]).passed:  # logged there, and counted
+        attempt.succeed()
+        if not check_counted_code(self.request, self.user, form.cleaned_data["otp"]).passed:
             form.add_error("otp", WRONG_CODE)
             return self.show()
-        attempt.succeed()
         with self.unchanged_user():
             remove_factor(self.request, self.user.pk)
         self.request.session.pop(PASSED, None)

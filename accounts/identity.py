@@ -7,42 +7,15 @@ from rest_framework.request import Request
 
 from accounts.hashing_limit import hashing_slot
 from accounts.limits import SessionAttempt
-from accounts.second_factor.rules import CodeCheck, check_code
+from accounts.second_factor.rules import CodeCheck, check_counted_code
 from healthcare.rls.context import leave
 
 
 def prove_identity(request: Request, current_password: str | None) -> None:
     """Check the caller's current password, in a view that is not one transaction: a wrong one is counted.
 
-    Raises ValidationError (400) if it is wrong or missing, RateLimited (429) after repeated failures, and Busy (503).
-    """
-    check_current_password(request, current_password).succeed()
-
-
-def prove_identity_with_factor(request: Request, current_password: str | None, otp: str | None) -> None:
-    """Check the caller's current password and, if they have a second factor, a code of it, which is then used up.
-
-    Raises what `prove_identity` does, and ValidationError (400) on `otp` if the code is wrong, which is counted, or
-    missing, which is not.
-    """
-    user: Any = request.user
-    attempt = check_current_password(request, current_password)
-    check = check_code(request, user, otp)
-    if check.passed:
-        attempt.succeed()
-        return
-    if check is CodeCheck.MISSING:
-        attempt.take_back()
-        message = "Send a code of your authenticator app, or a recovery code, to make this change."
-    else:  # logged by `check_code`, and counted
-        message = "This code is wrong or was used before; send the one that your app shows now, or a recovery code."
-    raise serializers.ValidationError({"otp": [serializers.ErrorDetail(message, "otp_required")]})
-
-
-def check_current_password(request: Request, current_password: str | None) -> SessionAttempt:
-    """The counted attempt of a caller who has sent the right password; what comes of it is up to the caller of this.
-
-    The request goes on without the role of the API. Raises what `prove_identity` does.
+    The request goes on without the role of the API. Raises ValidationError (400) if the password is wrong or missing,
+    RateLimited (429) after repeated failures, and Busy (503).
     """
     user: Any = request.user
     session: Any = request.auth
@@ -55,4 +28,22 @@ def check_current_password(request: Request, current_password: str | None) -> Se
         if not user.check_password(current_password):
             attempt.fail()
             raise serializers.ValidationError({"current_password": ["This is not the current password."]})
-    return attempt
+    attempt.succeed()
+
+
+def prove_identity_with_factor(request: Request, current_password: str | None, otp: str | None) -> None:
+    """Check the caller's current password and, if they have a second factor, a code of it, which is then used up.
+
+    Raises what `prove_identity` does, and ValidationError (400) on `otp` if the code is wrong, which is counted, or
+    missing, which is not.
+    """
+    user: Any = request.user
+    prove_identity(request, current_password)
+    check = check_counted_code(request, user, otp)
+    if check.passed:
+        return
+    if check is CodeCheck.MISSING:
+        message = "Send a code of your authenticator app, or a recovery code, to make this change."
+    else:
+        message = "This code is wrong or was used before; send the one that your app shows now, or a recovery code."
+    raise serializers.ValidationError({"otp": [serializers.ErrorDetail(message, "otp_required")]})

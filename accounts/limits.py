@@ -278,11 +278,6 @@ class SessionAttempt:
     def fail(self) -> None:
         self.log("current password wrong")
 
-    def take_back(self) -> None:
-        """Neither a failure nor a success: the password was right, and a further proof was not sent yet."""
-        with connection.cursor() as cursor:
-            cursor.execute(TAKE_BACK_FAILURE, [self.key])
-
     def succeed(self) -> None:
         with connection.cursor() as cursor:
             cursor.execute(DELETE_ATTEMPTS, [self.key])

@@ -15,7 +15,7 @@ from django.utils import timezone
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
-from accounts.limits import caller_key, log_security_event
+from accounts.limits import LoginAttempt, caller_key, log_security_event
 from accounts.mail import send_later
 from accounts.models import User
 from accounts.second_factor.codes import (
@@ -142,6 +142,23 @@ def check_code(request: HttpRequest | Request, user: User, otp: str | None) -> C
         return CodeCheck.ACCEPTED
     log_factor_event("second factor code wrong", request, user.pk)
     return CodeCheck.WRONG
+
+
+def check_counted_code(request: HttpRequest | Request, user: User, otp: str | None) -> CodeCheck:
+    """Like `check_code`, for a code that comes without a login. Raises RateLimited (429) after repeated wrong ones.
+
+    A wrong one counts as that of a login does, and not with the passwords of the session: neither does a right password
+    clear the count, nor do several sessions give more guesses than logins do.
+    """
+    if not normalize_code(otp):
+        return check_code(request, user, otp)
+    attempt = LoginAttempt.begin(request, user.username, user)
+    check = check_code(request, user, otp)
+    if check is CodeCheck.ACCEPTED:
+        attempt.succeed()
+    elif check is CodeCheck.NOT_ENROLLED:
+        attempt.take_back()
+    return check
 
 
 def use_app_code(request: HttpRequest | Request, factor: SecondFactor, code: str) -> bool:

@@ -76,7 +76,9 @@ class SecondFactorViewSet(NoKeyMixin, UnknownParametersViewSet):
         serializer.is_valid(raise_exception=True)
         leave()
         attempt = SessionAttempt.begin(request, session.pk, caller.pk)
-        codes = confirm_factor(request, caller, serializer.validated_data["otp"])
+        with transaction.atomic():
+            check_unchanged(caller)
+            codes = confirm_factor(request, caller, serializer.validated_data["otp"])
         if codes is None:
             message = "This is not the code of this secret; send the one that your app shows now."
             raise serializers.ValidationError({"otp": [message]})

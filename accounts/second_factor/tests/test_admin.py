@@ -462,6 +462,20 @@ def test_password_and_code_remove_the_factor(rita: User, enrol: Enrol):
     assert log_in(Client()).status_code == 302
 
 
+def test_no_right_password_clears_the_wrong_codes_that_were_sent_to_remove_it(rita: User, enrol: Enrol, settings: Any):
+    app, client = enrol(rita), Client()
+    log_in(client, app.code())
+    app.clock.pass_step()
+    settings.THROTTLE_SCALE = 1
+    sent = {"step": "remove", "password": PASSWORD}
+    for _ in range(FREE_FAILURES_BY_PAIR):
+        assert client.post(PAGE, {**sent, "otp": app.wrong_code()}).status_code == 200
+        changed = {"old_password": PASSWORD, "new_password1": PASSWORD, "new_password2": PASSWORD}
+        assert client.post("/admin/password_change/", changed).status_code == 302  # another key of the session, too
+    assert client.post(PAGE, {**sent, "otp": app.code()}).status_code == 429
+    assert SecondFactor.objects.confirmed().exists()
+
+
 def test_who_removes_a_required_factor_enrols_again_first(required: None, rita: User, enrol: Enrol):
     app, client = enrol(rita), Client()
     log_in(client, app.code())

@@ -9,6 +9,7 @@ import pytest
 from rest_framework.test import APIClient
 
 from accounts.identity import prove_identity_with_factor
+from accounts.limits import SessionAttempt
 from accounts.models import LoginSession, User
 from accounts.second_factor.models import RecoveryCode, SecondFactor
 from accounts.second_factor.tests.conftest import App, Clock
@@ -130,6 +131,44 @@ def test_wrong_codes_of_a_proof_have_to_wait_and_a_missing_one_changes_no_count(
     assert as_alice.delete(OTP, PROOF | {"otp": app.code()}).status_code == 429
 
 
+@pytest.mark.parametrize("right_password", [OTP, "/api/auth/password/"])
+def test_a_right_password_clears_no_count_of_wrong_codes(as_alice: LoggedInClient, app: App, right_password: str):
+    """Who has stolen a session and knows the password would otherwise guess codes without end."""
+    body = PROOF | ({"new_password": PASSWORD, "keep_tokens": True} if right_password != OTP else {})
+    for _ in range(10):
+        assert refusals(as_alice.delete(OTP, PROOF | {"otp": app.wrong_code()})) == WRONG_CODE
+        assert as_alice.post(right_password, body).status_code in {204, 409}
+    assert as_alice.delete(OTP, PROOF | {"otp": app.code()}).status_code == 429
+
+
+def test_wrong_codes_of_all_sessions_and_of_logins_count_together(as_alice: LoggedInClient, app: App, alice: User):
+    other = LoggedInClient(alice)
+    codes = {"otp": app.wrong_code()}
+    for _ in range(3):
+        assert refusals(as_alice.delete(OTP, PROOF | codes)) == WRONG_CODE
+        assert refusals(other.delete("/api/auth/me/", PROOF | codes)) == WRONG_CODE
+        assert log_in(app.wrong_code()) == 401
+    assert refusals(other.delete(OTP, PROOF | codes)) == WRONG_CODE
+    assert [as_alice.delete(OTP, PROOF | {"otp": app.code()}).status_code, log_in(app.code())] == [429, 429]
+    assert refusals(as_alice.delete(OTP, PROOF)) == WRONG_CODE  # no code, so nothing is guessed
+
+
+def test_a_right_code_clears_the_count_of_wrong_ones(as_alice: LoggedInClient, app: App, clock: Clock):
+    for _ in range(2):
+        for _ in range(9):
+            assert refusals(as_alice.delete(OTP, PROOF | {"otp": app.wrong_code()})) == WRONG_CODE
+        body = PROOF | {"otp": app.code(), "name": "Export", "scope": "read"}
+        assert as_alice.post("/api/auth/tokens/", body).status_code == 201
+        clock.pass_step()
+
+
+def test_a_code_of_a_user_without_a_second_factor_counts_nowhere(as_alice: LoggedInClient):
+    body = PROOF | {"otp": "123456", "name": "Export", "scope": "read"}
+    for _ in range(11):
+        assert as_alice.post("/api/auth/tokens/", body).status_code == 201
+    assert log_in() == 200
+
+
 def test_a_code_that_proved_an_identity_is_used_up(alice: User, app: App, rf: Any):
     request = rf.delete(OTP)
     request.user, request.auth = alice, LoginSession.objects.start(alice, "tests", None)
@@ -156,6 +195,21 @@ def test_who_got_another_password_meanwhile_changes_no_factor(as_alice: LoggedIn
     answer = as_alice.post(OTP, PROOF)
     assert (answer.status_code, answer.json()["detail"]) == (401, "The session has ended; log in again.")
     assert not SecondFactor.objects.exists()
+
+
+def test_who_got_another_password_meanwhile_confirms_no_factor(
+    as_alice: LoggedInClient, alice: User, clock: Clock, monkeypatch: pytest.MonkeyPatch
+):
+    app, begin_attempt = begin(as_alice, clock), SessionAttempt.begin
+
+    def change_password(*attempt: Any) -> SessionAttempt:
+        User.objects.filter(pk=alice.pk).update(password="!other")
+        return begin_attempt(*attempt)
+
+    monkeypatch.setattr(SessionAttempt, "begin", change_password)
+    answer = as_alice.post(CONFIRM, {"otp": app.code()})
+    assert (answer.status_code, answer.json()["detail"]) == (401, "The session has ended; log in again.")
+    assert not RecoveryCode.objects.exists()
 
 
 def test_nothing_readable_is_stored(as_alice: LoggedInClient, app: App):
