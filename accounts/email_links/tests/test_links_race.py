@@ -33,6 +33,16 @@ def test_of_concurrent_resets_by_one_token_one_succeeds(live: LiveServer, live_e
         assert [login.status == 200 for login in logins] == [answer.status == 204 for answer in answers]
 
 
+def test_of_concurrent_verifications_by_the_link_of_a_registration_one_succeeds(
+    live: LiveServer, live_emails: SMTPServer
+):
+    user, tokens = live.register()
+    link = link_in(live_emails.wait_for(user["email"], "Confirm your e-mail"))
+    answers = call_concurrently(*[partial(live.call, "POST", VERIFY_CONFIRM, link)] * 4)
+    assert sorted_statuses(answers) == [204, 400, 400, 400]
+    assert live.call("GET", ME, token=tokens["access"]).json["email_verified"] is True
+
+
 def test_of_concurrent_changes_to_one_address_one_succeeds(live: LiveServer, live_emails: SMTPServer):
     email = f"{uuid.uuid4().hex}@example.org"
     accounts = [live.register() for _ in range(3)]
