@@ -62,7 +62,10 @@ NAMED_BY_TOKEN, NAMED_BY_ACCOUNT, NAMED_SELF = (
     f"owner.id = u.id AND {CONFINED}",
 )
 # Without an owner the id is 0, to whom no row belongs.
-OWNER_ID, OWNER_ROLE = "coalesce(acting.id, 0)::text", "coalesce(acting.role, '')"
+OWNER_ID = "coalesce(acting.id, 0)::text"
+# With a token of the scope `read`, policies refuse what a delegate with the role `read` may not write either. On their
+# own records they know no role: there `check_token` alone decides.
+OWNER_ROLE = "CASE WHEN s.scope = 'read' AND acting.role <> '' THEN 'read' ELSE coalesce(acting.role, '') END"
 
 
 def live_session_with_owner(named: str) -> str:

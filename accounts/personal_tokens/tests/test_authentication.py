@@ -391,6 +391,29 @@ def test_a_read_token_writes_nothing_for_an_owner_whom_it_manages(alice: User, b
     assert Patient.objects.get() == patient
 
 
+def test_row_level_security_alone_lets_a_read_token_write_nothing_of_another_owner(
+    alice: User, bob: User, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Delegation.objects.create(owner=bob, delegate=alice, role="manage")
+    patient = make_patient(bob)
+    clients = {
+        scope: using(create_token(alice, name="X", scope=scope, acting_for="bob").text) for scope in ("read", "write")
+    }
+    for client in clients.values():
+        assert [ids(client.get(PATIENTS)) for _ in range(2)] == [[patient.pk]] * 2
+    monkeypatch.setattr("accounts.authentication.check_token", lambda view, method, scope: None)
+    monkeypatch.setattr("accounts.authentication.WRITE", "read")
+    for scope, client in clients.items():
+        for method, url, body in (
+            ("post", PATIENTS, JANE), ("patch", f"{PATIENTS}{patient.pk}/", {"name": "New"}),
+            ("delete", f"{PATIENTS}{patient.pk}/", None),
+        ):  # fmt: skip
+            client.raise_request_exception = False
+            answer = getattr(client, method)(url, body)
+            assert (answer.status_code < 300) is (scope == "write"), (scope, method)
+        assert Patient.objects.filter(name="Jane").exists() is (scope == "write")
+
+
 def test_a_token_without_acting_for_works_as_a_login_does(
     as_alice: LoggedInClient, token: NewToken, delegation: Delegation, alice: User, bob: User, path: str
 ) -> None:
