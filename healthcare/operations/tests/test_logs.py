@@ -16,6 +16,8 @@ from rest_framework.test import APIClient
 
 from accounts.limits import account_key
 from accounts.models import User
+from accounts.personal_tokens.format import new_secret, write_token
+from accounts.personal_tokens.rules import create_token
 from conftest import LoggedInClient
 from healthcare.api.tests import views_that_fail
 from healthcare.api.tests.views_that_fail import FAILURES, SECRET
@@ -136,6 +138,21 @@ def test_the_caller_is_the_same_with_and_without_a_rate_limit(
     settings.RATE_LIMIT = limit
     as_alice.get("/api/patients/")
     assert json_log.access()["caller"] == account_key("", alice)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", ["/api/patients/", "/api/auth/me/"])
+def test_a_personal_access_token_names_its_user_from_the_first_request_on(
+    alice: User, json_log: Log, path: str
+) -> None:
+    token = create_token(alice, name="Export", scope="read").text
+    client = APIClient()
+    for _ in range(2):
+        assert client.get(path, HTTP_AUTHORIZATION=f"Bearer {token}").status_code == 200
+    forged = write_token(1, alice.pk, new_secret())
+    assert client.get(path, HTTP_AUTHORIZATION=f"Bearer {forged}").status_code == 401
+    callers = [line["caller"] for line in json_log.objects("healthcare.access")]
+    assert callers == [account_key("", alice)] * 2 + [None]
 
 
 def test_a_caller_of_the_admin_is_named_as_one_of_the_api(staff: User, json_log: Log) -> None:
