@@ -16,7 +16,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Self
+from typing import Any, Self
 
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
@@ -46,6 +46,7 @@ KNOWN_ADDRESS_MEMORY = "90 days"  # since the last login from it
 REGISTRATIONS_PER_HOUR = 60
 TAKEN_EMAILS_PER_HOUR = 20
 REFUSED_NAMES_PER_HOUR = 20
+ACCOUNT_FILES_PER_HOUR = 10
 # What a 429 states of these limits. The window of failures is the pause after which their count restarts.
 FAILURES_BY_PAIR = RatePolicy("failures", FREE_FAILURES_BY_PAIR, 15 * 60)
 FAILURES_BY_ACCOUNT = RatePolicy("failures", FREE_FAILURES_BY_ACCOUNT, 24 * 60 * 60)
@@ -53,6 +54,7 @@ FAILURES_BY_ADDRESS = RatePolicy("failures", FREE_FAILURES_BY_ADDRESS, 15 * 60)
 REGISTRATIONS = RatePolicy("registrations", REGISTRATIONS_PER_HOUR, 60 * 60)
 TAKEN_EMAILS = RatePolicy("e-mail-changes", TAKEN_EMAILS_PER_HOUR, 60 * 60)
 REFUSED_NAMES = RatePolicy("names", REFUSED_NAMES_PER_HOUR, 60 * 60)
+ACCOUNT_FILES = RatePolicy("account-files", ACCOUNT_FILES_PER_HOUR, 60 * 60)
 
 # After the free failures every further one doubles the wait. A row that is still waiting is neither changed nor
 # returned.
@@ -342,6 +344,14 @@ def counted_names(request: Request, user: User) -> Iterator[None]:
         except ValidationError as error:
             raise CountedError(error.detail) from error
         cursor.execute(TAKE_BACK, [key])
+
+
+def count_account_file(request: Request) -> None:
+    """Raises RateLimited (429) beyond 10 files an hour about the caller's account."""
+    user: Any = request.user
+    key = attempts_key("account file", str(user.pk))
+    account = account_key("", user)
+    count_within_hour(key, Attempts.Kind.ACCOUNT_FILE, ACCOUNT_FILES, "account file refused", request, account=account)
 
 
 def count_within_hour(

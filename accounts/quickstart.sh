@@ -15,6 +15,7 @@ accounts_begin() {
     access="$(field access)"
     call 200 GET /api/auth/me/
     call 200 PATCH /api/auth/me/ '{"name":"Asha R. Nair"}'
+    call 200 GET /api/auth/me/file/
     found_clinic
 }
 

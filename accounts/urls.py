@@ -3,6 +3,7 @@ from rest_framework.routers import SimpleRouter
 from accounts.delegations.views import ClinicViewSet, DelegationViewSet, NoticeViewSet
 from accounts.email_links.views import EmailChangeViewSet, EmailLinkViewSet
 from accounts.invitations.views import InvitationViewSet
+from accounts.leaving.views import AccountFileViewSet
 from accounts.personal_tokens.views import PersonalTokensViewSet, PersonalTokenViewSet
 from accounts.second_factor.views import SecondFactorViewSet
 from accounts.views import (
@@ -20,6 +21,7 @@ router.register("auth/sessions", SessionEndViewSet, basename="session")
 router.register("auth/tokens", PersonalTokensViewSet, basename="tokens")
 router.register("auth/tokens", PersonalTokenViewSet, basename="token")
 router.register("auth", CredentialsViewSet, basename="credentials")
+router.register("auth", AccountFileViewSet, basename="account-file")
 router.register("auth", AccountViewSet, basename="account")
 router.register("auth", LogoutViewSet, basename="logout")
 router.register("auth", PasswordViewSet, basename="password")

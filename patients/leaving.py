@@ -2,9 +2,14 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
+from django.db.models import Q
+
+from accounts.delegations.named_users import NamedUser
 from accounts.leaving.parts import AccountPart, register_account_part
 from accounts.models import User
+from healthcare.api.fields import DateTimeField
 from patients.models import Patient, PatientTransfer
 from patients.transfers import SettledTransfer, decline
 
@@ -32,6 +37,25 @@ class PatientsPart(AccountPart):
     def count_records(self, user: User) -> Mapping[str, int]:
         owned = Patient.objects.owned_by(user).unmerged()
         return {"patients": owned.active().count(), "deleted_patients": owned.hidden().count()}
+
+    def file_sections(self, user: User, most: int) -> Mapping[str, list[dict[str, Any]]]:
+        """The offers on either side, which tell nothing about the patient, as in the API."""
+        transfers = PatientTransfer.objects.filter(Q(from_owner=user) | Q(to_owner=user)).order_by("-pk")
+        named = transfers.annotate(named_from=NamedUser("from_owner_id"), named_to=NamedUser("to_owner_id"))
+        return {"transfers": [describe(transfer) for transfer in named[:most]]}
+
+
+def describe(transfer: Any) -> dict[str, Any]:
+    at = DateTimeField().to_representation
+    return {
+        "id": transfer.pk,
+        "from": transfer.named_from,
+        "to": transfer.named_to,
+        "state": transfer.current_state,
+        "created_at": at(transfer.created_at),
+        "expires_at": at(transfer.expires_at),
+        "settled_at": transfer.settled_at and at(transfer.settled_at),
+    }
 
 
 register_account_part(PatientsPart())

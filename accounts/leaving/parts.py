@@ -21,6 +21,11 @@ class AccountPart:
         """How many records belong to the user and would belong to nobody who can log in, by kind."""
         return {}
 
+    def file_sections(self, user: User, most: int) -> Mapping[str, list[dict[str, Any]]]:
+        """What the app stores about the user, for the document of the account: lists of rows in JSON, by name, each the
+        latest first and with at most `most` rows. Without data of patients."""
+        return {}
+
 
 PARTS: list[AccountPart] = []
 

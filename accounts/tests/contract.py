@@ -153,6 +153,7 @@ CONTRACT = Contract(
             },
             delete_has_body=True,
         ),
+        Row("api/auth/me/file/", "PRIVATE", {"GET": 200}),
         Row(
             "api/auth/password/",
             "PRIVATE",
@@ -237,6 +238,7 @@ CONTRACT = Contract(
         "auth_me": READ_RECORD,
         "auth_me_update": CHANGE_RECORD,
         "auth_leave": DELETE_RECORD,
+        "auth_file": Operation(query={"access_log_before"}),
         "auth_password": Operation(),
         # An e-mail is sent again at most 3 times an hour, so nothing is stored for a repeated POST.
         "auth_password_reset": Operation(public=True, idempotency_key=False),

@@ -189,7 +189,7 @@ class ProblemAutoSchema(AutoSchema):
         super()._insert_field_validators(field, schema)  # type: ignore[no-untyped-call]
         if isinstance(field, ObjectListField):
             schema["maxItems"] = field.maximum
-        if "oneOf" in schema:  # the field's schema, or an empty string
+        if "oneOf" in schema and {"type": "null"} not in schema["oneOf"]:  # the field's schema, or an empty string
             schema |= schema.pop("oneOf")[0]
             if schema.pop("format", "") == "email":
                 schema["pattern"] = NO_OR_ONE_EMAIL

@@ -112,7 +112,7 @@ def test_the_second_factor_is_asked_for(alice: User, as_alice: LoggedInClient, e
         answer = as_alice.delete(ME, body)
         [error] = answer.json()["errors"]
         assert (answer.status_code, error["pointer"], error["code"]) == (400, "/otp", "otp_required")
-    assert Attempts.objects.get(kind="session").count == 1  # the wrong code counts, the missing one does not
+    assert Attempts.objects.get(kind="pair").count == 1  # the wrong code counts, the missing one does not
     assert is_active(alice)
     assert as_alice.delete(ME, {**PROOF, "otp": app.recovery_codes[0]}).status_code == 204
 
