@@ -13,7 +13,7 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
-from rest_framework.exceptions import ErrorDetail, ValidationError
+from rest_framework.exceptions import AuthenticationFailed, ErrorDetail, ValidationError
 
 from accounts.delegations.models import DelegateRole, Delegation
 from accounts.delegations.named_users import as_named_user
@@ -38,8 +38,14 @@ def as_table_owner() -> Iterator[None]:
 
 
 def found_clinic(name: str, username: str, manager: User) -> User:
-    """Create a clinic, an account that nobody logs in to, with its first manager."""
+    """Create a clinic, an account that nobody logs in to, with its first manager.
+
+    Raises AuthenticationFailed (401) when the manager was deactivated or got another password since they were read. The
+    row lock makes a deactivation at this very moment wait, and find that the clinic needs its manager.
+    """
     with as_table_owner():
+        if not User.objects.get_queryset().lock_if_unchanged(manager).exists():
+            raise AuthenticationFailed("The session has ended; log in again.")
         clinic = User(name=name, username=username, email=None, is_clinic=True)
         clinic.set_unusable_password()
         clinic.save()

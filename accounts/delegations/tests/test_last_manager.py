@@ -10,10 +10,11 @@ from django.utils import timezone
 from psycopg2.errors import RestrictViolation
 
 from accounts.delegations.models import Delegation
+from accounts.delegations.rules import found_clinic
 from accounts.delegations.tests.cast import CLINICS, DELEGATIONS, acting_for, give, make_clinic, path_of, problem
 from accounts.delegations.triggers import managers_checked_at_end
 from accounts.models import User
-from conftest import LoggedInClient
+from conftest import PASSWORD, LoggedInClient
 from healthcare.tests.concurrent_calls import call_concurrently
 from healthcare.tests.live import LiveServer
 from healthcare.tests.waiting import Waiting, call_in_thread
@@ -226,3 +227,23 @@ def test_of_a_departure_and_a_deactivation_that_deadlock_one_happens(as_alice: L
     answer, happened = leaving.finish(), deactivating.finish()
     assert answer.status_code in ({409, 503} if happened else {204, 503})
     assert has_manager(sunrise)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_leaves_while_founding_a_clinic_stays_as_its_manager(as_alice: LoggedInClient, alice: User):
+    with transaction.atomic():
+        clinic = found_clinic("Sunrise", "sunrise", alice)
+        leaving = Waiting(lambda: as_alice.delete("/api/auth/me/", {"current_password": PASSWORD}))
+    assert problem(leaving.finish()) == LAST_MANAGER
+    assert has_manager(clinic)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_clinic_that_waits_for_its_founder_to_leave_is_not_founded(as_alice: LoggedInClient, alice: User):
+    with transaction.atomic():
+        locked = User.objects.select_for_update().get(pk=alice.pk)
+        founding = Waiting(lambda: as_alice.post(CLINICS, {"name": "Sunrise", "username": "sunrise"}))
+        locked.is_active = False
+        locked.save()
+    assert founding.finish().status_code == 401
+    assert not User.objects.filter(is_clinic=True).exists()
