@@ -14,6 +14,7 @@ from rest_framework_simplejwt.authentication import JWTAuthentication
 from rest_framework_simplejwt.exceptions import TokenError
 from rest_framework_simplejwt.tokens import Token
 
+from accounts.limits import caller_key
 from accounts.models import LIVE_SESSION_FROM, LIVE_SESSION_SQL, LIVE_SESSION_WHERE, LoginSession, User
 from accounts.personal_tokens.format import PREFIX, read_token
 from accounts.tokens import AccessToken, session_and_user_ids
@@ -114,7 +115,7 @@ MOST_KNOWN = 4096  # of either
 
 @dataclass(frozen=True)
 class KnownToken:
-    """What never changes about a personal access token."""
+    """What never changes about a personal access token: to change it, end the token and create another one."""
 
     user_id: int
     scope: str
@@ -304,6 +305,7 @@ class SessionJWTAuthentication(JWTAuthentication):
             row = self.fetch_owner(NAMED_SELF, bearer)
         else:
             row = self.fetch_delegate(name, bearer)
+        self.request._request.caller = caller_key(bearer.user_id)  # type: ignore[attr-defined]  # for the access log
         session.kind, session.secret_hash = LoginSession.Kind.TOKEN, bearer.secret_hash
         session.scope, session.acting_for = row[len(USER_COLUMNS) + 3 : len(USER_COLUMNS) + 5]
         remember(known_tokens, str(bearer.secret_hash), KnownToken(bearer.user_id, session.scope, session.acting_for))

@@ -28,9 +28,12 @@ class InsufficientScope(PermissionDenied):
 
 
 def check_token(view: Any, method: str | None, scope: str) -> None:
-    """Raises NotByToken or InsufficientScope (403) unless a token of this scope may use the view's action."""
-    action = getattr(view, "action", None)
-    if method in SAFE_METHODS or action is None:  # a method without an action is answered 405
+    """Raises NotByToken or InsufficientScope (403) unless a token of this scope may use the view's action.
+
+    A method for which a viewset has no action is answered 405; of a view that knows no actions each method is one.
+    """
+    action = getattr(view, "action", method)
+    if method in SAFE_METHODS or action is None:
         return
     if not getattr(view, "writable_by_tokens", False):
         raise NotByToken

@@ -14,6 +14,7 @@ from rest_framework.test import APIClient
 
 from accounts.authentication import KnownToken, known_tokens, remember
 from accounts.delegations.models import Delegation
+from accounts.limits import caller_key
 from accounts.models import LoginSession, User
 from accounts.personal_tokens.format import checksum, new_secret, read_token, write_token
 from accounts.personal_tokens.rules import NewToken, create_token
@@ -102,6 +103,28 @@ def test_the_fast_path_serves_a_token_from_its_second_request_on(token: NewToken
         assert (answer.status_code < 300, served_by(answer)) == (True, path)
 
 
+def test_the_log_names_the_caller_from_the_first_request_on(
+    token: NewToken, alice: User, path: str, caplog: Any
+) -> None:
+    caplog.set_level("INFO", logger="healthcare.access")
+    client = using(token.text)
+    assert [client.get(PATIENTS).status_code for _ in range(2)] == [200, 200]
+    assert [record.fields["caller"] for record in caplog.records] == [caller_key(alice.pk)] * 2
+    assert token.text.rpartition("_")[2] not in str([vars(record) for record in caplog.records])
+
+
+def test_the_fast_path_answers_a_token_as_the_standard_path_does(
+    token: NewToken, confined: NewToken, alice: User, bob: User, settings: Any, caplog: Any
+) -> None:
+    settings.FAST_PATH = "verify"
+    patients = [make_patient(alice), make_patient(bob)]
+    for one in (token, confined):
+        client = known(one)
+        for url in (PATIENTS, "/api/doctors/", "/api/mappings/", *(f"{PATIENTS}{patient.pk}/" for patient in patients)):
+            assert [client.get(url).status_code for _ in range(2)] in ([200, 200], [404, 404])
+    assert not [record for record in caplog.records if record.name == "healthcare.fastpath"]
+
+
 def statements(client: APIClient, method: str, url: str, body: Any = None, **headers: str) -> int:
     with CaptureQueriesContext(connection) as queries:
         assert getattr(client, method)(url, body, headers=headers).status_code < 300
@@ -177,14 +200,14 @@ def test_a_token_that_has_ended_is_refused_on_the_next_request(
     token: NewToken, alice: User, path: str, ending: str, method: str
 ) -> None:
     client = known(token)
-    assert ids(client.get(PATIENTS)) == []
+    assert ids(client.get(PATIENTS)) == [ids(client.get("/api/doctors/")) for _ in range(2)][1] == []
     ENDINGS[ending](token)
     for _ in range(2):  # the first one by the cache of the process, the second one without
         answer = getattr(client, method)(PATIENTS, JANE if method == "post" else None)
         assert answer.status_code == 401
         assert without_request_id(answer)["detail"] == "The token is unknown or has ended; create a new one."
         assert answer["WWW-Authenticate"] == 'Bearer realm="api"'
-    assert client.get(ME).status_code == 401
+    assert client.get(ME).status_code == client.get("/api/doctors/").status_code == 401
     assert not Patient.objects.exists()
     assert not AccessLog.objects.filter(outcome__gte=400).exists()
 

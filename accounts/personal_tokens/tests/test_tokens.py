@@ -111,6 +111,11 @@ def test_a_token_ends_in_the_future_and_within_a_year(as_alice: LoggedInClient, 
     assert not LoginSession.objects.tokens().exists()
 
 
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2027-02-30T00:00:00Z"])
+def test_a_time_that_no_clock_shows_is_refused(as_alice: LoggedInClient, at: str) -> None:
+    assert refusals(as_alice.post(TOKENS, BODY | {"expires_at": at})) == {("/expires_at", "invalid")}
+
+
 def test_null_is_as_if_it_were_left_out(as_alice: LoggedInClient) -> None:
     answer = as_alice.post(TOKENS, BODY | {"expires_at": None, "acting_for": None}).json()
     assert answer["acting_for"] is None
