@@ -129,10 +129,16 @@ class Caller:
     def send_all_bad_requests(self) -> None:
         """Send every kind of bad request. The tests below cause the failures that need a state of the database."""
         call = partial(self.call, token=self.token)
-        for token in ("", WORD, f"{self.token}{WORD}"):
+        for token in ("", WORD, f"{self.token}{WORD}", f"hcp_{WORD}", f"hcp_1_1_{WORD}"):
             self.call("GET", "/api/patients/", token=token)
         for body in (b'{"name": "%b' % WORD.encode(), WORD.encode(), b"\xff" + WORD.encode(), {**WRONG}, {WORD: WORD}):
-            for path in ("/api/patients/", "/api/doctors/", "/api/mappings/", "/api/auth/password/"):
+            for path in (
+                "/api/patients/",
+                "/api/doctors/",
+                "/api/mappings/",
+                "/api/auth/password/",
+                "/api/auth/tokens/",
+            ):
                 call("POST", path, body)
         for path in ("/api/auth/register/", "/api/auth/login/", "/api/auth/refresh/", f"/admin/login/{WORD}/"):
             self.call("POST", path, {"username": WORD, "password": WORD, "refresh": WORD, **WRONG})
