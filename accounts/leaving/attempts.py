@@ -14,13 +14,20 @@ def addresses_of(user: User) -> set[str]:
     return {normalize_identifier(address) for address in stored if address}
 
 
-def attempts_of(user: User) -> set[str]:
-    """The keys of the counts that are about this account, but not of those about the address of a client alone.
+def own_address_of(user: User) -> set[str]:
+    """The e-mail of the account in lower case; a former one, or one that is to be confirmed, may be somebody else's."""
+    return {normalize_identifier(user.email)} if user.email else set()
+
+
+def attempts_of(user: User, addresses: set[str] | None = None) -> set[str]:
+    """The keys of the counts that are about this account, but not of those about the address of a client alone. Of
+    e-mails those to `addresses`, by default to all that are stored of the user.
 
     Failed logins to the account from an address are found for the addresses from which it has been logged in to. Those
     from elsewhere, which name the account by a hash as well, are removed a day after the last one, by `tidy`.
     """
     account = account_key("", user)
+    addresses = addresses_of(user) if addresses is None else addresses
     sessions = user.sessions.values_list("pk", "address")
     networks = {client_network(address) for _, address in sessions if address}
     networks |= {*user.login_addresses.values_list("network", flat=True)}
@@ -29,5 +36,5 @@ def attempts_of(user: User) -> set[str]:
         *(pair_key(network, account) for network in networks),
         *(attempts_key("session", str(key)) for key, _ in sessions),
         *(attempts_key(kind, str(user.pk)) for kind in ("email change", "name", "account file")),
-        *(attempts_key(f"{purpose} to", address) for address in addresses_of(user) for purpose in PURPOSES_OF_EMAILS),
+        *(attempts_key(f"{purpose} to", address) for address in addresses for purpose in PURPOSES_OF_EMAILS),
     }

@@ -16,7 +16,7 @@ from django.db.models import Q, QuerySet
 from accounts.delegations.models import Delegation, DelegationEvent, Notice
 from accounts.delegations.named_users import NamedUser
 from accounts.invitations.models import Invitation
-from accounts.leaving.attempts import addresses_of, attempts_of
+from accounts.leaving.attempts import attempts_of, own_address_of
 from accounts.leaving.file_serializers import AccountFileSerializer
 from accounts.leaving.parts import PARTS, count_records
 from accounts.models import Attempts, LoginSession, User
@@ -68,13 +68,13 @@ def own_lists(user: User) -> dict[str, QuerySet[Any]]:
         "sessions": sessions.exclude(kind=LoginSession.Kind.TOKEN),
         "tokens": sessions.tokens(),
         "login_addresses": user.login_addresses.order_by("-last_login_at"),
-        "attempts": Attempts.objects.filter(key__in=attempts_of(user)).order_by("kind", "-until"),
+        "attempts": Attempts.objects.filter(key__in=attempts_of(user, own_address_of(user))).order_by("kind", "-until"),
         "delegations_given": delegations.filter(owner=user),
         "delegations_received": delegations.filter(delegate=user),
         "notices": Notice.objects.filter(user=user).annotate(by_named=NamedUser("by_id")).order_by("-pk"),
         "invitations_made": invitations.filter(created_by=user),
         "invitations_used": invitations.filter(used_by=user),
-        "invitations_received": invitations.filter(email__lower__in=addresses_of(user)),
+        "invitations_received": invitations.filter(email__lower__in=own_address_of(user)),
         "admin_log": entries.order_by("-pk"),
     }
 

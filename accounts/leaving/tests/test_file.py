@@ -13,6 +13,7 @@ from pytest_django import Settings
 from rest_framework.test import APIClient
 
 from accounts.delegations.models import Delegation
+from accounts.invitations.models import Invitation
 from accounts.leaving import file
 from accounts.leaving.tests.cast import with_token
 from accounts.leaving.tests.test_file_columns import fill
@@ -112,6 +113,20 @@ def test_nothing_of_another_user_is_in_the_file(
     assert "quetzalina" not in text
     assert "Mary Jones" not in text
     assert '"bob"' in text  # of whom alice has a delegation
+
+
+def test_an_address_that_is_not_confirmed_tells_nothing_about_its_owner(
+    alice: User, as_alice: LoggedInClient, staff: User, anonymous: APIClient, settings: Settings
+):
+    """Anybody can ask for the change to any address."""
+    settings.EMAIL_CONFIGURED = True
+    before = as_alice.get(FILE).json()
+    User.objects.filter(pk=alice.pk).update(pending_email="carol@example.org", verified_email="carol@example.org")
+    Invitation.objects.create(created_by=staff, email="carol@example.org")
+    assert anonymous.post("/api/auth/password/reset/", {"email": "carol@example.org"}).status_code == 202
+    after = as_alice.get(FILE).json()
+    assert [one["kind"] for one in after["attempts"]] == ["account file"]
+    assert after["invitations_received"] == before["invitations_received"] == []
 
 
 def test_a_token_reads_the_file_and_nobody_without_a_login(alice: User, anonymous: APIClient):

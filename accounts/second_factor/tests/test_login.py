@@ -7,6 +7,7 @@ from rest_framework.test import APIClient
 
 from accounts.limits import LoginAttempt, account_key, attempts_key, pair_key
 from accounts.models import Attempts, LoginSession, User
+from accounts.second_factor import rules
 from accounts.second_factor.models import RecoveryCode, SecondFactor
 from accounts.second_factor.rules import begin_factor
 from accounts.second_factor.tests.conftest import App, Clock
@@ -151,6 +152,20 @@ def test_an_attempt_that_is_taken_back_from_a_known_address_counts_in_one_row(ap
     assert attempt.is_known
     attempt.take_back()
     assert counts(alice) == before
+
+
+def test_a_code_of_a_secret_that_was_replaced_meanwhile_does_not_work(
+    app: App, alice: User, anonymous: APIClient, enrol: Any, bob: User, monkeypatch: pytest.MonkeyPatch
+):
+    enrol(bob)
+    other = SecondFactor.objects.get(pk=bob.pk)
+
+    def find_step(*_: Any) -> int:
+        SecondFactor.objects.filter(pk=alice.pk).update(encrypted_secret=other.encrypted_secret, last_step=None)
+        return 1
+
+    monkeypatch.setattr(rules, "find_step", find_step)
+    assert is_refused(log_in(anonymous, app.code()))
 
 
 def test_the_secret_of_another_user_cannot_be_put_in(
