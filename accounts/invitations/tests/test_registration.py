@@ -56,6 +56,9 @@ def unusable_invitations() -> dict[str, Callable[[], str]]:
         "expired": lambda: invite(expires_at=past()),
         "withdrawn": withdrawn,
         "of another e-mail": lambda: invite(email="ada@example.org"),
+        "of an id that was given again": lambda: write_invitation(
+            Invitation(pk=Invitation.objects.create().pk, created_at=past())
+        ),
     }
 
 
