@@ -10,6 +10,7 @@ from typing import Any
 
 import jwt
 from django.conf import settings
+from django.db import transaction
 from django.db.models import Model
 from django.utils import timezone
 from rest_framework.test import APIClient
@@ -17,7 +18,9 @@ from rest_framework.test import APIClient
 from accounts.delegations.models import Delegation
 from accounts.models import LoginSession, User
 from accounts.personal_tokens.rules import create_token
+from accounts.second_factor.models import SecondFactor
 from accounts.tokens import issue_token_pair
+from conftest import PASSWORD
 from healthcare.tests.declarations import (
     ACTING_CALLERS,
     ACTIVE_CALLERS,
@@ -96,6 +99,8 @@ class Cast:
             "revoked": revoked,
             "refresh token": self.tokens["alice"]["refresh"],
         }
+        if token := token_without_code(make_user("oda")):
+            tokens["otp-pending"] = token
         for caller, scope in TOKEN_CALLERS.items():
             tokens[caller] = create_token(alice, name=caller, scope=scope).text
         for caller in CALLERS:
@@ -128,6 +133,16 @@ class Cast:
         ]:
             token = issue_token_pair(LoginSession.objects.start(user, "tests", "127.0.0.1"))["access"]
             self.clients[caller].credentials(HTTP_AUTHORIZATION=f"Bearer {token}", HTTP_X_ACTING_FOR=owner)
+
+
+def token_without_code(user: User) -> str | None:
+    """The access token that a user with a second factor gets for the password alone: none, if all is well."""
+    SecondFactor.objects.create(user=user, encrypted_secret=b"", confirmed_at=timezone.now())
+    with transaction.atomic():
+        answer = APIClient().post("/api/auth/login/", {"username": user.username, "password": PASSWORD})
+        transaction.set_rollback(False)  # DRF has set it on the transaction of the test
+    token: str | None = answer.json().get("access")
+    return token
 
 
 def read_claims(token: str) -> dict[str, Any]:

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 # The callers of the contract matrix, and whose records are their own. A caller whose login is rejected tries alice's.
 ACTIVE_CALLERS = {"owner": "alice", "other": "bob", "staff": "staff"}
-REJECTED_CALLERS = ["inactive", "expired", "tampered", "revoked", "refresh token"]
+REJECTED_CALLERS = ["inactive", "expired", "tampered", "revoked", "refresh token", "otp-pending"]
+# The latter has sent a password without the code of the second factor, and got no token.
+CALLERS_WITHOUT_TOKEN = {"anonymous", "otp-pending"}
 # Callers who send a personal access token of alice's, by its scope.
 TOKEN_CALLERS = {"token-read": "read", "token-write": "write"}
 # Callers who send X-Acting-For. Delegates act for alice, in these roles; the delegation of the others does not work.
@@ -117,7 +119,7 @@ class Row:
     def expected(self, method: str, caller: str, target: str) -> int:
         """The status for a target: "own", "another's", "missing", "deleted", or "" for a route without an id."""
         reads = self.access == "SHARED" and method in SAFE_METHODS
-        rejected = caller in REJECTED_CALLERS or (caller == "anonymous" and not reads)
+        rejected = not reads if caller in CALLERS_WITHOUT_TOKEN else caller in REJECTED_CALLERS
         if self.access in {"PRIVATE", "SHARED", "COMMON", "STAFF"} and rejected:
             return 401
         if self.access == "STAFF" and caller != "staff":

@@ -18,6 +18,7 @@ from accounts.delegations.models import Delegation, DelegationQuerySet, NoticeQu
 from accounts.delegations.named_users import NamedUser
 from accounts.delegations.views import ClinicViewSet
 from accounts.models import LoginSession, User, UserQuerySet
+from accounts.second_factor.rules import CodeCheck
 from accounts.views import SessionViewSet
 from healthcare.ownership import OwnedQuerySet
 from healthcare.tests.cast import MISSING_ID, Cast
@@ -113,6 +114,13 @@ def test_a_method_that_its_row_names_and_nothing_answers_is_found(cast: Cast) ->
 
 def every_living_token() -> Any:
     return LoginSession.objects.live().tokens().annotate(owner_named=NamedUser("acting_for"))
+
+
+def test_a_login_that_asks_for_no_code_is_found(make_user: Callable[..., User], monkeypatch: Any) -> None:
+    monkeypatch.setattr("accounts.backends.check_code", lambda *_: CodeCheck.NOT_ENROLLED)
+    sessions = Row("api/auth/sessions/", "PRIVATE", {"GET": 200})
+    found = find_deviations(Cast.build(make_user), [sessions], callers=["otp-pending"])
+    assert found[0] == "GET /api/auth/sessions/ as otp-pending, -, expected 401: 200"
 
 
 @pytest.fixture
