@@ -52,10 +52,6 @@ class RequestLimitMiddleware(Middleware):
             count_throttled(policy.name)
             return problem_response(request, 429, headers=policy.headers(wait))
         response = self.get_response(request)
-        if isinstance(caller, str) and PREFIX in request.META.get("HTTP_AUTHORIZATION", ""):
-            caller = identify_caller(request)  # known since the view has found the token live
-            if isinstance(caller, int):
-                request.caller = caller_key(caller)  # type: ignore[attr-defined]
         # Who is logged in to the admin, if the request has looked: a query of its own would be for the log alone.
         user = vars(request).get("_cached_user")
         if user is not None and user.pk:
