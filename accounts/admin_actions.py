@@ -116,7 +116,7 @@ class RevokeSessions(EndOnce):
 
 
 class RemoveSecondFactor(FormAction):
-    """For users who have lost their app and their recovery codes: nobody else asks for a code."""
+    """For users who have lost their app and their recovery codes. The rule is that of `manage.py reset_otp`."""
 
     name = permission = "reset_second_factor"
     label = "Remove the second factor of selected users"
