@@ -29,7 +29,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.safestring import SafeString, mark_safe
 
 from accounts.hashing_limit import hashing_slot
-from accounts.limits import LoginAttempt, SessionAttempt
+from accounts.limits import SessionAttempt
 from accounts.models import User
 from accounts.second_factor.models import SecondFactor
 from accounts.second_factor.rules import (
@@ -38,7 +38,6 @@ from accounts.second_factor.rules import (
     FactorMissing,
     NewFactor,
     begin_factor,
-    check_code,
     check_counted_code,
     confirm_factor,
     read_unconfirmed,
@@ -182,21 +181,13 @@ class SecondFactorPage:
         return {"code"} if self.missing else {"remove"}
 
     def give_code(self) -> HttpResponse:
-        """A code counts as one that is sent with a password does: who has a cookie must not guess more often."""
         self.form = form = CodeForm(self.request.POST)
         if not form.is_valid():
             return self.show()
-        attempt = LoginAttempt.begin(self.request, self.user.username, self.user)
-        check = check_code(self.request, self.user, form.cleaned_data["otp"])
-        if check is CodeCheck.WRONG:
-            attempt.fail()
-            form.add_error("otp", WRONG_CODE)
+        check = check_counted_code(self.request, self.user, form.cleaned_data["otp"])
+        if not check.passed:
+            form.add_error("otp", WRONG_CODE if check is CodeCheck.WRONG else ASK_FOR_CODE)
             return self.show()
-        if not check.passed:  # hyphens alone
-            attempt.take_back()
-            form.add_error("otp", ASK_FOR_CODE)
-            return self.show()
-        attempt.succeed()
         self.pass_second_factor()
         return HttpResponseRedirect(self.next_url())
 
