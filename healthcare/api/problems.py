@@ -82,8 +82,8 @@ PROBLEM_BODY = {
         "error_count": {"type": "integer", "minimum": 1, "description": "With `errors`: how many there are in all."},
         "code": {
             **TEXT,
-            "description": "With some 403 and 409 what is wrong, for programs: `not_a_delegate`, `role_too_low`, "
-            "`last_manager`, `records_left`.",
+            "description": "With some 401, 403, 404 and 409 what is wrong, for programs: `otp_required`, "
+            "`not_a_delegate`, `role_too_low`, `last_manager` or `records_left`, for example.",
         },
         "records": {
             "type": "object",

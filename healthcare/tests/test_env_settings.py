@@ -103,6 +103,22 @@ def test_hsts_covers_subdomains_and_preload_lists_when_both_are_set() -> None:
         assert shown.stdout == f"{subdomains} {preload}\n", shown.stderr
 
 
+def test_the_earlier_secret_key_as_otp_key_keeps_the_second_factors() -> None:
+    print_key = "from healthcare import settings as s; print(s.OTP_KEY.hex())"
+
+    def key(**environment: str) -> str:
+        command = [sys.executable, "-c", print_key]
+        variables = os.environ | environment
+        shown = subprocess.run(command, cwd=settings.BASE_DIR, env=variables, capture_output=True, text=True)
+        return shown.stdout.strip()
+
+    earlier, later = STRONG + "k3y", STRONG[::-1] + "k3y"
+    kept = key(SECRET_KEY=earlier, OTP_KEY="")
+    assert len(kept) == 128
+    assert key(SECRET_KEY=later, OTP_KEY=earlier) == kept
+    assert key(SECRET_KEY=later, OTP_KEY="") != kept
+
+
 @pytest.fixture(scope="module")
 def starts(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Ended]:
     """How Django ended that was started with one of these values and otherwise valid ones."""
