@@ -208,7 +208,7 @@ def test_where_anybody_registers_a_taken_email_takes_the_same_work_as_a_free_one
     assert of_taken["statements"][: inserted + 1] == statements[: inserted + 1]
 
 
-BODIES = {
+BODIES: dict[str, Any] = {
     "an account": json.dumps(EVE),
     "a taken account": json.dumps(EVE | {"username": "ada", "email": "ada@example.org"}),
     "nothing": "{}",
