@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]  # drf-spectacular needs it
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -23,7 +23,7 @@ from accounts.second_factor.models import RecoveryCode, SecondFactor
 from accounts.second_factor.tests.conftest import App
 from audit.models import AccessLog, Basis
 from conftest import LoggedInClient
-from healthcare.tests.openapi import description
+from healthcare.api.schema_view import description
 
 FILE = "/api/auth/me/file/"
 pytestmark = pytest.mark.django_db

@@ -160,7 +160,7 @@ def fill(user: User, other: User, enrol: Any) -> None:
         AccessLog.objects.record(
             owner.pk, "patient.retrieve", [7], basis=Basis.OWNER, request_id="r", outcome=200, pure_read=True
         )
-    Invitation.objects.create(created_by=other, email=user.email.upper())
+    Invitation.objects.create(created_by=other, email=str(user.email).upper())
     group, _ = Group.objects.get_or_create(name="nurses")
     group.user_set.add(user)
     user.user_permissions.add(Permission.objects.get(codename="view_doctor"))
