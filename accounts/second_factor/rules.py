@@ -81,10 +81,6 @@ class NewFactor:
     otpauth_uri: str
 
 
-def has_confirmed_factor(user_id: int) -> bool:
-    return SecondFactor.objects.confirmed().filter(pk=user_id).exists()
-
-
 def begin_factor(user: User) -> NewFactor:
     """Give the user a secret, instead of an earlier one that is not confirmed. Raises FactorEnrolled (409)."""
     secret = new_secret()

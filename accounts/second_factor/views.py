@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.db import transaction
+from django.urls import reverse
 from django.utils.decorators import method_decorator
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers, status
@@ -57,7 +58,8 @@ class SecondFactorViewSet(NoKeyMixin, UnknownParametersViewSet):
         with transaction.atomic():
             check_unchanged(caller)
             factor = begin_factor(caller)
-        return Response(NewFactorSerializer(factor).data, status=status.HTTP_201_CREATED)
+        headers = {"Location": reverse("second-factor-otp")}
+        return Response(NewFactorSerializer(factor).data, status=status.HTTP_201_CREATED, headers=headers)
 
     @extend_schema(
         operation_id="auth_otp_confirm",

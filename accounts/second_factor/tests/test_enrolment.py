@@ -41,6 +41,7 @@ def conflict(answer: Any) -> tuple[int, str]:
 def test_from_the_secret_to_the_login(as_alice: LoggedInClient, clock: Clock):
     answer = as_alice.post(OTP, PROOF)
     assert (answer.status_code, set(answer.json())) == (201, {"secret", "otpauth_uri"})
+    assert (answer["Location"], answer["Cache-Control"]) == (OTP, "no-store")
     app = App(clock, answer.json()["secret"])
     assert len(app.secret) == 20
     assert log_in() == 200  # it is not confirmed yet
