@@ -198,6 +198,18 @@ def test_who_got_another_password_meanwhile_changes_no_factor(as_alice: LoggedIn
     assert not SecondFactor.objects.exists()
 
 
+def test_who_got_another_password_meanwhile_removes_no_factor(
+    as_alice: LoggedInClient, alice: User, app: App, monkeypatch: pytest.MonkeyPatch
+):
+    def change_password(*_: Any) -> None:
+        User.objects.filter(pk=alice.pk).update(password="!other")
+
+    monkeypatch.setattr("accounts.second_factor.views.prove_identity_with_factor", change_password)
+    answer = as_alice.delete(OTP, PROOF | {"otp": app.code()})
+    assert (answer.status_code, answer.json()["detail"]) == (401, "The session has ended; log in again.")
+    assert SecondFactor.objects.confirmed().exists()
+
+
 def test_who_got_another_password_meanwhile_confirms_no_factor(
     as_alice: LoggedInClient, alice: User, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ):

@@ -154,6 +154,22 @@ def test_an_attempt_that_is_taken_back_from_a_known_address_counts_in_one_row(ap
     assert counts(alice) == before
 
 
+def test_a_code_that_is_used_between_its_check_and_its_use_is_refused(
+    app: App, anonymous: APIClient, monkeypatch: pytest.MonkeyPatch
+):
+    check = rules.find_step
+
+    def find_step(*checked: Any) -> int | None:
+        monkeypatch.setattr(rules, "find_step", check)
+        step = check(*checked)
+        assert log_in(APIClient(), app.code()).status_code == 200
+        return step
+
+    monkeypatch.setattr(rules, "find_step", find_step)
+    assert is_refused(log_in(anonymous, app.code()))
+    assert LoginSession.objects.count() == 1
+
+
 def test_a_code_of_a_secret_that_was_replaced_meanwhile_does_not_work(
     app: App, alice: User, anonymous: APIClient, enrol: Any, bob: User, monkeypatch: pytest.MonkeyPatch
 ):
