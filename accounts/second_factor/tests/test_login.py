@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from accounts.limits import LoginAttempt, account_key, attempts_key, pair_key
@@ -11,6 +13,14 @@ from accounts.second_factor import rules
 from accounts.second_factor.models import RecoveryCode, SecondFactor
 from accounts.second_factor.rules import begin_factor
 from accounts.second_factor.tests.conftest import App, Clock
+from accounts.tests.test_login import (
+    CLEAR_FAILURES,
+    COUNT_ATTEMPT,
+    FIND_FACTOR,
+    FIND_USER,
+    START_SESSION,
+    names_of_statements,
+)
 from conftest import PASSWORD
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -108,6 +118,24 @@ def counts(user: User) -> tuple[int, int, int]:
     found = dict(Attempts.objects.values_list("key", "count"))
     first, second, third = (found.get(key, 0) for key in keys)
     return first, second, third
+
+
+def statements(client: APIClient, otp: str) -> list[str]:
+    with CaptureQueriesContext(connection) as queries:
+        log_in(client, otp)
+    return names_of_statements(queries)
+
+
+def test_a_login_with_a_code_has_these_queries(app: App, anonymous: APIClient):
+    check = [FIND_USER, "BEGIN", COUNT_ATTEMPT, "COMMIT", FIND_FACTOR]
+    start = [CLEAR_FAILURES, "BEGIN", START_SESSION, "COMMIT"]
+    use_code = ['UPDATE "accounts_sec']
+    use_recovery_code = ["BEGIN", 'DELETE FROM "account', "COMMIT", 'SELECT COUNT(*) AS "']
+    assert statements(anonymous, app.code()) == check + use_code + start
+    assert statements(anonymous, app.recovery_codes[0]) == check + use_recovery_code + start
+    assert statements(anonymous, app.wrong_code()) == check
+    take_back = ["BEGIN", "\nUPDATE accounts_att", "COMMIT"]
+    assert statements(anonymous, "") == check + take_back  # from a known address, in one row
 
 
 def test_a_wrong_code_counts_as_a_wrong_password_does(app: App, alice: User, anonymous: APIClient):
