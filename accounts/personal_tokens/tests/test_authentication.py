@@ -627,3 +627,12 @@ def test_a_row_that_is_half_a_token_is_refused_by_the_table(alice: User) -> None
         LoggedInClient(alice)
         with connection.cursor() as cursor, pytest.raises(IntegrityError, match="session_kind"):
             cursor.execute(f"UPDATE accounts_loginsession SET {change}")  # noqa: S608
+
+
+def test_a_forged_token_gets_no_stored_answer_of_the_token_that_it_names(token: NewToken, alice: User) -> None:
+    key: dict[str, Any] = {"HTTP_IDEMPOTENCY_KEY": "once"}
+    ended = APIClient().post("/api/auth/logout/", HTTP_AUTHORIZATION=f"Bearer {token.text}", **key)
+    assert ended.status_code == 204
+    forged = write_token(token.session.pk, alice.pk, new_secret())
+    answer = APIClient().post("/api/auth/logout/", HTTP_AUTHORIZATION=f"Bearer {forged}", **key)
+    assert answer.status_code == 401

@@ -142,6 +142,21 @@ def test_a_wrong_password_makes_no_token_and_counts(as_alice: LoggedInClient) ->
     assert not LoginSession.objects.tokens().exists()
 
 
+@pytest.mark.parametrize("change", [{"password": "!other"}, {"is_active": False}])
+def test_who_has_changed_meanwhile_gets_no_token(
+    as_alice: LoggedInClient, alice: User, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
+    """The change has ended the tokens there were, so that no later one may outlive it."""
+
+    def change_user(*_: Any) -> None:
+        User.objects.filter(pk=alice.pk).update(**change)
+
+    monkeypatch.setattr("accounts.personal_tokens.views.prove_identity_with_factor", change_user)
+    answer = as_alice.post(TOKENS, {"name": "Export", "scope": "read", "current_password": PASSWORD})
+    assert (answer.status_code, answer.json()["detail"]) == (401, "The session has ended; log in again.")
+    assert not LoginSession.objects.tokens().exists()
+
+
 def test_with_a_second_factor_it_takes_a_code_too(as_alice: LoggedInClient, app: App) -> None:
     """Without one, a stolen password and a stolen access token would make a credential that lasts."""
     assert refusals(as_alice.post(TOKENS, BODY)) == {("/otp", "otp_required")}
