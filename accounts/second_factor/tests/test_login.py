@@ -9,7 +9,7 @@ from rest_framework.test import APIClient
 
 from accounts.limits import LoginAttempt, account_key, attempts_key, pair_key
 from accounts.models import Attempts, LoginSession, User
-from accounts.second_factor import rules
+from accounts.second_factor import codes
 from accounts.second_factor.models import RecoveryCode, SecondFactor
 from accounts.second_factor.rules import begin_factor
 from accounts.second_factor.tests.conftest import App, Clock
@@ -26,6 +26,7 @@ from conftest import PASSWORD
 pytestmark = pytest.mark.django_db(transaction=True)
 
 LOGIN = "/api/auth/login/"
+FIND_STEP = "accounts.second_factor.rules.find_step"
 CREDENTIALS = {"username": "alice", "password": PASSWORD}
 REQUIRED = {
     "type": "about:blank",
@@ -185,15 +186,13 @@ def test_an_attempt_that_is_taken_back_from_a_known_address_counts_in_one_row(ap
 def test_a_code_that_is_used_between_its_check_and_its_use_is_refused(
     app: App, anonymous: APIClient, monkeypatch: pytest.MonkeyPatch
 ):
-    check = rules.find_step
-
     def find_step(*checked: Any) -> int | None:
-        monkeypatch.setattr(rules, "find_step", check)
-        step = check(*checked)
+        monkeypatch.setattr(FIND_STEP, codes.find_step)
+        step = codes.find_step(*checked)
         assert log_in(APIClient(), app.code()).status_code == 200
         return step
 
-    monkeypatch.setattr(rules, "find_step", find_step)
+    monkeypatch.setattr(FIND_STEP, find_step)
     assert is_refused(log_in(anonymous, app.code()))
     assert LoginSession.objects.count() == 1
 
@@ -208,7 +207,7 @@ def test_a_code_of_a_secret_that_was_replaced_meanwhile_does_not_work(
         SecondFactor.objects.filter(pk=alice.pk).update(encrypted_secret=other.encrypted_secret, last_step=None)
         return 1
 
-    monkeypatch.setattr(rules, "find_step", find_step)
+    monkeypatch.setattr(FIND_STEP, find_step)
     assert is_refused(log_in(anonymous, app.code()))
 
 
