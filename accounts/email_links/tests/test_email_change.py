@@ -82,6 +82,28 @@ def test_a_username_that_is_the_email_follows_it(
     assert anonymous.post(LOGIN, {"username": NEW, "password": PASSWORD}).status_code == 200
 
 
+def test_the_own_email_in_another_case_is_confirmed_like_a_new_one(
+    as_alice: LoggedInClient, anonymous: APIClient, mail_server: SMTPServer
+):
+    assert anonymous.post(VERIFY_CONFIRM, ask(as_alice, mail_server, "Alice@Example.org")).status_code == 204
+    account = as_alice.get(ME).json()
+    assert (account["email"], account["email_verified"]) == ("Alice@Example.org", True)
+
+
+@pytest.mark.parametrize("changed", [{"password": "!other"}, {"is_active": False}])
+def test_who_has_changed_meanwhile_asks_for_nothing(
+    as_alice: LoggedInClient, alice: User, mail_server: SMTPServer, monkeypatch: pytest.MonkeyPatch, changed: Any
+):
+    def change_user(*_: Any) -> None:
+        User.objects.filter(pk=alice.pk).update(**changed)
+
+    monkeypatch.setattr("accounts.email_links.views.prove_identity", change_user)
+    answer = change(as_alice)
+    assert (answer.status_code, answer.json()["detail"]) == (401, "The session has ended; log in again.")
+    assert mail_server.take() == []
+    assert not User.objects.exclude(pending_email=None).exists()
+
+
 def test_only_the_last_address_that_was_asked_for_can_confirm(
     as_alice: LoggedInClient, anonymous: APIClient, mail_server: SMTPServer
 ):
