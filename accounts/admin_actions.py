@@ -12,7 +12,7 @@ from accounts.delegations.models import Delegation
 from accounts.limits import caller_key
 from accounts.models import LoginSession, User
 from accounts.second_factor.models import SecondFactor
-from accounts.second_factor.rules import reset_factor
+from accounts.second_factor.rules import FACTOR_RESET, remove_factor
 from healthcare.admin.actions import PreviewedAction, Refusals
 from healthcare.admin.form_actions import FormAction, ReasonForm
 from healthcare.admin.record_actions import EndOnce
@@ -151,7 +151,7 @@ class RemoveSecondFactor(FormAction):
     def perform(self, model_admin: Any, request: HttpRequest, records: Sequence[User]) -> str:
         reason = self.sent_form(request).cleaned_data["reason"]
         for user in records:
-            reset_factor(request, user, by=caller_key(request.user.pk or 0), reason=reason)
+            remove_factor(request, user, FACTOR_RESET, by=caller_key(request.user.pk or 0), reason=reason)
         return ""
 
     def log_message(self, request: HttpRequest) -> str:

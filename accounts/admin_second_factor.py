@@ -33,6 +33,7 @@ from accounts.limits import SessionAttempt
 from accounts.models import User
 from accounts.second_factor.models import SecondFactor
 from accounts.second_factor.rules import (
+    FACTOR_REMOVED,
     CodeCheck,
     FactorEnrolled,
     FactorMissing,
@@ -232,7 +233,7 @@ class SecondFactorPage:
             form.add_error("otp", WRONG_CODE)
             return self.show()
         with self.unchanged_user():
-            remove_factor(self.request, self.user.pk)
+            remove_factor(self.request, self.user, FACTOR_REMOVED)
         self.request.session.pop(PASSED, None)
         messages.success(self.request, "The second factor was removed. Logins ask for the password alone.")
         return self.redirect_here()

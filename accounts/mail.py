@@ -8,10 +8,13 @@ import logging
 import threading
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
 from queue import Full, Queue
 
 from django.conf import settings
 from django.core.mail import EmailMessage, get_connection
+from django.db import transaction
 
 logger = logging.getLogger("healthcare.mail")
 
@@ -20,6 +23,17 @@ PAUSE = 0.1  # seconds in which the request is answered: its time must not tell 
 _queue: Queue[tuple[float, EmailMessage]] = Queue(LONGEST_QUEUE)
 _start_lock = threading.Lock()
 _sender: threading.Thread | None = None
+
+
+@dataclass(frozen=True)
+class Message:
+    """An e-mail that tells what has happened to an account. It names no person: see `accounts.email_links.messages`."""
+
+    subject: str
+    body: str
+
+    def send_to(self, *addresses: str) -> None:
+        send_later(addresses, self.subject, self.body)
 
 
 def is_configured() -> bool:
@@ -40,6 +54,12 @@ def send_later(addresses: Iterable[str], subject: str, body: str) -> None:
         except Full:
             logger.error("e-mail dropped: %d are waiting to be sent", LONGEST_QUEUE)
     start_sender()
+
+
+def tell_later(message: Message, address: str | None) -> None:
+    """Send the message when the transaction has committed; a clinic has no address."""
+    if address:
+        transaction.on_commit(partial(message.send_to, address), robust=True)
 
 
 def start_sender() -> None:

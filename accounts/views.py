@@ -26,6 +26,7 @@ from accounts.identity import prove_identity, prove_identity_with_factor
 from accounts.leaving.rules import leave_account
 from accounts.leaving.serializers import LeavingSerializer
 from accounts.limits import count_registration, counted_email_change
+from accounts.mail import Message, tell_later
 from accounts.models import LoginSession, LoginSessionQuerySet, User
 from accounts.serializers import (
     AccountSerializer,
@@ -47,6 +48,12 @@ from healthcare.api.schema import PROBLEM
 from healthcare.api.token_scopes import NotByToken
 from healthcare.api.unknown_parameters import UnknownParametersViewSet
 from healthcare.rls.context import enter, entered
+
+PASSWORD_CHANGED = Message(
+    "Your password was changed",
+    "The password of your account was changed by somebody who knew it, and every other login has ended. If it was not "
+    "you, reset your password, and tell those who operate this service.\n",
+)
 
 
 class RegistrationClosed(PermissionDenied):
@@ -274,6 +281,7 @@ class PasswordViewSet(UnknownParametersViewSet):
             user.set_password(serializer.validated_data["new_password"])
             keep_tokens = serializer.validated_data["keep_tokens"]
             user.save(update_fields=["password"], keep_session=request.auth, keep_tokens=keep_tokens)
+            tell_later(PASSWORD_CHANGED, user.email)
             return Response(status=status.HTTP_204_NO_CONTENT)
 
         with entered(user.pk, request):

@@ -130,6 +130,8 @@ PASSWORD_PATHS = frozenset(
         "/api/auth/otp/",
         "/api/auth/tokens/",
         "/admin/login/",
+        "/admin/password_change/",
+        "/admin/second_factor/",
         "/admin/second_factor/",
     }
 )

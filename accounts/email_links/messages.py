@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from django.conf import settings
 
 from accounts.email_links.tokens import EMAIL_CHANGE, EMAIL_VERIFICATION, PASSWORD_RESET, LinkTokens, encode_uid
-from accounts.mail import send_later
+from accounts.mail import Message
 from accounts.models import User
 
 
@@ -55,17 +55,6 @@ CHANGE = LinkMessage(
     "Confirm your new e-mail",
     "Somebody, hopefully you, has asked to make this the e-mail of their account. Confirm it here:",
 )
-
-
-@dataclass(frozen=True)
-class Message:
-    """An e-mail that tells what has happened."""
-
-    subject: str
-    body: str
-
-    def send_to(self, *addresses: str) -> None:
-        send_later(addresses, self.subject, self.body)
 
 
 PASSWORD_WAS_RESET = Message(

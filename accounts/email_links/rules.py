@@ -95,7 +95,7 @@ def reset_password(request: Request, uid: str, token: str, new_password: str) ->
     user.verified_email = user.email
     user.save(update_fields=["password", "verified_email"], keep_tokens=not settings.PASSWORD_RESET_ENDS_TOKENS)
     log_security_event("password reset by link", request, account=account_key("", user))
-    tell_later(messages.PASSWORD_WAS_RESET, user.email)
+    mail.tell_later(messages.PASSWORD_WAS_RESET, user.email)
 
 
 def confirm_email(request: Request, uid: str, token: str) -> None:
@@ -121,7 +121,7 @@ def confirm_email(request: Request, uid: str, token: str) -> None:
         message = "Another account has this e-mail by now; ask for a change to another one."
         raise ValidationError({"token": [ErrorDetail(message, "unique")]}) from error
     log_security_event("e-mail changed", request, account=account_key("", user))
-    tell_later(messages.EMAIL_WAS_CHANGED, old)
+    mail.tell_later(messages.EMAIL_WAS_CHANGED, old)
 
 
 def request_email_change(request: Request, user: User, email: str, *, is_allowed: bool) -> None:
@@ -145,7 +145,7 @@ def request_email_change(request: Request, user: User, email: str, *, is_allowed
     else:
         later = partial(mail.send_later, [str(owner.email)] if owner.is_active else [], in_use.subject, in_use.body)
     transaction.on_commit(later, robust=True)
-    tell_later(messages.CHANGE_REQUESTED, user.email)
+    mail.tell_later(messages.CHANGE_REQUESTED, user.email)
     log_security_event("e-mail change asked for", request, account=account_key("", user))
 
 
@@ -158,8 +158,3 @@ def record_as(user: User, request: Request) -> None:
     """Have history name the user as the actor of what follows, with the rights of the tables' owner."""
     enter(user.pk, request)
     leave()
-
-
-def tell_later(message: messages.Message, address: str | None) -> None:
-    """Send the message when the transaction has committed."""
-    transaction.on_commit(partial(message.send_to, str(address)), robust=True)

@@ -8,6 +8,7 @@ from django.db import transaction
 from django.utils import timezone
 from rest_framework.exceptions import AuthenticationFailed, ErrorDetail, ValidationError
 
+from accounts.mail import Message, tell_later
 from accounts.models import LoginSession, User
 from accounts.personal_tokens.format import hash_secret, new_secret, write_token
 from accounts.tokens import find_owner_to_act_for
@@ -16,6 +17,11 @@ from healthcare.api.exceptions import Conflict
 
 MOST_LIVING = 20  # tokens of one user
 DEFAULT_LIFETIME, LONGEST_LIFETIME = timedelta(days=90), timedelta(days=365)
+TOKEN_CREATED = Message(
+    "A personal access token was created",
+    "Somebody who knows your password has created a personal access token of your account. If it was not you, change "
+    "your password: that ends all tokens.\n",
+)
 EXPIRY_OUT_OF_RANGE = f"Write a time in the future, at most {LONGEST_LIFETIME.days} days from now."
 
 
@@ -76,6 +82,7 @@ def create_token(
             expires_at=expires_at or now + DEFAULT_LIFETIME,
         )
         session.save(force_insert=True)
+        tell_later(TOKEN_CREATED, user.email)
     return NewToken(session, owner, write_token(session.pk, user.pk, secret))
 
 

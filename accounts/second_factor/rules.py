@@ -6,7 +6,6 @@ stay so: call `check_code` in no transaction that is rolled back later.
 
 from dataclasses import dataclass
 from enum import Enum
-from functools import partial
 
 from django.db import transaction
 from django.db.models import Q
@@ -16,7 +15,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from accounts.limits import LoginAttempt, caller_key, log_security_event
-from accounts.mail import send_later
+from accounts.mail import Message, tell_later
 from accounts.models import User
 from accounts.second_factor.codes import (
     base32,
@@ -32,11 +31,21 @@ from accounts.second_factor.encryption import decrypt_secret, encrypt_secret
 from accounts.second_factor.models import RecoveryCode, SecondFactor
 from healthcare.api.exceptions import Conflict
 
-RESET_SUBJECT = "Your second factor was removed"
-RESET_TEXT = """An operator has removed the second factor of your account. Your password alone logs you in now.
-
-Log in and set up a new one. If you have not asked for this, tell the operators at once and change your password.
-"""
+FACTOR_RESET = Message(
+    "Your second factor was removed",
+    "An operator has removed the second factor of your account. Your password alone logs you in now.\n\nLog in and set "
+    "up a new one. If you have not asked for this, tell the operators at once and change your password.\n",
+)
+FACTOR_ENROLLED = Message(
+    "Your account has a second factor",
+    "Logins to your account ask for a code of an authenticator app from now on. If it was not you, tell those who "
+    "operate this service: somebody knows your password.\n",
+)
+FACTOR_REMOVED = Message(
+    "Your second factor was removed",
+    "The second factor of your account was removed with your password and a code. Your password alone logs you in now. "
+    "If it was not you, change your password and tell those who operate this service.\n",
+)
 
 
 class OtpRequired(AuthenticationFailed):
@@ -122,6 +131,7 @@ def confirm_factor(request: HttpRequest | Request, user: User, otp: str | None) 
         codes = new_recovery_codes()
         hashes = [hash_recovery_code(normalize_code(code), user.pk) for code in codes]
         RecoveryCode.objects.bulk_create(RecoveryCode(factor=factor, digest=digest) for digest in hashes if digest)
+        tell_later(FACTOR_ENROLLED, user.email)
     log_factor_event("second factor enrolled", request, user.pk)
     return codes
 
@@ -189,24 +199,16 @@ def use_recovery_code(request: HttpRequest | Request, factor: SecondFactor, code
     return True
 
 
-def remove_factor(request: HttpRequest | Request | None, user_id: int, **logged: object) -> bool:
-    """Remove the user's factor, confirmed or not, and its recovery codes. Returns whether there was one. `request` is
-    None for a command; `logged` is added to the line in the security log."""
-    removed = SecondFactor.objects.filter(pk=user_id).delete()[0] > 0
-    if removed:
-        log_factor_event("second factor removed", request, user_id, **logged)
-    return removed
-
-
-def reset_factor(request: HttpRequest | Request | None, user: User, **logged: object) -> bool:
-    """Remove the factor of a user who has lost it, for an operator, and tell the user by e-mail. Otherwise like
-    `remove_factor`."""
+def remove_factor(request: HttpRequest | Request | None, user: User, message: Message, **logged: object) -> bool:
+    """Remove the user's factor, confirmed or not, with its recovery codes, and tell the user by e-mail. Returns whether
+    there was one. `request` is None for a command; `logged` is added to the line in the security log."""
     with transaction.atomic():
-        if not remove_factor(request, user.pk, **logged):
-            return False
-        addresses = [user.email] if user.email else []
-        transaction.on_commit(partial(send_later, addresses, RESET_SUBJECT, RESET_TEXT), robust=True)
-    return True
+        removed = SecondFactor.objects.filter(pk=user.pk).delete()[0] > 0
+        if removed:
+            tell_later(message, user.email)
+    if removed:
+        log_factor_event("second factor removed", request, user.pk, **logged)
+    return removed
 
 
 def log_factor_event(event: str, request: HttpRequest | Request | None, user_id: int, **members: object) -> None:

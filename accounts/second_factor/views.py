@@ -15,7 +15,7 @@ from rest_framework.response import Response
 from accounts.identity import prove_identity, prove_identity_with_factor
 from accounts.limits import SessionAttempt
 from accounts.models import User
-from accounts.second_factor.rules import begin_factor, confirm_factor, remove_factor
+from accounts.second_factor.rules import FACTOR_REMOVED, begin_factor, confirm_factor, remove_factor
 from accounts.second_factor.serializers import (
     FactorBeginSerializer,
     FactorConfirmSerializer,
@@ -104,7 +104,7 @@ class SecondFactorViewSet(NoKeyMixin, UnknownParametersViewSet):
         prove_identity_with_factor(request, proof["current_password"], proof.get("otp"))
         with transaction.atomic():
             check_unchanged(caller)
-            if not remove_factor(request, caller.pk):
+            if not remove_factor(request, caller, FACTOR_REMOVED):
                 raise NotFound
         return Response(status=status.HTTP_204_NO_CONTENT)
 

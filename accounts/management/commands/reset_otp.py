@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from accounts.models import User
-from accounts.second_factor.rules import reset_factor
+from accounts.second_factor.rules import FACTOR_RESET, remove_factor
 from healthcare.operations.command_options import checked_reason, operating_system_account
 
 
@@ -29,6 +29,6 @@ class Command(BaseCommand):
         user = User.objects.find_by_identifier(options["username"])
         if user is None:
             raise CommandError("There is no user with this username.")
-        if not reset_factor(None, user, by=operating_system_account(), reason=reason):
+        if not remove_factor(None, user, FACTOR_RESET, by=operating_system_account(), reason=reason):
             raise CommandError("This user has no second factor.")
         self.stdout.write("Removed the second factor; the password alone logs this user in.")

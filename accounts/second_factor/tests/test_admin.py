@@ -18,7 +18,7 @@ from accounts.admin_second_factor import SecondFactorPage
 from accounts.limits import FREE_FAILURES_BY_PAIR, SessionAttempt
 from accounts.models import Attempts, User
 from accounts.second_factor.models import RecoveryCode, SecondFactor
-from accounts.second_factor.rules import begin_factor, remove_factor
+from accounts.second_factor.rules import FACTOR_REMOVED, begin_factor, remove_factor
 from accounts.second_factor.tests.conftest import App, Clock
 from conftest import PASSWORD
 from healthcare.tests.admin_pages import AdminClient, Page, in_role, main
@@ -183,7 +183,7 @@ def test_a_session_that_gave_a_code_of_a_former_factor_gives_one_again(rita: Use
     client = Client()
     log_in(client, enrol(rita).code())
     assert is_in(client)
-    remove_factor(None, rita.pk)
+    remove_factor(None, rita, FACTOR_REMOVED)
     assert is_in(client)
     enrol(rita)
     assert leads_to_the_page(client.get(PATIENTS))

@@ -66,6 +66,7 @@ def test_support_removes_a_factor_and_says_why(
 @pytest.mark.django_db(transaction=True)
 def test_the_user_is_told_by_email(staff: User, alice: User, enrol: Enrol, mail_server: Any):
     enrol(alice)
+    mail_server.take()
     assert remove(AdminClient(staff), alice).status_code == 302
     [(recipient, message)] = mail_server.take()
     assert (recipient, message["Subject"]) == ("alice@example.org", "Your second factor was removed")
