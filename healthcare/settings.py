@@ -132,7 +132,6 @@ PASSWORD_PATHS = frozenset(
         "/admin/login/",
         "/admin/password_change/",
         "/admin/second_factor/",
-        "/admin/second_factor/",
     }
 )
 

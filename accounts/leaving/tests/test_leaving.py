@@ -131,6 +131,18 @@ def test_an_account_that_has_changed_since_it_was_read_does_not_end(alice: User,
     assert as_alice.delete(ME, PROOF, headers={"If-Match": as_alice.get(ME)["ETag"]}).status_code == 204
 
 
+def test_an_account_that_got_another_password_meanwhile_does_not_end(
+    alice: User, as_alice: LoggedInClient, monkeypatch: pytest.MonkeyPatch
+):
+    def change_password(*_: Any) -> None:
+        User.objects.filter(pk=alice.pk).update(password="!other")
+
+    monkeypatch.setattr("accounts.views.prove_identity_with_factor", change_password)
+    answer = as_alice.delete(ME, PROOF)
+    assert (answer.status_code, answer.json()["detail"]) == (401, "The session has ended; log in again.")
+    assert is_active(alice)
+
+
 # What has to be done before.
 
 

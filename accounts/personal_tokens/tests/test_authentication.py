@@ -587,6 +587,17 @@ def test_what_the_cache_holds_of_a_token_grants_nothing(token: NewToken, read_on
     assert secret_hash not in known_tokens
 
 
+def test_a_wrong_owner_in_the_cache_gets_a_confined_token_nowhere_else(
+    confined: NewToken, alice: User, bob: User, make_user: Any, path: str
+) -> None:
+    clinic, of_bob = make_user("sunrise"), make_patient(bob)
+    Delegation.objects.create(owner=clinic, delegate=alice, role="manage")
+    make_patient(clinic)
+    LoggedInClient(alice).get(PATIENTS, headers={"X-Acting-For": str(clinic.pk)})  # the process knows this owner
+    remember(known_tokens, str(confined.session.secret_hash), KnownToken(alice.pk, "write", clinic.pk))
+    assert ids(using(confined.text).get(PATIENTS)) == [of_bob.pk]
+
+
 def test_the_tokens_that_are_known_are_bounded(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("accounts.authentication.MOST_KNOWN", 3)
     for number in range(10):
