@@ -62,11 +62,17 @@ def run_page(commands: str, server: LiveServer, folder: Path, **environment: str
 @pytest.fixture(scope="module")
 def calls_of_accounts(live_database: str, tmp_path_factory: pytest.TempPathFactory) -> set[Call]:
     """The calls that the commands of the accounts page make, which run as written against a server of their own: of the
-    page alone, `python3` is the one of the server, and the e-mails are in its log."""
+    page alone, with the settings that it names. `python3` is the one of the server for manage.py, and has no packages
+    for `python3 -c`, as that of a reader. The e-mails are in the log of the server."""
     folder = tmp_path_factory.mktemp("accounts")
-    install_program(folder / "python3", f'exec "{sys.executable}" "$@"')
+    install_program(
+        folder / "python3",
+        f"""case $1 in -c) exec "{sys.executable}" -S "$@" ;; *) exec "{sys.executable}" "$@" ;; esac""",
+    )
     log = folder / "server.log"
-    settings_of_it = {"DEBUG": "True", "REGISTRATION": "invite"}
+    started = re.search(r"^\$ (.*) python3 manage\.py serve ", ACCOUNTS, re.MULTILINE)
+    assert started
+    settings_of_it = dict(word.split("=") for word in started[1].split())
     with serving(live_database, migrated=True, output=log, **settings_of_it) as server:
         commands = commands_of(ACCOUNTS).replace("LOG=server.log", f"LOG={log}")
         return calls_in(run_page(commands, server, folder, **server.environment).calls)
