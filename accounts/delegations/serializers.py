@@ -67,7 +67,8 @@ class DelegationSerializer(ModelSerializer):
         extra_kwargs = {
             "role": {
                 "help_text": "`read` sees everything of the owner's; `write` also creates, changes, and ends "
-                "assignments; `manage` also deletes, restores, merges, transfers, imports, and manages delegations."
+                "assignments; `manage` also deletes, restores, merges, transfers, imports, and manages delegations.",
+                "error_messages": {"invalid_choice": "Write read, write or manage."},
             }
         }
 

@@ -57,7 +57,9 @@ class PersonalTokenSerializer(ModelSerializer):
 )  # fmt: skip
 class NewPersonalTokenSerializer(ModelSerializer):
     scope = serializers.ChoiceField(
-        LoginSession.Scope.choices, help_text="A `read` token writes nothing; a `write` token does both."
+        LoginSession.Scope.choices,
+        help_text="A `read` token writes nothing; a `write` token does both.",
+        error_messages={"invalid_choice": "Write read or write."},
     )
     acting_for = OwnerNameField(
         required=False,

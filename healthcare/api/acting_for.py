@@ -41,7 +41,7 @@ class NotADelegate(PermissionDenied):
 
     default_detail = (
         "You may not act for this owner. Ask them for a delegation, or work on your own records: send "
-        "`X-Acting-For: self`, or log in without `acting_for`."
+        "`X-Acting-For: self`, or log in or create the token without `acting_for`."
     )
     members = {"code": "not_a_delegate"}
 

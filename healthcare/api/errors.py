@@ -27,8 +27,9 @@ from healthcare.api.problems import CONTENT_TYPE, problem
 from healthcare.api.rate_limits import RateLimited
 from healthcare.operations import health
 
-# These replace DRF's own texts, which repeat the value that was sent. A text that begins with OWN_DETAIL is our own.
-OWN_DETAIL = "There is no such "
+# These replace DRF's own texts, which repeat the value that was sent. A text that begins with one of OWN_DETAILS is our
+# own.
+OWN_DETAILS = ("There is no such ", "Write ")
 SAFE_DETAILS = {
     "invalid_choice": "Send one of the allowed values.",
     "does_not_exist": "There is no such record.",
@@ -130,5 +131,5 @@ def flatten(detail: Any, pointer: str = "") -> Iterator[dict[str, str]]:
         yield {
             "pointer": pointer,
             "code": code,
-            "detail": text if text.startswith(OWN_DETAIL) else SAFE_DETAILS.get(code, text),
+            "detail": text if text.startswith(OWN_DETAILS) else SAFE_DETAILS.get(code, text),
         }

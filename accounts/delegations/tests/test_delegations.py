@@ -110,6 +110,20 @@ def test_a_bad_value_is_refused(as_alice: LoggedInClient, ben: User, body: dict[
     assert not Delegation.objects.exists()
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "detail"),
+    [
+        ("post", DELEGATIONS, "role: Write read, write or manage."),
+        ("get", f"{DELEGATIONS}?direction=sent", "direction: Write given or received."),
+    ],
+)
+def test_a_choice_that_does_not_exist_is_answered_with_those_that_do(
+    as_alice: LoggedInClient, ben: User, method: str, path: str, detail: str
+):
+    body = {"delegate": "ben", "role": "owner"} if method == "post" else None
+    assert getattr(as_alice, method)(path, body).json()["detail"] == detail
+
+
 def test_a_deactivated_user_reads_like_an_unknown_one(as_alice: LoggedInClient, ben: User):
     User.objects.filter(pk=ben.pk).update(is_active=False)
     sent = [as_alice.post(DELEGATIONS, {"delegate": name, "role": "read"}) for name in ("ben", "nobody")]

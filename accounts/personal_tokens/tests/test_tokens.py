@@ -131,6 +131,12 @@ def test_a_name_is_one_visible_line(as_alice: LoggedInClient) -> None:
     }  # fmt: skip
 
 
+def test_a_scope_that_does_not_exist_is_answered_with_those_that_do(as_alice: LoggedInClient) -> None:
+    answer = as_alice.post(TOKENS, BODY | {"scope": "admin"})
+    assert refusals(answer) == {("/scope", "invalid_choice")}
+    assert answer.json()["detail"] == "scope: Write read or write."
+
+
 def test_a_wrong_password_makes_no_token_and_counts(as_alice: LoggedInClient) -> None:
     wrong = BODY | {"current_password": "Wrong-Pass-123", "acting_for": "nobody"}
     assert refusals(as_alice.post(TOKENS, wrong)) == {("/current_password", "invalid")}

@@ -89,6 +89,11 @@ def test_drf_texts_that_repeat_the_value_are_replaced(code: str) -> None:
     assert SECRET not in error["detail"]
 
 
+def test_a_text_of_ours_is_kept() -> None:
+    (error,) = flatten({"a": [ErrorDetail("Write read or write.", "invalid_choice")]})
+    assert error["detail"] == "Write read or write."
+
+
 def test_every_invalid_field_is_reported(as_alice: LoggedInClient) -> None:
     answer = as_alice.post("/api/patients/", {"age": -1, "gender": SECRET})
     assert sorted(error["pointer"] for error in answer.json()["errors"]) == ["/age", "/gender", "/name"]
