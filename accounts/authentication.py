@@ -25,6 +25,9 @@ from healthcare.ownership import RecordOwner
 from healthcare.rls.context import ENTER, PLANNED_ONCE, SETTINGS, Entry, enter, metadata
 
 SESSION_ENDED = "The session has ended; log in again."
+CONFINED_ELSEWHERE = (
+    "This token works on the records of one owner alone; leave `X-Acting-For` out, or use another token."
+)
 # In the order of the model's fields, which `User.from_db` requires.
 USER_COLUMNS = [
     field.attname
@@ -333,7 +336,9 @@ class SessionJWTAuthentication(JWTAuthentication):
         owner_id, username, role = row[len(USER_COLUMNS) : len(USER_COLUMNS) + 3]
         if owner_id is None:
             self.request._request.refused_delegate = bearer.user_id  # type: ignore[attr-defined]  # for the access log
-            raise NotADelegate
+            is_confined = bearer.secret_hash is not None and row[len(USER_COLUMNS) + 4] is not None
+            elsewhere = is_confined and owner_in_header(self.request) is not None
+            raise NotADelegate(CONFINED_ELSEWHERE if elsewhere else None)
         self.owner = RecordOwner(owner_id, username, role or None)
         if role:
             remember(known_owners, str(names[0]) if names else str(owner_id), (owner_id, username))

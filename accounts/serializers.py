@@ -101,6 +101,7 @@ class RegistrationSerializer(ModelSerializer):
     invitation = TextField(
         required=False,
         write_only=True,
+        error_messages={"required": "Send the invitation that a member of staff has given you; ask them for one."},
         help_text="The text of an invitation by staff, which is used up. Required where people are invited.",
     )
 

@@ -23,7 +23,7 @@ NOT_A_DELEGATE = {
     "title": "Forbidden",
     "status": 403,
     "detail": "You may not act for this owner. Ask them for a delegation, or work on your own records: send "
-    "`X-Acting-For: self`, or log in without `acting_for`.",
+    "`X-Acting-For: self`, or log in or create the token without `acting_for`.",
     "code": "not_a_delegate",
 }
 

@@ -138,6 +138,7 @@ def test_without_an_invitation(anonymous: APIClient, mode: str) -> None:
         assert answer.status_code == 201
     else:
         assert refusals(answer) == {("/invitation", "required")}
+        assert "ask them for one" in answer.json()["detail"]
         missing = refusals(anonymous.post(REGISTER, {}))
         assert missing == {(f"/{name}", "required") for name in ("name", "email", "password", "invitation")}
         assert not User.objects.exists()

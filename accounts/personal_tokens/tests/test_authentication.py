@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from accounts.authentication import KnownToken, known_tokens, remember
+from accounts.authentication import CONFINED_ELSEWHERE, KnownToken, known_tokens, remember
 from accounts.delegations.models import Delegation
 from accounts.limits import caller_key
 from accounts.models import LoginSession, User
@@ -363,6 +363,7 @@ def test_a_confined_token_acts_for_its_owner_and_no_other(
             ):  # fmt: skip
                 answer = getattr(client, method)(url, body, headers=header)
                 assert (answer.status_code, code_of(answer)) == (403, "not_a_delegate"), (name, method, url)
+                assert answer.json()["detail"] == CONFINED_ELSEWHERE
         assert client.get(PATIENTS, headers={"X-Acting-For": ""}).status_code == 400
     created = client.post(PATIENTS, JANE)
     assert (created.status_code, created["X-Acting-For"], served_by(created)) == (201, "bob", path)
@@ -381,6 +382,7 @@ def test_a_confined_token_is_refused_when_the_delegation_ends(
         User.objects.filter(pk=bob.pk).update(is_active=False)
     else:
         Delegation.objects.update(**{"revoked_at" if end == "revoked" else "expires_at": timezone.now()})
+    assert "Ask them for a delegation" in client.get(PATIENTS).json()["detail"]
     for headers in ({}, {"X-Acting-For": "bob"}, {"X-Acting-For": "self"}):
         for _ in range(2):
             assert code_of(client.get(PATIENTS, headers=headers)) == "not_a_delegate"
