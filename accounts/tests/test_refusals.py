@@ -8,9 +8,13 @@ from django.test import Client
 from django.utils import timezone
 from rest_framework.test import APIClient
 
+from accounts import limits
+from accounts.email_links import limits as email_limits
 from accounts.limits import attempts_key, pair_key
 from accounts.models import Attempts, User
 from conftest import PASSWORD, LoggedInClient
+from healthcare.api.rate_limits import RatePolicy
+from healthcare.operations import metrics
 
 HOUR = timedelta(minutes=59)
 
@@ -67,3 +71,11 @@ def test_the_policy_states_the_scaled_limit(anonymous: APIClient, settings: Any)
     waiting(attempts_key("registration", "127.0.0.1"))
     body = {"name": "Ana", "email": "ana@example.org", "password": PASSWORD}
     check_refusal(anonymous.post("/api/auth/register/", body), '"registrations";q=180;w=3600')
+
+
+def test_the_metrics_name_each_of_these_limits() -> None:
+    policies = [
+        one for module in (limits, email_limits) for one in vars(module).values() if isinstance(one, RatePolicy)
+    ]
+    assert len(policies) == 9
+    assert {policy.name for policy in policies} <= {*metrics.LIMITS}

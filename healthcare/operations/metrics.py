@@ -35,7 +35,11 @@ STATUSES = (
     *(400, 401, 403, 404, 405, 406, 408, 409, 410, 411, 412, 413, 414, 415, 416, 422, 423, 425, 428, 429, 431),
     *(500, 501, 502, 503, 504),
 )
-LIMITS = ("requests", "failures", "registrations", "e-mail-changes", "e-mails", "links", OTHER)  # names of rate limits
+# The names of the rate limits.
+LIMITS = (
+    *("requests", "failures", "registrations", "e-mail-changes", "names", "account-files", "e-mails", "links"),
+    OTHER,
+)
 SQLSTATES = (*sorted({code for code in vars(errorcodes).values() if isinstance(code, str) and len(code) == 5}), OTHER)
 # Each has a sample from the start, since Prometheus does not see the increase of a series that begins at 1.
 WATCHED_SQLSTATES = frozenset({
