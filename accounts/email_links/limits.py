@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 
 from django.conf import settings
 from django.db import connection
@@ -26,6 +27,14 @@ EMAILS_FROM_CLIENT = RatePolicy("e-mails", 20, 60 * 60)
 WRONG_TOKENS = RatePolicy("links", 20, 60 * 60)
 
 
+class Purpose(StrEnum):
+    """What an e-mail with a link is for. The words are part of the keys of attempts, and of the security log."""
+
+    RESET = "password reset"
+    VERIFICATION = "e-mail verification"
+    CHANGE = "e-mail change"
+
+
 class LinkError(ValidationError):
     """The one answer to every token that does not work, whatever the reason, and to an unknown `uid`."""
 
@@ -34,7 +43,7 @@ class LinkError(ValidationError):
         super().__init__({"token": [ErrorDetail(message, "invalid")]})
 
 
-def count_email(request: Request, purpose: str, address: str) -> bool:
+def count_email(request: Request, purpose: Purpose, address: str) -> bool:
     """Count an e-mail that a client asks for, and say whether it may be sent.
 
     It may not after 3 an hour to the address, which the client does not learn. Raises RateLimited (429) after 20 an
@@ -43,7 +52,7 @@ def count_email(request: Request, purpose: str, address: str) -> bool:
     """
     client = attempts_key(f"{purpose} from", client_network(client_address(request)))
     count_within_hour(client, Attempts.Kind.EMAILS_FROM, EMAILS_FROM_CLIENT, f"{purpose} refused", request)
-    key = attempts_key(f"{purpose} to", normalize_identifier(address))
+    key = emails_to_key(purpose, normalize_identifier(address))
     limit = EMAILS_TO_ADDRESS * settings.THROTTLE_SCALE
     with connection.cursor() as cursor:
         cursor.execute(COUNT_WITHIN_HOUR, {"key": key, "kind": Attempts.Kind.EMAILS_TO, "limit": limit})
@@ -51,6 +60,11 @@ def count_email(request: Request, purpose: str, address: str) -> bool:
     if not allowed:
         log_security_event(f"{purpose} not sent: too many to this e-mail", request)
     return allowed
+
+
+def emails_to_key(purpose: Purpose, address: str) -> str:
+    """The key of the attempts of e-mails with a link to this address, in lower case."""
+    return attempts_key(f"{purpose} to", address)
 
 
 @contextmanager

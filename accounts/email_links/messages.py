@@ -21,7 +21,7 @@ class LinkMessage:
     tokens: LinkTokens
     page: str
     subject: str
-    purpose: str
+    introduction: str
 
     def body(self, user: User) -> str:
         """The text for this user. `user` need not exist: that takes the same work."""
@@ -32,8 +32,8 @@ class LinkMessage:
             link = "\n".join(f"{name}: {value}" for name, value in token.items())
         lifetime = in_words(self.tokens.lifetime)
         return (
-            f"{self.purpose}\n\n{link}\n\nThis works once, within {lifetime}. If you have not asked for it, ignore "
-            "this e-mail: nothing has changed.\n"
+            f"{self.introduction}\n\n{link}\n\nThis works once, within {lifetime}. If you have not asked for it, "
+            "ignore this e-mail: nothing has changed.\n"
         )
 
 

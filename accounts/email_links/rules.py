@@ -16,7 +16,7 @@ from rest_framework.request import Request
 
 from accounts import mail
 from accounts.email_links import messages
-from accounts.email_links.limits import LinkError, count_email
+from accounts.email_links.limits import LinkError, Purpose, count_email
 from accounts.email_links.messages import LinkMessage
 from accounts.email_links.tokens import EMAIL_CHANGE, EMAIL_VERIFICATION, PASSWORD_RESET, decode_uid
 from accounts.identifiers import normalize_identifier
@@ -48,22 +48,23 @@ def people() -> UserQuerySet:
 
 def request_password_reset(request: Request, email: str) -> None:
     """Send a link that resets the password, if this is the e-mail of an active user who has a password."""
-    send_link(request, "password reset", email, messages.RESET, needs=User.has_usable_password)
+    send_link(request, Purpose.RESET, email, messages.RESET, needs=User.has_usable_password)
 
 
 def request_verification(request: Request, email: str) -> None:
     """Send a link that verifies the e-mail, if it is that of an active user and not verified."""
-    send_link(
-        request, "e-mail verification", email, messages.VERIFICATION, needs=lambda user: not user.has_verified_email
-    )
+    send_link(request, Purpose.VERIFICATION, email, messages.VERIFICATION, needs=needs_verification)
 
 
 def needs_verification(user: User) -> bool:
     return not user.has_verified_email
 
 
-def send_link(request: Request, purpose: str, email: str, message: LinkMessage, needs: Callable[[User], bool]) -> None:
-    """Raises RateLimited (429) if the client asks for too many."""
+def send_link(
+    request: Request, purpose: Purpose, email: str, message: LinkMessage, needs: Callable[[User], bool]
+) -> None:
+    """Send the message to the user of this e-mail, if there is one who needs it. Raises RateLimited (429) if the client
+    asks for too many."""
     allowed = count_email(request, purpose, email)
     user = people().filter(email__lower=normalize_identifier(email)).first()
     body = message.body(user or NOBODY)

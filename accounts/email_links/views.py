@@ -14,7 +14,7 @@ from rest_framework.response import Response
 
 from accounts import mail
 from accounts.email_links import rules
-from accounts.email_links.limits import count_email, counted_token
+from accounts.email_links.limits import Purpose, count_email, counted_token
 from accounts.email_links.serializers import (
     EmailChangeSerializer,
     LinkRequestSerializer,
@@ -146,7 +146,7 @@ class EmailChangeViewSet(EmailViewSet):
             with entered(caller.pk, request):
                 key.claim()
         prove_identity(request, data["current_password"])
-        is_allowed = count_email(request, "e-mail change", data["email"])
+        is_allowed = count_email(request, Purpose.CHANGE, data["email"])
 
         def ask() -> Response:
             user = User.objects.get_queryset().lock_if_unchanged(caller).first()

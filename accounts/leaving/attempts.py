@@ -1,11 +1,9 @@
 """Which counts of attempts are about an account. Their keys are hashes, computed from what is stored of the user."""
 
+from accounts.email_links.limits import Purpose, emails_to_key
 from accounts.identifiers import normalize_identifier
 from accounts.limits import account_key, attempts_key, client_network, pair_key
 from accounts.models import User
-
-# Why an e-mail with a link is sent, as `accounts.email_links` counts it.
-PURPOSES_OF_EMAILS = ("password reset", "e-mail verification", "e-mail change")
 
 
 def addresses_of(user: User) -> set[str]:
@@ -36,5 +34,5 @@ def attempts_of(user: User, addresses: set[str] | None = None) -> set[str]:
         *(pair_key(network, account) for network in networks),
         *(attempts_key("session", str(key)) for key, _ in sessions),
         *(attempts_key(kind, str(user.pk)) for kind in ("email change", "name", "account file")),
-        *(attempts_key(f"{purpose} to", address) for address in addresses for purpose in PURPOSES_OF_EMAILS),
+        *(emails_to_key(purpose, address) for address in addresses for purpose in Purpose),
     }
