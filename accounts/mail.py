@@ -1,4 +1,5 @@
-"""E-mails of notices and links, where e-mail is configured (EMAIL_URL). A thread sends them, so that no request waits.
+"""Sends e-mails, of notices, of links and of what has happened to an account, where e-mail is configured (EMAIL_URL). A
+thread sends them, so that no request waits.
 
 An e-mail that fails is logged and not tried again. Neither its address nor its text is ever logged.
 """

@@ -11,12 +11,11 @@ from accounts.delegations.models import Delegation, Notice
 from accounts.delegations.serializers import NamedUserSerializer
 from accounts.invitations.models import Invitation
 from accounts.models import Attempts, LoginAddress, LoginSession, User
+from accounts.second_factor.codes import STEP
 from accounts.second_factor.models import SecondFactor
 from audit.models import AccessLog
 from audit.serializers import EventSerializer
 from healthcare.api.fields import DateTimeField, ModelSerializer
-
-SECONDS_OF_STEP = 30  # RFC 6238
 
 
 class AccountDataSerializer(ModelSerializer):
@@ -85,7 +84,7 @@ class SecondFactorSerializer(ModelSerializer):
     def get_last_code_at(self, factor: SecondFactor) -> Any:
         if factor.last_step is None:
             return None
-        return DateTimeField().to_representation(datetime.fromtimestamp(factor.last_step * SECONDS_OF_STEP, UTC))
+        return DateTimeField().to_representation(datetime.fromtimestamp(factor.last_step * STEP, UTC))
 
     def get_recovery_codes(self, factor: SecondFactor) -> int:
         return factor.recovery_codes.count()

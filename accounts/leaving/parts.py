@@ -1,4 +1,4 @@
-"""What apps add to leaving. An app registers an `AccountPart` when it is ready."""
+"""What other apps add to the end of an account and to its file. An app registers an `AccountPart` when it is ready."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,8 +7,8 @@ from accounts.models import User
 
 
 class AccountPart:
-    """Override what the app needs. The methods run in the transaction in which an account ends, with the rights of the
-    tables' owner."""
+    """Override what the app needs. The methods run with the rights of the tables' owner: `settle` and `count_records`
+    in the transaction in which an account ends, `count_records` and `file_sections` when its file is written."""
 
     # What a user does with the records before the account can end, as a sentence.
     advice = ""
