@@ -1,12 +1,15 @@
-"""How a caller who is logged in proves once more who they are, before a change of the account."""
+"""Checks before a change of the account: the caller proves once more who they are, and the account is as the request
+found it."""
 
 from typing import Any
 
 from rest_framework import serializers
+from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from accounts.hashing_limit import hashing_slot
 from accounts.limits import SessionAttempt
+from accounts.models import User
 from accounts.second_factor.rules import CodeCheck, check_counted_code
 from healthcare.rls.context import leave
 
@@ -47,3 +50,10 @@ def prove_identity_with_factor(request: Request, current_password: str | None, o
     else:
         message = "This code is wrong or was used before; send the one that your app shows now, or a recovery code."
     raise serializers.ValidationError({"otp": [serializers.ErrorDetail(message, "otp_required")]})
+
+
+def check_unchanged(user: User) -> None:
+    """Lock the user's row until the transaction ends. Raises AuthenticationFailed (401) if the user was deactivated or
+    got another password since the request was authenticated, which has ended its session."""
+    if not User.objects.get_queryset().lock_if_unchanged(user).exists():
+        raise AuthenticationFailed("The session has ended; log in again.")

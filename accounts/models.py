@@ -319,7 +319,7 @@ class LoginSession(models.Model):
 
     @classmethod
     def new(cls, user: User, user_agent: str, address: str | None, acting_for: int | None = None) -> "LoginSession":
-        """An unsaved session that starts now and ends after SESSION_LIFETIME."""
+        """An unsaved session of the kind `session`, which starts now and ends after SESSION_LIFETIME."""
         now = timezone.now()
         return cls(
             user=user,

@@ -22,7 +22,7 @@ from accounts import mail
 from accounts.authentication import SessionJWTAuthentication
 from accounts.email_links.rules import send_first_verification
 from accounts.hashing_limit import hashing_slot
-from accounts.identity import prove_identity, prove_identity_with_factor
+from accounts.identity import check_unchanged, prove_identity, prove_identity_with_factor
 from accounts.leaving.rules import leave_account
 from accounts.leaving.serializers import LeavingSerializer
 from accounts.limits import count_registration, counted_email_change
@@ -276,8 +276,7 @@ class PasswordViewSet(UnknownParametersViewSet):
 
         def change() -> Response:
             # Of two concurrent changes the second proved the old password, and the first revoked its session.
-            if not User.objects.get_queryset().lock_if_unchanged(user).exists():
-                raise AuthenticationFailed("The session has ended; log in again.")
+            check_unchanged(user)
             user.set_password(serializer.validated_data["new_password"])
             keep_tokens = serializer.validated_data["keep_tokens"]
             user.save(update_fields=["password"], keep_session=request.auth, keep_tokens=keep_tokens)

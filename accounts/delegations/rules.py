@@ -13,11 +13,12 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
-from rest_framework.exceptions import AuthenticationFailed, ErrorDetail, ValidationError
+from rest_framework.exceptions import ErrorDetail, ValidationError
 
 from accounts.delegations.models import DelegateRole, Delegation
 from accounts.delegations.named_users import as_named_user
 from accounts.delegations.notices import notify
+from accounts.identity import check_unchanged
 from accounts.models import User
 from healthcare.api.fields import DateTimeField
 from healthcare.api.integrity_errors import broken_rule
@@ -44,8 +45,7 @@ def found_clinic(name: str, username: str, manager: User) -> User:
     row lock makes a deactivation at this very moment wait, and find that the clinic needs its manager.
     """
     with as_table_owner():
-        if not User.objects.get_queryset().lock_if_unchanged(manager).exists():
-            raise AuthenticationFailed("The session has ended; log in again.")
+        check_unchanged(manager)
         clinic = User(name=name, username=username, email=None, is_clinic=True)
         clinic.set_unusable_password()
         clinic.save()

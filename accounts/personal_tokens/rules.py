@@ -1,13 +1,13 @@
-"""Creating personal access tokens: for the API, and whatever else makes one."""
+"""Creates personal access tokens: the limits of their number and lifetime, and the owner to whom one is confined."""
 
 from datetime import datetime, timedelta
 from typing import NamedTuple
-from uuid import uuid4
 
 from django.db import transaction
 from django.utils import timezone
-from rest_framework.exceptions import AuthenticationFailed, ErrorDetail, ValidationError
+from rest_framework.exceptions import ErrorDetail, ValidationError
 
+from accounts.identity import check_unchanged
 from accounts.mail import Message, tell_later
 from accounts.models import LoginSession, User
 from accounts.personal_tokens.format import hash_secret, new_secret, write_token
@@ -60,27 +60,16 @@ def create_token(
     with transaction.atomic():
         # Lock the user's row: concurrent requests count the tokens one after the other, and a change of the password,
         # which ends the tokens, comes before or after.
-        if not User.objects.get_queryset().lock_if_unchanged(user).exists():
-            raise AuthenticationFailed("The session has ended; log in again.")
+        check_unchanged(user)
         owner = find_owner(user, acting_for)
         if LoginSession.objects.live().tokens().filter(user=user).count() >= MOST_LIVING:
             detail = f"You have {MOST_LIVING} tokens, the most that one user can have; end one of them first."
             raise Conflict(detail, code="too_many_tokens")
-        secret, now = new_secret(), timezone.now()
-        session = LoginSession(
-            kind=LoginSession.Kind.TOKEN,
-            name=name,
-            scope=scope,
-            secret_hash=hash_secret(secret),
-            user=user,
-            token_id=uuid4().hex,
-            user_agent=user_agent[:200],
-            address=address,
-            acting_for=owner.pk if owner else None,
-            rotated_at=now,
-            last_used_at=now,
-            expires_at=expires_at or now + DEFAULT_LIFETIME,
-        )
+        secret = new_secret()
+        session = LoginSession.new(user, user_agent, address, owner.pk if owner else None)
+        session.kind, session.name, session.scope = LoginSession.Kind.TOKEN, name, scope
+        session.secret_hash = hash_secret(secret)
+        session.expires_at = expires_at or session.last_used_at + DEFAULT_LIFETIME
         session.save(force_insert=True)
         tell_later(TOKEN_CREATED, user.email)
     return NewToken(session, owner, write_token(session.pk, user.pk, secret))

@@ -8,13 +8,12 @@ from django.utils.decorators import method_decorator
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers, status
 from rest_framework.decorators import action
-from rest_framework.exceptions import AuthenticationFailed, NotFound
+from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts.identity import prove_identity, prove_identity_with_factor
+from accounts.identity import check_unchanged, prove_identity, prove_identity_with_factor
 from accounts.limits import SessionAttempt
-from accounts.models import User
 from accounts.second_factor.rules import FACTOR_REMOVED, begin_factor, confirm_factor, remove_factor
 from accounts.second_factor.serializers import (
     FactorBeginSerializer,
@@ -107,10 +106,3 @@ class SecondFactorViewSet(NoKeyMixin, UnknownParametersViewSet):
             if not remove_factor(request, caller, FACTOR_REMOVED):
                 raise NotFound
         return Response(status=status.HTTP_204_NO_CONTENT)
-
-
-def check_unchanged(user: User) -> None:
-    """Lock the user's row until the transaction ends. Raises AuthenticationFailed (401) if the user was deactivated or
-    got another password since the request was authenticated, which has ended its session."""
-    if not User.objects.get_queryset().lock_if_unchanged(user).exists():
-        raise AuthenticationFailed("The session has ended; log in again.")
