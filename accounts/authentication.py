@@ -15,7 +15,8 @@ from rest_framework_simplejwt.exceptions import TokenError
 from rest_framework_simplejwt.tokens import Token
 
 from accounts.limits import caller_key
-from accounts.models import LIVE_SESSION_FROM, LIVE_SESSION_SQL, LIVE_SESSION_WHERE, LoginSession, User
+from accounts.login_session_sql import LIVE_SESSION_FROM, LIVE_SESSION_SQL, LIVE_SESSION_WHERE
+from accounts.models import LoginSession, User
 from accounts.personal_tokens.format import PREFIX, read_token
 from accounts.tokens import AccessToken, session_and_user_ids
 from healthcare.api.acting_for import OWN_RECORDS, ROLES, NotADelegate, as_id, owner_in_header

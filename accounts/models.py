@@ -1,6 +1,5 @@
 """Users and their login sessions."""
 
-from datetime import timedelta
 from typing import Any, ClassVar, Self
 from uuid import uuid4
 
@@ -19,10 +18,10 @@ from accounts.delegations.models import Delegation  # registers the models of th
 from accounts.delegations.triggers import managers_checked_at_end
 from accounts.identifiers import ASCII_EMAIL, NOT_RESERVED, USERNAME, normalize_identifier
 from accounts.invitations.models import Invitation  # noqa: F401
+from accounts.login_session_sql import REPLAY_GRACE, ROTATE
 from accounts.passwords import prepare_password, spellings
 from accounts.second_factor.models import SecondFactor  # noqa: F401
 from healthcare.api.triggers import ExpiredRecordsTrigger
-from healthcare.database_objects import DatabaseObject, declare
 from healthcare.model_fields import EmailField, LineField, NameField
 
 models.CharField.register_lookup(Lower)
@@ -274,9 +273,6 @@ class LoginSession(models.Model):
         READ = "read", "read"
         WRITE = "write", "read and write"
 
-    REPLAY_GRACE = timedelta(seconds=10)
-    USE_RECORDED_AFTER = min(timedelta(hours=1), settings.SESSION_IDLE_TIME / 4)
-
     kind = models.CharField(
         max_length=10, choices=Kind.choices, default=Kind.SESSION, db_default=Kind.SESSION, editable=False
     )
@@ -343,66 +339,12 @@ class LoginSession(models.Model):
         """
         values: dict[str, Any] = {"id": session_id, "user_id": user_id, "token_id": token_id, "new": uuid4().hex}
         with connection.cursor() as cursor:
-            cursor.execute(ROTATE, values | {"grace": cls.REPLAY_GRACE})
+            cursor.execute(ROTATE, values | {"grace": REPLAY_GRACE})
             row = cursor.fetchone()
         if row is None:
             return None
         names = ("token_id", "rotated_at", "expires_at", "revoked_at", "acting_for")
         return cls(pk=session_id, user_id=user_id, **dict(zip(names, row, strict=True)))
-
-
-# `LoginSession.objects.live()` for statements that must cost one round trip. A test compares the two.
-LIVE_SQL = "s.revoked_at IS NULL AND s.expires_at > now()"
-IDLE_TIME_SQL, USE_RECORDED_AFTER_SQL = (
-    f"interval '{period.total_seconds():.0f} seconds'"
-    for period in (settings.SESSION_IDLE_TIME, LoginSession.USE_RECORDED_AFTER)
-)
-ROTATE = f"""
-UPDATE accounts_loginsession AS s SET
-    token_id = CASE WHEN s.token_id = %(token_id)s THEN %(new)s ELSE s.token_id END,
-    previous_token_id = CASE WHEN s.token_id = %(token_id)s THEN s.token_id ELSE s.previous_token_id END,
-    rotated_at = CASE WHEN s.token_id = %(token_id)s THEN now() ELSE s.rotated_at END,
-    last_used_at = now(),
-    revoked_at = CASE
-        WHEN s.token_id = %(token_id)s THEN NULL
-        WHEN s.previous_token_id = %(token_id)s AND s.rotated_at > now() - %(grace)s THEN NULL
-        ELSE now() END
-WHERE s.id = %(id)s AND s.user_id = %(user_id)s AND s.secret_hash IS NULL AND {LIVE_SQL}
-    AND s.last_used_at > now() - {IDLE_TIME_SQL}
-    AND EXISTS (SELECT FROM accounts_user u WHERE u.id = s.user_id AND u.is_active)
-RETURNING s.token_id, s.rotated_at, s.expires_at, s.revoked_at, s.acting_for
-"""  # noqa: S608  (constants alone)
-# Stores that a session is in use, with the caller's rights, so only of an own session. It waits for no lock: another
-# transaction that holds it stores the same.
-RECORD_SESSION_USE = declare(
-    DatabaseObject(
-        "accounts",
-        "record_session_use",
-        """
-CREATE OR REPLACE FUNCTION record_session_use(session_id bigint) RETURNS boolean LANGUAGE plpgsql
-SET search_path = pg_catalog, public, pg_temp AS $$
-BEGIN
-    UPDATE accounts_loginsession SET last_used_at = now() WHERE id IN (
-        SELECT s.id FROM accounts_loginsession s WHERE s.id = session_id FOR NO KEY UPDATE SKIP LOCKED);
-    RETURN true;
-END $$;
-REVOKE ALL ON FUNCTION record_session_use(bigint) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION record_session_use(bigint) TO healthcare_api;
-""",
-        "DROP FUNCTION record_session_use(bigint);",
-    )
-)
-# For the authentication statement, which plans once: the session `s` with the first parameter's id and its user `u`
-# with the second's. The third is the hash of the session's secret, NULL for a login, whose tokens are signed. CASE
-# evaluates in order, so a request writes only if none has written for USE_RECORDED_AFTER, and an idle login is not
-# revived.
-LIVE_SESSION_FROM = "FROM accounts_loginsession s JOIN accounts_user u ON u.id = s.user_id"
-LIVE_SESSION_WHERE = f"""WHERE s.id = %s AND u.id = %s AND s.secret_hash IS NOT DISTINCT FROM %s
-    AND {LIVE_SQL} AND u.is_active AND CASE
-    WHEN s.last_used_at > now() - {USE_RECORDED_AFTER_SQL} THEN true
-    WHEN s.secret_hash IS NOT NULL OR s.last_used_at > now() - {IDLE_TIME_SQL} THEN record_session_use(s.id)
-    ELSE false END"""
-LIVE_SESSION_SQL = f"{LIVE_SESSION_FROM}\n{LIVE_SESSION_WHERE}"
 
 
 class LoginAddress(models.Model):

@@ -11,7 +11,8 @@ from django.test import RequestFactory
 from django.utils import timezone
 
 from accounts.hashers import Argon2idHasher
-from accounts.models import LIVE_SESSION_SQL, Attempts, LoginSession, User
+from accounts.login_session_sql import LIVE_SESSION_SQL
+from accounts.models import Attempts, LoginSession, User
 from accounts.personal_tokens.rules import create_token
 from conftest import PASSWORD
 

@@ -13,6 +13,7 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.tokens import AccessToken, RefreshToken
 
+from accounts.login_session_sql import REPLAY_GRACE
 from accounts.models import LoginSession, User
 from accounts.tests.answers import refusals, without_request_id
 from conftest import LoggedInClient
@@ -39,7 +40,7 @@ def assert_refused(answer: Any) -> None:
 
 
 def rotated_before_the_grace(session: LoginSession) -> None:
-    LoginSession.objects.filter(pk=session.pk).update(rotated_at=timezone.now() - LoginSession.REPLAY_GRACE)
+    LoginSession.objects.filter(pk=session.pk).update(rotated_at=timezone.now() - REPLAY_GRACE)
 
 
 def alive(client: LoggedInClient) -> bool:
