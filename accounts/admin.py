@@ -23,8 +23,9 @@ from accounts.admin_actions import DeactivateUsers, ReactivateUsers, RemoveSecon
 from accounts.admin_clinics import ClinicsAdmin, concerns_clinic
 from accounts.admin_home import read_refused_logins
 from accounts.admin_second_factor import confirmed_factor
+from accounts.client_address import client_network
 from accounts.delegations.models import Delegation, Notice
-from accounts.limits import account_key, attempts_key, client_network, pair_key
+from accounts.limits import account_key, attempts_key, pair_key
 from accounts.models import Attempts, LoginSession, User
 from healthcare.admin.edit_conflicts import ConflictCheckingAdmin, ConflictCheckingForm
 from healthcare.admin.home import Panel

@@ -11,7 +11,6 @@ An address from which a login to this account has succeeded counts in the first 
 make it wait.
 """
 
-import ipaddress
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,8 +23,8 @@ from django.http import HttpRequest
 from django.utils.crypto import salted_hmac
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
-from rest_framework.throttling import BaseThrottle
 
+from accounts.client_address import client_address, client_network
 from accounts.identifiers import normalize_identifier
 from accounts.models import Attempts, User
 from healthcare.api.exceptions import CountedError
@@ -394,28 +393,3 @@ def caller_key(user_id: int) -> str:
 def pair_key(network: str, account: str) -> str:
     """The key of the attempts of an account, given by its own key, from one address."""
     return attempts_key("pair", f"{network} {account}")
-
-
-def client_address(request: HttpRequest | Request) -> str:
-    """The client's address, by TRUSTED_PROXIES entries of X-Forwarded-For; empty when there is none."""
-    claimed = BaseThrottle().get_ident(request)  # type: ignore[arg-type]
-    for written in (claimed, request.META.get("REMOTE_ADDR")):
-        try:
-            address = ipaddress.ip_address(without_port(written or "").partition("%")[0])  # without the zone (RFC 4007)
-        except ValueError:
-            continue
-        return str(getattr(address, "ipv4_mapped", None) or address)
-    return ""
-
-
-def without_port(written: str) -> str:
-    """The address in an entry of X-Forwarded-For: proxies also write `203.0.113.9:4711` and `[2001:db8::1]:4711`."""
-    written = written.strip(' \t"')
-    if written.startswith("["):
-        return written[1:].partition("]")[0]
-    return written.partition(":")[0] if written.count(":") == 1 else written
-
-
-def client_network(address: str) -> str:
-    """The address block that one client controls: an IPv4 address, or a /64 of IPv6."""
-    return str(ipaddress.ip_network(f"{address}/64", strict=False)) if ":" in address else address

@@ -18,7 +18,8 @@ from rest_framework.settings import api_settings
 from rest_framework_simplejwt.exceptions import TokenError
 
 from accounts.authentication import SessionJWTAuthentication, decode_token, known_tokens
-from accounts.limits import caller_key, client_address, client_network
+from accounts.client_address import client_address, client_network
+from accounts.limits import caller_key
 from accounts.personal_tokens.format import PREFIX, read_token
 from accounts.tokens import session_and_user_ids
 from healthcare.api.health_checks import HEALTH_CHECKS

@@ -13,8 +13,9 @@ from rest_framework_simplejwt.exceptions import TokenBackendError, TokenBackendE
 from rest_framework_simplejwt.settings import api_settings
 from rest_framework_simplejwt.tokens import Token
 
+from accounts.client_address import client_address
 from accounts.delegations.models import Delegation
-from accounts.limits import attempts_key, client_address, log_security_event
+from accounts.limits import attempts_key, log_security_event
 from accounts.models import LoginSession, User
 from healthcare.api.acting_for import OWN_RECORDS, NotADelegate, as_id
 

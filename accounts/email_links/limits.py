@@ -9,16 +9,9 @@ from django.db import connection
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.request import Request
 
+from accounts.client_address import client_address, client_network
 from accounts.identifiers import normalize_identifier
-from accounts.limits import (
-    COUNT_WITHIN_HOUR,
-    TAKE_BACK,
-    attempts_key,
-    client_address,
-    client_network,
-    count_within_hour,
-    log_security_event,
-)
+from accounts.limits import COUNT_WITHIN_HOUR, TAKE_BACK, attempts_key, count_within_hour, log_security_event
 from accounts.models import Attempts
 from healthcare.api.rate_limits import RatePolicy
 

@@ -1,8 +1,9 @@
 """Which counts of attempts are about an account. Their keys are hashes, computed from what is stored of the user."""
 
+from accounts.client_address import client_network
 from accounts.email_links.limits import Purpose, emails_to_key
 from accounts.identifiers import normalize_identifier
-from accounts.limits import account_key, attempts_key, client_network, pair_key
+from accounts.limits import account_key, attempts_key, pair_key
 from accounts.models import User
 
 

@@ -10,9 +10,9 @@ from rest_framework import mixins, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.client_address import client_address
 from accounts.delegations.named_users import NamedUser
 from accounts.identity import prove_identity_with_factor
-from accounts.limits import client_address
 from accounts.models import LoginSession
 from accounts.personal_tokens.rules import create_token
 from accounts.personal_tokens.serializers import (

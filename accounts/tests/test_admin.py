@@ -8,7 +8,8 @@ from django.contrib.auth.models import Group
 from django.test import Client
 from django.utils import timezone
 
-from accounts.limits import attempts_key, client_network, pair_key
+from accounts.client_address import client_network
+from accounts.limits import attempts_key, pair_key
 from accounts.models import Attempts, LoginSession, User
 from conftest import PASSWORD, LoggedInClient
 from healthcare.tests.admin_pages import LOGGED_IN, AdminClient, Page, allow, errors_of, in_role, main, named_queries
