@@ -9,7 +9,7 @@ from django.http import HttpRequest
 
 from accounts.admin_sessions import end_admin_sessions
 from accounts.delegations.models import Delegation
-from accounts.limits import caller_key
+from accounts.limits import user_key
 from accounts.models import LoginSession, User
 from accounts.second_factor.models import SecondFactor
 from accounts.second_factor.rules import FACTOR_RESET, remove_factor
@@ -151,7 +151,7 @@ class RemoveSecondFactor(FormAction):
     def perform(self, model_admin: Any, request: HttpRequest, records: Sequence[User]) -> str:
         reason = self.sent_form(request).cleaned_data["reason"]
         for user in records:
-            remove_factor(request, user, FACTOR_RESET, by=caller_key(request.user.pk or 0), reason=reason)
+            remove_factor(request, user, FACTOR_RESET, by=user_key(request.user.pk or 0), reason=reason)
         return ""
 
     def log_message(self, request: HttpRequest) -> str:

@@ -14,7 +14,7 @@ from rest_framework_simplejwt.authentication import JWTAuthentication
 from rest_framework_simplejwt.exceptions import TokenError
 from rest_framework_simplejwt.tokens import Token
 
-from accounts.limits import caller_key
+from accounts.limits import user_key
 from accounts.login_session_sql import LIVE_SESSION_FROM, LIVE_SESSION_SQL, LIVE_SESSION_WHERE
 from accounts.models import LoginSession, User
 from accounts.personal_tokens.format import PREFIX, read_token
@@ -309,7 +309,7 @@ class SessionJWTAuthentication(JWTAuthentication):
             row = self.fetch_owner(NAMED_SELF, bearer)
         else:
             row = self.fetch_delegate(name, bearer)
-        self.request._request.caller = caller_key(bearer.user_id)  # type: ignore[attr-defined]  # for the access log
+        self.request._request.caller = user_key(bearer.user_id)  # type: ignore[attr-defined]  # for the access log
         session.kind, session.secret_hash = LoginSession.Kind.TOKEN, bearer.secret_hash
         session.scope, session.acting_for = row[len(USER_COLUMNS) + 3 : len(USER_COLUMNS) + 5]
         remember(known_tokens, str(bearer.secret_hash), KnownToken(bearer.user_id, session.scope, session.acting_for))

@@ -171,7 +171,7 @@ DELETE_ATTEMPTS = "DELETE FROM accounts_attempts WHERE key = %s"
 
 
 class LoginAttempt:
-    """An attempt to log in by password.
+    """An attempt to log in by password, or to give a code of the second factor after the login.
 
     It counts as a failure from the beginning and is taken back on success, so that concurrent attempts cannot exceed
     the limit together.
@@ -235,7 +235,7 @@ class LoginAttempt:
         self.log("login failed")
 
     def take_back(self) -> None:
-        """Neither a failure nor a success: the password was right, and a further proof was not sent yet."""
+        """Take this attempt back, and keep the failures before it: nothing was wrong, but the login is not complete."""
         keys = [self.pair_key] if self.is_known else [self.address_key, self.pair_key, self.account_key]
         with transaction.atomic(), connection.cursor() as cursor:
             for key in keys:  # in the order of the row locks
@@ -252,7 +252,7 @@ class LoginAttempt:
 
 
 class SessionAttempt:
-    """An attempt to prove a logged-in user's identity by the current password.
+    """An attempt by a user who is logged in: to give the current password, or to confirm a new second factor by a code.
 
     It counts by session, a LoginSession or one of the admin: neither do failed logins make the owner wait here, nor the
     holder of a stolen token make the owner's logins wait.
@@ -284,8 +284,7 @@ class SessionAttempt:
             cursor.execute(DELETE_ATTEMPTS, [self.key])
 
     def log(self, event: str, **members: object) -> None:
-        account = attempts_key("account", str(self.user_id))
-        log_security_event(event, self.request, account=account, **members)
+        log_security_event(event, self.request, account=user_key(self.user_id), **members)
 
 
 def log_security_event(event: str, request: HttpRequest | Request | None, **members: object) -> None:
@@ -310,7 +309,7 @@ def counted_email_change(request: HttpRequest | Request, user: User) -> Iterator
     """
     key = attempts_key("email change", str(user.pk))
     count_within_hour(
-        key, Attempts.Kind.EMAIL_CHANGE, TAKEN_EMAILS, "e-mail change refused", request, account=account_key("", user)
+        key, Attempts.Kind.EMAIL_CHANGE, TAKEN_EMAILS, "e-mail change refused", request, account=user_key(user.pk)
     )
     taken = False
     try:
@@ -334,7 +333,7 @@ def counted_names(request: Request, user: User) -> Iterator[None]:
     role of the API.
     """
     key = attempts_key("name", str(user.pk))
-    account = account_key("", user)
+    account = user_key(user.pk)
     with without_role(), connection.cursor() as cursor:
         count_within_hour(key, Attempts.Kind.NAME, REFUSED_NAMES, "name refused", request, account=account)
         try:
@@ -349,7 +348,7 @@ def count_account_file(request: Request) -> None:
     """Raises RateLimited (429) beyond 10 files an hour about the caller's account."""
     user: Any = request.user
     key = attempts_key("account file", str(user.pk))
-    account = account_key("", user)
+    account = user_key(user.pk)
     count_within_hour(key, Attempts.Kind.ACCOUNT_FILE, ACCOUNT_FILES, "account file refused", request, account=account)
 
 
@@ -381,12 +380,12 @@ def attempts_key(kind: str, subject: str) -> str:
 
 def account_key(identifier: str, user: User | None) -> str:
     """The key of the attempts of an account, or of an identifier that belongs to none."""
-    return attempts_key("account", str(user.pk)) if user else attempts_key("unknown", normalize_identifier(identifier))
+    return user_key(user.pk) if user else attempts_key("unknown", normalize_identifier(identifier))
 
 
 @lru_cache(maxsize=4096)
-def caller_key(user_id: int) -> str:
-    """How the access log names a user: by the key of their account's attempts, as the security log does."""
+def user_key(user_id: int) -> str:
+    """The key of the attempts of a user's account, by which the access log and the security log name the user."""
     return attempts_key("account", str(user_id))
 
 

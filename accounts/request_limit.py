@@ -19,7 +19,7 @@ from rest_framework_simplejwt.exceptions import TokenError
 
 from accounts.authentication import SessionJWTAuthentication, decode_token, known_tokens
 from accounts.client_address import client_address, client_network
-from accounts.limits import caller_key
+from accounts.limits import user_key
 from accounts.personal_tokens.format import PREFIX, read_token
 from accounts.tokens import session_and_user_ids
 from healthcare.api.health_checks import HEALTH_CHECKS
@@ -46,7 +46,7 @@ class RequestLimitMiddleware(Middleware):
             return self.get_response(request)
         caller = identify_caller(request)
         if isinstance(caller, int):
-            request.caller = caller_key(caller)  # type: ignore[attr-defined]  # for the access log
+            request.caller = user_key(caller)  # type: ignore[attr-defined]  # for the access log
         quota = settings.RATE_LIMIT * settings.THROTTLE_SCALE
         if quota and (wait := self.counts.add(caller, quota)):
             policy = RatePolicy("requests", quota, WINDOW)
@@ -56,7 +56,7 @@ class RequestLimitMiddleware(Middleware):
         # Who is logged in to the admin, if the request has looked: a query of its own would be for the log alone.
         user = vars(request).get("_cached_user")
         if user is not None and user.pk:
-            request.caller = caller_key(user.pk)  # type: ignore[attr-defined]
+            request.caller = user_key(user.pk)  # type: ignore[attr-defined]
         return response
 
 

@@ -20,7 +20,7 @@ from accounts.email_links.limits import LinkError, Purpose, count_email
 from accounts.email_links.messages import LinkMessage
 from accounts.email_links.tokens import EMAIL_CHANGE, EMAIL_VERIFICATION, PASSWORD_RESET, decode_uid
 from accounts.identifiers import normalize_identifier
-from accounts.limits import account_key, log_security_event
+from accounts.limits import account_key, log_security_event, user_key
 from accounts.models import User, UserQuerySet
 from accounts.serializers import check_password_rules
 from healthcare.api.exceptions import NotConfigured
@@ -95,7 +95,7 @@ def reset_password(request: Request, uid: str, token: str, new_password: str) ->
     user.set_password(new_password)
     user.verified_email = user.email
     user.save(update_fields=["password", "verified_email"], keep_tokens=not settings.PASSWORD_RESET_ENDS_TOKENS)
-    log_security_event("password reset by link", request, account=account_key("", user))
+    log_security_event("password reset by link", request, account=user_key(user.pk))
     mail.tell_later(messages.PASSWORD_WAS_RESET, user.email)
 
 
@@ -109,7 +109,7 @@ def confirm_email(request: Request, uid: str, token: str) -> None:
     record_as(user, request)
     if not changes:
         User.objects.filter(pk=user.pk).update(verified_email=user.email)
-        log_security_event("e-mail verified", request, account=account_key("", user))
+        log_security_event("e-mail verified", request, account=user_key(user.pk))
         return
     old, new = user.email, user.pending_email
     values = {"email": new, "verified_email": new, "pending_email": None}
@@ -121,7 +121,7 @@ def confirm_email(request: Request, uid: str, token: str) -> None:
     except IntegrityError as error:
         message = "Another account has this e-mail by now; ask for a change to another one."
         raise ValidationError({"token": [ErrorDetail(message, "unique")]}) from error
-    log_security_event("e-mail changed", request, account=account_key("", user))
+    log_security_event("e-mail changed", request, account=user_key(user.pk))
     mail.tell_later(messages.EMAIL_WAS_CHANGED, old)
 
 
@@ -147,7 +147,7 @@ def request_email_change(request: Request, user: User, email: str, *, is_allowed
         later = partial(mail.send_later, [str(owner.email)] if owner.is_active else [], in_use.subject, in_use.body)
     transaction.on_commit(later, robust=True)
     mail.tell_later(messages.CHANGE_REQUESTED, user.email)
-    log_security_event("e-mail change asked for", request, account=account_key("", user))
+    log_security_event("e-mail change asked for", request, account=user_key(user.pk))
 
 
 def lock_user(uid: str) -> User | None:

@@ -3,7 +3,7 @@
 from accounts.client_address import client_network
 from accounts.email_links.limits import Purpose, emails_to_key
 from accounts.identifiers import normalize_identifier
-from accounts.limits import account_key, attempts_key, pair_key
+from accounts.limits import attempts_key, pair_key, user_key
 from accounts.models import User
 
 
@@ -25,7 +25,7 @@ def attempts_of(user: User, addresses: set[str] | None = None) -> set[str]:
     Failed logins to the account from an address are found for the addresses from which it has been logged in to. Those
     from elsewhere, which name the account by a hash as well, are removed a day after the last one, by `tidy`.
     """
-    account = account_key("", user)
+    account = user_key(user.pk)
     addresses = addresses_of(user) if addresses is None else addresses
     sessions = user.sessions.values_list("pk", "address")
     networks = {client_network(address) for _, address in sessions if address}

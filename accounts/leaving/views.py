@@ -10,7 +10,7 @@ from rest_framework.response import Response
 
 from accounts.leaving.file import write_file
 from accounts.leaving.file_serializers import AccountFileSerializer
-from accounts.limits import caller_key, count_account_file, log_security_event
+from accounts.limits import count_account_file, log_security_event, user_key
 from accounts.models import User
 from healthcare.api.schema import PROBLEM
 from healthcare.api.unknown_parameters import UnknownParametersViewSet
@@ -49,7 +49,7 @@ class AccountFileViewSet(UnknownParametersViewSet):
         count_account_file(request)
         user = User.objects.get(pk=request.user.pk or 0)
         document = write_file(user, before)
-        log_security_event("account file sent", request, account=caller_key(user.pk))
+        log_security_event("account file sent", request, account=user_key(user.pk))
         return Response(document, headers={"Content-Disposition": 'attachment; filename="account.json"'})
 
 

@@ -14,7 +14,7 @@ from django.utils import timezone
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
-from accounts.limits import LoginAttempt, caller_key, log_security_event
+from accounts.limits import LoginAttempt, log_security_event, user_key
 from accounts.mail import Message, tell_later
 from accounts.models import User
 from accounts.second_factor.codes import (
@@ -212,4 +212,4 @@ def remove_factor(request: HttpRequest | Request | None, user: User, message: Me
 
 
 def log_factor_event(event: str, request: HttpRequest | Request | None, user_id: int, **members: object) -> None:
-    log_security_event(event, request, account=caller_key(user_id), **members)
+    log_security_event(event, request, account=user_key(user_id), **members)

@@ -17,7 +17,7 @@ from accounts.invitations.models import Invitation
 from accounts.leaving import file
 from accounts.leaving.tests.cast import with_token
 from accounts.leaving.tests.test_file_columns import fill
-from accounts.limits import ACCOUNT_FILES_PER_HOUR, caller_key
+from accounts.limits import ACCOUNT_FILES_PER_HOUR, user_key
 from accounts.models import Attempts, LoginSession, User
 from accounts.second_factor.models import RecoveryCode, SecondFactor
 from accounts.second_factor.tests.conftest import App
@@ -225,5 +225,5 @@ def test_the_eleventh_file_of_an_hour_is_refused(
     assert [record.getMessage() for record in logged] == ["account file sent"] * 10 + [
         "account file refused", "account file sent",
     ]  # fmt: skip
-    assert logged[0].fields["account"] == caller_key(alice.pk)
+    assert logged[0].fields["account"] == user_key(alice.pk)
     assert logged[0].fields["request_id"] == answers[0]["X-Request-Id"]

@@ -14,7 +14,7 @@ from rest_framework.test import APIClient
 
 from accounts.authentication import CONFINED_ELSEWHERE, KnownToken, known_tokens, remember
 from accounts.delegations.models import Delegation
-from accounts.limits import caller_key
+from accounts.limits import user_key
 from accounts.models import LoginSession, User
 from accounts.personal_tokens.format import checksum, new_secret, read_token, write_token
 from accounts.personal_tokens.rules import NewToken, create_token
@@ -109,7 +109,7 @@ def test_the_log_names_the_caller_from_the_first_request_on(
     caplog.set_level("INFO", logger="healthcare.access")
     client = using(token.text)
     assert [client.get(PATIENTS).status_code for _ in range(2)] == [200, 200]
-    assert [record.fields["caller"] for record in caplog.records] == [caller_key(alice.pk)] * 2
+    assert [record.fields["caller"] for record in caplog.records] == [user_key(alice.pk)] * 2
     assert token.text.rpartition("_")[2] not in str([vars(record) for record in caplog.records])
 
 

@@ -9,7 +9,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 
 from accounts.admin_second_factor import PASSED, time_of
-from accounts.limits import caller_key
+from accounts.limits import user_key
 from accounts.models import User
 from accounts.second_factor.models import RecoveryCode, SecondFactor
 from accounts.second_factor.tests.conftest import App
@@ -57,8 +57,8 @@ def test_support_removes_a_factor_and_says_why(
         "Left without a second factor. Reason: has lost the phone, called back"
     )
     [line] = [record for record in caplog.records if record.getMessage() == "second factor removed"]
-    by = caller_key(User.objects.get(username="support").pk)
-    assert vars(line)["fields"].items() >= {"account": caller_key(alice.pk), "by": by, **SENT}.items()
+    by = user_key(User.objects.get(username="support").pk)
+    assert vars(line)["fields"].items() >= {"account": user_key(alice.pk), "by": by, **SENT}.items()
     assert as_alice.get("/api/auth/me/").status_code == 200, "sessions stay"
     assert anonymous.post("/api/auth/login/", {"username": "alice", "password": PASSWORD}).status_code == 200
 

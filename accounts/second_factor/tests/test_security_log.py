@@ -9,7 +9,7 @@ from django.core.management import call_command
 from django.db import connection
 from rest_framework.test import APIClient
 
-from accounts.limits import caller_key
+from accounts.limits import user_key
 from accounts.models import User
 from accounts.second_factor.models import SecondFactor
 from accounts.second_factor.tests.conftest import App, Clock
@@ -29,7 +29,7 @@ def take_events(caplog: pytest.LogCaptureFixture, user: User) -> list[str]:
     """The lines of the security log since the last call, all of which name this user's account."""
     records = [record for record in caplog.records if record.name == "healthcare.security"]
     fields: list[dict[str, Any]] = [vars(record)["fields"] for record in records]
-    assert {one["account"] for one in fields} <= {caller_key(user.pk)}
+    assert {one["account"] for one in fields} <= {user_key(user.pk)}
     found = [
         " ".join([record.getMessage(), *(f"{name}={one[name]}" for name in ("left", "reason") if name in one)])
         for record, one in zip(records, fields, strict=True)
@@ -124,4 +124,4 @@ def test_the_command_says_who_removed_it_and_why(app: App, alice: User, caplog: 
     assert record.getMessage() == "second factor removed"
     fields = vars(record)["fields"]
     assert set(fields) == {"account", "by", "reason"}
-    assert (fields["account"], fields["reason"]) == (caller_key(alice.pk), "Request 17")
+    assert (fields["account"], fields["reason"]) == (user_key(alice.pk), "Request 17")
