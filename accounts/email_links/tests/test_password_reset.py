@@ -157,6 +157,7 @@ def test_a_reset_does_not_replace_the_second_factor(alice: User, anonymous: APIC
     secret = b32decode(begin_factor(alice).secret)
     request: Any = RequestFactory().post("/")
     assert confirm_factor(request, alice, f"{totp(secret):06}")
+    mail_server.take()  # about the second factor
     assert confirm(anonymous, ask(anonymous, mail_server)).status_code == 204
     refused = anonymous.post(LOGIN, {"username": "alice", "password": NEW_PASSWORD})
     assert (refused.status_code, refused.json()["code"]) == (401, "otp_required")
