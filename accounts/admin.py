@@ -25,6 +25,9 @@ from accounts.admin_home import read_refused_logins
 from accounts.admin_second_factor import confirmed_factor
 from accounts.client_address import client_network
 from accounts.delegations.models import Delegation, Notice
+from accounts.email_links.limits import Purpose, emails_from_key, emails_to_key, wrong_links_key
+from accounts.identifiers import normalize_identifier
+from accounts.leaving.attempts import attempts_of, own_address_of
 from accounts.limits import account_key, attempts_key, pair_key
 from accounts.models import Attempts, LoginSession, User
 from healthcare.admin.edit_conflicts import ConflictCheckingAdmin, ConflictCheckingForm
@@ -278,12 +281,16 @@ def possible_keys(term: str) -> Iterator[str]:
     user = User.objects.find_by_identifier(identifier)
     account = account_key(identifier, user)
     yield account
-    known = [*user.login_addresses.values_list("network", flat=True)] if user else []
-    for one in [*known, *([] if network is None else [network])]:
-        yield pair_key(one, account)
+    if network is not None:
+        yield pair_key(network, account)
+    if user:
+        yield from attempts_of(user, own_address_of(user))
+    yield from (emails_to_key(purpose, normalize_identifier(identifier)) for purpose in Purpose)
     if network is not None and identifier == term:
         yield attempts_key("address", network)
         yield attempts_key("registration", network)
+        yield wrong_links_key(network)
+        yield from (emails_from_key(purpose, network) for purpose in Purpose)
 
 
 def read_network(address: str) -> str | None:

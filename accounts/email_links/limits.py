@@ -43,7 +43,7 @@ def count_email(request: Request, purpose: Purpose, address: str) -> bool:
     hour from the client. Neither depends on whether the address belongs to an account. Each purpose counts for itself,
     so that nobody's requests of one kind keep the owner from another.
     """
-    client = attempts_key(f"{purpose} from", client_network(client_address(request)))
+    client = emails_from_key(purpose, client_network(client_address(request)))
     count_within_hour(client, Attempts.Kind.EMAILS_FROM, EMAILS_FROM_CLIENT, f"{purpose} refused", request)
     key = emails_to_key(purpose, normalize_identifier(address))
     limit = EMAILS_TO_ADDRESS * settings.THROTTLE_SCALE
@@ -60,6 +60,16 @@ def emails_to_key(purpose: Purpose, address: str) -> str:
     return attempts_key(f"{purpose} to", address)
 
 
+def emails_from_key(purpose: Purpose, network: str) -> str:
+    """The key of the attempts of e-mails with a link that clients of this network ask for."""
+    return attempts_key(f"{purpose} from", network)
+
+
+def wrong_links_key(network: str) -> str:
+    """The key of the attempts of wrong links from this network."""
+    return attempts_key("wrong link from", network)
+
+
 @contextmanager
 def counted_token(request: Request) -> Iterator[None]:
     """Run a block that raises LinkError. Raises RateLimited (429) after 20 wrong ones an hour from one client.
@@ -67,7 +77,7 @@ def counted_token(request: Request) -> Iterator[None]:
     A token counts as wrong from the beginning and is taken back unless it is, so that concurrent requests do not exceed
     the limit together.
     """
-    key = attempts_key("wrong link from", client_network(client_address(request)))
+    key = wrong_links_key(client_network(client_address(request)))
     count_within_hour(key, Attempts.Kind.WRONG_LINKS, WRONG_TOKENS, "link refused", request)
     is_wrong = False
     try:

@@ -9,6 +9,7 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts.client_address import client_network
+from accounts.email_links.limits import Purpose, emails_from_key, emails_to_key, wrong_links_key
 from accounts.limits import attempts_key, pair_key
 from accounts.models import Attempts, LoginSession, User
 from conftest import PASSWORD, LoggedInClient
@@ -337,3 +338,23 @@ def test_attempts_from_the_addresses_of_earlier_logins_are_found_by_the_account_
         anonymous.post("/api/auth/login/", {"username": "alice", "password": password})
     pair = pair_key("127.0.0.1", attempts_key("account", str(alice.pk)))
     assert pair in admin.page(f"{ATTEMPTS}?q=alice")
+
+
+def test_attempts_of_every_kind_are_found(admin: AdminClient, alice: User, as_alice: LoggedInClient):
+    account, session, network = str(alice.pk), str(as_alice.login_session.pk), "127.0.0.1"
+    of_account = {
+        attempts_key("session", session),
+        *(attempts_key(kind, account) for kind in ("account", "email change", "name", "account file")),
+        *(emails_to_key(purpose, "alice@example.org") for purpose in Purpose),
+    }
+    of_client = {
+        *(attempts_key(kind, network) for kind in ("address", "registration")),
+        *(emails_from_key(purpose, network) for purpose in Purpose),
+        wrong_links_key(network),
+    }
+    to_stranger = {emails_to_key(purpose, "nobody@example.org") for purpose in Purpose}
+    keys = of_account | of_client | to_stranger
+    Attempts.objects.bulk_create(Attempts(key=key, count=1, until=timezone.now()) for key in keys)
+    for term, found in (("alice", of_account), (network, of_client), ("Nobody@example.org", to_stranger)):
+        page = admin.page(f"{ATTEMPTS}?q={term}")
+        assert {key for key in keys if key in page} == found
