@@ -72,6 +72,7 @@ def test_each_attempt_says_what_it_counts(rf: Any, as_alice: LoggedInClient, ali
     wrong = as_alice.post("/api/auth/password/", {"current_password": "WrongPass123", "new_password": "OtherPass123"})
     unknown = as_alice.post("/api/delegations/", {"delegate": "nobody", "role": "read"})
     assert (taken.status_code, wrong.status_code, unknown.status_code) == (400, 400, 400)
+    assert as_alice.get("/api/auth/me/file/").status_code == 200
     count_registration(rf.get("/"))
     settings.EMAIL_CONFIGURED = True
     sent = as_alice.post("/api/auth/password/reset/", {"email": "nobody@example.org"})
