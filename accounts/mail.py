@@ -57,8 +57,8 @@ def send_later(addresses: Iterable[str], subject: str, body: str) -> None:
     start_sender()
 
 
-def tell_later(message: Message, address: str | None) -> None:
-    """Send the message when the transaction has committed; a clinic has no address."""
+def send_on_commit(message: Message, address: str | None) -> None:
+    """Send the message once the transaction has committed. `address` is None for a clinic, which gets none."""
     if address:
         transaction.on_commit(partial(message.send_to, address), robust=True)
 

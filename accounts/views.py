@@ -26,7 +26,7 @@ from accounts.identity import check_unchanged, prove_identity, prove_identity_wi
 from accounts.leaving.rules import leave_account
 from accounts.leaving.serializers import LeavingSerializer
 from accounts.limits import count_registration, counted_email_change
-from accounts.mail import Message, tell_later
+from accounts.mail import Message, send_on_commit
 from accounts.models import LoginSession, LoginSessionQuerySet, User
 from accounts.serializers import (
     AccountSerializer,
@@ -280,7 +280,7 @@ class PasswordViewSet(UnknownParametersViewSet):
             user.set_password(serializer.validated_data["new_password"])
             keep_tokens = serializer.validated_data["keep_tokens"]
             user.save(update_fields=["password"], keep_session=request.auth, keep_tokens=keep_tokens)
-            tell_later(PASSWORD_CHANGED, user.email)
+            send_on_commit(PASSWORD_CHANGED, user.email)
             return Response(status=status.HTTP_204_NO_CONTENT)
 
         with entered(user.pk, request):

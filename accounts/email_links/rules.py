@@ -96,7 +96,7 @@ def reset_password(request: Request, uid: str, token: str, new_password: str) ->
     user.verified_email = user.email
     user.save(update_fields=["password", "verified_email"], keep_tokens=not settings.PASSWORD_RESET_ENDS_TOKENS)
     log_security_event("password reset by link", request, account=user_key(user.pk))
-    mail.tell_later(messages.PASSWORD_WAS_RESET, user.email)
+    mail.send_on_commit(messages.PASSWORD_WAS_RESET, user.email)
 
 
 def confirm_email(request: Request, uid: str, token: str) -> None:
@@ -122,7 +122,7 @@ def confirm_email(request: Request, uid: str, token: str) -> None:
         message = "Another account has this e-mail by now; ask for a change to another one."
         raise ValidationError({"token": [ErrorDetail(message, "unique")]}) from error
     log_security_event("e-mail changed", request, account=user_key(user.pk))
-    mail.tell_later(messages.EMAIL_WAS_CHANGED, old)
+    mail.send_on_commit(messages.EMAIL_WAS_CHANGED, old)
 
 
 def request_email_change(request: Request, user: User, email: str, *, is_allowed: bool) -> None:
@@ -146,7 +146,7 @@ def request_email_change(request: Request, user: User, email: str, *, is_allowed
     else:
         later = partial(mail.send_later, [str(owner.email)] if owner.is_active else [], in_use.subject, in_use.body)
     transaction.on_commit(later, robust=True)
-    mail.tell_later(messages.CHANGE_REQUESTED, user.email)
+    mail.send_on_commit(messages.CHANGE_REQUESTED, user.email)
     log_security_event("e-mail change asked for", request, account=user_key(user.pk))
 
 

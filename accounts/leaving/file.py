@@ -33,9 +33,9 @@ def write_file(user: User, access_log_before: int | None = None) -> Any:
     """The document about an account, as AccountFileSerializer describes it. Its access log is the part before the entry
     with this id, or else the latest. It reads with the rights of the tables' owner: each query names the user."""
     lists = {**own_lists(user), "history": UserEvent.objects.filter(id=user.pk).with_actor_names().order_by("-pgh_id")}
-    moved: Any = DelegationEvent
+    delegation_events: Any = DelegationEvent
     lists["delegation_history"] = (
-        moved.objects.filter(Q(owner=user) | Q(delegate=user)).with_actor_names().order_by("-pgh_id")
+        delegation_events.objects.filter(Q(owner=user) | Q(delegate=user)).with_actor_names().order_by("-pgh_id")
     )
     rows = {name: list(queryset[: MOST_ROWS + 1]) for name, queryset in lists.items()}
     shortened = sorted(name for name, found in rows.items() if len(found) > MOST_ROWS)

@@ -8,7 +8,7 @@ from django.utils import timezone
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
 from accounts.identity import check_unchanged
-from accounts.mail import Message, tell_later
+from accounts.mail import Message, send_on_commit
 from accounts.models import LoginSession, User
 from accounts.personal_tokens.format import hash_secret, new_secret, write_token
 from accounts.tokens import find_owner_to_act_for
@@ -71,7 +71,7 @@ def create_token(
         session.secret_hash = hash_secret(secret)
         session.expires_at = expires_at or session.last_used_at + DEFAULT_LIFETIME
         session.save(force_insert=True)
-        tell_later(TOKEN_CREATED, user.email)
+        send_on_commit(TOKEN_CREATED, user.email)
     return NewToken(session, owner, write_token(session.pk, user.pk, secret))
 
 

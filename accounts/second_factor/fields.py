@@ -6,7 +6,7 @@ from healthcare.api.fields import TextField
 
 
 class OtpField(TextField):
-    """A code of an authenticator app, or a recovery code. Which texts are codes, `codes` says."""
+    """A code of an authenticator app, or a recovery code. The module `codes` checks its form."""
 
     default_error_messages = {"invalid": "Send the code as text, in quotes: a number loses its leading zeros."}
 

@@ -15,7 +15,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from accounts.limits import LoginAttempt, log_security_event, user_key
-from accounts.mail import Message, tell_later
+from accounts.mail import Message, send_on_commit
 from accounts.models import User
 from accounts.second_factor.codes import (
     base32,
@@ -131,7 +131,7 @@ def confirm_factor(request: HttpRequest | Request, user: User, otp: str | None) 
         codes = new_recovery_codes()
         hashes = [hash_recovery_code(normalize_code(code), user.pk) for code in codes]
         RecoveryCode.objects.bulk_create(RecoveryCode(factor=factor, digest=digest) for digest in hashes if digest)
-        tell_later(FACTOR_ENROLLED, user.email)
+        send_on_commit(FACTOR_ENROLLED, user.email)
     log_factor_event("second factor enrolled", request, user.pk)
     return codes
 
@@ -205,7 +205,7 @@ def remove_factor(request: HttpRequest | Request | None, user: User, message: Me
     with transaction.atomic():
         removed = SecondFactor.objects.filter(pk=user.pk).delete()[0] > 0
         if removed:
-            tell_later(message, user.email)
+            send_on_commit(message, user.email)
     if removed:
         log_factor_event("second factor removed", request, user.pk, **logged)
     return removed

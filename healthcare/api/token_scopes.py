@@ -11,7 +11,7 @@ from rest_framework.permissions import SAFE_METHODS
 
 from healthcare.api.acting_for import required_role
 
-READ, WRITE = "read", "write"
+WRITE = "write"  # the scope of the tokens that may write; the other one is `read`
 
 
 class NotByToken(PermissionDenied):
