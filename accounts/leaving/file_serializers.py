@@ -18,7 +18,17 @@ from audit.serializers import EventSerializer
 from healthcare.api.fields import DateTimeField, ModelSerializer
 
 
-class AccountDataSerializer(ModelSerializer):
+class ReadOnlyFields:
+    """For a serializer of what is stored: no client writes it."""
+
+    def get_fields(self) -> Any:
+        fields = super().get_fields()  # type: ignore[misc]
+        for field in fields.values():
+            field.read_only = True
+        return fields
+
+
+class AccountDataSerializer(ReadOnlyFields, ModelSerializer):
     class Meta:
         model = User
         fields = [
@@ -41,7 +51,7 @@ class DelegationEventSerializer(AccountEventSerializer):
     delegation = serializers.IntegerField(source="id")
 
 
-class SessionDataSerializer(ModelSerializer):
+class SessionDataSerializer(ReadOnlyFields, ModelSerializer):
     class Meta:
         model = LoginSession
         fields = [
@@ -50,7 +60,7 @@ class SessionDataSerializer(ModelSerializer):
         ]  # fmt: skip
 
 
-class TokenDataSerializer(ModelSerializer):
+class TokenDataSerializer(ReadOnlyFields, ModelSerializer):
     scope = serializers.CharField(help_text="`read` or `write`.")
 
     class Meta:
@@ -58,13 +68,13 @@ class TokenDataSerializer(ModelSerializer):
         fields = ["id", "name", "scope", *SessionDataSerializer.Meta.fields[1:]]
 
 
-class LoginAddressSerializer(ModelSerializer):
+class LoginAddressSerializer(ReadOnlyFields, ModelSerializer):
     class Meta:
         model = LoginAddress
         fields = ["network", "last_login_at"]
 
 
-class AttemptsSerializer(ModelSerializer):
+class AttemptsSerializer(ReadOnlyFields, ModelSerializer):
     kind = serializers.CharField(help_text="What is counted.")
 
     class Meta:
@@ -72,7 +82,7 @@ class AttemptsSerializer(ModelSerializer):
         fields = ["kind", "count", "until"]
 
 
-class SecondFactorSerializer(ModelSerializer):
+class SecondFactorSerializer(ReadOnlyFields, ModelSerializer):
     last_code_at = serializers.SerializerMethodField(help_text="When the last accepted code was shown by the app.")
     recovery_codes = serializers.SerializerMethodField(help_text="How many are left.")
 
@@ -90,7 +100,7 @@ class SecondFactorSerializer(ModelSerializer):
         return factor.recovery_codes.count()
 
 
-class DelegationDataSerializer(ModelSerializer):
+class DelegationDataSerializer(ReadOnlyFields, ModelSerializer):
     owner = NamedUserSerializer(source="owner_named")
     delegate = NamedUserSerializer(source="delegate_named")
 
@@ -99,7 +109,7 @@ class DelegationDataSerializer(ModelSerializer):
         fields = ["id", "owner", "delegate", "role", "note", "created_at", "expires_at", "revoked_at"]
 
 
-class NoticeDataSerializer(ModelSerializer):
+class NoticeDataSerializer(ReadOnlyFields, ModelSerializer):
     by = NamedUserSerializer(source="by_named", allow_null=True)
     about = serializers.SerializerMethodField()
 
@@ -112,7 +122,7 @@ class NoticeDataSerializer(ModelSerializer):
         return notice.about
 
 
-class InvitationDataSerializer(ModelSerializer):
+class InvitationDataSerializer(ReadOnlyFields, ModelSerializer):
     class Meta:
         model = Invitation
         fields = ["id", "email", "created_by", "created_at", "expires_at", "used_at", "used_by"]
@@ -123,16 +133,16 @@ class AdminEntrySerializer(serializers.Serializer):
     name other people."""
 
     at = DateTimeField(source="action_time")
-    action = serializers.CharField(source="get_action_flag_display")
+    action = serializers.CharField(source="get_action_flag_display", read_only=True)
     model = serializers.SerializerMethodField()
-    object_id = serializers.CharField(allow_null=True)
+    object_id = serializers.CharField(allow_null=True, read_only=True)
     by = serializers.IntegerField(source="user_id")
 
     def get_model(self, entry: Any) -> str:
         return f"{entry.content_type.app_label}.{entry.content_type.model}" if entry.content_type else ""
 
 
-class AccessEntrySerializer(ModelSerializer):
+class AccessEntrySerializer(ReadOnlyFields, ModelSerializer):
     patient_ids = serializers.ListField(child=serializers.IntegerField())
     basis = serializers.CharField(help_text="`owner`, `delegate` or `staff`.")
 
