@@ -28,6 +28,14 @@ from healthcare.tests.memory_folder import temporary_folder
 ACCOUNT = {"name": "Alice", "username": "alice", "email": "alice@example.org", "password": "StrongPass123"}
 
 
+def runs(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:  # it has ended since it was listed
+        return False
+
+
+
 class ServeProcess:
     """A `manage.py serve` process, by default on a free port."""
 
@@ -58,11 +66,7 @@ class ServeProcess:
         return self
 
     def workers(self) -> list[psutil.Process]:
-        return [
-            process
-            for process in psutil.Process(self.process.pid).children()
-            if process.status() != psutil.STATUS_ZOMBIE
-        ]
+        return [process for process in psutil.Process(self.process.pid).children() if runs(process)]
 
     def get(self, path: str, kept: http.client.HTTPConnection | None = None) -> Answer:
         """The answer over a kept connection, or over a new one."""
