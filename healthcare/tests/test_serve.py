@@ -35,7 +35,6 @@ def runs(process: psutil.Process) -> bool:
         return False
 
 
-
 class ServeProcess:
     """A `manage.py serve` process, by default on a free port."""
 
