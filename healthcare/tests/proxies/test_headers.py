@@ -114,8 +114,8 @@ def test_a_call_over_plain_http_is_refused_whatever_it_claims(proxy: Proxy, line
 
 
 # What a proxy may set itself, or what differs between two answers.
-OF_THE_CONNECTION = {"connection", "date", "expires", "keep-alive", "server", "x-request-id", "set-cookie", "content-length",
-                     "transfer-encoding", "accept-ranges"}  # fmt: skip
+OF_THE_CONNECTION = {"connection", "date", "expires", "keep-alive", "server", "x-request-id", "set-cookie",
+                     "content-length", "transfer-encoding", "accept-ranges"}  # fmt: skip
 
 
 def sorted_headers(answer: Answer) -> list[tuple[str, str]]:
