@@ -13,7 +13,10 @@ PREFERENCE = re.compile(
     rf"[ \t,]*(?P<name>{TOKEN})(?:[ \t]*=[ \t]*(?P<value>{PREFERENCE_VALUE}))?"
     rf"(?:[ \t]*;[ \t]*(?:{PREFERENCE_PARAMETER})?)*[ \t]*(?:,|$)"
 )
-PATTERN = f"^{TOKEN}(={TOKEN})?(,{TOKEN}(={TOKEN})?)*$"  # of preferences without parameters, as OpenAPI has it
+# What OpenAPI says of the header: the same, with its empty elements and spaces, but for quoted values.
+ASSIGNED = rf"{TOKEN}([ \t]*=[ \t]*{TOKEN})?"
+LISTED = rf"{ASSIGNED}([ \t]*;[ \t]*({ASSIGNED})?)*"
+PATTERN = rf"^[ \t,]*{LISTED}([ \t]*,[ \t,]*{LISTED})*[ \t]*,?$"
 
 
 def read_preferences(meta: Mapping[str, Any]) -> dict[str, str]:
