@@ -20,7 +20,7 @@ from accounts.second_factor.serializers import (
     FactorConfirmSerializer,
     FactorRemoveSerializer,
     NewFactorSerializer,
-    RecoveryCodesSerializer,
+    NewRecoveryCodesSerializer,
 )
 from healthcare.api.idempotency import NoKeyMixin
 from healthcare.api.schema import PROBLEM
@@ -67,7 +67,7 @@ class SecondFactorViewSet(NoKeyMixin, UnknownParametersViewSet):
         "the code `otp_not_enrolled` before `POST /api/auth/otp/`, or `otp_enrolled` if you have a confirmed one. 429 "
         "after repeated wrong codes.",
         request=FactorConfirmSerializer,
-        responses={200: RecoveryCodesSerializer, 409: PROBLEM, 429: PROBLEM},
+        responses={200: NewRecoveryCodesSerializer, 409: PROBLEM, 429: PROBLEM},
     )
     @action(detail=False, methods=["post"], url_path="otp/confirm", serializer_class=FactorConfirmSerializer)
     def confirm(self, request: Request) -> Response:
@@ -84,7 +84,7 @@ class SecondFactorViewSet(NoKeyMixin, UnknownParametersViewSet):
             message = "This is not the code of this secret; send the one that your app shows now."
             raise serializers.ValidationError({"otp": [message]})
         attempt.succeed()
-        return Response(RecoveryCodesSerializer({"recovery_codes": codes}).data)
+        return Response(NewRecoveryCodesSerializer({"recovery_codes": codes}).data)
 
     @extend_schema(
         operation_id="auth_otp_remove",

@@ -98,6 +98,12 @@ def test_no_schema_has_the_name_of_a_type_of_a_language():
     assert description()["components"]["schemas"].keys() & (PYTHON_NAMES | BROWSER_NAMES) == set()
 
 
+def test_no_schema_has_a_property_of_its_own_name():
+    """In a generated client in Python, the class, its module and the property then share a name: mypy refuses it."""
+    for name, schema in description()["components"]["schemas"].items():
+        assert re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower() not in schema.get("properties", {}), name
+
+
 def test_every_schema_is_used():
     text = json.dumps(description(), default=str)
     unused = [name for name in description()["components"]["schemas"] if f'"#/components/schemas/{name}"' not in text]
