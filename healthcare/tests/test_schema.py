@@ -98,10 +98,12 @@ def test_no_schema_has_the_name_of_a_type_of_a_language():
     assert description()["components"]["schemas"].keys() & (PYTHON_NAMES | BROWSER_NAMES) == set()
 
 
-def test_no_schema_has_a_property_of_its_own_name():
-    """In a generated client in Python, the class, its module and the property then share a name: mypy refuses it."""
+def test_no_schema_has_a_list_or_an_object_of_its_own_name():
+    """A generated client in Python names the object that it reads after its class: mypy refuses one name of two types.
+    It does not see the types of texts and numbers."""
     for name, schema in description()["components"]["schemas"].items():
-        assert re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower() not in schema.get("properties", {}), name
+        own = schema.get("properties", {}).get(re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(), {"type": "string"})
+        assert own["type"] in {"string", "integer"}, name
 
 
 def test_every_schema_is_used():
