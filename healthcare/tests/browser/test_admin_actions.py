@@ -39,7 +39,8 @@ def test_records_merges_two_patients_and_undoes_it(admin_page: AdminPages, alice
     page.get_by_role("button", name="Merge the two patients").click()
     survivor = Patient.objects.active().get()
     assert page.url.endswith(f"{LIST}{survivor.pk}/change/")
-    page.locator(".messagelist").get_by_role("link", name="Undo").click()
+    with page.expect_navigation():
+        page.locator(".messagelist").get_by_role("link", name="Undo").click()
     check_everywhere(page)
     page.get_by_role("button", name="Undo the merge of 1 patient").click()
     assert {row.name for row in Patient.objects.active()} == {one.name, other.name}
@@ -49,7 +50,8 @@ def test_the_list_is_saved_as_a_file(admin_page: AdminPages, alice: User, tmp_pa
     make_patient(alice, name="=Ana 李")
     page = admin_page("Records")
     page.goto(LIST)
-    page.get_by_role("link", name="Export this list").click()
+    with page.expect_navigation():
+        page.get_by_role("link", name="Export this list").click()
     check_everywhere(page)
     with page.expect_download() as download:
         page.get_by_role("button", name="Export 1 patient").click()

@@ -91,7 +91,8 @@ def test_every_page_of_the_model_is_accessible_and_fits(admin_page: AdminPages, 
         page.goto(path)
         if (save := page.locator("#content input[name=_save]")).count():
             page.evaluate(EMPTY_THE_FORM)
-            save.first.click()
+            with page.expect_navigation():
+                save.first.click()
             check_everywhere(page)
 
 
@@ -133,5 +134,6 @@ def test_the_pages_around_the_login_are_too(admin_page: AdminPages) -> None:
     Visits(page).visit("/admin/login/")
     page.get_by_label("Username or e-mail").fill("nobody")
     page.get_by_label("Password").fill("wrong")
-    page.get_by_role("button", name="Log in").click()
+    with page.expect_navigation():
+        page.get_by_role("button", name="Log in").click()
     check_everywhere(page)
