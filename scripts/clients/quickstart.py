@@ -3,10 +3,13 @@
 python quickstart.py BASE_URL OPENAPI_JSON
 """
 
+import base64
 import datetime
+import hmac
 import json
 import re
 import sys
+import time
 import uuid
 from http import HTTPStatus
 from pathlib import Path
@@ -14,15 +17,30 @@ from typing import Any, TypeVar
 
 from healthcare_client import AuthenticatedClient, Client
 from healthcare_client.api.auth import (
+    auth_email,
+    auth_email_verify,
+    auth_email_verify_confirm,
+    auth_file,
+    auth_invitations_create,
+    auth_leave,
     auth_login,
     auth_logout,
     auth_me,
     auth_me_update,
+    auth_otp_begin,
+    auth_otp_confirm,
+    auth_otp_remove,
     auth_password,
+    auth_password_reset,
+    auth_password_reset_confirm,
     auth_refresh,
     auth_register,
     auth_sessions_destroy,
     auth_sessions_list,
+    auth_tokens_create,
+    auth_tokens_destroy,
+    auth_tokens_list,
+    auth_tokens_retrieve,
 )
 from healthcare_client.api.doctors import (
     doctors_create,
@@ -65,11 +83,21 @@ from healthcare_client.api.patients import (
 from healthcare_client.models import (
     AssignmentRequest,
     DoctorRequest,
+    EmailChangeRequest,
+    FactorBeginRequest,
+    FactorConfirmRequest,
+    FactorRemoveRequest,
     Gender,
+    InvitationRequest,
+    LeavingRequest,
+    LinkRequest,
+    LinkRequestRequest,
     LoginRequest,
     MergeRequest,
+    NewPersonalTokenRequest,
     OfferRequest,
     PasswordChangeRequest,
+    PasswordResetRequest,
     PatchedAssignmentChangeRequest,
     PatchedDoctorRequest,
     PatchedPatientRequest,
@@ -82,6 +110,7 @@ from healthcare_client.models import (
     Problem,
     RefreshRequest,
     RegistrationRequest,
+    ScopeEnum,
     SessionEndRequest,
 )
 from healthcare_client.types import Response
@@ -117,6 +146,14 @@ def check(holds: object, shown: object) -> None:
         raise AssertionError(shown)
 
 
+def one_time_code(secret: str) -> str:
+    """The code that an authenticator app shows now for a secret in base32 (RFC 6238)."""
+    key = base64.b32decode(secret + "=" * (-len(secret) % 8))
+    digest = hmac.digest(key, int(time.time() // 30).to_bytes(8, "big"), "sha1")
+    start = digest[-1] & 15
+    return f"{(int.from_bytes(digest[start : start + 4], 'big') & 0x7FFFFFFF) % 1_000_000:06}"
+
+
 class QuickStart:
     def __init__(self, url: str) -> None:
         self.url, self.calls = url, set[tuple[str, str]]()
@@ -140,6 +177,7 @@ class QuickStart:
         self.assign_a_doctor()
         self.look_back()
         self.delete_and_restore()
+        self.look_after_account()
         self.end_account()
 
     def begin_account(self) -> None:
@@ -294,6 +332,33 @@ class QuickStart:
         deleted = answer(patients_list.sync_detailed(client=self.client, deleted=True))
         check(self.patient in [row.id for row in deleted], deleted)
         answer(patients_restore.sync_detailed(self.patient, client=self.client))
+
+    def look_after_account(self) -> None:
+        password, client = "StrongPass123", self.client  # noqa: S105
+        reports = NewPersonalTokenRequest(name="reports", scope=ScopeEnum.READ, current_password=password)
+        token = answer(auth_tokens_create.sync_detailed(client=client, body=reports), 201)
+        check(answer(auth_tokens_retrieve.sync_detailed(token.id, client=client)).name == "reports", token.id)
+        answer(patients_list.sync_detailed(client=self.client_with(token.token)))
+        done(auth_tokens_destroy.sync_detailed(token.id, client=client))
+        check(answer(auth_tokens_list.sync_detailed(client=client)) == [], token.id)
+        begin = auth_otp_begin.sync_detailed(client=client, body=FactorBeginRequest(current_password=password))
+        confirmation = FactorConfirmRequest(otp=one_time_code(answer(begin, 201).secret))
+        codes = answer(auth_otp_confirm.sync_detailed(client=client, body=confirmation)).recovery_codes
+        removal = FactorRemoveRequest(current_password=password, otp=codes[0])
+        done(auth_otp_remove.sync_detailed(client=client, body=removal))
+        check(answer(auth_file.sync_detailed(client=client)).account.username == self.name, self.name)
+        refused(auth_invitations_create.sync_detailed(client=client, body=InvitationRequest()), 403)
+        refused(auth_leave.sync_detailed(client=client, body=LeavingRequest(current_password=password)), 409)
+        # This server sends no e-mails.
+        email = f"{self.name}-2@example.org"
+        change = EmailChangeRequest(email=email, current_password=password)
+        refused(auth_email.sync_detailed(client=client, body=change), 404)
+        link, ask = LinkRequest(uid="MQ", token="x"), LinkRequestRequest(email=email)  # noqa: S106
+        refused(auth_email_verify.sync_detailed(client=self.public, body=ask), 404)
+        refused(auth_email_verify_confirm.sync_detailed(client=self.public, body=link), 404)
+        refused(auth_password_reset.sync_detailed(client=self.public, body=ask), 404)
+        reset = PasswordResetRequest(uid="MQ", token="x", new_password="EvenStronger456")  # noqa: S106
+        refused(auth_password_reset_confirm.sync_detailed(client=self.public, body=reset), 404)
 
     def end_account(self) -> None:
         sessions = answer(auth_sessions_list.sync_detailed(client=self.client))

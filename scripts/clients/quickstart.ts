@@ -4,7 +4,7 @@
 //   node quickstart.js BASE_URL OPENAPI_JSON
 
 import assert from "node:assert/strict";
-import { randomUUID } from "node:crypto";
+import { createHmac, randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 
 import createClient, { type Client, type Middleware } from "openapi-fetch";
@@ -47,6 +47,18 @@ function refused({ error, response }: Answer<unknown>, status: number, pointer =
   assert.equal(error.request_id, response.headers.get("X-Request-Id"));
   assert(!pointer || error.errors?.some((one) => one.pointer === pointer), JSON.stringify(error));
   return error;
+}
+
+/** The code that an authenticator app shows now for a secret in base32 (RFC 6238). */
+function oneTimeCode(secret: string): string {
+  const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+  const bits = [...secret].map((letter) => letters.indexOf(letter).toString(2).padStart(5, "0")).join("");
+  const key = Buffer.from((bits.match(/.{8}/g) ?? []).map((byte) => parseInt(byte, 2)));
+  const counter = Buffer.alloc(8);
+  counter.writeBigUInt64BE(BigInt(Math.floor(Date.now() / 30_000)));
+  const digest = createHmac("sha1", key).update(counter).digest();
+  const start = digest.readUInt8(digest.length - 1) & 15;
+  return String((digest.readUInt32BE(start) & 0x7fffffff) % 1_000_000).padStart(6, "0");
 }
 
 // An account and its tokens
@@ -197,13 +209,36 @@ const deleted = answer(await client.GET("/api/patients/", { params: { query: { d
 assert(deleted.some((row) => row.id === patient.id));
 answer(await client.POST("/api/patients/{id}/restore/", { params: ofPatient }));
 
+// Personal access tokens, the second factor, and what is stored about the account
+const proof = { current_password: password };
+const reports = { name: "reports", scope: "read" as const, ...proof };
+const token = answer(await client.POST("/api/auth/tokens/", { body: reports }), 201);
+const ofToken = { params: { path: { id: token.id } } };
+assert.equal(answer(await client.GET("/api/auth/tokens/{id}/", ofToken)).name, "reports");
+answer(await clientWith(token.token).GET("/api/patients/"));
+done(await client.DELETE("/api/auth/tokens/{id}/", ofToken));
+assert.deepEqual(answer(await client.GET("/api/auth/tokens/")), []);
+const { secret } = answer(await client.POST("/api/auth/otp/", { body: proof }), 201);
+const confirmation = { body: { otp: oneTimeCode(secret) } };
+const { recovery_codes } = answer(await client.POST("/api/auth/otp/confirm/", confirmation));
+done(await client.DELETE("/api/auth/otp/", { body: { ...proof, otp: recovery_codes[0] ?? "" } }));
+assert.equal(answer(await client.GET("/api/auth/me/file/")).account.username, name);
+refused(await client.POST("/api/auth/invitations/", { body: {} }), 403);
+refused(await client.DELETE("/api/auth/me/", { body: proof }), 409);
+// This server sends no e-mails.
+const link = { uid: "MQ", token: "x" };
+refused(await client.POST("/api/auth/email/", { body: { email: `2-${email}`, ...proof } }), 404);
+refused(await anyone.POST("/api/auth/email/verify/", { body: { email } }), 404);
+refused(await anyone.POST("/api/auth/email/verify/confirm/", { body: link }), 404);
+refused(await anyone.POST("/api/auth/password/reset/", { body: { email } }), 404);
+refused(await anyone.POST("/api/auth/password/reset/confirm/", { body: { ...link, new_password: "EvenStronger456" } }), 404);
+
 // Login sessions, and logging out
 const sessions = answer(await client.GET("/api/auth/sessions/"));
 const session = sessions.find((one) => !one.current);
 assert(session);
 const ofSession = { path: { id: session.id } };
 refused(await client.DELETE("/api/auth/sessions/{id}/", { params: ofSession }), 400, "/current_password");
-const proof = { current_password: password };
 done(await client.DELETE("/api/auth/sessions/{id}/", { params: ofSession, body: proof }));
 refused(await other.GET("/api/auth/me/"), 401);
 const change = { current_password: password, new_password: "EvenStronger456" };
