@@ -146,6 +146,7 @@ def environment_of(database_url: str) -> dict[str, str]:
         "DJANGO_SETTINGS_MODULE": "healthcare.tests.settings",
         "DATABASE_URL": database_url,
         "THROTTLE_SCALE": "1000000",
+        "ACCESS_TOKEN_MINUTES": "1440",  # the tests of a file share tokens, and may be far apart in a run
         "DRAIN_SECONDS": "0",
     }
 
