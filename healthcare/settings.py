@@ -49,6 +49,7 @@ INSTALLED_APPS = [
     "healthcare.api.apps.APIConfig",
     "healthcare.search.apps.SearchConfig",
     "healthcare.fastpath.apps.FastPathConfig",
+    "healthcare.imports.apps.ImportsConfig",
     "healthcare.operations.apps.OperationsConfig",
     "accounts",
     "audit",
