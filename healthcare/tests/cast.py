@@ -112,7 +112,7 @@ class Cast:
         """Clients that send X-Acting-For. They name the owner in each of the ways that there are."""
         alice, mia, now = self.users["alice"], self.users[IGNORED_HEADER_USER], timezone.now()
         asha, wim, eve, rex = (make_user(name) for name in ("asha", "wim", "eve", "rex"))
-        earlier = now - datetime.timedelta(seconds=1)
+        earlier = now - datetime.timedelta(hours=1)
         Delegation.objects.bulk_create(
             [
                 Delegation(owner=alice, delegate=asha, role="read"),
