@@ -99,7 +99,9 @@ def read_accesses(user: User, before: int | None) -> Mapping[str, Any]:
     """The entries of the access log by this user, and where the part before them begins: see the module. They name
     patients by the ids that the user had read, whoever owns the patients now, and say nothing else about them."""
     ids = AccessLog.objects.order_by("-id").values_list("id", flat=True)
-    end = before if before is not None else (ids.first() or 0) + 1
+    end = (ids.first() or 0) + 1
+    if before is not None:
+        end = min(before, end)
     start = end - MOST_SCANNED
     part = AccessLog.objects.filter(actor=user.pk, id__lt=end, id__gte=start).order_by("-id")
     entries = list(part[:MOST_ROWS])

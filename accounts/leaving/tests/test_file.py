@@ -173,6 +173,13 @@ def test_the_access_log_comes_in_parts_until_it_is_complete(
     assert (found, part["before"]) == (expected, None)
 
 
+def test_a_position_after_the_latest_entry_gives_the_latest_part(alice: User, as_alice: LoggedInClient):
+    read(alice)
+    answer = as_alice.get(FILE, {"access_log_before": 2**63 - 1}).json()["access_log"]
+    assert answer == as_alice.get(FILE).json()["access_log"]
+    assert answer["entries"]
+
+
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
     "value", ["", "0", "-1", "1.5", "1e3", "x", "١", "²", " 1", "9223372036854775808", "9" * 5000, "1;DROP", "\x00"]
