@@ -11,7 +11,7 @@ from django.http import HttpRequest, JsonResponse
 from django.urls import path
 
 from accounts.delegations.models import DelegateRole, Delegation, Notice
-from accounts.delegations.rules import change_delegation, give_delegation, has_passed, revoke_delegation
+from accounts.delegations.rules import change_delegation, give_delegation, is_valid_expiry, revoke_delegation
 from accounts.models import User, UserQuerySet
 from healthcare.admin.actions import Refusals
 from healthcare.admin.edit_conflicts import ConflictCheckingAdmin, ConflictCheckingForm
@@ -44,7 +44,7 @@ class DelegateField(OwnerField):
 class DelegationForm(ConflictCheckingForm):
     def clean_expires_at(self) -> Any:
         expires_at = self.cleaned_data["expires_at"]
-        if has_passed(expires_at):
+        if not is_valid_expiry(expires_at):
             raise forms.ValidationError("Choose a time in the future; to end the delegation now, revoke it.")
         return expires_at
 

@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from django.template.response import TemplateResponse
 
 from accounts.admin_delegations import signed_in
-from accounts.delegations.rules import has_passed
+from accounts.delegations.rules import is_valid_expiry
 from accounts.invitations.codes import write_invitation
 from accounts.invitations.models import Invitation
 from healthcare.admin.edit_conflicts import ConflictCheckingAdmin, ConflictCheckingForm
@@ -18,8 +18,8 @@ from healthcare.admin.list_filters import ChoiceFilter
 class InvitationForm(ConflictCheckingForm):
     def clean_expires_at(self) -> Any:
         expires_at = self.cleaned_data["expires_at"]
-        if has_passed(expires_at):
-            raise forms.ValidationError("Choose a time in the future, or none.")
+        if not is_valid_expiry(expires_at):
+            raise forms.ValidationError("Choose a time in the future, before the year 9000, or none.")
         return expires_at
 
 

@@ -24,7 +24,8 @@ from healthcare.api.fields import DateTimeField
 from healthcare.api.integrity_errors import broken_rule
 from healthcare.rls.context import without_role
 
-EXPIRY_PASSED = "Write a time in the future, or null for no end."
+FIRST_YEAR_TOO_LATE = 9000  # the admin cannot show the last years that Python has in every time zone
+INVALID_EXPIRY = f"Write a time in the future, before the year {FIRST_YEAR_TOO_LATE}, or null for no end."
 
 
 @contextmanager
@@ -119,12 +120,13 @@ def notify_of_delegation(delegation: Delegation, kind: str, by: User | None) -> 
 
 
 def check_expiry(expires_at: datetime | None) -> None:
-    if has_passed(expires_at):
-        raise field_error("expires_at", EXPIRY_PASSED)
+    if not is_valid_expiry(expires_at):
+        raise field_error("expires_at", INVALID_EXPIRY)
 
 
-def has_passed(expires_at: datetime | None) -> bool:
-    return expires_at is not None and expires_at <= timezone.now()
+def is_valid_expiry(expires_at: datetime | None) -> bool:
+    """Whether something may end then; None is no end."""
+    return expires_at is None or (timezone.now() < expires_at and expires_at.year < FIRST_YEAR_TOO_LATE)
 
 
 def field_error(field: str, detail: str) -> ValidationError:

@@ -9,7 +9,7 @@ from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
 from accounts.delegations.models import DelegateRole, Delegation, Notice
-from accounts.delegations.rules import EXPIRY_PASSED, has_passed
+from accounts.delegations.rules import INVALID_EXPIRY, is_valid_expiry
 from accounts.identifiers import NOT_AN_ID, NOT_RESERVED, USERNAME
 from accounts.models import User
 from healthcare.api.fields import DateTimeField, ModelSerializer, TextField, VerbatimField
@@ -79,8 +79,8 @@ class NewDelegationSerializer(DelegationSerializer):
 
     def validate_expires_at(self, value: datetime | None) -> datetime | None:
         """Before the delegate is looked up, since an unknown one counts."""
-        if has_passed(value):
-            raise serializers.ValidationError(EXPIRY_PASSED)
+        if not is_valid_expiry(value):
+            raise serializers.ValidationError(INVALID_EXPIRY)
         return value
 
 

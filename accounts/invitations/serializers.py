@@ -5,7 +5,7 @@ from datetime import datetime
 from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
-from accounts.delegations.rules import EXPIRY_PASSED, has_passed
+from accounts.delegations.rules import INVALID_EXPIRY, is_valid_expiry
 from accounts.invitations.codes import write_invitation
 from accounts.invitations.models import Invitation
 from healthcare.api.fields import DateTimeField, ModelSerializer
@@ -34,6 +34,6 @@ class InvitationSerializer(ModelSerializer):
         return write_invitation(invitation)
 
     def validate_expires_at(self, value: datetime | None) -> datetime | None:
-        if has_passed(value):
-            raise serializers.ValidationError(EXPIRY_PASSED)
+        if not is_valid_expiry(value):
+            raise serializers.ValidationError(INVALID_EXPIRY)
         return value

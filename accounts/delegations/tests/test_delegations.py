@@ -101,6 +101,7 @@ def test_below_manage_nobody_gives_changes_or_ends(
         ({"delegate": "ben", "note": "x" * 201}, ("/note", "max_length")),
         ({"delegate": "ben", "note": "two\nlines"}, ("/note", "invalid")),
         ({"delegate": "ben", "expires_at": "2001-01-01T00:00:00Z"}, ("/expires_at", "invalid")),
+        ({"delegate": "ben", "expires_at": "9000-01-01T00:00:00Z"}, ("/expires_at", "invalid")),
         ({"delegate": "ben", "expires_at": "tomorrow"}, ("/expires_at", "invalid")),
         ({"delegate": "ben", "until": None}, ("/until", "unknown")),
     ],

@@ -81,6 +81,7 @@ def test_a_form_that_is_sent_twice_adds_one_invitation_and_shows_it_twice(client
         ({"email": "nobody"}, "email"),
         ({"email": "ex\u00e4mple@example.org"}, "email"),
         ({"expires_at_0": "2001-01-01", "expires_at_1": "12:00:00"}, "expires_at"),
+        ({"expires_at_0": "9999-12-31", "expires_at_1": "23:59:59"}, "expires_at"),
     ],
 )
 def test_what_nobody_could_use_is_refused(client: AdminClient, fields: dict[str, str], wrong: str) -> None:

@@ -51,8 +51,9 @@ def test_email_and_end_are_stored(as_staff: LoggedInClient) -> None:
     assert Invitation.objects.get().email == "Eve@Example.org"
 
 
-def test_the_end_is_in_the_future(as_staff: LoggedInClient) -> None:
-    answer = as_staff.post(INVITATIONS, {"expires_at": "2001-01-01T00:00:00Z"})
+@pytest.mark.parametrize("end", ["2001-01-01T00:00:00Z", "9000-01-01T00:00:00Z"])
+def test_the_end_is_in_the_future_and_before_the_year_9000(as_staff: LoggedInClient, end: str) -> None:
+    answer = as_staff.post(INVITATIONS, {"expires_at": end})
     assert refusals(answer) == {("/expires_at", "invalid")}
     assert not Invitation.objects.exists()
 
