@@ -1,13 +1,7 @@
 """Exporting the rows of a list as CSV (RFC 4180), which a spreadsheet opens without executing anything in it."""
 
-import csv
 import datetime
-import io
-import json
-import re
-import unicodedata
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import Any
 
 from django.contrib import messages
@@ -29,16 +23,10 @@ from healthcare.admin.actions import (
 from healthcare.admin.list_filters import ListRefused
 from healthcare.api.fields import DateTimeField
 from healthcare.api.serializers import RecordSerializer
+from healthcare.exports.csv_text import BYTE_ORDER_MARK, as_cell, csv_lines, escape_formula
 
 LARGEST_EXPORT = 10_000  # rows
 ROWS_AT_ONCE = 500  # in memory
-BYTE_ORDER_MARK = "\ufeff"  # by which Excel recognises UTF-8
-# What begins a formula at the beginning of a cell, in any width: `＝` is `=` to a spreadsheet.
-FORMULA = frozenset("=+-@")
-# A spreadsheet whose list separator is the semicolon begins a cell after one, LibreOffice also after a tab, and a line
-# anywhere begins a row.
-CELL_ENDS = frozenset(";\t\r\n")
-CELL_START = re.compile(r"\A|(?<=[;\t\r\n])")
 
 
 class ExportRecords(PreviewedAction):
@@ -149,7 +137,7 @@ class ExportRecords(PreviewedAction):
 
         def cells(row: Any) -> list[str]:
             values = serializer.to_representation(row)
-            return [as_cell(value) for value in [*map(values.get, own), *(getattr(row, name) for name in more)]]
+            return [as_admin_cell(value) for value in [*map(values.get, own), *(getattr(row, name) for name in more)]]
 
         yield BYTE_ORDER_MARK + csv_lines([self.columns()])
         for start in range(0, len(keys), ROWS_AT_ONCE):
@@ -158,23 +146,11 @@ class ExportRecords(PreviewedAction):
             yield csv_lines(cells(rows[key]) for key in some if key in rows)
 
 
-def csv_lines(rows: Any) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer).writerows(rows)
-    return buffer.getvalue()
-
-
-def as_cell(value: Any) -> str:
-    """The text of a cell, in which nothing is a formula. Lists are JSON."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
+def as_admin_cell(value: Any) -> str:
+    """The text of a cell, in which nothing is a formula. Lists are JSON, whose texts are escaped too."""
     if isinstance(value, datetime.datetime):
         return str(DateTimeField().to_representation(value))
-    if isinstance(value, list | dict):
-        return json.dumps(escape_texts(value), ensure_ascii=False)
-    return escape_formulas(value) if isinstance(value, str) else str(value)
+    return as_cell(escape_texts(value) if isinstance(value, list | dict) else value)
 
 
 def escape_texts(value: Any) -> Any:
@@ -183,22 +159,4 @@ def escape_texts(value: Any) -> Any:
         return [escape_texts(item) for item in value]
     if isinstance(value, dict):
         return {key: escape_texts(item) for key, item in value.items()}
-    return escape_formulas(value) if isinstance(value, str) else value
-
-
-def escape_formulas(text: str) -> str:
-    """The text with an apostrophe before whatever a spreadsheet could take for the beginning of a formula (OWASP, CSV
-    injection): at the beginning, and after what begins another cell or row in some of them."""
-    if text[:1] in {"\t", "\r", "\n"}:
-        text = f"'{text}"
-    return CELL_START.sub(lambda start: "'" if begins_formula(text, start.start()) else "", text)
-
-
-def begins_formula(text: str, place: int) -> bool:
-    """Whether a formula begins here, after what a spreadsheet drops: quotes, blanks and invisible characters."""
-    for character in islice(text, place, None):
-        if character in CELL_ENDS:
-            return False
-        if not (character == '"' or character.isspace() or unicodedata.category(character) in {"Cf", "Cc"}):
-            return unicodedata.normalize("NFKC", character)[0] in FORMULA
-    return False
+    return escape_formula(value) if isinstance(value, str) else value

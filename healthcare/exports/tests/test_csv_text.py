@@ -1,0 +1,67 @@
+"""Text in the cells of CSV: no formula for a spreadsheet, and the same text again for an import."""
+
+import csv
+import io
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from healthcare.exports.csv_text import (
+    CELL_ENDS,
+    as_cell,
+    begins_formula,
+    csv_lines,
+    escape_formula,
+    json_cell,
+    unescape_formula,
+)
+
+# Any text that UTF-8 can write, most of it with what the escape is about.
+ANY_TEXT = st.text(st.one_of(st.sampled_from("'\"=+-@;\t\r\n ,[{＝\u200b\u3000\x00a1"), st.characters(codec="utf-8")))
+SEGMENTS = str.maketrans(dict.fromkeys(CELL_ENDS, "\n"))
+
+
+@given(ANY_TEXT)
+def test_what_was_escaped_is_unescaped_to_the_same_text(text: str):
+    assert unescape_formula(escape_formula(text)) == text
+
+
+@given(st.lists(ANY_TEXT, min_size=1, max_size=4))
+def test_any_text_survives_writing_and_reading_a_row(texts: list[str]):
+    written = csv_lines([[as_cell(text) for text in texts]])
+    [row] = csv.reader(io.StringIO(written, newline=""), strict=True)
+    assert [unescape_formula(cell) for cell in row] == texts
+
+
+@given(ANY_TEXT)
+def test_no_cell_begins_with_a_formula(text: str):
+    escaped = escape_formula(text)
+    assert escaped[:1] not in {*"=+-@\t\r\n"}
+    for segment in escaped.translate(SEGMENTS).split("\n"):
+        assert not begins_formula(segment, 0)
+
+
+@given(st.lists(st.dictionaries(ANY_TEXT, st.one_of(ANY_TEXT, st.none(), st.booleans(), st.integers()), max_size=3)))
+def test_a_list_is_json_that_needs_no_escape(value: list[dict[str, object]]):
+    cell = json_cell(value)
+    assert json.loads(cell) == value
+    assert escape_formula(cell) == unescape_formula(cell) == cell
+    assert not CELL_ENDS & {*cell}
+
+
+@pytest.mark.parametrize("text", ["+91 98450 12345", "=1+1", "-2", "O'Brien", "'tis", "a;=1"])
+def test_what_was_never_escaped_stays_as_it_is(text: str):
+    assert unescape_formula(text) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [
+        (None, ""), ("", ""), (True, "true"), (False, "false"), (0, "0"), (-5, "-5"), ([], "[]"),
+        ("2020-01-02", "2020-01-02"), ([{"a": "x;=1"}], '[{"a": "x\\u003b=1"}]'), ("'=x", "''=x"),
+    ],
+)  # fmt: skip
+def test_values_are_written_as_the_api_represents_them(value: object, cell: str):
+    assert as_cell(value) == cell
