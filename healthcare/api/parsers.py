@@ -31,17 +31,24 @@ class StrictJSONParser(BaseParser):
         if len(body) < announced_length(parser_context):
             raise ParseError("The body is shorter than its Content-Length; send all of it.")
         try:
-            value = DECODER.decode(body.decode("utf-8"))
+            text = body.decode("utf-8")
         except UnicodeDecodeError as error:
             raise ParseError("The body is not UTF-8.") from error
-        except RecursionError as error:
-            raise ParseError(f"The body is nested more than {MAXIMUM_DEPTH} levels deep.") from error
-        except ValueError as error:
-            raise ParseError("The body is not valid JSON.") from error
+        return decode_object(text, "The body")
+
+
+def decode_object(text: str, name: str) -> dict[str, Any]:
+    """The JSON object of a text. Raises ParseError, in a sentence about `name`, for any other text."""
+    try:
+        value = DECODER.decode(text)
         if not isinstance(value, dict):
-            raise ParseError("The body is not a JSON object.")
+            raise ParseError(f"{name} is not a JSON object.")
         check_storable(value, depth=1)
-        return value
+    except RecursionError as error:
+        raise ParseError(f"{name} is nested more than {MAXIMUM_DEPTH} levels deep.") from error
+    except ValueError as error:
+        raise ParseError(f"{name} is not valid JSON.") from error
+    return value
 
 
 def announced_length(parser_context: Mapping[str, Any] | None) -> int:
@@ -74,13 +81,13 @@ DECODER = json.JSONDecoder(
 
 
 def check_storable(value: Any, depth: int) -> None:
-    """Raise ParseError for a value that is nested too deeply or contains text that PostgreSQL cannot store."""
+    """Raise RecursionError for a value that is nested too deeply, ParseError for text that PostgreSQL cannot store."""
     if isinstance(value, str):
         if UNSTORABLE.search(value):
             raise ParseError("A string contains a NUL character or a lone surrogate; remove it.")
     elif isinstance(value, dict | list):
         if depth > MAXIMUM_DEPTH:
-            raise ParseError(f"The body is nested more than {MAXIMUM_DEPTH} levels deep.")
+            raise RecursionError
         for item in value:
             check_storable(item, depth + 1)
         if isinstance(value, dict):
