@@ -29,6 +29,8 @@ def experience_on(day: datetime.date, since: int | None) -> int | None:
 
 
 class Doctor(Record):
+    import_kind = "doctors"  # see `healthcare.imports`
+
     # Null after the erasure of the account that added the doctor.
     created_by = models.ForeignKey(  # type: ignore[assignment]
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", editable=False, db_index=False, null=True

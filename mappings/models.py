@@ -98,6 +98,8 @@ def split_for_merge(
 
 
 class Mapping(OwnedModel):
+    import_kind = "mappings"  # see `healthcare.imports`
+
     patient = models.ForeignKey("patients.Patient", on_delete=models.PROTECT, related_name="mappings", db_index=False)
     doctor = models.ForeignKey("doctors.Doctor", on_delete=models.PROTECT, related_name="mappings", db_index=False)
     role = LineField(max_length=100, blank=True, help_text="What the doctor does for this patient.")

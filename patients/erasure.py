@@ -17,6 +17,7 @@ from audit.legal_hold import refuse_if_held, refuse_if_rows_held
 from audit.models import AccessLog
 from audit.patient_data import patient_id_field_of
 from healthcare.api.models import IdempotencyRecord
+from healthcare.imports.models import ImportedLine
 from healthcare.search.triggers import remove_words
 from patients.models import PATIENT_SEARCH, ErasureReceipt, Patient, PatientEvent, PatientMerge, PatientTransfer
 
@@ -140,7 +141,8 @@ def events_during(merge: PatientMerge) -> Any:
 
 
 def erase_rows(model: type[Model], keys: list[int]) -> Counter[str]:
-    """Delete these rows, every row that refers to them and their entries in the admin's log. Counts rows by table.
+    """Delete these rows, every row that refers to them, the lines of imports about them, and their entries in the
+    admin's log. Counts rows by table.
 
     Rows that a foreign key constraint ties to these are deleted before them, other referring rows after them: a
     history, for example, whose trigger records the deletion too. The events of rows that are about another patient now
@@ -160,6 +162,7 @@ def erase_rows(model: type[Model], keys: list[int]) -> Counter[str]:
         counts += erase_rows(referring, referring_keys)
     for events in (events for events in apps.get_models() if getattr(events, "pgh_tracked_model", None) is model):
         counts[events._meta.db_table] += delete_rows(events._base_manager.filter(id__in=keys))
+    counts[ImportedLine._meta.db_table] += ImportedLine.objects.forget(model, keys)
     kind = ContentType.objects.get_for_model(model)
     entries = LogEntry.objects.filter(content_type=kind, object_id__in=[str(key) for key in keys])
     counts[LogEntry._meta.db_table] += delete_rows(entries)

@@ -68,6 +68,7 @@ class PatientQuerySet(OwnedQuerySet):
 
 class Patient(OwnedModel):
     patient_id_field = "id"  # marks this as the model of the patients: see `audit.patient_data`
+    import_kind = "patients"  # see `healthcare.imports`
 
     name = NameField()
     gender = models.CharField(max_length=1, choices=Gender.choices, default=Gender.UNKNOWN)

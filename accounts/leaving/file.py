@@ -24,6 +24,7 @@ from accounts.second_factor.models import SecondFactor
 from audit.history import attach_previous
 from audit.models import AccessLog, UserEvent
 from healthcare.api.models import IdempotencyRecord
+from healthcare.imports.models import Import
 
 MOST_ROWS = 10_000  # of one list
 MOST_SCANNED = 1_000_000  # rows of the access log, of all users
@@ -72,6 +73,7 @@ def own_lists(user: User) -> dict[str, QuerySet[Any]]:
         "delegations_given": delegations.filter(owner=user),
         "delegations_received": delegations.filter(delegate=user),
         "notices": Notice.objects.filter(user=user).annotate(by_named=NamedUser("by_id")).order_by("-pk"),
+        "imports": Import.objects.filter(Q(created_by=user) | Q(caller=user.pk)).order_by("-pk"),
         "invitations_made": invitations.filter(created_by=user),
         "invitations_used": invitations.filter(used_by=user),
         "invitations_received": invitations.filter(email__lower__in=own_address_of(user)),

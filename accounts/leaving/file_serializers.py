@@ -16,6 +16,7 @@ from accounts.second_factor.models import SecondFactor
 from audit.models import AccessLog
 from audit.serializers import EventSerializer
 from healthcare.api.fields import DateTimeField, ModelSerializer
+from healthcare.imports.models import Import
 
 
 class ReadOnlyFields:
@@ -128,6 +129,17 @@ class InvitationDataSerializer(ReadOnlyFields, ModelSerializer):
         fields = ["id", "email", "created_by", "created_at", "expires_at", "used_at", "used_by"]
 
 
+class ImportDataSerializer(ReadOnlyFields, ModelSerializer):
+    """An import of records that belong to `created_by`, by `caller`. Its lines are in the API (/api/imports/)."""
+
+    caller = serializers.IntegerField()
+    summary = serializers.DictField(child=serializers.IntegerField(), help_text="The number of lines, by status.")
+
+    class Meta:
+        model = Import
+        fields = ["id", "created_by", "caller", "kind", "created_at", "summary", "undone_at"]
+
+
 class AdminEntrySerializer(serializers.Serializer):
     """An entry of the admin's log, by this user or about the account. What it says of other records is left out: it may
     name other people."""
@@ -175,6 +187,7 @@ class AccountFileSerializer(serializers.Serializer):
     delegations_received = DelegationDataSerializer(many=True)
     delegation_history = DelegationEventSerializer(many=True)
     notices = NoticeDataSerializer(many=True)
+    imports = ImportDataSerializer(many=True)
     invitations_made = InvitationDataSerializer(many=True)
     invitations_used = InvitationDataSerializer(many=True)
     invitations_received = InvitationDataSerializer(many=True)

@@ -23,6 +23,7 @@ from audit.history import Event
 from conftest import LoggedInClient
 from doctors.models import Doctor, DoctorEvent
 from doctors.tests.factories import make_doctor
+from healthcare.imports.models import Import
 from mappings.models import Mapping
 from mappings.tests.factories import make_mapping
 from patients.models import ErasureReceipt, Patient
@@ -247,6 +248,9 @@ def fill_account(user: User, enrol_user: Any, staff: User) -> None:
         Invitation.objects.create(email=address, created_by=staff)
     Invitation.objects.create(created_by=user)
     Invitation.objects.create(created_by=staff, used_by=user, used_at=timezone.now())
+    Import.objects.create(created_by=user, caller=user.pk, kind=CANARY).lines.create(
+        created_by=user, line=2, status="created", record_id=1
+    )
     Client().force_login(user)
     assert client.get("/api/auth/me/").status_code == 200
 
@@ -272,6 +276,8 @@ def test_erasing_a_user_leaves_nothing_of_the_account(make_user: Any, enrol: Any
     assert {*Attempts.objects.values_list("kind", flat=True)} == {"address"}  # of whoever has this address
     assert [*Invitation.objects.all()] == [kept]
     assert [*LoginSession.objects.all()] == [other]
+    assert "  imports_import 1\n" in printed
+    assert "  imports_importedline 1\n" in printed
     for table in ("secondfactor 1", "recoverycode 10", "loginaddress 1", "invitation 4", "loginsession 1"):
         assert f"  accounts_{table}\n" in printed
 

@@ -212,7 +212,7 @@ def test_the_number_of_queries_does_not_grow(
                 f"other{turn}{number}", f"other{turn}{number}@example.org", None, name="Other"
             )
             Delegation.objects.create(owner=alice, delegate=other, role="read")
-    assert numbers[0] == numbers[1] == 31, [query["sql"][:90] for query in queries.captured_queries]
+    assert numbers[0] == numbers[1] == 32, [query["sql"][:90] for query in queries.captured_queries]
     assert document["delegations_given"]
 
 

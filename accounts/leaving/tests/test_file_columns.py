@@ -20,6 +20,7 @@ from accounts.models import LoginAddress, LoginSession, User
 from audit.models import AccessLog, Basis
 from conftest import LoggedInClient
 from doctors.tests.factories import make_doctor
+from healthcare.imports.models import Import
 from patients.models import PatientTransfer
 from patients.tests.factories import make_patient
 
@@ -60,6 +61,8 @@ IN_FILE = {
     "audit_userevent.id": "history",
     "django_admin_log.user_id": "admin_log",
     "doctors_doctor.created_by_id": "other",
+    "imports_import.caller": "imports",
+    "imports_import.created_by_id": "imports",
     "patients_patient.created_by_id": "records",
     "patients_patienttransfer.from_owner_id": "other",
     "patients_patienttransfer.to_owner_id": "other",
@@ -93,6 +96,9 @@ EXCEPTIONS = {
     ),
     **dict.fromkeys(
         [
+            "imports_import.parameters", "imports_import.summary", "imports_importedline.errors",
+            "imports_importedline.likely", "imports_importedline.line", "imports_importedline.old_id",
+            "imports_importedline.record_id", "imports_importedline.version",
             "accounts_attempts.count", "accounts_delegationevent.id", "api_idempotencyrecord.headers",
             "audit_archive.after_id", "audit_archive.last_id", "audit_archive.row_count", "audit_forgotten.row",
             "audit_legalhold.patient_id", "audit_legalhold.record_ids", "audit_legalholdevent.id",
@@ -110,6 +116,7 @@ EXCEPTIONS = {
         ],
         NO_USER,
     ),
+    "imports_importedline.created_by_id": "is that of the import, which is in the file",
     "patients_erasurereceipt.record_id": "names a user who has been erased; the receipt is what the log needs",
 }  # fmt: skip
 
@@ -155,6 +162,7 @@ def fill(user: User, other: User, enrol: Any) -> None:
     for owner, delegate in ((user, other), (other, user)):
         Delegation.objects.create(owner=owner, delegate=delegate, role="read", note="nights")
         Notice.objects.create(user=owner, kind="delegation_given", by=delegate, about={"id": 1})
+        Import.objects.create(created_by=owner, caller=delegate.pk, kind="patients")
         Invitation.objects.create(created_by=owner, used_by=delegate, used_at=timezone.now(), email="x@example.org")
         PatientTransfer.objects.create(patient=make_patient(owner), from_owner=owner, to_owner=delegate)
         AccessLog.objects.record(
@@ -188,5 +196,9 @@ def test_every_member_of_the_file_has_what_its_table_holds(alice: User, bob: Use
         )
     }  # fmt: skip
     assert set(lengths.values()) == {1}
+    assert [(row["created_by"], row["caller"]) for row in document["imports"]] == [
+        (bob.pk, alice.pk),
+        (alice.pk, bob.pk),
+    ]
     assert document["records"] == {"patients": 1}
     assert LoginSession.objects.filter(user=alice).count() == len(document["sessions"]) + len(document["tokens"])

@@ -12,6 +12,7 @@ from accounts.delegations.models import Delegation
 from accounts.models import User
 from audit.models import AccessLog, Basis
 from doctors.tests.factories import make_doctor
+from healthcare.imports.models import Import
 from healthcare.ownership import RecordOwner
 from healthcare.rls.context import enter
 from mappings.tests.factories import make_mapping
@@ -31,11 +32,18 @@ INSERT_MERGE = """
 INSERT INTO patients_patientmerge (survivor_id, duplicate_id, filled, moved, version, created_at, updated_at,
     created_by_id)
 SELECT {patient}, {other}, '{{}}', '{{}}', 1, now(), now(), {owner}"""
+INSERT_IMPORT = """
+INSERT INTO imports_import (created_by_id, caller, kind, created_at, parameters, summary)
+SELECT {owner}, nullif(current_setting('app.user_id', true), '')::bigint, 'patients', now(), '{{}}', '{{}}'"""
+INSERT_LINE = """
+INSERT INTO imports_importedline (parent_id, created_by_id, line, status, server, errors, likely)
+SELECT {import}, {owner}, 3, 'failed', '', '[]', '[]'"""
 READ = [
     "SELECT id FROM patients_patient", "SELECT id FROM patients_patientevent", "SELECT id FROM mappings_mapping",
     "SELECT id FROM mappings_mappingevent", "SELECT id FROM patients_patientmerge",
     "SELECT term FROM patients_patientterm", "SELECT word FROM patients_patientword",
     "SELECT id FROM audit_patientaccess", "SELECT place FROM patients_patientword_near('john')",
+    "SELECT id FROM imports_import", "SELECT id FROM imports_importedline",
 ]  # fmt: skip
 WRITE = [
     INSERT_PATIENT,
@@ -52,6 +60,9 @@ MANAGE = [
     "UPDATE patients_patient SET deleted_at = NULL, merged_into_id = NULL WHERE id = {merged}",
     "UPDATE patients_patientmerge SET unmerged_at = now()",
     INSERT_MERGE,
+    INSERT_IMPORT,
+    INSERT_LINE,
+    "UPDATE imports_import SET undone_at = now()",
 ]
 
 
@@ -71,7 +82,16 @@ def ids(alice: User) -> dict[str, int]:
     AccessLog.objects.record(
         alice.pk, "patient.retrieve", [patient.pk], basis=Basis.OWNER, request_id="", outcome=200, pure_read=False
     )
-    found = {"patient": patient, "other": other, "deleted": deleted, "merged": merged, "doctor": doctor}
+    parent = Import.objects.create(created_by=alice, caller=alice.pk, kind="patients")
+    parent.lines.create(created_by=alice, line=2, status="failed")
+    found = {
+        "import": parent,
+        "patient": patient,
+        "other": other,
+        "deleted": deleted,
+        "merged": merged,
+        "doctor": doctor,
+    }
     return {"owner": alice.pk} | {name: record.pk for name, record in found.items()}
 
 
