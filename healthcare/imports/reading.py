@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 from rest_framework.exceptions import ParseError
@@ -35,6 +35,7 @@ class Limits:
     """How large a file may be; None is any size.
 
     - `packed`, `unpacked`: bytes of the file as it arrives, and after gzip.
+    - `lines`: blank ones, too, which cost work and are no rows.
     - `line_bytes`: characters of one line, and of one record.
     - `columns`: of CSV.
     """
@@ -42,11 +43,12 @@ class Limits:
     packed: int | None = 20 * MIB
     unpacked: int | None = 200 * MIB
     rows: int | None = 50_000
+    lines: int | None = 1_000_000
     line_bytes: int = MIB
     columns: int = 1000
 
 
-UNLIMITED = Limits(packed=None, unpacked=None, rows=None)
+UNLIMITED = Limits(packed=None, unpacked=None, rows=None, lines=None)
 
 
 @dataclass(frozen=True)
@@ -77,12 +79,24 @@ def read_records(
     if gzipped:
         content = unpacked(content)
     content = limited(content, limits.unpacked, "The file is too large when it is unpacked; send it in parts.")
-    lines = text_lines(content, options.encoding, limits.line_bytes)
+    lines = limited_lines(text_lines(content, options.encoding, limits.line_bytes), limits.lines)
     read = read_csv if media_type == CSV else read_ndjson
     for count, record in enumerate(read(lines, options, limits), start=1):
         if limits.rows is not None and count > limits.rows:
             raise FileRefused(413, "too_many_rows", f"The file has more than {limits.rows:,} rows; send it in parts.")
         yield record
+
+
+def limited_lines(lines: Iterator[str], maximum: int | None) -> Iterator[str]:
+    if maximum is None:
+        return lines
+    return chain(islice(lines, maximum), too_many_lines(lines, maximum))
+
+
+def too_many_lines(rest: Iterator[str], maximum: int) -> Iterator[str]:
+    for _ in rest:
+        raise FileRefused(413, "too_many_lines", f"The file has more than {maximum:,} lines; send it in parts.")
+    yield from ()
 
 
 # CSV

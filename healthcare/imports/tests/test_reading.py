@@ -380,7 +380,7 @@ def test_broken_gzip_is_a_fault_of_the_file(content: bytes, detail: str) -> None
 
 def test_a_file_within_the_limits_is_read_and_one_byte_more_is_not() -> None:
     content = b"name\nAda\nBob\n"
-    assert len(records(content, limits=Limits(packed=13, unpacked=13, rows=2, line_bytes=5, columns=1))) == 2
+    assert len(records(content, limits=Limits(packed=13, unpacked=13, rows=2, lines=3, line_bytes=5, columns=1))) == 2
     assert refusal(content, limits=Limits(packed=12)) == (
         413,
         "too_large",
@@ -395,6 +395,11 @@ def test_a_file_within_the_limits_is_read_and_one_byte_more_is_not() -> None:
         413,
         "too_many_rows",
         "The file has more than 1 rows; send it in parts.",
+    )
+    assert refusal(content, limits=Limits(lines=2)) == (
+        413,
+        "too_many_lines",
+        "The file has more than 2 lines; send it in parts.",
     )
     assert refusal(content, limits=Limits(line_bytes=4)) == (
         413,
@@ -450,8 +455,8 @@ def test_a_line_without_an_end_is_not_read_much_beyond_the_limit(
 
 def test_a_gzip_bomb_is_unpacked_only_up_to_the_limit() -> None:
     packer = zlib.compressobj(wbits=31)
-    bomb = b"".join(packer.compress(b"a\n" * MIB) for _ in range(16)) + packer.flush()
-    assert len(bomb) < MIB
+    bomb = packer.compress((b"a" * 1023 + b"\n") * 16 * 1024) + packer.flush()
+    assert len(bomb) < MIB // 10
     assert refusal(bomb, gzipped=True, limits=Limits(unpacked=MIB, rows=None))[:2] == (413, "too_large")
 
 
