@@ -16,11 +16,12 @@ from rest_framework.viewsets import GenericViewSet
 from healthcare.api.exceptions import NAME, LimitedErrors, refuse
 from healthcare.api.fields import ObjectListField
 from healthcare.api.preferences import PATTERN, read_preferences
-from healthcare.api.sparse_fieldsets import PARAMETERS as REPEATABLE
+from healthcare.api.sparse_fieldsets import PARAMETERS as SPARSE_FIELDSETS
 from healthcare.api.suggestions import nearest_name
 
 PLACEHOLDER = re.compile(r"<[^>]*>|\{[^}]*\}")
 LONGEST_COMPARED = 64  # characters of a name that are compared with the known names
+REPEATABLE = SPARSE_FIELDSETS | {"map"}  # an import renames several columns
 CACHE_BUSTER = "_"  # jQuery and others add it to a GET so that no cache answers
 PREFER = OpenApiParameter(
     "Prefer",

@@ -18,7 +18,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "partial": ("false", "true"),
     "empty": ("keep", "clear"),
 }
-REPEATABLE = {"map"}
 LONGEST_NAME = 200  # characters of a column's name
 MOST_NAMES = 200  # columns that one import renames
 NO_DELIMITERS = frozenset('"\r\n\0\ufeff')

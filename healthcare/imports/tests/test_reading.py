@@ -211,7 +211,7 @@ def test_what_the_csv_module_writes_is_read_again(
     text = io.StringIO()
     # The module quotes only the line end that it writes, unless it is CRLF.
     quoting = csv.QUOTE_MINIMAL if line_end == "\r\n" else csv.QUOTE_ALL
-    writer = csv.writer(text, delimiter=delimiter, lineterminator=line_end, quoting=quoting)
+    writer = csv.writer(text, delimiter=delimiter, lineterminator=line_end, quoting=quoting)  # type: ignore[arg-type]
     writer.writerows([table[0], *([escape_formula(cell) for cell in row] for row in table[1:])])
     content = text.getvalue().encode(encoding)
     chunks = [content[start : start + size] for start in range(0, len(content), size)]
