@@ -149,6 +149,10 @@ class WorkerMetrics:
             self.seconds[QUEUE_SECONDS] += seconds
             cells[THREADS_BUSY] += runs
 
+    def left_thread(self) -> None:
+        with self.lock:
+            self.cells[THREADS_BUSY] -= 1
+
     def answered(self, method: str, route: str, status: int, seconds: float, ran: bool) -> None:
         start = self.requests.get((route, method)) or self.find_requests(route, method)
         histogram = start + REQUESTS_HISTOGRAM
@@ -188,6 +192,12 @@ def request_left_queue(environ: dict[str, Any], seconds: float, *, runs: bool) -
     if worker:
         worker.left_queue(seconds, runs)
         environ[RUNS] = runs
+
+
+def request_left_thread(environ: dict[str, Any]) -> None:
+    """Note that a request goes on outside the threads that run requests, as a stream does."""
+    if worker and environ.pop(RUNS, False):
+        worker.left_thread()
 
 
 def request_answered(environ: dict[str, Any], status: int) -> None:

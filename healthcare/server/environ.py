@@ -27,7 +27,8 @@ def build_environ(base: Environ, scope: Any) -> Environ:
     environ["QUERY_STRING"] = as_wsgi_text(scope.query_string)
     environ["SERVER_PROTOCOL"] = f"HTTP/{scope.http_version}"
     environ["SERVER_NAME"], _, environ["SERVER_PORT"] = scope.server.rpartition(":")
-    environ["REMOTE_ADDR"] = scope.client.rpartition(":")[0].strip("[]")
+    address, _, environ["REMOTE_PORT"] = scope.client.rpartition(":")
+    environ["REMOTE_ADDR"] = address.strip("[]")
     headers, keys_before = scope.headers, len(environ)
     for name, value in headers.items():
         key = environ_key(name)

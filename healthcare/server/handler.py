@@ -19,11 +19,14 @@ from healthcare.operations.request_ids import REQUEST_ID_KEY, assign_ids
 from healthcare.operations.routes import route_of_environ
 from healthcare.server.environ import Environ, build_environ
 from healthcare.server.queue import QueuedRequest, Refusal, RequestQueue
+from healthcare.server.streams import Streams
 
 MAX_WAITING_BODIES = 512  # of a worker; the oldest is refused for a newer one
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 CLOSE = ("Connection", "close")
 QUEUE_RETRY_AFTER = "1"  # seconds; the queue is empty again within one
+STREAM_RETRY_AFTER = "5"  # seconds; a stream takes longer than other answers
+TOO_MANY_STREAMS = "This server sends as many exports as it can at once; try again soon."
 INCOMPLETE_BODY = "The body is shorter than its Content-Length; send all of it."
 
 error_log = logging.getLogger("healthcare.errors")
@@ -55,6 +58,7 @@ class RequestHandler:
         self.closes_connections = False  # while the worker stops, each answer ends its connection
         self.largest_body: int = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
         self.hashing_paths: frozenset[str] = settings.PASSWORD_PATHS
+        self.streams = Streams()
         self.queue = RequestQueue(settings.QUEUE_LENGTH, self.run, self.refuse)
         self.waiting: dict[Any, tuple[float, int]] = {}  # by granian's future: when it is late, and the length
         self.waiting_bytes = 0
@@ -137,8 +141,8 @@ class RequestHandler:
         self.queue.submit(QueuedRequest(protocol, environ, body, hashes_password))
 
     def run(self, request: QueuedRequest) -> None:
-        """Answer by the application, with the whole response at once, so that an exception of a streaming one can still
-        become a 500."""
+        """Answer by the application: with the whole response at once, so that an exception in it can become a 500,
+        but for a response that `streams`."""
         status, headers = 500, []
 
         def start_response(line: str, fields: Headers, exc_info: Any = None) -> None:
@@ -149,6 +153,9 @@ class RequestHandler:
             request_left_queue(request.environ, request.environ[QUEUE_US] / 1_000_000, runs=True)
             request.environ["wsgi.input"] = BytesIO(request.body)
             response = self.application(request.environ, start_response)
+            if getattr(response, "streams", False):
+                self.stream(request, response, status, headers)
+                return
             try:
                 self.send(request.protocol, request.environ, status, headers, b"".join(response))
             finally:
@@ -156,6 +163,18 @@ class RequestHandler:
                     response.close()
         except BaseException:  # also a SystemExit: it would end nothing, and granian would answer in its own words
             self.send_last_resort(request.protocol, request.environ)
+
+    def stream(self, request: QueuedRequest, response: Any, status: int, headers: Headers) -> None:
+        """Let the response be sent by another thread, or refuse it."""
+        protocol, environ, body = request.protocol, request.environ, b""
+        if environ["REQUEST_METHOD"] != "HEAD":
+            if self.streams.start(protocol, environ, response, status, headers):
+                return
+            fields, body = problem_without_request(environ, 503, TOO_MANY_STREAMS)
+            headers = [*fields.items(), ("Retry-After", STREAM_RETRY_AFTER)]
+            status = response.status_code = 503  # also in the access log, whose line is written now
+        response.close()
+        self.send(protocol, environ, status, headers, body)
 
     def refuse(self, request: QueuedRequest, refusal: Refusal) -> None:
         if request.arrived:

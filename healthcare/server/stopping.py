@@ -2,7 +2,7 @@
 
 It drains first: for DRAIN_SECONDS it goes on accepting connections and answering, while `/readyz` is 503 and every
 answer ends its connection, so that load balancers send requests elsewhere before they would be refused. Then it accepts
-no more connections, finishes the requests that run and wait, and ends.
+no more connections, finishes the requests that run and wait, breaks the streams, and ends.
 """
 
 import signal
@@ -42,4 +42,5 @@ class Stopping:
     def stop(self) -> None:
         if not self.stopped:
             self.stopped = True
+            self.handler.streams.stop()
             self.stop_accepting()

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from healthcare.server.processes import LoadedApplication
 
 
+STREAMS_END_SECONDS = 5.0  # for the streams to notice that the worker stops
+
+
 class InlineLoop:
     """In place of the event loop of granian's futures: runs their callbacks at once, in granian's thread."""
 
@@ -132,3 +135,4 @@ class Server(Supervisor):
         loaded.start_up.release()
         while not stopped.is_set():
             wake_up.wait()
+        handler.streams.wait(STREAMS_END_SECONDS)
