@@ -87,15 +87,20 @@ def searched_names(patient: Patient) -> list[str]:
 def compatible_birth(patient: Patient) -> Q:
     """Patients whose birth agrees with this patient's, or one of the two is unknown."""
     if patient.birth_year is None:
-        return Q()
+        return ~Q(pk__in=())  # everybody; an empty Q() would vanish from a disjunction
     unknown = Q(birth_year=None)
     if patient.birth_date is None:
         return Q(birth_year=patient.birth_year) | unknown
     return Q(birth_date=patient.birth_date) | Q(birth_date=None, birth_year=patient.birth_year) | unknown
 
 
-def compare(patient: Patient, other: Patient, name_rank: int | None, *, same_phone: bool) -> LikelyDuplicate | None:
-    """The other patient as a likely duplicate, or None. `name_rank` is None where a search by name did not find it."""
+def compare(
+    patient: Patient, other: Patient, name_rank: int | None, *, same_phone: bool, numbers_count: bool = True
+) -> LikelyDuplicate | None:
+    """The other patient as a likely duplicate, or None. `name_rank` is None where a search by name did not find it.
+
+    numbers_count: whether an equal number alone suffices.
+    """
     same_numbers = numbers_of(patient) & numbers_of(other)
     agrees_on = ["identifier"] if any(not system for system, _ in same_numbers) else []
     agrees_on += ["identifiers"] if any(system for system, _ in same_numbers) else []
@@ -110,7 +115,7 @@ def compare(patient: Patient, other: Patient, name_rank: int | None, *, same_pho
         or (contact_agrees and not births_contradict)
         or (name_rank == EQUAL_NAMES and (contact_agrees or not births_contradict))
     )
-    if not same_person and not same_numbers:
+    if not same_person and not (same_numbers and numbers_count):
         return None
     weight = sum(WEIGHTS[field] for field in agrees_on)
     if names_similar and name_rank is not None:

@@ -122,6 +122,12 @@ class Patient(OwnedModel):
             models.Index(
                 fields=["created_by", "updated_at", "id"], condition=Q(deleted_at=None), name="patient_by_change"
             ),
+            # Likely duplicates of many patients at once.
+            models.Index(
+                fields=["created_by", "birth_year", "birth_date"],
+                condition=Q(deleted_at=None),
+                name="patient_by_birth",
+            ),
             # The lists of the admin, which show the records of all owners: by gender, by time or both, and the few that
             # are deleted or merged.
             models.Index(fields=["gender", "created_at", "id"], name="patient_by_gender"),

@@ -1,0 +1,214 @@
+"""The likeness of names in Python, for many pairs of names at once: the same ranks as a search for one name among the
+terms of the other gives (`vocabulary`, `statements`), without the limits on how many words a search looks up.
+"""
+
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from heapq import nlargest
+from itertools import islice, takewhile
+
+from django.db import connection
+
+from healthcare.characters import FULL_WIDTH
+from healthcare.phones import as_search_text
+from healthcare.search.vocabulary import MOST_BEGINNINGS
+
+EQUAL, BEGINS_SO, SIMILAR = 0, 1, 2  # the ranks
+MOST_READ, MOST_SIMILAR = 2000, 12  # words: that begin so, of which the shortest count; that are similar
+SHORTEST_SIMILAR = 3  # letters of a word that others may resemble
+SCHEMA_OF_SIMILARITY = """
+SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace
+WHERE extname = 'pg_trgm' AND EXISTS (SELECT FROM pg_extension WHERE extname = 'btree_gin')
+"""
+READ_ASKED = """
+SELECT words, CASE WHEN cardinality(words) BETWEEN 2 AND 3 THEN search_key(text) ELSE '' END
+FROM unnest(%s::text[]) WITH ORDINALITY AS asked(text, place), search_asked(text) words ORDER BY place
+"""
+
+
+@dataclass(frozen=True)
+class AskedName:
+    """The words of a name that is searched for, and all of it as one word where that is searched for too."""
+
+    words: list[str]
+    key: str
+
+
+def read_asked(names: Iterable[str]) -> list[AskedName]:
+    with connection.cursor() as cursor:
+        cursor.execute(READ_ASKED, [[as_search_text(name.translate(FULL_WIDTH)) for name in names]])
+        return [AskedName(words, key) for words, key in cursor.fetchall()]
+
+
+@dataclass(frozen=True)
+class StoredName:
+    """The terms that a record is found by, and which of them are single words."""
+
+    terms: frozenset[str]
+    words: list[str]
+
+    @classmethod
+    def of(cls, terms: Iterable[str]) -> "StoredName":
+        return cls(frozenset(terms), [term for term in terms if " " not in term and ":" not in term])
+
+
+def read_stored(names: Iterable[str]) -> list[StoredName]:
+    """What a record with each of these names would be found by."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT search_terms(name, '', '', '') FROM unnest(%s::text[]) WITH ORDINALITY AS one(name, place) "
+            "ORDER BY place",
+            [list(names)],
+        )
+        return [StoredName.of(terms) for (terms,) in cursor.fetchall()]
+
+
+def pair_of(word: str, other: str) -> str:
+    """The term of a name with both words."""
+    return f"{word} {other}" if word < other else f"{other} {word}"
+
+
+class WordLikeness:
+    """Ranks words by their likeness, as the function `<words>_near` does. Remembers what it has ranked."""
+
+    def __init__(self) -> None:
+        self.rank = cache(self._rank)
+        self.trigrams = cache(self._trigrams)
+        self.one_edit_away = cache(one_edit_away)
+        self.letters: dict[str, bool] = {}  # which characters, other than ASCII's, are letters to pg_trgm
+        with connection.cursor() as cursor:
+            cursor.execute(SCHEMA_OF_SIMILARITY)
+            row = cursor.fetchone()
+        self.schema = row[0] if row else None
+
+    def learn(self, words: Iterable[str]) -> None:
+        """Prepare to rank these words: the locale of the database decides which characters are letters to pg_trgm."""
+        characters = {character for word in words if not word.isascii() for character in word if character > "\x7f"}
+        unknown = sorted(characters - self.letters.keys())
+        if self.schema and unknown:
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    f"SELECT one, cardinality({self.schema}.show_trgm(one)) > 0 FROM unnest(%s::text[]) one",  # noqa: S608
+                    [unknown],
+                )
+                self.letters.update(cursor.fetchall())
+
+    def _rank(self, asked: str, word: str) -> int | None:
+        if asked == word:
+            return EQUAL
+        if word.startswith(asked):
+            return BEGINS_SO
+        return SIMILAR if self.schema and len(asked) >= SHORTEST_SIMILAR and self.is_similar(asked, word) else None
+
+    def is_similar(self, asked: str, word: str) -> bool:
+        """A letter removed or two swapped is similar; a letter added or replaced where the trigrams do not differ too
+        much; anything else where they differ little."""
+        if abs(len(asked) - len(word)) <= 1 and word in self.one_edit_away(asked):
+            return True
+        trigrams, others = self.trigrams(asked), self.trigrams(word)
+        shared = len(trigrams & others)
+        if not shared:
+            return False
+        # The similarity of pg_trgm has single precision, in which 0.35 and 0.26 are a little less than that.
+        union = len(trigrams) + len(others) - shared
+        if 20 * shared > 7 * union:
+            return True
+        alike_enough = 50 * shared > 13 * union if len(asked) == SHORTEST_SIMILAR else 4 * shared >= union
+        return alike_enough and is_one_letter_more_or_replaced(asked, word)
+
+    def closeness(self, asked: str, word: str) -> tuple[bool, float]:
+        """The more, the closer. Words one edit away are closer than all others."""
+        trigrams, others = self.trigrams(asked), self.trigrams(word)
+        one_edit = word in self.one_edit_away(asked) or is_one_letter_more_or_replaced(asked, word)
+        return one_edit, len(trigrams & others) / (len(trigrams | others) or 1)
+
+    def _trigrams(self, word: str) -> frozenset[str]:
+        """The trigrams of pg_trgm: of each part of letters and digits, with two spaces before it and one behind it."""
+        parts = [word]
+        if not word.isascii():
+            letters = "".join(one if one <= "\x7f" or self.letters.get(one) else " " for one in word)
+            parts = letters.split()
+        padded = [f"  {part} " for part in parts]
+        return frozenset(part[at : at + 3] for part in padded for at in range(len(part) - 2))
+
+
+class Vocabulary:
+    """Words, and which of them are like a word that is asked for. At most as many as a search looks up."""
+
+    def __init__(self, likeness: WordLikeness, words: Iterable[str]) -> None:
+        self.likeness = likeness
+        self.words = sorted({*words})
+        likeness.learn(self.words)
+        self.with_trigram: defaultdict[str, list[int]] = defaultdict(list)
+        for place, word in enumerate(self.words):
+            for trigram in likeness.trigrams(word):
+                self.with_trigram[trigram].append(place)
+        self.near = cache(self._near)
+
+    def _near(self, asked: str) -> list[str]:
+        start = bisect_left(self.words, asked)
+        begun = list(takewhile(lambda word: word.startswith(asked), islice(self.words, start, start + MOST_READ)))
+        begun.sort(key=len)
+        return [*begun[: MOST_BEGINNINGS["most_of_several"]], *self.similar(asked)]
+
+    def similar(self, asked: str) -> list[str]:
+        likeness = self.likeness
+        shared: Counter[int] = Counter()
+        for trigram in likeness.trigrams(asked):
+            shared.update(self.with_trigram.get(trigram, ()))
+        trigrams = len(likeness.trigrams(asked))
+        # Fewer shared trigrams than these are too few, whatever the other word is.
+        candidates = {self.words[place] for place, count in shared.items() if 4 * count >= trigrams}
+        candidates.update(word for word in likeness.one_edit_away(asked) if self.has(word))
+        found = [word for word in candidates if likeness.rank(asked, word) == SIMILAR]
+        return nlargest(MOST_SIMILAR, found, key=lambda word: likeness.closeness(asked, word))
+
+    def has(self, word: str) -> bool:
+        place = bisect_left(self.words, word)
+        return place < len(self.words) and self.words[place] == word
+
+
+def one_edit_away(asked: str) -> frozenset[str]:
+    """The word with one letter removed, or with two letters that are side by side swapped."""
+    removed = (asked[:at] + asked[at + 1 :] for at in range(len(asked)))
+    swapped = (asked[:at] + asked[at + 1] + asked[at] + asked[at + 2 :] for at in range(len(asked) - 1))
+    return frozenset({*removed, *swapped})
+
+
+def is_one_letter_more_or_replaced(asked: str, word: str) -> bool:
+    if len(word) - len(asked) not in {0, 1}:
+        return False
+    same = next((at for at, (one, other) in enumerate(zip(asked, word, strict=False)) if one != other), len(asked))
+    return asked[same + len(asked) + 1 - len(word) :] == word[same + 1 :]
+
+
+def rank_name(asked: AskedName, stored: StoredName, rank: Callable[[str, str], int | None]) -> int | None:
+    """The rank at which a search for the name finds the record, or None.
+
+    Two words of the name must be like two different words of one name of the record; further ones like any word.
+    """
+    terms = stored.terms
+    by_key = BEGINS_SO if asked.key and asked.key in terms else None
+    near: list[dict[str, int]] = []
+    for one in asked.words:
+        near.append({word: likeness for word in stored.words if (likeness := rank(one, word)) is not None})
+        if not near[-1]:
+            return by_key
+    if not near:
+        return None
+    best = [min(ranks.values()) for ranks in near]
+    found = [by_key] if by_key is not None else []
+    if len(near) == 1:
+        found += best
+    else:
+        found += [
+            max(one, two, *best[2:])
+            for word, one in near[0].items()
+            for other, two in near[1].items()
+            if word != other and pair_of(word, other) in terms
+        ]
+        found += [max(one, *best[1:]) for word, one in near[0].items() if f"long:{word}" in terms]
+    return min(found, default=None)

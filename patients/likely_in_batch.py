@@ -1,0 +1,397 @@
+"""Likely duplicates of many unsaved patients at once, by the rules of `duplicates`, in a few statements."""
+
+import json
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import connection
+
+from healthcare.phones import as_search_text
+from healthcare.search.likeness import (
+    AskedName,
+    StoredName,
+    Vocabulary,
+    WordLikeness,
+    pair_of,
+    rank_name,
+    read_asked,
+    read_stored,
+)
+from patients.duplicates import MAXIMUM, LikelyDuplicate, compare, searched_names
+from patients.identifiers import OLD, letters_and_digits, numbers_of
+from patients.models import Patient
+
+# Patients on record with the same date or year of birth whose names are compared one by one. Where there are more, the
+# terms of search find those with a similar name.
+MOST_COMPARED = 30
+SHORTEST_BEGINNING, LONGEST_BEGINNING = 7, 20  # digits of a phone, from the last one on, that a longer one begins with
+
+OWN_TERMS = "owner = %(owner)s AND NOT hidden"
+OWN_PATIENTS = "created_by_id = %(owner)s AND deleted_at IS NULL"
+BORN_ALIKE = f"""
+SELECT 'date', asked.place, found.id FROM unnest(%(dates)s::date[]) WITH ORDINALITY AS asked(day, place), LATERAL (
+    SELECT id FROM patients_patient WHERE {OWN_PATIENTS}
+    AND birth_year = extract(year FROM asked.day)::int AND birth_date = asked.day ORDER BY id DESC LIMIT %(most)s
+) found
+UNION ALL
+SELECT 'undated', asked.place, found.id FROM unnest(%(years)s::int[]) WITH ORDINALITY AS asked(year, place), LATERAL (
+    SELECT id FROM patients_patient WHERE {OWN_PATIENTS}
+    AND birth_year = asked.year AND birth_date IS NULL ORDER BY id DESC LIMIT %(most)s
+) found
+UNION ALL
+SELECT 'dated', asked.place, found.id FROM unnest(%(dateless)s::int[]) WITH ORDINALITY AS asked(year, place), LATERAL (
+    SELECT id FROM patients_patient WHERE {OWN_PATIENTS}
+    AND birth_year = asked.year AND birth_date IS NOT NULL ORDER BY id DESC LIMIT %(most)s
+) found
+"""  # noqa: S608
+SAME_PHONE = f"""
+SELECT asked.place, found.record FROM unnest(%(texts)s::text[]) WITH ORDINALITY AS asked(text, place),
+LATERAL (SELECT search_digits(text)) AS number(digits), LATERAL (
+    SELECT 'id:' || search_key(text)
+    UNION ALL SELECT 'tel:' || digits WHERE length(digits) >= 3
+    UNION ALL SELECT 'tel:' || left(digits, length)
+        FROM generate_series({SHORTEST_BEGINNING}, least(length(digits) - 1, {LONGEST_BEGINNING})) length
+    UNION ALL (
+        SELECT DISTINCT term FROM patients_patientterm
+        WHERE length(digits) >= {SHORTEST_BEGINNING} AND {OWN_TERMS}
+        AND term > 'tel:' || digits AND term < 'tel:' || digits || ':' LIMIT 50
+    )
+) AS wanted(term), LATERAL (
+    SELECT record FROM patients_patientterm term WHERE {OWN_TERMS} AND term.term = wanted.term
+    ORDER BY record DESC LIMIT %(maximum)s
+) found
+"""  # noqa: S608
+SAME_EMAIL = f"""
+SELECT asked.place, found.record FROM unnest(%(texts)s::text[]) WITH ORDINALITY AS asked(text, place), LATERAL (
+    SELECT record FROM patients_patientterm WHERE {OWN_TERMS} AND term = 'mail:' || search_fold(asked.text)
+    ORDER BY record DESC LIMIT %(maximum)s
+) found
+"""  # noqa: S608
+# Another system may have given the same value to very many patients.
+SAME_NUMBER = f"""
+SELECT asked.place, found.id
+FROM unnest(%(systems)s::text[], %(values)s::text[]) WITH ORDINALITY AS asked(system, value, place), LATERAL (
+    SELECT patient.id FROM patients_patientterm term JOIN patients_patient patient ON patient.id = term.record
+    WHERE {OWN_TERMS} AND term.term = 'id:' || search_key(asked.value) AND patient.deleted_at IS NULL AND EXISTS (
+        SELECT FROM (
+            SELECT '', patient.identifier UNION ALL
+            SELECT CASE WHEN system <> %(old)s THEN system ELSE '' END, value
+            FROM jsonb_to_recordset(patient.identifiers) pair(system text, value text)
+        ) had(system, value)
+        WHERE had.system = asked.system AND search_key(had.value) = search_key(asked.value)
+    )
+    ORDER BY patient.id DESC LIMIT %(maximum)s
+) found
+"""  # noqa: S608
+UNKNOWN_BIRTH = f"SELECT EXISTS (SELECT FROM patients_patient WHERE {OWN_PATIENTS} AND birth_year IS NULL)"  # noqa: S608
+# `others` are the words that a record must have beside the term; `born` asks for records of unknown birth alone.
+EQUAL_NAMES = f"""
+SELECT asked.place, found.record
+FROM jsonb_to_recordset(%(asked)s::jsonb) AS asked(place int, term text, others text[], born boolean), LATERAL (
+    SELECT record FROM patients_patientterm name WHERE {OWN_TERMS} AND name.term = asked.term
+    AND (NOT asked.born OR EXISTS (
+        SELECT FROM patients_patient patient WHERE patient.id = name.record AND patient.birth_year IS NULL))
+    AND NOT EXISTS (SELECT FROM unnest(asked.others) other WHERE NOT EXISTS (
+        SELECT FROM patients_patientterm has WHERE has.record = name.record AND has.term = other))
+    ORDER BY record DESC LIMIT %(maximum)s
+) found
+"""  # noqa: S608
+WORDS = "SELECT DISTINCT word FROM patients_patientword WHERE owner = %(owner)s"
+SIMILAR_NAMES = f"""
+SELECT DISTINCT asked.place, found.record
+FROM jsonb_to_recordset(%(asked)s::jsonb)
+    AS asked(place int, day date, year int, terms text[], ones text[], twos text[]),
+LATERAL (
+    SELECT unnest(asked.terms) UNION ALL
+    SELECT least(one COLLATE "C", two) || ' ' || greatest(one COLLATE "C", two)
+    FROM unnest(asked.ones) one, unnest(asked.twos) two WHERE one <> two
+) AS wanted(term),
+LATERAL (
+    SELECT record FROM patients_patientterm name WHERE {OWN_TERMS} AND name.term = wanted.term AND EXISTS (
+        SELECT FROM patients_patient patient WHERE patient.id = name.record AND birth_year = asked.year
+        AND (asked.day IS NULL OR birth_date IS NULL OR birth_date = asked.day) OFFSET 0)
+    ORDER BY record DESC LIMIT %(maximum)s
+) AS found
+"""  # noqa: S608
+TERMS = f"""
+SELECT record, array_agg(term) FROM patients_patientterm
+WHERE record = ANY(%(records)s) AND {OWN_TERMS} AND (strpos(term, ':') = 0 OR starts_with(term, 'long:'))
+GROUP BY record
+"""  # noqa: S608
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """An earlier patient of the batch."""
+
+    position: int
+
+
+@dataclass
+class Row:
+    """A patient of the batch. `asked` are the names that are searched for; `stored` is what the name would be found by;
+    `digits` are those of each phone; `on_record` are ids of patients who may be the same person."""
+
+    patient: Patient
+    asked: list[AskedName]
+    stored: StoredName
+    digits: dict[str, str] = field(default_factory=dict)
+    on_record: set[int] = field(default_factory=set)
+    same_phone: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.numbers = numbers_of(self.patient)
+
+    @property
+    def born(self) -> bool:
+        return self.patient.birth_year is not None
+
+    @property
+    def equal_names(self) -> Iterator[tuple[str, list[str]]]:
+        """Terms of records with an equal name, each with the words that must be there beside it."""
+        for one in self.asked:
+            if len(one.words) == 1:
+                yield one.words[0], []
+            elif one.words:
+                yield pair_of(one.words[0], one.words[1]), one.words[2:]
+                yield f"long:{one.words[0]}", one.words[1:]
+
+
+def find_likely_in_batch(
+    owner_id: int, patients: Sequence[Patient], *, numbers_count: bool
+) -> list[set[int | Earlier]]:
+    """Of each of these unsaved patients, who is likely the same person: at most MAXIMUM ids of the owner's active
+    patients, and those earlier patients of the batch for whom there is nobody.
+
+    That is what a POST of each in turn would find that refuses likely duplicates. numbers_count: whether an equal
+    number alone makes two patients likely the same.
+    """
+    return Batch(owner_id, patients, numbers_count=numbers_count).find_likely() if patients else []
+
+
+class Batch:
+    def __init__(self, owner_id: int, patients: Sequence[Patient], *, numbers_count: bool) -> None:
+        self.owner_id, self.numbers_count = owner_id, numbers_count
+        self.likeness = WordLikeness()
+        names = [searched_names(patient) for patient in patients]
+        asked = iter(read_asked([name for some in names for name in some]))
+        stored = read_stored([patient.name for patient in patients])
+        self.rows = [
+            Row(patient, [next(asked) for _ in some], own)
+            for patient, some, own in zip(patients, names, stored, strict=True)
+        ]
+        self.likeness.learn(word for row in self.rows for one in row.asked for word in one.words)
+        self.likeness.learn(word for row in self.rows for word in row.stored.words)
+
+    def query(self, statement: str, **values: Any) -> list[Any]:
+        with connection.cursor() as cursor:
+            cursor.execute(statement, {"owner": self.owner_id, "maximum": MAXIMUM, **values})
+            rows: list[Any] = cursor.fetchall()
+            return rows
+
+    def find_likely(self) -> list[set[int | Earlier]]:
+        self.find_by_phone()
+        self.find_by_email()
+        self.find_by_number()
+        self.find_by_equal_name()
+        self.find_by_birth()
+        found: list[set[int | Earlier]] = [{*ids} for ids in self.choose_on_record()]
+        stored: dict[Hashable, list[int]] = defaultdict(list)
+        for position, row in enumerate(self.rows):
+            found[position].update(self.earlier(row, stored))
+            if not found[position]:
+                for key in {*keys_of_phones(row, asked=False), *keys_of_others(row), *keys_of_births(row.patient)}:
+                    stored[key].append(position)
+                for term in row.stored.terms:
+                    stored["name", term, row.born].append(position)
+        return found
+
+    def choose_on_record(self) -> list[list[int]]:
+        """The likeliest patients on record of each row."""
+        ids = {record for row in self.rows for record in row.on_record}
+        names = {record: StoredName.of(terms) for record, terms in self.query(TERMS, records=list(ids))}
+        self.likeness.learn(word for name in names.values() for word in name.words)
+        ranks = [{record: self.rank(row, names.get(record)) for record in row.on_record} for row in self.rows]
+        wanted = {
+            record
+            for row, ranked in zip(self.rows, ranks, strict=True)
+            for record, rank in ranked.items()
+            if rank is not None or row.numbers
+        }
+        others = Patient.objects.filter(created_by_id=self.owner_id).active().in_bulk(wanted)
+        chosen = []
+        for row, ranked in zip(self.rows, ranks, strict=True):
+            compared = [
+                self.compare(row, others[record], rank, same_phone=record in row.same_phone)
+                for record, rank in ranked.items()
+                if record in others
+            ]
+            likely = [one for one in compared if one is not None]
+            likely.sort(key=lambda one: (-one.weight, -one.patient.pk))
+            chosen.append([one.patient.pk for one in likely[:MAXIMUM]])
+        return chosen
+
+    def earlier(self, row: Row, stored: dict[Hashable, list[int]]) -> Iterator[Earlier]:
+        """The earlier rows, of those in `stored`, that are likely the same person."""
+        same_phone = {position for key in keys_of_phones(row, asked=True) for position in stored.get(key, ())}
+        keys = [*keys_of_others(row), *births_that_agree(row.patient)]
+        for term, _ in row.equal_names:
+            keys += [("name", term, False), ("name", term, True)][: 1 if row.born else 2]
+        for position in same_phone.union(*(stored.get(key, ()) for key in keys)):
+            other = self.rows[position]
+            rank = self.rank(row, other.stored)
+            if self.compare(row, other.patient, rank, same_phone=position in same_phone):
+                yield Earlier(position)
+
+    def rank(self, row: Row, stored: StoredName | None) -> int | None:
+        """The best rank at which a search for one of the row's names finds a record."""
+        ranks = [rank_name(one, stored, self.likeness.rank) for one in row.asked] if stored else []
+        return min((rank for rank in ranks if rank is not None), default=None)
+
+    def compare(self, row: Row, other: Patient, rank: int | None, *, same_phone: bool) -> LikelyDuplicate | None:
+        if rank is None and not row.numbers:
+            return None  # spares the comparison
+        return compare(row.patient, other, rank, same_phone=same_phone, numbers_count=self.numbers_count)
+
+    def find_by_phone(self) -> None:
+        rows: dict[str, list[Row]] = defaultdict(list)
+        for row in self.rows:
+            for phone in {row.patient.phone, row.patient.alternate_phone} - {""}:
+                rows[as_search_text(phone)].append(row)
+        texts = list(rows)
+        if not texts:
+            return
+        read_digits = (
+            "SELECT search_digits(text) FROM unnest(%(texts)s::text[]) WITH ORDINALITY one(text, n) ORDER BY n"
+        )
+        for text, (digits,) in zip(texts, self.query(read_digits, texts=texts), strict=True):
+            for row in rows[text]:
+                row.digits[text] = digits
+        for place, record in self.query(SAME_PHONE, texts=texts):
+            for row in rows[texts[place - 1]]:
+                row.same_phone.add(record)
+                row.on_record.add(record)
+
+    def find_by_email(self) -> None:
+        rows: dict[str, list[Row]] = defaultdict(list)
+        for row in self.rows:
+            if row.patient.email:
+                rows[row.patient.email].append(row)
+        texts = list(rows)
+        for place, record in self.query(SAME_EMAIL, texts=texts) if texts else []:
+            for row in rows[texts[place - 1]]:
+                row.on_record.add(record)
+
+    def find_by_number(self) -> None:
+        rows: dict[tuple[str, str], list[Row]] = defaultdict(list)
+        for row in self.rows:
+            for number in row.numbers:
+                rows[number].append(row)
+        numbers = list(rows)
+        if not numbers:
+            return
+        values = {"systems": [system for system, _ in numbers], "values": [value for _, value in numbers]}
+        for place, record in self.query(SAME_NUMBER, old=OLD, **values):
+            for row in rows[numbers[place - 1]]:
+                row.on_record.add(record)
+
+    def find_by_equal_name(self) -> None:
+        """Those of which a birth is unknown; births that agree find the others."""
+        [[any_of_unknown_birth]] = self.query(UNKNOWN_BIRTH)
+        asked = [
+            {"place": place, "term": term, "others": others, "born": row.born}
+            for place, row in enumerate(self.rows)
+            if any_of_unknown_birth or not row.born
+            for term, others in row.equal_names
+        ]
+        for place, record in self.query(EQUAL_NAMES, asked=json.dumps(asked)) if asked else []:
+            self.rows[place].on_record.add(record)
+
+    def find_by_birth(self) -> None:
+        births = {(row.patient.birth_year, row.patient.birth_date) for row in self.rows}
+        dates = sorted({day for _, day in births if day})
+        years = sorted({year for year, _ in births if year})
+        dateless = sorted({year for year, day in births if year and not day})
+        asked: dict[str, list[Any]] = {"date": dates, "undated": years, "dated": dateless}
+        found: dict[Hashable, list[int]] = defaultdict(list)
+        values = {"dates": dates, "years": years, "dateless": dateless, "most": MOST_COMPARED + 1}
+        for kind, place, record in self.query(BORN_ALIKE, **values) if years else []:
+            found[kind, asked[kind][place - 1]].append(record)
+        crowded = []
+        for row in self.rows:
+            groups = [found.get(key, []) for key in births_that_agree(row.patient)]
+            if all(len(group) <= MOST_COMPARED for group in groups):
+                row.on_record.update(*groups)
+            else:
+                crowded.append(row)
+        if crowded:
+            self.find_by_similar_name(crowded)
+
+    def find_by_similar_name(self, rows: list[Row]) -> None:
+        """Those whose births agree, where there are too many of them to compare all names."""
+        vocabulary = Vocabulary(self.likeness, (word for (word,) in self.query(WORDS)))
+        asked = [
+            {"place": place, "day": row.patient.birth_date, "year": row.patient.birth_year, **similar}
+            for place, row in enumerate(rows)
+            for one in row.asked
+            if (similar := similar_terms(one, vocabulary))
+        ]
+        for place, record in self.query(SIMILAR_NAMES, asked=json.dumps(asked, default=str)) if asked else []:
+            rows[place].on_record.add(record)
+
+
+def similar_terms(asked: AskedName, vocabulary: Vocabulary) -> dict[str, list[str]]:
+    """The terms of records with a similar name: `terms`, and those of each pair of `ones` and `twos`. Empty where no
+    record can have one."""
+    near = [vocabulary.near(word) for word in asked.words[:2]]
+    terms = [asked.key] if asked.key and vocabulary.has(asked.key) else []
+    if len(near) == 1:
+        terms += near[0]
+    if not all(near) or len(near) < 2:
+        return {"terms": terms, "ones": [], "twos": []} if terms else {}
+    return {"terms": terms + [f"long:{word}" for word in near[0]], "ones": near[0], "twos": near[1]}
+
+
+def births_that_agree(patient: Patient) -> list[Hashable]:
+    if patient.birth_year is None:
+        return []
+    same = ("date", patient.birth_date) if patient.birth_date else ("dated", patient.birth_year)
+    return [same, ("undated", patient.birth_year)]
+
+
+def keys_of_births(patient: Patient) -> list[Hashable]:
+    if patient.birth_year is None:
+        return []
+    if patient.birth_date is None:
+        return [("undated", patient.birth_year)]
+    return [("date", patient.birth_date), ("dated", patient.birth_year)]
+
+
+def keys_of_others(row: Row) -> Iterator[Hashable]:
+    """What a patient is looked up by and stored under: numbers and the e-mail."""
+    for number in row.numbers:
+        yield "number", number
+    if email := letters_and_digits(row.patient.email):
+        yield "email", email
+
+
+def keys_of_phones(row: Row, *, asked: bool) -> Iterator[Hashable]:
+    """A phone is the same as one that is equal or begins alike, or as an equal number."""
+    if not asked:
+        for _, value in row.numbers:
+            yield "value", value
+    for text, digits in row.digits.items():
+        if asked:
+            yield "value", letters_and_digits(text)
+        if asked and len(digits) >= SHORTEST_BEGINNING:
+            yield "begins", digits
+        if len(digits) >= 3 or not asked:
+            yield "phone", digits
+        for length in range(SHORTEST_BEGINNING, len(digits)):
+            beginning = digits[:length]
+            if not asked:
+                yield "begins", beginning
+            elif length <= LONGEST_BEGINNING:
+                yield "phone", beginning
