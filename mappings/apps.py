@@ -15,10 +15,13 @@ class MappingsConfig(AppConfig):
         )
         from mappings.filters import TreatingDoctorFilter  # noqa: PLC0415
         from mappings.inclusions import DOCTORS_INCLUSION  # noqa: PLC0415
+        from mappings.person_file import CareTeamPart  # noqa: PLC0415
         from patients.filters import PatientFilter  # noqa: PLC0415
+        from patients.person_file.parts import register_file_part  # noqa: PLC0415
         from patients.views import PatientViewSet  # noqa: PLC0415
 
         register_filter(PatientFilter, "doctor", TreatingDoctorFilter())
         register_inclusion(PatientViewSet, "doctors", DOCTORS_INCLUSION)
         register_added_field(PatientViewSet, "mapping")
         register_added_field(DoctorViewSet, "mapping")
+        register_file_part(CareTeamPart())

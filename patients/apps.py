@@ -7,3 +7,6 @@ class PatientsConfig(AppConfig):
     def ready(self) -> None:
         # They register themselves.
         from patients import checks, leaving, legal_hold, owners, transfer_lapses  # noqa: F401, PLC0415
+        from patients.person_file import contents  # noqa: PLC0415  (needs the models)
+
+        contents.register()

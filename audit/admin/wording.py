@@ -24,6 +24,7 @@ API_WORDS = {
     "merge": "read after a merge", "unmerge": "read after undoing a merge", "history": "history read",
     "access_log": "access log read", "duplicates": "likely duplicates read", "audience": "list of who sees it read",
     "transfer": "offered to another owner", "accept": "accepted",
+    "file": "written into a file for the person",
 }  # fmt: skip
 ADMIN_WORDS = {
     "changelist": "listed", "change": "opened", "view": "opened", "choose": "shown as chosen in a form",

@@ -6,6 +6,7 @@ from typing import Any
 
 from accounts.models import User
 from accounts.tests.contract import make_heir
+from conftest import PASSWORD
 from healthcare.tests.cast import Cast
 from healthcare.tests.declarations import (
     CHANGE_RECORD,
@@ -133,6 +134,15 @@ CONTRACT = Contract(
             roles={"POST": "manage"},
             by_tokens="everything",
         ),
+        Row(
+            f"{ONE}file/",
+            "PRIVATE",
+            {"POST": 200},
+            lambda cast, owner: {"current_password": PASSWORD},
+            "patient",
+            finds_deleted={"POST"},
+            roles={"POST": "manage"},
+        ),
         Row("api/transfers/", "PRIVATE", {"GET": 200}, roles=READ),
         Row("api/transfers/<int:pk>/accept/", "PRIVATE", {"POST": 200}, records="received", **MANAGED),
         Row("api/transfers/<int:pk>/decline/", "PRIVATE", {"POST": 200}, records="received", **MANAGED),
@@ -161,6 +171,7 @@ CONTRACT = Contract(
         "patients_history_list": LIST_RECORDS,
         "patients_access_log": LIST_RECORDS,
         "patients_transfer": Operation(preconditions={"If-Match"}),
+        "patients_file": Operation(idempotency_key=False),
         "transfers_list": LIST_RECORDS,
         "transfers_accept": Operation(),
         "transfers_decline": Operation(),
