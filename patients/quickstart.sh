@@ -46,6 +46,7 @@ patients_end() {
     call 200 GET "/api/patients/$patient/access-log/"
     call 200 GET "/api/patients/$patient/audience/"
     call 200 GET "/api/patients/?as_of=$changed_at"
+    call 400 POST "/api/patients/$patient/file/" '{"current_password":"wrong"}'
 
     title "A patient deleted, and restored"
     call 204 DELETE "/api/patients/$patient/"

@@ -23,6 +23,7 @@ from healthcare.tests.live import LiveServer, serving
 ROOT = Path(settings.BASE_DIR)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CLINIC = (ROOT / "docs" / "clinic.md").read_text(encoding="utf-8")
+PERSON_FILE = (ROOT / "docs" / "person-file.md").read_text(encoding="utf-8")
 ACCOUNTS = (ROOT / "docs" / "accounts.md").read_text(encoding="utf-8")
 # The README and the pages about clinics and accounts show every call of these. Further apps show theirs in
 # `<app>/quickstart.sh`.
@@ -59,16 +60,21 @@ def run_page(commands: str, server: LiveServer, folder: Path, **environment: str
     return run
 
 
+def install_python(folder: Path) -> None:
+    """Let `python3` be the one of the server for manage.py."""
+    install_program(
+        folder / "python3",
+        f"""case $1 in -c) exec "{sys.executable}" -S "$@" ;; *) exec "{sys.executable}" "$@" ;; esac""",
+    )
+
+
 @pytest.fixture(scope="module")
 def calls_of_accounts(live_database: str, tmp_path_factory: pytest.TempPathFactory) -> set[Call]:
     """The calls that the commands of the accounts page make, which run as written against a server of their own: of the
     page alone, with the settings that it names. `python3` is the one of the server for manage.py, and has no packages
     for `python3 -c`, as that of a reader. The e-mails are in the log of the server."""
     folder = tmp_path_factory.mktemp("accounts")
-    install_program(
-        folder / "python3",
-        f"""case $1 in -c) exec "{sys.executable}" -S "$@" ;; *) exec "{sys.executable}" "$@" ;; esac""",
-    )
+    install_python(folder)
     log = folder / "server.log"
     started = re.search(r"^\$ (.*) python3 manage\.py serve ", ACCOUNTS, re.MULTILINE)
     assert started
@@ -82,13 +88,26 @@ def test_the_commands_of_the_accounts_page_run_as_written(calls_of_accounts: set
     assert calls_of_accounts >= SHOWN_IN_ACCOUNTS_PAGE
 
 
+@pytest.fixture(scope="module")
+def calls_of_person_file(live_server_process: LiveServer, tmp_path_factory: pytest.TempPathFactory) -> set[Call]:
+    folder = tmp_path_factory.mktemp("person-file")
+    install_python(folder)
+    server = live_server_process
+    return calls_in(run_page(commands_of(PERSON_FILE), server, folder, **server.environment).calls)
+
+
+def test_the_commands_of_the_page_about_the_file_of_a_person_run_as_written(calls_of_person_file: set[Call]):
+    assert ("POST", "api/patients/<int:pk>/file/") in calls_of_person_file
+
+
 def test_the_commands_of_the_readme_and_of_the_clinics_page_run_as_written_and_make_every_other_call(
-    live: LiveServer, tmp_path: Path, calls_of_accounts: set[Call]
+    live: LiveServer, tmp_path: Path, calls_of_accounts: set[Call], calls_of_person_file: set[Call]
 ):
     of_readme = run_page(commands_of(README, "curl"), live, tmp_path)
     of_clinic = run_page(commands_of(CLINIC, "curl"), live, tmp_path)
     assert re.search(r"^x-acting-for: sunrise\r?$", of_clinic.printed, re.MULTILINE | re.IGNORECASE)
-    assert calls_in(of_readme.calls + of_clinic.calls) | calls_of_accounts == contract_calls(*README_APPS)
+    shown = calls_in(of_readme.calls + of_clinic.calls) | calls_of_accounts | calls_of_person_file
+    assert shown == contract_calls(*README_APPS)
 
 
 def test_the_readme_is_short():

@@ -224,7 +224,8 @@ def versions_with_others_values(record_ids: Sequence[int]) -> dict[int, list[tup
     undone = PatientMerge.objects.hidden().filter(survivor__in=record_ids, first_version__isnull=False)
     found: dict[int, list[tuple[int, int]]] = {}
     for merge in undone.exclude(duplicate__in=record_ids):
-        found.setdefault(merge.survivor_id, []).append((merge.first_version, merge.last_version))
+        versions = (merge.first_version or 0, merge.last_version or 0)  # both are set where something was copied
+        found.setdefault(merge.survivor_id, []).append(versions)
     return found
 
 

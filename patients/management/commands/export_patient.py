@@ -11,7 +11,7 @@ from audit.models import AccessLog, Basis
 from healthcare.operations.backup_errors import BackupError
 from healthcare.operations.command_options import operating_system_account
 from healthcare.operations.request_ids import LONGEST_REQUEST_ID
-from healthcare.operations.unfinished_file import unfinished_file
+from healthcare.operations.unfinished_file import check_target, unfinished_file
 from patients.command_options import staff_username
 from patients.erasure import merged_record_ids
 from patients.models import Patient
@@ -39,13 +39,14 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         username, path = staff_username(options["by"]), options["to"].absolute()
         try:
+            check_target(path)
             with unfinished_file(path) as file, transaction.atomic():
                 begin_snapshot()
                 patient = find_patient(options["id"], options["owner"])
                 digest = write_person_file(file, patient, names=options["names"])
                 record(patient, username)
         except BackupError as error:
-            raise CommandError(f"{path} exists, or cannot be written; give the name of a new file.") from error
+            raise CommandError(f"{path} exists, or its folder does not; give the name of a new file.") from error
         except OSError as error:
             raise CommandError(f"{path} cannot be written: {error.strerror}.") from error
         self.stdout.write(f"{path} is written, SHA-256 of its manifest {digest}.")
