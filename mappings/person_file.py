@@ -12,6 +12,7 @@ from patients.person_file.contents import (
     admin_section,
     describe_change,
     each_with_previous,
+    imports_section,
 )
 from patients.person_file.parts import FilePart, Section, Subject
 
@@ -40,6 +41,7 @@ class CareTeamPart(FilePart):
                 table=MappingEvent._meta.db_table,
             ),
             admin_section(Mapping, mappings.values_list("pk", flat=True), subject),
+            imports_section(Mapping, mappings.values_list("pk", flat=True)),
         ]  # fmt: skip
 
     def assignments(self, mappings: Any) -> Iterator[dict[str, Any]]:

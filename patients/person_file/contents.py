@@ -13,6 +13,7 @@ from audit.models import AccessLog, LegalHold
 from audit.patient_data import refers_to_patients
 from audit.serializers import EventSerializer
 from healthcare.api.fields import DateTimeField
+from healthcare.imports.models import ImportedLine
 from patients.models import Patient, PatientEvent, PatientMerge, PatientTransfer
 from patients.person_file.parts import FilePart, Section, Subject, register_file_part
 from patients.serializers import PatientSerializer
@@ -67,7 +68,10 @@ class PatientPart(FilePart):
 
 class HistoryPart(FilePart):
     name = "history"
-    tables = ("patients_patientevent", "patients_patientmerge", "patients_patienttransfer", "audit_legalhold")
+    tables = (
+        "patients_patientevent", "patients_patientmerge", "patients_patienttransfer", "audit_legalhold",
+        "imports_import", "imports_importedline",
+    )  # fmt: skip
 
     def sections(self, subject: Subject) -> Sequence[Section]:
         return [
@@ -102,6 +106,7 @@ class HistoryPart(FilePart):
                 self.holds(subject),
                 {"records": "Records", "set_at": "Set", "released_at": "Released"},
             ),
+            imports_section(Patient, subject.record_ids),
         ]  # fmt: skip
 
     def changes(self, subject: Subject) -> Iterator[dict[str, Any]]:
@@ -216,6 +221,34 @@ def admin_section(model: type[Model], keys: Iterable[int], subject: Subject) -> 
             yield subject.with_name(row, by_name=entry.by_name)
 
     return Section("admin_log", "Entries in the log of the admin", rows(), ADMIN_COLUMNS)
+
+
+def imports_section(model: type[Model], keys: Iterable[int]) -> Section:
+    """The lines of imports that wrote or matched these records. The records that a line calls likely are left out: they
+    are others. So are lines that call these records likely."""
+    lines = ImportedLine.objects.about(model, [*keys]).select_related("parent").order_by("-pk")
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for line in lines.iterator(ROWS_AT_ONCE):
+            yield {
+                "record": line.record_id,
+                "import": line.parent_id,
+                "at": as_time(line.parent.created_at),
+                "by": "owner" if line.parent.caller == line.parent.created_by_id else "delegate",
+                "undone_at": line.parent.undone_at and as_time(line.parent.undone_at),
+                "line": line.line,
+                "status": line.status,
+                "version": line.version,
+                "server": line.server,
+                "old_id": line.old_id,
+                "errors": line.errors,
+            }
+
+    columns = {
+        "record": "Record", "at": "Time", "by": "By", "import": "Import", "undone_at": "Undone", "line": "Line",
+        "status": "Status", "version": "Version", "server": "Former server", "old_id": "Id there",
+    }  # fmt: skip
+    return Section("imports", "Lines of imports", rows(), columns)
 
 
 def versions_with_others_values(record_ids: Sequence[int]) -> dict[int, list[tuple[int, int]]]:

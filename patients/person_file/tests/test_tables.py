@@ -12,6 +12,7 @@ from django.db import connection
 from accounts.models import User
 from audit.models import AccessLog, Basis
 from doctors.tests.factories import make_doctor
+from healthcare.imports.models import Import, ImportedLine
 from mappings.models import Mapping, MappingEvent
 from mappings.tests.factories import make_mapping
 from patients.legal_hold import set_hold
@@ -163,6 +164,11 @@ def filled(alice: User, bob: User, staff: User, settings: Any) -> Patient:
             user=staff, content_type=ContentType.objects.get_for_model(type(record)), object_id=str(record.pk),
             object_repr="x", action_flag=CHANGE, change_message="x",
         )  # fmt: skip
+        applied = Import.objects.create(created_by=alice, caller=bob.pk, kind=type(record).import_kind)
+        ImportedLine.objects.create(
+            parent=applied, created_by=alice, line=2, status="created", record_id=record.pk, version=1, server="s",
+            old_id=7, likely=[{"id": 999_999}],
+        )  # fmt: skip
     call_command("seal_audit", stdout=io.StringIO(), stderr=io.StringIO())
     return Patient.objects.get(pk=patient.pk)
 
@@ -187,9 +193,11 @@ def test_every_section_has_what_its_table_holds(filled: Patient) -> None:
         "history.merges": 1,
         "history.transfers": 1,
         "history.holds": 1,
+        "history.imports": 1,
         "care_team.assignments": 1,
         "care_team.changes": MappingEvent.objects.count(),
         "care_team.admin_log": 1,
+        "care_team.imports": 1,
         "accesses.accesses": 1,
         "accesses.admin_log": 1,
         "seals.seals": 3,
