@@ -33,17 +33,17 @@ OWN_PATIENTS = "created_by_id = %(owner)s AND deleted_at IS NULL"
 BORN_ALIKE = f"""
 SELECT 'date', asked.place, found.id FROM unnest(%(dates)s::date[]) WITH ORDINALITY AS asked(day, place), LATERAL (
     SELECT id FROM patients_patient WHERE {OWN_PATIENTS}
-    AND birth_year = extract(year FROM asked.day)::int AND birth_date = asked.day ORDER BY id DESC LIMIT %(most)s
+    AND birth_year = extract(year FROM asked.day)::int AND birth_date = asked.day LIMIT %(most)s
 ) found
 UNION ALL
 SELECT 'undated', asked.place, found.id FROM unnest(%(years)s::int[]) WITH ORDINALITY AS asked(year, place), LATERAL (
     SELECT id FROM patients_patient WHERE {OWN_PATIENTS}
-    AND birth_year = asked.year AND birth_date IS NULL ORDER BY id DESC LIMIT %(most)s
+    AND birth_year = asked.year AND birth_date IS NULL LIMIT %(most)s
 ) found
 UNION ALL
 SELECT 'dated', asked.place, found.id FROM unnest(%(dateless)s::int[]) WITH ORDINALITY AS asked(year, place), LATERAL (
     SELECT id FROM patients_patient WHERE {OWN_PATIENTS}
-    AND birth_year = asked.year AND birth_date IS NOT NULL ORDER BY id DESC LIMIT %(most)s
+    AND birth_year = asked.year AND birth_date IS NOT NULL LIMIT %(most)s
 ) found
 """  # noqa: S608
 SAME_PHONE = f"""

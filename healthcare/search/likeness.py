@@ -101,23 +101,14 @@ class WordLikeness:
             return EQUAL
         if word.startswith(asked):
             return BEGINS_SO
-        return SIMILAR if self.schema and len(asked) >= SHORTEST_SIMILAR and self.is_similar(asked, word) else None
-
-    def is_similar(self, asked: str, word: str) -> bool:
-        """A letter removed or two swapped is similar; a letter added or replaced where the trigrams do not differ too
-        much; anything else where they differ little."""
+        if not self.schema or len(asked) < SHORTEST_SIMILAR:
+            return None
         if abs(len(asked) - len(word)) <= 1 and word in self.one_edit_away(asked):
-            return True
+            return SIMILAR
         trigrams, others = self.trigrams(asked), self.trigrams(word)
         shared = len(trigrams & others)
-        if not shared:
-            return False
-        # The similarity of pg_trgm has single precision, in which 0.35 and 0.26 are a little less than that.
-        union = len(trigrams) + len(others) - shared
-        if 20 * shared > 7 * union:
-            return True
-        alike_enough = 50 * shared > 13 * union if len(asked) == SHORTEST_SIMILAR else 4 * shared >= union
-        return alike_enough and is_one_letter_more_or_replaced(asked, word)
+        similar = shared and are_similar(asked, word, shared, len(trigrams) + len(others) - shared)
+        return SIMILAR if similar else None
 
     def closeness(self, asked: str, word: str) -> tuple[bool, float]:
         """The more, the closer. Words one edit away are closer than all others."""
@@ -143,6 +134,7 @@ class Vocabulary:
         self.words = sorted({*words})
         likeness.learn(self.words)
         self.with_trigram: defaultdict[str, list[int]] = defaultdict(list)
+        self.trigrams = [len(likeness.trigrams(word)) for word in self.words]
         for place, word in enumerate(self.words):
             for trigram in likeness.trigrams(word):
                 self.with_trigram[trigram].append(place)
@@ -152,18 +144,25 @@ class Vocabulary:
         start = bisect_left(self.words, asked)
         begun = list(takewhile(lambda word: word.startswith(asked), islice(self.words, start, start + MOST_READ)))
         begun.sort(key=len)
-        return [*begun[: MOST_BEGINNINGS["most_of_several"]], *self.similar(asked)]
+        return [*{*begun[: MOST_BEGINNINGS["most_of_several"]], *self.similar(asked)}]
 
     def similar(self, asked: str) -> list[str]:
         likeness = self.likeness
+        if not likeness.schema or len(asked) < SHORTEST_SIMILAR:
+            return []
+        trigrams = likeness.trigrams(asked)
         shared: Counter[int] = Counter()
-        for trigram in likeness.trigrams(asked):
+        for trigram in trigrams:
             shared.update(self.with_trigram.get(trigram, ()))
-        trigrams = len(likeness.trigrams(asked))
-        # Fewer shared trigrams than these are too few, whatever the other word is.
-        candidates = {self.words[place] for place, count in shared.items() if 4 * count >= trigrams}
-        candidates.update(word for word in likeness.one_edit_away(asked) if self.has(word))
-        found = [word for word in candidates if likeness.rank(asked, word) == SIMILAR]
+        mine, least = len(trigrams), len(trigrams) / 4
+        found = {
+            self.words[place]
+            for place, count in shared.items()
+            if count >= least and are_similar(asked, self.words[place], count, mine + self.trigrams[place] - count)
+        }
+        found.update(word for word in likeness.one_edit_away(asked) if self.has(word))
+        if len(found) <= MOST_SIMILAR:
+            return [*found]
         return nlargest(MOST_SIMILAR, found, key=lambda word: likeness.closeness(asked, word))
 
     def has(self, word: str) -> bool:
@@ -176,6 +175,18 @@ def one_edit_away(asked: str) -> frozenset[str]:
     removed = (asked[:at] + asked[at + 1 :] for at in range(len(asked)))
     swapped = (asked[:at] + asked[at + 1] + asked[at] + asked[at + 2 :] for at in range(len(asked) - 1))
     return frozenset({*removed, *swapped})
+
+
+def are_similar(asked: str, word: str, shared: int, union: int) -> bool:
+    """Whether their trigrams differ little, or not too much and the word has one letter more or one replaced.
+
+    The similarity of pg_trgm has single precision, in which 0.35 and 0.26 are a little less than that.
+    """
+    if 4 * shared < union:
+        return False
+    if 20 * shared > 7 * union:
+        return True
+    return (len(asked) > SHORTEST_SIMILAR or 50 * shared > 13 * union) and is_one_letter_more_or_replaced(asked, word)
 
 
 def is_one_letter_more_or_replaced(asked: str, word: str) -> bool:

@@ -74,6 +74,13 @@ def test_duplicates_are_duplicates_of_each_other(as_alice: LoggedInClient, alice
         assert [name for name, _ in likely_duplicates(as_alice, one)] == [other.name]
 
 
+def test_a_patient_of_unknown_birth_has_namesakes_as_duplicates(as_alice: LoggedInClient, alice: User) -> None:
+    patient = make_patient(alice, name="Asha Nair", gender="U")
+    make_patient(alice, name="Nair Asha", birth_date=BORN)
+    make_patient(alice, name="Asha Nairr", birth_date=BORN)
+    assert likely_duplicates(as_alice, patient) == [("Nair Asha", ["name"])]
+
+
 def test_deleted_patients_and_bobs_are_no_duplicates(as_alice: LoggedInClient, alice: User, bob: User) -> None:
     patient, gone = make_patient(alice, **ASHA), make_patient(alice, **ASHA)
     make_patient(bob, **ASHA)
