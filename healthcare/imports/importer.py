@@ -1,0 +1,68 @@
+"""What a domain declares so that its records can be imported."""
+
+from collections.abc import Sequence, Set
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.db.models import Model, QuerySet
+
+from healthcare.api.serializers import RecordSerializer
+from healthcare.imports.rows import Row
+
+if TYPE_CHECKING:
+    from healthcare.imports.pipeline import ImportRun
+
+
+class Importer:
+    """Imports records of one kind. An instance serves one `ImportRun`, which is its `run`.
+
+    - `kind`: as in the path and in `Import.kind`, such as "patients"; the model's `import_kind`.
+    - `serializer_class`: validates each row, as it validates a POST.
+    - `extra_columns`: columns beside the serializer's fields, which `prepare` takes out of `Row.values`.
+    - `written_columns`: model fields that a row may write beyond those of the serializer, such as the birth year.
+    """
+
+    kind: ClassVar[str]
+    serializer_class: ClassVar[type[RecordSerializer]]
+    extra_columns: ClassVar[Set[str]] = frozenset()
+
+    def __init__(self, run: "ImportRun") -> None:
+        self.run = run
+
+    @property
+    def model(self) -> type[Model]:
+        return self.serializer_class.Meta.model  # type: ignore[attr-defined,no-any-return]
+
+    def scope(self) -> QuerySet:
+        """The records that the owner may change by a PATCH."""
+        raise NotImplementedError
+
+    def lock(self) -> None:
+        """Take the advisory locks that keep others from adding the same records until the transaction ends. Called
+        once, before the first batch of an `apply`."""
+
+    def prepare(self, rows: Sequence[Row]) -> None:
+        """Turn the values of a batch into bodies of POSTs: resolve references in few statements, take out
+        `extra_columns`. A row that cannot be resolved fails (`row.refuse`)."""
+
+    def match(self, rows: Sequence[Row]) -> None:
+        """Set `matches` and `keys` of these rows, from their values, by few statements for all of them. Called with
+        `match=identifier` only. Values may be invalid; those match nothing."""
+
+    def find_likely(self, rows: Sequence[Row]) -> list[list[int | Row]]:
+        """For each of these rows, which create records, the ids of records that are likely the same, and the earlier
+        ones of these rows that are. `row.record` holds the unsaved record."""
+        return [[] for _ in rows]
+
+    def may_update(self, row: Row) -> None:
+        """Refuse the row if the caller may not change `row.record`, the stored record that it matches."""
+
+    def after_write(self, rows: Sequence[Row]) -> None:
+        """Called with the rows of a batch that were created or updated, whose `record_id` is set."""
+
+    def touched(self, rows: Sequence[Row]) -> set[int]:
+        """The ids of the patients of whom the results of these rows say something, for the access log."""
+        return set()
+
+    def new_record(self, validated: dict[str, Any]) -> Model:
+        """The unsaved record of validated values, as the serializer's `create` would make it."""
+        return self.model(created_by_id=self.run.owner.pk, **validated)
