@@ -6,25 +6,28 @@ from rest_framework.permissions import IsAuthenticatedOrReadOnly
 
 from audit.views import AS_OF, HistoryViewSet
 from doctors.filters import DoctorFilter
+from doctors.imports import DoctorImporter
 from doctors.models import DOCTOR_SEARCH, Doctor, DoctorEvent
 from doctors.permissions import DirectoryPermission
 from doctors.serializers import DoctorSerializer
 from healthcare.api.schema import PROBLEM, describe_operations, describe_view
 from healthcare.api.viewsets import DELETED, RestorableViewSet
 from healthcare.fastpath.views import FastPathMixin
+from healthcare.imports.mixins import ImportMixin
 from healthcare.ownership import Owner
 
 
 @describe_view(
     list=extend_schema(parameters=[AS_OF, DELETED]),
     retrieve=extend_schema(parameters=[AS_OF]),
+    import_records=extend_schema(operation_id="doctors_import", summary="Import doctors"),
     destroy=extend_schema(
         description="409 while the doctor has active assignments; end those first.",
         responses={204: None, 409: PROBLEM},
     ),
 )
 @describe_operations("doctors", one="a doctor", many="the doctors")
-class DoctorViewSet(FastPathMixin, HistoryViewSet, RestorableViewSet):
+class DoctorViewSet(FastPathMixin, ImportMixin, HistoryViewSet, RestorableViewSet):
     """Doctors. Anyone may read them."""
 
     queryset = Doctor.objects.none()
@@ -32,6 +35,7 @@ class DoctorViewSet(FastPathMixin, HistoryViewSet, RestorableViewSet):
     serializer_class = DoctorSerializer
     filterset_class = DoctorFilter
     search_index = DOCTOR_SEARCH
+    importer_class = DoctorImporter
     ordering_fields = ["name", "created_at", "updated_at"]
     permission_classes = [IsAuthenticatedOrReadOnly, DirectoryPermission]
     fast_actions = frozenset(

@@ -27,10 +27,12 @@ from healthcare.api.search_by_post import SearchByPostMixin
 from healthcare.api.viewsets import DELETED, RestorableViewSet
 from healthcare.coverage import covered_by_fast_path
 from healthcare.fastpath.views import FastPathMixin
+from healthcare.imports.mixins import ImportMixin
 from healthcare.ownership import Owner
 from patients import merges, transfers
 from patients.duplicates import LikelyDuplicate, find_likely_duplicates, lock_against_duplicates
 from patients.filters import PatientFilter
+from patients.imports import PatientImporter
 from patients.models import PATIENT_SEARCH, Patient, PatientEvent
 from patients.serializers import DuplicateSerializer, MergeSerializer, PatientSerializer
 from patients.transfer_serializers import OfferSerializer, TransferSerializer
@@ -57,6 +59,7 @@ ON_DUPLICATE = OpenApiParameter(
         "`Link` header, in the body or in the URL.",
         responses=PatientSerializer(many=True),
     ),
+    import_records=extend_schema(operation_id="patients_import", summary="Import patients"),
     create=extend_schema(
         operation_id="patients_create",
         summary="Add a patient",
@@ -67,7 +70,7 @@ ON_DUPLICATE = OpenApiParameter(
     ),
 )
 @describe_operations("patients", one="a patient", many="your patients")
-class PatientViewSet(FastPathMixin, SearchByPostMixin, ReadsRecordedViewSet, RestorableViewSet):
+class PatientViewSet(FastPathMixin, ImportMixin, SearchByPostMixin, ReadsRecordedViewSet, RestorableViewSet):
     """The patients of the owner of the request. Only the owner and the owner's delegates can see them."""
 
     queryset = Patient.objects.none()
@@ -75,6 +78,7 @@ class PatientViewSet(FastPathMixin, SearchByPostMixin, ReadsRecordedViewSet, Res
     serializer_class = PatientSerializer
     filterset_class = PatientFilter
     search_index = PATIENT_SEARCH
+    importer_class = PatientImporter
     ordering_fields = ["name", "created_at", "updated_at"]
     create_hooks = {"on_duplicate": "reject_duplicates"}
     fast_actions = frozenset({"list", "retrieve", "create", "update", "partial_update", "history", "access_log"})

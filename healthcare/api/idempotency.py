@@ -10,11 +10,12 @@ login, that is on registration, the caller is identified by the body, password i
 secret that is shown once, such as a personal access token, the header is refused: see `NoKeyMixin`.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Set
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import IO, Any, ClassVar, Self
 
 from django.db import connection
 from django.http import HttpRequest
@@ -34,6 +35,7 @@ from healthcare.operations.metrics import count_idempotent_replay
 KEY_HEADER = "Idempotency-Key"
 BARE = re.compile(r"[!#-~][!-~]{0,254}", re.ASCII)
 QUOTED = re.compile(r'"([!#-\[\]-~]|\\["\\]){1,255}"', re.ASCII)  # a string of RFC 9651, without blanks
+DIGESTED_AT_ONCE = 64 * 1024  # bytes
 STORED_HEADERS = ("ETag", "Location")
 KEY_PARAMETER = OpenApiParameter(
     KEY_HEADER,
@@ -96,11 +98,13 @@ class Key:
         session_id: int | None = None,
         *,
         acting_for: int | None = None,
+        body: IO[bytes] | None = None,
     ) -> Self | None:
         """The key that a user sent with the request, or None. Call it before DRF reads the body.
 
         The same key is another one when the user acts for another owner, whose id is `acting_for`. With a `session_id`
-        the same request from another login session is another request. Raises ParseError (400) on a malformed key.
+        the same request from another login session is another request. `body` is the body of the request where a view
+        has read it into a file. Raises ParseError (400) on a malformed key.
         """
         header = request.headers.get(KEY_HEADER)
         if header is None:
@@ -108,7 +112,8 @@ class Key:
         value = read_idempotency_key(header)
         # The key is part of the fingerprint and not stored, so a password in the body cannot be guessed from it.
         session = () if session_id is None else (str(session_id),)
-        fingerprint = keyed_digest(value, str(request.method), request.get_full_path(), request.body.hex(), *session)
+        content = request.body.hex() if body is None else digest_of_file(body)
+        fingerprint = keyed_digest(value, str(request.method), request.get_full_path(), content, *session)
         caller = f"user {user_id}" if user_id else f"body {fingerprint}"
         if acting_for:
             caller += f" for {acting_for}"
@@ -165,6 +170,15 @@ def read_idempotency_key(header: str) -> str:
     if not BARE.fullmatch(header):
         raise ParseError(f"{KEY_HEADER} must be 1 to 255 visible ASCII characters, quoted or not.")
     return header
+
+
+def digest_of_file(file: IO[bytes]) -> str:
+    """The SHA-256 of a file, from its start."""
+    file.seek(0)
+    digest = hashlib.sha256()
+    while chunk := file.read(DIGESTED_AT_ONCE):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def keyed_digest(*parts: str) -> str:

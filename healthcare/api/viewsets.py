@@ -84,6 +84,7 @@ class RecordViewSet(
     acts_for_owner: ClassVar[bool] = False
     action_roles: ClassVar[dict[str, str]] = {
         "create": "write", "update": "write", "partial_update": "write", "search": "read",
+        "import_records": "write",
     }  # fmt: skip
     # The methods of the path, where several viewsets share it: see `routing.as_view_by_method`.
     path_methods: Sequence[str] = ()

@@ -1,6 +1,6 @@
 """What a domain declares so that its records can be imported."""
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db.models import Model, QuerySet
@@ -32,6 +32,11 @@ class Importer:
     def model(self) -> type[Model]:
         return self.serializer_class.Meta.model  # type: ignore[attr-defined,no-any-return]
 
+    @property
+    def lock_owner(self) -> int:
+        """Whose imports wait for each other: those of one owner, or those of everybody for 0."""
+        return self.run.owner.pk or 0
+
     def scope(self) -> QuerySet:
         """The records that the owner may change by a PATCH."""
         raise NotImplementedError
@@ -59,8 +64,9 @@ class Importer:
     def after_write(self, rows: Sequence[Row]) -> None:
         """Called with the rows of a batch that were created or updated, whose `record_id` is set."""
 
-    def touched(self, rows: Sequence[Row]) -> set[int]:
-        """The ids of the patients of whom the results of these rows say something, for the access log."""
+    @classmethod
+    def patients_in(cls, results: Iterable[dict[str, Any]]) -> set[int]:
+        """The ids of the patients of whom these results (`Row.result`) say something, for the access log."""
         return set()
 
     def new_record(self, validated: dict[str, Any]) -> Model:

@@ -15,6 +15,7 @@ from healthcare.api.integrity_errors import broken_rule
 from healthcare.api.unknown_parameters import printable, suggest
 from healthcare.imports.batch_table import BatchTable
 from healthcare.imports.importer import Importer
+from healthcare.imports.locking import take_import_lock
 from healthcare.imports.models import Import, ImportedLine
 from healthcare.imports.options import ImportOptions
 from healthcare.imports.reading import ReadRecord
@@ -75,6 +76,7 @@ class ImportRun:
     def begin(self) -> None:
         """Take the locks, create the temporary table and, in an `apply`, the `Import`."""
         if not self.is_check:
+            take_import_lock(self.importer.kind, self.importer.lock_owner)
             self.importer.lock()
             if self.record is None:
                 self.record = Import.objects.create(
@@ -232,10 +234,7 @@ class ImportRun:
 
     def line_of(self, key: int) -> int | None:
         """The earlier line of the file that has created or matched this record."""
-        place = bisect_left(self.created_ids, key)
-        if place < len(self.created_ids) and self.created_ids[place] == key:
-            return self.created_lines[place]
-        return self.matched_lines.get(key)
+        return self.matched_lines.get(key, self.line_of_created(key))
 
     def describe(self, found: Iterable[int | Row]) -> list[dict[str, int]]:
         """The records or lines in the answer. A record that this import has created is named by its line."""
@@ -246,11 +245,17 @@ class ImportRun:
         return likely  # type: ignore[return-value]
 
     def line_of_created(self, key: int) -> int | None:
-        return None if key in self.matched_lines else self.line_of(key)
+        place = bisect_left(self.created_ids, key)
+        found = place < len(self.created_ids) and self.created_ids[place] == key
+        return self.created_lines[place] if found else None
+
+    def has_created(self, key: int) -> bool:
+        """Whether this record exists since this import, and does not where that is rolled back."""
+        return self.line_of_created(key) is not None
 
     def record_lines(self, rows: list[Row]) -> None:
         self.summary.update(row.status for row in rows if row.status)
-        self.patients |= self.importer.touched(rows)
+        self.patients |= self.importer.patients_in(row.result() for row in rows)
         if self.record is not None:
             ImportedLine.objects.bulk_create(
                 ImportedLine(

@@ -46,6 +46,7 @@ class RowChecks:
         self.options, self.is_text, self.lenient = options, is_text, lenient
         self.known = {name for name, field in fields.items() if not field.read_only} | extra_columns
         self.ignored = {name for name, field in fields.items() if field.read_only} - extra_columns | {SERVER_COLUMN}
+        self.all_columns = self.known | self.ignored
         self.lists = {name for name, field in fields.items() if isinstance(field, LIST_FIELDS)} & self.known
         self.not_null = {name for name, field in fields.items() if not field.allow_null} - self.lists
         self.converters: dict[str, Callable[[str], Any]] = {}

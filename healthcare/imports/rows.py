@@ -45,7 +45,7 @@ class Row:
         self.fail({"pointer": f"/{field_name}" if field_name else "", "code": code, "detail": detail})
 
     def result(self) -> dict[str, Any]:
-        """The row in the answer."""
+        """The row in the answer, as JSON."""
         return {
             "line": self.line,
             "status": self.status,

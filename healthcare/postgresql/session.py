@@ -118,6 +118,12 @@ class SessionCursor(extensions.cursor):
         for values in vars_list:
             self.execute(query, values)
 
+    def copy_expert(self, sql: Any, file: Any, size: int = 8192) -> None:
+        """Within a transaction, whose first statement has set the timeouts."""
+        if self.connection.limits is None:
+            return super().copy_expert(sql, file, size)
+        return self.connection.wait_for(super().copy_expert, sql, file, size)
+
     @property
     def query(self) -> bytes | None:
         """The last statement, as psycopg2 has sent it but for the timeouts: Django logs it."""

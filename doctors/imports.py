@@ -1,0 +1,77 @@
+"""Importing doctors: see `healthcare.imports`."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.db import connection
+from django.db.models import QuerySet
+
+from doctors.models import Doctor
+from doctors.permissions import DirectoryPermission
+from doctors.serializers import DoctorSerializer
+from healthcare.imports.importer import Importer
+from healthcare.imports.rows import Row
+
+WITH_LICENSES = """
+SELECT wanted.place, doctor.id FROM unnest(%(places)s::int[], %(numbers)s::text[]) wanted(place, number)
+JOIN doctors_doctor doctor ON upper(doctor.license_number) = upper(wanted.number) AND doctor.deleted_at IS NULL
+ORDER BY wanted.place, doctor.id
+"""
+
+
+class DoctorImporter(Importer):
+    """The directory belongs to all, so imports of all callers wait for each other."""
+
+    kind = "doctors"
+    serializer_class = DoctorSerializer
+    lock_owner = 0  # type: ignore[assignment]
+
+    def scope(self) -> QuerySet:
+        return Doctor.objects.active()
+
+    def match(self, rows: Sequence[Row]) -> None:
+        numbers = [license_in(row.values) for row in rows]
+        for place, keys in self.find_by_license(numbers).items():
+            rows[place].matches = keys
+        for row, number in zip(rows, numbers, strict=True):
+            row.keys = frozenset([number.upper()] if number else [])
+
+    def find_by_license(self, numbers: Sequence[str]) -> dict[int, list[int]]:
+        """The ids of the active doctors with each of these numbers, by its place. The case does not count."""
+        wanted = [(place, number) for place, number in enumerate(numbers) if number]
+        found: dict[int, list[int]] = defaultdict(list)
+        if wanted:
+            places, texts = zip(*wanted, strict=True)
+            with connection.cursor() as cursor:
+                cursor.execute(WITH_LICENSES, {"places": [*places], "numbers": [*texts]})
+                for place, key in cursor.fetchall():
+                    found[place].append(key)
+        return found
+
+    def find_likely(self, rows: Sequence[Row]) -> list[list[int | Row]]:
+        """Without a match by license number, an equal number counts as likely."""
+        if self.run.options.match == "identifier":
+            return super().find_likely(rows)
+        numbers = [row.record.license_number for row in rows]
+        found = self.find_by_license(numbers)
+        earlier: dict[str, list[int | Row]] = defaultdict(list)
+        likely: list[list[int | Row]] = []
+        for place, (row, number) in enumerate(zip(rows, numbers, strict=True)):
+            likely.append([*found.get(place, []), *earlier[number.upper()]])
+            if number:
+                earlier[number.upper()].append(row)
+        return likely
+
+    def may_update(self, row: Row) -> None:
+        if settings.DIRECTORY_EDITORS != "creator" or row.record.created_by_id == self.run.caller_id:
+            return
+        if not get_user_model().objects.filter(pk=self.run.caller_id, is_staff=True).exists():
+            row.refuse("", "permission_denied", DirectoryPermission.not_the_creator)
+
+
+def license_in(values: dict[str, Any]) -> str:
+    number = values.get("license_number")
+    return number.strip() if isinstance(number, str) else ""

@@ -1,0 +1,59 @@
+"""The answer to an import."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rest_framework import serializers
+
+from healthcare.imports.rows import STATUSES
+
+
+class RowErrorSerializer(serializers.Serializer):
+    """An error of a record, as in a problem."""
+
+    pointer = serializers.CharField(help_text="JSON pointer (RFC 6901) to the field; empty for the whole record.")
+    code = serializers.CharField(help_text="The kind of error, for programs.")
+    detail = serializers.CharField(help_text="What to correct, for people.")
+
+
+class LikelyRecordSerializer(serializers.Serializer):
+    """Who a record is likely the same as: one of the two is there."""
+
+    id = serializers.IntegerField(required=False, help_text="A record.")
+    line = serializers.IntegerField(required=False, help_text="An earlier record of the file, by its line.")
+
+
+class RowResultSerializer(serializers.Serializer):
+    """What became of a record of the file."""
+
+    line = serializers.IntegerField(help_text="The physical line where it starts; the header of CSV is line 1.")
+    status = serializers.ChoiceField(choices=STATUSES)
+    id = serializers.IntegerField(
+        allow_null=True, help_text="The record that it created or names; null where there is none, or not yet."
+    )
+    errors = RowErrorSerializer(many=True)
+    likely = LikelyRecordSerializer(many=True)
+
+
+class ImportSummarySerializer(serializers.Serializer):
+    """The number of records of the file by status."""
+
+    def get_fields(self) -> dict[str, serializers.Field]:
+        return {status: serializers.IntegerField() for status in STATUSES}
+
+
+class ImportAnswerSerializer(serializers.Serializer):
+    """What an import did, or would do."""
+
+    def get_fields(self) -> dict[str, serializers.Field]:
+        return {
+            "import": serializers.IntegerField(
+                allow_null=True, help_text="The id of the import; null in a check, which writes nothing."
+            ),
+            "results": RowResultSerializer(many=True),
+            "summary": ImportSummarySerializer(),
+        }
+
+
+def summary_of(counts: Mapping[str, int]) -> dict[str, Any]:
+    return {status: counts.get(status, 0) for status in STATUSES}

@@ -1,0 +1,98 @@
+"""Importing patients: see `healthcare.imports`."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from django.db import connection
+from django.db.models import QuerySet
+from rest_framework.exceptions import ValidationError
+
+from healthcare.imports.importer import Importer
+from healthcare.imports.rows import Row
+from patients.duplicates import find_likely_duplicates, lock_against_duplicates
+from patients.identifiers import OLD
+from patients.models import Patient
+from patients.serializers import PatientSerializer
+
+# The owner's active patients with one of these numbers, exactly as it is written. The terms of search find them; old own
+# numbers of merged patients count as own ones.
+WITH_NUMBERS = """
+SELECT DISTINCT wanted.place, patient.id
+FROM unnest(%(places)s::int[], %(systems)s::text[], %(values)s::text[]) wanted(place, system, value)
+JOIN patients_patientterm found ON found.owner = %(owner)s AND NOT found.hidden
+    AND found.term = 'id:' || search_key(wanted.value)
+JOIN patients_patient patient ON patient.id = found.record AND patient.deleted_at IS NULL
+    AND patient.created_by_id = %(owner)s
+WHERE (wanted.system = '' AND patient.identifier = wanted.value) OR patient.identifiers @> ANY (
+    CASE WHEN wanted.system = ''
+    THEN ARRAY[jsonb_build_array(jsonb_build_object('system', %(old)s::text, 'value', wanted.value))]
+    ELSE ARRAY[jsonb_build_array(jsonb_build_object('system', wanted.system, 'value', wanted.value))] END
+)
+ORDER BY wanted.place, patient.id
+"""
+
+
+class PatientImporter(Importer):
+    kind = "patients"
+    serializer_class = PatientSerializer
+
+    def scope(self) -> QuerySet:
+        return Patient.objects.owned_by(self.run.owner).unmerged().active()
+
+    def lock(self) -> None:
+        lock_against_duplicates(self.run.owner.pk or 0)
+
+    def prepare(self, rows: Sequence[Row]) -> None:
+        """A stated age gives way to a birth: it was right on the day of the file."""
+        for row in rows:
+            values = row.values
+            if "age" in values and values["age"] not in {None, ""}:
+                if values.get("birth_date") or values.get("birth_year"):
+                    del values["age"]
+                else:
+                    values.pop("birth_year", None)  # an empty one, which the age fills
+            elif "age" in values and ("birth_date" in values or "birth_year" in values):
+                del values["age"]
+
+    def match(self, rows: Sequence[Row]) -> None:
+        wanted: list[tuple[int, str, str]] = []
+        for place, row in enumerate(rows):
+            row.keys = frozenset(self.numbers_in(row.values))
+            wanted += ((place, system, value) for system, value in row.keys)
+        if not wanted:
+            return
+        places, systems, values = zip(*wanted, strict=True)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                WITH_NUMBERS,
+                {"places": [*places], "systems": [*systems], "values": [*values], "owner": self.run.owner.pk, "old": OLD},
+            )
+            for place, key in cursor.fetchall():
+                rows[place].matches.append(key)
+
+    def numbers_in(self, values: dict[str, Any]) -> Iterable[tuple[str, str]]:
+        """Each number with its system, the empty text for own and old ones. Invalid ones are none."""
+        if number := self.valid("identifier", values):
+            yield "", number
+        for pair in self.valid("identifiers", values) or []:
+            yield "" if pair["system"] == OLD else pair["system"], pair["value"]
+
+    def valid(self, name: str, values: dict[str, Any]) -> Any:
+        if not values.get(name):
+            return None
+        try:
+            return self.run.checks.serializer.fields[name].run_validation(values[name])
+        except ValidationError:
+            return None
+
+    def find_likely(self, rows: Sequence[Row]) -> list[list[int | Row]]:
+        return [[one.patient.pk for one in find_likely_duplicates(row.record)] for row in rows]
+
+    @classmethod
+    def patients_in(cls, results: Iterable[dict[str, Any]]) -> set[int]:
+        found: set[int] = set()
+        for result in results:
+            if result["id"] is not None:
+                found.add(result["id"])
+            found.update(one["id"] for one in result["likely"] if "id" in one)
+        return found
