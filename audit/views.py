@@ -181,7 +181,11 @@ class ReadsRecordedViewSet(HistoryViewSet):
         answers = request.method in {"GET", "HEAD", "POST", "PUT", "PATCH"} and not creates
         lists_duplicates = final.status_code == 409 and self.patients_read
         reports_rows = final.status_code == 422 and self.patients_read - {*self.patients_in_path()}  # of an import
-        is_recorded = lists_duplicates or reports_rows or (answers and (final.status_code < 400 or final.status_code in {403, 404}))
+        is_recorded = (
+            lists_duplicates
+            or reports_rows
+            or (answers and (final.status_code < 400 or final.status_code in {403, 404}))
+        )
         # Other answers may come from a failed authentication, which must not run again. The one that refused a caller
         # without a delegation has left the caller's id.
         refused = getattr(request, "refused_delegate", None)

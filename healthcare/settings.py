@@ -114,6 +114,7 @@ WSGI_APPLICATION = "healthcare.wsgi.application"
 TEST_RUNNER = "healthcare.test_runner.PytestRunner"
 # A redirect would turn `curl -L -X POST /api/patients` into a GET and lose the body with a 200.
 APPEND_SLASH = False
+LARGEST_FILE = 20 * 1024 * 1024  # bytes of a body, where a view accepts files
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024  # bytes; a patient is under 10 KiB
 BODY_SECONDS = env_settings.whole("BODY_SECONDS", 15, least=1, most=600)  # for a body to arrive; then 408
 # Requests that wait in each worker while others run; further ones are answered 503. None waits longer than a second.

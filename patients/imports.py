@@ -14,8 +14,8 @@ from patients.identifiers import OLD
 from patients.models import Patient
 from patients.serializers import PatientSerializer
 
-# The owner's active patients with one of these numbers, exactly as it is written. The terms of search find them; old own
-# numbers of merged patients count as own ones.
+# The owner's active patients with one of these numbers, exactly as it is written. The terms of search find them; old
+# own numbers of merged patients count as own ones.
 WITH_NUMBERS = """
 SELECT DISTINCT wanted.place, patient.id
 FROM unnest(%(places)s::int[], %(systems)s::text[], %(values)s::text[]) wanted(place, system, value)
@@ -65,7 +65,13 @@ class PatientImporter(Importer):
         with connection.cursor() as cursor:
             cursor.execute(
                 WITH_NUMBERS,
-                {"places": [*places], "systems": [*systems], "values": [*values], "owner": self.run.owner.pk, "old": OLD},
+                {
+                    "places": [*places],
+                    "systems": [*systems],
+                    "values": [*values],
+                    "owner": self.run.owner.pk,
+                    "old": OLD,
+                },
             )
             for place, key in cursor.fetchall():
                 rows[place].matches.append(key)

@@ -61,6 +61,9 @@ USUAL_PLACES = {
 }
 
 
+FILE_CODINGS = {"identity", "gzip", "x-gzip"}  # the content codings of a file (RFC 9110 section 8.4.1)
+
+
 class Middleware:
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
@@ -118,8 +121,8 @@ class RequestMiddleware(Middleware):
             return problem_response(request, 403, "Use https:// for every call.")
         return None
 
-    def process_view(self, request: HttpRequest, *_: Any) -> HttpResponseBase | None:
-        return refuse_framing(request)
+    def process_view(self, request: HttpRequest, view: Any, *_: Any) -> HttpResponseBase | None:
+        return refuse_framing(request, accepts_files=getattr(view, "initkwargs", {}).get("accepts_files", False))
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponseBase | None:
         """Log an unhandled exception and answer 503 if the database is unavailable, otherwise 409 or 500.
@@ -174,17 +177,24 @@ def log_exception_outside_view(request: HttpRequest | None = None, **_: Any) -> 
         log_exception(request, error)
 
 
-def refuse_framing(request: HttpRequest) -> HttpResponseBase | None:
-    """The error for a body whose length, size or encoding is not accepted (RFC 9112 section 6); None if it is."""
+def refuse_framing(request: HttpRequest, *, accepts_files: bool = False) -> HttpResponseBase | None:
+    """The error for a body whose length, size or encoding is not accepted (RFC 9112 section 6); None if it is.
+
+    A view that accepts files takes large ones, and such that are packed with gzip.
+    """
     meta = request.META
     length = meta.get("CONTENT_LENGTH", "")
     if not length and (request.method in {"PUT", "PATCH"} or "HTTP_TRANSFER_ENCODING" in meta):
         return problem_response(request, 411)  # WSGI would pass on an empty body
     if length and not (length.isascii() and length.isdigit()):
         return problem_response(request, 400, "Send a number as Content-Length.")
-    if length and int(length[:20]) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+    largest = settings.LARGEST_FILE if accepts_files else settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    if length and int(length[:20]) > largest:
         return problem_response(request, 413)
-    if meta.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
+    coding = meta.get("HTTP_CONTENT_ENCODING", "identity").strip().lower()
+    if accepts_files and coding not in FILE_CODINGS:
+        return problem_response(request, 415, "Send the file as it is, or with `Content-Encoding: gzip`.")
+    if not accepts_files and coding != "identity":
         return problem_response(request, 415, "Send the body without a Content-Encoding.")
     return None
 

@@ -81,10 +81,10 @@ class RecordViewSet(
     successor_actions: ClassVar[Set[str]] = frozenset()
     field_selection = FieldSelection()
     writable_by_tokens: ClassVar[bool] = True  # see `healthcare.api.token_scopes`
+    accepts_files = False  # of an action, as an argument of `@action`: its body may be large, and packed with gzip
     acts_for_owner: ClassVar[bool] = False
     action_roles: ClassVar[dict[str, str]] = {
         "create": "write", "update": "write", "partial_update": "write", "search": "read",
-        "import_records": "write",
     }  # fmt: skip
     # The methods of the path, where several viewsets share it: see `routing.as_view_by_method`.
     path_methods: Sequence[str] = ()

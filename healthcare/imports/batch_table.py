@@ -35,8 +35,8 @@ class BatchTable:
         with without_role(), connection.cursor() as cursor:
             cursor.execute(f'DROP TABLE IF EXISTS pg_temp."{self.name}"')
             cursor.execute(
-                f'CREATE TEMPORARY TABLE "{self.name}" ON COMMIT DROP AS SELECT 0 AS position, {self.columns} '
-                f'FROM "{self.table}" WITH NO DATA'
+                f'CREATE TEMPORARY TABLE "{self.name}" ON COMMIT DROP AS '  # noqa: S608  (names of our models)
+                f'SELECT 0 AS position, {self.columns} FROM "{self.table}" WITH NO DATA'
             )
             cursor.execute(f'GRANT SELECT, INSERT, TRUNCATE ON pg_temp."{self.name}" TO {ROLE}')
 

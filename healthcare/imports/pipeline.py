@@ -141,7 +141,9 @@ class ImportRun:
             if not row.matches:
                 candidates.append(row)
             elif len(row.matches) > 1:
-                row.refuse("", "ambiguous", "The numbers of this record belong to several records; correct one of them.")
+                row.refuse(
+                    "", "ambiguous", "The numbers of this record belong to several records; correct one of them."
+                )
                 row.likely = self.describe(row.matches)
             elif earlier and self.options.on_likely == "hold":
                 row.status, row.likely = LIKELY, [{"line": earlier[0]}]

@@ -136,7 +136,7 @@ def send_cell(cast: Cast, row: Row, method: str, caller: str, target: str) -> Ht
         path = re.sub("<int:[a-z_]+>", str(cast.id_of(row.kind(method), target, owner)), path)
     has_body = method in {"POST", "PUT", "PATCH"} or (method == "DELETE" and row.delete_has_body)
     body = json.dumps(row.build_body(method, cast, owner)) if has_body else ""
-    return cast.clients[caller].generic(method, path, body, content_type="application/json")
+    return cast.clients[caller].generic(method, path, body, content_type=row.content_type)
 
 
 def find_deviations(

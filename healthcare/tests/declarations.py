@@ -66,6 +66,7 @@ class Row:
     by_tokens: what a personal access token may do beside reading: "nothing" (403 `not_by_token`), "everything", or
         "end itself", where the path names a session. A token of the scope `read` gets 403 `insufficient_scope`, unless
         the method needs the role `read` alone.
+    content_type: of the body; an object in JSON is a file of one record, too.
     """
 
     route: str
@@ -77,6 +78,7 @@ class Row:
     delete_has_body: bool = False
     roles: Mapping[str, str] = field(default_factory=dict)
     by_tokens: str = "nothing"
+    content_type: str = "application/json"
 
     def callers(self) -> list[str]:
         acting = ACTING_CALLERS if self.roles else [IGNORED_HEADER_CALLER]
@@ -160,6 +162,9 @@ CREATE_RECORD = Operation(etag=True)
 READ_RECORD = Operation(etag=True, preconditions={"If-Match", "If-None-Match"})
 CHANGE_RECORD = Operation(etag=True, preconditions={"If-Match"})
 DELETE_RECORD = Operation(preconditions={"If-Match"})
+IMPORT_PARAMETERS = {
+    "mode", "match", "on_match", "on_likely", "partial", "empty", "map", "date_format", "encoding", "delimiter",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
