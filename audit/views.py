@@ -174,6 +174,9 @@ class ReadsRecordedViewSet(HistoryViewSet):
         self.patients_read |= patient_ids_of(page or [])
         return page
 
+    def note_reads(self, subjects: Set[int]) -> None:
+        self.patients_read |= subjects
+
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
         final = super().finalize_response(request, response, *args, **kwargs)
         # An update returns the whole record, too; a create returns only what the client has sent.

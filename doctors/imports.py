@@ -27,7 +27,7 @@ class DoctorImporter(Importer):
 
     kind = "doctors"
     serializer_class = DoctorSerializer
-    lock_owner = 0  # type: ignore[assignment]
+    lock_owner = 0
 
     def scope(self) -> QuerySet:
         return Doctor.objects.active()

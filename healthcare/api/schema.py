@@ -101,7 +101,8 @@ class ProblemAutoSchema(AutoSchema):
         responses = operation["responses"]
         for status in self.problem_statuses(operation) | {int(code) for code in responses if int(code) >= 400}:
             responses[str(status)] = self.problem_response(status)
-        if isinstance(self.view, conditional_requests.ConditionalRequests):
+        is_file = getattr(self.view, "accepts_files", False)  # whose answer is no record
+        if isinstance(self.view, conditional_requests.ConditionalRequests) and not is_file:
             conditional_requests.describe_conditional_requests(operation, self.method, self.problem_response)
         operation["responses"] = dict(sorted(responses.items()))
         for code, response in responses.items():

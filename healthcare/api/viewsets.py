@@ -181,6 +181,10 @@ class RecordViewSet(
     def get_success_headers(self, data: Any) -> dict[str, str]:
         return {"Location": f"{self.location_base(self.request.path)}{data['id']}/"}
 
+    def note_reads(self, subjects: Set[int]) -> None:
+        """Called with the ids of the people of whom the answer tells something, where no record is read by itself. A
+        viewset that records reads overrides it."""
+
     def perform_create(self, serializer: serializers.BaseSerializer) -> None:
         for parameter, hook in self.create_hooks.items():
             if parameter in self.request.query_params:

@@ -26,7 +26,7 @@ class BatchTable:
         meta = model._meta
         self.table, self.name = meta.db_table, f"import_{meta.model_name}"
         key = meta.pk
-        self.key = key.column  # type: ignore[union-attr]
+        self.key = key.column
         self.fields: list[Field] = [field for field in meta.concrete_fields if field is not key]
         self.columns = ", ".join(f'"{field.column}"' for field in self.fields)
 

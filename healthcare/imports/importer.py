@@ -30,7 +30,7 @@ class Importer:
 
     @property
     def model(self) -> type[Model]:
-        return self.serializer_class.Meta.model  # type: ignore[attr-defined,no-any-return]
+        return self.serializer_class.Meta.model
 
     @property
     def lock_owner(self) -> int:

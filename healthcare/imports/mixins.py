@@ -147,7 +147,7 @@ class ImportMixin(RecordViewSet):
             for result in results:
                 if result["id"] is not None and run.has_created(result["id"]):
                     result["id"] = None
-        self.note_patients(run.patients if is_written else {key for key in run.patients if not run.has_created(key)})
+        self.note_reads(run.patients if is_written else {key for key in run.patients if not run.has_created(key)})
         summary = summary_of(run.summary)
         if is_written or run.is_check:
             number = run.record.pk if run.record is not None and is_written else None
@@ -155,11 +155,6 @@ class ImportMixin(RecordViewSet):
         detail = "Nothing was written: correct the records that failed, or send `partial=true` to write the others."
         body = problem(self.request._request, 422, detail) | {"results": results, "summary": summary}
         return Response(body, 422, content_type=CONTENT_TYPE)
-
-    def note_patients(self, keys: set[int]) -> None:
-        """For the access log, where the records are about patients."""
-        if hasattr(self, "patients_read"):
-            self.patients_read |= keys
 
     def find_import_key(self, request: Request, body: IO[bytes]) -> Key | None:
         acting_for = self.owner.pk if self.owner.role else None
@@ -181,7 +176,7 @@ class ImportMixin(RecordViewSet):
             }
             for line in lines.iterator()
         ]
-        self.note_patients(self.importer_class.patients_in(results))
+        self.note_reads(self.importer_class.patients_in(results))
         stored.data = {"import": record.pk, "results": results, "summary": summary_of(record.summary)}
         return stored
 
@@ -194,7 +189,7 @@ def media_type_of(request: Request) -> str:
 
 
 def is_gzipped(request: Request) -> bool:
-    return request.META.get("HTTP_CONTENT_ENCODING", "").strip().lower().endswith("gzip")
+    return str(request.META.get("HTTP_CONTENT_ENCODING", "")).strip().lower().endswith("gzip")
 
 
 def receive(request: HttpRequest, body: IO[bytes]) -> None:

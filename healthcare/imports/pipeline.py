@@ -54,6 +54,7 @@ class ImportRun:
     ) -> None:
         """`is_text`: the file is CSV. `lenient`: unknown columns are ignored."""
         self.owner, self.caller_id, self.options, self.record = owner, caller_id, options, parent
+        self.owner_id = owner.pk or 0
         self.is_check = options.mode == "check"
         self.is_text = is_text
         self.summary: Counter[str] = Counter(dict.fromkeys(STATUSES, 0))
@@ -80,7 +81,7 @@ class ImportRun:
             self.importer.lock()
             if self.record is None:
                 self.record = Import.objects.create(
-                    created_by_id=self.owner.pk,
+                    created_by_id=self.owner_id,
                     caller=self.caller_id,
                     kind=self.importer.kind,
                     parameters=self.options.parameters(),
@@ -261,7 +262,7 @@ class ImportRun:
         if self.record is not None:
             ImportedLine.objects.bulk_create(
                 ImportedLine(
-                    parent=self.record, created_by_id=self.owner.pk, line=row.line, status=row.status,
+                    parent=self.record, created_by_id=self.owner_id, line=row.line, status=row.status or FAILED,
                     record_id=row.record_id, version=row.version, server=row.server, old_id=row.old_id,
                     errors=row.errors, likely=row.likely,
                 )

@@ -31,7 +31,7 @@ class RowResultSerializer(serializers.Serializer):
     id = serializers.IntegerField(
         allow_null=True, help_text="The record that it created or names; null where there is none, or not yet."
     )
-    errors = RowErrorSerializer(many=True)
+    errors = RowErrorSerializer(many=True)  # type: ignore[assignment]  # the attribute of the class is no field
     likely = LikelyRecordSerializer(many=True)
 
 

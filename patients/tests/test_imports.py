@@ -18,7 +18,7 @@ CSV = "text/csv"
 NDJSON = "application/x-ndjson"
 
 
-def send(client: LoggedInClient, body: str | bytes, query: str = "", media_type: str = CSV, **headers: Any) -> Any:
+def send(client: Any, body: str | bytes, query: str = "", media_type: str = CSV, **headers: Any) -> Any:
     content = body.encode() if isinstance(body, str) else body
     return client.generic("POST", f"{PATH}{query}", content, content_type=media_type, **headers)
 
