@@ -9,8 +9,9 @@ from rest_framework.exceptions import ValidationError
 
 from healthcare.imports.importer import Importer
 from healthcare.imports.rows import Row
-from patients.duplicates import find_likely_duplicates, lock_against_duplicates
+from patients.duplicates import lock_against_duplicates
 from patients.identifiers import OLD
+from patients.likely_in_batch import Earlier, find_likely_in_batch
 from patients.models import Patient
 from patients.serializers import PatientSerializer
 
@@ -40,7 +41,7 @@ class PatientImporter(Importer):
         return Patient.objects.owned_by(self.run.owner).unmerged().active()
 
     def lock(self) -> None:
-        lock_against_duplicates(self.run.owner.pk or 0)
+        lock_against_duplicates(self.run.owner_id)
 
     def prepare(self, rows: Sequence[Row]) -> None:
         """A stated age gives way to a birth: it was right on the day of the file."""
@@ -69,7 +70,7 @@ class PatientImporter(Importer):
                     "places": [*places],
                     "systems": [*systems],
                     "values": [*values],
-                    "owner": self.run.owner.pk,
+                    "owner": self.run.owner_id,
                     "old": OLD,
                 },
             )
@@ -92,7 +93,12 @@ class PatientImporter(Importer):
             return None
 
     def find_likely(self, rows: Sequence[Row]) -> list[list[int | Row]]:
-        return [[one.patient.pk for one in find_likely_duplicates(row.record)] for row in rows]
+        found = find_likely_in_batch(self.run.owner_id, [row.record for row in rows], numbers_count=True)
+        return [
+            [*sorted(one for one in likely if isinstance(one, int))]
+            + [rows[one.position] for one in likely if isinstance(one, Earlier)]
+            for likely in found
+        ]
 
     @classmethod
     def patients_in(cls, results: Iterable[dict[str, Any]]) -> set[int]:

@@ -25,6 +25,7 @@ API_WORDS = {
     "access_log": "access log read", "duplicates": "likely duplicates read", "audience": "list of who sees it read",
     "transfer": "offered to another owner", "accept": "accepted",
     "file": "written into a file for the person",
+    "import": "added, changed or matched by an import",
 }  # fmt: skip
 ADMIN_WORDS = {
     "changelist": "listed", "change": "opened", "view": "opened", "choose": "shown as chosen in a form",

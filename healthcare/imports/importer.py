@@ -35,7 +35,7 @@ class Importer:
     @property
     def lock_owner(self) -> int:
         """Whose imports wait for each other: those of one owner, or those of everybody for 0."""
-        return self.run.owner.pk or 0
+        return self.run.owner_id
 
     def scope(self) -> QuerySet:
         """The records that the owner may change by a PATCH."""
