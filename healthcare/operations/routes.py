@@ -56,13 +56,22 @@ def as_placeholder(parameter: re.Match[str]) -> str:
 
 def all_routes() -> list[str]:
     """Every template of the URL conf, and `other`."""
-    return sorted({route_template(route) for route in patterns_below(get_resolver(), "")} | {UNKNOWN})
+    return sorted({route_template(route) for route, _ in patterns_below(get_resolver(), "")} | {UNKNOWN})
 
 
-def patterns_below(resolver: URLResolver, prefix: str) -> Iterator[str]:
+def paths_with(declaration: str) -> frozenset[str]:
+    """The paths without parameters whose view is a viewset's action that declares this to be true."""
+    return frozenset(
+        route_template(route)
+        for route, pattern in patterns_below(get_resolver(), "")
+        if getattr(pattern.callback, "initkwargs", {}).get(declaration) and "{" not in route_template(route)
+    )
+
+
+def patterns_below(resolver: URLResolver, prefix: str) -> Iterator[tuple[str, URLPattern]]:
     for pattern in resolver.url_patterns:
         route = prefix + str(pattern.pattern)
         if isinstance(pattern, URLPattern):
-            yield route
+            yield route, pattern
         else:
             yield from patterns_below(pattern, route)

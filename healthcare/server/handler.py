@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from io import BytesIO
-from typing import Any
+from typing import IO, Any
 
 from django.conf import settings
 
@@ -16,8 +16,9 @@ from healthcare.api.problems import last_resort, problem_without_request
 from healthcare.operations.access_log import LOGGED, QUEUE_US, write_access_line
 from healthcare.operations.metrics import request_answered, request_arrived, request_left_queue
 from healthcare.operations.request_ids import REQUEST_ID_KEY, assign_ids
-from healthcare.operations.routes import route_of_environ
+from healthcare.operations.routes import paths_with, route_of_environ
 from healthcare.server.environ import Environ, build_environ
+from healthcare.server.file_bodies import FileBodies
 from healthcare.server.queue import QueuedRequest, Refusal, RequestQueue
 from healthcare.server.streams import Streams
 
@@ -26,6 +27,8 @@ MAX_WAITING_BYTES = 64 * 1024 * 1024
 CLOSE = ("Connection", "close")
 QUEUE_RETRY_AFTER = "1"  # seconds; the queue is empty again within one
 STREAM_RETRY_AFTER = "5"  # seconds; a stream takes longer than other answers
+FILE_RETRY_AFTER = "10"  # seconds; so does a file
+TOO_MANY_FILES = "This server takes as many files as it can at once; try again soon."
 TOO_MANY_STREAMS = "This server sends as many exports as it can at once; try again soon."
 INCOMPLETE_BODY = "The body is shorter than its Content-Length; send all of it."
 
@@ -57,9 +60,14 @@ class RequestHandler:
         }
         self.closes_connections = False  # while the worker stops, each answer ends its connection
         self.largest_body: int = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-        self.hashing_paths: frozenset[str] = settings.PASSWORD_PATHS
+        self.largest_file: int = settings.LARGEST_FILE
+        self.file_paths = paths_with("accepts_files")
         self.streams = Streams()
         self.queue = RequestQueue(settings.QUEUE_LENGTH, self.run, self.refuse)
+        self.files = FileBodies(self.submit, self.refuse_file)
+        # Where a POST takes longer than other requests.
+        self.lines = dict.fromkeys(settings.PASSWORD_PATHS, self.queue.hashing)
+        self.lines |= dict.fromkeys(self.file_paths, self.queue.files)
         self.waiting: dict[Any, tuple[float, int]] = {}  # by granian's future: when it is late, and the length
         self.waiting_bytes = 0
         self.lock = threading.Lock()
@@ -78,7 +86,10 @@ class RequestHandler:
             length = int(environ.get("CONTENT_LENGTH") or 0)  # granian has refused anything but a number
             # The application refuses a body that is too large, or has no length, without reading it.
             if not 0 < length <= self.largest_body:
-                self.submit(protocol, environ, b"")
+                if self.is_file(environ, length):
+                    self.files.receive(protocol, environ, length)
+                else:
+                    self.submit(protocol, environ, b"")
             elif self.queue.is_full or not self.make_room(length):
                 headers = [("Retry-After", QUEUE_RETRY_AFTER), CLOSE]
                 self.send_problem(protocol, environ, 503, headers)  # the body stays unread
@@ -93,6 +104,20 @@ class RequestHandler:
         if answer:
             self.send(protocol, environ, answer.status, [*answer.headers.items()], answer.body)
             log_answer(environ, answer.status, answer.body)
+
+    def is_file(self, environ: Environ, length: int) -> bool:
+        takes_files = environ["PATH_INFO"] in self.file_paths and environ["REQUEST_METHOD"] == "POST"
+        return takes_files and 0 < length <= self.largest_file
+
+    def refuse_file(self, protocol: Any, environ: Environ, status: int) -> None:
+        try:
+            if status == 503:
+                headers = [("Retry-After", FILE_RETRY_AFTER), CLOSE]
+                self.send_problem(protocol, environ, status, headers, TOO_MANY_FILES)
+            else:
+                self.send_problem(protocol, environ, status, [CLOSE], INCOMPLETE_BODY if status == 400 else "")
+        except BaseException:  # also a SystemExit: it would end nothing
+            self.send_last_resort(protocol, environ)
 
     def receive_body(self, protocol: Any, environ: Environ, length: int) -> None:
         future = protocol()
@@ -136,9 +161,10 @@ class RequestHandler:
         except BaseException:  # also a SystemExit: it would end nothing, and granian would answer in its own words
             self.send_last_resort(protocol, environ)
 
-    def submit(self, protocol: Any, environ: Environ, body: bytes) -> None:
-        hashes_password = environ["PATH_INFO"] in self.hashing_paths and environ["REQUEST_METHOD"] == "POST"
-        self.queue.submit(QueuedRequest(protocol, environ, body, hashes_password))
+    def submit(self, protocol: Any, environ: Environ, body: bytes | IO[bytes]) -> None:
+        ordinary = self.queue.ordinary
+        line = self.lines.get(environ["PATH_INFO"], ordinary) if environ["REQUEST_METHOD"] == "POST" else ordinary
+        self.queue.submit(QueuedRequest(protocol, environ, body, line))
 
     def run(self, request: QueuedRequest) -> None:
         """Answer by the application: with the whole response at once, so that an exception in it can become a 500,
@@ -151,7 +177,8 @@ class RequestHandler:
 
         try:
             request_left_queue(request.environ, request.environ[QUEUE_US] / 1_000_000, runs=True)
-            request.environ["wsgi.input"] = BytesIO(request.body)
+            body = request.body
+            request.environ["wsgi.input"] = BytesIO(body) if isinstance(body, bytes) else body
             response = self.application(request.environ, start_response)
             if getattr(response, "streams", False):
                 self.stream(request, response, status, headers)
@@ -163,6 +190,8 @@ class RequestHandler:
                     response.close()
         except BaseException:  # also a SystemExit: it would end nothing, and granian would answer in its own words
             self.send_last_resort(request.protocol, request.environ)
+        if not isinstance(request.body, bytes):
+            request.body.close()
 
     def stream(self, request: QueuedRequest, response: Any, status: int, headers: Headers) -> None:
         """Let the response be sent by another thread, or refuse it."""
@@ -181,7 +210,13 @@ class RequestHandler:
             request.environ[QUEUE_US] = int((time.monotonic() - request.arrived) * 1_000_000)
         if refusal is not Refusal.QUEUE_FULL:
             request_left_queue(request.environ, time.monotonic() - request.arrived, runs=False)
-        self.send_problem(request.protocol, request.environ, 503, [("Retry-After", QUEUE_RETRY_AFTER)])
+        if request.line is self.queue.files:
+            headers = [("Retry-After", FILE_RETRY_AFTER)]
+            self.send_problem(request.protocol, request.environ, 503, headers, TOO_MANY_FILES)
+        else:
+            self.send_problem(request.protocol, request.environ, 503, [("Retry-After", QUEUE_RETRY_AFTER)])
+        if not isinstance(request.body, bytes):
+            request.body.close()
 
     def send_problem(self, protocol: Any, environ: Environ, status: int, headers: Headers, detail: str = "") -> None:
         fields, body = problem_without_request(environ, status, detail)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import psutil
 import pytest
 from django.conf import settings
 from django.db import connection
@@ -110,6 +111,17 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def worker_of(live: LiveServer) -> psutil.Process:
+    """The only worker: the process that listens on the port and has no child."""
+    [found] = {
+        connection.pid
+        for connection in psutil.net_connections("tcp")
+        if connection.laddr and connection.status == "LISTEN" and connection.laddr.port == live.port and connection.pid
+        if not psutil.Process(connection.pid).children()
+    }
+    return psutil.Process(found)
 
 
 def server_command(port: int, application: str = APPLICATION) -> list[str]:

@@ -7,17 +7,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-import psutil
 import pytest
 
 from healthcare.server.streams import MAX_STREAMS
 from healthcare.tests.crash import eventually
-from healthcare.tests.live import (
-    TIMEOUT,
-    LiveServer,
-    parse,
-    serving,
-)
+from healthcare.tests.live import TIMEOUT, LiveServer, parse, serving, worker_of
 from healthcare.tests.streaming_settings import CANARY, PART
 
 LARGE = 4000  # parts: much more than what the kernel keeps for a client that does not read
@@ -188,17 +182,6 @@ def test_a_large_stream_needs_little_memory(server: StreamingServer):
             largest = max(largest, worker.memory_info().rss)
     assert received > 800 * PART
     assert largest - before < 32 * 1024 * 1024
-
-
-def worker_of(live: LiveServer) -> psutil.Process:
-    """The process that listens on the port and has no child."""
-    [found] = {
-        connection.pid
-        for connection in psutil.net_connections("tcp")
-        if connection.laddr and connection.status == "LISTEN" and connection.laddr.port == live.port and connection.pid
-        if not psutil.Process(connection.pid).children()
-    }
-    return psutil.Process(found)
 
 
 def test_pipelined_requests_are_answered_up_to_the_stream(server: StreamingServer):
