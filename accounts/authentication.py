@@ -15,7 +15,7 @@ from rest_framework_simplejwt.exceptions import TokenError
 from rest_framework_simplejwt.tokens import Token
 
 from accounts.limits import user_key
-from accounts.login_session_sql import LIVE_SESSION_FROM, LIVE_SESSION_SQL, LIVE_SESSION_WHERE
+from accounts.login_session_sql import LIVE_SESSION_FROM, LIVE_SESSION_SQL, LIVE_SESSION_WHERE, LIVE_USER_WHERE
 from accounts.models import LoginSession, User
 from accounts.personal_tokens.format import PREFIX, read_token
 from accounts.tokens import AccessToken, session_and_user_ids
@@ -73,9 +73,9 @@ OWNER_ID = "coalesce(acting.id, 0)::text"
 OWNER_ROLE = "CASE WHEN s.scope = 'read' AND acting.role <> '' THEN 'read' ELSE coalesce(acting.role, '') END"
 
 
-def live_session_with_owner(named: str) -> str:
+def live_session_with_owner(named: str, where: str = LIVE_SESSION_WHERE) -> str:
     """LIVE_SESSION_SQL with the owner in `acting`. The parameters of `named` come before those of the session."""
-    return f"{LIVE_SESSION_FROM} {JOIN_OWNER.format(named=named)}\n{LIVE_SESSION_WHERE}"
+    return f"{LIVE_SESSION_FROM} {JOIN_OWNER.format(named=named)}\n{where}"
 
 
 AUTHENTICATE_DELEGATE = {
@@ -86,6 +86,11 @@ SELECT {USER_COLUMNS_SQL}, acting.id, acting.username, acting.role, s.scope, s.a
 """  # noqa: S608  (constants alone)
     for named in (NAMED_BY_ID, NAMED_BY_USERNAME, NAMED_BY_TOKEN, NAMED_BY_ACCOUNT, NAMED_SELF)
 }
+# For another connection that a request uses. The session has just been found in use, so nothing is written.
+ENTER_AGAIN = f"""
+SELECT {ENTER.format(caller="u.id::text", metadata=METADATA, owner=OWNER_ID, role=OWNER_ROLE)}
+{live_session_with_owner(NAMED_BY_ID, LIVE_USER_WHERE)} AND acting.id IS NOT NULL
+"""  # noqa: S608  (constants alone)
 # The fast path sends these together with the statement that follows, in one message, so nothing can check in between
 # whether a session was found. Without a live session the caller's id is empty, which no policy admits. A read need not
 # wait until its access-log row is on disk.
@@ -176,6 +181,7 @@ class SessionJWTAuthentication(JWTAuthentication):
         if bearer is None:
             enter(None, request)
             return None
+        self.bearer = bearer
         session = LoginSession(pk=bearer.session_id, user_id=bearer.user_id)
         user = self.find_user(bearer, session)
         request._request.record_owner = self.owner  # type: ignore[attr-defined]
@@ -251,6 +257,18 @@ class SessionJWTAuthentication(JWTAuthentication):
         except AuthenticationFailed:
             return None
         return (bearer.user_id, bearer.session_id) if bearer and bearer.secret_hash is None else None
+
+    def enter_again(self, request: HttpRequest | Request) -> None:
+        """Enter the database on another connection, as the caller of a request that has been authenticated.
+
+        Raises AuthenticationFailed (401) if the session or the delegation has ended since. The access token may have
+        expired meanwhile.
+        """
+        owner = self.owner or RecordOwner(self.bearer.user_id)
+        with connection.cursor() as cursor:
+            cursor.execute(ENTER_AGAIN, [metadata(None, request), owner.pk, *self.bearer.parameters])
+            if cursor.fetchone() is None:
+                raise self.session_ended(request)
 
     def session_ended(self, request: HttpRequest | Request) -> AuthenticationFailed:
         """The 401 for a session that the database did not find live. A token is then forgotten here, so that the

@@ -54,8 +54,9 @@ GRANT EXECUTE ON FUNCTION record_session_use(bigint) TO healthcare_api;
 # evaluates in order, so a request writes only if none has written for USE_RECORDED_AFTER, and an idle login is not
 # revived.
 LIVE_SESSION_FROM = "FROM accounts_loginsession s JOIN accounts_user u ON u.id = s.user_id"
-LIVE_SESSION_WHERE = f"""WHERE s.id = %s AND u.id = %s AND s.secret_hash IS NOT DISTINCT FROM %s
-    AND {LIVE_SQL} AND u.is_active AND CASE
+LIVE_USER_WHERE = f"""WHERE s.id = %s AND u.id = %s AND s.secret_hash IS NOT DISTINCT FROM %s
+    AND {LIVE_SQL} AND u.is_active"""
+LIVE_SESSION_WHERE = f"""{LIVE_USER_WHERE} AND CASE
     WHEN s.last_used_at > now() - {USE_RECORDED_AFTER_SQL} THEN true
     WHEN s.secret_hash IS NOT NULL OR s.last_used_at > now() - {IDLE_TIME_SQL} THEN record_session_use(s.id)
     ELSE false END"""

@@ -12,6 +12,7 @@ from doctors.permissions import DirectoryPermission
 from doctors.serializers import DoctorSerializer
 from healthcare.api.schema import PROBLEM, describe_operations, describe_view
 from healthcare.api.viewsets import DELETED, RestorableViewSet
+from healthcare.exports.views import ExportMixin
 from healthcare.fastpath.views import FastPathMixin
 from healthcare.imports.mixins import ImportMixin
 from healthcare.ownership import Owner
@@ -27,7 +28,7 @@ from healthcare.ownership import Owner
     ),
 )
 @describe_operations("doctors", one="a doctor", many="the doctors")
-class DoctorViewSet(FastPathMixin, ImportMixin, HistoryViewSet, RestorableViewSet):
+class DoctorViewSet(FastPathMixin, ImportMixin, ExportMixin, HistoryViewSet, RestorableViewSet):
     """Doctors. Anyone may read them."""
 
     queryset = Doctor.objects.none()

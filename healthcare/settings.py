@@ -49,6 +49,7 @@ INSTALLED_APPS = [
     "healthcare.api.apps.APIConfig",
     "healthcare.search.apps.SearchConfig",
     "healthcare.fastpath.apps.FastPathConfig",
+    "healthcare.exports.apps.ExportsConfig",
     "healthcare.imports.apps.ImportsConfig",
     "healthcare.operations.apps.OperationsConfig",
     "accounts",
@@ -328,6 +329,7 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "healthcare.api.search_by_post.describe_bodies",
+        "healthcare.exports.schema.describe_exports",
         "healthcare.api.schema.define_tags",
         "healthcare.api.schema.state_defaults",
         "healthcare.api.schema.remove_unused_schemas",

@@ -9,6 +9,11 @@ urlpatterns = [
         MappingViewSet.as_view({"get": "list", "post": "create"}, suffix="List"),
         name="mapping-list",
     ),
+    path(
+        "mappings/export/",
+        MappingViewSet.as_view({"get": "export"}, **MappingViewSet.export.kwargs),
+        name="mapping-export",
+    ),
     # GET takes the id of a patient here, the other methods the id of a mapping: the contract names one path for both.
     path(
         "mappings/<int:pk>/",

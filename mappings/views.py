@@ -7,6 +7,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.exceptions import ValidationError
 
+from audit.exports import RecordedExportMixin
 from audit.views import AS_OF, ReadsRecordedViewSet
 from doctors.models import Doctor, DoctorEvent
 from healthcare.api.pagination import read_flag
@@ -97,7 +98,7 @@ class OwnersMappingsViewSet(ReadsRecordedViewSet):
     ),
 )
 @describe_operations("mappings", one="an assignment", many="your assignments")
-class MappingViewSet(FastPathMixin, OwnersMappingsViewSet):
+class MappingViewSet(FastPathMixin, RecordedExportMixin, OwnersMappingsViewSet):
     """Who treats whom: a doctor assigned to a patient of yours."""
 
     serializer_class = MappingSerializer

@@ -16,6 +16,7 @@ from accounts.delegations.audience import audience_of
 from accounts.delegations.named_users import as_named_user
 from accounts.delegations.serializers import AudienceSerializer
 from accounts.delegations.user_lookup import look_up_user
+from audit.exports import RecordedExportMixin
 from audit.fast_lists import FastAccessLog
 from audit.models import PatientAccess
 from audit.patient_data import patient_ids_of
@@ -70,7 +71,7 @@ ON_DUPLICATE = OpenApiParameter(
     ),
 )
 @describe_operations("patients", one="a patient", many="your patients")
-class PatientViewSet(FastPathMixin, ImportMixin, SearchByPostMixin, ReadsRecordedViewSet, RestorableViewSet):
+class PatientViewSet(FastPathMixin, ImportMixin, SearchByPostMixin, RecordedExportMixin, RestorableViewSet):
     """The patients of the owner of the request. Only the owner and the owner's delegates can see them."""
 
     queryset = Patient.objects.none()

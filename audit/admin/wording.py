@@ -26,6 +26,7 @@ API_WORDS = {
     "transfer": "offered to another owner", "accept": "accepted",
     "file": "written into a file for the person",
     "import": "added, changed or matched by an import",
+    "export": "exported",
 }  # fmt: skip
 ADMIN_WORDS = {
     "changelist": "listed", "change": "opened", "view": "opened", "choose": "shown as chosen in a form",

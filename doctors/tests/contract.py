@@ -20,6 +20,7 @@ from healthcare.tests.declarations import (
     Operation,
     Row,
     end,
+    export_of,
     restore_version_page,
 )
 from healthcare.tests.hostile_requests import BAD_NAMES, BAD_NUMBERS, BAD_PHONES, CANARY
@@ -32,6 +33,11 @@ def create_records(cast: Cast, owner: User) -> None:
 
 
 ONE = "api/doctors/<int:pk>/"
+LIST_DOCTORS = replace(
+    LIST_RECORDS,
+    public=True,
+    query={"as_of", "fields", "ordering", "deleted", "search", "specialization", "hospital", "license_number"},
+)
 CONTRACT = Contract(
     create_records=create_records,
     rows=[
@@ -58,17 +64,15 @@ CONTRACT = Contract(
             "doctor",
             by_tokens="everything",
         ),
+        Row("api/doctors/export/", "SHARED", {"GET": 200}),
         Row(
             f"{ONE}restore/", "SHARED", {"POST": 200}, records="doctor", finds_deleted={"POST"}, by_tokens="everything"
         ),
         Row(f"{ONE}history/", "COMMON", {"GET": 200}, records="doctor"),
     ],
     operations={
-        "doctors_list": replace(
-            LIST_RECORDS,
-            public=True,
-            query={"as_of", "fields", "ordering", "deleted", "search", "specialization", "hospital", "license_number"},
-        ),
+        "doctors_list": LIST_DOCTORS,
+        "doctors_export": export_of(LIST_DOCTORS),
         "doctors_import": Operation(query=IMPORT_PARAMETERS),
         "doctors_create": CREATE_RECORD,
         "doctors_retrieve": replace(READ_RECORD, public=True, query={"as_of", "fields"}),

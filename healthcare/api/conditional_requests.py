@@ -156,7 +156,7 @@ def describe_conditional_requests(
 ) -> None:
     """Add the headers and responses of conditional requests to an OpenAPI operation; `problem(412)` describes a 412."""
     answers = [answer for code, answer in operation["responses"].items() if code in {"200", "201"}]
-    records = [answer for answer in answers if answer.get("content") and not is_list(answer)]
+    records = [answer for answer in answers if "application/json" in answer.get("content", {}) and not is_list(answer)]
     in_path = any(place["in"] == "path" for place in operation.get("parameters", []))
     for answer in records:
         answer.setdefault("headers", {})["ETag"] = ETAG

@@ -27,6 +27,7 @@ DETAILS = {
     403: "You do not have permission for this request.",
     404: "This does not exist, or you have no access to it.",
     405: "This path does not support the method; use one from the Allow header.",
+    406: "This path answers other types; send one of them, or */*, in Accept.",
     408: "The body did not arrive in time; send the request again, all of it at once.",
     409: "The request conflicts with another record or request; read both again and resolve the conflict.",
     410: "Another record has replaced this one; use the path in the Link header.",

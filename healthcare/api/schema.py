@@ -272,6 +272,7 @@ def describe_operations(resource: str, one: str, many: str) -> Callable[[type], 
         "partial_update": f"Change some fields of {one}",
         "destroy": f"Delete {one}",
         "restore": f"Restore {one}",
+        "export": f"Export {many}",
     }
 
     def decorate(viewset: type) -> type:

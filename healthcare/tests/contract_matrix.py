@@ -128,6 +128,16 @@ def without_request_id(answer: HttpResponse) -> tuple[Any, ...]:
     return answer.status_code, headers, answer.content.replace(request_id.encode(), b"")
 
 
+def read_whole(answer: Any) -> HttpResponse:
+    """The answer, with the whole content of one that is streamed."""
+    if answer.streaming:
+        whole = HttpResponse(b"".join(answer), status=answer.status_code, headers=answer.headers)
+        whole.wsgi_request = answer.wsgi_request  # type: ignore[attr-defined]
+        answer = whole
+    found: HttpResponse = answer
+    return found
+
+
 def send_cell(cast: Cast, row: Row, method: str, caller: str, target: str) -> HttpResponse:
     """Send the call of one cell."""
     owner = row.owner(caller)
@@ -136,7 +146,7 @@ def send_cell(cast: Cast, row: Row, method: str, caller: str, target: str) -> Ht
         path = re.sub("<int:[a-z_]+>", str(cast.id_of(row.kind(method), target, owner)), path)
     has_body = method in {"POST", "PUT", "PATCH"} or (method == "DELETE" and row.delete_has_body)
     body = json.dumps(row.build_body(method, cast, owner)) if has_body else ""
-    return cast.clients[caller].generic(method, path, body, content_type=row.content_type)
+    return read_whole(cast.clients[caller].generic(method, path, body, content_type=row.content_type))
 
 
 def find_deviations(

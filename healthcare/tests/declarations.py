@@ -146,6 +146,7 @@ class Operation:
     preconditions: which of If-Match and If-None-Match it takes.
     idempotency_key: whether a POST takes an Idempotency-Key; other methods never do.
     public: needs no access token.
+    answers: the media types of a successful answer with a body.
     """
 
     query: Set[str] = frozenset()
@@ -154,6 +155,7 @@ class Operation:
     preconditions: Set[str] = frozenset()
     idempotency_key: bool = True
     public: bool = False
+    answers: Set[str] = frozenset({"application/json"})
 
 
 # The operations of a record. Use `dataclasses.replace` to add query parameters.
@@ -165,6 +167,12 @@ DELETE_RECORD = Operation(preconditions={"If-Match"})
 IMPORT_PARAMETERS = {
     "mode", "match", "on_match", "on_likely", "partial", "empty", "map", "date_format", "encoding", "delimiter",
 }  # fmt: skip
+
+
+def export_of(records: Operation) -> Operation:
+    """The export of a list: it takes the parameters of the list but those of pages."""
+    query = (records.query - {"include"}) | {"format", "bom"}
+    return Operation(query=query, public=records.public, answers={"text/csv", "application/x-ndjson"})
 
 
 @dataclass(frozen=True)

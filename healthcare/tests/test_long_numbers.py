@@ -10,7 +10,7 @@ from rest_framework.test import APIClient
 from accounts.models import User
 from conftest import LoggedInClient
 from healthcare.api.schema_view import description
-from healthcare.tests.contract_matrix import all_routes, protocol_faults
+from healthcare.tests.contract_matrix import all_routes, protocol_faults, read_whole
 
 LONG = ["9" * 5_000, "9" * 4_300, "0" * 5_000 + "1", "-" + "9" * 5_000, str(2**63)]
 OPERATIONS = [
@@ -32,7 +32,7 @@ def test_no_parameter_of_a_get_fails_on_a_long_number(as_alice: LoggedInClient) 
     values = [*LONG, f"{LONG[0]},{LONG[0]}", f"x|{LONG[0]}", f"2000-01-01T00:00:00.{LONG[0]}Z"]
     failed = []
     for (path, parameter), value in itertools.product(OPERATIONS, values):
-        answer = as_alice.get(path.replace("{id}", "1").replace("{patient}", "1"), {parameter: value})
+        answer = read_whole(as_alice.get(path.replace("{id}", "1").replace("{patient}", "1"), {parameter: value}))
         if answer.status_code >= 500 or protocol_faults(answer.status_code, answer.headers, answer.content):
             failed.append((path, parameter, value[:3], len(value), answer.status_code))
     assert failed == []

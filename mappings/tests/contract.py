@@ -19,6 +19,7 @@ from healthcare.tests.declarations import (
     ListParameters,
     Row,
     end,
+    export_of,
     restore_version_page,
 )
 from healthcare.tests.hostile_requests import BAD_IDS, CANARY
@@ -47,6 +48,7 @@ def new_assignment(cast: Cast, owner: str) -> dict[str, Any]:
 
 
 READ = {"GET": "read"}
+LIST_MAPPINGS = replace(LIST_RECORDS, query={"as_of", "fields", "ordering", "active", "patient", "doctor", "role"})
 CONTRACT = Contract(
     create_records=create_records,
     rows=[
@@ -68,6 +70,7 @@ CONTRACT = Contract(
             roles={"GET": "read", "PATCH": "write", "DELETE": "write"},
             by_tokens="everything",
         ),
+        Row("api/mappings/export/", "PRIVATE", {"GET": 200}, roles=READ),
         Row("api/assignments/<int:pk>/", "PRIVATE", {"GET": 200}, records="mapping", finds_deleted={"GET"}, roles=READ),
         Row(
             "api/mappings/<int:pk>/history/",
@@ -81,9 +84,8 @@ CONTRACT = Contract(
         Row("api/doctors/<int:pk>/patients/", "COMMON", {"GET": 200}, records="doctor", roles=READ),
     ],
     operations={
-        "mappings_list": replace(
-            LIST_RECORDS, query={"as_of", "fields", "ordering", "active", "patient", "doctor", "role"}
-        ),
+        "mappings_list": LIST_MAPPINGS,
+        "mappings_export": export_of(LIST_MAPPINGS),
         "mappings_create": CREATE_RECORD,
         "assignments_retrieve": replace(READ_RECORD, query={"as_of", "fields"}),
         "mappings_partial_update": CHANGE_RECORD,

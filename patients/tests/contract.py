@@ -23,6 +23,7 @@ from healthcare.tests.declarations import (
     Operation,
     Row,
     end,
+    export_of,
     restore_version_page,
 )
 from healthcare.tests.hostile_requests import (
@@ -90,6 +91,28 @@ def merged(cast: Cast, owner: str) -> dict[str, Any]:
 ONE = "api/patients/<int:pk>/"
 READ = {"GET": "read"}
 MANAGED: Any = {"roles": {"POST": "manage"}, "by_tokens": "everything"}
+LIST_PATIENTS = replace(
+    LIST_RECORDS,
+    query={
+        "as_of",
+        "fields",
+        "ordering",
+        "deleted",
+        "search",
+        "include",
+        "doctor",
+        "gender",
+        "identifier",
+        "age_min",
+        "age_max",
+        "birth_date_after",
+        "birth_date_before",
+        "created_after",
+        "created_before",
+        "updated_after",
+        "updated_before",
+    },
+)
 CONTRACT = Contract(
     create_records=create_records,
     rows=[
@@ -119,6 +142,7 @@ CONTRACT = Contract(
             **MANAGED,
         ),
         Row("api/patients/search/", "PRIVATE", {"POST": 200}, roles={"POST": "read"}, by_tokens="everything"),
+        Row("api/patients/export/", "PRIVATE", {"GET": 200}, roles=READ),
         Row(
             f"{ONE}restore/",
             "PRIVATE",
@@ -158,14 +182,8 @@ CONTRACT = Contract(
         Row("api/transfers/<int:pk>/withdraw/", "PRIVATE", {"POST": 200}, records="given", **MANAGED),
     ],
     operations={
-        "patients_list": replace(
-            LIST_RECORDS,
-            query={
-                "as_of", "fields", "ordering", "deleted", "search", "include", "doctor", "gender", "identifier",
-                "age_min", "age_max", "birth_date_after", "birth_date_before", "created_after", "created_before",
-                "updated_after", "updated_before",
-            },
-        ),
+        "patients_list": LIST_PATIENTS,
+        "patients_export": export_of(LIST_PATIENTS),
         "patients_import": Operation(query=IMPORT_PARAMETERS),
         "patients_search": replace(LIST_RECORDS, idempotency_key=False),
         "patients_create": replace(CREATE_RECORD, query={"on_duplicate"}),
@@ -181,7 +199,7 @@ CONTRACT = Contract(
         "patients_history_list": LIST_RECORDS,
         "patients_access_log": LIST_RECORDS,
         "patients_transfer": Operation(preconditions={"If-Match"}),
-        "patients_file": Operation(idempotency_key=False),
+        "patients_file": Operation(idempotency_key=False, answers={"application/zip"}),
         "transfers_list": LIST_RECORDS,
         "transfers_accept": Operation(),
         "transfers_decline": Operation(),

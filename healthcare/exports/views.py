@@ -1,0 +1,144 @@
+"""`GET /…/export/`: all records of a list, as a file."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar
+
+from django.http import StreamingHttpResponse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.throttling import BaseThrottle
+
+from healthcare.api.cursors import Keyset
+from healthcare.api.pagination import joined_parameters
+from healthcare.api.schema import PROBLEM
+from healthcare.api.sparse_fieldsets import FieldSelection, read_names
+from healthcare.api.viewsets import RecordViewSet
+from healthcare.coverage import covered_by_fast_path
+from healthcare.exports.formats import CSV, NDJSON, ExportFormat, choose_format, read_byte_order_mark
+from healthcare.exports.models import ServerId
+from healthcare.exports.snapshot import Snapshot
+from healthcare.exports.stream import ExportStream
+from healthcare.rls.context import enter
+from healthcare.search.hits import Hits
+
+SERVER = "server"  # the column with the id of this server, after those of the record
+FORMAT = OpenApiParameter(
+    "format",
+    {"type": "string", "enum": [CSV.name, NDJSON.name]},
+    description="Instead of `Accept`. Default: `csv`.",
+)
+BOM = OpenApiParameter(
+    "bom", OpenApiTypes.BOOL, default=False, description="Begins CSV with a byte order mark, for Excel."
+)
+DESCRIPTION = """All records of the list, in its order and with its filters, as CSV (RFC 4180) or NDJSON.
+
+The columns are the fields of a record, and `server`, which names this server. In CSV, lists are JSON, and what a
+spreadsheet would run as a formula begins with an apostrophe. The file shows one moment. One export of each caller runs
+at a time (429). If the connection breaks before the end, the file is not complete."""
+
+
+class StreamedResponse(StreamingHttpResponse):
+    streams = True  # the server sends each part as it is made
+
+
+@covered_by_fast_path  # which serves the other actions
+class ExportMixin(RecordViewSet):
+    """Adds /export/ to the path of a list.
+
+    `record_export(records)`, where reads are recorded, records that these have been read: it is called before they are
+    sent. None for public records.
+    """
+
+    record_export: ClassVar[Callable[[Any, Sequence[Any]], None] | None] = None
+    stream: ExportStream | None = None  # of this request
+
+    @extend_schema(
+        description=DESCRIPTION,
+        parameters=[FORMAT, BOM],
+        responses={
+            (200, CSV.media_type): OpenApiTypes.STR,
+            (200, NDJSON.media_type): OpenApiTypes.STR,
+            406: PROBLEM,
+            413: PROBLEM,
+            429: PROBLEM,
+        },
+        filters=False,
+    )
+    @action(detail=False)
+    def export(self, request: Request) -> StreamedResponse:
+        written_as = self.choose_columns_and_format(request)
+        self.action = "list"  # whose rows these are
+        try:
+            rows = self.all_rows(request)
+            represent = self.representation()
+        finally:
+            self.action = "export"
+        if request.method == "HEAD":
+            return self.as_file(written_as, [])
+        snapshot = Snapshot()
+        try:
+            snapshot.begin(self.lock_name(request), self.enter_again)
+            with snapshot.use():
+                server = {SERVER: ServerId.objects.own()}
+            self.stream = ExportStream(
+                snapshot,
+                rows,
+                lambda record: represent(record) | server,
+                written_as,
+                self.enter_again,
+                self.record_export,
+            )
+        except BaseException:
+            snapshot.close()
+            raise
+        return self.as_file(written_as, self.stream)
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().finalize_response(request, response, *args, **kwargs)
+        except BaseException:
+            if self.stream is not None:  # Django answers the error, and does not close what it replaces
+                self.stream.close()
+            raise
+
+    def choose_columns_and_format(self, request: Request) -> ExportFormat:
+        """Raises ValidationError (400) for unknown columns, and what `choose_format` raises."""
+        kind = choose_format(request)
+        byte_order_mark = read_byte_order_mark(request, kind)
+        own = self.get_serializer().own_fields
+        names = read_names(joined_parameters(request.query_params), "fields", {*own, SERVER})
+        columns = [name for name in [*own, SERVER] if names is None or name in names]
+        self.field_selection = FieldSelection(frozenset(columns))
+        return CSV(columns, byte_order_mark=byte_order_mark) if kind is CSV else kind(columns)
+
+    def all_rows(self, request: Request) -> Keyset | Hits:
+        """The rows of the list without its pages. Raises what the list raises for its parameters."""
+        queryset = self.filter_queryset(self.get_queryset())
+        paginator: Any = self.paginator
+        paginator.request = request
+        paginator.key = self.lookup_field
+        rows: Keyset | Hits = paginator.order(queryset, self)
+        return rows
+
+    def representation(self) -> Callable[[Any], dict[str, Any]]:
+        serializer = self.get_serializer()
+        return lambda record: {**serializer.to_representation(record)}
+
+    def enter_again(self) -> None:
+        """Enter the database as the caller, on another connection than that of the request."""
+        authenticator: Any = self.request.successful_authenticator
+        if hasattr(authenticator, "enter_again"):
+            authenticator.enter_again(self.request)
+        else:
+            enter(self.request.user.pk, self.request, self.owner)
+
+    def lock_name(self, request: Request) -> str:
+        """Of the advisory lock that one export of a caller holds: a user, or an address without a token."""
+        return f"export {request.user.pk or BaseThrottle().get_ident(request)}"
+
+    def as_file(self, written_as: ExportFormat, content: Iterable[bytes]) -> StreamedResponse:
+        name = f"{self.get_serializer().Meta.model._meta.model_name}s.{written_as.name}"
+        headers = {"Content-Disposition": f'attachment; filename="{name}"', "Vary": "Accept"}
+        return StreamedResponse(content, content_type=written_as.content_type, headers=headers)
