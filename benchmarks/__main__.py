@@ -7,7 +7,9 @@ from benchmarks import python_environments
 
 def main() -> None:
     python_environments.enter_environment(
-        references=not {"guard", "growth", "memory", "statements", "row-level-security"}.intersection(sys.argv[1:2])
+        references=not {"guard", "growth", "imports", "memory", "statements", "row-level-security"}.intersection(
+            sys.argv[1:2]
+        )
     )
     from benchmarks.commands import run
 

@@ -12,7 +12,7 @@ import django
 from benchmarks.servers import BUILD, ENVIRONMENT
 from healthcare.project import PROJECT
 
-RESULTS = {"compare": "RESULTS.md", "growth": "GROWTH.md", "memory": "MEMORY.md"}
+RESULTS = {"compare": "RESULTS.md", "growth": "GROWTH.md", "memory": "MEMORY.md", "imports": "IMPORTS.md"}
 COMMANDS = {
     "compare": "ours beside every reference, and everyday calls beside their plain call (the default)",
     "guard": "fails, and names the operation, when one sends more statements or costs more CPU than its limit",
@@ -20,12 +20,14 @@ COMMANDS = {
     "row-level-security": "what the policies of row-level security cost",
     "growth": "an owner of 10,000 patients beside one of 1,000,000",
     "memory": "what the processes hold, idle and after a million requests (takes long)",
+    "imports": "rows a second of an import, beside COPY and single POSTs",
     "profile": "where the server spends its time",
 }
 
 
 def parse(arguments: list[str], operations: Iterable[str]) -> argparse.Namespace:
     from benchmarks.data import FEW_OTHERS, OTHERS
+    from benchmarks.imports import ROWS
 
     parser = argparse.ArgumentParser(
         prog="python3 -m benchmarks",
@@ -36,7 +38,7 @@ def parse(arguments: list[str], operations: Iterable[str]) -> argparse.Namespace
     parser.add_argument(
         "--quick", action="store_true", help=f"{FEW_OTHERS:,} patients of others and one round of 1 s, for a first look"
     )
-    parser.add_argument("--patients", type=int, help=f"of others than the caller ({OTHERS:,})")
+    parser.add_argument("--patients", type=int, help=f"of others than the caller ({OTHERS:,}); of an import")
     parser.add_argument("--rounds", type=int, help="how many slices each server has (5)")
     parser.add_argument("--seconds", type=int, help="length of a slice (2)")
     parser.add_argument(
@@ -48,7 +50,10 @@ def parse(arguments: list[str], operations: Iterable[str]) -> argparse.Namespace
     parser.add_argument("--servers", type=lambda text: [one.strip() for one in text.split(",")], default=[])
     parser.add_argument("--save", action="store_true", help="write the tables and the chart, or the guard's limits")
     parser.add_argument("--requests", type=int, default=1_000_000, help="of the command memory")
+    parser.add_argument("--large", action="store_true", help="of the command imports: large files too, with the memory")
     options = parser.parse_args(arguments)
+    if options.command == "imports":
+        options.patients, options.rounds = options.patients or ROWS, options.rounds or 3
     guards = options.command in {"guard", "statements", "row-level-security"}
     options.patients = options.patients or (FEW_OTHERS if options.quick or guards else OTHERS)
     options.rounds = options.rounds or (1 if options.quick else 3 if guards else 5)
@@ -86,7 +91,7 @@ def run(arguments: list[str]) -> None:
     os.environ.setdefault("DATABASE_URL", f"embedded://{BUILD / 'postgres'}")
     os.environ.update(ENVIRONMENT, DJANGO_SETTINGS_MODULE="healthcare.settings")
     django.setup()
-    from benchmarks import comparison, growth, guard, memory, profiles, row_level_security, statement_recorder
+    from benchmarks import comparison, growth, guard, imports, memory, profiles, row_level_security, statement_recorder
     from benchmarks.equal_answers import UnequalError
     from benchmarks.operations import NAMES
 
@@ -98,6 +103,7 @@ def run(arguments: list[str]) -> None:
         "row-level-security": row_level_security.run,
         "growth": growth.run,
         "memory": memory.run,
+        "imports": imports.run,
         "profile": profiles.run,
     }
     try:
