@@ -58,7 +58,7 @@ def numbers_of(patient: Patient) -> set[tuple[str, str]]:
 
 
 def letters_and_digits(text: str) -> str:
-    return "".join(character for character in unicodedata.normalize("NFKC", text).casefold() if character.isalnum())
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", text).casefold()))
 
 
 def patients_with_same_number(patient: Patient, maximum: int) -> list[int]:

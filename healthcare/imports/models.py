@@ -1,7 +1,8 @@
 """Imports, and what became of each of their lines. They hold ids, and no value of a file."""
 
+import json
 from collections.abc import Collection
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from django.conf import settings
 from django.contrib.postgres.indexes import GinIndex
@@ -62,7 +63,24 @@ AND likely <> '[]' AND likely @> ANY (ARRAY(SELECT jsonb_build_array(jsonb_build
 """
 
 
+WRITE_LINES = """
+INSERT INTO imports_importedline
+    (parent_id, created_by_id, line, status, record_id, version, server, old_id, errors, likely)
+SELECT %(parent)s, %(owner)s, line, status, record_id, version, server, old_id, errors::jsonb, likely::jsonb
+FROM unnest(
+    %(line)s::bigint[], %(status)s::text[], %(record_id)s::bigint[], %(version)s::int[], %(server)s::text[],
+    %(old_id)s::bigint[], %(errors)s::text[], %(likely)s::text[]
+) AS written(line, status, record_id, version, server, old_id, errors, likely)
+"""
+
+
 class ImportedLineQuerySet(OwnedQuerySet):
+    def write(self, parent: Import, lines: dict[str, list[Any]]) -> None:
+        """Add lines, given by column. `bulk_create` would take several times as long."""
+        values = lines | {name: [json.dumps(one) for one in lines[name]] for name in ("errors", "likely")}
+        with connection.cursor() as cursor:
+            cursor.execute(WRITE_LINES, {"parent": parent.pk, "owner": parent.created_by_id, **values})
+
     def about(self, model: type[models.Model], keys: Collection[int]) -> Self:
         """The lines that wrote or matched these records; none of a model that is not imported."""
         kind = getattr(model, "import_kind", None)

@@ -260,14 +260,9 @@ class ImportRun:
         self.summary.update(row.status for row in rows if row.status)
         self.patients |= self.importer.patients_in(row.result() for row in rows)
         if self.record is not None:
-            ImportedLine.objects.bulk_create(
-                ImportedLine(
-                    parent=self.record, created_by_id=self.owner_id, line=row.line, status=row.status or FAILED,
-                    record_id=row.record_id, version=row.version, server=row.server, old_id=row.old_id,
-                    errors=row.errors, likely=row.likely,
-                )
-                for row in rows
-            )  # fmt: skip
+            columns = ("line", "record_id", "version", "server", "old_id", "errors", "likely")
+            lines = {name: [getattr(row, name) for row in rows] for name in columns}
+            ImportedLine.objects.write(self.record, lines | {"status": [row.status or FAILED for row in rows]})
 
 
 def unsettled(rows: Iterable[Row]) -> list[Row]:
