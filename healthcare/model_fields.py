@@ -28,7 +28,7 @@ def one_visible_line(value: str) -> None:
 
 def one_line(value: str) -> None:
     """Refuse line breaks and control characters."""
-    if not LINE_BREAKS.isdisjoint(map(unicodedata.category, value)):
+    if not value.isprintable() and not LINE_BREAKS.isdisjoint(map(unicodedata.category, value)):
         raise ValidationError("Enter one line of text.", code="invalid")
 
 
@@ -39,11 +39,15 @@ def one_line_domain(email: str) -> None:
 
 def lines(value: str) -> None:
     """Refuse control characters and line breaks but for those of ASCII."""
-    if not LINE_BREAKS.isdisjoint(unicodedata.category(character) for character in value if character not in "\t\n\r"):
+    if not value.isprintable() and not LINE_BREAKS.isdisjoint(
+        unicodedata.category(character) for character in value if character not in "\t\n\r"
+    ):
         raise ValidationError("Remove the control characters; end a line with a line feed.", code="invalid")
 
 
 def is_visible_line(value: str) -> bool:
+    if value.isascii() and value.isprintable():
+        return bool(value) and not value.isspace()  # the sum of what follows, for most texts
     categories = {unicodedata.category(character) for character in visible_text(value)}
     return LINE_BREAKS.isdisjoint(categories) and any(category[0] in "LNPS" for category in categories)
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.db import connection
-from django.db.models import Field, Model
+from django.db.models import CharField, Field, Model, TextField
 from django.utils import timezone
 
 from healthcare.rls import ROLE
@@ -28,6 +28,8 @@ class BatchTable:
         key = meta.pk
         self.key = key.column
         self.fields: list[Field] = [field for field in meta.concrete_fields if field is not key]
+        # Where ASCII is stored as it is. What normalizes texts (`healthcare.model_fields`) leaves such as they are.
+        self.steps = [(field, field.attname, is_plain_text(field)) for field in self.fields]
         self.columns = ", ".join(f'"{field.column}"' for field in self.fields)
 
     def create(self) -> None:
@@ -46,9 +48,14 @@ class BatchTable:
         text = io.StringIO()
         for position, record in enumerate(records):
             text.write(str(position))
-            for field in self.fields:
+            values = vars(record)
+            for field, name, is_plain in self.steps:
+                value = values.get(name)
                 text.write("\t")
-                text.write(copy_text(self.column_value(field, record, now)))
+                if is_plain and type(value) is str and value.isascii():
+                    text.write(value.translate(ESCAPES))
+                else:
+                    text.write(copy_text(self.column_value(field, record, now)))
             text.write("\n")
         text.seek(0)
         with connection.cursor() as cursor:
@@ -78,6 +85,13 @@ class BatchTable:
     def drop(self) -> None:
         with without_role(), connection.cursor() as cursor:
             cursor.execute(f'DROP TABLE IF EXISTS pg_temp."{self.name}"')
+
+
+def is_plain_text(field: Field) -> bool:
+    """Whether a text of this field is stored as it is, unless its `to_python` changes it."""
+    is_text = isinstance(field, CharField | TextField)
+    names = ("pre_save", "get_db_prep_save", "get_db_prep_value")
+    return is_text and all(getattr(type(field), name) is getattr(Field, name) for name in names)
 
 
 def copy_text(value: Any) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 from django.core.exceptions import ValidationError as DjangoValidationError
 from rest_framework import serializers
 from rest_framework.exceptions import APIException, ErrorDetail, ParseError, ValidationError
-from rest_framework.fields import get_error_detail
+from rest_framework.fields import SkipField, empty, get_error_detail
+from rest_framework.serializers import Serializer, as_serializer_error
 
 from healthcare.api.errors import SAFE_EXCEPTIONS, flatten
 from healthcare.api.exceptions import LimitedErrors
@@ -48,6 +49,13 @@ class RowChecks:
         self.ignored = {name for name, field in fields.items() if field.read_only} - extra_columns | {SERVER_COLUMN}
         self.all_columns = self.known | self.ignored
         self.lists = {name for name, field in fields.items() if isinstance(field, LIST_FIELDS)} & self.known
+        self.is_ordinary = is_ordinary(self.serializer)
+        self.steps = [
+            (name, field, getattr(self.serializer, f"validate_{name}", None))
+            for name, field in fields.items()
+            if not field.read_only
+        ]
+        self.skipped = {name for name, field, _ in self.steps if is_skipped(field)}
         self.not_null = {name for name, field in fields.items() if not field.allow_null} - self.lists
         self.converters: dict[str, Callable[[str], Any]] = {}
         if is_text:
@@ -82,7 +90,7 @@ class RowChecks:
         """Keep the server that the record comes from and its id there; what is neither is of no use."""
         if name == SERVER_COLUMN and isinstance(value, str):
             row.server = value[:100]
-        elif name == "id" and value not in {None, ""}:
+        elif name == "id" and value not in (None, ""):
             try:
                 row.old_id = OLD_ID.run_validation(value)
             except ValidationError:
@@ -105,11 +113,65 @@ class RowChecks:
         try:
             if not self.lenient and (values.keys() - self.known or not self.lists.isdisjoint(values)):
                 refuse_fields(list(unknown_fields(serializer, values)))
-            validated: dict[str, Any] = serializer.run_validation(values)
+            validated = self.run_validation(values)
         except (ValidationError, DjangoValidationError) as error:
             row.fail(*problems_of(error))
             return None
         return validated if row.status is None else None
+
+    def run_validation(self, values: dict[str, Any]) -> dict[str, Any]:
+        """What `Serializer.run_validation` does, but for the fields that the values lack and that it would skip: DRF
+        raises and catches an exception for each. A serializer that overrides it is called itself."""
+        serializer = self.serializer
+        if not self.is_ordinary:
+            overridden: dict[str, Any] = serializer.run_validation(values)
+            return overridden
+        found: dict[str, Any] = {}
+        errors: dict[str, Any] = {}
+        for name, field, validate in self.steps:
+            if name in values:
+                value = values[name]
+            elif serializer.partial or name in self.skipped:
+                continue
+            else:
+                value = empty
+            try:
+                value = field.run_validation(value)
+                if validate is not None:
+                    value = validate(value)
+            except ValidationError as error:
+                errors[name] = error.detail
+            except DjangoValidationError as error:
+                errors[name] = get_error_detail(error)
+            except SkipField:
+                pass
+            else:
+                serializer.set_value(found, field.source_attrs, value)
+        if errors:
+            raise ValidationError(errors)
+        try:
+            validated: dict[str, Any] = serializer.validate(found)
+        except (ValidationError, DjangoValidationError) as error:
+            raise ValidationError(as_serializer_error(error)) from error
+        return validated
+
+
+def is_ordinary(serializer: Any) -> bool:
+    """Whether the serializer validates as DRF's own does, without validators of the whole."""
+    names = ("run_validation", "to_internal_value", "run_validators", "validate_empty_values", "set_value")
+    overridden = [name for name in names if getattr(type(serializer), name) is not getattr(Serializer, name)]
+    return not overridden and not serializer.validators
+
+
+def is_skipped(field: serializers.Field) -> bool:
+    """Whether a POST without this field leaves it out."""
+    try:
+        field.run_validation(empty)
+    except SkipField:
+        return True
+    except (ValidationError, DjangoValidationError):
+        return False
+    return False
 
 
 def is_empty(value: Any, is_text: bool) -> bool:
