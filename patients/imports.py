@@ -40,6 +40,7 @@ ORDER BY wanted.place, found.id
 class PatientImporter(Importer):
     kind = "patients"
     serializer_class = PatientSerializer
+    searched_tables = ["patients_patient", "patients_patientterm"]
 
     def scope(self) -> QuerySet:
         return Patient.objects.owned_by(self.run.owner).unmerged().active()

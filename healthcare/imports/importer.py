@@ -18,12 +18,13 @@ class Importer:
     - `kind`: as in the path and in `Import.kind`, such as "patients"; the model's `import_kind`.
     - `serializer_class`: validates each row, as it validates a POST.
     - `extra_columns`: columns beside the serializer's fields, which `prepare` takes out of `Row.values`.
-    - `written_columns`: model fields that a row may write beyond those of the serializer, such as the birth year.
+    - `searched_tables`: the tables in which `match` and `find_likely` search, and to which an import adds rows.
     """
 
     kind: ClassVar[str]
     serializer_class: ClassVar[type[RecordSerializer]]
     extra_columns: ClassVar[Set[str]] = frozenset()
+    searched_tables: ClassVar[Sequence[str]] = ()
 
     def __init__(self, run: "ImportRun") -> None:
         self.run = run

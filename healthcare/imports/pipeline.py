@@ -13,7 +13,7 @@ from rest_framework.exceptions import APIException
 from healthcare.api.exceptions import LimitedErrors
 from healthcare.api.integrity_errors import broken_rule
 from healthcare.api.unknown_parameters import printable, suggest
-from healthcare.imports.batch_table import BatchTable
+from healthcare.imports.batch_table import BatchTable, refresh_statistics
 from healthcare.imports.importer import Importer
 from healthcare.imports.locking import take_import_lock
 from healthcare.imports.models import Import, ImportedLine
@@ -200,6 +200,8 @@ class ImportRun:
                 if row.status == CREATED and row.record_id is not None:
                     self.created_ids.append(row.record_id)
                     self.created_lines.append(row.line)
+            if self.importer.searched_tables:
+                refresh_statistics(self.importer.searched_tables, len(self.created_ids))
 
     def insert(self, rows: Sequence[Row], first: int) -> None:
         ids = self.table.insert(first, first + len(rows))
