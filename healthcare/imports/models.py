@@ -134,3 +134,46 @@ class ImportedLine(models.Model):
 
     def __str__(self) -> str:
         return f"line {self.line} of import {self.parent_id}"
+
+
+class StagedFile(models.Model):
+    """A file that `manage.py import_records` is importing: what it has read, and how far it has written.
+
+    It has no rows before its end has been read, and is deleted when the import is complete.
+    """
+
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", editable=False)
+    digest = models.CharField(max_length=64, unique=True, help_text="SHA-256 of the file, the owner and the options.")
+    used_at = models.DateTimeField(default=timezone.now)
+    rows = models.BigIntegerField(null=True, help_text="Records in the file.")
+    written_rows = models.BigIntegerField(default=0, help_text="Of a partial import: records whose batch is written.")
+    written_line = models.BigIntegerField(default=0, help_text="The line of the last one of these.")
+    parent = models.ForeignKey(
+        Import, on_delete=models.CASCADE, null=True, related_name="+", help_text="A partial import that has begun."
+    )
+
+    def __str__(self) -> str:
+        return f"staged file {self.pk}"
+
+
+class StagedRowQuerySet(models.QuerySet):
+    def forget(self, owner_ids: Collection[int]) -> int:
+        """Delete what has been read from files of these owners, and return the number of rows. They are read again
+        when the command is repeated, so that nobody has to find out whom each is about."""
+        return self.filter(file__created_by__in=owner_ids).delete()[0]
+
+
+class StagedRow(models.Model):
+    """A record of a staged file, not yet written. It holds data of patients; the API cannot read it."""
+
+    file = models.ForeignKey(StagedFile, on_delete=models.CASCADE, related_name="staged_rows", db_index=False)
+    line = models.BigIntegerField()
+    content = models.TextField(help_text="The values and the errors of the record, in JSON.")
+
+    objects: ClassVar[models.Manager] = StagedRowQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["file", "line"], name="staged_row_once")]
+
+    def __str__(self) -> str:
+        return f"line {self.line} of staged file {self.file_id}"
