@@ -17,7 +17,7 @@ from audit.legal_hold import refuse_if_held, refuse_if_rows_held
 from audit.models import AccessLog
 from audit.patient_data import patient_id_field_of
 from healthcare.api.models import IdempotencyRecord
-from healthcare.imports.models import ImportedLine
+from healthcare.imports.models import ImportedLine, StagedRow
 from healthcare.search.triggers import remove_words
 from patients.models import PATIENT_SEARCH, ErasureReceipt, Patient, PatientEvent, PatientMerge, PatientTransfer
 
@@ -50,6 +50,7 @@ def erase(patient_id: int, *, reason: str, account: str, username: str = "") -> 
     counts += erase_rows(Patient, [patient.pk])
     remove_unused_words(former_owners)
     counts[AccessLog._meta.db_table] += forget_accesses(patient_ids)
+    counts[StagedRow._meta.db_table] += StagedRow.objects.forget(former_owners)
     return ErasureReceipt.objects.create(
         record_id=patient_id, account=account, username=username, reason=reason, counts=dict(sorted((+counts).items()))
     )
@@ -141,8 +142,8 @@ def events_during(merge: PatientMerge) -> Any:
 
 
 def erase_rows(model: type[Model], keys: list[int]) -> Counter[str]:
-    """Delete these rows, every row that refers to them, the lines of imports about them, and their entries in the
-    admin's log. Counts rows by table.
+    """Delete these rows, every row that refers to them, the lines of imports about them, what the owner's unfinished
+    imports have read, and their entries in the admin's log. Counts rows by table.
 
     Rows that a foreign key constraint ties to these are deleted before them, other referring rows after them: a
     history, for example, whose trigger records the deletion too. The events of rows that are about another patient now
@@ -151,6 +152,7 @@ def erase_rows(model: type[Model], keys: list[int]) -> Counter[str]:
     counts: Counter[str] = Counter()
     if not keys:
         return counts
+    counts[StagedRow._meta.db_table] += forget_staged(model, keys)
     constrained, unconstrained = references(model)
     for reference in constrained:
         counts += erase_rows(*referring_rows(reference, keys))
@@ -167,6 +169,13 @@ def erase_rows(model: type[Model], keys: list[int]) -> Counter[str]:
     entries = LogEntry.objects.filter(content_type=kind, object_id__in=[str(key) for key in keys])
     counts[LogEntry._meta.db_table] += delete_rows(entries)
     return +counts
+
+
+def forget_staged(model: type[Model], keys: list[int]) -> int:
+    """Forget what has been read of files of the owners of these rows, and return the number of rows of them."""
+    if not hasattr(model, "import_kind"):
+        return 0
+    return StagedRow.objects.forget(model._base_manager.filter(pk__in=keys).values_list("created_by", flat=True))
 
 
 def without_events_of_present_rows(events: Any, keys: list[int]) -> list[int]:

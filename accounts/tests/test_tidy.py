@@ -18,6 +18,7 @@ from accounts.personal_tokens.rules import create_token
 from accounts.second_factor.models import SecondFactor
 from conftest import LoggedInClient
 from healthcare.api.models import IdempotencyRecord
+from healthcare.imports.models import Import, StagedFile, StagedRow
 from healthcare.operations import tidying
 from healthcare.tests.live import LiveServer
 from patients.models import Patient
@@ -80,9 +81,14 @@ def test_every_kind_of_row_is_removed_after_its_time_and_no_earlier(alice: User,
     IdempotencyRecord.objects.filter(digest="1.1").update(expires_at=ago(days=0.1))
     for user, days, confirmed in ((alice, 0.9, None), (bob, 1.1, None), (staff, 300, ago(days=300))):
         SecondFactor.objects.create(user=user, encrypted_secret=b"", created_at=ago(days=days), confirmed_at=confirmed)
+    parent = Import.objects.create(created_by=alice, caller=alice.pk, kind="patients")
+    for name, days, begun in (("new", 6.9, None), ("old", 7.1, None), ("begun", 7.1, parent)):
+        file = StagedFile.objects.create(created_by=alice, digest=name, used_at=ago(days=days), parent=begun)
+        StagedRow.objects.bulk_create(StagedRow(file=file, line=line, content="") for line in range(len(name) // 2))
     expected = {
         "login sessions": 5, "attempts": 1, "login addresses": 1, "read notices": 1, "invitations": 2,
         "unconfirmed second factors": 1, "idempotency records": 1, "sessions of the admin": 1,
+        "rows of unfinished imports": 3, "unfinished imports that have written nothing": 1,
     }  # fmt: skip
     assert tidy(dry_run=True) == expected
     assert tidy() == expected
@@ -95,6 +101,8 @@ def test_every_kind_of_row_is_removed_after_its_time_and_no_earlier(alice: User,
     assert {row.about["days"] for row in Notice.objects.all()} == {0.9, 300}
     assert {row.email.partition("@")[0] for row in Invitation.objects.all()} == {"used0.9", "late0.9", "waits"}
     assert {factor.user for factor in SecondFactor.objects.all()} == {alice, staff}
+    assert {file.digest for file in StagedFile.objects.all()} == {"new", "begun"}
+    assert [row.file.digest for row in StagedRow.objects.all()] == ["new"]
     assert set(tidy().values()) == {0}
 
 

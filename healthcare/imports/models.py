@@ -1,7 +1,7 @@
 """Imports, and what became of each of their lines. They hold ids, and no value of a file."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any, ClassVar, Self
 
 from django.conf import settings
@@ -157,10 +157,10 @@ class StagedFile(models.Model):
 
 
 class StagedRowQuerySet(models.QuerySet):
-    def forget(self, owner_ids: Collection[int]) -> int:
+    def forget(self, owner_ids: Iterable[int]) -> int:
         """Delete what has been read from files of these owners, and return the number of rows. They are read again
         when the command is repeated, so that nobody has to find out whom each is about."""
-        return self.filter(file__created_by__in=owner_ids).delete()[0]
+        return self.filter(file__created_by__in=set(owner_ids)).delete()[0]
 
 
 class StagedRow(models.Model):

@@ -8,7 +8,7 @@ from django.core.management import call_command
 
 from accounts.models import User
 from doctors.tests.factories import make_doctor
-from healthcare.imports.models import Import
+from healthcare.imports.models import Import, StagedFile, StagedRow
 from mappings.tests.factories import make_mapping
 from patients.models import ErasureReceipt, Patient, PatientMerge
 from patients.tests.factories import make_patient
@@ -70,3 +70,14 @@ def test_erasing_a_doctor_removes_the_lines_about_the_doctor(alice: User) -> Non
     parent = make_import(alice, "doctors", {"record_id": doctor.pk}, {"record_id": kept.pk})
     erase("erase_doctor", doctor.pk)
     assert lines_of(parent) == [(3, kept.pk, None, [])]
+
+
+def test_erasing_removes_what_unfinished_imports_of_the_owner_have_read(alice: User, bob: User) -> None:
+    for command, make in (("erase_patient", make_patient), ("erase_doctor", make_doctor)):
+        for owner in (alice, bob):
+            file = StagedFile.objects.create(created_by=owner, digest=f"{command} {owner.pk}", rows=1)
+            StagedRow.objects.create(file=file, line=2, content="[{}, []]")
+        erase(command, make(alice).pk)
+        assert list(StagedRow.objects.values_list("file__created_by", flat=True)) == [bob.pk]
+        assert ErasureReceipt.objects.latest("pk").counts["imports_stagedrow"] == 1
+        StagedFile.objects.all().delete()
