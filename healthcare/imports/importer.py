@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence, Set
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db.models import Model, QuerySet
+from django.utils.module_loading import autodiscover_modules
 
 from healthcare.api.serializers import RecordSerializer
 from healthcare.imports.rows import Row
@@ -73,3 +74,9 @@ class Importer:
     def new_record(self, validated: dict[str, Any]) -> Model:
         """The unsaved record of validated values, as the serializer's `create` would make it."""
         return self.model(created_by_id=self.run.owner.pk, **validated)
+
+
+def importers() -> dict[str, type[Importer]]:
+    """The importer of each kind, from the module `imports` of each app."""
+    autodiscover_modules("imports")
+    return {importer.kind: importer for importer in Importer.__subclasses__()}

@@ -104,6 +104,16 @@ class ImportRun:
         self.record_lines(rows)
         return rows
 
+    def resume(self, line: ImportedLine) -> None:
+        """Take in a line of an interrupted import that this run goes on with, in the order of the records' ids."""
+        if line.record_id is None:
+            return
+        if line.status == CREATED:
+            self.created_ids.append(line.record_id)
+            self.created_lines.append(line.line)
+        else:
+            self.matched_lines.setdefault(line.record_id, line.line)
+
     def finish(self) -> None:
         """Drop the temporary table and store the summary."""
         self.table.drop()
