@@ -95,6 +95,8 @@ EXCLUDED_COLUMNS = {
     "audit_verificationmark.positions": "names tables",
     "doctors_doctorevent.pgh_context": OF_USERS,
     "doctors_doctorterm.record": "is a doctor",
+    "imports_stagedfile.parent_id": "is an unfinished import, whose lines are in the file",
+    **dict.fromkeys(["imports_stagedfile.rows", "imports_stagedfile.written_rows"], "is a number of rows"),
     "patients_erasurereceipt.counts": "counts rows by table",
     "patients_erasurereceipt.record_id": "is a patient who has been erased; ids are never given again",
     "patients_patientterm.record": DERIVED,
