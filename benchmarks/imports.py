@@ -238,11 +238,11 @@ def run(options: argparse.Namespace, folder: Path) -> str:
             lines += ["", large_export(testbed)]
     return f"""# Imports
 
-{report.describe_machine()}. Medians of {options.rounds} interleaved rounds; ratios are taken round by round, with the
-least and the largest in brackets. An import has {options.patients:,} patients with names, dates of birth, numbers, phones
-and e-mails, for an owner of 10,000 and more. Single POSTs are {POSTS} a round, one after another on one connection. COPY
-writes the same columns into the table itself, with its indexes and the triggers of history and search; it checks nothing
-and looks for no duplicates.
+{report.describe_machine()}. Medians of {options.rounds} interleaved rounds; ratios are taken round by round,
+with the least and the largest in brackets. An import has {options.patients:,} patients with names, dates of
+birth, numbers, phones and e-mails, for an owner of 10,000 and more. Single POSTs are {POSTS} a round, one
+after another on one connection. COPY writes the same columns into the table itself, with its indexes and the
+triggers of history and search; it checks nothing and looks for no duplicates.
 
 {chr(10).join(lines)}
 """
