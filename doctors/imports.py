@@ -22,6 +22,19 @@ ORDER BY wanted.place, doctor.id
 """
 
 
+def find_by_license(numbers: Sequence[str]) -> dict[int, list[int]]:
+    """The ids of the active doctors with each of these numbers, by its place. The case does not count."""
+    wanted = [(place, number) for place, number in enumerate(numbers) if number]
+    found: dict[int, list[int]] = defaultdict(list)
+    if wanted:
+        places, texts = zip(*wanted, strict=True)
+        with connection.cursor() as cursor:
+            cursor.execute(WITH_LICENSES, {"places": [*places], "numbers": [*texts]})
+            for place, key in cursor.fetchall():
+                found[place].append(key)
+    return found
+
+
 class DoctorImporter(Importer):
     """The directory belongs to all, so imports of all callers wait for each other."""
 
@@ -34,29 +47,17 @@ class DoctorImporter(Importer):
 
     def match(self, rows: Sequence[Row]) -> None:
         numbers = [license_in(row.values) for row in rows]
-        for place, keys in self.find_by_license(numbers).items():
+        for place, keys in find_by_license(numbers).items():
             rows[place].matches = keys
         for row, number in zip(rows, numbers, strict=True):
             row.keys = frozenset([number.upper()] if number else [])
-
-    def find_by_license(self, numbers: Sequence[str]) -> dict[int, list[int]]:
-        """The ids of the active doctors with each of these numbers, by its place. The case does not count."""
-        wanted = [(place, number) for place, number in enumerate(numbers) if number]
-        found: dict[int, list[int]] = defaultdict(list)
-        if wanted:
-            places, texts = zip(*wanted, strict=True)
-            with connection.cursor() as cursor:
-                cursor.execute(WITH_LICENSES, {"places": [*places], "numbers": [*texts]})
-                for place, key in cursor.fetchall():
-                    found[place].append(key)
-        return found
 
     def find_likely(self, rows: Sequence[Row]) -> list[list[int | Row]]:
         """Without a match by license number, an equal number counts as likely."""
         if self.run.options.match == "identifier":
             return super().find_likely(rows)
         numbers = [row.record.license_number for row in rows]
-        found = self.find_by_license(numbers)
+        found = find_by_license(numbers)
         earlier: dict[str, list[int | Row]] = defaultdict(list)
         likely: list[list[int | Row]] = []
         for place, (row, number) in enumerate(zip(rows, numbers, strict=True)):

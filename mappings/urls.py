@@ -24,6 +24,11 @@ urlpatterns = [
         ),
         name="mapping-detail",
     ),
+    path(
+        "mappings/import/",
+        MappingViewSet.as_view({"post": "import_records"}, **MappingViewSet.import_records.kwargs),
+        name="mapping-import",
+    ),
     path("assignments/<int:pk>/", MappingViewSet.as_view({"get": "retrieve"}, suffix="Instance"), name="assignment"),
     path(
         "mappings/<int:pk>/history/",

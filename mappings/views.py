@@ -15,8 +15,10 @@ from healthcare.api.schema import describe_operations, describe_view
 from healthcare.api.viewsets import NestedListViewSet
 from healthcare.coverage import covered_by_fast_path
 from healthcare.fastpath.views import FastPathMixin
+from healthcare.imports.mixins import ImportMixin
 from healthcare.ownership import Owner
 from mappings.filters import MappingFilter
+from mappings.imports import MappingImporter
 from mappings.models import Mapping, MappingEvent
 from mappings.serializers import (
     DoctorPatientSerializer,
@@ -96,13 +98,15 @@ class OwnersMappingsViewSet(ReadsRecordedViewSet):
         description="Takes the id of the **assignment**. It ends; its history stays.",
         parameters=[path_id("The id of an assignment.")],
     ),
+    import_records=extend_schema(operation_id="mappings_import", summary="Import assignments"),
 )
 @describe_operations("mappings", one="an assignment", many="your assignments")
-class MappingViewSet(FastPathMixin, RecordedExportMixin, OwnersMappingsViewSet):
+class MappingViewSet(FastPathMixin, RecordedExportMixin, ImportMixin, OwnersMappingsViewSet):
     """Who treats whom: a doctor assigned to a patient of yours."""
 
     serializer_class = MappingSerializer
     serializer_classes = {"partial_update": MappingChangeSerializer}
+    importer_class = MappingImporter
     filterset_class = MappingFilter
     ordering_fields = ["started_at", "updated_at"]
     fast_actions = frozenset({"list", "retrieve", "history"})

@@ -1,5 +1,6 @@
 """Importing patients: see `healthcare.imports`."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from rest_framework.exceptions import ValidationError
 
 from healthcare.imports.importer import Importer
 from healthcare.imports.rows import Row
+from healthcare.ownership import RecordOwner
 from patients.duplicates import lock_against_duplicates
 from patients.identifiers import OLD
 from patients.likely_in_batch import Earlier, find_likely_in_batch
@@ -37,10 +39,25 @@ ORDER BY wanted.place, found.id
 """
 
 
+def find_by_numbers(owner: RecordOwner, wanted: Sequence[tuple[int, str, str]]) -> dict[int, list[int]]:
+    """The ids of the owner's active patients with these numbers, by place. Each number is a place, a system, which is
+    empty for own numbers, and a value."""
+    found: dict[int, list[int]] = defaultdict(list)
+    if wanted:
+        places, systems, values = zip(*wanted, strict=True)
+        parameters = {"places": [*places], "systems": [*systems], "values": [*values], "owner": owner.pk, "old": OLD}
+        with connection.cursor() as cursor:
+            cursor.execute(WITH_NUMBERS, parameters)
+            for place, key in cursor.fetchall():
+                found[place].append(key)
+    return found
+
+
 class PatientImporter(Importer):
     kind = "patients"
     serializer_class = PatientSerializer
     searched_tables = ["patients_patient", "patients_patientterm"]
+    creates_patients = True
 
     def scope(self) -> QuerySet:
         return Patient.objects.owned_by(self.run.owner).unmerged().active()
@@ -65,22 +82,8 @@ class PatientImporter(Importer):
         for place, row in enumerate(rows):
             row.keys = frozenset(self.numbers_in(row.values))
             wanted += ((place, system, value) for system, value in row.keys)
-        if not wanted:
-            return
-        places, systems, values = zip(*wanted, strict=True)
-        with connection.cursor() as cursor:
-            cursor.execute(
-                WITH_NUMBERS,
-                {
-                    "places": [*places],
-                    "systems": [*systems],
-                    "values": [*values],
-                    "owner": self.run.owner_id,
-                    "old": OLD,
-                },
-            )
-            for place, key in cursor.fetchall():
-                rows[place].matches.append(key)
+        for place, keys in find_by_numbers(self.run.owner, wanted).items():
+            rows[place].matches = keys
 
     def numbers_in(self, values: dict[str, Any]) -> Iterable[tuple[str, str]]:
         """Each number with its system, the empty text for own and old ones. Invalid ones are none."""

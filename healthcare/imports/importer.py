@@ -26,6 +26,7 @@ class Importer:
     serializer_class: ClassVar[type[RecordSerializer]]
     extra_columns: ClassVar[Set[str]] = frozenset()
     searched_tables: ClassVar[Sequence[str]] = ()
+    creates_patients: ClassVar[bool] = False  # whether the records are patients
 
     def __init__(self, run: "ImportRun") -> None:
         self.run = run
@@ -65,6 +66,10 @@ class Importer:
 
     def after_write(self, rows: Sequence[Row]) -> None:
         """Called with the rows of a batch that were created or updated, whose `record_id` is set."""
+
+    def finish(self) -> None:
+        """Called once after the last batch of an `apply`, before it is committed. May raise an APIException, which
+        stops the import."""
 
     @classmethod
     def patients_in(cls, results: Iterable[dict[str, Any]]) -> set[int]:

@@ -116,6 +116,8 @@ class ImportRun:
 
     def finish(self) -> None:
         """Drop the temporary table and store the summary."""
+        if not self.is_check:
+            self.importer.finish()
         self.table.drop()
         if self.record is not None:
             self.record.summary = {**self.record.summary, **self.summary}

@@ -9,6 +9,7 @@ from django.core.management import call_command
 from accounts.models import User
 from doctors.tests.factories import make_doctor
 from healthcare.imports.models import Import, StagedFile, StagedRow
+from healthcare.imports.tests.factories import make_import
 from mappings.tests.factories import make_mapping
 from patients.models import ErasureReceipt, Patient, PatientMerge
 from patients.tests.factories import make_patient
@@ -18,14 +19,6 @@ pytestmark = pytest.mark.django_db
 
 def erase(command: str, key: int) -> None:
     call_command(command, str(key), "--reason", "Request 17", "--yes", stdout=io.StringIO())
-
-
-def make_import(owner: User, kind: str, *lines: dict[str, Any]) -> Import:
-    """An import with these lines, from line 2 on."""
-    parent: Import = Import.objects.create(created_by=owner, caller=owner.pk, kind=kind)
-    for number, line in enumerate(lines, 2):
-        parent.lines.create(**{"created_by": owner, "line": number, "status": "created"} | line)
-    return parent
 
 
 def lines_of(parent: Import) -> list[tuple[Any, ...]]:
