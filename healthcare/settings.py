@@ -324,6 +324,7 @@ SPECTACULAR_SETTINGS = {
             "name": "transfers",
             "description": "Offers of patients from one owner to another, and their states.",
         },
+        {"name": "imports", "description": "What imports of files have created, and undoing it."},
     ],
     "PREPROCESSING_HOOKS": ["healthcare.api.routing.split_by_method"],
     "POSTPROCESSING_HOOKS": [

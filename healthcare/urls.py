@@ -23,6 +23,7 @@ DOMAINS = [
     "doctors.urls",
     "mappings.urls",
     "accounts.urls",
+    "audit.urls",
 ]
 
 api: list[URLPattern | URLResolver] = [

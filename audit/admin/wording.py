@@ -27,6 +27,7 @@ API_WORDS = {
     "file": "written into a file for the person",
     "import": "added, changed or matched by an import",
     "export": "exported",
+    "undo": "deleted or left by undoing it",
 }  # fmt: skip
 ADMIN_WORDS = {
     "changelist": "listed", "change": "opened", "view": "opened", "choose": "shown as chosen in a form",

@@ -3,8 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from healthcare.api.fields import ModelSerializer
+from healthcare.imports.models import Import, ImportedLine
 from healthcare.imports.rows import STATUSES
 
 
@@ -57,3 +61,51 @@ class ImportAnswerSerializer(serializers.Serializer):
 
 def summary_of(counts: Mapping[str, int]) -> dict[str, Any]:
     return {status: counts.get(status, 0) for status in STATUSES}
+
+
+class ImportSerializer(ModelSerializer):
+    """An import that was applied."""
+
+    parameters = serializers.SerializerMethodField(help_text="The parameters of the request.")
+    summary = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Import
+        fields = ["id", "kind", "created_at", "created_by", "caller", "parameters", "summary", "undone_at"]
+        read_only_fields = fields
+
+    @extend_schema_field(OpenApiTypes.OBJECT)
+    def get_parameters(self, record: Import) -> Any:
+        return record.parameters
+
+    @extend_schema_field(ImportSummarySerializer)
+    def get_summary(self, record: Import) -> dict[str, Any]:
+        return summary_of(record.summary)
+
+
+class ImportWithLinesSerializer(ImportSerializer):
+    """An import, with a page of its lines."""
+
+    def get_fields(self) -> Any:
+        return super().get_fields() | {"results": RowResultSerializer(many=True)}
+
+
+class UndoneSerializer(serializers.Serializer):
+    """What became of the records of an import that was undone, by their ids."""
+
+    deleted = serializers.ListField(child=serializers.IntegerField(), help_text="Deleted; assignments have ended.")
+    left = serializers.ListField(
+        child=serializers.IntegerField(), help_text="Created by the import, and changed or used since: not deleted."
+    )
+    updated = serializers.ListField(child=serializers.IntegerField(), help_text="Updated by the import: not undone.")
+
+
+def result_of(line: ImportedLine) -> dict[str, Any]:
+    """A line as `Row.result` gives it."""
+    return {
+        "line": line.line,
+        "status": line.status,
+        "id": line.record_id,
+        "errors": line.errors,
+        "likely": line.likely,
+    }
