@@ -77,7 +77,8 @@ def test_a_stream_that_breaks_has_no_last_chunk(streaming_proxy: Proxy) -> None:
     assert whole.endswith(b"\r\n0\r\n\r\n")
     assert len(whole) > 8 * PART
     broken = streaming_proxy.exchange(ask("8 raise"))
-    assert not broken.endswith(b"\r\n0\r\n\r\n")
+    if streaming_proxy.name != "caddy":  # before 2.8 it ends what has broken off (caddyserver/caddy#5951)
+        assert not broken.endswith(b"\r\n0\r\n\r\n")
 
 
 def test_a_stream_goes_at_the_pace_of_its_client_and_ends_with_it(streaming_proxy: Proxy, record: Path) -> None:
