@@ -16,8 +16,9 @@ from healthcare.api.rate_limits import RateLimited, RatePolicy
 from healthcare.postgresql.base import CONNECTION_SECONDS
 from healthcare.postgresql.session import Limits, set_timeouts
 
-# How long a client may take for a batch before PostgreSQL ends the transaction, which holds back VACUUM.
-BATCH_TIMEOUT = "60s"
+# How long a client may take for a batch before PostgreSQL ends the transaction, which holds back VACUUM. The server
+# breaks off a slower one earlier.
+BATCH_TIMEOUT = "120s"
 RETRY_AFTER = 10  # seconds
 
 

@@ -13,7 +13,8 @@ from healthcare.exports.snapshot import OwnConnection, Snapshot
 from healthcare.search.hits import Hits
 
 LARGEST_EXPORT = 1_000_000  # records
-BATCH = 1_000  # records that are read together, and in memory
+# What is read together, and in memory: so many records, or as many as made so many bytes in the batch before.
+FIRST_BATCH, LARGEST_BATCH, BATCH_BYTES = 100, 1_000, 512 * 1024
 PIECE = 256 * 1024  # bytes that are sent together
 LONGEST_EXPORT = 60 * 60  # seconds
 
@@ -45,6 +46,7 @@ class ExportStream:
         self.recording: OwnConnection | None = None
         self.cursor: Any = None
         self.count = 0
+        self.batch_size = FIRST_BATCH
         self.ends_at = time.monotonic() + LONGEST_EXPORT
         self.pieces = self.make_pieces(self.read_batch())  # read here, where an error can still be answered
 
@@ -64,6 +66,7 @@ class ExportStream:
             self.record_batch(batch)
             with self.snapshot.use():
                 lines = [self.written_as.line(self.represent(record)) for record in batch]
+            self.batch_size = size_of_next_batch(len(batch), sum(map(len, lines)))
             for line in lines:
                 piece += line
                 if len(piece) >= PIECE:
@@ -77,7 +80,7 @@ class ExportStream:
         if time.monotonic() > self.ends_at:
             raise ExportBrokenOffError(f"it has taken {LONGEST_EXPORT:,} seconds")
         with self.snapshot.use():
-            batch = self.rows.fetch(self.cursor, BATCH)
+            batch = self.rows.fetch(self.cursor, self.batch_size)
         if batch:
             self.cursor = self.rows.cursor(batch[-1], back=False)
             self.count += len(batch)
@@ -108,3 +111,8 @@ class ExportStream:
     def __del__(self) -> None:
         """Django does not close an answer that it replaces by an error."""
         self.close_connections()
+
+
+def size_of_next_batch(records: int, size: int) -> int:
+    """How many records to read after a batch of so many, which made so many bytes."""
+    return max(1, min(LARGEST_BATCH, records * BATCH_BYTES // size))

@@ -30,7 +30,8 @@ OPEN = f"{BACKENDS} AND state LIKE 'idle in transaction%'"
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "BATCH", 2)
+    monkeypatch.setattr(stream, "FIRST_BATCH", 2)
+    monkeypatch.setattr(stream, "LARGEST_BATCH", 2)
     monkeypatch.setattr(stream, "PIECE", 1)
 
 
