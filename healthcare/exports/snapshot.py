@@ -16,9 +16,6 @@ from healthcare.api.rate_limits import RateLimited, RatePolicy
 from healthcare.postgresql.base import CONNECTION_SECONDS
 from healthcare.postgresql.session import Limits, set_timeouts
 
-# How long a client may take for a batch before PostgreSQL ends the transaction, which holds back VACUUM. The server
-# breaks off a slower one earlier.
-BATCH_TIMEOUT = "120s"
 RETRY_AFTER = 10  # seconds
 
 
@@ -40,14 +37,15 @@ class OwnConnection:
 
     open_connections = 0  # of this process; for tests
 
-    def __init__(self) -> None:
-        self.open()
+    def __init__(self, idle: str) -> None:
+        """`idle` is how long a transaction may wait for its next statement, as PostgreSQL writes it."""
+        self.open(idle)
 
-    def open(self) -> None:
+    def open(self, idle: str) -> None:
         wrapper: Any = connections.create_connection(DEFAULT_DB_ALIAS)
         self.wrapper = wrapper
         self.wrapper.inc_thread_sharing()
-        timeouts = set_timeouts(settings.API_STATEMENT_TIMEOUT, settings.API_LOCK_TIMEOUT, BATCH_TIMEOUT)
+        timeouts = set_timeouts(settings.API_STATEMENT_TIMEOUT, settings.API_LOCK_TIMEOUT, idle)
         self.wrapper.set_limits(Limits(timeouts, settings.API_ANSWER_TIMEOUT, CONNECTION_SECONDS))
         self.is_open = True
         OwnConnection.open_connections += 1

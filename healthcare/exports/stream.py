@@ -1,8 +1,10 @@
 """The bytes of an export, batch by batch."""
 
+import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
@@ -12,15 +14,26 @@ from healthcare.exports.formats import ExportFormat
 from healthcare.exports.snapshot import OwnConnection, Snapshot
 from healthcare.search.hits import Hits
 
-LARGEST_EXPORT = 1_000_000  # records
 # What is read together, and in memory: so many records, or as many as made so many bytes in the batch before.
 FIRST_BATCH, LARGEST_BATCH, BATCH_BYTES = 100, 1_000, 512 * 1024
 PIECE = 256 * 1024  # bytes that are sent together
-LONGEST_EXPORT = 60 * 60  # seconds
 
 
 class ExportBrokenOffError(Exception):
     """The export cannot go on. It must not end as if it were complete, so the connection is broken."""
+
+
+@dataclass(frozen=True)
+class ExportLimits:
+    """How many records an export has at most, how many seconds it takes, and how long PostgreSQL waits for the next
+    batch before it ends the transaction, which holds back VACUUM. The server breaks off a slower client earlier."""
+
+    records: int | float = 1_000_000
+    seconds: float = 60 * 60
+    idle: str = "120s"
+
+
+UNLIMITED = ExportLimits(math.inf, math.inf, "0")
 
 
 class ExportStream:
@@ -37,17 +50,18 @@ class ExportStream:
         written_as: ExportFormat,
         enter: Callable[[], None],
         record: Callable[[Sequence[Any]], None] | None,
+        limits: ExportLimits,
     ) -> None:
         """`represent` gives the values of a record. `record`, where reads are recorded, is called with the records of
         a batch before it is sent, in a transaction that `enter` has entered as the caller, which raises if that caller
         may not read any more."""
         self.snapshot, self.rows, self.represent, self.written_as = snapshot, rows, represent, written_as
-        self.enter, self.record = enter, record
+        self.enter, self.record, self.limits = enter, record, limits
         self.recording: OwnConnection | None = None
         self.cursor: Any = None
         self.count = 0
         self.batch_size = FIRST_BATCH
-        self.ends_at = time.monotonic() + LONGEST_EXPORT
+        self.ends_at = time.monotonic() + limits.seconds
         self.pieces = self.make_pieces(self.read_batch())  # read here, where an error can still be answered
 
     def __iter__(self) -> Iterator[bytes]:
@@ -78,14 +92,14 @@ class ExportStream:
 
     def read_batch(self) -> list[Any]:
         if time.monotonic() > self.ends_at:
-            raise ExportBrokenOffError(f"it has taken {LONGEST_EXPORT:,} seconds")
+            raise ExportBrokenOffError(f"it has taken {self.limits.seconds:,} seconds")
         with self.snapshot.use():
             batch = self.rows.fetch(self.cursor, self.batch_size)
         if batch:
             self.cursor = self.rows.cursor(batch[-1], back=False)
             self.count += len(batch)
-        if self.count > LARGEST_EXPORT:
-            raise ExportBrokenOffError(f"it has more than {LARGEST_EXPORT:,} records")
+        if self.count > self.limits.records:
+            raise ExportBrokenOffError(f"it has more than {self.limits.records:,} records")
         return batch
 
     def record_batch(self, batch: list[Any]) -> None:
@@ -93,7 +107,7 @@ class ExportStream:
         if self.record is None:
             return
         if self.recording is None:
-            self.recording = OwnConnection()
+            self.recording = OwnConnection(self.limits.idle)
         with self.recording.use(), transaction.atomic():
             self.enter()
             self.record(batch)

@@ -1,9 +1,12 @@
 """`GET /…/export/`: all records of a list, as a file."""
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
+from django.db import OperationalError, connection, transaction
 from django.http import StreamingHttpResponse
+from django.urls import URLPattern, URLResolver, get_resolver
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.decorators import action
@@ -11,6 +14,7 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from healthcare.api.cursors import Keyset
+from healthcare.api.exceptions import PayloadTooLarge
 from healthcare.api.pagination import joined_parameters
 from healthcare.api.schema import PROBLEM
 from healthcare.api.sparse_fieldsets import FieldSelection, read_names
@@ -19,7 +23,7 @@ from healthcare.coverage import covered_by_fast_path
 from healthcare.exports.formats import CSV, NDJSON, ExportFormat, choose_format, read_byte_order_mark
 from healthcare.exports.models import ServerId
 from healthcare.exports.snapshot import Snapshot
-from healthcare.exports.stream import ExportStream
+from healthcare.exports.stream import ExportLimits, ExportStream
 from healthcare.rls.context import enter
 from healthcare.search.hits import Hits
 
@@ -52,7 +56,9 @@ class ExportMixin(RecordViewSet):
     """
 
     record_export: ClassVar[Callable[[Any, Sequence[Any]], None] | None] = None
-    stream: ExportStream | None = None  # of this request
+    export_limits: ClassVar[ExportLimits] = ExportLimits()
+    written_as: ExportFormat  # of this request
+    stream: ExportStream | None = None
 
     @extend_schema(
         description=DESCRIPTION,
@@ -68,32 +74,42 @@ class ExportMixin(RecordViewSet):
     )
     @action(detail=False)
     def export(self, request: Request) -> StreamedResponse:
-        written_as = self.choose_columns_and_format(request)
-        self.action = "list"  # whose rows these are
+        self.written_as = self.choose_columns_and_format(request)
+        rows, represent = self.rows_of_list(request)
+        if request.method == "HEAD":
+            return self.as_file([])
+        self.stream = self.open_stream(rows, represent)
+        return self.as_file(self.stream)
+
+    def rows_of_list(self, request: Request) -> tuple[Keyset | Hits, Callable[[Any], dict[str, Any]]]:
+        """The rows that the list has, without its pages, and what represents one of them. Raises what the list raises
+        for its parameters."""
+        self.action = "list"
         try:
-            rows = self.all_rows(request)
-            represent = self.representation()
+            return self.all_rows(request), self.representation()
         finally:
             self.action = "export"
-        if request.method == "HEAD":
-            return self.as_file(written_as, [])
-        snapshot = Snapshot()
+
+    def open_stream(self, rows: Keyset | Hits, represent: Callable[[Any], dict[str, Any]]) -> ExportStream:
+        """Raises ExportRunning (429), PayloadTooLarge (413), and what the database raises."""
+        snapshot = Snapshot(self.export_limits.idle)
         try:
-            snapshot.begin(self.lock_name(request), self.enter_again)
+            snapshot.begin(self.lock_name(self.request), self.enter_again)
             with snapshot.use():
+                check_size(rows, self.export_limits.records)
                 server = {SERVER: ServerId.objects.own()}
-            self.stream = ExportStream(
+            return ExportStream(
                 snapshot,
                 rows,
                 lambda record: represent(record) | server,
-                written_as,
+                self.written_as,
                 self.enter_again,
                 self.record_export,
+                self.export_limits,
             )
         except BaseException:
             snapshot.close()
             raise
-        return self.as_file(written_as, self.stream)
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -114,7 +130,6 @@ class ExportMixin(RecordViewSet):
         return CSV(columns, byte_order_mark=byte_order_mark) if kind is CSV else kind(columns)
 
     def all_rows(self, request: Request) -> Keyset | Hits:
-        """The rows of the list without its pages. Raises what the list raises for its parameters."""
         queryset = self.filter_queryset(self.get_queryset())
         paginator: Any = self.paginator
         paginator.request = request
@@ -138,7 +153,45 @@ class ExportMixin(RecordViewSet):
         """Of the advisory lock that one export of a caller holds: a user, or an address without a token."""
         return f"export {request.user.pk or BaseThrottle().get_ident(request)}"
 
-    def as_file(self, written_as: ExportFormat, content: Iterable[bytes]) -> StreamedResponse:
+    def as_file(self, content: Iterable[bytes]) -> StreamedResponse:
+        written_as = self.written_as
         name = f"{self.get_serializer().Meta.model._meta.model_name}s.{written_as.name}"
         headers = {"Content-Disposition": f'attachment; filename="{name}"', "Vary": "Accept"}
         return StreamedResponse(content, content_type=written_as.content_type, headers=headers)
+
+
+def check_size(rows: Keyset | Hits, most: float) -> None:
+    """Raise PayloadTooLarge (413) if there are more rows, as far as that can be known cheaply: a larger export is
+    broken off. The rows are counted only where the table may have so many."""
+    if isinstance(rows, Hits) or most == math.inf:
+        return
+    with connection.cursor() as cursor:
+        table = rows.queryset.model._meta.db_table
+        cursor.execute("SELECT reltuples FROM pg_class WHERE oid = %s::regclass", [table])
+        if cursor.fetchone()[0] < most / 2:
+            return
+    try:
+        with transaction.atomic():
+            count = rows.queryset.order_by()[: int(most) + 1].count()
+    except OperationalError:  # the statement has taken too long
+        return
+    if count > most:
+        raise PayloadTooLarge(f"An export has at most {most:,} records; choose fewer by the filters of the list.")
+
+
+def exported_viewsets() -> dict[str, type[ExportMixin]]:
+    """The viewsets with an export, by the last part of the path of their list."""
+    found = {}
+    for pattern in all_patterns(get_resolver()):
+        view: Any = pattern.callback
+        if getattr(view, "actions", {}).get("get") == "export" and issubclass(view.cls, ExportMixin):
+            found[str(pattern.pattern).rstrip("/").split("/")[-2]] = view.cls
+    return found
+
+
+def all_patterns(resolver: URLResolver) -> Iterator[URLPattern]:
+    for pattern in resolver.url_patterns:
+        if isinstance(pattern, URLResolver):
+            yield from all_patterns(pattern)
+        else:
+            yield pattern

@@ -20,10 +20,10 @@ def install() -> None:
     """Let exports of tests whose transaction is rolled back use its connection."""
     open_own, use_own, close_own, isolate = OwnConnection.open, OwnConnection.use, OwnConnection.close, Snapshot.isolate
 
-    def open_connection(self: Any) -> None:
+    def open_connection(self: Any, idle: str) -> None:
         self.borrowed = is_within_test()
         if not self.borrowed:
-            open_own(self)
+            open_own(self, idle)
 
     @contextmanager
     def use(self: Any) -> Iterator[None]:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from rest_framework.exceptions import AuthenticationFailed
 
 from accounts.delegations.models import Delegation
@@ -18,6 +18,7 @@ from doctors.tests.factories import make_doctor
 from healthcare.exports import stream
 from healthcare.exports.snapshot import OwnConnection
 from healthcare.exports.tests.test_exports import DOCTORS, PATIENTS, content, export, names_of
+from healthcare.exports.views import ExportMixin
 from patients.models import Patient
 from patients.tests.factories import make_patient
 
@@ -164,21 +165,53 @@ def test_one_export_without_a_token_runs_at_a_time_for_an_address(anonymous: Any
     assert len(names_of(running)) == 1
 
 
+def limit(monkeypatch: pytest.MonkeyPatch, **limits: Any) -> None:
+    monkeypatch.setattr(ExportMixin, "export_limits", stream.ExportLimits(**limits))
+
+
 def test_more_records_than_an_export_has_break_it_off(
     as_alice: Any, patients: list[Patient], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(stream, "LARGEST_EXPORT", 3)
-    rest = read_one(export(as_alice, PATIENTS))
+    limit(monkeypatch, records=3)
+    rest = read_one(export(as_alice, PATIENTS, "?search=p"))
     with pytest.raises(stream.ExportBrokenOffError):
         list(rest)
 
 
-def test_a_client_that_takes_too_long_ends_the_export(
+def test_more_records_than_an_export_has_are_refused_where_their_number_is_known(
+    as_alice: Any, patients: list[Patient], monkeypatch: pytest.MonkeyPatch
+):
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE patients_patient")
+    limit(monkeypatch, records=3)
+    refused = export(as_alice, PATIENTS)
+    assert (refused.status_code, refused.json()["detail"]) == (
+        413,
+        "An export has at most 3 records; choose fewer by the filters of the list.",
+    )
+    assert len(names_of(export(as_alice, PATIENTS, "?search=p3"))) == 1
+    limit(monkeypatch, records=5)
+    assert len(names_of(export(as_alice, PATIENTS))) == 5
+
+
+def test_an_export_that_takes_too_long_is_broken_off(
     as_alice: Any, patients: list[Patient], monkeypatch: pytest.MonkeyPatch
 ):
     rest = read_one(export(as_alice, PATIENTS))
     monkeypatch.setattr(stream, "time", SimpleNamespace(monotonic=lambda: float("inf")))
     with pytest.raises(stream.ExportBrokenOffError):
+        list(rest)
+
+
+def test_a_client_that_does_not_read_on_ends_the_transaction(
+    as_alice: Any, patients: list[Patient], monkeypatch: pytest.MonkeyPatch
+):
+    limit(monkeypatch, idle="10ms")
+    rest = read_one(export(as_alice, PATIENTS))
+    deadline = time.monotonic() + 60
+    while count(OPEN):
+        assert time.monotonic() < deadline
+    with pytest.raises(OperationalError):
         list(rest)
 
 
