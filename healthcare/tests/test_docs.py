@@ -24,6 +24,7 @@ ROOT = Path(settings.BASE_DIR)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CLINIC = (ROOT / "docs" / "clinic.md").read_text(encoding="utf-8")
 PERSON_FILE = (ROOT / "docs" / "person-file.md").read_text(encoding="utf-8")
+IMPORTS = (ROOT / "docs" / "imports.md").read_text(encoding="utf-8")
 ACCOUNTS = (ROOT / "docs" / "accounts.md").read_text(encoding="utf-8")
 # The README and the pages about clinics and accounts show every call of these. Further apps show theirs in
 # `<app>/quickstart.sh`.
@@ -100,13 +101,30 @@ def test_the_commands_of_the_page_about_the_file_of_a_person_run_as_written(call
     assert ("POST", "api/patients/<int:pk>/file/") in calls_of_person_file
 
 
+@pytest.fixture(scope="module")
+def calls_of_imports(live_server_process: LiveServer, tmp_path_factory: pytest.TempPathFactory) -> set[Call]:
+    folder = tmp_path_factory.mktemp("imports")
+    install_python(folder)
+    server = live_server_process
+    return calls_in(run_page(commands_of(IMPORTS), server, folder, **server.environment).calls)
+
+
+def test_the_commands_of_the_page_about_imports_run_as_written(calls_of_imports: set[Call]):
+    assert calls_of_imports >= {("POST", "api/patients/import/"), ("POST", "api/doctors/import/")}
+
+
 def test_the_commands_of_the_readme_and_of_the_clinics_page_run_as_written_and_make_every_other_call(
-    live: LiveServer, tmp_path: Path, calls_of_accounts: set[Call], calls_of_person_file: set[Call]
+    live: LiveServer,
+    tmp_path: Path,
+    calls_of_accounts: set[Call],
+    calls_of_person_file: set[Call],
+    calls_of_imports: set[Call],
 ):
     of_readme = run_page(commands_of(README, "curl"), live, tmp_path)
     of_clinic = run_page(commands_of(CLINIC, "curl"), live, tmp_path)
     assert re.search(r"^x-acting-for: sunrise\r?$", of_clinic.printed, re.MULTILINE | re.IGNORECASE)
     shown = calls_in(of_readme.calls + of_clinic.calls) | calls_of_accounts | calls_of_person_file
+    shown |= calls_of_imports
     assert shown == contract_calls(*README_APPS)
 
 
