@@ -21,6 +21,7 @@ from healthcare.api.viewsets import RecordViewSet
 from healthcare.coverage import covered_by_fast_path
 from healthcare.imports.file_refused import FileRefused
 from healthcare.imports.importer import Importer
+from healthcare.imports.locking import allow_long_statements
 from healthcare.imports.models import Import, ImportedLine
 from healthcare.imports.options import CHOICES, ImportOptions
 from healthcare.imports.pipeline import ImportRun, has_failed, run_import
@@ -31,6 +32,7 @@ from healthcare.imports.unpacking import chunks_of, limited
 LIMITS = Limits()
 IN_MEMORY = 1024 * 1024  # bytes of a body; a larger one is in a temporary file
 LONGEST_RUN = 120  # seconds
+LONGEST_STATEMENT = 60  # seconds, which a batch takes on a busy machine at most
 TOO_LARGE = "The file is too large; send a smaller one, packed with gzip or in parts."
 TOO_SLOW = (
     f"The import took longer than {LONGEST_RUN} seconds, and nothing was written; send the file in parts, or have it "
@@ -139,6 +141,7 @@ class ImportMixin(RecordViewSet):
         is_written = True
         try:
             with transaction.atomic():
+                allow_long_statements(LONGEST_STATEMENT)
                 results += (row.result() for row in run_import(run, in_time(records)))
                 if run.is_check or has_failed(run):
                     raise RolledBackError
