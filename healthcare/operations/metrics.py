@@ -38,6 +38,7 @@ STATUSES = (
 # The names of the rate limits.
 LIMITS = (
     *("requests", "failures", "registrations", "e-mail-changes", "names", "account-files", "e-mails", "links"),
+    "exports",
     OTHER,
 )
 SQLSTATES = (*sorted({code for code in vars(errorcodes).values() if isinstance(code, str) and len(code) == 5}), OTHER)
