@@ -152,3 +152,14 @@ def test_erasing_a_patient_removes_what_is_staged_for_its_owner(alice: User, bob
         StagedRow.objects.create(file=file, line=2, content="[{}, []]")
     call_command("erase_patient", str(patient.pk), "--reason", "asked", "--yes", stdout=io.StringIO())
     assert list(StagedRow.objects.values_list("file__created_by", flat=True)) == [bob.pk]
+
+
+def test_doctors_and_assignments_are_imported_too(alice: User, tmp_path: Path) -> None:
+    doctors, mappings = tmp_path / "doctors.csv", tmp_path / "mappings.ndjson"
+    doctors.write_text("name,specialization,license_number\nDr. Rao,Cardiology,L-1\n")
+    mappings.write_text('{"patient_identifier": "N-1", "doctor_license": "L-1"}\n')
+    files = [(write(tmp_path, *GOOD), "patients"), (doctors, "doctors"), (mappings, "mappings")]
+    for path, kind in files:
+        output, error = run(path, "--apply", kind=kind)
+        assert (output.splitlines()[1], error) == (f"  created {5 if kind == 'patients' else 1}", "")
+    assert [access.action for access in AccessLog.objects.order_by("pk")] == ["patient.import", "mapping.import"]
