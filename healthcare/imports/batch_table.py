@@ -7,16 +7,38 @@ statement-level triggers of history and search once a row.
 import datetime
 import io
 from collections.abc import Sequence
+from types import NoneType
 from typing import Any
 
 from django.db import connection
-from django.db.models import CharField, Field, Model, TextField
+from django.db.models import (
+    BigIntegerField,
+    BooleanField,
+    CharField,
+    DateField,
+    DateTimeField,
+    Field,
+    ForeignKey,
+    Model,
+    PositiveIntegerField,
+    PositiveSmallIntegerField,
+    TextField,
+)
 from django.utils import timezone
 
 from healthcare.rls import ROLE
 from healthcare.rls.context import without_role
 
 ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+PLAIN_TYPES: dict[type[Field], tuple[type, ...]] = {
+    ForeignKey: (int, NoneType),
+    BigIntegerField: (int, NoneType),
+    PositiveIntegerField: (int, NoneType),
+    PositiveSmallIntegerField: (int, NoneType),
+    BooleanField: (bool, NoneType),
+    DateField: (datetime.date, NoneType),
+    DateTimeField: (NoneType,),
+}
 
 
 class BatchTable:
@@ -28,8 +50,7 @@ class BatchTable:
         key = meta.pk
         self.key = key.column
         self.fields: list[Field] = [field for field in meta.concrete_fields if field is not key]
-        # Where ASCII is stored as it is. What normalizes texts (`healthcare.model_fields`) leaves such as they are.
-        self.steps = [(field, field.attname, is_plain_text(field)) for field in self.fields]
+        self.steps = [(field, field.attname, stored_as_they_are(field)) for field in self.fields]
         self.columns = ", ".join(f'"{field.column}"' for field in self.fields)
 
     def create(self) -> None:
@@ -49,11 +70,11 @@ class BatchTable:
         for position, record in enumerate(records):
             text.write(str(position))
             values = vars(record)
-            for field, name, is_plain in self.steps:
+            for field, name, plain in self.steps:
                 value = values.get(name)
                 text.write("\t")
-                if is_plain and type(value) is str and value.isascii():
-                    text.write(value.translate(ESCAPES))
+                if type(value) in plain and (type(value) is not str or value.isascii()):
+                    text.write(copy_text(value))
                 else:
                     text.write(copy_text(self.column_value(field, record, now)))
             text.write("\n")
@@ -102,11 +123,17 @@ def refresh_statistics(tables: Sequence[str], created: int) -> None:
             cursor.execute(f"ANALYZE (SKIP_LOCKED) {grown}")
 
 
-def is_plain_text(field: Field) -> bool:
-    """Whether a text of this field is stored as it is, unless its `to_python` changes it."""
-    is_text = isinstance(field, CharField | TextField)
+def stored_as_they_are(field: Field) -> frozenset[type]:
+    """The types whose values are stored as they are; of texts those in ASCII, which what normalizes texts
+    (`healthcare.model_fields`) leaves as they are."""
     names = ("pre_save", "get_db_prep_save", "get_db_prep_value")
-    return is_text and all(getattr(type(field), name) is getattr(Field, name) for name in names)
+    if isinstance(field, CharField | TextField):
+        standard = all(getattr(type(field), name) is getattr(Field, name) for name in names)
+        return frozenset({str} if standard else ())
+    plain = PLAIN_TYPES.get(type(field), ())
+    return (
+        frozenset() if getattr(field, "auto_now", False) or getattr(field, "auto_now_add", False) else frozenset(plain)
+    )
 
 
 def copy_text(value: Any) -> str:
