@@ -10,6 +10,7 @@ from typing import Any
 from django.db import connection
 
 from healthcare.exports.snapshot import OwnConnection, Snapshot
+from healthcare.rls.context import leave
 
 
 def is_within_test() -> bool:
@@ -28,6 +29,8 @@ def install() -> None:
     @contextmanager
     def use(self: Any) -> Iterator[None]:
         if self.borrowed:
+            if not isinstance(self, Snapshot):
+                leave()  # a connection of its own would have no role yet
             yield
         else:
             with use_own(self):
@@ -38,7 +41,9 @@ def install() -> None:
             close_own(self)
 
     def isolate_snapshot(self: Any) -> None:
-        if not self.borrowed:
+        if self.borrowed:
+            leave()
+        else:
             isolate(self)
 
     OwnConnection.open, OwnConnection.use, OwnConnection.close = open_connection, use, close  # type: ignore[method-assign]

@@ -25,6 +25,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 CLINIC = (ROOT / "docs" / "clinic.md").read_text(encoding="utf-8")
 PERSON_FILE = (ROOT / "docs" / "person-file.md").read_text(encoding="utf-8")
 IMPORTS = (ROOT / "docs" / "imports.md").read_text(encoding="utf-8")
+EXPORTS = (ROOT / "docs" / "exports.md").read_text(encoding="utf-8")
 ACCOUNTS = (ROOT / "docs" / "accounts.md").read_text(encoding="utf-8")
 # The README and the pages about clinics and accounts show every call of these. Further apps show theirs in
 # `<app>/quickstart.sh`.
@@ -113,18 +114,32 @@ def test_the_commands_of_the_page_about_imports_run_as_written(calls_of_imports:
     assert calls_of_imports >= {("POST", "api/patients/import/"), ("POST", "api/doctors/import/")}
 
 
+@pytest.fixture(scope="module")
+def calls_of_exports(live_server_process: LiveServer, tmp_path_factory: pytest.TempPathFactory) -> set[Call]:
+    folder = tmp_path_factory.mktemp("exports")
+    install_python(folder)
+    server = live_server_process
+    return calls_in(run_page(commands_of(EXPORTS), server, folder, **server.environment).calls)
+
+
+def test_the_commands_of_the_page_about_exports_run_as_written(calls_of_exports: set[Call]):
+    exports = {("GET", f"api/{kind}/export/") for kind in ("patients", "doctors", "mappings")}
+    assert calls_of_exports >= exports
+
+
 def test_the_commands_of_the_readme_and_of_the_clinics_page_run_as_written_and_make_every_other_call(
     live: LiveServer,
     tmp_path: Path,
     calls_of_accounts: set[Call],
     calls_of_person_file: set[Call],
     calls_of_imports: set[Call],
+    calls_of_exports: set[Call],
 ):
     of_readme = run_page(commands_of(README, "curl"), live, tmp_path)
     of_clinic = run_page(commands_of(CLINIC, "curl"), live, tmp_path)
     assert re.search(r"^x-acting-for: sunrise\r?$", of_clinic.printed, re.MULTILINE | re.IGNORECASE)
     shown = calls_in(of_readme.calls + of_clinic.calls) | calls_of_accounts | calls_of_person_file
-    shown |= calls_of_imports
+    shown |= calls_of_imports | calls_of_exports
     assert shown == contract_calls(*README_APPS)
 
 
