@@ -25,7 +25,8 @@ def streaming(live_database: str, record: Path) -> Iterator[LiveServer]:
     with serving(
         live_database,
         migrated=True,
-        **APPLICATION_SETTINGS | {"DJANGO_SETTINGS_MODULE": "healthcare.tests.streaming_settings"},
+        **APPLICATION_SETTINGS,
+        DJANGO_SETTINGS_MODULE="healthcare.tests.streaming_settings",
         STREAMS=str(record),
     ) as server:
         yield server
