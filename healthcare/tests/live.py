@@ -218,6 +218,13 @@ def own_database(owner: str = "", template: str = "") -> Iterator[str]:
 @pytest.fixture(scope="session")
 def live_database(django_db_setup: None, django_db_blocker: Any) -> Iterator[str]:
     """The URL of a migrated database for live servers."""
+    with migrated_database(django_db_blocker) as url:
+        yield url
+
+
+@contextmanager
+def migrated_database(django_db_blocker: Any) -> Iterator[str]:
+    """The URL of a migrated database of its own, for a test that uses the fixture `django_db_setup`."""
     with django_db_blocker.unblock():
         connection.ensure_connection()  # starts PostgreSQL where no test before has needed it
         connection.close()  # a template must have no session

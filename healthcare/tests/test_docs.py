@@ -1,8 +1,11 @@
 """The documents and .env.example agree with the code: their commands run, and their names and links exist."""
 
+import json
 import re
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -18,7 +21,7 @@ from healthcare.tests.curl_commands import (
     install_program,
     run_commands,
 )
-from healthcare.tests.live import LiveServer, serving
+from healthcare.tests.live import LiveServer, migrated_database, serving
 
 ROOT = Path(settings.BASE_DIR)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -26,9 +29,41 @@ CLINIC = (ROOT / "docs" / "clinic.md").read_text(encoding="utf-8")
 PERSON_FILE = (ROOT / "docs" / "person-file.md").read_text(encoding="utf-8")
 IMPORTS = (ROOT / "docs" / "imports.md").read_text(encoding="utf-8")
 EXPORTS = (ROOT / "docs" / "exports.md").read_text(encoding="utf-8")
+MOVING = (ROOT / "docs" / "moving.md").read_text(encoding="utf-8")
 ACCOUNTS = (ROOT / "docs" / "accounts.md").read_text(encoding="utf-8")
 # The README and the pages about clinics and accounts show every call of these. Further apps show theirs in
 # `<app>/quickstart.sh`.
+# What the imports of that page say: what became of the records, if of any.
+SUMMARIES_OF_MOVING = [
+    {"created": 1}, {"created": 1}, {"created": 2}, {"created": 2},
+    {"created": 1, "likely": 1, "failed": 1}, {"created": 1, "likely": 1, "failed": 1},
+    {"created": 2, "likely": 1}, {"skipped": 2, "likely": 1},
+    {"created": 1}, {"created": 2}, {"created": 2},
+]  # fmt: skip
+OLD_MANAGE = """
+import sys
+from django.conf import settings
+from django.core.management import execute_from_command_line
+
+settings.configure(
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "db.sqlite3"}},
+    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "api"],
+    DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
+)
+execute_from_command_line(sys.argv)
+"""
+OLD_RECORDS = """
+from django.contrib.auth.models import User
+from api.models import Doctor, Patient, PatientDoctorMapping
+
+mohan, other = (User.objects.create(username=name) for name in ("mohan", "other"))
+doctor = Doctor.objects.create(full_name="Dr. Lakshmi Iyer", specialty="Pediatrics", experience=7)
+for name, user in (("Farid Khan", mohan), ("Grace Lee", mohan), ("Not Moved", other)):
+    patient = Patient.objects.create(
+        user=user, full_name=name, age=51, gender="Male", contact_number="080 5550 0101", medical_conditions="gout"
+    )
+    PatientDoctorMapping.objects.create(patient=patient, doctor=doctor)
+"""
 README_APPS = ["accounts", "patients", "doctors", "mappings"]
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md"), *(ROOT / "benchmarks").glob("*.md")]
 PACKAGE = re.compile(r"^( *)([a-z_]+)/", re.MULTILINE)
@@ -127,6 +162,49 @@ def test_the_commands_of_the_page_about_exports_run_as_written(calls_of_exports:
     assert calls_of_exports >= exports
 
 
+@pytest.fixture(scope="module")
+def calls_of_moving(
+    django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory
+) -> set[Call]:
+    """The calls of the page about moving, between two servers, each with a database of its own, and from a project that
+    has the models of the page."""
+    folder = tmp_path_factory.mktemp("moving")
+    install_python(folder)
+    (models,) = re.findall(r"^```python\n(.*?)^```", MOVING, re.MULTILINE | re.DOTALL)
+    project = make_project(folder / "project", models)
+    with (
+        migrated_database(django_db_blocker) as old_database,
+        serving(old_database, migrated=True) as old,
+        migrated_database(django_db_blocker) as new_database,
+        serving(new_database, migrated=True) as new,
+    ):
+        commands = commands_of(MOVING).replace("http://127.0.0.1:8001", new.url)
+        run = run_page(commands, old, folder, PROJECT=str(project))
+    summaries = [json.loads(text) for text in re.findall(r'"summary":({[^}]*})', run.printed)]
+    assert [
+        {status: number for status, number in summary.items() if number} for summary in summaries
+    ] == SUMMARIES_OF_MOVING
+    assert '"name":"Farid Khan","gender":"M"' in run.printed
+    return calls_in(run.calls)
+
+
+def make_project(folder: Path, models: str) -> Path:
+    """A Django project with these models in an app `api`, and three patients, of whom one is another user's."""
+    (folder / "api").mkdir(parents=True)
+    (folder / "api" / "__init__.py").write_text("")
+    (folder / "manage.py").write_text(OLD_MANAGE)
+    imports = "from django.contrib.auth.models import User\nfrom django.db import models\n\n"
+    (folder / "api" / "models.py").write_text(imports + models)
+    for arguments in (["migrate", "--run-syncdb"], ["shell", "-c", OLD_RECORDS]):
+        subprocess.run([sys.executable, "manage.py", *arguments], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+def test_the_commands_of_the_page_about_moving_run_as_written(calls_of_moving: set[Call]):
+    for name in ("patients", "doctors", "mappings"):
+        assert {("GET", f"api/{name}/export/"), ("POST", f"api/{name}/import/")} <= calls_of_moving
+
+
 def test_the_commands_of_the_readme_and_of_the_clinics_page_run_as_written_and_make_every_other_call(
     live: LiveServer,
     tmp_path: Path,
@@ -134,12 +212,13 @@ def test_the_commands_of_the_readme_and_of_the_clinics_page_run_as_written_and_m
     calls_of_person_file: set[Call],
     calls_of_imports: set[Call],
     calls_of_exports: set[Call],
+    calls_of_moving: set[Call],
 ):
     of_readme = run_page(commands_of(README, "curl"), live, tmp_path)
     of_clinic = run_page(commands_of(CLINIC, "curl"), live, tmp_path)
     assert re.search(r"^x-acting-for: sunrise\r?$", of_clinic.printed, re.MULTILINE | re.IGNORECASE)
     shown = calls_in(of_readme.calls + of_clinic.calls) | calls_of_accounts | calls_of_person_file
-    shown |= calls_of_imports | calls_of_exports
+    shown |= calls_of_imports | calls_of_exports | calls_of_moving
     assert shown == contract_calls(*README_APPS)
 
 
