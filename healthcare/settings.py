@@ -333,6 +333,7 @@ SPECTACULAR_SETTINGS = {
         "healthcare.exports.schema.describe_exports",
         "healthcare.api.schema.define_tags",
         "healthcare.api.schema.state_defaults",
+        "healthcare.imports.schema.describe_imports",
         "healthcare.api.schema.remove_unused_schemas",
     ],
     "COMPONENT_SPLIT_REQUEST": True,

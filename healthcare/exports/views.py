@@ -64,8 +64,8 @@ class ExportMixin(RecordViewSet):
         description=DESCRIPTION,
         parameters=[FORMAT, BOM],
         responses={
-            (200, CSV.media_type): OpenApiTypes.STR,
-            (200, NDJSON.media_type): OpenApiTypes.STR,
+            (200, CSV.media_type): OpenApiTypes.BINARY,
+            (200, NDJSON.media_type): OpenApiTypes.BINARY,
             406: PROBLEM,
             413: PROBLEM,
             429: PROBLEM,

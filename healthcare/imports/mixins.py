@@ -48,6 +48,12 @@ DESCRIPTIONS = {
     "empty": "`keep` leaves the field of an empty cell, null or an empty text as it is; `clear` empties it.",
 }
 PARAMETERS = [
+    OpenApiParameter(
+        "Content-Encoding",
+        {"type": "string", "enum": ["gzip"]},
+        OpenApiParameter.HEADER,
+        description="How the file is packed, if it is.",
+    ),
     *(
         OpenApiParameter(
             name,
@@ -102,7 +108,7 @@ class ImportMixin(RecordViewSet):
         "unpacked and 50,000 records. 422 with `results` and `summary` where a record stops an `apply` that is not "
         "`partial`; then nothing is written. 409 with the code `import_running` while another import is running.",
         parameters=[KEY_PARAMETER, *PARAMETERS],
-        request={CSV: OpenApiTypes.STR, NDJSON: OpenApiTypes.STR},
+        request={CSV: OpenApiTypes.BINARY, NDJSON: OpenApiTypes.BINARY},
         responses={200: ImportAnswerSerializer, 409: PROBLEM, 422: PROBLEM},
     )
     @action(

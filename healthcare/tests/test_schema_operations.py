@@ -5,6 +5,7 @@ from healthcare.tests.declarations import all_operations, all_rows
 from healthcare.tests.openapi import by_name, operations, parameters, resolved
 
 PAGING = {"limit", "cursor", "count"}
+BINARY = {"type": "string", "format": "binary"}
 SENT_BY_EMAIL = {"auth_password_reset", "auth_email_verify", "auth_email"}  # what is accepted comes by e-mail
 
 
@@ -107,9 +108,27 @@ def test_preconditions_and_idempotency_keys_are_described():
         expected = set(declared.preconditions)
         expected |= {"Idempotency-Key"} if method == "POST" and declared.idempotency_key else set()
         expected |= {"X-Acting-For"} if name in acting_operations() else set()
+        expected |= {"Content-Encoding"} if name.endswith("_import") else set()
         expected |= {"Prefer"} if method in {"POST", "PUT", "PATCH"} or "requestBody" in operation else set()
         assert parameters(operation, "header") == expected, name
         assert ("304" in operation["responses"]) == ("If-None-Match" in declared.preconditions), name
+
+
+def test_files_are_binary_and_a_file_is_required():
+    for name, operation in by_name().items():
+        if name.endswith("_import"):
+            body = operation["requestBody"]
+            assert body["required"], name
+            assert all(one["schema"] == BINARY for one in body["content"].values()), name
+        for media_type, one in operation["responses"].get("200", {}).get("content", {}).items():
+            assert (one["schema"] == BINARY) == (media_type != "application/json"), name
+
+
+def test_a_problem_describes_the_results_of_an_import_that_a_record_has_stopped():
+    described, answer = (description()["components"]["schemas"][name] for name in ("Problem", "ImportAnswer"))
+    for name in ("results", "summary"):
+        assert described["properties"][name] == answer["properties"][name]
+        assert name not in described["required"]
 
 
 def test_the_two_paths_to_a_patients_doctors_name_each_other():
