@@ -16,4 +16,5 @@ def describe_imports(result: dict[str, Any], **_: Any) -> dict[str, Any]:
         answered, problem = schemas["ImportAnswer"]["properties"], schemas["Problem"]
         results = {name: answered[name] for name in IN_PROBLEM}
         schemas["Problem"] = problem | {"properties": problem["properties"] | results}
+        del schemas["LikelyRecord"]["required"]  # it has one of its properties
     return result

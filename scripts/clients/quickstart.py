@@ -5,12 +5,15 @@ python quickstart.py BASE_URL OPENAPI_JSON
 
 import base64
 import datetime
+import gzip
 import hmac
+import io
 import json
 import re
 import sys
 import time
 import uuid
+import zipfile
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
@@ -45,7 +48,9 @@ from healthcare_client.api.auth import (
 from healthcare_client.api.doctors import (
     doctors_create,
     doctors_destroy,
+    doctors_export,
     doctors_history_list,
+    doctors_import,
     doctors_list,
     doctors_partial_update,
     doctors_patients,
@@ -53,12 +58,15 @@ from healthcare_client.api.doctors import (
     doctors_retrieve,
     doctors_update,
 )
+from healthcare_client.api.imports import imports_list, imports_retrieve, imports_undo
 from healthcare_client.api.mappings import (
     assignments_retrieve,
     mappings_create,
     mappings_destroy,
     mappings_doctors,
+    mappings_export,
     mappings_history_list,
+    mappings_import,
     mappings_list,
     mappings_partial_update,
 )
@@ -69,7 +77,10 @@ from healthcare_client.api.patients import (
     patients_destroy,
     patients_doctors,
     patients_duplicates,
+    patients_export,
+    patients_file,
     patients_history_list,
+    patients_import,
     patients_list,
     patients_merge,
     patients_partial_update,
@@ -83,6 +94,8 @@ from healthcare_client.api.patients import (
 from healthcare_client.models import (
     AssignmentRequest,
     DoctorRequest,
+    DoctorsExportFormat,
+    DoctorsImportMode,
     EmailChangeRequest,
     FactorBeginRequest,
     FactorConfirmRequest,
@@ -93,6 +106,7 @@ from healthcare_client.models import (
     LinkRequest,
     LinkRequestRequest,
     LoginRequest,
+    MappingsImportMode,
     MergeRequest,
     NewPersonalTokenRequest,
     OfferRequest,
@@ -104,6 +118,8 @@ from healthcare_client.models import (
     PatchedUserRequest,
     PatientRequest,
     PatientsCreateOnDuplicate,
+    PatientsImportContentEncoding,
+    PatientsImportMode,
     PatientsListFieldsItem,
     PatientsListIncludeItem,
     PatientsSearchRequest,
@@ -113,10 +129,10 @@ from healthcare_client.models import (
     ScopeEnum,
     SessionEndRequest,
 )
-from healthcare_client.types import Response
+from healthcare_client.types import File, Response
 
 T = TypeVar("T")
-CALLED_TAGS = {"auth", "patients", "doctors", "mappings"}  # every operation with one of these is called
+CALLED_TAGS = {"auth", "patients", "doctors", "mappings", "imports"}  # every operation with one of these is called
 
 
 def answer(response: Response[T | Problem], status: int = 200) -> T:
@@ -144,6 +160,15 @@ def refused(response: Response[Any], status: int, pointer: str = "") -> Problem:
 def check(holds: object, shown: object) -> None:
     if not holds:
         raise AssertionError(shown)
+
+
+def lines_of(*records: dict[str, Any]) -> bytes:
+    """A file of these records as NDJSON."""
+    return b"".join(json.dumps(record).encode() + b"\n" for record in records)
+
+
+def file(content: bytes) -> File:
+    return File(payload=io.BytesIO(content))
 
 
 def one_time_code(secret: str) -> str:
@@ -177,6 +202,7 @@ class QuickStart:
         self.assign_a_doctor()
         self.look_back()
         self.delete_and_restore()
+        self.move_records()
         self.look_after_account()
         self.end_account()
 
@@ -332,6 +358,62 @@ class QuickStart:
         deleted = answer(patients_list.sync_detailed(client=self.client, deleted=True))
         check(self.patient in [row.id for row in deleted], deleted)
         answer(patients_restore.sync_detailed(self.patient, client=self.client))
+
+    def move_records(self) -> None:
+        exported = answer(patients_export.sync_detailed(client=self.client, search="jon smyth")).payload.read()
+        check(exported.startswith(b"id,name,") and exported.count(b"\r\n") == 2, exported)
+        patients = lines_of({"Full Name": "Ravi Kumar", "identifier": "MRN 18"})
+        checked = patients_import.sync_detailed(client=self.client, body=file(patients), map_=["Full Name:name"])
+        check(answer(checked).import_ is None and answer(checked).summary.created == 1, checked.content)
+        bad = patients_import.sync_detailed(
+            client=self.client, body=file(lines_of({"name": "Ravi Kumar", "age": -1})), mode=PatientsImportMode.APPLY
+        )
+        results = refused(bad, 422).results
+        check(results and results[0].errors[0].pointer == "/age", bad.content)
+        first = answer(
+            patients_import.sync_detailed(
+                client=self.client,
+                body=file(gzip.compress(patients)),
+                content_encoding=PatientsImportContentEncoding.GZIP,
+                map_=["Full Name:name"],
+                mode=PatientsImportMode.APPLY,
+            )
+        )
+        # The client sends each file as the last type of the description, NDJSON; without its help CSV is sent, too.
+        again = self.client.get_httpx_client().post(
+            "/api/patients/import/",
+            content=b"name,identifier\nRavi Kumar,MRN 18\n",
+            headers={"Content-Type": "text/csv"},
+        )
+        check(again.json()["summary"]["skipped"] == 1, again.text)
+        john = lines_of({"name": "John Smith", "birth_date": "1992-03-14"})
+        likely = answer(patients_import.sync_detailed(client=self.client, body=file(john))).results[0].likely
+        check([one.id for one in likely] == [self.patient], likely)
+        license_number = f"KMC {self.name}"
+        doctors = lines_of({"name": "Dr. Vikram Shah", "license_number": license_number})
+        second = answer(
+            doctors_import.sync_detailed(client=self.client, body=file(doctors), mode=DoctorsImportMode.APPLY)
+        )
+        written = doctors_export.sync_detailed(client=self.public, format_=DoctorsExportFormat.NDJSON)
+        doctor = json.loads(answer(written).payload.readline())
+        check((doctor["id"], doctor["license_number"]) == (second.results[0].id, license_number), doctor)
+        mappings = lines_of({"patient_identifier": "MRN 18", "doctor_license": license_number})
+        third = answer(
+            mappings_import.sync_detailed(client=self.client, body=file(mappings), mode=MappingsImportMode.APPLY)
+        )
+        check(third.summary.created == 1, third)
+        check(answer(mappings_export.sync_detailed(client=self.client)).payload.read().count(b"\r\n") == 2, third)
+        listed = [one.id for one in answer(imports_list.sync_detailed(client=self.client))]
+        check(listed == [third.import_, second.import_, first.import_], listed)
+        read = answer(imports_retrieve.sync_detailed(listed[-1], client=self.client))
+        check(read.results == first.results, read)
+        for number, done_before in zip(listed, (third, second, first), strict=True):
+            undone = answer(imports_undo.sync_detailed(number, client=self.client))
+            check(undone.deleted == [result.id for result in done_before.results], undone)
+        refused(imports_undo.sync_detailed(listed[0], client=self.client), 409)
+        password = LeavingRequest(current_password="StrongPass123")  # noqa: S106
+        archive = answer(patients_file.sync_detailed(self.patient, client=self.client, body=password))
+        check("manifest.json" in zipfile.ZipFile(archive.payload).namelist(), self.patient)
 
     def look_after_account(self) -> None:
         password, client = "StrongPass123", self.client  # noqa: S105

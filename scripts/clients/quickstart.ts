@@ -6,6 +6,7 @@
 import assert from "node:assert/strict";
 import { createHmac, randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
+import { gzipSync } from "node:zlib";
 
 import createClient, { type Client, type Middleware } from "openapi-fetch";
 
@@ -209,6 +210,50 @@ const deleted = answer(await client.GET("/api/patients/", { params: { query: { d
 assert(deleted.some((row) => row.id === patient.id));
 answer(await client.POST("/api/patients/{id}/restore/", { params: ofPatient }));
 
+// Files of records, which are sent and received as they are
+const asText = { parseAs: "text" as const };
+const asFile = { bodySerializer: (body: unknown) => body as BodyInit };
+const csv = { ...asFile, headers: { "Content-Type": "text/csv" } };
+const ndjson = { ...asFile, headers: { "Content-Type": "application/x-ndjson" } };
+const query = { search: "jon smyth" };
+const exported = answer(await client.GET("/api/patients/export/", { ...asText, params: { query } }));
+assert(exported.startsWith("id,name,"));
+const people = "Full Name;identifier\nRavi Kumar;MRN 18\n";
+const map = ["Full Name:name"];
+const importing = "/api/patients/import/";
+const checked = answer(await client.POST(importing, { ...csv, body: people, params: { query: { map } } }));
+assert.deepEqual([checked.import, checked.summary.created], [null, 1]);
+const apply = { query: { mode: "apply" as const } };
+const stopped = await client.POST(importing, { ...csv, body: "name,age\nRavi Kumar,-1\n", params: apply });
+assert.equal(refused(stopped, 422).results?.[0]?.errors[0]?.pointer, "/age");
+const packed = { query: { ...apply.query, map }, header: { "Content-Encoding": "gzip" as const } };
+const packedPeople = gzipSync(people) as unknown as string; // the types call bytes a string
+const imported = answer(await client.POST(importing, { ...csv, body: packedPeople, params: packed }));
+const known = "name,birth_date\nJohn Smith,1992-03-14\n";
+const likely = answer(await client.POST(importing, { ...csv, body: known })).results[0]?.likely;
+assert.deepEqual(likely, [{ id: patient.id }]);
+const license = `KMC ${name}`;
+const doctorFile = JSON.stringify({ name: "Dr. Vikram Shah", license_number: license });
+const doctors = answer(await client.POST("/api/doctors/import/", { ...ndjson, body: doctorFile, params: apply }));
+const asLines = { ...asText, params: { query: { format: "ndjson" as const } } };
+const directory = answer(await anyone.GET("/api/doctors/export/", asLines));
+assert.equal(JSON.parse(directory.split("\n")[0] ?? "").id, doctors.results[0]?.id);
+const pairs = `patient_identifier,doctor_license\nMRN 18,${license}\n`;
+const assigned = answer(await client.POST("/api/mappings/import/", { ...csv, body: pairs, params: apply }));
+assert(answer(await client.GET("/api/mappings/export/", asText)).includes(String(assigned.results[0]?.id)));
+const imports = answer(await client.GET("/api/imports/"));
+assert.deepEqual(imports.map((one) => one.id), [assigned.import, doctors.import, imported.import]);
+for (const one of [assigned, doctors, imported]) {
+  const ofImport = { params: { path: { id: Number(one.import) } } };
+  assert.deepEqual(answer(await client.GET("/api/imports/{id}/", ofImport)).results, one.results);
+  const undone = answer(await client.POST("/api/imports/{id}/undo/", ofImport));
+  assert.deepEqual(undone.deleted, one.results.map((result) => result.id));
+  refused(await client.POST("/api/imports/{id}/undo/", ofImport), 409);
+}
+const fileBody = { params: ofPatient, body: { current_password: password } };
+const archive = await client.POST("/api/patients/{id}/file/", { ...fileBody, parseAs: "arrayBuffer" });
+assert.deepEqual([...new Uint8Array(answer(archive)).slice(0, 2)], [...Buffer.from("PK")]);
+
 // Personal access tokens, the second factor, and what is stored about the account
 const proof = { current_password: password };
 const reports = { name: "reports", scope: "read" as const, ...proof };
@@ -250,7 +295,7 @@ refused(await client.POST("/api/auth/logout/"), 401);
 const described = JSON.parse(readFileSync(description, "utf-8")) as {
   paths: Record<string, Record<string, { tags: string[] }>>;
 };
-const domains = ["auth", "patients", "doctors", "mappings"]; // every operation of these is called
+const domains = ["auth", "patients", "doctors", "mappings", "imports"]; // every operation of these is called
 const operations = Object.entries(described.paths).flatMap(([path, item]) =>
   Object.entries(item)
     .filter(([, operation]) => operation.tags.some((tag) => domains.includes(tag)))
