@@ -4,7 +4,9 @@ import datetime
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -106,3 +108,63 @@ def test_a_batch_finds_whom_one_request_after_the_other_finds(
     for fields in [{"name": name} for name in PEOPLE]:
         make_patient(bob, **fields)
     check()
+
+
+STEPHEN: dict[str, Any] = {"name": "Stephen Harris", "birth_date": DAYS[0], "birth_year": 1980}
+
+
+@pytest.mark.django_db
+def test_a_similar_name_with_the_same_date_of_birth_is_found(alice: User) -> None:
+    with entered(alice.pk):
+        on_record = make_patient(alice, **STEPHEN)
+        steven = STEPHEN | {"name": "Steven Harris"}
+        katherine = STEPHEN | {"name": "Katherine Johnson"}
+        batch = [steven, katherine, katherine | {"name": "Katharine Johnson"}, katherine | {"birth_date": DAYS[1]}]
+        assert found_in_batch(alice, batch) == [{on_record.pk}, set(), {Earlier(1)}, set()]
+
+
+@pytest.mark.django_db
+def test_a_patient_for_whom_there_is_somebody_is_nobodys_duplicate(alice: User) -> None:
+    with entered(alice.pk):
+        assert found_in_batch(alice, [STEPHEN] * 4) == [set(), {Earlier(0)}, {Earlier(0)}, {Earlier(0)}]
+
+
+@pytest.mark.django_db
+def test_an_equal_number_counts_where_it_is_to(alice: User) -> None:
+    with entered(alice.pk):
+        on_record = make_patient(alice, name="John Smith", identifier="M-1")
+        batch: list[dict[str, Any]] = [{"name": "Meera Rao", "identifier": "m1"}]
+        assert found_in_batch(alice, batch, numbers_count=True) == [{on_record.pk}]
+        assert found_in_batch(alice, batch, numbers_count=False) == [set()]
+
+
+@pytest.mark.django_db
+def test_a_merged_patient_is_found_by_both_names(alice: User) -> None:
+    with entered(alice.pk):
+        survivor, duplicate = make_patient(alice, **STEPHEN), make_patient(alice, **STEPHEN | {"name": "Esteban Haris"})
+        Patient.objects.filter(pk=duplicate.pk).update(deleted_at=timezone.now(), merged_into=survivor)
+        assert found_in_batch(alice, [STEPHEN | {"name": "Haris Esteban"}]) == [{survivor.pk}]
+
+
+@pytest.mark.django_db
+def test_the_patients_of_others_and_deleted_ones_are_not_found(alice: User, bob: User) -> None:
+    make_patient(bob, **STEPHEN)
+    make_patient(alice, **STEPHEN, deleted_at=timezone.now())
+    with entered(alice.pk):
+        assert found_in_batch(alice, [STEPHEN]) == [set()]
+
+
+@pytest.mark.django_db
+def test_the_number_of_statements_does_not_grow_with_the_rows(alice: User) -> None:
+    with entered(alice.pk):
+        make_patient(alice, **STEPHEN)
+        sent = []
+        for rows in (1, 50):
+            batch = [
+                STEPHEN | {"name": f"Stephen {chr(97 + number % 26)}{number}o", "phone": "123"}
+                for number in range(rows)
+            ]
+            with CaptureQueriesContext(connection) as queries:
+                found_in_batch(alice, batch)
+            sent.append(len(queries))
+        assert sent[0] == sent[1] < 15
