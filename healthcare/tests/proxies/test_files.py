@@ -24,6 +24,7 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def streaming(live_database: str, record: Path) -> Iterator[LiveServer]:
     with serving(
         live_database,
+        output=None,
         migrated=True,
         **APPLICATION_SETTINGS,
         DJANGO_SETTINGS_MODULE="healthcare.tests.streaming_settings",
