@@ -1,12 +1,10 @@
 from django.db import migrations, models
 
-from healthcare.rls.operations import RowSecurity
-
 
 class Migration(migrations.Migration):
     initial = True
 
-    dependencies = [("rls", "0001_role")]
+    dependencies: list[tuple[str, str]] = []
 
     operations = [
         migrations.CreateModel(
@@ -20,13 +18,7 @@ class Migration(migrations.Migration):
                 "constraints": [models.CheckConstraint(condition=models.Q(("id", 1)), name="one_server_id")],
             },
         ),
-        RowSecurity(
-            "ServerId",
-            """
-            INSERT INTO exports_serverid (id, value) VALUES (1, gen_random_uuid()::text);
-            ALTER TABLE exports_serverid ENABLE ROW LEVEL SECURITY;
-            CREATE POLICY public ON exports_serverid FOR SELECT TO healthcare_api USING (true);
-            GRANT SELECT ON exports_serverid TO healthcare_api;
-            """,
+        migrations.RunSQL(
+            "INSERT INTO exports_serverid (id, value) VALUES (1, gen_random_uuid()::text)", migrations.RunSQL.noop
         ),
     ]
