@@ -120,6 +120,13 @@ class PersonFileViewSet(NoKeyMixin, ActsForOwner, UnknownParametersViewSet):
             "outcome": status,
         }
 
+    def handle_exception(self, exc: Exception) -> Response:
+        response = super().handle_exception(exc)
+        if connection.in_atomic_block:
+            # DRF has marked the transaction around this view, which is none of the view's, to be rolled back.
+            connection.set_rollback(False)
+        return response
+
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
         """Let `AuditMiddleware` record a refusal."""
         final = super().finalize_response(request, response, *args, **kwargs)
