@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from healthcare.server.connections import find_connection
 from healthcare.server.streams import MAX_STREAMS
 from healthcare.tests.crash import eventually
 from healthcare.tests.live import TIMEOUT, LiveServer, parse, serving, worker_of
@@ -238,3 +239,34 @@ def test_a_client_that_reads_too_slowly_and_the_stop_of_the_worker_break_a_strea
     eventually(lambda: closed(impatient) == 2)
     worker.wait(TIMEOUT)
     assert "a stream ended early: the worker stops" in impatient.output.read_text()
+
+
+def connected_from(client: socket.socket, listener: socket.socket, to: str) -> socket.socket:
+    """The server's end of a connection of this client."""
+    client.connect((to, listener.getsockname()[1]))
+    return listener.accept()[0]
+
+
+def test_the_connection_of_a_client_is_found_unless_there_are_two() -> None:
+    with ExitStack() as stack:
+        listener, first, second = (stack.enter_context(socket.socket()) for _ in range(3))
+        listener.bind(("0.0.0.0", 0))  # noqa: S104
+        listener.listen()
+        server_port = listener.getsockname()[1]
+        for client in (first, second):
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        first.bind(("127.0.0.1", 0))
+        address, port = first.getsockname()
+        second.bind((address, port))
+        assert find_connection(address, port, server_port) is None
+        stack.enter_context(connected_from(first, listener, "127.0.0.1"))
+        found = find_connection(address, port, server_port)
+        assert found is not None
+        stack.enter_context(found)
+        found.sendall(b"x")
+        assert first.recv(1) == b"x"
+        again = find_connection(address, port, server_port)  # two descriptors of one connection
+        assert again is not None
+        again.close()
+        stack.enter_context(connected_from(second, listener, "127.0.0.2"))
+        assert find_connection(address, port, server_port) is None
