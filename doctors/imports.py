@@ -40,6 +40,7 @@ class DoctorImporter(Importer):
 
     kind = "doctors"
     serializer_class = DoctorSerializer
+    prepares_without_database = True
     lock_owner = 0
 
     def scope(self) -> QuerySet:

@@ -56,6 +56,7 @@ def find_by_numbers(owner: RecordOwner, wanted: Sequence[tuple[int, str, str]]) 
 class PatientImporter(Importer):
     kind = "patients"
     serializer_class = PatientSerializer
+    prepares_without_database = True
     searched_tables = ["patients_patient", "patients_patientterm"]
     creates_patients = True
 

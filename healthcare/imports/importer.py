@@ -18,6 +18,8 @@ class Importer:
 
     - `kind`: as in the path and in `Import.kind`, such as "patients"; the model's `import_kind`.
     - `serializer_class`: validates each row, as it validates a POST.
+    - `prepares_without_database`: neither `prepare` nor the serializer's validation runs a query, so that a batch can
+      be checked while the one before it is written.
     - `extra_columns`: columns beside the serializer's fields, which `prepare` takes out of `Row.values`.
     - `searched_tables`: the tables in which `match` and `find_likely` search, and to which an import adds rows.
     """
@@ -25,6 +27,7 @@ class Importer:
     kind: ClassVar[str]
     serializer_class: ClassVar[type[RecordSerializer]]
     extra_columns: ClassVar[Set[str]] = frozenset()
+    prepares_without_database: ClassVar[bool] = False
     searched_tables: ClassVar[Sequence[str]] = ()
     creates_patients: ClassVar[bool] = False  # whether the records are patients
 

@@ -4,10 +4,12 @@ from array import array
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from itertools import islice
-from typing import Any
+from typing import Any, Never
 
-from django.db import DataError, IntegrityError, transaction
+from django.db import DataError, IntegrityError, connection, transaction
 from rest_framework.exceptions import APIException
 
 from healthcare.api.exceptions import LimitedErrors
@@ -60,14 +62,20 @@ class ImportRun:
         self.summary: Counter[str] = Counter(dict.fromkeys(STATUSES, 0))
         self.patients: set[int] = set()
         self.importer = importer_class(self)
-        self.checks = RowChecks(
-            importer_class.serializer_class,
-            options,
-            owner,
-            extra_columns=importer_class.extra_columns,
-            is_text=is_text,
-            lenient=lenient,
+        # A serializer validates in one thread at a time.
+        self.checks, self.checks_ahead = (
+            RowChecks(
+                importer_class.serializer_class,
+                options,
+                owner,
+                extra_columns=importer_class.extra_columns,
+                is_text=is_text,
+                lenient=lenient,
+            )
+            for _ in range(2)
         )
+        self.threads = ThreadPoolExecutor(1, "import")
+        self.ahead: tuple[Sequence[ReadRecord], Future[list[Row]]] | None = None
         self.table = BatchTable(self.importer.model)
         self.columns_checked = False
         # The lines of this run that have created a record, with its id, in the order of both.
@@ -88,10 +96,20 @@ class ImportRun:
                 )
         self.table.create()
 
-    def import_batch(self, records: Sequence[ReadRecord]) -> list[Row]:
-        """Import a batch, and return its rows with their results. One batch after another, in the order of the file."""
-        rows = [self.row_of(record) for record in records]
-        self.importer.prepare(unsettled(rows))
+    def import_batch(self, records: Sequence[ReadRecord], following: Sequence[ReadRecord] = ()) -> list[Row]:
+        """Import a batch, and return its rows with their results. One batch after another, in the order of the file.
+
+        The next call should get `following`, the records that are checked in another thread while this batch waits for
+        PostgreSQL.
+        """
+        ahead, self.ahead = self.ahead, None
+        rows = self.rows_of(records) if ahead is None or ahead[0] is not records else ahead[1].result()
+        if self.importer.prepares_without_database:
+            if following:
+                context = copy_context()  # of the time zone and the language
+                self.ahead = following, self.threads.submit(context.run, self.check_ahead, following)
+        else:
+            self.importer.prepare(unsettled(rows))
         if self.options.match == "identifier":
             self.importer.match(unsettled(rows))
         updates, candidates = self.settle_matched(unsettled(rows))
@@ -122,6 +140,21 @@ class ImportRun:
         if self.record is not None:
             self.record.summary = {**self.record.summary, **self.summary}
             self.record.save(update_fields=["summary"])
+
+    def rows_of(self, records: Sequence[ReadRecord]) -> list[Row]:
+        """The rows of these records, prepared if that needs no database."""
+        rows = [self.row_of(record) for record in records]
+        if self.importer.prepares_without_database:
+            self.importer.prepare(unsettled(rows))
+        return rows
+
+    def check_ahead(self, records: Sequence[ReadRecord]) -> list[Row]:
+        """The rows of these records, with what the serializer says of each. Runs in another thread."""
+        rows = self.rows_of(records)
+        with connection.execute_wrapper(refuse_query):  # it would not be in the transaction
+            for row in unsettled(rows):
+                row.checked = self.checks_ahead.check(row.values)
+        return rows
 
     def row_of(self, record: ReadRecord) -> Row:
         if record.errors or record.values is None:
@@ -312,17 +345,25 @@ def problems_of_database(error: IntegrityError | DataError, row: Row) -> list[di
     return problems_of(broken)
 
 
-def batches(records: Iterable[ReadRecord]) -> Iterator[list[ReadRecord]]:
+def refuse_query(*_: Any) -> Never:
+    raise RuntimeError("A validation that runs queries cannot be done ahead: see Importer.prepares_without_database.")
+
+
+def batches(records: Iterable[ReadRecord]) -> Iterator[tuple[list[ReadRecord], list[ReadRecord]]]:
+    """Each batch with the one that follows it."""
     iterator = iter(records)
-    while batch := list(islice(iterator, BATCH)):
-        yield batch
+    batch = list(islice(iterator, BATCH))
+    while batch:
+        following = list(islice(iterator, BATCH))
+        yield batch, following
+        batch = following
 
 
 def run_import(run: ImportRun, records: Iterable[ReadRecord]) -> Iterator[Row]:
     """Begin the run, import all records and finish it; yields each row when its batch has been written."""
     run.begin()
-    for batch in batches(records):
-        yield from run.import_batch(batch)
+    for batch, following in batches(records):
+        yield from run.import_batch(batch, following)
     run.finish()
 
 

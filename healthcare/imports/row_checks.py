@@ -108,16 +108,22 @@ class RowChecks:
 
     def validate(self, row: Row, record: Any = None) -> dict[str, Any] | None:
         """The validated values of a new record, or of a change of a stored one; None for a row that is refused."""
-        serializer, values = self.serializer, row.values
+        ahead = row.checked if record is None else None
+        validated, problems = ahead or self.check(row.values, record)
+        if problems:
+            row.fail(*problems)
+        return validated if row.status is None else None
+
+    def check(self, values: dict[str, Any], record: Any = None) -> tuple[dict[str, Any] | None, list[Problem]]:
+        """The validated values, or the problems."""
+        serializer = self.serializer
         serializer.instance, serializer.partial, serializer.initial_data = record, record is not None, values
         try:
             if not self.lenient and (values.keys() - self.known or not self.lists.isdisjoint(values)):
                 refuse_fields(list(unknown_fields(serializer, values)))
-            validated = self.run_validation(values)
+            return self.run_validation(values), []
         except (ValidationError, DjangoValidationError) as error:
-            row.fail(*problems_of(error))
-            return None
-        return validated if row.status is None else None
+            return None, problems_of(error)
 
     def run_validation(self, values: dict[str, Any]) -> dict[str, Any]:
         """What `Serializer.run_validation` does, but for the fields that the values lack and that it would skip: DRF

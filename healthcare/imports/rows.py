@@ -19,6 +19,8 @@ class Row:
     - `matches` are the ids of the records on file that the row names, which `match` sets.
     - `keys` are what the row has in common with every row that names the same record, such as its numbers; rows of one
       file with a common key are the same record twice.
+    - `checked` is what the serializer says of `values` as a new record, if it was asked ahead: the validated values and
+      the problems.
     - `record` is the unsaved record of a row that creates one, or the stored one of a row that updates.
     - `status` is None until it is decided.
     """
@@ -29,6 +31,7 @@ class Row:
     old_id: int | None = None
     matches: list[int] = field(default_factory=list)
     keys: frozenset[Any] = frozenset()
+    checked: tuple[dict[str, Any] | None, list[Problem]] | None = None
     record: Any = None
     status: str | None = None
     record_id: int | None = None

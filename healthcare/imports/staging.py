@@ -155,14 +155,17 @@ def write_whole(
     file: StagedFile, run: ImportRun, enter: Callable[[], None], written: Callable[[list[Row]], None]
 ) -> None:
     """Write all rows in one transaction, and forget what was staged. Raises RefusedRowsError if a row has failed."""
-    line = count = 0
+    count = 0
     with transaction.atomic():
         lock(file)
         enter()
         run.begin()
-        while batch := next_batch(file, line):
-            line, count = batch[-1].line, count + len(batch)
-            written(run.import_batch(batch))
+        batch = next_batch(file, 0)
+        while batch:
+            following = next_batch(file, batch[-1].line)
+            written(run.import_batch(batch, following))
+            count += len(batch)
+            batch = following
             reset_queries()
         if count != file.rows:
             raise StagingError(CHANGED)

@@ -130,8 +130,8 @@ class FileImport:
         with transaction.atomic():
             self.enter()
             run.begin()
-            for batch in batches(self.records()):
-                self.written(run, run.import_batch(batch))
+            for batch, following in batches(self.records()):
+                self.written(run, run.import_batch(batch, following))
                 reset_queries()
             transaction.set_rollback(True)
         self.record_access_apart()
