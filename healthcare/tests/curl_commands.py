@@ -29,6 +29,14 @@ SHOWN_IN_ACCOUNTS_PAGE: set[Call] = {
     ("POST", "api/auth/password/reset/"),
     ("POST", "api/auth/password/reset/confirm/"),
 }
+# Those that docs/imports.md, docs/exports.md and docs/moving.md show, which send files.
+SHOWN_IN_PAGES_ABOUT_FILES: set[Call] = {
+    *(("GET", f"api/{kind}/export/") for kind in ("patients", "doctors", "mappings")),
+    *(("POST", f"api/{kind}/import/") for kind in ("patients", "doctors", "mappings")),
+    ("GET", "api/imports/"),
+    ("GET", "api/imports/<int:pk>/"),
+    ("POST", "api/imports/<int:pk>/undo/"),
+}
 
 # Is found before the real curl on PATH: records each call, with the status of its answer in front, and in a file beside
 # it the answer to each call that is refused.

@@ -281,7 +281,8 @@ def test_the_description_of_an_operation_names_the_headers_and_statuses(
     method: str, operation: dict[str, str], sent: list[str], answers: list[str]
 ) -> None:
     contents = {
-        code: {"content": {"x": {"schema": {"type": kind}}}} if kind else {} for code, kind in operation.items()
+        code: {"content": {"application/json": {"schema": {"type": kind}}}} if kind else {}
+        for code, kind in operation.items()
     }
     described: dict[str, Any] = {"responses": contents, "parameters": []}
     describe_conditional_requests(described, method, lambda status: {"description": str(status)})

@@ -12,6 +12,7 @@ from django.conf import settings
 
 from healthcare.tests.curl_commands import (
     SHOWN_IN_ACCOUNTS_PAGE,
+    SHOWN_IN_PAGES_ABOUT_FILES,
     STATED_REFUSAL,
     Call,
     Run,
@@ -205,6 +206,12 @@ def test_the_commands_of_the_page_about_moving_run_as_written(calls_of_moving: s
         assert {("GET", f"api/{name}/export/"), ("POST", f"api/{name}/import/")} <= calls_of_moving
 
 
+def test_the_pages_about_files_make_the_calls_that_the_quick_start_leaves_to_them(
+    calls_of_imports: set[Call], calls_of_exports: set[Call], calls_of_moving: set[Call]
+):
+    assert calls_of_imports | calls_of_exports | calls_of_moving >= SHOWN_IN_PAGES_ABOUT_FILES
+
+
 def test_the_commands_of_the_readme_and_of_the_clinics_page_run_as_written_and_make_every_other_call(
     live: LiveServer,
     tmp_path: Path,
@@ -219,7 +226,7 @@ def test_the_commands_of_the_readme_and_of_the_clinics_page_run_as_written_and_m
     assert re.search(r"^x-acting-for: sunrise\r?$", of_clinic.printed, re.MULTILINE | re.IGNORECASE)
     shown = calls_in(of_readme.calls + of_clinic.calls) | calls_of_accounts | calls_of_person_file
     shown |= calls_of_imports | calls_of_exports | calls_of_moving
-    assert shown == contract_calls(*README_APPS)
+    assert shown == contract_calls(*README_APPS, "healthcare.imports")
 
 
 def test_the_readme_is_short():

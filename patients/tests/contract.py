@@ -94,25 +94,11 @@ MANAGED: Any = {"roles": {"POST": "manage"}, "by_tokens": "everything"}
 LIST_PATIENTS = replace(
     LIST_RECORDS,
     query={
-        "as_of",
-        "fields",
-        "ordering",
-        "deleted",
-        "search",
-        "include",
-        "doctor",
-        "gender",
-        "identifier",
-        "age_min",
-        "age_max",
-        "birth_date_after",
-        "birth_date_before",
-        "created_after",
-        "created_before",
-        "updated_after",
-        "updated_before",
+        "as_of", "fields", "ordering", "deleted", "search", "include", "doctor", "gender", "identifier",
+        "age_min", "age_max", "birth_date_after", "birth_date_before", "created_after", "created_before",
+        "updated_after", "updated_before",
     },
-)
+)  # fmt: skip
 CONTRACT = Contract(
     create_records=create_records,
     rows=[
