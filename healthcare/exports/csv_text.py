@@ -11,7 +11,6 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from itertools import islice
 from typing import Any
 
 BYTE_ORDER_MARK = "\ufeff"  # by which Excel recognises UTF-8
@@ -49,7 +48,8 @@ def needs_escape(text: str, start: re.Match[str]) -> bool:
 
 def begins_formula(text: str, place: int) -> bool:
     """Whether a formula begins here, after what a spreadsheet drops: quotes, blanks and invisible characters."""
-    for character in islice(text, place, None):
+    for position in range(place, len(text)):
+        character = text[position]
         if character in CELL_ENDS:
             return False
         if not (character == '"' or character.isspace() or unicodedata.category(character) in {"Cf", "Cc"}):

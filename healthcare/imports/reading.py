@@ -17,7 +17,7 @@ from healthcare.exports.csv_text import unescape_formula
 from healthcare.imports.file_refused import FileRefused
 from healthcare.imports.options import ReadOptions
 from healthcare.imports.text_lines import text_lines
-from healthcare.imports.unpacking import limited, unpacked
+from healthcare.imports.unpacking import gathered, limited, unpacked
 
 CSV, NDJSON = "text/csv", "application/x-ndjson"
 DELIMITERS = (",", ";", "\t")
@@ -77,7 +77,7 @@ def read_records(
     """
     content = limited(chunks, limits.packed, "The file is too large; send a smaller one, packed with gzip or in parts.")
     if gzipped:
-        content = unpacked(content)
+        content = gathered(unpacked(content))
     content = limited(content, limits.unpacked, "The file is too large when it is unpacked; send it in parts.")
     lines = limited_lines(text_lines(content, options.encoding, limits.line_bytes), limits.lines)
     read = read_csv if media_type == CSV else read_ndjson

@@ -28,6 +28,18 @@ def limited(chunks: Iterable[bytes], maximum: int | None, detail: str) -> Iterat
         yield chunk
 
 
+def gathered(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in chunks of at least PIECE, but for the last one: what reads lines looks at each chunk again."""
+    parts = bytearray()
+    for chunk in chunks:
+        parts += chunk
+        if len(parts) >= PIECE:
+            yield bytes(parts)
+            parts.clear()
+    if parts:
+        yield bytes(parts)
+
+
 def unpacked(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """The content of a gzip file (RFC 1952), which may have several members. Raises FileRefused (400) if it is broken.
 
@@ -45,6 +57,8 @@ def unpacked(chunks: Iterable[bytes]) -> Iterator[bytes]:
                 content = member.decompress(rest, PIECE)
                 while content:
                     yield content
+                    if member.eof:
+                        break  # what follows is in `unused_data`, and in `unconsumed_tail` as well
                     rest = member.unconsumed_tail
                     content = member.decompress(rest, PIECE)
             except zlib.error as error:

@@ -51,6 +51,11 @@ def test_a_list_is_json_that_needs_no_escape(value: list[dict[str, object]]):
     assert not CELL_ENDS & {*cell}
 
 
+def test_a_text_with_very_many_beginnings_of_cells_is_read_once():
+    text = "'" + ";" * 500_000  # hours, if each beginning were looked for from the start
+    assert unescape_formula(escape_formula(text)) == text
+
+
 @pytest.mark.parametrize("text", ["+91 98450 12345", "=1+1", "-2", "O'Brien", "'tis", "a;=1"])
 def test_what_was_never_escaped_stays_as_it_is(text: str):
     assert unescape_formula(text) == text

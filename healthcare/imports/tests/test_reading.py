@@ -16,6 +16,7 @@ from healthcare.exports.csv_text import escape_formula
 from healthcare.imports.file_refused import FileRefused
 from healthcare.imports.options import ReadOptions
 from healthcare.imports.reading import CSV, NDJSON, UNLIMITED, Limits, ReadRecord, read_records
+from healthcare.imports.unpacking import gathered
 
 MIB = 1024 * 1024
 OF_API = Limits()
@@ -355,6 +356,20 @@ def test_gzip_is_unpacked(content: list[bytes]) -> None:
 
 def test_a_second_member_goes_on_in_the_same_line() -> None:
     assert values(PACKED + gzip.compress(b"Bob", mtime=0), gzipped=True)[1] == (3, {"name": "Bob"})
+
+
+def test_what_follows_a_large_member_is_read_once() -> None:
+    large = "x" * 120_000
+    content = gzip.compress(f"name\n{large}\n".encode(), mtime=0)
+    content += b"".join(gzip.compress(f"{number}\n".encode(), mtime=0) for number in range(300))
+    read = [(record or {})["name"] for _, record in values(content, gzipped=True)]
+    assert read == [large, *map(str, range(300))]
+
+
+def test_small_pieces_are_gathered_before_lines_are_looked_for_in_them() -> None:
+    gathered_pieces = list(gathered([b"a"] * 200_000))
+    assert b"".join(gathered_pieces) == b"a" * 200_000
+    assert len(gathered_pieces) == 4
 
 
 @pytest.mark.parametrize(
