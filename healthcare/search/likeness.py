@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from heapq import nlargest
 from itertools import islice, takewhile
 
@@ -71,13 +71,16 @@ def pair_of(word: str, other: str) -> str:
     return f"{word} {other}" if word < other else f"{other} {word}"
 
 
+MOST_REMEMBERED = 500_000  # pairs of words; a batch of long names has many millions
+
+
 class WordLikeness:
     """Ranks words by their likeness, as the function `<words>_near` does. Remembers what it has ranked."""
 
     def __init__(self) -> None:
-        self.rank = cache(self._rank)
+        self.rank = lru_cache(MOST_REMEMBERED)(self._rank)
         self.trigrams = cache(self._trigrams)
-        self.one_edit_away = cache(one_edit_away)
+        self.one_edit_away = lru_cache(MOST_REMEMBERED)(one_edit_away)
         self.letters: dict[str, bool] = {}  # which characters, other than ASCII's, are letters to pg_trgm
         with connection.cursor() as cursor:
             cursor.execute(SCHEMA_OF_SIMILARITY)
