@@ -10,13 +10,14 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import psutil
+import psycopg2
 import pytest
 from django.conf import settings
 from django.db import connection
@@ -222,6 +223,12 @@ def live_database(django_db_setup: None, django_db_blocker: Any) -> Iterator[str
         yield url
 
 
+def renew_server_id(database_url: str) -> None:
+    """Give the copy of a database the id of a server of its own (`healthcare.exports.models.ServerId`)."""
+    with closing(psycopg2.connect(database_url)) as session, session, session.cursor() as cursor:
+        cursor.execute("UPDATE exports_serverid SET value = gen_random_uuid()::text")
+
+
 @contextmanager
 def migrated_database(django_db_blocker: Any) -> Iterator[str]:
     """The URL of a migrated database of its own, for a test that uses the fixture `django_db_setup`."""
@@ -233,9 +240,11 @@ def migrated_database(django_db_blocker: Any) -> Iterator[str]:
         created = tests_database.startswith(TEST_DATABASE_PREFIX)
         template = connection.ops.quote_name(tests_database) if created else ""
         with own_database(template=template) as name:
-            if not created:
-                migrate(url_of(name))
             url = url_of(name)
+            if created:
+                renew_server_id(url)
+            else:
+                migrate(url)
             django_db_blocker.block()
             yield url
             django_db_blocker.unblock()
