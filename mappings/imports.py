@@ -139,7 +139,7 @@ class MappingImporter(Importer):
         wanted: dict[str, list[Row]] = defaultdict(list)
         for row in rows:
             number = row.values.pop(column, None)
-            if number in {None, ""}:
+            if number is None or number == "":
                 continue
             if not isinstance(number, str):
                 row.refuse(column, "invalid", "Write the number as text.")

@@ -98,6 +98,7 @@ def test_unknown_ambiguous_and_foreign_numbers_are_refused(as_alice: LoggedInCli
         {"patient": patient.pk, "patient_identifier": "twice", "doctor": doctor.pk},
         *({"patient": key, "doctor": doctor.pk} for key in (foreign.pk, 2**40, gone.pk)),
         {"doctor": doctor.pk},
+        {"patient_identifier": ["N-1"], "doctor": doctor.pk},
     ]
     answer = send(as_alice, rows, "?mode=check")
     assert [(error["pointer"], error["code"]) for error in errors(answer)] == [
@@ -105,7 +106,7 @@ def test_unknown_ambiguous_and_foreign_numbers_are_refused(as_alice: LoggedInCli
         ("/patient_identifier", "does_not_exist"), ("/patient_identifier", "ambiguous"),
         ("/patient_identifier", "invalid"), ("/doctor_license", "does_not_exist"), ("/patient_identifier", "invalid"),
         ("/patient", "does_not_exist"), ("/patient", "does_not_exist"), ("/patient", "does_not_exist"),
-        ("/patient", "required"),
+        ("/patient", "required"), ("/patient_identifier", "invalid"),
     ]  # fmt: skip
     assert len({error["detail"] for error in errors(answer) if error["code"] == "does_not_exist"}) == 1
 
