@@ -95,7 +95,9 @@ class ImportViewSet(IdempotentMixin, ActsForOwner, mixins.ListModelMixin, Unknow
     def undo(self, request: Request, pk: int) -> Response:
         record = self.get_object()
         self.check_unused_body(request)
-        undone = undo(record, importers()[record.kind].serializer_class.Meta.model)
+        importer = importers()[record.kind]
+        importer.check_undo(request, record.created_by_id)
+        undone = undo(record, importer.serializer_class.Meta.model)
         answer = Response(UndoneSerializer(undone).data)
         ids = [*undone.deleted, *undone.left, *undone.updated]
         self.record_access(record, [{"id": key, "likely": []} for key in ids], answer)
@@ -103,7 +105,8 @@ class ImportViewSet(IdempotentMixin, ActsForOwner, mixins.ListModelMixin, Unknow
 
     def record_access(self, record: Import, results: Iterable[dict[str, Any]], answer: Response) -> None:
         """Add a row to the access log, for the patients of whom these results say something."""
-        patient_ids = importers()[record.kind].patients_in(results)
+        importer = importers()[record.kind]
+        patient_ids = importer.owned_patients(self.owner, importer.patients_in(results))
         if patient_ids:
             AccessLog.objects.record(
                 actor=self.request.user.pk or 0,

@@ -8,6 +8,8 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db import connection
 from django.db.models import QuerySet
+from rest_framework.exceptions import PermissionDenied
+from rest_framework.request import Request
 
 from doctors.models import Doctor
 from doctors.permissions import DirectoryPermission
@@ -43,6 +45,11 @@ class DoctorImporter(Importer):
     prepares_without_database = True
     lock_owner = 0
 
+    @property
+    def longest_run(self) -> int:
+        """An update locks a doctor until the import ends, and everybody's assignments refer to doctors."""
+        return 10 if self.run.options.on_match == "update" else super().longest_run
+
     def scope(self) -> QuerySet:
         return Doctor.objects.active()
 
@@ -72,6 +79,12 @@ class DoctorImporter(Importer):
             return
         if not get_user_model().objects.filter(pk=self.run.caller_id, is_staff=True).exists():
             row.refuse("", "permission_denied", DirectoryPermission.not_the_creator)
+
+    @classmethod
+    def check_undo(cls, request: Request, owner_id: int) -> None:
+        rule, doctor = DirectoryPermission(), Doctor(created_by_id=owner_id)
+        if not (rule.has_permission(request, None) and rule.has_object_permission(request, None, doctor)):
+            raise PermissionDenied(rule.message)
 
 
 def license_in(values: dict[str, Any]) -> str:

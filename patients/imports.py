@@ -1,7 +1,7 @@
 """Importing patients: see `healthcare.imports`."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
 from django.db import connection
@@ -108,6 +108,10 @@ class PatientImporter(Importer):
             + [rows[one.position] for one in likely if isinstance(one, Earlier)]
             for likely in found
         ]
+
+    @classmethod
+    def owned_patients(cls, owner: RecordOwner, patient_ids: Set[int]) -> Set[int]:
+        return {*Patient.objects.owned_by(owner).filter(pk__in=patient_ids).values_list("pk", flat=True)}
 
     @classmethod
     def patients_in(cls, results: Iterable[dict[str, Any]]) -> set[int]:

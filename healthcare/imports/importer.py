@@ -5,12 +5,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db.models import Model, QuerySet
 from django.utils.module_loading import autodiscover_modules
+from rest_framework.request import Request
 
 from healthcare.api.serializers import RecordSerializer
 from healthcare.imports.rows import Row
+from healthcare.ownership import RecordOwner
 
 if TYPE_CHECKING:
     from healthcare.imports.pipeline import ImportRun
+
+
+LONGEST_RUN = 120  # seconds
 
 
 class Importer:
@@ -42,6 +47,11 @@ class Importer:
     def lock_owner(self) -> int:
         """Whose imports wait for each other: those of one owner, or those of everybody for 0."""
         return self.run.owner_id
+
+    @property
+    def longest_run(self) -> int:
+        """How many seconds a request may take for an import. A file that takes longer goes by the command."""
+        return LONGEST_RUN
 
     def scope(self) -> QuerySet:
         """The records that the owner may change by a PATCH."""
@@ -78,6 +88,15 @@ class Importer:
     def patients_in(cls, results: Iterable[dict[str, Any]]) -> set[int]:
         """The ids of the patients of whom these results (`Row.result`) say something, for the access log."""
         return set()
+
+    @classmethod
+    def owned_patients(cls, owner: RecordOwner, patient_ids: Set[int]) -> Set[int]:
+        """Those of these patients who belong to the owner today."""
+        return patient_ids
+
+    @classmethod
+    def check_undo(cls, request: Request, owner_id: int) -> None:
+        """Raises PermissionDenied (403) if the caller may not delete what an import of this owner has created."""
 
     def new_record(self, validated: dict[str, Any]) -> Model:
         """The unsaved record of validated values, as the serializer's `create` would make it."""

@@ -31,12 +31,11 @@ from healthcare.imports.unpacking import chunks_of, limited
 
 LIMITS = Limits()
 IN_MEMORY = 1024 * 1024  # bytes of a body; a larger one is in a temporary file
-LONGEST_RUN = 120  # seconds
 LONGEST_STATEMENT = 60  # seconds, which a batch takes on a busy machine at most
 TOO_LARGE = "The file is too large; send a smaller one, packed with gzip or in parts."
 TOO_SLOW = (
-    f"The import took longer than {LONGEST_RUN} seconds, and nothing was written; send the file in parts, or have it "
-    "imported by `manage.py import_records`."
+    "The import took longer than {} seconds, and nothing was written; send the file in parts, or have it imported by "
+    "`manage.py import_records`."
 )
 WRONG_TYPE = f"Send the file as {CSV} or {NDJSON}."
 DESCRIPTIONS = {
@@ -148,7 +147,7 @@ class ImportMixin(RecordViewSet):
         try:
             with transaction.atomic():
                 allow_long_statements(LONGEST_STATEMENT)
-                results += (row.result() for row in run_import(run, in_time(records)))
+                results += (row.result() for row in run_import(run, in_time(records, run.importer.longest_run)))
                 if run.is_check or has_failed(run):
                     raise RolledBackError
         except RolledBackError:
@@ -156,7 +155,9 @@ class ImportMixin(RecordViewSet):
             for result in results:
                 if result["id"] is not None and run.has_created(result["id"]):
                     result["id"] = None
-        self.note_reads(run.patients if is_written else {key for key in run.patients if not run.has_created(key)})
+        finally:
+            run.close()
+        self.note_reads(run.patients if is_written else run.patients_on_record())
         summary = summary_of(run.summary)
         if is_written or run.is_check:
             number = run.record.pk if run.record is not None and is_written else None
@@ -214,10 +215,10 @@ def receive(request: HttpRequest, body: IO[bytes]) -> None:
         raise ParseError("The body is shorter than its Content-Length; send all of it.")
 
 
-def in_time(records: Iterable[ReadRecord]) -> Iterator[ReadRecord]:
+def in_time(records: Iterable[ReadRecord], seconds: int) -> Iterator[ReadRecord]:
     """The records. Raises FileRefused (413) when the import has taken too long."""
-    deadline = time.monotonic() + LONGEST_RUN
+    deadline = time.monotonic() + seconds
     for record in records:
         if time.monotonic() > deadline:
-            raise FileRefused(413, "too_slow", TOO_SLOW)
+            raise FileRefused(413, "too_slow", TOO_SLOW.format(seconds))
         yield record

@@ -2,7 +2,7 @@
 
 from array import array
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
@@ -12,9 +12,9 @@ from typing import Any, Never
 from django.db import DataError, IntegrityError, connection, transaction
 from rest_framework.exceptions import APIException
 
-from healthcare.api.exceptions import LimitedErrors
+from healthcare.api.exceptions import NAME, LimitedErrors
 from healthcare.api.integrity_errors import broken_rule
-from healthcare.api.unknown_parameters import printable, suggest
+from healthcare.api.unknown_parameters import suggest
 from healthcare.imports.batch_table import BatchTable, refresh_statistics
 from healthcare.imports.importer import Importer
 from healthcare.imports.locking import take_import_lock
@@ -74,7 +74,7 @@ class ImportRun:
             )
             for _ in range(2)
         )
-        self.threads = ThreadPoolExecutor(1, "import")
+        self.threads: ThreadPoolExecutor | None = None
         self.ahead: tuple[Sequence[ReadRecord], Future[list[Row]]] | None = None
         self.table = BatchTable(self.importer.model)
         self.columns_checked = False
@@ -84,7 +84,9 @@ class ImportRun:
 
     def begin(self) -> None:
         """Take the locks, create the temporary table and, in an `apply`, the `Import`."""
-        if not self.is_check:
+        if self.is_check:
+            take_import_lock("check", self.caller_id)
+        else:
             take_import_lock(self.importer.kind, self.importer.lock_owner)
             self.importer.lock()
             if self.record is None:
@@ -107,6 +109,7 @@ class ImportRun:
         if self.importer.prepares_without_database:
             if following:
                 context = copy_context()  # of the time zone and the language
+                self.threads = self.threads or ThreadPoolExecutor(1, "import")
                 self.ahead = following, self.threads.submit(context.run, self.check_ahead, following)
         else:
             self.importer.prepare(unsettled(rows))
@@ -170,13 +173,16 @@ class ImportRun:
     def refuse_unknown_columns(self, record: ReadRecord) -> None:
         """Raises ValidationError (400) for a header with columns that nobody knows: every row has them."""
         self.columns_checked = True
-        unknown = [] if self.checks.lenient else sorted((record.values or {}).keys() - self.checks.all_columns)
+        columns = [] if self.checks.lenient else [*enumerate(record.values or {}, start=1)]
+        unknown = [(number, name) for number, name in columns if name not in self.checks.all_columns]
+        errors: dict[str, list[Any]] = defaultdict(list)
+        for number, name in unknown[: LimitedErrors.LIMIT]:
+            # The first line of a file without a header is a record, of which an error must not tell anything.
+            is_name = NAME.fullmatch(name)
+            problem = "Unknown column" if is_name else f"Unknown column {number}"
+            remedy = "remove it, or name its field with `map`"
+            errors[name if is_name else "non_field_errors"] += suggest(name, self.checks.known, problem, remedy)
         if unknown:
-            known = self.checks.known
-            errors = {
-                printable(name): suggest(name, known, "Unknown column", "remove it, or name its field with `map`")
-                for name in unknown[: LimitedErrors.LIMIT]
-            }
             raise LimitedErrors(errors, len(unknown))
 
     def settle_matched(self, rows: list[Row]) -> tuple[list[Row], list[Row]]:
@@ -298,6 +304,18 @@ class ImportRun:
         place = bisect_left(self.created_ids, key)
         found = place < len(self.created_ids) and self.created_ids[place] == key
         return self.created_lines[place] if found else None
+
+    def close(self) -> None:
+        """End the thread that checks ahead, after the last batch or an error."""
+        self.ahead = None
+        if self.threads:
+            self.threads.shutdown(wait=False, cancel_futures=True)
+
+    def patients_on_record(self) -> set[int]:
+        """Those of `patients` who exist if this import is rolled back."""
+        if not self.importer.creates_patients:
+            return self.patients
+        return {key for key in self.patients if not self.has_created(key)}
 
     def has_created(self, key: int) -> bool:
         """Whether this record exists since this import, and does not where that is rolled back."""

@@ -2,9 +2,12 @@
 
 import gzip
 import json
+import re
+from contextlib import closing
 from typing import Any
 
 import pytest
+from django.db import DEFAULT_DB_ALIAS, connections
 
 from accounts.models import User
 from audit.models import AccessLog
@@ -90,6 +93,23 @@ def test_one_bad_record_stops_all(as_alice: LoggedInClient) -> None:
         "summary": summary(created=1, failed=1),
     }
     assert (Patient.objects.count(), Import.objects.count()) == (0, 0)
+
+
+def test_a_file_without_a_header_is_refused_without_its_values(as_alice: LoggedInClient) -> None:
+    answer = send(as_alice, "Ana Smith,1980-01-01,asthma attack\nBen Jones,1990-01-01,\n", "?mode=check")
+    assert answer.status_code == 400
+    assert [error["detail"] for error in answer.json()["errors"]] == [
+        f"Unknown column {number}; remove it, or name its field with `map`." for number in (1, 2, 3)
+    ]
+    assert not {"Ana", "1980", "asthma"} & {*re.findall(r"\w+", answer.content.decode())}
+
+
+def test_one_check_of_a_caller_runs_at_a_time(as_alice: LoggedInClient, alice: User) -> None:
+    with closing(connections.create_connection(DEFAULT_DB_ALIAS)) as another, another.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(hashtextextended('imports.check', %s))", [alice.pk])
+        answer = send(as_alice, "name\nAna\n")
+    assert (answer.status_code, answer.json()["code"]) == (409, "import_running")
+    assert send(as_alice, "name\nAna\n").status_code == 200
 
 
 def test_the_good_records_are_written_where_that_is_asked_for(as_alice: LoggedInClient) -> None:

@@ -212,9 +212,9 @@ class FileImport:
         """Called with the rows of each batch, in its transaction."""
         for row in rows:
             self.show(row)
-        seen, run.patients = run.patients, set()
         if not self.options.partial:  # it may be rolled back
-            self.accessed |= {key for key in seen if not run.has_created(key)}
+            self.accessed |= run.patients_on_record()
+        seen, run.patients = run.patients, set()
         if not run.is_check:
             self.record_access(seen)
         self.count += len(rows)

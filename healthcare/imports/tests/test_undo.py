@@ -38,8 +38,9 @@ def undo(client: APIClient, record: Import) -> Any:
 
 def test_an_import_is_read_with_a_page_of_its_lines(as_alice: LoggedInClient, alice: User) -> None:
     failed = {"status": "failed", "errors": [{"pointer": "/name", "code": "blank", "detail": "Required."}]}
-    held: dict[str, Any] = {"status": "likely", "likely": [{"id": 7}, {"line": 2}], "server": "s", "old_id": 4}
-    record = make_import(alice, "patients", {"record_id": make_patient(alice).pk}, failed, held)
+    patient, likely = make_patient(alice).pk, make_patient(alice).pk
+    held: dict[str, Any] = {"status": "likely", "likely": [{"id": likely}, {"line": 2}], "server": "s", "old_id": 4}
+    record = make_import(alice, "patients", {"record_id": patient}, failed, held)
     Import.objects.update(parameters={"match": "none"}, summary={"created": 1, "likely": 1, "failed": 1})
     path = f"/api/imports/{record.pk}/"
     first = as_alice.get(path, {"limit": 2})
@@ -51,7 +52,6 @@ def test_an_import_is_read_with_a_page_of_its_lines(as_alice: LoggedInClient, al
     }  # fmt: skip
     created_line, failed_line = first.json()["results"]
     assert first.json() == listed | {"results": [created_line, failed_line]}
-    patient = Patient.objects.get().pk
     assert created_line == {"line": 2, "status": "created", "id": patient, "errors": [], "likely": []}
     assert failed_line == {"line": 3, "status": "failed", "id": None, "errors": failed["errors"], "likely": []}
     rest = as_alice.get(first["Link"].split(">")[0][1:])
@@ -59,7 +59,7 @@ def test_an_import_is_read_with_a_page_of_its_lines(as_alice: LoggedInClient, al
         {"line": 4, "status": "likely", "id": None, "errors": [], "likely": held["likely"]}
     ]
     read = AccessLog.objects.filter(action="import.retrieve").order_by("id").values_list("patient_ids", "actor")
-    assert list(read) == [([patient], alice.pk), ([7], alice.pk)]
+    assert list(read) == [([patient], alice.pk), ([likely], alice.pk)]
 
 
 def test_imports_are_listed_with_the_newest_first_and_paged(as_alice: LoggedInClient, alice: User, bob: User) -> None:
@@ -145,6 +145,17 @@ def test_doctors_who_treat_somebody_are_left(as_alice: LoggedInClient, alice: Us
     keys = [doctor.pk for doctor in doctors]
     assert undo(as_alice, record) == {"deleted": [keys[1], keys[3]], "left": [keys[0], keys[2]], "updated": []}
     assert {*Doctor.objects.active().values_list("pk", flat=True)} == {keys[0], keys[2]}
+
+
+def test_only_who_may_delete_doctors_undoes_an_import_of_them(
+    as_alice: LoggedInClient, alice: User, settings: Any
+) -> None:
+    record = make_import(alice, "doctors", *created(make_doctor(alice)))
+    settings.DIRECTORY_EDITORS = "staff"
+    assert as_alice.post(f"/api/imports/{record.pk}/undo/").status_code == 403
+    assert Doctor.objects.active().count() == 1
+    settings.DIRECTORY_EDITORS = "creator"
+    assert as_alice.post(f"/api/imports/{record.pk}/undo/").status_code == 200
 
 
 def test_a_stored_answer_is_repeated(as_alice: LoggedInClient, alice: User) -> None:
