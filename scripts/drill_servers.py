@@ -75,7 +75,9 @@ class Api:
         with closing(client):
             client.request(method, path, None if body is None else json.dumps(body), headers)
             answer = client.getresponse()
-            content = json.loads(answer.read() or "null")
+            text = answer.read().decode()
+            is_file = answer.getheader("Content-Type", "").startswith("text/csv")
+            content = text if is_file else json.loads(text or "null")
         check(expect in (None, answer.status), f"{method} {path} answered {answer.status}")
         return content if expect else (answer.status, content)
 
