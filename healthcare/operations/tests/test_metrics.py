@@ -57,10 +57,10 @@ def test_counts_of_processes_add_up_across_deaths_and_continue_in_the_same_slot(
     killed.start()
     other.start()
     assert receiver.recv()
+    other.join()  # else one of its requests may be in flight, too
     assert total(samples(memory), "healthcare_http_in_flight") == 1
     killed.kill()
     killed.join()
-    other.join()
     assert total(samples(memory), "healthcare_http_in_flight") == 0  # its request died with it
     replacement = context.Process(target=answer_in_a_process, args=[memory, 0, 10])
     replacement.start()
