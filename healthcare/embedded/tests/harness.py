@@ -20,9 +20,9 @@ PROCESS_NAMES = ("postgres", "initdb")
 TIMEOUT = 60  # seconds, for a busy machine
 
 
-def eventually(condition: Callable[[], Any]) -> Any:
+def eventually(condition: Callable[[], Any], timeout: float = TIMEOUT) -> Any:
     """Wait for the condition's first true value and return it. Fail the test if none comes."""
-    deadline = time.monotonic() + TIMEOUT
+    deadline = time.monotonic() + timeout
     while not (value := condition()):
         assert time.monotonic() < deadline, f"{condition} never came true"
         time.sleep(0.05)

@@ -183,7 +183,7 @@ def kill_when_waiting(upgrade: Upgrade, statement: str) -> None:
         SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
         WHERE NOT granted AND application_name = 'migrate' AND query LIKE '{statement}%'
     """  # noqa: S608
-    eventually(lambda: migrate.poll() is not None or upgrade.query(waiting))
+    eventually(lambda: migrate.poll() is not None or upgrade.query(waiting), timeout=900)
     migrate.kill()
     output, errors = migrate.communicate()
     assert "OK" not in output, output + errors
