@@ -1,6 +1,6 @@
 """The second factor in the admin: who has to give a code or to enrol before anything else, and the page for it.
 
-Whoever has a confirmed factor gives a code at the login, or on this page in a session that was opened before. With
+A user with a confirmed factor gives a code at the login, or on this page in a session that was opened before. With
 ADMIN_OTP=required those who have none enrol on it first. Every other view of the admin redirects here until then, see
 `BackOffAdminSite.admin_view`.
 """

@@ -24,8 +24,8 @@ class LoginSessionsPart(BackupPart):
 
 
 class InvitationsPart(BackupPart):
-    """An invitation that was withdrawn or used after the backup is usable in it. None is withdrawn here: whoever has
-    registered since needs theirs again."""
+    """An invitation that was withdrawn or used after the backup is usable in it. None is withdrawn here:
+    a person who has registered since the backup needs theirs again."""
 
     name = "invitations"
 

@@ -1,4 +1,4 @@
-"""Patients are added for active users and given to active users only, whoever writes: the API, the admin, commands and
+"""Only active users get patients, new ones or another owner's. A trigger checks it for the API, the admin, commands and
 psql. What a user owns stays when the user is deactivated later."""
 
 from healthcare.database_objects import DatabaseObject, declare

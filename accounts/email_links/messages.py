@@ -1,6 +1,6 @@
 """The texts of e-mails about passwords and e-mails of accounts.
 
-None names a person or an account: whoever asks for one would otherwise write to strangers.
+None names a person or an account: anyone may ask for one, and could otherwise send a name of their own to strangers.
 """
 
 from dataclasses import dataclass

@@ -52,7 +52,7 @@ class EmailViewSet(UnknownParametersViewSet):
 
 
 class EmailLinkViewSet(EmailViewSet):
-    """Send a link, and do what it is for: open to anyone, since whoever has the token has read the e-mail."""
+    """Send a link, and do what it is for: open to anyone, since a caller with the token has read the e-mail."""
 
     authentication_classes = []
     permission_classes = [AllowAny]

@@ -99,7 +99,7 @@ def attach_previous_of_each(events: list[Any]) -> None:
 
 def read_accesses(user: User, before: int | None) -> Mapping[str, Any]:
     """The entries of the access log by this user, and where the part before them begins: see the module. They name
-    patients by the ids that the user had read, whoever owns the patients now, and say nothing else about them."""
+    patients by the ids that the user had read, also patients of other owners, and say nothing else about them."""
     ids = AccessLog.objects.order_by("-id").values_list("id", flat=True)
     end = (ids.first() or 0) + 1
     if before is not None:

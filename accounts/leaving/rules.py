@@ -36,10 +36,10 @@ def leave_account(user: User) -> None:
     409), and AuthenticationFailed (401) if the user was deactivated or got another password since it was read.
 
     The locks are taken in the order in which others take them: delegations, the clinics of those that end, offers, and
-    then the user. The row lock of the user (FOR UPDATE) excludes whoever adds a record for the user or gives one to
-    them: a trigger of the records' table holds FOR KEY SHARE on the active owner until it commits. So the count sees
-    what was added before, and what comes after is refused. A delegation or an offer that is added to the account at
-    this very moment is no record: it does not work for an inactive user, and an offer lapses.
+    then the user. The row lock of the user (FOR UPDATE) excludes transactions that add records for the user or give
+    them to the user: a trigger of the records' table holds FOR KEY SHARE on the active owner until it commits. So the
+    count sees what was added before, and what comes after is refused. A delegation or an offer that is added to the
+    account at this very moment is no record: it does not work for an inactive user, and an offer lapses.
     """
     with as_table_owner():
         refuse_records(user)  # the usual reason, before anything is locked

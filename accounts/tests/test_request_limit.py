@@ -173,7 +173,7 @@ def test_forged_tokens_use_up_nobodys_quota_but_the_addresss(alice: User) -> Non
 
 @pytest.mark.parametrize("fast_path", ["on", "off"])
 def test_a_token_that_has_ended_counts_by_the_address(alice: User, settings: Any, fast_path: str) -> None:
-    """Whoever has found it cannot use up its user's quota with it."""
+    """A finder of the token cannot use up its user's quota with it."""
     settings.FAST_PATH = fast_path
     token, client = create_token(alice, name="Export", scope="read"), APIClient()
     headers: dict[str, Any] = {"HTTP_AUTHORIZATION": f"Bearer {token.text}"}

@@ -1,4 +1,4 @@
-"""`manage.py import_records`: files of any size, all or nothing or in parts, and what is told of them."""
+"""`manage.py import_records`: files of any size, all or nothing or in parts, and their output."""
 
 import io
 from pathlib import Path

@@ -86,7 +86,7 @@ class Importer:
 
     @classmethod
     def patients_in(cls, results: Iterable[dict[str, Any]]) -> set[int]:
-        """The ids of the patients of whom these results (`Row.result`) say something, for the access log."""
+        """The ids of the patients whom these results (`Row.result`) name, for the access log."""
         return set()
 
     @classmethod

@@ -35,12 +35,12 @@ class ImportRun:
         run = ImportRun(PatientImporter, owner=owner, caller_id=caller, options=options)
         for row in run_import(run, records): ...
 
-    A check does all that an `apply` does, and whoever runs it rolls that back; it writes no `Import`. With `parent` the
+    A check does all that an `apply` does, and the caller rolls that back; it writes no `Import`. With `parent` the
     run goes on with the import that an earlier transaction has begun.
 
     - `record`: the `Import`; None in a check.
     - `summary`: the number of rows by status.
-    - `patients`: the ids of the patients of whom the results tell something, for the access log.
+    - `patients`: the ids of the patients whom the results name, for the access log.
     """
 
     def __init__(

@@ -4,9 +4,9 @@ Any other streaming response is joined before it is sent, so that an exception i
 large for this, and takes longer than one of the few threads and database connections of a worker may be occupied. So it
 is sent in a thread of its own, which must not use Django's connection.
 
-granian's own streams take everything at once, however slowly the client reads, and their end cannot be told from the
-break of one. So the thread writes to the client's socket itself, while granian waits for an answer, which it gets when
-the connection is closed. The connection closes at the end of each stream:
+granian's own streams take everything at once, however slowly the client reads, and do not say whether they have ended
+or their connection broke. So the thread writes to the client's socket itself, while granian waits for an answer, which
+it gets when the connection is closed. The connection closes at the end of each stream:
 
 | what ends it | what the client sees |
 |---|---|

@@ -273,7 +273,7 @@ def test_erasing_a_user_leaves_nothing_of_the_account(make_user: Any, enrol: Any
                 assert not model._base_manager.filter(**{field.attname: key}).exists(), (model, field)
     assert not RecoveryCode.objects.exists()
     assert not Session.objects.exists()
-    assert {*Attempts.objects.values_list("kind", flat=True)} == {"address"}  # of whoever has this address
+    assert {*Attempts.objects.values_list("kind", flat=True)} == {"address"}  # the address may be another user's now
     assert [*Invitation.objects.all()] == [kept]
     assert [*LoginSession.objects.all()] == [other]
     assert "  imports_import 1\n" in printed

@@ -144,7 +144,7 @@ class HistoryPart(FilePart):
             yield subject.with_name(row, from_name=transfer.from_name, to_name=transfer.to_name)
 
     def holds(self, subject: Subject) -> Iterator[dict[str, Any]]:
-        """Without the reason, which is for the staff who hold: the API does not tell it either."""
+        """Without the reason, which is for staff: the API does not answer it either."""
         about = Q(patient_id__in=subject.record_ids) | Q(record_ids__overlap=[*subject.record_ids])
         for hold in LegalHold.objects.filter(about).order_by("-pk"):
             yield {
@@ -300,7 +300,7 @@ def describe_change(event: Event, subject: Subject, left_out: str = "") -> dict[
 
 
 def who_changed(event: Event) -> str:
-    """As what somebody has changed a record: history knows who it was, and who owned the record afterwards."""
+    """The capacity in which the record was changed: history has the actor, and the owner after the change."""
     if "login" in event.pgh_context:
         return "command"
     actor = event.pgh_context.get("actor")

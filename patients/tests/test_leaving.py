@@ -139,7 +139,8 @@ def test_a_patient_who_waits_for_an_account_that_ends_is_refused(
 def test_an_acceptance_that_meets_the_end_of_the_account_is_settled_one_way(
     as_alice: LoggedInClient, as_bob: LoggedInClient, alice: User, bob: User
 ) -> None:
-    """The end declines the offer first, and waits for whoever holds it; the acceptance is then counted."""
+    """The end of the account declines the offer first, and waits for the acceptance, which holds the offer's row lock;
+    what was accepted is then counted."""
     patient = make_patient(alice)
     transfer = offer(as_alice, patient, "bob")
     with transaction.atomic():

@@ -75,7 +75,7 @@ def test_the_notices_of_a_clinic_go_to_its_other_managers(
     as_asha.delete(path_of(Delegation.objects.get(owner=sunrise, delegate__username="asha").pk))
     Notice.objects.all().delete()
     as_alice.patch(path_of(Delegation.objects.get(delegate=bob).pk), {"role": "write"}, headers=acting_for("sunrise"))
-    assert (kinds(as_asha), kinds(as_bob)) == ([], ["delegation_changed"]), "a former manager is told no more"
+    assert (kinds(as_asha), kinds(as_bob)) == ([], ["delegation_changed"]), "a former manager gets no further notice"
 
 
 def test_a_manager_whose_own_delegation_is_given_gets_one_notice(as_alice: LoggedInClient, as_ben: LoggedInClient):

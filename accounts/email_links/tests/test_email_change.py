@@ -128,25 +128,25 @@ def test_another_password_withdraws_the_request(
 def test_a_taken_address_gets_the_same_answer_after_the_same_statements_and_no_link(
     as_alice: LoggedInClient, alice: User, bob: User, mail_server: SMTPServer
 ):
-    answers, sent, told = [], [], []
+    answers, sent, mails = [], [], []
     for one in (NEW, "BOB@Example.org"):
         Attempts.objects.all().delete()
         with CaptureQueriesContext(connection) as queries:
             answer = change(as_alice, one)
         answers.append(without_request_id(answer))
         sent.append(statements(queries))
-        told.append(mail_server.take())
+        mails.append(mail_server.take())
         # The account looks the same from then on, too.
         assert User.objects.values_list("email", "pending_email", "verified_email").get(pk=alice.pk) == (
             "alice@example.org", one, None,
         )  # fmt: skip
     assert answers[0] == answers[1]
     assert sent[0] == sent[1]
-    assert [(to, message["Subject"], link_in(message) == {}) for to, message in told[1]] == [
+    assert [(to, message["Subject"], link_in(message) == {}) for to, message in mails[1]] == [
         ("bob@example.org", "Your e-mail has an account already", True),
         ("alice@example.org", "Another e-mail was asked for", True),
     ]
-    assert told[0][1][1].get_payload() == told[1][1][1].get_payload()
+    assert mails[0][1][1].get_payload() == mails[1][1][1].get_payload()
 
 
 def test_an_address_that_was_taken_meanwhile_is_refused(

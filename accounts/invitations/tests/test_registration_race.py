@@ -53,5 +53,5 @@ def test_a_registration_that_waits_for_one_that_fails_succeeds(live: LiveServer,
         assert sorted_statuses(answers) == [201, 400]
         [refused] = [answer.json["errors"] for answer in answers if answer.status == 400]
         pointers = {(error["pointer"], error["code"]) for error in refused}
-        # Whoever comes first holds the row: after a success there is nothing left to use.
+        # The first request locks the row of the invitation: after its success the invitation is used up.
         assert pointers in ({("/username", "unique")}, {("/invitation", "invalid")})

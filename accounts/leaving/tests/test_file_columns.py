@@ -69,7 +69,7 @@ IN_FILE = {
 }
 OF_ANOTHER = "is in the file of the user whose row it is"
 CAUSED = "tells who changed a record; the changes of the account itself are in the file, with who made them"
-OF_RECORD = "belongs to a patient's or a doctor's record, whom the API answers to whoever owns or may read it"
+OF_RECORD = "belongs to a patient's or a doctor's record, which the API answers to users who own or may read it"
 NO_USER = "names no user"
 EXCEPTIONS = {
     **dict.fromkeys(["accounts_loginsession.acting_for", "accounts_notice.by_id", "accounts_notice.about"], OF_ANOTHER),

@@ -454,7 +454,7 @@ def test_a_token_without_acting_for_works_as_a_login_does(
         assert served_by(answers[0]) == served_by(answers[1])
 
 
-# What is no token
+# Invalid tokens
 
 
 def parts_altered(text: str) -> dict[str, str]:

@@ -231,7 +231,7 @@ class FileImport:
             )
 
     def record_access_apart(self) -> None:
-        """Record what the results of an import that was rolled back have told."""
+        """Record the reads of an import that was rolled back: its output has named these patients."""
         if self.accessed:
             with transaction.atomic():
                 self.enter()
