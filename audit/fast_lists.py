@@ -31,7 +31,8 @@ EVENT = """(SELECT row_to_json(answer) FROM (SELECT
     {actor_name} AS actor_name, (event).pgh_context->'request_id' AS request_id,
     (event).pgh_context->'reason' AS reason,
     ('{{' || concat_ws(',', {changes}) || '}}')::json AS changes) AS answer)::text"""
-ACTION = """CASE WHEN (event).pgh_label = '{inserted}' THEN 'create' WHEN (event).pgh_label = '{deleted}' THEN 'delete'
+EVENT_ACTION = """CASE WHEN (event).pgh_label = '{inserted}' THEN 'create'
+    WHEN (event).pgh_label = '{deleted}' THEN 'delete'
     WHEN {has_previous} AND (previous).{ended} IS NULL AND (event).{ended} IS NOT NULL THEN 'delete'
     WHEN {has_previous} AND (previous).{ended} IS NOT NULL AND (event).{ended} IS NULL THEN 'restore'
     ELSE 'update' END"""
@@ -92,7 +93,7 @@ def event_as_json(events: Any) -> str:
     sql = EVENT.format(
         at=timestamp("(event).pgh_created_at"),
         actor_name=ACTOR_NAME_SQL.format(actor="((event).pgh_context->>'actor')::bigint"),
-        action=ACTION.format(
+        action=EVENT_ACTION.format(
             inserted=Inserted.label, deleted=Deleted.label, ended=f'"{ended}"', has_previous=HAS_PREVIOUS
         ),
         changes=", ".join(changes),

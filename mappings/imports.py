@@ -26,7 +26,9 @@ from patients.models import Patient
 
 LOCKED_AT_ONCE = 10_000  # rows
 MISSING = "There is no such record."
-CHANGED = "A patient or a doctor of this file was deleted or given away during the import; import the file again."
+REFERENCED_RECORD_CHANGED = (
+    "A patient or a doctor of this file was deleted or given away during the import; import the file again."
+)
 
 
 class FoundRecords:
@@ -56,7 +58,7 @@ class FoundIdField(IdField):
         self.found.records = self.scope(owner).in_bulk(ids)
 
     def read(self, value: Any) -> int | None:
-        """The id, which may be of no record; None for what is none."""
+        """The id, of which there may be no record; None for a value that is not an id."""
         try:
             return int(self.pk_field.run_validation(value))  # type: ignore[union-attr]
         except ValidationError:
@@ -228,7 +230,7 @@ class MappingImporter(Importer):
             for start in range(0, len(ordered), LOCKED_AT_ONCE):
                 part = ordered[start : start + LOCKED_AT_ONCE]
                 if len(present.filter(pk__in=part).order_by("pk").locked().values_list("pk")) != len(part):
-                    raise Conflict(CHANGED)
+                    raise Conflict(REFERENCED_RECORD_CHANGED)
             ids.clear()
 
     @classmethod

@@ -90,7 +90,7 @@ FROM unnest(%(systems)s::text[], %(values)s::text[]) WITH ORDINALITY AS asked(sy
 """  # noqa: S608
 UNKNOWN_BIRTH = f"SELECT EXISTS (SELECT FROM patients_patient WHERE {OWN_PATIENTS} AND birth_year IS NULL)"  # noqa: S608
 # `others` are the words that a record must have beside the term; `born` asks for records of unknown birth alone.
-EQUAL_NAMES = f"""
+RECORDS_OF_EQUAL_NAME = f"""
 SELECT asked.place, found.record
 FROM jsonb_to_recordset(%(asked)s::jsonb) AS asked(place int, term text, others text[], born boolean), LATERAL (
     SELECT record FROM patients_patientterm name WHERE {OWN_TERMS} AND name.term = asked.term
@@ -143,7 +143,7 @@ class Earlier:
 
 
 @dataclass
-class Row:
+class BatchPatient:
     """A patient of the batch. `asked` are the names that are searched for; `stored` is what the name would be found by;
     `digits` are those of each phone; `on_record` are ids of patients who may be the same person."""
 
@@ -181,10 +181,10 @@ def find_likely_in_batch(
     That is what a POST of each in turn would find that refuses likely duplicates. numbers_count: whether an equal
     number alone makes two patients likely the same.
     """
-    return Batch(owner_id, patients, numbers_count=numbers_count).find_likely() if patients else []
+    return LikelyBatch(owner_id, patients, numbers_count=numbers_count).find_likely() if patients else []
 
 
-class Batch:
+class LikelyBatch:
     def __init__(self, owner_id: int, patients: Sequence[Patient], *, numbers_count: bool) -> None:
         self.owner_id, self.numbers_count = owner_id, numbers_count
         self.likeness = WordLikeness()
@@ -192,7 +192,7 @@ class Batch:
         asked = iter(read_asked([name for some in names for name in some]))
         stored = read_stored([patient.name for patient in patients])
         self.rows = [
-            Row(patient, [next(asked) for _ in some], own)
+            BatchPatient(patient, [next(asked) for _ in some], own)
             for patient, some, own in zip(patients, names, stored, strict=True)
         ]
         self.likeness.learn(word for row in self.rows for one in row.asked for word in one.words)
@@ -246,7 +246,7 @@ class Batch:
             chosen.append([one.patient.pk for one in likely[:MAXIMUM]])
         return chosen
 
-    def earlier(self, row: Row, stored: dict[Hashable, list[int]]) -> Iterator[Earlier]:
+    def earlier(self, row: BatchPatient, stored: dict[Hashable, list[int]]) -> Iterator[Earlier]:
         """The earlier rows, of those in `stored`, that are likely the same person."""
         same_phone = {position for key in keys_of_phones(row, asked=True) for position in stored.get(key, ())}
         keys = [*keys_of_others(row), *births_that_agree(row.patient)]
@@ -258,18 +258,20 @@ class Batch:
             if self.compare(row, other.patient, rank, same_phone=position in same_phone):
                 yield Earlier(position)
 
-    def rank(self, row: Row, stored: StoredName | None) -> int | None:
+    def rank(self, row: BatchPatient, stored: StoredName | None) -> int | None:
         """The best rank at which a search for one of the row's names finds a record."""
         ranks = [rank_name(one, stored, self.likeness.rank) for one in row.asked] if stored else []
         return min((rank for rank in ranks if rank is not None), default=None)
 
-    def compare(self, row: Row, other: Patient, rank: int | None, *, same_phone: bool) -> LikelyDuplicate | None:
+    def compare(
+        self, row: BatchPatient, other: Patient, rank: int | None, *, same_phone: bool
+    ) -> LikelyDuplicate | None:
         if rank is None and not row.numbers:
             return None  # spares the comparison
         return compare(row.patient, other, rank, same_phone=same_phone, numbers_count=self.numbers_count)
 
     def find_by_phone(self) -> None:
-        rows: dict[str, list[Row]] = defaultdict(list)
+        rows: dict[str, list[BatchPatient]] = defaultdict(list)
         for row in self.rows:
             for phone in {row.patient.phone, row.patient.alternate_phone} - {""}:
                 rows[as_search_text(phone)].append(row)
@@ -288,7 +290,7 @@ class Batch:
                 row.on_record.add(record)
 
     def find_by_email(self) -> None:
-        rows: dict[str, list[Row]] = defaultdict(list)
+        rows: dict[str, list[BatchPatient]] = defaultdict(list)
         for row in self.rows:
             if row.patient.email:
                 rows[row.patient.email].append(row)
@@ -298,7 +300,7 @@ class Batch:
                 row.on_record.add(record)
 
     def find_by_number(self) -> None:
-        rows: dict[tuple[str, str], list[Row]] = defaultdict(list)
+        rows: dict[tuple[str, str], list[BatchPatient]] = defaultdict(list)
         for row in self.rows:
             for number in row.numbers:
                 rows[number].append(row)
@@ -319,7 +321,7 @@ class Batch:
             if any_of_unknown_birth or not row.born
             for term, others in row.equal_names
         ]
-        for place, record in self.query(EQUAL_NAMES, asked=json.dumps(asked)) if asked else []:
+        for place, record in self.query(RECORDS_OF_EQUAL_NAME, asked=json.dumps(asked)) if asked else []:
             self.rows[place].on_record.add(record)
 
     def find_by_birth(self) -> None:
@@ -344,7 +346,7 @@ class Batch:
         if crowded:
             self.find_by_similar_name(crowded)
 
-    def find_by_similar_name(self, rows: list[Row]) -> None:
+    def find_by_similar_name(self, rows: list[BatchPatient]) -> None:
         """Those whose births agree, where there are too many of them to compare all names."""
         vocabulary = Vocabulary(self.likeness, (word for (word,) in self.query(WORDS)))
         asked = [
@@ -384,7 +386,7 @@ def keys_of_births(patient: Patient) -> list[Hashable]:
     return [("date", patient.birth_date), ("dated", patient.birth_year)]
 
 
-def keys_of_others(row: Row) -> Iterator[Hashable]:
+def keys_of_others(row: BatchPatient) -> Iterator[Hashable]:
     """What a patient is looked up by and stored under: numbers and the e-mail."""
     for number in row.numbers:
         yield "number", number
@@ -392,7 +394,7 @@ def keys_of_others(row: Row) -> Iterator[Hashable]:
         yield "email", email
 
 
-def keys_of_phones(row: Row, *, asked: bool) -> Iterator[Hashable]:
+def keys_of_phones(row: BatchPatient, *, asked: bool) -> Iterator[Hashable]:
     """A phone is the same as one that is equal or begins alike, or as an equal number."""
     if not asked:
         for _, value in row.numbers:

@@ -28,7 +28,7 @@ class ExportFormat:
         raise NotImplementedError
 
 
-class CSV(ExportFormat):
+class CSVFormat(ExportFormat):
     """A header and a line for each record, in UTF-8. Lists are JSON; null is an empty cell, as the empty text is."""
 
     name, media_type, content_type = "csv", "text/csv", "text/csv; charset=utf-8; header=present"
@@ -44,7 +44,7 @@ class CSV(ExportFormat):
         return csv_lines([[as_cell(values[column]) for column in self.columns]]).encode()
 
 
-class NDJSON(ExportFormat):
+class NDJSONFormat(ExportFormat):
     """An object on each line, in UTF-8."""
 
     name, media_type, content_type = "ndjson", "application/x-ndjson", "application/x-ndjson"
@@ -54,7 +54,7 @@ class NDJSON(ExportFormat):
         return rendered + b"\n"
 
 
-FORMATS: dict[str, type[ExportFormat]] = {kind.name: kind for kind in (CSV, NDJSON)}
+FORMATS: dict[str, type[ExportFormat]] = {kind.name: kind for kind in (CSVFormat, NDJSONFormat)}
 
 
 def choose_format(request: Request) -> type[ExportFormat]:
@@ -77,6 +77,6 @@ def choose_format(request: Request) -> type[ExportFormat]:
 def read_byte_order_mark(request: Request, kind: type[ExportFormat]) -> bool:
     """Whether `?bom=true` asks for a byte order mark. Raises ValidationError (400) for a format that has none."""
     wanted = read_flag(request.query_params, "bom")
-    if wanted and kind is not CSV:
+    if wanted and kind is not CSVFormat:
         raise ValidationError({"bom": [ErrorDetail("Only CSV has a byte order mark; leave this out.", "invalid")]})
     return wanted

@@ -2,16 +2,16 @@
 
 from typing import Any
 
-PATH_END = "export/"
+EXPORT_PATH_END = "export/"
 PAGE_PARAMETERS = {"limit", "cursor", "count", "include"}  # of a list, but not of an export
 
 
 def describe_exports(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     """Postprocessing hook of drf-spectacular: each /export/ has the parameters of its list but those of pages."""
     for path, operations in result["paths"].items():
-        if not path.endswith(f"/{PATH_END}") or "get" not in operations:
+        if not path.endswith(f"/{EXPORT_PATH_END}") or "get" not in operations:
             continue
-        of_list = result["paths"][path.removesuffix(PATH_END)]["get"]["parameters"]
+        of_list = result["paths"][path.removesuffix(EXPORT_PATH_END)]["get"]["parameters"]
         own = operations["get"]["parameters"]
         names = {parameter["name"] for parameter in own} | PAGE_PARAMETERS
         own += [with_server(parameter) for parameter in of_list if parameter["name"] not in names]

@@ -16,7 +16,7 @@ from healthcare.api.rate_limits import RateLimited, RatePolicy
 from healthcare.postgresql.base import CONNECTION_SECONDS
 from healthcare.postgresql.session import Limits, set_timeouts
 
-RETRY_AFTER = 10  # seconds
+EXPORT_RETRY_AFTER = 10  # seconds
 
 
 class ExportRunning(RateLimited):
@@ -25,7 +25,7 @@ class ExportRunning(RateLimited):
     members = {"detail": "Another export of yours is running; wait until it ends, or break it off."}
 
     def __init__(self) -> None:
-        super().__init__(RatePolicy("exports", 1, RETRY_AFTER), RETRY_AFTER)
+        super().__init__(RatePolicy("exports", 1, EXPORT_RETRY_AFTER), EXPORT_RETRY_AFTER)
 
 
 class OwnConnection:

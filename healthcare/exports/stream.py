@@ -33,7 +33,7 @@ class ExportLimits:
     idle: str = "120s"
 
 
-UNLIMITED = ExportLimits(math.inf, math.inf, "0")
+UNLIMITED_EXPORT = ExportLimits(math.inf, math.inf, "0")
 
 
 class ExportStream:

@@ -20,7 +20,7 @@ from healthcare.api.schema import PROBLEM
 from healthcare.api.sparse_fieldsets import FieldSelection, read_names
 from healthcare.api.viewsets import RecordViewSet
 from healthcare.coverage import covered_by_fast_path
-from healthcare.exports.formats import CSV, NDJSON, ExportFormat, choose_format, read_byte_order_mark
+from healthcare.exports.formats import CSVFormat, ExportFormat, NDJSONFormat, choose_format, read_byte_order_mark
 from healthcare.exports.models import ServerId
 from healthcare.exports.snapshot import Snapshot
 from healthcare.exports.stream import ExportLimits, ExportStream
@@ -28,12 +28,12 @@ from healthcare.rls.context import enter
 from healthcare.search.hits import Hits
 
 SERVER = "server"  # the column with the id of this server, after those of the record
-FORMAT = OpenApiParameter(
+FORMAT_PARAMETER = OpenApiParameter(
     "format",
-    {"type": "string", "enum": [CSV.name, NDJSON.name]},
+    {"type": "string", "enum": [CSVFormat.name, NDJSONFormat.name]},
     description="Instead of `Accept`. Default: `csv`.",
 )
-BOM = OpenApiParameter(
+BOM_PARAMETER = OpenApiParameter(
     "bom", OpenApiTypes.BOOL, default=False, description="Begins CSV with a byte order mark, for Excel."
 )
 DESCRIPTION = """All records of the list, in its order and with its filters, as CSV (RFC 4180) or NDJSON.
@@ -62,10 +62,10 @@ class ExportMixin(RecordViewSet):
 
     @extend_schema(
         description=DESCRIPTION,
-        parameters=[FORMAT, BOM],
+        parameters=[FORMAT_PARAMETER, BOM_PARAMETER],
         responses={
-            (200, CSV.media_type): OpenApiTypes.BINARY,
-            (200, NDJSON.media_type): OpenApiTypes.BINARY,
+            (200, CSVFormat.media_type): OpenApiTypes.BINARY,
+            (200, NDJSONFormat.media_type): OpenApiTypes.BINARY,
             406: PROBLEM,
             413: PROBLEM,
             429: PROBLEM,
@@ -127,7 +127,7 @@ class ExportMixin(RecordViewSet):
         names = read_names(joined_parameters(request.query_params), "fields", {*own, SERVER})
         columns = [name for name in [*own, SERVER] if names is None or name in names]
         self.field_selection = FieldSelection(frozenset(columns))
-        return CSV(columns, byte_order_mark=byte_order_mark) if kind is CSV else kind(columns)
+        return CSVFormat(columns, byte_order_mark=byte_order_mark) if kind is CSVFormat else kind(columns)
 
     def all_rows(self, request: Request) -> Keyset | Hits:
         queryset = self.filter_queryset(self.get_queryset())

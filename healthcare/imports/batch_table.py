@@ -29,7 +29,7 @@ from django.utils import timezone
 from healthcare.rls import ROLE
 from healthcare.rls.context import without_role
 
-ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 PLAIN_TYPES: dict[type[Field], tuple[type, ...]] = {
     ForeignKey: (int, NoneType),
     BigIntegerField: (int, NoneType),
@@ -141,11 +141,11 @@ def copy_text(value: Any) -> str:
     if value is None:
         return "\\N"
     if isinstance(value, str):
-        return value.translate(ESCAPES)
+        return value.translate(COPY_ESCAPES)
     if isinstance(value, bool):
         return "t" if value else "f"
     if isinstance(value, datetime.date | datetime.datetime):
         return value.isoformat()
     if hasattr(value, "adapted"):  # the driver's wrapper of JSON
-        return str(value.dumps(value.adapted)).translate(ESCAPES)
-    return str(value).translate(ESCAPES)
+        return str(value.dumps(value.adapted)).translate(COPY_ESCAPES)
+    return str(value).translate(COPY_ESCAPES)

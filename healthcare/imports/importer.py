@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from healthcare.imports.pipeline import ImportRun
 
 
-LONGEST_RUN = 120  # seconds
+LONGEST_REQUEST = 120  # seconds of a request that imports
 
 
 class Importer:
@@ -51,7 +51,7 @@ class Importer:
     @property
     def longest_run(self) -> int:
         """How many seconds a request may take for an import. A file that takes longer goes by the command."""
-        return LONGEST_RUN
+        return LONGEST_REQUEST
 
     def scope(self) -> QuerySet:
         """The records that the owner may change by a PATCH."""

@@ -25,14 +25,13 @@ from healthcare.imports.locking import allow_long_statements
 from healthcare.imports.models import Import, ImportedLine
 from healthcare.imports.options import CHOICES, ImportOptions
 from healthcare.imports.pipeline import ImportRun, has_failed, run_import
-from healthcare.imports.reading import CSV, NDJSON, Limits, ReadRecord, read_records
-from healthcare.imports.serializers import ImportAnswerSerializer, summary_of
+from healthcare.imports.reading import CSV, NDJSON, TOO_LARGE, FileLimits, ReadRecord, read_records
+from healthcare.imports.serializers import ImportAnswerSerializer, result_of, summary_of
 from healthcare.imports.unpacking import chunks_of, limited
 
-LIMITS = Limits()
+REQUEST_LIMITS = FileLimits()
 IN_MEMORY = 1024 * 1024  # bytes of a body; a larger one is in a temporary file
 LONGEST_STATEMENT = 60  # seconds, which a batch takes on a busy machine at most
-TOO_LARGE = "The file is too large; send a smaller one, packed with gzip or in parts."
 TOO_SLOW = (
     "The import took longer than {} seconds, and nothing was written; send the file in parts, or have it imported by "
     "`manage.py import_records`."
@@ -46,7 +45,7 @@ DESCRIPTIONS = {
     "partial": "`false` writes all or nothing, `true` the records without errors.",
     "empty": "`keep` leaves the field of an empty cell, null or an empty text as it is; `clear` empties it.",
 }
-PARAMETERS = [
+IMPORT_PARAMETERS = [
     OpenApiParameter(
         "Content-Encoding",
         {"type": "string", "enum": ["gzip"]},
@@ -106,7 +105,7 @@ class ImportMixin(RecordViewSet):
         description="CSV with a header, or NDJSON; gzip with `Content-Encoding: gzip`. At most 20 MiB packed, 200 MiB "
         "unpacked and 50,000 records. 422 with `results` and `summary` where a record stops an `apply` that is not "
         "`partial`; then nothing is written. 409 with the code `import_running` while another import is running.",
-        parameters=[KEY_PARAMETER, *PARAMETERS],
+        parameters=[KEY_PARAMETER, *IMPORT_PARAMETERS],
         request={CSV: OpenApiTypes.BINARY, NDJSON: OpenApiTypes.BINARY},
         responses={200: ImportAnswerSerializer, 409: PROBLEM, 422: PROBLEM},
     )
@@ -126,7 +125,7 @@ class ImportMixin(RecordViewSet):
                     return self.replay(before.response)
             body.seek(0)
             records = read_records(
-                chunks_of(body), media_type=media_type, gzipped=gzipped, options=options.read, limits=LIMITS
+                chunks_of(body), media_type=media_type, gzipped=gzipped, options=options.read, limits=REQUEST_LIMITS
             )
             run = ImportRun(
                 self.importer_class,
@@ -176,16 +175,7 @@ class ImportMixin(RecordViewSet):
         if record is None:
             raise AnswerErased
         lines = ImportedLine.objects.filter(parent=record).order_by("line")
-        results = [
-            {
-                "line": line.line,
-                "status": line.status,
-                "id": line.record_id,
-                "errors": line.errors,
-                "likely": line.likely,
-            }
-            for line in lines.iterator()
-        ]
+        results = [result_of(line) for line in lines.iterator()]
         self.note_reads(self.importer_class.patients_in(results))
         stored.data = {"import": record.pk, "results": results, "summary": summary_of(record.summary)}
         return stored
@@ -205,10 +195,10 @@ def is_gzipped(request: Request) -> bool:
 def receive(request: HttpRequest, body: IO[bytes]) -> None:
     """Write the body of the request to a file. Raises FileRefused (413), and ParseError for one that is cut short."""
     announced = int(request.META.get("CONTENT_LENGTH") or 0)
-    if announced > (LIMITS.packed or announced):
+    if announced > (REQUEST_LIMITS.packed or announced):
         raise FileRefused(413, "too_large", TOO_LARGE)
     received = 0
-    for chunk in limited(chunks_of(request), LIMITS.packed, TOO_LARGE):  # type: ignore[arg-type]
+    for chunk in limited(chunks_of(request), REQUEST_LIMITS.packed, TOO_LARGE):  # type: ignore[arg-type]
         received += len(chunk)
         body.write(chunk)
     if received < announced:

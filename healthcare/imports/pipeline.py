@@ -25,7 +25,7 @@ from healthcare.imports.row_checks import RowChecks, problems_of
 from healthcare.imports.rows import CREATED, FAILED, LIKELY, SKIPPED, STATUSES, UNCHANGED, UPDATED, Row
 from healthcare.ownership import RecordOwner
 
-BATCH = 1000  # rows
+ROWS_PER_BATCH = 1000
 OUT_OF_RANGE = {"pointer": "", "code": "invalid", "detail": "A value is out of range; send one that the field allows."}
 
 
@@ -370,9 +370,9 @@ def refuse_query(*_: Any) -> Never:
 def batches(records: Iterable[ReadRecord]) -> Iterator[tuple[list[ReadRecord], list[ReadRecord]]]:
     """Each batch with the one that follows it."""
     iterator = iter(records)
-    batch = list(islice(iterator, BATCH))
+    batch = list(islice(iterator, ROWS_PER_BATCH))
     while batch:
-        following = list(islice(iterator, BATCH))
+        following = list(islice(iterator, ROWS_PER_BATCH))
         yield batch, following
         batch = following
 

@@ -24,14 +24,15 @@ DELIMITERS = (",", ";", "\t")
 QUOTED = re.compile(r'"[^"]*(?:"|\Z)')
 MIB = 1024 * 1024
 JSON_WHITESPACE = " \t\r\n"
+TOO_LARGE = "The file is too large; send a smaller one, packed with gzip or in parts."
 MISSING_COLUMN = "`map` renames a column that the file does not have."
 
-# The limit of the module is one for the whole process and refuses no file, only cells; Limits bounds whole records.
+# The module's limit is one for the whole process and is for cells; FileLimits bounds whole records.
 csv.field_size_limit(sys.maxsize)
 
 
 @dataclass(frozen=True)
-class Limits:
+class FileLimits:
     """How large a file may be; None is any size.
 
     - `packed`, `unpacked`: bytes of the file as it arrives, and after gzip.
@@ -48,7 +49,7 @@ class Limits:
     columns: int = 1000
 
 
-UNLIMITED = Limits(packed=None, unpacked=None, rows=None, lines=None)
+UNLIMITED_FILE = FileLimits(packed=None, unpacked=None, rows=None, lines=None)
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,14 @@ class ReadRecord:
 
 
 def read_records(
-    chunks: Iterable[bytes], *, media_type: str, gzipped: bool, options: ReadOptions, limits: Limits
+    chunks: Iterable[bytes], *, media_type: str, gzipped: bool, options: ReadOptions, limits: FileLimits
 ) -> Iterator[ReadRecord]:
     """The records of a file, in its order, each read when it is asked for. Blank lines are no records.
 
     The values of CSV are texts without the escape of formulas, those of NDJSON are JSON values. A fault of one record
     is among its `errors`. Raises FileRefused for a fault of the file, perhaps after some records.
     """
-    content = limited(chunks, limits.packed, "The file is too large; send a smaller one, packed with gzip or in parts.")
+    content = limited(chunks, limits.packed, TOO_LARGE)
     if gzipped:
         content = gathered(unpacked(content))
     content = limited(content, limits.unpacked, "The file is too large when it is unpacked; send it in parts.")
@@ -164,7 +165,7 @@ def csv_rows(lines: Iterable[str], delimiter: str, longest: int) -> Iterator[tup
             yield source.start, cells
 
 
-def read_csv(lines: Iterator[str], options: ReadOptions, limits: Limits) -> Iterator[ReadRecord]:
+def read_csv(lines: Iterator[str], options: ReadOptions, limits: FileLimits) -> Iterator[ReadRecord]:
     first = next(lines, "")
     rows = csv_rows(chain([first], lines), options.delimiter or find_delimiter(first), limits.line_bytes)
     start, header = next(rows, (0, []))
@@ -213,7 +214,7 @@ def refuse_doubled(columns: Sequence[str]) -> None:
 # NDJSON
 
 
-def read_ndjson(lines: Iterator[str], options: ReadOptions, limits: Limits) -> Iterator[ReadRecord]:
+def read_ndjson(lines: Iterator[str], options: ReadOptions, limits: FileLimits) -> Iterator[ReadRecord]:
     missing = set(options.names)  # keys to rename that no object has had
     is_empty = True
     for number, line in enumerate(lines, start=1):

@@ -74,7 +74,7 @@ class RowChecks:
         for name, value in values.items():
             if name in self.ignored:
                 self.read_origin(row, name, value)
-            elif is_empty(value, self.is_text):
+            elif is_empty_cell(value, self.is_text):
                 if self.options.empty == "clear":
                     body[name] = self.cleared(name)
             elif name in self.converters and isinstance(value, str):
@@ -180,7 +180,7 @@ def is_skipped(field: serializers.Field) -> bool:
     return False
 
 
-def is_empty(value: Any, is_text: bool) -> bool:
+def is_empty_cell(value: Any, is_text: bool) -> bool:
     return value is None or value == "" or (is_text and isinstance(value, str) and not value.strip())
 
 

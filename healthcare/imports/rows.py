@@ -3,11 +3,13 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from healthcare.imports.models import LineStatus
+
 Problem = dict[str, str]  # `pointer`, `code` and `detail`, as in the `errors` of a problem
 Likely = dict[str, int]  # `{"id": …}` of a record, or `{"line": …}` of an earlier row of the file
 
-CREATED, UPDATED, UNCHANGED, SKIPPED, LIKELY, FAILED = "created", "updated", "unchanged", "skipped", "likely", "failed"
-STATUSES = (CREATED, UPDATED, UNCHANGED, SKIPPED, LIKELY, FAILED)
+STATUSES: tuple[str, ...] = tuple(LineStatus.values)
+CREATED, UPDATED, UNCHANGED, SKIPPED, LIKELY, FAILED = STATUSES
 
 
 @dataclass(slots=True, eq=False)

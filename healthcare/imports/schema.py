@@ -2,13 +2,13 @@
 
 from typing import Any
 
-PATH_END = "/import/"
+IMPORT_PATH_END = "/import/"
 IN_PROBLEM = ["results", "summary"]  # what a 422 has in common with the answer of an import
 
 
 def describe_imports(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     """Postprocessing hook of drf-spectacular: an import needs a file, and a problem may have the results of one."""
-    imports = [one["post"] for path, one in result["paths"].items() if path.endswith(PATH_END) and "post" in one]
+    imports = [one["post"] for path, one in result["paths"].items() if path.endswith(IMPORT_PATH_END) and "post" in one]
     schemas = result["components"]["schemas"]
     for operation in imports:
         operation["requestBody"]["required"] = True

@@ -18,14 +18,12 @@ from django.db import connection, reset_queries, transaction
 from django.utils import timezone
 
 from healthcare.imports.models import Import, StagedFile, StagedRow
-from healthcare.imports.pipeline import ImportRun
+from healthcare.imports.pipeline import ROWS_PER_BATCH, ImportRun
 from healthcare.imports.reading import LineError, ReadRecord
 from healthcare.imports.rows import FAILED, Row
-from healthcare.imports.unpacking import chunks_of
 from healthcare.rls.context import without_role
 
 ROWS_PER_TRANSACTION = 5_000  # staged together
-BATCH = 1_000  # rows that are written together
 BATCH_CHARACTERS = 8 * 1024 * 1024  # of the content of these rows, but for the first one
 FILE = "file"  # the key of `Import.parameters` with the digest of a file that has been imported completely
 
@@ -47,17 +45,16 @@ class RefusedRowsError(Exception):
     """Rolls an import back of which rows have failed, and that is not partial."""
 
 
-BUSY = "Another run of this command imports the same file; wait for its end, and repeat this one then."
-CHANGED = "What was read of the file was removed at the same time, and nothing more was written; repeat the command."
+SAME_FILE_RUNNING = "Another run of this command imports the same file; wait for its end, and repeat this one then."
+STAGED_ROWS_REMOVED = (
+    "What was read of the file was removed at the same time, and nothing more was written; repeat the command."
+)
 FILE_CHANGED = "The file changed while it was read, and nothing was written; repeat the command."
 
 
 def sha256_of(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        for chunk in chunks_of(file):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_of(file_digest: str, kind: str, owner_id: int, options: dict[str, Any]) -> str:
@@ -90,7 +87,7 @@ def stage(file: StagedFile, records: Iterator[ReadRecord], report: Callable[[int
             with transaction.atomic():
                 lock(file)
                 if last_staged_line(file) != last:
-                    raise StagingError(BUSY)
+                    raise StagingError(SAME_FILE_RUNNING)
                 copy_rows(file, new)
                 StagedFile.objects.filter(pk=file.pk).update(used_at=timezone.now())
             last = new[-1].line
@@ -120,7 +117,7 @@ def lock(file: StagedFile) -> StagedFile:
     """The file's row, locked until the transaction ends. Raises StagingError while another run has it."""
     found = StagedFile.objects.select_for_update(skip_locked=True).filter(pk=file.pk).first()
     if found is None:
-        raise StagingError(BUSY)
+        raise StagingError(SAME_FILE_RUNNING)
     return found
 
 
@@ -138,7 +135,7 @@ def forget_rows(file: StagedFile) -> None:
 def next_batch(file: StagedFile, line: int) -> list[ReadRecord]:
     """The records behind this line."""
     with without_role(), connection.cursor() as cursor:
-        cursor.execute(NEXT_ROWS, [file.pk, line, BATCH, BATCH_CHARACTERS])
+        cursor.execute(NEXT_ROWS, [file.pk, line, ROWS_PER_BATCH, BATCH_CHARACTERS])
         rows = cursor.fetchall()
     return [read_row(line, content) for line, content in rows]
 
@@ -168,7 +165,7 @@ def write_whole(
             batch = following
             reset_queries()
         if count != file.rows:
-            raise StagingError(CHANGED)
+            raise StagingError(STAGED_ROWS_REMOVED)
         if run.summary[FAILED]:
             raise RefusedRowsError
         run.finish()
@@ -184,7 +181,7 @@ def write_in_parts(
         with transaction.atomic():
             present = lock(file)
             if present.written_line != file.written_line:
-                raise StagingError(BUSY)
+                raise StagingError(SAME_FILE_RUNNING)
             enter()
             run.begin()
             batch = next_batch(file, file.written_line)
@@ -196,7 +193,7 @@ def write_in_parts(
                 file.written_rows += len(batch)
             is_complete = file.written_rows == file.rows
             if not (batch or is_complete):
-                raise StagingError(CHANGED)
+                raise StagingError(STAGED_ROWS_REMOVED)
             with without_role():
                 StagedRow.objects.filter(file=file, line__lte=file.written_line).delete()
                 file.parent, file.used_at = run.record, timezone.now()

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 
 import webencodings
 
+from healthcare.exports.csv_text import BYTE_ORDER_MARK
 from healthcare.imports.file_refused import FileRefused
 
-BYTE_ORDER_MARK = "\ufeff"
 UTF_16 = {codecs.BOM_UTF16_LE: "utf-16le", codecs.BOM_UTF16_BE: "utf-16be"}
 LINE_ENDS = ("\r", "\n")
 

@@ -13,7 +13,7 @@ from healthcare.api.exceptions import Conflict
 from healthcare.imports.models import Import, LineStatus
 from healthcare.ownership import RecordQuerySet
 
-BATCH = 1000  # records
+RECORDS_PER_UNDO_BATCH = 1000
 WRITING = [LineStatus.CREATED, LineStatus.UPDATED, LineStatus.UNCHANGED]
 
 
@@ -58,8 +58,8 @@ def undo(record: Import, model: type[Model]) -> Undone:
     result = Undone(updated=list(updated.order_by("record_id").values_list("record_id", flat=True)))
     created = written.filter(created__gt=0).order_by("record_id").values_list("record_id", "latest")
     versions = list(created)
-    for start in range(0, len(versions), BATCH):
-        batch = dict(versions[start : start + BATCH])
+    for start in range(0, len(versions), RECORDS_PER_UNDO_BATCH):
+        batch = dict(versions[start : start + RECORDS_PER_UNDO_BATCH])
         ended = set(end_unchanged(model, batch))
         result.deleted += (key for key in batch if key in ended)
         result.left += (key for key in batch if key not in ended)

@@ -6,15 +6,15 @@ from typing import IO
 
 from healthcare.imports.file_refused import FileRefused
 
-PIECE = 64 * 1024  # bytes
+CHUNK_BYTES = 64 * 1024
 # Small, because zlib copies what remains of its input at the end of each member and of each piece of output.
-PACKED_PIECE = 4 * 1024
+PACKED_CHUNK_BYTES = 4 * 1024
 GZIP = zlib.MAX_WBITS + 16
 NOT_GZIP = "The file is not valid gzip; pack it again, or leave out `Content-Encoding: gzip`."
 
 
 def chunks_of(stream: IO[bytes]) -> Iterator[bytes]:
-    while chunk := stream.read(PIECE):
+    while chunk := stream.read(CHUNK_BYTES):
         yield chunk
 
 
@@ -29,11 +29,11 @@ def limited(chunks: Iterable[bytes], maximum: int | None, detail: str) -> Iterat
 
 
 def gathered(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in chunks of at least PIECE, but for the last one: what reads lines looks at each chunk again."""
+    """The same bytes in chunks of at least CHUNK_BYTES, but for the last: splitting into lines copies each chunk."""
     parts = bytearray()
     for chunk in chunks:
         parts += chunk
-        if len(parts) >= PIECE:
+        if len(parts) >= CHUNK_BYTES:
             yield bytes(parts)
             parts.clear()
     if parts:
@@ -54,13 +54,13 @@ def unpacked(chunks: Iterable[bytes]) -> Iterator[bytes]:
                 member = zlib.decompressobj(GZIP)
             started = True
             try:
-                content = member.decompress(rest, PIECE)
+                content = member.decompress(rest, CHUNK_BYTES)
                 while content:
                     yield content
                     if member.eof:
                         break  # what follows is in `unused_data`, and in `unconsumed_tail` as well
                     rest = member.unconsumed_tail
-                    content = member.decompress(rest, PIECE)
+                    content = member.decompress(rest, CHUNK_BYTES)
             except zlib.error as error:
                 raise FileRefused(400, "gzip", NOT_GZIP) from error
             rest = member.unused_data if member.eof else member.unconsumed_tail
@@ -70,5 +70,5 @@ def unpacked(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 def pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:
     for chunk in chunks:
-        for start in range(0, len(chunk), PACKED_PIECE):
-            yield chunk[start : start + PACKED_PIECE]
+        for start in range(0, len(chunk), PACKED_CHUNK_BYTES):
+            yield chunk[start : start + PACKED_CHUNK_BYTES]

@@ -18,7 +18,7 @@ from healthcare.operations.request_ids import REQUEST_ID_KEY
 from healthcare.server.environ import Environ
 
 MAX_FILES = 8  # that arrive at once at a worker
-SLOWEST_RATE = 64 * 1024  # bytes a second, beyond BODY_SECONDS
+SLOWEST_UPLOAD_RATE = 64 * 1024  # bytes a second, beyond BODY_SECONDS
 YOUNG_SECONDS = 1.0  # in which the rate of a body says nothing yet
 CHECK_INTERVAL = 1.0  # seconds
 
@@ -37,11 +37,11 @@ class FileBody:
 
     def is_slow(self) -> bool:
         age = time.monotonic() - self.started
-        return age > YOUNG_SECONDS and self.received < age * SLOWEST_RATE
+        return age > YOUNG_SECONDS and self.received < age * SLOWEST_UPLOAD_RATE
 
     @property
     def deadline(self) -> float:
-        return self.started + float(settings.BODY_SECONDS) + self.received / SLOWEST_RATE
+        return self.started + float(settings.BODY_SECONDS) + self.received / SLOWEST_UPLOAD_RATE
 
     def next_part(self) -> bytes | None:
         """The bytes that have arrived next; None if they are late, and empty if the connection has ended."""

@@ -40,7 +40,7 @@ from healthcare.server.environ import Environ
 
 MAX_STREAMS = 2  # of a worker, each with a thread and a database session of its own
 LONGEST_STALL = 30.0  # seconds that a client may take nothing, and that it may be late in all
-SLOWEST_RATE = 16 * 1024  # bytes a second that a client has to take on average, beyond these seconds
+SLOWEST_DOWNLOAD_RATE = 16 * 1024  # bytes a second that a client has to take on average, beyond these seconds
 LARGEST_WRITE = 64 * 1024  # bytes that a client has LONGEST_STALL to take
 CHECK_INTERVAL = 1.0  # seconds between two checks whether the worker stops
 CLOSING_SECONDS = 5.0  # for a client to close its end after it has everything
@@ -211,7 +211,7 @@ class Stream:
                 raise StreamBrokenError("the worker stops")
             if self.disconnected.is_set():
                 raise StreamBrokenError("its client has closed the connection")
-            if stalled > LONGEST_STALL or self.waited > LONGEST_STALL + self.sent / SLOWEST_RATE:
+            if stalled > LONGEST_STALL or self.waited > LONGEST_STALL + self.sent / SLOWEST_DOWNLOAD_RATE:
                 raise StreamBrokenError("its client reads too slowly")
             started = time.monotonic()
             try:

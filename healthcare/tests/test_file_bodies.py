@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from healthcare.server.file_bodies import MAX_FILES, SLOWEST_RATE, FileBodies, FileBody
+from healthcare.server.file_bodies import MAX_FILES, SLOWEST_UPLOAD_RATE, FileBodies, FileBody
 from healthcare.tests.crash import eventually
 from healthcare.tests.live import TIMEOUT, Answer, LiveServer, parse, serving, worker_of
 
@@ -129,7 +129,7 @@ def test_a_file_that_ends_early_is_answered_400(server: FileServer):
 
 def test_a_file_that_arrives_too_slowly_is_answered_408(server: FileServer):
     upload = Upload(server, 2 * MIB)
-    upload.connection.sendall(b"x" * SLOWEST_RATE)
+    upload.connection.sendall(b"x" * SLOWEST_UPLOAD_RATE)
     answer = upload.answer()
     assert (answer.status, answer.headers["Connection"]) == (408, "close")
     assert answer.json["detail"] == "The body did not arrive in time; send the request again, all of it at once."
@@ -138,7 +138,7 @@ def test_a_file_that_arrives_too_slowly_is_answered_408(server: FileServer):
 def test_a_slow_file_has_longer_the_more_of_it_is_there():
     body = FileBody(protocol=None, environ={}, length=20 * MIB, started=100.0)
     assert body.deadline == 100 + settings.BODY_SECONDS
-    body.received = 10 * SLOWEST_RATE
+    body.received = 10 * SLOWEST_UPLOAD_RATE
     assert body.deadline == 110 + settings.BODY_SECONDS
 
 

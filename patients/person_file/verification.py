@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from patients.person_file.writer import FORMAT, MANIFEST
+from patients.person_file.writer import MANIFEST, PERSON_FILE_FORMAT
 
 LARGEST_MANIFEST = 1024 * 1024  # bytes
 MOST_PARTS = 1_000
@@ -67,11 +67,11 @@ def parse_manifest(text: bytes) -> tuple[dict[str, Any], dict[str, tuple[int, st
     """The manifest, and the size and the SHA-256 of each part by its name."""
     try:
         manifest = json.loads(text)
-        if manifest["format"] != FORMAT:
+        if manifest["format"] != PERSON_FILE_FORMAT:
             raise ValueError
         parts = [(str(part["name"]), int(part["size"]), str(part["sha256"])) for part in manifest["parts"]]
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
-        raise PersonFileError(f"The manifest is not that of the format {FORMAT}.") from error
+        raise PersonFileError(f"The manifest is not that of the format {PERSON_FILE_FORMAT}.") from error
     listed = {name: (size, digest) for name, size, digest in parts}
     if len(listed) < len(parts) or MANIFEST in listed:
         raise PersonFileError("The manifest lists a part twice, or itself.")

@@ -27,8 +27,8 @@ from patients.merges import survivor_path
 from patients.models import Patient
 from patients.person_file.writer import TooLargeError, begin_snapshot, write_person_file
 
-LARGEST_FILE = 32 * 1024 * 1024  # bytes
-ACTION = "patient.file"  # in the access log
+LARGEST_PERSON_FILE = 32 * 1024 * 1024  # bytes
+FILE_ACCESS_ACTION = "patient.file"  # in the access log
 
 
 class PersonFileTooLarge(Conflict):
@@ -84,7 +84,7 @@ class PersonFileViewSet(NoKeyMixin, ActsForOwner, UnknownParametersViewSet):
             leave()
             check_unchanged(caller)
             try:
-                manifest = write_person_file(content, patient, most=LARGEST_FILE)
+                manifest = write_person_file(content, patient, most=LARGEST_PERSON_FILE)
             except TooLargeError as error:
                 raise PersonFileTooLarge(pk) from error
             self.record_access(merged_record_ids([pk]), 200)
@@ -113,7 +113,7 @@ class PersonFileViewSet(NoKeyMixin, ActsForOwner, UnknownParametersViewSet):
         refused = getattr(self.request, "refused_delegate", None)
         return {
             "actor": self.request.user.pk or refused or 0,
-            "action": ACTION,
+            "action": FILE_ACCESS_ACTION,
             "patient_ids": patient_ids,
             "basis": Basis.DELEGATE if refused else Basis.of(self.owner),
             "request_id": getattr(self.request, "request_id", ""),

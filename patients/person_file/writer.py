@@ -21,7 +21,7 @@ from patients.models import Patient
 from patients.person_file.parts import REGISTER, Section, Subject
 from patients.person_file.seals import seal_sections
 
-FORMAT = "healthcare-person-file-1"
+PERSON_FILE_FORMAT = "healthcare-person-file-1"
 MANIFEST, PAGE = "manifest.json", "index.html"
 MOST_ROWS_ON_PAGE = 1_000  # of one table; the JSON has all
 FIRST_TIME_OF_ZIP = (1980, 1, 1, 0, 0, 0)
@@ -85,7 +85,7 @@ def as_text(value: Any) -> str:
     return str(value)
 
 
-class Archive:
+class PersonFileArchive:
     """Writes parts one after the other, and remembers the size and the SHA-256 of each.
 
     most: how many bytes the parts may have together, before they are compressed.
@@ -97,11 +97,11 @@ class Archive:
         self.parts: list[dict[str, Any]] = []
 
     @contextmanager
-    def part(self, name: str) -> Iterator["Part"]:
+    def part(self, name: str) -> Iterator["ArchivePart"]:
         entry = zipfile.ZipInfo(name, FIRST_TIME_OF_ZIP)
         entry.compress_type, entry.external_attr, entry.create_system = zipfile.ZIP_DEFLATED, READABLE_BY_OWNER, 3
         with self.zip.open(entry, "w", force_zip64=True) as file:
-            part = Part(self, file)
+            part = ArchivePart(self, file)
             yield part
         self.parts.append({"name": name, "size": part.size, "sha256": part.hash.hexdigest()})
 
@@ -112,8 +112,8 @@ class Archive:
                 raise TooLargeError
 
 
-class Part:
-    def __init__(self, archive: Archive, file: IO[bytes]) -> None:
+class ArchivePart:
+    def __init__(self, archive: PersonFileArchive, file: IO[bytes]) -> None:
         self.archive, self.file = archive, file
         self.hash, self.size = hashlib.sha256(), 0
 
@@ -137,14 +137,14 @@ def write_person_file(file: IO[bytes], patient: Patient, *, names: bool = False,
     """
     subject = Subject(patient, merged_record_ids([patient.pk]), names)
     about = {
-        "format": FORMAT,
+        "format": PERSON_FILE_FORMAT,
         "written_at": DateTimeField().to_representation(timezone.now()),
         "patient": patient.pk,
         "records": subject.record_ids,
         "names": names,
         "archived_before": archived_before(),
     }
-    archive, tables = Archive(file, most), dict[str, list[PageTable]]()
+    archive, tables = PersonFileArchive(file, most), dict[str, list[PageTable]]()
     sealed: dict[str, list[int]] = {}
     with archive.zip:
         for part in REGISTER.in_order():
@@ -165,7 +165,7 @@ def archived_before() -> Any:
     return since and DateTimeField().to_representation(since)
 
 
-def write_part(archive: Archive, name: str, sections: Any, sealed: dict[str, list[int]]) -> list[PageTable]:
+def write_part(archive: PersonFileArchive, name: str, sections: Any, sealed: dict[str, list[int]]) -> list[PageTable]:
     """Write a part, add the rows that seals may cover to `sealed`, and return its tables for the page."""
     tables = []
     with archive.part(f"{name}.json") as part:
@@ -182,13 +182,13 @@ def write_part(archive: Archive, name: str, sections: Any, sealed: dict[str, lis
     return tables
 
 
-def write_page(archive: Archive, about: Mapping[str, Any], tables: Mapping[str, list[PageTable]]) -> None:
+def write_page(archive: PersonFileArchive, about: Mapping[str, Any], tables: Mapping[str, list[PageTable]]) -> None:
     shown = [table for table in chain(*tables.values()) if table.section.columns]
     with archive.part(PAGE) as part:
         part.write(get_template("patients/person_file.html").render({"about": about, "tables": shown}))
 
 
-def write_manifest(archive: Archive, about: Mapping[str, Any]) -> str:
+def write_manifest(archive: PersonFileArchive, about: Mapping[str, Any]) -> str:
     text = json.dumps({**about, "parts": sorted(archive.parts, key=lambda part: part["name"])}, indent=2) + "\n"
     with archive.part(MANIFEST) as part:
         part.write(text)

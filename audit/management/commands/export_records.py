@@ -17,7 +17,7 @@ from audit.models import AccessLog, Basis
 from audit.patient_data import patient_ids_of
 from healthcare.api.errors import flatten
 from healthcare.exports.formats import FORMATS
-from healthcare.exports.stream import UNLIMITED, ExportStream
+from healthcare.exports.stream import UNLIMITED_EXPORT, ExportStream
 from healthcare.exports.views import exported_viewsets
 from healthcare.operations.backup_errors import BackupError
 from healthcare.operations.command_options import operating_system_account
@@ -84,7 +84,7 @@ def open_stream(kind: str, options: dict[str, Any]) -> ExportStream:
     asked = {"format": options["format"], "bom": str(options["bom"]), "fields": options["fields"]}
     view.action, view.action_map, view.format_kwarg = "export", {"get": "export"}, None
     view.authentication_classes = []
-    view.export_limits = UNLIMITED
+    view.export_limits = UNLIMITED_EXPORT
     view.request = view.initialize_request(request_of(owner, {name: value for name, value in asked.items() if value}))
     view.written_as = view.choose_columns_and_format(view.request)
     view.lock_name = lambda request: f"export_records {uuid4()}"  # it runs beside the owner's own exports

@@ -22,7 +22,7 @@ from healthcare.imports.importer import Importer, importers
 from healthcare.imports.models import Import, ImportedLine, StagedFile
 from healthcare.imports.options import CHOICES, ImportOptions
 from healthcare.imports.pipeline import ImportRun, batches
-from healthcare.imports.reading import CSV, NDJSON, UNLIMITED, ReadRecord, read_records
+from healthcare.imports.reading import CSV, NDJSON, UNLIMITED_FILE, ReadRecord, read_records
 from healthcare.imports.rows import FAILED, LIKELY, Row
 from healthcare.imports.unpacking import chunks_of
 from healthcare.operations.command_options import operating_system_account
@@ -32,7 +32,7 @@ from healthcare.postgresql.session import REMOVE_TIMEOUTS
 from healthcare.rls.context import enter
 
 SUFFIXES = {".csv": CSV, ".ndjson": NDJSON, ".jsonl": NDJSON}
-FORMATS = {"csv": CSV, "ndjson": NDJSON}
+MEDIA_TYPES = {"csv": CSV, "ndjson": NDJSON}
 GZIP_BEGINS = b"\x1f\x8b"  # which no text does
 MOST_SHOWN = 20  # lines that failed
 APPLICATION = "manage.py import_records"
@@ -63,7 +63,7 @@ class Command(BaseCommand):
         parser.add_argument("--date-format", metavar="FORMAT", help="As for strptime: %%d.%%m.%%Y. Default: ISO 8601.")
         parser.add_argument("--encoding", metavar="LABEL", help="Of the WHATWG Encoding Standard. Default: utf-8.")
         parser.add_argument("--delimiter", metavar="CHARACTER", help="Default: that of the header.")
-        parser.add_argument("--format", choices=FORMATS, help="Default: by the name of the file.")
+        parser.add_argument("--format", choices=MEDIA_TYPES, help="Default: by the name of the file.")
         parser.add_argument(
             "--errors", type=Path, metavar="FILE", help="Write a CSV file of the lines that failed or are held."
         )
@@ -76,7 +76,7 @@ class Command(BaseCommand):
             with problem_lines(options["errors"]) as store:
                 summary = FileImport(self, options, store).run()
         except (APIException, staging.StagingError) as error:
-            raise CommandError(describe(error)) from error
+            raise CommandError(exception_text(error)) from error
         except OSError as error:
             raise CommandError(f"{error.filename or options['file']}: {error.strerror}.") from error
         if summary[FAILED]:
@@ -92,7 +92,7 @@ class FileImport:
         self.kind = options["kind"]
         self.importer: type[Importer] = importers()[self.kind]
         self.options = parse_options(options)
-        self.media_type = media_type_of(self.path, options["format"])
+        self.media_type = media_type_of_file(self.path, options["format"])
         self.owner = find_owner(options["owner"])
         self.count = self.total = 0  # rows that are checked or written, and all of them
         self.shown = 0  # lines that failed
@@ -188,7 +188,7 @@ class FileImport:
             file.seek(0)
             yield from read_records(
                 chunks_of(file), media_type=self.media_type, gzipped=gzipped, options=self.options.read,
-                limits=UNLIMITED,
+                limits=UNLIMITED_FILE,
             )  # fmt: skip
 
     def checked_columns(self, run: ImportRun) -> Iterator[ReadRecord]:
@@ -244,7 +244,7 @@ class FileImport:
         if row.status == FAILED:
             self.shown += 1
             if self.shown <= MOST_SHOWN:
-                self.command.stdout.write("\n".join(f"line {row.line}: {text_of(error)}" for error in row.errors))
+                self.command.stdout.write("\n".join(f"line {row.line}: {problem_text(error)}" for error in row.errors))
 
     def say(self, text: str) -> None:
         self.command.stdout.write(text)
@@ -267,9 +267,9 @@ def parse_options(given: dict[str, Any]) -> ImportOptions:
     return ImportOptions.parse(parameters)
 
 
-def media_type_of(path: Path, format_name: str | None) -> str:
+def media_type_of_file(path: Path, format_name: str | None) -> str:
     if format_name:
-        return FORMATS[format_name]
+        return MEDIA_TYPES[format_name]
     suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
     if suffix.lower() not in SUFFIXES:
         raise CommandError("The name of the file ends neither in .csv nor in .ndjson; give its --format.")
@@ -284,13 +284,13 @@ def find_owner(name: str) -> Any:
     return owner
 
 
-def describe(error: Exception) -> str:
+def exception_text(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        return " ".join(text_of(one) for one in flatten(error.detail))
+        return " ".join(problem_text(one) for one in flatten(error.detail))
     return str(error.detail) if isinstance(error, APIException) else str(error)
 
 
-def text_of(error: dict[str, str]) -> str:
+def problem_text(error: dict[str, str]) -> str:
     name = error["pointer"].removeprefix("/")
     return f"{name}: {error['detail']}" if name else error["detail"]
 

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from healthcare.exports.csv_text import escape_formula
 from healthcare.imports.file_refused import FileRefused
 from healthcare.imports.options import ReadOptions
-from healthcare.imports.reading import CSV, NDJSON, UNLIMITED, Limits, ReadRecord, read_records
+from healthcare.imports.reading import CSV, NDJSON, UNLIMITED_FILE, FileLimits, ReadRecord, read_records
 from healthcare.imports.unpacking import gathered
 
 MIB = 1024 * 1024
-OF_API = Limits()
+OF_API = FileLimits()
 
 
 def records(
@@ -27,7 +27,7 @@ def records(
     media_type: str = CSV,
     *,
     gzipped: bool = False,
-    limits: Limits = OF_API,
+    limits: FileLimits = OF_API,
     **options: Any,
 ) -> list[ReadRecord]:
     chunks = [content] if isinstance(content, bytes) else content
@@ -395,28 +395,30 @@ def test_broken_gzip_is_a_fault_of_the_file(content: bytes, detail: str) -> None
 
 def test_a_file_within_the_limits_is_read_and_one_byte_more_is_not() -> None:
     content = b"name\nAda\nBob\n"
-    assert len(records(content, limits=Limits(packed=13, unpacked=13, rows=2, lines=3, line_bytes=5, columns=1))) == 2
-    assert refusal(content, limits=Limits(packed=12)) == (
+    assert (
+        len(records(content, limits=FileLimits(packed=13, unpacked=13, rows=2, lines=3, line_bytes=5, columns=1))) == 2
+    )
+    assert refusal(content, limits=FileLimits(packed=12)) == (
         413,
         "too_large",
         "The file is too large; send a smaller one, packed with gzip or in parts.",
     )
-    assert refusal(content, limits=Limits(unpacked=12)) == (
+    assert refusal(content, limits=FileLimits(unpacked=12)) == (
         413,
         "too_large",
         "The file is too large when it is unpacked; send it in parts.",
     )
-    assert refusal(content, limits=Limits(rows=1)) == (
+    assert refusal(content, limits=FileLimits(rows=1)) == (
         413,
         "too_many_rows",
         "The file has more than 1 rows; send it in parts.",
     )
-    assert refusal(content, limits=Limits(lines=2)) == (
+    assert refusal(content, limits=FileLimits(lines=2)) == (
         413,
         "too_many_lines",
         "The file has more than 2 lines; send it in parts.",
     )
-    assert refusal(content, limits=Limits(line_bytes=4)) == (
+    assert refusal(content, limits=FileLimits(line_bytes=4)) == (
         413,
         "line_too_long",
         "Line 1 is longer than 4 characters; shorten it.",
@@ -429,7 +431,7 @@ def test_the_records_before_a_limit_are_read_when_they_are_asked_for() -> None:
         media_type=CSV,
         gzipped=False,
         options=ReadOptions(),
-        limits=Limits(rows=1),
+        limits=FileLimits(rows=1),
     )
     assert next(reading) == ReadRecord(2, {"name": "Ada"})
 
@@ -464,7 +466,7 @@ def test_a_line_without_an_end_is_not_read_much_beyond_the_limit(
     beginning: bytes, chunk: bytes, media_type: str, code: str
 ) -> None:
     endless = Endless(beginning, chunk)
-    assert refusal(endless, media_type, limits=UNLIMITED)[:2] == (413, code)
+    assert refusal(endless, media_type, limits=UNLIMITED_FILE)[:2] == (413, code)
     assert endless.taken <= 2 * MIB
 
 
@@ -472,7 +474,7 @@ def test_a_gzip_bomb_is_unpacked_only_up_to_the_limit() -> None:
     packer = zlib.compressobj(wbits=31)
     bomb = packer.compress((b"a" * 1023 + b"\n") * 16 * 1024) + packer.flush()
     assert len(bomb) < MIB // 10
-    assert refusal(bomb, gzipped=True, limits=Limits(unpacked=MIB, rows=None))[:2] == (413, "too_large")
+    assert refusal(bomb, gzipped=True, limits=FileLimits(unpacked=MIB, rows=None))[:2] == (413, "too_large")
 
 
 def test_many_empty_members_are_unpacked_in_linear_work() -> None:

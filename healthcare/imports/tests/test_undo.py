@@ -183,7 +183,7 @@ def test_a_manager_undoes_imports_of_the_owner_and_the_owners_alone(
 def test_more_records_than_one_batch_are_deleted(
     as_alice: LoggedInClient, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("healthcare.imports.undo.BATCH", 2)
+    monkeypatch.setattr("healthcare.imports.undo.RECORDS_PER_UNDO_BATCH", 2)
     patients = [make_patient(alice) for _ in range(5)]
     make_mapping(patients[3], make_doctor(alice))
     record = make_import(alice, "patients", *created(*patients))

@@ -164,7 +164,7 @@ def test_only_a_delegate_who_manages_gets_the_file(
 def test_a_file_above_32_mib_is_refused_with_the_command_that_writes_it(
     as_alice: LoggedInClient, patient: Patient, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("patients.person_file.views.LARGEST_FILE", 1_000)
+    monkeypatch.setattr("patients.person_file.views.LARGEST_PERSON_FILE", 1_000)
     answer = ask(as_alice, patient)
     assert (answer.status_code, answer.json()["code"]) == (409, "file_too_large")
     assert f"`manage.py export_patient {patient.pk} --to FILE`" in answer.json()["detail"]
