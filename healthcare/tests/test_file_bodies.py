@@ -1,8 +1,8 @@
 """Bodies of views that accept files: large, in little memory, one at a time, and only there."""
 
+import errno
 import gzip
 import hashlib
-import json
 import random
 import socket
 import threading
@@ -232,6 +232,12 @@ def test_a_file_too_many_is_refused_unless_another_one_is_slow():
 def test_a_file_that_cannot_be_stored_is_refused(monkeypatch: pytest.MonkeyPatch):
     refused: list[int] = []
     bodies = FileBodies(lambda *_: None, lambda _protocol, _environ, status: refused.append(status))
-    monkeypatch.setattr(bodies, "fill", lambda *_: json.loads("no"))
+
+    def fill(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(bodies, "fill", fill)
     bodies.receive(SlowProtocol(), {}, 2 * MIB)
-    eventually(lambda: refused == [503])
+    eventually(lambda: refused)
+    assert refused == [503]
+    assert not bodies.arriving, "the next file may take its place"
