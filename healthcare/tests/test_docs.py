@@ -32,9 +32,7 @@ IMPORTS = (ROOT / "docs" / "imports.md").read_text(encoding="utf-8")
 EXPORTS = (ROOT / "docs" / "exports.md").read_text(encoding="utf-8")
 MOVING = (ROOT / "docs" / "moving.md").read_text(encoding="utf-8")
 ACCOUNTS = (ROOT / "docs" / "accounts.md").read_text(encoding="utf-8")
-# The README and the pages about clinics and accounts show every call of these. Further apps show theirs in
-# `<app>/quickstart.sh`.
-# What the imports of that page say: what became of the records, if of any.
+# The summaries of the imports on the page about moving, without the statuses of no record.
 SUMMARIES_OF_MOVING = [
     {"created": 1}, {"created": 1}, {"created": 2}, {"created": 2},
     {"created": 1, "likely": 1, "failed": 1}, {"created": 1, "likely": 1, "failed": 1},
@@ -65,6 +63,8 @@ for name, user in (("Farid Khan", mohan), ("Grace Lee", mohan), ("Not Moved", ot
     )
     PatientDoctorMapping.objects.create(patient=patient, doctor=doctor)
 """
+# The README and the pages about clinics and accounts show every call of these. Further apps show theirs in
+# `<app>/quickstart.sh`.
 README_APPS = ["accounts", "patients", "doctors", "mappings"]
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md"), *(ROOT / "benchmarks").glob("*.md")]
 PACKAGE = re.compile(r"^( *)([a-z_]+)/", re.MULTILINE)
@@ -106,6 +106,12 @@ def install_python(folder: Path) -> None:
     )
 
 
+def calls_of_page(page: str, server: LiveServer, folder: Path) -> set[Call]:
+    """The calls that the commands of a page make, of manage.py too, which run as written against a server."""
+    install_python(folder)
+    return calls_in(run_page(commands_of(page), server, folder, **server.environment).calls)
+
+
 @pytest.fixture(scope="module")
 def calls_of_accounts(live_database: str, tmp_path_factory: pytest.TempPathFactory) -> set[Call]:
     """The calls that the commands of the accounts page make, which run as written against a server of their own: of the
@@ -128,10 +134,7 @@ def test_the_commands_of_the_accounts_page_run_as_written(calls_of_accounts: set
 
 @pytest.fixture(scope="module")
 def calls_of_person_file(live_server_process: LiveServer, tmp_path_factory: pytest.TempPathFactory) -> set[Call]:
-    folder = tmp_path_factory.mktemp("person-file")
-    install_python(folder)
-    server = live_server_process
-    return calls_in(run_page(commands_of(PERSON_FILE), server, folder, **server.environment).calls)
+    return calls_of_page(PERSON_FILE, live_server_process, tmp_path_factory.mktemp("person-file"))
 
 
 def test_the_commands_of_the_page_about_the_file_of_a_person_run_as_written(calls_of_person_file: set[Call]):
@@ -140,10 +143,7 @@ def test_the_commands_of_the_page_about_the_file_of_a_person_run_as_written(call
 
 @pytest.fixture(scope="module")
 def calls_of_imports(live_server_process: LiveServer, tmp_path_factory: pytest.TempPathFactory) -> set[Call]:
-    folder = tmp_path_factory.mktemp("imports")
-    install_python(folder)
-    server = live_server_process
-    return calls_in(run_page(commands_of(IMPORTS), server, folder, **server.environment).calls)
+    return calls_of_page(IMPORTS, live_server_process, tmp_path_factory.mktemp("imports"))
 
 
 def test_the_commands_of_the_page_about_imports_run_as_written(calls_of_imports: set[Call]):
@@ -152,10 +152,7 @@ def test_the_commands_of_the_page_about_imports_run_as_written(calls_of_imports:
 
 @pytest.fixture(scope="module")
 def calls_of_exports(live_server_process: LiveServer, tmp_path_factory: pytest.TempPathFactory) -> set[Call]:
-    folder = tmp_path_factory.mktemp("exports")
-    install_python(folder)
-    server = live_server_process
-    return calls_in(run_page(commands_of(EXPORTS), server, folder, **server.environment).calls)
+    return calls_of_page(EXPORTS, live_server_process, tmp_path_factory.mktemp("exports"))
 
 
 def test_the_commands_of_the_page_about_exports_run_as_written(calls_of_exports: set[Call]):
