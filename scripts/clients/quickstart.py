@@ -101,6 +101,7 @@ from healthcare_client.models import (
     FactorConfirmRequest,
     FactorRemoveRequest,
     Gender,
+    ImportAnswer,
     InvitationRequest,
     LeavingRequest,
     LinkRequest,
@@ -183,6 +184,7 @@ class QuickStart:
     def __init__(self, url: str) -> None:
         self.url, self.calls = url, set[tuple[str, str]]()
         self.name = f"asha-{uuid.uuid4().hex[:12]}"
+        self.imports: list[ImportAnswer] = []  # that were written, the latest last
         self.public = Client(base_url=url, httpx_args=self.recording)
 
     @property
@@ -202,7 +204,11 @@ class QuickStart:
         self.assign_a_doctor()
         self.look_back()
         self.delete_and_restore()
-        self.move_records()
+        self.export_patients()
+        self.import_patients()
+        self.import_doctors_and_mappings()
+        self.undo_imports()
+        self.read_file_of_patient()
         self.look_after_account()
         self.end_account()
 
@@ -359,9 +365,11 @@ class QuickStart:
         check(self.patient in [row.id for row in deleted], deleted)
         answer(patients_restore.sync_detailed(self.patient, client=self.client))
 
-    def move_records(self) -> None:
+    def export_patients(self) -> None:
         exported = answer(patients_export.sync_detailed(client=self.client, search="jon smyth")).payload.read()
         check(exported.startswith(b"id,name,") and exported.count(b"\r\n") == 2, exported)
+
+    def import_patients(self) -> None:
         patients = lines_of({"Full Name": "Ravi Kumar", "identifier": "MRN 18"})
         checked = patients_import.sync_detailed(client=self.client, body=file(patients), map_=["Full Name:name"])
         check(answer(checked).import_ is None and answer(checked).summary.created == 1, checked.content)
@@ -370,7 +378,7 @@ class QuickStart:
         )
         results = refused(bad, 422).results
         check(results and results[0].errors[0].pointer == "/age", bad.content)
-        first = answer(
+        imported = answer(
             patients_import.sync_detailed(
                 client=self.client,
                 body=file(gzip.compress(patients)),
@@ -379,7 +387,7 @@ class QuickStart:
                 mode=PatientsImportMode.APPLY,
             )
         )
-        # The client sends each file as the last type of the description, NDJSON; without its help CSV is sent, too.
+        # The generated client sends each file as NDJSON, the last type of the description; this one is CSV.
         again = self.client.get_httpx_client().post(
             "/api/patients/import/",
             content=b"name,identifier\nRavi Kumar,MRN 18\n",
@@ -389,28 +397,39 @@ class QuickStart:
         john = lines_of({"name": "John Smith", "birth_date": "1992-03-14"})
         likely = answer(patients_import.sync_detailed(client=self.client, body=file(john))).results[0].likely
         check([one.id for one in likely] == [self.patient], likely)
+        self.imports.append(imported)
+
+    def import_doctors_and_mappings(self) -> None:
         license_number = f"KMC {self.name}"
         doctors = lines_of({"name": "Dr. Vikram Shah", "license_number": license_number})
-        second = answer(
+        imported = answer(
             doctors_import.sync_detailed(client=self.client, body=file(doctors), mode=DoctorsImportMode.APPLY)
         )
         written = doctors_export.sync_detailed(client=self.public, format_=DoctorsExportFormat.NDJSON)
         doctor = json.loads(answer(written).payload.readline())
-        check((doctor["id"], doctor["license_number"]) == (second.results[0].id, license_number), doctor)
+        check((doctor["id"], doctor["license_number"]) == (imported.results[0].id, license_number), doctor)
+        self.imports.append(imported)
         mappings = lines_of({"patient_identifier": "MRN 18", "doctor_license": license_number})
-        third = answer(
+        imported = answer(
             mappings_import.sync_detailed(client=self.client, body=file(mappings), mode=MappingsImportMode.APPLY)
         )
-        check(third.summary.created == 1, third)
-        check(answer(mappings_export.sync_detailed(client=self.client)).payload.read().count(b"\r\n") == 2, third)
+        check(imported.summary.created == 1, imported)
+        self.imports.append(imported)
+        check(answer(mappings_export.sync_detailed(client=self.client)).payload.read().count(b"\r\n") == 2, imported)
+
+    def undo_imports(self) -> None:
+        """Undo the latest first: that of assignments before those of their doctors and patients."""
+        latest_first = self.imports[::-1]
         listed = [one.id for one in answer(imports_list.sync_detailed(client=self.client))]
-        check(listed == [third.import_, second.import_, first.import_], listed)
+        check(listed == [imported.import_ for imported in latest_first], listed)
         read = answer(imports_retrieve.sync_detailed(listed[-1], client=self.client))
-        check(read.results == first.results, read)
-        for number, done_before in zip(listed, (third, second, first), strict=True):
+        check(read.results == latest_first[-1].results, read)
+        for number, imported in zip(listed, latest_first, strict=True):
             undone = answer(imports_undo.sync_detailed(number, client=self.client))
-            check(undone.deleted == [result.id for result in done_before.results], undone)
+            check(undone.deleted == [result.id for result in imported.results], undone)
         refused(imports_undo.sync_detailed(listed[0], client=self.client), 409)
+
+    def read_file_of_patient(self) -> None:
         password = LeavingRequest(current_password="StrongPass123")  # noqa: S106
         archive = answer(patients_file.sync_detailed(self.patient, client=self.client, body=password))
         check("manifest.json" in zipfile.ZipFile(archive.payload).namelist(), self.patient)
