@@ -18,7 +18,12 @@ def path(request: pytest.FixtureRequest, settings: Any) -> str:
 
 @pytest.fixture
 def token(alice: User) -> NewToken:
-    return create_token(alice, name="Export", scope="write")
+    """A token whose session and user have different ids, so that swapping the ids makes another token."""
+    created = create_token(alice, name="Export", scope="write")
+    if created.session.pk == alice.pk:
+        created.session.delete()
+        created = create_token(alice, name="Export", scope="write")
+    return created
 
 
 @pytest.fixture
