@@ -87,7 +87,7 @@ class PatientImporter(Importer):
             rows[place].matches = keys
 
     def numbers_in(self, values: dict[str, Any]) -> Iterable[tuple[str, str]]:
-        """Each number with its system, the empty text for own and old ones. Invalid ones are none."""
+        """Each number with its system, the empty text for own and old ones, without invalid numbers."""
         if number := self.valid("identifier", values):
             yield "", number
         for pair in self.valid("identifiers", values) or []:

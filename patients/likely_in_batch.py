@@ -93,7 +93,7 @@ def find_likely_in_batch(
     owner_id: int, patients: Sequence[Patient], *, numbers_count: bool
 ) -> list[set[int | Earlier]]:
     """Of each of these unsaved patients, who is likely the same person: at most MAXIMUM ids of the owner's active
-    patients, and those earlier patients of the batch for whom there is nobody.
+    patients, and those earlier patients of the batch for whom none was found.
 
     That is what a POST of each in turn would find that refuses likely duplicates. numbers_count: whether an equal
     number alone makes two patients likely the same.

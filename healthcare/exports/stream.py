@@ -14,7 +14,7 @@ from healthcare.exports.formats import ExportFormat
 from healthcare.exports.snapshot import OwnConnection, Snapshot
 from healthcare.search.hits import Hits
 
-# What is read together, and in memory: so many records, or as many as made so many bytes in the batch before.
+# A batch is read at once. Its size in records follows from the bytes that the records of the batch before had.
 FIRST_BATCH, LARGEST_BATCH, BATCH_BYTES = 100, 1_000, 512 * 1024
 PIECE = 256 * 1024  # bytes that are sent together
 
@@ -128,5 +128,5 @@ class ExportStream:
 
 
 def size_of_next_batch(records: int, size: int) -> int:
-    """How many records to read after a batch of so many, which made so many bytes."""
+    """How many records to read after a batch of `records` records, which had `size` bytes."""
     return max(1, min(LARGEST_BATCH, records * BATCH_BYTES // size))

@@ -44,7 +44,7 @@ at a time (429). If the connection breaks before the end, the file is not comple
 
 
 class StreamedResponse(StreamingHttpResponse):
-    streams = True  # the server sends each part as it is made
+    streams = True  # the server sends each part when it is generated
 
 
 @covered_by_fast_path  # which serves the other actions

@@ -126,7 +126,7 @@ class ImportRun:
         return rows
 
     def resume(self, line: ImportedLine) -> None:
-        """Take in a line of an interrupted import that this run goes on with, in the order of the records' ids."""
+        """Register a line of an interrupted import that this run continues, in the order of the records' ids."""
         if line.record_id is None:
             return
         if line.status == CREATED:

@@ -67,7 +67,7 @@ class RowChecks:
             self.converters |= dict.fromkeys(dates & self.known, self.read_date)
 
     def row_of(self, line: int, values: dict[str, Any]) -> Row:
-        """The row with the values that a POST would have: without the columns that the server makes, and without empty
+        """The row with the values that a POST would have: without the columns that the server sets, and without empty
         ones unless they clear the field."""
         body: dict[str, Any] = {}
         row = Row(line, body)
@@ -87,7 +87,7 @@ class RowChecks:
         return row
 
     def read_origin(self, row: Row, name: str, value: Any) -> None:
-        """Keep the server that the record comes from and its id there; what is neither is of no use."""
+        """Set the server that the record comes from, and its id there. Values of another form are ignored."""
         if name == SERVER_COLUMN and isinstance(value, str):
             row.server = value[:100]
         elif name == "id" and value not in (None, ""):

@@ -1,4 +1,4 @@
-"""Answers that are sent while they are made: those with the attribute `streams`, such as exports.
+"""Answers that are sent while they are generated: those with the attribute `streams`, such as exports.
 
 Any other streaming response is joined before it is sent, so that an exception in it becomes a 500. An export is too
 large for this, and takes longer than one of the few threads and database connections of a worker may be occupied. So it

@@ -11,7 +11,7 @@ ANOTHER = "another record"  # instead of the id of a record of somebody else
 
 @dataclass(frozen=True)
 class Subject:
-    """Whom a file is about: a patient, and the records of the same person that were merged into it.
+    """The person whom a file is about: a patient, and the records of the same person that were merged into it.
 
     names: whether the file names the users who read or changed something, beside what they did it as.
     """

@@ -35,22 +35,22 @@ def verify_parts(archive: zipfile.ZipFile) -> tuple[str, dict[str, Any]]:
     names = Counter(entry.filename for entry in entries)
     for name, count in sorted(names.items()):
         if count > 1:
-            raise PersonFileError(f"The part {shown(name)} is there {count} times.")
+            raise PersonFileError(f"The part {printable(name)} is there {count} times.")
     if MANIFEST not in names:
         raise PersonFileError(f"The part {MANIFEST} is missing.")
     digest, text = read_manifest(archive)
     manifest, listed = parse_manifest(text)
     if missing := sorted(listed.keys() - names.keys()):
-        raise PersonFileError(f"The part {shown(missing[0])} is missing.")
+        raise PersonFileError(f"The part {printable(missing[0])} is missing.")
     if extra := sorted(names.keys() - listed.keys() - {MANIFEST}):
-        raise PersonFileError(f"The part {shown(extra[0])} is not in the manifest.")
+        raise PersonFileError(f"The part {printable(extra[0])} is not in the manifest.")
     for name, (size, expected) in sorted(listed.items()):
         if digest_of(archive, name, size) != expected:
-            raise PersonFileError(f"The part {shown(name)} is not as it was written.")
+            raise PersonFileError(f"The part {printable(name)} is not as it was written.")
     return digest, manifest
 
 
-def shown(name: str) -> str:
+def printable(name: str) -> str:
     """A name as ASCII of bounded length, for a terminal."""
     return ascii(name[:100])
 

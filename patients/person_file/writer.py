@@ -46,15 +46,15 @@ class PageTable:
             self.rows.append(row)
 
     def headings(self) -> list[str]:
-        return [heading for _, heading in self.shown()]
+        return [heading for _, heading in self.filled_columns()]
 
-    def shown(self) -> list[tuple[str, str]]:
-        """The columns that any row has, of the names of users, say, only those of a file that has them."""
+    def filled_columns(self) -> list[tuple[str, str]]:
+        """The columns that any row has: those of users' names only in a file that names users."""
         members = {name for row in self.rows for name in row}
         return [(name, heading) for name, heading in self.section.columns.items() if name in members]
 
     def cells(self) -> list[list[Any]]:
-        return [[as_lines(row.get(name)) for name, _ in self.shown()] for row in self.rows]
+        return [[as_lines(row.get(name)) for name, _ in self.filled_columns()] for row in self.rows]
 
     def pairs(self) -> list[list[tuple[str, Any]]]:
         """Each row as pairs of a heading and a value, for a section that stands upright."""
@@ -183,9 +183,9 @@ def write_part(archive: PersonFileArchive, name: str, sections: Any, sealed: dic
 
 
 def write_page(archive: PersonFileArchive, about: Mapping[str, Any], tables: Mapping[str, list[PageTable]]) -> None:
-    shown = [table for table in chain(*tables.values()) if table.section.columns]
+    page_tables = [table for table in chain(*tables.values()) if table.section.columns]
     with archive.part(PAGE) as part:
-        part.write(get_template("patients/person_file.html").render({"about": about, "tables": shown}))
+        part.write(get_template("patients/person_file.html").render({"about": about, "tables": page_tables}))
 
 
 def write_manifest(archive: PersonFileArchive, about: Mapping[str, Any]) -> str:

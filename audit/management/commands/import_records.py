@@ -34,7 +34,7 @@ from healthcare.rls.context import enter
 SUFFIXES = {".csv": CSV, ".ndjson": NDJSON, ".jsonl": NDJSON}
 MEDIA_TYPES = {"csv": CSV, "ndjson": NDJSON}
 GZIP_BEGINS = b"\x1f\x8b"  # which no text does
-MOST_SHOWN = 20  # lines that failed
+MOST_PRINTED = 20  # lines that failed
 APPLICATION = "manage.py import_records"
 
 
@@ -95,7 +95,7 @@ class FileImport:
         self.media_type = media_type_of_file(self.path, options["format"])
         self.owner = find_owner(options["owner"])
         self.count = self.total = 0  # rows that are checked or written, and all of them
-        self.shown = 0  # lines that failed
+        self.failed_lines = 0  # lines that failed
         self.accessed: set[int] = set()
         self.report = at_intervals(self.write_progress)
 
@@ -115,8 +115,8 @@ class FileImport:
             run = self.apply()
         summary = dict(run.summary)
         self.command.stdout.write("\n".join(f"  {status} {number:,}" for status, number in summary.items()))
-        if self.shown > MOST_SHOWN:
-            self.say(f"{self.shown - MOST_SHOWN:,} more lines failed; --errors FILE writes all of them.")
+        if self.failed_lines > MOST_PRINTED:
+            self.say(f"{self.failed_lines - MOST_PRINTED:,} more lines failed; --errors FILE writes all of them.")
         return summary
 
     def new_run(self, parent: Import | None) -> ImportRun:
@@ -242,8 +242,8 @@ class FileImport:
         if row.status in {FAILED, LIKELY}:
             self.store(row)
         if row.status == FAILED:
-            self.shown += 1
-            if self.shown <= MOST_SHOWN:
+            self.failed_lines += 1
+            if self.failed_lines <= MOST_PRINTED:
                 self.command.stdout.write("\n".join(f"line {row.line}: {problem_text(error)}" for error in row.errors))
 
     def say(self, text: str) -> None:
