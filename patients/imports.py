@@ -81,16 +81,19 @@ class PatientImporter(Importer):
     def match(self, rows: Sequence[Row]) -> None:
         wanted: list[tuple[int, str, str]] = []
         for place, row in enumerate(rows):
-            row.keys = frozenset(self.numbers_in(row.values))
+            row.keys = frozenset(self.numbers_in(row))
             wanted += ((place, system, value) for system, value in row.keys)
         for place, keys in find_by_numbers(self.run.owner, wanted).items():
             rows[place].matches = keys
 
-    def numbers_in(self, values: dict[str, Any]) -> Iterable[tuple[str, str]]:
+    def numbers_in(self, row: Row) -> Iterable[tuple[str, str]]:
         """Each number with its system, the empty text for own and old ones, without invalid numbers."""
-        if number := self.valid("identifier", values):
+        validated = row.checked[0] if row.checked else None
+        if validated is None:
+            validated = {name: self.valid(name, row.values) for name in ("identifier", "identifiers")}
+        if number := validated.get("identifier"):
             yield "", number
-        for pair in self.valid("identifiers", values) or []:
+        for pair in validated.get("identifiers") or []:
             yield "" if pair["system"] == OLD else pair["system"], pair["value"]
 
     def valid(self, name: str, values: dict[str, Any]) -> Any:
