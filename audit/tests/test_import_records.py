@@ -48,6 +48,15 @@ def test_a_check_writes_nothing(alice: User, tmp_path: Path) -> None:
     assert not StagedFile.objects.exists()
 
 
+@pytest.mark.parametrize("options", [[], ["--apply"], ["--apply", "--partial"]])
+def test_unknown_columns_refuse_a_file_without_records(alice: User, tmp_path: Path, options: list[str]) -> None:
+    path = tmp_path / "patients.csv"
+    path.write_text("nam\n")
+    assert "did you mean `name`?" in run(path, *options)[1]
+    assert not Import.objects.exists()
+    assert not StagedFile.objects.exists()
+
+
 def test_apply_writes_as_the_owner_and_leaves_nothing_staged(alice: User, bob: User, tmp_path: Path) -> None:
     output, error = run(write(tmp_path, *GOOD), "--apply")
     done = Import.objects.get()

@@ -124,9 +124,6 @@ class ImportMixin(RecordViewSet):
                 except AnsweredBefore as before:
                     return self.replay(before.response)
             body.seek(0)
-            records = read_records(
-                chunks_of(body), media_type=media_type, gzipped=gzipped, options=options.read, limits=REQUEST_LIMITS
-            )
             run = ImportRun(
                 self.importer_class,
                 owner=self.owner,
@@ -134,6 +131,14 @@ class ImportMixin(RecordViewSet):
                 options=options,
                 is_text=media_type == CSV,
                 lenient=self.handling == "lenient",
+            )
+            records = read_records(
+                chunks_of(body),
+                media_type=media_type,
+                gzipped=gzipped,
+                options=options.read,
+                limits=REQUEST_LIMITS,
+                check_columns=run.refuse_unknown_columns,
             )
             response = self.respond(run, records)
         if key is not None and run.record is not None and response.status_code == 200:

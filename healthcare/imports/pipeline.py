@@ -77,7 +77,6 @@ class ImportRun:
         self.threads: ThreadPoolExecutor | None = None
         self.ahead: tuple[Sequence[ReadRecord], Future[list[Row]]] | None = None
         self.table = BatchTable(self.importer.model)
-        self.columns_checked = False
         # The lines of this run that have created a record, with its id, in the order of both.
         self.created_ids, self.created_lines = array("q"), array("q")
         self.matched_lines: dict[int, int] = {}  # the first line that has matched a record, by the record's id
@@ -166,15 +165,13 @@ class ImportRun:
                 *({"pointer": error.pointer, "code": error.code, "detail": error.detail} for error in record.errors)
             )
             return row
-        if self.is_text and not self.columns_checked:
-            self.refuse_unknown_columns(record)
         return self.checks.row_of(record.line, record.values)
 
-    def refuse_unknown_columns(self, record: ReadRecord) -> None:
+    def refuse_unknown_columns(self, columns: Sequence[str]) -> None:
         """Raises ValidationError (400) for a header with columns that nobody knows: every row has them."""
-        self.columns_checked = True
-        columns = [] if self.checks.lenient else [*enumerate(record.values or {}, start=1)]
-        unknown = [(number, name) for number, name in columns if name not in self.checks.all_columns]
+        if self.checks.lenient:
+            return
+        unknown = [(number, name) for number, name in enumerate(columns, 1) if name not in self.checks.all_columns]
         errors: dict[str, list[Any]] = defaultdict(list)
         for number, name in unknown[: LimitedErrors.LIMIT]:
             # The first line of a file without a header is a record, of which an error must not tell anything.

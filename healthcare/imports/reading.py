@@ -4,7 +4,7 @@ import csv
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any
@@ -68,21 +68,32 @@ class ReadRecord:
     errors: list[LineError] = field(default_factory=list)
 
 
+def accept_columns(columns: Sequence[str]) -> None:
+    pass
+
+
 def read_records(
-    chunks: Iterable[bytes], *, media_type: str, gzipped: bool, options: ReadOptions, limits: FileLimits
+    chunks: Iterable[bytes],
+    *,
+    media_type: str,
+    gzipped: bool,
+    options: ReadOptions,
+    limits: FileLimits,
+    check_columns: Callable[[Sequence[str]], None] = accept_columns,
 ) -> Iterator[ReadRecord]:
     """The records of a file, in its order, each read when it is asked for. Blank lines are no records.
 
     The values of CSV are texts without the escape of formulas, those of NDJSON are JSON values. A fault of one record
     is among its `errors`. Raises FileRefused for a fault of the file, perhaps after some records.
+    `check_columns` gets the fields that the columns of CSV become, even if there is no record, and may raise.
     """
     content = limited(chunks, limits.packed, TOO_LARGE)
     if gzipped:
         content = gathered(unpacked(content))
     content = limited(content, limits.unpacked, "The file is too large when it is unpacked; send it in parts.")
     lines = limited_lines(text_lines(content, options.encoding, limits.line_bytes), limits.lines)
-    read = read_csv if media_type == CSV else read_ndjson
-    for count, record in enumerate(read(lines, options, limits), start=1):
+    read = read_csv(lines, options, limits, check_columns) if media_type == CSV else read_ndjson(lines, options)
+    for count, record in enumerate(read, start=1):
         if limits.rows is not None and count > limits.rows:
             raise FileRefused(413, "too_many_rows", f"The file has more than {limits.rows:,} rows; send it in parts.")
         yield record
@@ -165,13 +176,16 @@ def csv_rows(lines: Iterable[str], delimiter: str, longest: int) -> Iterator[tup
             yield source.start, cells
 
 
-def read_csv(lines: Iterator[str], options: ReadOptions, limits: FileLimits) -> Iterator[ReadRecord]:
+def read_csv(
+    lines: Iterator[str], options: ReadOptions, limits: FileLimits, check_columns: Callable[[Sequence[str]], None]
+) -> Iterator[ReadRecord]:
     first = next(lines, "")
     rows = csv_rows(chain([first], lines), options.delimiter or find_delimiter(first), limits.line_bytes)
     start, header = next(rows, (0, []))
     if start != 1:
         raise FileRefused(400, "header", "The file is empty." if not start else "Name the columns on line 1.")
     columns = column_names(header, options.names, limits.columns)
+    check_columns(columns)
     for line, cells in rows:
         if len(cells) == len(columns):
             yield ReadRecord(line, dict(zip(columns, map(unescape_formula, cells), strict=True)))
@@ -214,7 +228,7 @@ def refuse_doubled(columns: Sequence[str]) -> None:
 # NDJSON
 
 
-def read_ndjson(lines: Iterator[str], options: ReadOptions, limits: FileLimits) -> Iterator[ReadRecord]:
+def read_ndjson(lines: Iterator[str], options: ReadOptions) -> Iterator[ReadRecord]:
     missing = set(options.names)  # keys to rename that no object has had
     is_empty = True
     for number, line in enumerate(lines, start=1):

@@ -234,6 +234,27 @@ def test_a_repeated_import_with_the_same_key_is_answered_from_its_lines(as_alice
     assert send(as_alice, body + "Zoe,F\n", query, **key).status_code == 422
 
 
+@pytest.mark.parametrize("body", ["nam\n", "nam", "nam\n\n", "nam,address\nAna\n"])
+def test_unknown_columns_refuse_a_file_without_a_good_row(as_alice: LoggedInClient, body: str) -> None:
+    answer = send(as_alice, body, "?mode=apply&partial=true")
+    assert answer.status_code == 400
+    assert answer.json()["errors"] == [
+        {"pointer": "/nam", "code": "unknown", "detail": "Unknown column; did you mean `name`?"}
+    ]
+    assert not Import.objects.exists()
+
+
+def test_a_file_in_another_encoding_that_has_no_lines_there_is_refused(as_alice: LoggedInClient) -> None:
+    answer = send(as_alice, "name\nAna\n".encode("utf-16le"), "?mode=apply&encoding=utf-16be")
+    assert answer.status_code == 400
+    assert not Import.objects.exists()
+
+
+def test_a_file_with_a_header_alone_has_no_records(as_alice: LoggedInClient) -> None:
+    answer = send(as_alice, "name,age\n", "?mode=apply")
+    assert (answer.status_code, answer.json()["results"]) == (200, [])
+
+
 def test_unknown_columns_refuse_the_file(as_alice: LoggedInClient) -> None:
     answer = send(as_alice, "nam,age\nAna,34\n", "?mode=apply")
     assert answer.status_code == 400

@@ -130,7 +130,7 @@ class FileImport:
         with transaction.atomic():
             self.enter()
             run.begin()
-            for batch, following in batches(self.records()):
+            for batch, following in batches(self.records(run)):
                 self.written(run, run.import_batch(batch, following))
                 reset_queries()
             transaction.set_rollback(True)
@@ -157,7 +157,7 @@ class FileImport:
             if not staging.is_staged(file):
                 if file.rows is not None:
                     staging.forget_rows(file)
-                staging.stage(file, self.checked_columns(run), lambda number: self.report(f"{number:,} rows read"))
+                staging.stage(file, self.records(run), lambda number: self.report(f"{number:,} rows read"))
             self.count, self.total = file.written_rows, file.rows or 0
             write = staging.write_in_parts if self.options.partial else staging.write_whole
             write(file, run, self.enter, lambda rows: self.written(run, rows))
@@ -182,23 +182,15 @@ class FileImport:
             self.show(Row(line.line, {}, status=line.status, errors=line.errors, likely=line.likely))
         self.say(f"Going on with import {parent.pk}.")
 
-    def records(self) -> Iterator[ReadRecord]:
+    def records(self, run: ImportRun) -> Iterator[ReadRecord]:
+        """The records. Raises ValidationError for unknown columns, before anything is staged."""
         with self.path.open("rb") as file:
             gzipped = file.read(len(GZIP_BEGINS)) == GZIP_BEGINS
             file.seek(0)
             yield from read_records(
                 chunks_of(file), media_type=self.media_type, gzipped=gzipped, options=self.options.read,
-                limits=UNLIMITED_FILE,
+                limits=UNLIMITED_FILE, check_columns=run.refuse_unknown_columns,
             )  # fmt: skip
-
-    def checked_columns(self, run: ImportRun) -> Iterator[ReadRecord]:
-        """The records. Raises ValidationError for unknown columns, before anything is staged."""
-        is_first = True
-        for record in self.records():
-            if is_first and record.values:
-                run.row_of(record)
-                is_first = False
-            yield record
 
     def enter(self) -> None:
         """Enter the transaction as the owner, without the timeouts of requests. The history names who runs this."""
