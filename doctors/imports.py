@@ -58,7 +58,7 @@ class DoctorImporter(Importer):
         for place, keys in find_by_license(numbers).items():
             rows[place].matches = keys
         for row, number in zip(rows, numbers, strict=True):
-            row.keys = frozenset([number.upper()] if number else [])
+            row.keys = frozenset([upper(number)] if number else [])
 
     def find_likely(self, rows: Sequence[Row]) -> list[list[int | Row]]:
         """Without a match by license number, an equal number counts as likely."""
@@ -69,9 +69,9 @@ class DoctorImporter(Importer):
         earlier: dict[str, list[int | Row]] = defaultdict(list)
         likely: list[list[int | Row]] = []
         for place, (row, number) in enumerate(zip(rows, numbers, strict=True)):
-            likely.append([*found.get(place, []), *earlier[number.upper()]])
+            likely.append([*found.get(place, []), *earlier[upper(number)]])
             if number:
-                earlier[number.upper()].append(row)
+                earlier[upper(number)].append(row)
         return likely
 
     def may_update(self, row: Row) -> None:
@@ -90,3 +90,9 @@ class DoctorImporter(Importer):
 def license_in(values: dict[str, Any]) -> str:
     number = values.get("license_number")
     return number.strip() if isinstance(number, str) else ""
+
+
+def upper(text: str) -> str:
+    """As PostgreSQL's `upper`, by which license numbers are unique: each character by itself, so that `ß` stays, which
+    Python writes as two letters."""
+    return "".join(large if len(large := character.upper()) == 1 else character for character in text)

@@ -38,6 +38,17 @@ def test_an_equal_license_is_likely_the_same_without_a_match(as_alice: LoggedInC
     assert [one["likely"] for one in answer.json()["results"]] == [[{"id": doctor.pk}], [], [{"line": 3}], [], []]
 
 
+@pytest.mark.parametrize("match", ["identifier", "none"])
+def test_licenses_that_the_database_tells_apart_are_of_two_doctors(as_alice: LoggedInClient, match: str) -> None:
+    body = "name,license_number\nDr. Groß,ß1\nDr. Rao,SS1\nDr. Iyer,ss1\n"
+    answer = send(as_alice, body, f"?match={match}").json()["results"]
+    assert [(one["status"], one["likely"]) for one in answer] == [
+        ("created", []),
+        ("created", []),
+        ("likely", [{"line": 3}]),
+    ]
+
+
 def test_a_license_of_two_doctors_is_ambiguous(as_alice: LoggedInClient, alice: User) -> None:
     both = [make_doctor(alice, license_number="KMC-1").pk for _ in range(2)]
     result = send(as_alice, "name,license_number\nA,KMC-1\n").json()["results"][0]
