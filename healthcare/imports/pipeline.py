@@ -116,8 +116,8 @@ class ImportRun:
             self.importer.match(unsettled(rows))
         updates, candidates = self.settle_matched(unsettled(rows))
         creates, repeated = self.settle_likely(self.validated(candidates))
+        self.update(updates)  # first: an assignment that is primary no more makes room for another one
         self.create(creates)
-        self.update(updates)
         for row, earlier in repeated:
             self.repeat(row, earlier)
         self.importer.after_write([row for row in rows if row.status in {CREATED, UPDATED}])

@@ -185,6 +185,18 @@ def test_a_second_primary_doctor_is_refused_as_by_a_post(as_alice: LoggedInClien
     assert errors(answer) == single
 
 
+def test_another_doctor_becomes_primary_where_an_update_makes_room(as_alice: LoggedInClient, alice: User) -> None:
+    mapping = make_mapping(make_patient(alice), make_doctor(alice), is_primary=True)
+    other = make_doctor(alice)
+    rows = [
+        {"patient": mapping.patient_id, "doctor": mapping.doctor_id, "is_primary": False},
+        {"patient": mapping.patient_id, "doctor": other.pk, "is_primary": True},
+    ]
+    answer = send(as_alice, rows, "?mode=apply&on_match=update")
+    assert [row["status"] for row in answer.json()["results"]] == ["updated", "created"]
+    assert Mapping.objects.get(is_primary=True).doctor == other
+
+
 def test_the_number_of_statements_does_not_grow_with_the_rows(as_alice: LoggedInClient, alice: User) -> None:
     numbers = []
     for rows in (2, 12):
