@@ -56,6 +56,15 @@ def test_a_text_with_very_many_beginnings_of_cells_is_read_once():
     assert unescape_formula(escape_formula(text)) == text
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["=1", "+1", "-1", "@a", "＝1", "＋1", "－1", "＠a", "﹢1", " =1", '"=1', "\u200b=1", "\u3000=1", "\x01=1", "'=1"],
+)
+def test_what_a_spreadsheet_could_run_begins_with_one_more_apostrophe(text: str):
+    assert escape_formula(text) == f"'{text}"
+    assert escape_formula(f"a;{text}") == f"a;'{text}"
+
+
 @pytest.mark.parametrize("text", ["+91 98450 12345", "=1+1", "-2", "O'Brien", "'tis", "a;=1"])
 def test_what_was_never_escaped_stays_as_it_is(text: str):
     assert unescape_formula(text) == text

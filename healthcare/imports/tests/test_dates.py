@@ -40,6 +40,8 @@ def test_a_day_that_was_written_is_read_again(day: datetime.date, date_format: s
         ("03.04.90", "%d.%m.%Y", None),
         ("03.04.1990 ", "%d.%m.%Y", None),
         ("٠٣.٠٤.١٩٩٠", "%d.%m.%Y", None),
+        ("03.04.١٩٩٠", "%d.%m.%Y", None),
+        ("1٣.04.1990", "%d.%m.%Y", None),
         ("1112000", "%d%m%Y", None),
         ("", "%d.%m.%Y", None),
         ("", "", None),
