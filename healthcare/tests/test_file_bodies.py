@@ -21,6 +21,7 @@ from healthcare.tests.live import TIMEOUT, Answer, LiveServer, parse, serving, w
 MIB = 1024 * 1024
 FILES = "/api/files/"
 LONGEST_FILE_WAIT = 2
+TOKEN = "Bearer of-nobody"  # the worker receives the file of a caller who sends a token, and the view checks it
 
 
 class FileServer:
@@ -30,6 +31,9 @@ class FileServer:
 
     def held(self) -> list[str]:
         return self.record.read_text().split() if self.record.exists() else []
+
+    def send(self, file: bytes, **headers: str) -> Answer:
+        return self.live.call("POST", FILES, file, Content_Type="text/csv", Authorization=TOKEN, **headers)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +61,7 @@ class Upload:
 
     def __init__(self, server: FileServer, length: int, *headers: str, path: str = FILES, method: str = "POST") -> None:
         self.connection = socket.create_connection((server.live.host, server.live.port), timeout=TIMEOUT)
-        lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close", "Content-Type: text/csv"]
+        lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close", f"Authorization: {TOKEN}"]
         self.connection.sendall("\r\n".join([*lines, f"Content-Length: {length}", *headers, "", ""]).encode())
 
     def answer(self) -> Answer:
@@ -84,14 +88,20 @@ def described(file: bytes) -> dict[str, Any]:
 @pytest.mark.parametrize("size", [1, MIB, MIB + 1, settings.LARGEST_FILE])
 def test_a_file_arrives_whole(server: FileServer, size: int):
     file = a_file(size)
-    answer = server.live.call("POST", FILES, file, Content_Type="text/csv")
+    answer = server.send(file)
     assert (answer.status, answer.json) == (200, described(file))
 
 
 def test_a_file_may_be_packed(server: FileServer):
     file = gzip.compress(a_file(2 * MIB), mtime=0)
-    answer = server.live.call("POST", FILES, file, Content_Type="text/csv", Content_Encoding="gzip")
+    answer = server.send(file, Content_Encoding="gzip")
     assert (answer.status, answer.json) == (200, described(file))
+
+
+def test_a_file_without_a_token_is_not_received(server: FileServer):
+    with socket.create_connection((server.live.host, server.live.port), timeout=TIMEOUT) as client:
+        client.sendall(f"POST {FILES} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {2 * MIB}\r\n\r\n".encode())
+        assert client.recv(12) == b"HTTP/1.1 200", "the view of these tests answers everybody"
 
 
 def test_a_file_over_the_limit_is_answered_413(server: FileServer):
@@ -124,7 +134,7 @@ def test_a_file_that_ends_early_is_answered_400(server: FileServer):
             400,
             "The body is shorter than its Content-Length; send all of it.",
         )
-    assert server.live.call("POST", FILES, b"x").status == 200
+    assert server.send(b"x").status == 200
 
 
 def test_a_file_that_arrives_too_slowly_is_answered_408(server: FileServer):
@@ -150,7 +160,7 @@ def test_one_file_runs_at_a_time_and_others_pass_it(server: FileServer):
     assert not [*server.temporary.iterdir()], "the file has no name"
     for _ in range(20):
         assert server.live.call("GET", "/api/doctors/").status == 200
-    late = server.live.call("POST", FILES, file, X_Hold="second")
+    late = server.send(file, X_Hold="second")
     assert (late.status, late.headers["Retry-After"]) == (503, "10")
     assert late.json["detail"] == "This server takes as many files as it can at once; try again soon."
     waiting = Upload(server, len(file), "X-Hold: third")
