@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
@@ -54,7 +53,7 @@ class DoctorImporter(Importer):
         return Doctor.objects.active()
 
     def match(self, rows: Sequence[Row]) -> None:
-        numbers = [license_in(row.values) for row in rows]
+        numbers = [self.valid_value(row, "license_number") or "" for row in rows]
         for place, keys in find_by_license(numbers).items():
             rows[place].matches = keys
         for row, number in zip(rows, numbers, strict=True):
@@ -85,11 +84,6 @@ class DoctorImporter(Importer):
         rule, doctor = DirectoryPermission(), Doctor(created_by_id=owner_id)
         if not (rule.has_permission(request, None) and rule.has_object_permission(request, None, doctor)):
             raise PermissionDenied(rule.message)
-
-
-def license_in(values: dict[str, Any]) -> str:
-    number = values.get("license_number")
-    return number.strip() if isinstance(number, str) else ""
 
 
 def upper(text: str) -> str:

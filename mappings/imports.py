@@ -13,6 +13,7 @@ from doctors.imports import find_by_license
 from doctors.models import Doctor
 from healthcare.api.exceptions import Conflict
 from healthcare.api.serializers import IdField
+from healthcare.characters import visible_text
 from healthcare.exports.models import ServerId
 from healthcare.imports.importer import Importer
 from healthcare.imports.models import ImportedLine
@@ -148,7 +149,7 @@ class MappingImporter(Importer):
             elif name in row.values:
                 row.refuse(column, "invalid", f"Name the {name} by `{name}` or by `{column}`, not by both.")
             else:
-                wanted[number.strip()].append(row)
+                wanted[visible_text(number.strip())].append(row)
         if not wanted:
             return
         numbers = [*wanted]

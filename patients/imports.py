@@ -6,7 +6,6 @@ from typing import Any
 
 from django.db import connection
 from django.db.models import QuerySet
-from rest_framework.exceptions import ValidationError
 
 from healthcare.imports.importer import Importer
 from healthcare.imports.rows import Row
@@ -88,21 +87,10 @@ class PatientImporter(Importer):
 
     def numbers_in(self, row: Row) -> Iterable[tuple[str, str]]:
         """Each number with its system, the empty text for own and old ones, without invalid numbers."""
-        validated = row.checked[0] if row.checked else None
-        if validated is None:
-            validated = {name: self.valid(name, row.values) for name in ("identifier", "identifiers")}
-        if number := validated.get("identifier"):
+        if number := self.valid_value(row, "identifier"):
             yield "", number
-        for pair in validated.get("identifiers") or []:
+        for pair in self.valid_value(row, "identifiers") or []:
             yield "" if pair["system"] == OLD else pair["system"], pair["value"]
-
-    def valid(self, name: str, values: dict[str, Any]) -> Any:
-        if not values.get(name):
-            return None
-        try:
-            return self.run.checks.serializer.fields[name].run_validation(values[name])
-        except ValidationError:
-            return None
 
     def find_likely(self, rows: Sequence[Row]) -> list[list[int | Row]]:
         found = find_likely_in_batch(self.run.owner_id, [row.record for row in rows], numbers_count=True)

@@ -49,6 +49,16 @@ def test_licenses_that_the_database_tells_apart_are_of_two_doctors(as_alice: Log
     ]
 
 
+@pytest.mark.parametrize(("match", "status"), [("identifier", "skipped"), ("none", "likely")])
+def test_what_nobody_sees_in_a_license_does_not_count(
+    as_alice: LoggedInClient, alice: User, match: str, status: str
+) -> None:
+    make_doctor(alice, license_number="KMC-1")
+    body = "name,license_number\nA,KMC\u200b-1\nB,KMC-2\nC,\ufeffKMC-2\u00ad \n"
+    answer = send(as_alice, body, f"?match={match}")
+    assert [one["status"] for one in answer.json()["results"]] == [status, "created", "likely"]
+
+
 def test_a_license_of_two_doctors_is_ambiguous(as_alice: LoggedInClient, alice: User) -> None:
     both = [make_doctor(alice, license_number="KMC-1").pk for _ in range(2)]
     result = send(as_alice, "name,license_number\nA,KMC-1\n").json()["results"][0]

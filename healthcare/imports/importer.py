@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db.models import Model, QuerySet
 from django.utils.module_loading import autodiscover_modules
+from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from healthcare.api.serializers import RecordSerializer
@@ -97,6 +98,17 @@ class Importer:
     @classmethod
     def check_undo(cls, request: Request, owner_id: int) -> None:
         """Raises PermissionDenied (403) if the caller may not delete what an import of this owner has created."""
+
+    def valid_value(self, row: Row, name: str) -> Any:
+        """The validated value of a field; None if it is absent, empty or invalid."""
+        if row.checked and row.checked[0] is not None:
+            return row.checked[0].get(name)
+        if not row.values.get(name):
+            return None
+        try:
+            return self.run.checks.serializer.fields[name].run_validation(row.values[name])
+        except ValidationError:
+            return None
 
     def new_record(self, validated: dict[str, Any]) -> Model:
         """The unsaved record of validated values, as the serializer's `create` would make it."""

@@ -86,6 +86,13 @@ def test_ends_are_named_by_numbers(as_alice: LoggedInClient, alice: User, bob: U
     assert (row, mapping.patient, mapping.doctor) == (("created", mapping.pk, []), patient, doctor)
 
 
+def test_what_nobody_sees_in_a_number_does_not_count(as_alice: LoggedInClient, alice: User) -> None:
+    patient, doctor = make_patient(alice, identifier="P-1"), make_doctor(alice, license_number="L-1")
+    send(as_alice, [{"patient_identifier": " P-1\u200b", "doctor_license": "\ufeffL-1"}])
+    mapping = Mapping.objects.get()
+    assert (mapping.patient, mapping.doctor) == (patient, doctor)
+
+
 def test_unknown_ambiguous_and_foreign_numbers_are_refused(as_alice: LoggedInClient, alice: User, bob: User) -> None:
     for _ in range(2):
         make_patient(alice, identifier="twice")
