@@ -14,6 +14,7 @@ from rest_framework.exceptions import APIException
 
 from healthcare.api.exceptions import NAME, LimitedErrors
 from healthcare.api.integrity_errors import broken_rule
+from healthcare.api.suggestions import nearest_name
 from healthcare.api.unknown_parameters import suggest
 from healthcare.imports.batch_table import BatchTable, refresh_statistics
 from healthcare.imports.importer import Importer
@@ -172,10 +173,11 @@ class ImportRun:
         if self.checks.lenient:
             return
         unknown = [(number, name) for number, name in enumerate(columns, 1) if name not in self.checks.all_columns]
+        # The first line of a file without a header is a record, of which an error must not tell anything.
+        is_header = not self.checks.all_columns.isdisjoint(columns)
         errors: dict[str, list[Any]] = defaultdict(list)
         for number, name in unknown[: LimitedErrors.LIMIT]:
-            # The first line of a file without a header is a record, of which an error must not tell anything.
-            is_name = NAME.fullmatch(name)
+            is_name = NAME.fullmatch(name) and (is_header or nearest_name(name, self.checks.known))
             problem = "Unknown column" if is_name else f"Unknown column {number}"
             remedy = "remove it, or name its field with `map`"
             errors[name if is_name else "non_field_errors"] += suggest(name, self.checks.known, problem, remedy)

@@ -11,7 +11,6 @@ from typing import Any
 
 from rest_framework.exceptions import ParseError
 
-from healthcare.api.exceptions import NAME
 from healthcare.api.parsers import decode_object
 from healthcare.exports.csv_text import unescape_formula
 from healthcare.imports.file_refused import FileRefused
@@ -219,9 +218,8 @@ def refuse_doubled(columns: Sequence[str]) -> None:
     first: dict[str, int] = {}
     for number, column in enumerate(columns, start=1):
         if column in first:
-            # A file without a header has data there.
-            name = f", `{column}`" if NAME.fullmatch(column) else ""
-            raise FileRefused(400, "header", f"Columns {first[column]} and {number} have one name{name}; keep one.")
+            # Without the name: a file without a header has data there.
+            raise FileRefused(400, "header", f"Columns {first[column]} and {number} have one name; keep one.")
         first[column] = number
 
 

@@ -95,13 +95,22 @@ def test_one_bad_record_stops_all(as_alice: LoggedInClient) -> None:
     assert (Patient.objects.count(), Import.objects.count()) == (0, 0)
 
 
-def test_a_file_without_a_header_is_refused_without_its_values(as_alice: LoggedInClient) -> None:
-    answer = send(as_alice, "Ana Smith,1980-01-01,asthma attack\nBen Jones,1990-01-01,\n", "?mode=check")
+@pytest.mark.parametrize("row", ["Ana Smith,1980-01-01,asthma attack", "Ana,1980-01-01,asthma"])
+def test_a_file_without_a_header_is_refused_without_its_values(as_alice: LoggedInClient, row: str) -> None:
+    answer = send(as_alice, f"{row}\nBen Jones,1990-01-01,\n", "?mode=check")
     assert answer.status_code == 400
-    assert [error["detail"] for error in answer.json()["errors"]] == [
-        f"Unknown column {number}; remove it, or name its field with `map`." for number in (1, 2, 3)
+    assert [(error["pointer"], error["detail"]) for error in answer.json()["errors"]] == [
+        ("", f"Unknown column {number}; remove it, or name its field with `map`.") for number in (1, 2, 3)
     ]
     assert not {"Ana", "1980", "asthma"} & {*re.findall(r"\w+", answer.content.decode())}
+
+
+def test_unknown_columns_of_a_header_are_named(as_alice: LoggedInClient) -> None:
+    pointers = {
+        header: [error["pointer"] for error in send(as_alice, f"{header}\nA,B\n").json()["errors"]]
+        for header in ("name,ward", "nam,ward")
+    }
+    assert pointers == {"name,ward": ["/ward"], "nam,ward": ["/nam", ""]}
 
 
 def test_one_check_of_a_caller_runs_at_a_time(as_alice: LoggedInClient, alice: User) -> None:

@@ -144,8 +144,8 @@ def test_a_row_of_another_length_is_a_fault_of_that_row() -> None:
         ("", "header", "The file is empty."),
         ("\n \r\n", "header", "The file is empty."),
         ("\nname\nAda", "header", "Name the columns on line 1."),
-        ("name,note,name\n", "header", "Columns 1 and 3 have one name, `name`; keep one."),
-        ("name, name \n", "header", "Columns 1 and 2 have one name, `name`; keep one."),
+        ("name,note,name\n", "header", "Columns 1 and 3 have one name; keep one."),
+        ("name, name \n", "header", "Columns 1 and 2 have one name; keep one."),
         ("Ada Lovelace,Ada Lovelace\n", "header", "Columns 1 and 2 have one name; keep one."),
         ("name,,note\n", "header", "Column 2 has no name; name it, or remove it."),
         ("name,note,\nAda,1,\n", "header", "Column 3 has no name; name it, or remove it."),
@@ -242,7 +242,7 @@ def test_columns_are_renamed() -> None:
     [
         (b"name\nAda\n", CSV, "map", "`map` renames a column that the file does not have."),
         (b'{"name": "Ada"}', NDJSON, "map", "`map` renames a column that the file does not have."),
-        (b"Full Name,name\nAda,Bob\n", CSV, "header", "Columns 1 and 2 have one name, `name`; keep one."),
+        (b"Full Name,name\nAda,Bob\n", CSV, "header", "Columns 1 and 2 have one name; keep one."),
     ],
     ids=["csv", "ndjson", "two-columns-of-one-name"],
 )
