@@ -20,6 +20,7 @@ from healthcare.imports.models import ImportedLine
 from healthcare.imports.row_checks import OLD_ID
 from healthcare.imports.rows import Row
 from healthcare.ownership import RecordOwner, RecordQuerySet
+from healthcare.rls.context import without_role
 from mappings.models import Mapping
 from mappings.serializers import MappingSerializer
 from patients.imports import find_by_numbers
@@ -127,15 +128,20 @@ class MappingImporter(Importer):
 
     def find_imported(self, model: type[Model], server: str, old_ids: Collection[int]) -> dict[int, int]:
         """The ids of active records by their ids on another server; of the latest import where there are several."""
-        lines = ImportedLine.objects.owned_by(self.run.owner).filter(
+        lines = ImportedLine.objects.filter(
             server=server,
             old_id__in=old_ids,
             record_id__isnull=False,
             parent__kind=model.import_kind,  # type: ignore[attr-defined]
         )
-        imported: list[Any] = list(lines.order_by("pk").values_list("old_id", "record_id"))
-        present = survivors(model, {key for _, key in imported})
-        return {old_id: present[key] for old_id, key in imported if key in present}
+        if model is Doctor:
+            # The directory is of all: who acts for an owner imports doctors as themselves.
+            with without_role():
+                found = ids_of(lines.filter(created_by__in={self.run.owner_id, self.run.caller_id}))
+        else:
+            found = ids_of(lines.owned_by(self.run.owner))
+        present = survivors(model, {key for _, key in found})
+        return {old_id: present[key] for old_id, key in found if key in present}
 
     def resolve_numbers(self, rows: Sequence[Row], name: str, column: str) -> None:
         """Replace a number by the id of the one record that has it."""
@@ -239,6 +245,11 @@ class MappingImporter(Importer):
         found = {result["id"] for result in results if result["id"] is not None}
         found |= {one["id"] for result in results for one in result["likely"] if "id" in one}
         return {*Mapping.objects.filter(pk__in=found).values_list("patient_id", flat=True)} if found else set()
+
+
+def ids_of(lines: QuerySet) -> list[Any]:
+    """The old id and the id of each of these lines of imports, the latest last."""
+    return list(lines.order_by("pk").values_list("old_id", "record_id"))
 
 
 def survivors(model: type[Model], ids: set[int]) -> dict[int, int]:

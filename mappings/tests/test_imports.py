@@ -7,6 +7,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from accounts.delegations.models import Delegation
 from accounts.models import User
 from audit.models import AccessLog
 from conftest import LoggedInClient
@@ -148,6 +149,29 @@ def test_ids_of_another_server_are_those_that_were_imported_from_there(
     assert [*Import.objects.get(kind="mappings").lines.order_by("line").values_list("old_id", "server")][:1] == [
         (9, OTHER_SERVER)
     ]
+
+
+def test_a_delegate_finds_the_doctors_of_own_imports_and_of_the_owners(
+    as_bob: LoggedInClient, alice: User, bob: User, staff: User
+) -> None:
+    Delegation.objects.create(owner=alice, delegate=bob, role="manage")
+    patient, *doctors = make_patient(alice), make_doctor(bob), make_doctor(alice), make_doctor(staff)
+    origin = {"server": OTHER_SERVER, "version": 1}
+    make_import(alice, "patients", {"record_id": patient.pk, "old_id": 1} | origin)
+    make_import(bob, "patients", {"record_id": make_patient(bob).pk, "old_id": 2} | origin)
+    for old_id, (importing, doctor) in enumerate(zip((bob, alice, staff), doctors, strict=True), start=1):
+        make_import(importing, "doctors", {"record_id": doctor.pk, "old_id": old_id} | origin)
+    rows = [{"patient": 1, "doctor": old_id, "server": OTHER_SERVER} for old_id in (1, 2, 3)]
+    rows.append({"patient": 2, "doctor": 1, "server": OTHER_SERVER})
+    as_bob.defaults["HTTP_X_ACTING_FOR"] = "alice"
+    answer = send(as_bob, rows, "?mode=apply&partial=true")
+    assert [row["status"] for row in answer.json()["results"]] == ["created", "created", "failed", "failed"]
+    assert [(error["pointer"], error["code"]) for error in errors(answer)] == [
+        ("/doctor", "does_not_exist"), ("/patient", "does_not_exist"),
+    ]  # fmt: skip
+    assert [*Mapping.objects.order_by("pk").values_list("created_by", "patient", "doctor")] == [
+        (alice.pk, patient.pk, doctors[0].pk), (alice.pk, patient.pk, doctors[1].pk),
+    ]  # fmt: skip
 
 
 def test_the_active_assignment_of_both_matches(as_alice: LoggedInClient, alice: User) -> None:
