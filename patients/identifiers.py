@@ -5,6 +5,7 @@ A merge turns the own number of the duplicate into a pair of the system OLD, so 
 patient. Wherever numbers are compared, old ones count as own ones.
 """
 
+import re
 import unicodedata
 from typing import Any
 
@@ -17,6 +18,7 @@ from django.db.models.functions import Concat
 from patients.models import Patient
 
 OLD = "old"
+NEITHER = re.compile("[^0-9a-z]+")  # of ASCII in lower case
 LONGEST_PAIR = 200 + 1 + 200  # characters of `system|value`
 Pair = dict[str, str]
 
@@ -58,6 +60,8 @@ def numbers_of(patient: Patient) -> set[tuple[str, str]]:
 
 
 def letters_and_digits(text: str) -> str:
+    if text.isascii():  # which normalization leaves as it is
+        return NEITHER.sub("", text.lower())
     return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", text).casefold()))
 
 

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence, Set
+from functools import cached_property
 from typing import Any
 
 from django.db import connection
@@ -10,6 +11,7 @@ from django.db.models import QuerySet
 from healthcare.imports.importer import Importer
 from healthcare.imports.rows import Row
 from healthcare.ownership import RecordOwner
+from healthcare.search.likeness import Vocabulary, WordLikeness
 from patients.duplicates import lock_against_duplicates
 from patients.identifiers import OLD
 from patients.likely_in_batch import Earlier, find_likely_in_batch
@@ -92,8 +94,14 @@ class PatientImporter(Importer):
         for pair in self.valid_value(row, "identifiers") or []:
             yield "" if pair["system"] == OLD else pair["system"], pair["value"]
 
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary(WordLikeness())
+
     def find_likely(self, rows: Sequence[Row]) -> list[list[int | Row]]:
-        found = find_likely_in_batch(self.run.owner_id, [row.record for row in rows], numbers_count=True)
+        found = find_likely_in_batch(
+            self.run.owner_id, [row.record for row in rows], numbers_count=True, vocabulary=self.vocabulary
+        )
         return [
             [*sorted(one for one in likely if isinstance(one, int))]
             + [rows[one.position] for one in likely if isinstance(one, Earlier)]

@@ -14,7 +14,6 @@ from healthcare.search.likeness import (
     AskedName,
     StoredName,
     Vocabulary,
-    WordLikeness,
     pair_of,
     rank_name,
     read_asked,
@@ -90,21 +89,25 @@ class BatchPatient:
 
 
 def find_likely_in_batch(
-    owner_id: int, patients: Sequence[Patient], *, numbers_count: bool
+    owner_id: int, patients: Sequence[Patient], *, numbers_count: bool, vocabulary: Vocabulary
 ) -> list[set[int | Earlier]]:
     """Of each of these unsaved patients, who is likely the same person: at most MAXIMUM ids of the owner's active
     patients, and those earlier patients of the batch for whom none was found.
 
     That is what a POST of each in turn would find that refuses likely duplicates. numbers_count: whether an equal
-    number alone makes two patients likely the same.
+    number alone makes two patients likely the same. vocabulary: any one, which the next batch may use again.
     """
-    return LikelyBatch(owner_id, patients, numbers_count=numbers_count).find_likely() if patients else []
+    if not patients:
+        return []
+    return LikelyBatch(owner_id, patients, numbers_count=numbers_count, vocabulary=vocabulary).find_likely()
 
 
 class LikelyBatch:
-    def __init__(self, owner_id: int, patients: Sequence[Patient], *, numbers_count: bool) -> None:
+    def __init__(
+        self, owner_id: int, patients: Sequence[Patient], *, numbers_count: bool, vocabulary: Vocabulary
+    ) -> None:
         self.owner_id, self.numbers_count = owner_id, numbers_count
-        self.likeness = WordLikeness()
+        self.vocabulary, self.likeness = vocabulary, vocabulary.likeness
         names = [searched_names(patient) for patient in patients]
         asked = iter(read_asked([name for some in names for name in some]))
         stored = read_stored([patient.name for patient in patients])
@@ -198,10 +201,11 @@ class LikelyBatch:
         read_digits = (
             "SELECT search_digits(text) FROM unnest(%(texts)s::text[]) WITH ORDINALITY one(text, n) ORDER BY n"
         )
-        for text, (digits,) in zip(texts, self.query(read_digits, texts=texts), strict=True):
+        all_digits = [digits for (digits,) in self.query(read_digits, texts=texts)]
+        for text, digits in zip(texts, all_digits, strict=True):
             for row in rows[text]:
                 row.digits[text] = digits
-        for place, record in self.query(SAME_PHONE, texts=texts):
+        for place, record in self.query(SAME_PHONE, texts=texts, digits=all_digits):
             for row in rows[texts[place - 1]]:
                 row.same_phone.add(record)
                 row.on_record.add(record)
@@ -265,12 +269,12 @@ class LikelyBatch:
 
     def find_by_similar_name(self, rows: list[BatchPatient]) -> None:
         """Those whose births agree, where there are too many of them to compare all names."""
-        vocabulary = Vocabulary(self.likeness, (word for (word,) in self.query(WORDS)))
+        self.vocabulary.replace({word for (word,) in self.query(WORDS)})
         asked = [
             {"place": place, "day": row.patient.birth_date, "year": row.patient.birth_year, **similar}
             for place, row in enumerate(rows)
             for one in row.asked
-            if (similar := similar_terms(one, vocabulary))
+            if (similar := similar_terms(one, self.vocabulary))
         ]
         for place, record in self.query(SIMILAR_NAMES, asked=json.dumps(asked, default=str)) if asked else []:
             rows[place].on_record.add(record)

@@ -23,8 +23,8 @@ SELECT 'dated', asked.place, found.id FROM unnest(%(dateless)s::int[]) WITH ORDI
 ) found
 """  # noqa: S608
 SAME_PHONE = f"""
-SELECT asked.place, found.record FROM unnest(%(texts)s::text[]) WITH ORDINALITY AS asked(text, place),
-LATERAL (SELECT search_digits(text)) AS number(digits), LATERAL (
+SELECT asked.place, found.record
+FROM unnest(%(texts)s::text[], %(digits)s::text[]) WITH ORDINALITY AS asked(text, digits, place), LATERAL (
     SELECT 'id:' || search_key(text)
     UNION ALL SELECT 'tel:' || digits WHERE length(digits) >= 3
     UNION ALL SELECT 'tel:' || left(digits, length)
@@ -34,6 +34,7 @@ LATERAL (SELECT search_digits(text)) AS number(digits), LATERAL (
         WHERE length(digits) >= {SHORTEST_BEGINNING} AND {OWN_TERMS}
         AND term > 'tel:' || digits AND term < 'tel:' || digits || ':' LIMIT 50
     )
+    OFFSET 0
 ) AS wanted(term), LATERAL (
     SELECT record FROM patients_patientterm term WHERE {OWN_TERMS} AND term.term = wanted.term
     ORDER BY record DESC LIMIT %(maximum)s

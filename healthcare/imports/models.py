@@ -77,9 +77,9 @@ FROM unnest(
 class ImportedLineQuerySet(OwnedQuerySet):
     def write(self, parent: Import, lines: dict[str, list[Any]]) -> None:
         """Add lines, given by column. `bulk_create` would take several times as long."""
-        values = lines | {name: [json.dumps(one) for one in lines[name]] for name in ("errors", "likely")}
+        as_json = {name: [json.dumps(one) if one else "[]" for one in lines[name]] for name in ("errors", "likely")}
         with connection.cursor() as cursor:
-            cursor.execute(WRITE_LINES, {"parent": parent.pk, "owner": parent.created_by_id, **values})
+            cursor.execute(WRITE_LINES, {"parent": parent.pk, "owner": parent.created_by_id, **lines, **as_json})
 
     def about(self, model: type[models.Model], keys: Collection[int]) -> Self:
         """The lines that wrote or matched these records; none of a model that is not imported."""

@@ -152,11 +152,13 @@ class ImportRun:
         return rows
 
     def check_ahead(self, records: Sequence[ReadRecord]) -> list[Row]:
-        """The rows of these records, with what the serializer says of each. Runs in another thread."""
+        """The rows of these records, with what the serializer says of each and the record that it would become. Runs in
+        another thread."""
         rows = self.rows_of(records)
         with connection.execute_wrapper(refuse_query):  # it would not be in the transaction
             for row in unsettled(rows):
-                row.checked = self.checks_ahead.check(row.values)
+                row.checked = values, _ = self.checks_ahead.check(row.values)
+                row.record = None if values is None else self.new_record(values)
         return rows
 
     def row_of(self, record: ReadRecord) -> Row:
@@ -214,9 +216,13 @@ class ImportRun:
         for row in rows:
             values = self.checks.validate(row)
             if values is not None:
-                row.record = self.importer.new_record(values)
-                row.record.complete()
+                row.record = row.record or self.new_record(values)
         return unsettled(rows)
+
+    def new_record(self, values: dict[str, Any]) -> Any:
+        record: Any = self.importer.new_record(values)
+        record.complete()
+        return record
 
     def settle_likely(self, rows: list[Row]) -> tuple[list[Row], list[tuple[Row, Row]]]:
         """The rows to create, and those that repeat an earlier one of these, each with that one.

@@ -4,9 +4,9 @@ terms of the other gives (`vocabulary`, `statements`), without the limits on how
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from heapq import nlargest
 from itertools import islice, takewhile
 
@@ -71,16 +71,17 @@ def pair_of(word: str, other: str) -> str:
     return f"{word} {other}" if word < other else f"{other} {word}"
 
 
-MOST_REMEMBERED = 500_000  # pairs of words; a batch of long names has many millions
+MOST_PAIRS_REMEMBERED = 100_000  # of words; a batch of long names has many millions
+MOST_WORDS_REMEMBERED = 10_000
 
 
 class WordLikeness:
     """Ranks words by their likeness, as the function `<words>_near` does. Remembers what it has ranked."""
 
     def __init__(self) -> None:
-        self.rank = lru_cache(MOST_REMEMBERED)(self._rank)
-        self.trigrams = cache(self._trigrams)
-        self.one_edit_away = lru_cache(MOST_REMEMBERED)(one_edit_away)
+        self.rank = lru_cache(MOST_PAIRS_REMEMBERED)(self._rank)
+        self.trigrams = lru_cache(MOST_WORDS_REMEMBERED)(self._trigrams)
+        self.one_edit_away = lru_cache(MOST_WORDS_REMEMBERED)(one_edit_away)
         self.letters: dict[str, bool] = {}  # which characters, other than ASCII's, are letters to pg_trgm
         with connection.cursor() as cursor:
             cursor.execute(SCHEMA_OF_SIMILARITY)
@@ -130,47 +131,77 @@ class WordLikeness:
 
 
 class Vocabulary:
-    """Words, and which of them are like a word that is asked for. At most as many as a search looks up."""
+    """Words, and which of them are like a word that is asked for. At most as many as a search looks up.
 
-    def __init__(self, likeness: WordLikeness, words: Iterable[str]) -> None:
+    It remembers what is like a word, and looks only at words that were added since.
+    """
+
+    def __init__(self, likeness: WordLikeness) -> None:
         self.likeness = likeness
-        self.words = sorted({*words})
-        likeness.learn(self.words)
-        self.with_trigram: defaultdict[str, list[int]] = defaultdict(list)
-        self.trigrams = [len(likeness.trigrams(word)) for word in self.words]
-        for place, word in enumerate(self.words):
-            for trigram in likeness.trigrams(word):
-                self.with_trigram[trigram].append(place)
-        self.near = cache(self._near)
+        self.forget()
 
-    def _near(self, asked: str) -> list[str]:
-        start = bisect_left(self.words, asked)
-        begun = list(takewhile(lambda word: word.startswith(asked), islice(self.words, start, start + MOST_READ)))
+    def forget(self) -> None:
+        self.places: dict[str, int] = {}
+        self.words: list[str] = []  # by place
+        self.sorted: list[str] = []
+        self.with_trigram: defaultdict[str, list[int]] = defaultdict(list)  # the places, in order
+        self.trigrams: list[int] = []  # the number of trigrams of each word
+        self.found: dict[str, tuple[int, list[str]]] = {}  # what is similar among so many words
+
+    def replace(self, words: Set[str]) -> None:
+        """Have these words instead."""
+        if not self.places.keys() <= words:
+            self.forget()
+        new = sorted(words - self.places.keys())
+        self.likeness.learn(new)
+        for place, word in enumerate(new, start=len(self.words)):
+            self.places[word] = place
+            trigrams = self.likeness.trigrams(word)
+            self.trigrams.append(len(trigrams))
+            for trigram in trigrams:
+                self.with_trigram[trigram].append(place)
+        self.words += new
+        self.sorted = sorted(self.words)
+
+    def near(self, asked: str) -> list[str]:
+        start = bisect_left(self.sorted, asked)
+        begun = list(takewhile(lambda word: word.startswith(asked), islice(self.sorted, start, start + MOST_READ)))
         begun.sort(key=len)
         return [*{*begun[: MOST_BEGINNINGS["most_of_several"]], *self.similar(asked)}]
 
     def similar(self, asked: str) -> list[str]:
-        likeness = self.likeness
-        if not likeness.schema or len(asked) < SHORTEST_SIMILAR:
+        if not self.likeness.schema or len(asked) < SHORTEST_SIMILAR:
             return []
-        trigrams = likeness.trigrams(asked)
+        first, similar = self.found.get(asked, (0, []))
+        if first < len(self.words):
+            similar = [*similar, *self.similar_from(asked, first)]
+            if len(similar) > MOST_SIMILAR:
+                similar = nlargest(MOST_SIMILAR, similar, key=lambda word: self.likeness.closeness(asked, word))
+            if len(self.found) >= MOST_WORDS_REMEMBERED:
+                self.found.clear()
+            self.found[asked] = len(self.words), similar
+        return similar
+
+    def similar_from(self, asked: str, first: int) -> set[str]:
+        """The similar words from this place on."""
+        trigrams = self.likeness.trigrams(asked)
         shared: Counter[int] = Counter()
         for trigram in trigrams:
-            shared.update(self.with_trigram.get(trigram, ()))
+            places = self.with_trigram.get(trigram, [])
+            shared.update(places[bisect_left(places, first) :] if first else places)
         mine, least = len(trigrams), len(trigrams) / 4
         found = {
             self.words[place]
             for place, count in shared.items()
-            if count >= least and are_similar(asked, self.words[place], count, mine + self.trigrams[place] - count)
+            if count >= least
+            and 5 * count >= (both := mine + self.trigrams[place])  # spares most calls
+            and are_similar(asked, self.words[place], count, both - count)
         }
-        found.update(word for word in likeness.one_edit_away(asked) if self.has(word))
-        if len(found) <= MOST_SIMILAR:
-            return [*found]
-        return nlargest(MOST_SIMILAR, found, key=lambda word: likeness.closeness(asked, word))
+        found.update(word for word in self.likeness.one_edit_away(asked) if self.places.get(word, -1) >= first)
+        return found
 
     def has(self, word: str) -> bool:
-        place = bisect_left(self.words, word)
-        return place < len(self.words) and self.words[place] == word
+        return word in self.places
 
 
 def one_edit_away(asked: str) -> frozenset[str]:
