@@ -29,6 +29,7 @@ from patients.likely_in_batch_statements import (
     SAME_NUMBER,
     SAME_PHONE,
     SHORTEST_BEGINNING,
+    SHORTEST_PHONE,
     SIMILAR_NAMES,
     TERMS,
     UNKNOWN_BIRTH,
@@ -61,7 +62,8 @@ class Earlier:
 @dataclass
 class BatchPatient:
     """A patient of the batch. `asked` are the names that are searched for; `stored` is what the name would be found by;
-    `digits` are those of each phone; `on_record` are ids of patients who may be the same person."""
+    `digits` are those of each phone; `on_record` are ids of patients who may be the same person; of these,
+    `same_contact` have a phone, an e-mail or a number in common."""
 
     patient: Patient
     asked: list[AskedName]
@@ -69,6 +71,7 @@ class BatchPatient:
     digits: dict[str, str] = field(default_factory=dict)
     on_record: set[int] = field(default_factory=set)
     same_phone: set[int] = field(default_factory=set)
+    same_contact: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.numbers = numbers_of(self.patient)
@@ -76,6 +79,9 @@ class BatchPatient:
     @property
     def born(self) -> bool:
         return self.patient.birth_year is not None
+
+    def has_same_phone(self, other: "BatchPatient") -> bool:
+        return any(is_same_phone(one, two) for one in self.digits.values() for two in other.digits.values())
 
     @property
     def equal_names(self) -> Iterator[tuple[str, list[str]]]:
@@ -128,6 +134,8 @@ class LikelyBatch:
         self.find_by_phone()
         self.find_by_email()
         self.find_by_number()
+        for row in self.rows:
+            row.same_contact = {*row.on_record}
         self.find_by_equal_name()
         self.find_by_birth()
         found: list[set[int | Earlier]] = [{*ids} for ids in self.choose_on_record()]
@@ -151,7 +159,7 @@ class LikelyBatch:
             record
             for row, ranked in zip(self.rows, ranks, strict=True)
             for record, rank in ranked.items()
-            if rank is not None or row.numbers
+            if rank is not None or (row.numbers and record in row.same_contact)
         }
         others = Patient.objects.filter(created_by_id=self.owner_id).active().in_bulk(wanted)
         chosen = []
@@ -168,7 +176,12 @@ class LikelyBatch:
 
     def earlier(self, row: BatchPatient, stored: dict[Hashable, list[int]]) -> Iterator[Earlier]:
         """The earlier rows, of those in `stored`, that are likely the same person."""
-        same_phone = {position for key in keys_of_phones(row, asked=True) for position in stored.get(key, ())}
+        same_phone = {
+            position
+            for key in keys_of_phones(row, asked=True)
+            for position in stored.get(key, ())
+            if key[0] == "value" or row.has_same_phone(self.rows[position])
+        }
         keys = [*keys_of_others(row), *births_that_agree(row.patient)]
         for term, _ in row.equal_names:
             keys += [("name", term, False), ("name", term, True)][: 1 if row.born else 2]
@@ -315,21 +328,17 @@ def keys_of_others(row: BatchPatient) -> Iterator[Hashable]:
         yield "email", email
 
 
-def keys_of_phones(row: BatchPatient, *, asked: bool) -> Iterator[Hashable]:
-    """A phone is the same as one that is equal or begins alike, or as an equal number."""
-    if not asked:
-        for _, value in row.numbers:
-            yield "value", value
-    for text, digits in row.digits.items():
-        if asked:
-            yield "value", letters_and_digits(text)
-        if asked and len(digits) >= SHORTEST_BEGINNING:
-            yield "begins", digits
-        if len(digits) >= 3 or not asked:
-            yield "phone", digits
-        for length in range(SHORTEST_BEGINNING, len(digits)):
-            beginning = digits[:length]
-            if not asked:
-                yield "begins", beginning
-            elif length <= LONGEST_BEGINNING:
-                yield "phone", beginning
+def keys_of_phones(row: BatchPatient, *, asked: bool) -> Iterator[tuple[str, str]]:
+    """A phone may be the same as one with this beginning, and is the same as an equal number."""
+    values = map(letters_and_digits, row.digits) if asked else (value for _, value in row.numbers)
+    for value in values:
+        yield "value", value
+    for digits in row.digits.values():
+        yield "phone", digits[:SHORTEST_BEGINNING]
+
+
+def is_same_phone(asked: str, stored: str) -> bool:
+    """Whether these digits, from the last one on, are equal or one of them begins with the other."""
+    if len(asked) < SHORTEST_BEGINNING or len(stored) < SHORTEST_BEGINNING:
+        return asked == stored and len(asked) >= SHORTEST_PHONE
+    return stored.startswith(asked) or (asked.startswith(stored) and len(stored) <= LONGEST_BEGINNING)

@@ -1,5 +1,6 @@
 """The statements that find patients on record who may be the same as the patients of a batch: see `likely_in_batch`."""
 
+SHORTEST_PHONE = 3  # digits
 SHORTEST_BEGINNING, LONGEST_BEGINNING = 7, 20  # digits of a phone, from the last one on, that a longer one begins with
 
 OWN_TERMS = "owner = %(owner)s AND NOT hidden"
@@ -26,7 +27,7 @@ SAME_PHONE = f"""
 SELECT asked.place, found.record
 FROM unnest(%(texts)s::text[], %(digits)s::text[]) WITH ORDINALITY AS asked(text, digits, place), LATERAL (
     SELECT 'id:' || search_key(text)
-    UNION ALL SELECT 'tel:' || digits WHERE length(digits) >= 3
+    UNION ALL SELECT 'tel:' || digits WHERE length(digits) >= {SHORTEST_PHONE}
     UNION ALL SELECT 'tel:' || left(digits, length)
         FROM generate_series({SHORTEST_BEGINNING}, least(length(digits) - 1, {LONGEST_BEGINNING})) length
     UNION ALL (
