@@ -1,14 +1,20 @@
 """`manage.py import_records`: files of any size, all or nothing or in parts, and their output."""
 
 import io
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import DEFAULT_DB_ALIAS, connections
 
 from accounts.models import User
 from audit.models import AccessLog
+from healthcare.imports import staging
 from healthcare.imports.models import Import, ImportedLine, StagedFile, StagedRow
+from healthcare.imports.pipeline import ImportRun
+from healthcare.rls.context import without_role
 from patients.models import Patient, PatientEvent
 from patients.tests.factories import make_patient
 
@@ -100,6 +106,8 @@ def test_a_partial_import_writes_the_others(alice: User, tmp_path: Path) -> None
     assert error == "1 rows failed."
     assert output.endswith(numbers(created=5, failed=1))
     assert Patient.objects.count() == 5
+    contexts = PatientEvent.objects.values_list("pgh_context__actor", "pgh_context__application").distinct()
+    assert list(contexts) == [(alice.pk, "manage.py import_records")]
     assert list(ImportedLine.objects.order_by("line").values_list("line", "status")) == [
         (2, "created"), (3, "created"), (4, "failed"), (5, "created"), (6, "created"), (7, "created")
     ]  # fmt: skip
@@ -152,6 +160,70 @@ def test_it_needs_a_file_and_an_owner(alice: User, tmp_path: Path) -> None:
         "",
         "The name of the file ends neither in .csv nor in .ndjson; give its --format.",
     )
+
+
+def test_a_file_that_another_command_has_staged_is_no_part_of_this_one(alice: User, bob: User, tmp_path: Path) -> None:
+    other = StagedFile.objects.create(created_by=bob, digest="of another file")
+    StagedRow.objects.create(file=other, line=100, content="[{}, []]")
+    assert run(write(tmp_path, *GOOD), "--apply")[1] == ""
+    assert Patient.objects.count() == 5
+    assert [*StagedRow.objects.values_list("file", "line")] == [(other.pk, 100)]
+
+
+@pytest.mark.parametrize("options", [[], ["--partial"]], ids=["whole", "in-parts"])
+def test_a_file_that_another_run_has_locked_is_not_written(
+    alice: User, tmp_path: Path, options: list[str], monkeypatch: Any
+) -> None:
+    read = staging.stage
+    with closing(connections.create_connection(DEFAULT_DB_ALIAS)) as another, another.cursor() as cursor:
+
+        def locked_by_another_run(*args: Any) -> None:
+            read(*args)
+            another.set_autocommit(False)
+            cursor.execute("SELECT id FROM imports_stagedfile FOR UPDATE")
+
+        monkeypatch.setattr(staging, "stage", locked_by_another_run)
+        assert run(write(tmp_path, *GOOD), "--apply", *options)[1] == staging.SAME_FILE_RUNNING
+        another.rollback()
+    assert not Patient.objects.exists()
+    assert StagedRow.objects.count() == 5
+
+
+def test_a_file_that_another_run_reads_is_not_read_twice(alice: User, tmp_path: Path, monkeypatch: Any) -> None:
+    def interrupted(*_: Any) -> None:
+        raise staging.StagingError("interrupted")
+
+    path = write(tmp_path, *GOOD)
+    with monkeypatch.context() as patched:
+        patched.setattr(staging, "copy_rows", interrupted)
+        assert run(path, "--apply")[1] == "interrupted"
+    with closing(connections.create_connection(DEFAULT_DB_ALIAS)) as another, another.cursor() as cursor:
+        another.set_autocommit(False)
+        cursor.execute("SELECT id FROM imports_stagedfile FOR UPDATE")
+        assert run(path, "--apply")[1] == staging.SAME_FILE_RUNNING
+        another.rollback()
+    assert not StagedRow.objects.exists()
+    assert (run(path, "--apply")[1], Patient.objects.count()) == ("", 5)
+
+
+@pytest.mark.parametrize("options", [[], ["--partial"]], ids=["whole", "in-parts"])
+def test_rows_that_are_removed_meanwhile_stop_the_import(
+    alice: User, tmp_path: Path, options: list[str], monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(staging, "ROWS_PER_BATCH", 2)
+    import_batch = ImportRun.import_batch
+
+    def removing_the_rest(*args: Any) -> Any:
+        with without_role():
+            StagedRow.objects.all().delete()
+        return import_batch(*args)
+
+    monkeypatch.setattr(ImportRun, "import_batch", removing_the_rest)
+    path = write(tmp_path, *GOOD)
+    assert run(path, "--apply", *options)[1] == staging.STAGED_ROWS_REMOVED
+    assert Patient.objects.count() == (2 if options else 0)
+    monkeypatch.undo()
+    assert (run(path, "--apply", *options)[1], Patient.objects.count()) == ("", 5)
 
 
 def test_erasing_a_patient_removes_what_is_staged_for_its_owner(alice: User, bob: User) -> None:

@@ -104,8 +104,8 @@ def parse_names(values: Sequence[str]) -> tuple[dict[str, str], str]:
     """The field for each column of `Full Name:name`, and what is wrong with them. A column may contain colons."""
     names: dict[str, str] = {}
     for value in values:
-        column, colon, name = (part.strip() for part in value.rpartition(":"))
-        if not (colon and column and name) or max(len(column), len(name)) > LONGEST_NAME:
+        column, _, name = (part.strip() for part in value.rpartition(":"))  # without a colon there is no column
+        if not (column and name) or max(len(column), len(name)) > LONGEST_NAME:
             return {}, "Write the column of the file, a colon and the name of the field: `Full Name:name`."
         if column in names:
             return {}, "Name a column of the file once."

@@ -1,8 +1,11 @@
 """What an import does with records that others have merged, deleted or changed, and with rows that break a rule."""
 
+import json
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from accounts.models import User
 from conftest import LoggedInClient
@@ -44,6 +47,40 @@ def test_an_update_that_contradicts_what_is_stored_fails_alone(as_alice: LoggedI
     assert ana.deceased_on is None
 
 
+def test_a_row_that_contradicts_itself_fails_as_a_post_does(as_alice: LoggedInClient) -> None:
+    body = {"name": "Ana", "birth_year": 1990, "deceased_on": "1980-01-01"}
+    posted = as_alice.post("/api/patients/", body, content_type="application/json").json()["errors"]
+    answer = send(as_alice, json.dumps(body), "?mode=apply&partial=true", NDJSON)
+    assert answer.json()["results"] == [result(1, "failed", errors=posted)]
+    assert [one["code"] for one in posted] == ["contradiction"]
+
+
+def test_a_match_that_is_deleted_before_its_lock_is_a_conflict(
+    as_alice: LoggedInClient, alice: User, monkeypatch: Any
+) -> None:
+    ana = make_patient(alice, name="Ana", identifier="N-1")
+    usual = PatientImporter.match
+
+    def then_delete(self: PatientImporter, rows: Any) -> None:
+        usual(self, rows)
+        Patient.objects.filter(pk=ana.pk).end()
+
+    monkeypatch.setattr(PatientImporter, "match", then_delete)
+    answer = send(as_alice, "identifier,name\nN-1,Anna\n", UPDATE)
+    assert [one["code"] for one in answer.json()["results"][0]["errors"]] == ["conflict"]
+    ana.refresh_from_db()
+    assert ana.name == "Ana"
+
+
+def test_an_update_locks_its_records_in_the_order_of_their_ids(as_alice: LoggedInClient, alice: User) -> None:
+    for number in (1, 2):
+        make_patient(alice, name=f"Ana{number}", identifier=f"N-{number}")
+    with CaptureQueriesContext(connection) as queries:
+        send(as_alice, "identifier,name\nN-2,Anna\nN-1,Anne\n", UPDATE)
+    [locking] = [one["sql"] for one in queries if 'FROM "patients_patient"' in one["sql"] and " FOR " in one["sql"]]
+    assert 'ORDER BY "patients_patient"."id" ASC FOR ' in locking
+
+
 def test_an_update_writes_history_with_the_caller(as_alice: LoggedInClient, alice: User) -> None:
     ana = make_patient(alice, name="Ana", identifier="N-1")
     answer = send(as_alice, "identifier,name\nN-1,Anna\n", UPDATE)
@@ -80,6 +117,14 @@ def test_an_age_gives_way_to_a_birth(as_alice: LoggedInClient, columns: str, cel
     answer = send(as_alice, f"name,{columns}\nAna,{cells}\n", "?mode=apply")
     assert answer.json()["summary"] == summary(created=1)
     assert Patient.objects.get().birth_year == stored
+
+
+def test_an_age_fills_an_emptied_birth_year(as_alice: LoggedInClient, alice: User) -> None:
+    ana = make_patient(alice, name="Ana", identifier="N-1", birth_year=1950)
+    body = "identifier,name,age,birth_year\nN-1,Ana,30,\nN-2,Ben,40,\n"
+    assert send(as_alice, body, f"{UPDATE}&empty=clear").json()["summary"] == summary(created=1, updated=1)
+    ana.refresh_from_db()
+    assert (ana.age, Patient.objects.get(identifier="N-2").age) == (30, 40)
 
 
 def test_dates_of_another_form_are_read_and_those_of_iso_refused(as_alice: LoggedInClient) -> None:

@@ -12,6 +12,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from accounts.models import User
 from audit.models import AccessLog
 from conftest import LoggedInClient
+from healthcare.exports.csv_text import csv_lines
 from healthcare.imports.models import Import, ImportedLine
 from patients.models import Patient, PatientEvent
 from patients.tests.factories import make_patient
@@ -165,6 +166,34 @@ def test_a_known_patient_is_updated_where_that_is_asked_for(as_alice: LoggedInCl
     ana.refresh_from_db()
     assert (ana.name, ana.phone, ana.version) == ("Anna", "123456", 2)
     assert [*ImportedLine.objects.values_list("line", "version")] == [(2, 2), (3, 1)]
+
+
+def test_a_blank_cell_is_an_empty_one(as_alice: LoggedInClient, alice: User) -> None:
+    ana = make_patient(alice, name="Ana", identifier="N-1", phone="123456")
+    send(as_alice, "name,identifier,phone,age\nAnna,N-1, \t,  \n", "?mode=apply&on_match=update")
+    ana.refresh_from_db()
+    assert (ana.name, ana.phone) == ("Anna", "123456")
+
+
+def test_a_list_in_a_cell_is_json(as_alice: LoggedInClient) -> None:
+    cells = ['[{"system": "S", "value": "1"}]', " []", "S", "[,", '[{"system": "S", "value": NaN}]', "[" * 50_000]
+    rows = [["Ana", cell] for cell in cells]
+    answer = send(as_alice, csv_lines([["name", "identifiers"], *rows]), "?mode=apply&partial=true&on_likely=create")
+    assert [[error["code"] for error in one["errors"]] for one in answer.json()["results"]] == [
+        [], [], ["not_a_list"], ["invalid"], ["invalid"], ["invalid"],
+    ]  # fmt: skip
+    assert [*Patient.objects.order_by("pk").values_list("identifiers", flat=True)] == [
+        [{"system": "S", "value": "1"}], [],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("prefer", "status"), [("handling=lenient", "created"), ("handling=strict", "failed")])
+def test_an_unknown_member_of_a_list_is_ignored_where_that_is_asked_for(
+    as_alice: LoggedInClient, prefer: str, status: str
+) -> None:
+    line = json.dumps({"name": "Ana", "identifiers": [{"system": "S", "value": "1", "use": "old"}]})
+    answer = send(as_alice, line, "", NDJSON, HTTP_PREFER=prefer)
+    assert [one["status"] for one in answer.json()["results"]] == [status]
 
 
 def test_an_empty_cell_empties_the_field_where_that_is_asked_for(as_alice: LoggedInClient, alice: User) -> None:
