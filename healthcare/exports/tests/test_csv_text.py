@@ -65,6 +65,13 @@ def test_what_a_spreadsheet_could_run_begins_with_one_more_apostrophe(text: str)
     assert escape_formula(f"a;{text}") == f"a;'{text}"
 
 
+@pytest.mark.parametrize("blank", ["\t", "\r", "\n"])
+def test_only_at_the_beginning_of_a_text_a_blank_alone_is_escaped(blank: str):
+    assert escape_formula(f"{blank}1") == f"'{blank}1"
+    assert unescape_formula(f"'{blank}1") == f"{blank}1"
+    assert escape_formula(f"a;{blank}1") == f"a;{blank}1"
+
+
 @pytest.mark.parametrize("text", ["+91 98450 12345", "=1+1", "-2", "O'Brien", "'tis", "a;=1"])
 def test_what_was_never_escaped_stays_as_it_is(text: str):
     assert unescape_formula(text) == text
