@@ -62,7 +62,7 @@ class PatientImporter(Importer):
     creates_patients = True
 
     def scope(self) -> QuerySet:
-        return Patient.objects.owned_by(self.run.owner).unmerged().active()
+        return Patient.objects.owned_by(self.run.owner).active()
 
     def lock(self) -> None:
         lock_against_duplicates(self.run.owner_id)
