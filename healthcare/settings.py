@@ -57,6 +57,7 @@ INSTALLED_APPS = [
     "patients",
     "doctors",
     "mappings",
+    "fhir",
 ]
 
 # An API request meets the first five and the last two; the others step aside for it.

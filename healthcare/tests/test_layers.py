@@ -11,12 +11,13 @@ from django.conf import settings
 ROOT = Path(settings.BASE_DIR)
 # Each app with those that it may not name: the ones above it, and the one beside it.
 MAY_NOT_NAME = {
-    "healthcare": {"accounts", "audit", "patients", "doctors", "mappings"},
-    "accounts": {"audit", "patients", "doctors", "mappings"},
-    "audit": {"accounts", "patients", "doctors", "mappings"},
-    "patients": {"doctors", "mappings"},
-    "doctors": {"patients", "mappings"},
-    "mappings": set(),
+    "healthcare": {"accounts", "audit", "patients", "doctors", "mappings", "fhir"},
+    "accounts": {"audit", "patients", "doctors", "mappings", "fhir"},
+    "audit": {"accounts", "patients", "doctors", "mappings", "fhir"},
+    "patients": {"doctors", "mappings", "fhir"},
+    "doctors": {"patients", "mappings", "fhir"},
+    "mappings": {"fhir"},
+    "fhir": set(),
 }
 # These compose the project of its apps.
 COMPOSITION = {"healthcare/settings.py", "healthcare/urls.py", "healthcare/apps.py"}
