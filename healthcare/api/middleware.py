@@ -28,7 +28,7 @@ from whitenoise import middleware as whitenoise
 from healthcare.api.acting_for import ACTING_FOR_HEADER
 from healthcare.api.exceptions import Busy
 from healthcare.api.health_checks import HEALTH_CHECKS
-from healthcare.api.problems import CONTENT_TYPE, problem_response
+from healthcare.api.problems import CONTENT_TYPE, error_format, problem_response
 from healthcare.operations import health
 from healthcare.operations.access_log import LOGGED, write_access_line
 from healthcare.operations.database_errors import forget_sqlstate, last_sqlstate
@@ -208,7 +208,8 @@ def as_problem(request: HttpRequest, response: HttpResponseBase) -> HttpResponse
         return database_unavailable(request)
     in_admin = request.path_info.startswith("/admin/")
     own_page = in_admin and (response.status_code < 500 or getattr(response, "is_page_for_staff", False))
-    if own_page or response.get("Content-Type") == CONTENT_TYPE:
+    other = error_format(request.path_info)
+    if own_page or response.get("Content-Type") == (other.content_type if other else CONTENT_TYPE):
         return response
     detail = ""
     if response.status_code == 404:
@@ -305,7 +306,8 @@ def unknown_host(request: HttpRequest) -> str:
 
 
 def is_api(request: HttpRequest) -> bool:
-    return request.path_info.startswith("/api/")
+    """Whether the request comes from a program, which sends a token and no cookies."""
+    return request.path_info.startswith("/api/") or error_format(request.path_info) is not None
 
 
 def outside_api(middleware: type[MiddlewareMixin]) -> type[MiddlewareMixin]:

@@ -34,6 +34,9 @@ class StrictJSONParser(BaseParser):
             text = body.decode("utf-8")
         except UnicodeDecodeError as error:
             raise ParseError("The body is not UTF-8.") from error
+        return self.decode(text)
+
+    def decode(self, text: str) -> dict[str, Any]:
         return decode_object(text, "The body")
 
 

@@ -1,6 +1,8 @@
-"""RFC 9457 problem details: the format of every error."""
+"""RFC 9457 problem details: the format of every error, but for paths that have one of their own (`ErrorFormat`)."""
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from http import HTTPStatus
 from typing import Any
@@ -40,6 +42,25 @@ DETAILS = {
     500: "Something went wrong on our side; quote the request_id when you report it.",
     503: "The service is not available at the moment; try again soon.",
 }
+
+
+@dataclass(frozen=True)
+class ErrorFormat:
+    """How errors are written below a path whose clients speak another protocol."""
+
+    prefix: str  # of the path, between slashes: `/fhir/`
+    content_type: str
+    render: Callable[[dict[str, Any]], str]  # gets the problem
+
+
+OTHER_FORMATS: list[ErrorFormat] = []  # an app adds its own in `AppConfig.ready`
+
+
+def error_format(path: str) -> ErrorFormat | None:
+    """The format of errors below this path; None for problems."""
+    return next((one for one in OTHER_FORMATS if f"{path}/".startswith(one.prefix)), None)
+
+
 # The JSON Schemas of a problem, for OpenAPI.
 TEXT = {"type": "string"}
 PROBLEM_ERROR = {
@@ -105,8 +126,11 @@ def last_resort(environ: dict[str, Any]) -> tuple[str, dict[str, str], bytes]:
 def problem_without_request(environ: dict[str, Any], status: int, detail: str = "") -> tuple[dict[str, str], bytes]:
     """The headers and the body of a problem, for an answer that is given outside Django."""
     request_id = environ.get(REQUEST_ID_KEY) or assign_ids(environ)
-    body = problem_template(status, detail).replace(ID_PLACEHOLDER, request_id).encode()
+    other = error_format(environ.get("PATH_INFO", ""))
+    body = problem_template(status, detail, other=other).replace(ID_PLACEHOLDER, request_id).encode()
     headers = headers_of_middleware(environ.get("HTTP_ORIGIN", ""), environ.get("HTTP_X_FORWARDED_PROTO", ""))
+    if other:
+        headers = headers | {"Content-Type": other.content_type}
     return {**headers, "Content-Length": str(len(body)), "X-Request-Id": request_id}, body
 
 
@@ -114,12 +138,14 @@ def problem_without_request(environ: dict[str, Any], status: int, detail: str = 
 
 
 @cache
-def problem_template(status: int, detail: str, failed: tuple[str, ...] = ()) -> str:
+def problem_template(
+    status: int, detail: str, failed: tuple[str, ...] = (), *, other: ErrorFormat | None = None
+) -> str:
     """The body of a problem but for its request id. `failed` are the checks that a health check names."""
     request = HttpRequest()
     request.request_id = ID_PLACEHOLDER  # type: ignore[attr-defined]
     content = problem(request, status, detail) | ({"failed": [*failed]} if failed else {})
-    return json.dumps(content, separators=(",", ":"))
+    return other.render(content) if other else json.dumps(content, separators=(",", ":"))
 
 
 @lru_cache(maxsize=64)
@@ -149,8 +175,12 @@ def problem(
 
 def problem_response(
     request: HttpRequest, status: int, detail: str = "", headers: dict[str, str] | None = None
-) -> JsonResponse:
+) -> HttpResponse:
     """A problem as a Django response, for code that runs outside a DRF view."""
+    other = error_format(request.path_info)
+    if other:
+        content = other.render(problem(request, status, detail))
+        return HttpResponse(content, status=status, content_type=other.content_type, headers=headers or {})
     return JsonResponse(
         problem(request, status, detail),
         status=status,

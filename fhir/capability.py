@@ -1,0 +1,66 @@
+"""GET /fhir/metadata: what this server does (https://hl7.org/fhir/R4/capabilitystatement.html)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.conf import settings
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from fhir.outcomes import CONTENT_TYPE
+from fhir.requests import FhirView
+
+FHIR_VERSION = "4.0.1"
+RELEASED = "2026-11-27"  # when what the statement says changed last
+
+
+class CapabilityView(FhirView):
+    """Built from what the viewsets declare: `resource_type`, `interactions`, and `search_parameters`."""
+
+    authentication_classes = []
+    permission_classes = [AllowAny]
+    viewsets: Sequence[Any] = ()
+
+    def get(self, request: Request) -> Response:
+        return self.answer(self.statement())
+
+    def statement(self) -> dict[str, Any]:
+        return {
+            "resourceType": "CapabilityStatement",
+            "status": "active",
+            "date": RELEASED,
+            "kind": "instance",
+            "software": {"name": "Healthcare API", "version": settings.VERSION},
+            "implementation": {"description": "Patients, practitioners and who treats whom", "url": self.base},
+            "fhirVersion": FHIR_VERSION,
+            "format": [CONTENT_TYPE, "json"],
+            "rest": [
+                {
+                    "mode": "server",
+                    "security": {
+                        "cors": bool(settings.CORS_ALLOWED_ORIGINS),
+                        "description": "Log in at /api/auth/login/, and send the `access` token, or a personal access "
+                        "token, as `Authorization: Bearer <token>`. Practitioner can be read without one.",
+                    },
+                    "resource": [self.resource(viewset) for viewset in self.viewsets],
+                }
+            ],
+        }
+
+    @staticmethod
+    def resource(viewset: Any) -> dict[str, Any]:
+        interactions = viewset.interactions
+        versioned = "vread" in interactions
+        writes = "update" in interactions
+        return {
+            "type": viewset.resource_type,
+            "interaction": [{"code": code} for code in interactions],
+            "versioning": "versioned-update" if versioned and writes else "versioned" if versioned else "no-version",
+            "readHistory": versioned,
+            "updateCreate": False,
+            "conditionalCreate": False,
+            "conditionalRead": "not-match" if versioned else "not-supported",
+            "conditionalUpdate": False,
+            "conditionalDelete": "not-supported",
+        }

@@ -1,0 +1,85 @@
+"""Which types of content /fhir reads and writes: JSON, under the names that R4 and its clients use for it."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rest_framework.exceptions import NotAcceptable
+from rest_framework.parsers import FormParser
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
+
+from fhir.json import decode, pretty
+from fhir.outcomes import CONTENT_TYPE
+from healthcare.api.pagination import read_flag
+from healthcare.api.parsers import OnlyJSON, StrictJSONParser
+
+JSON_TYPES = {"application/fhir+json", "application/json", "text/json"}
+ANY_TYPE = {"*/*", "application/*"}
+FORMATS = JSON_TYPES | {"json"}  # of `_format` (https://hl7.org/fhir/R4/http.html#parameters)
+VERSIONS = {"4.0", "4.0.1"}  # of the parameter `fhirVersion` of a media type, whose name Django gives in lower case
+
+
+class FhirParser(StrictJSONParser):
+    """A resource in JSON, whose decimals keep their digits."""
+
+    media_type = CONTENT_TYPE
+
+    def decode(self, text: str) -> dict[str, Any]:
+        return decode(text)
+
+
+class JsonParser(FhirParser):
+    media_type = "application/json"
+
+
+class TextJsonParser(FhirParser):
+    media_type = "text/json"
+
+
+PARSERS = [FhirParser, JsonParser, TextJsonParser]
+SEARCH_PARSERS = [FormParser]
+
+
+class FhirRenderer(BaseRenderer):
+    """Writes the text that the view has made of the resource; with `_pretty=true` indented."""
+
+    media_type = CONTENT_TYPE
+    format = "json"
+    charset = None
+
+    def render(
+        self, data: Any, accepted_media_type: str | None = None, renderer_context: Mapping[str, Any] | None = None
+    ) -> bytes:
+        if data is None:
+            return b""
+        request = (renderer_context or {}).get("request")
+        return (pretty(data) if request and is_pretty(request) else data).encode()
+
+
+def is_pretty(request: Request) -> bool:
+    return request.query_params.get("_pretty", "").lower() in {"true", "1"}
+
+
+class FhirNegotiation(OnlyJSON):
+    """JSON, unless the client wants something else alone."""
+
+    def select_renderer(
+        self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        read_flag(request.query_params, "_pretty")  # 400 for another value
+        asked = request.query_params.get("_format")
+        # A `+` that was not percent-encoded arrives as a space.
+        accepted = accepts_json(request) if asked is None else asked.split(";")[0].replace(" ", "+") in FORMATS
+        if not accepted:
+            raise NotAcceptable
+        return super().select_renderer(request, renderers, format_suffix)
+
+
+def accepts_json(request: Request) -> bool:
+    types = request._request.accepted_types
+    return not types or any(
+        f"{one.main_type}/{one.sub_type}" in JSON_TYPES | ANY_TYPE
+        and one.quality > 0
+        and one.params.get("fhirversion", "4.0") in VERSIONS
+        for one in types
+    )

@@ -1,0 +1,282 @@
+"""The resource types that stand for records: the interactions of R4's RESTful API over the viewsets of /api/, whose
+scopes, roles, access log and idempotency keys apply (https://hl7.org/fhir/R4/http.html)."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+from django.db.models import Model, QuerySet
+from django.http import Http404
+from django.utils.http import http_date
+from rest_framework.permissions import IsAuthenticated, IsAuthenticatedOrReadOnly
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from audit.history import Deleted as DeletedEvent
+from audit.history import Event, Inserted
+from audit.views import HistoryViewSet, ReadsRecordedViewSet
+from doctors.models import Doctor, DoctorEvent
+from doctors.permissions import DirectoryPermission
+from doctors.serializers import DoctorSerializer
+from fhir.bundles import CURSOR, bundle, history_entry, page
+from fhir.elements import Incoming, expression_of
+from fhir.exceptions import Deleted, Invalid
+from fhir.issues import Issue
+from fhir.outcomes import CODES_OF_ERRORS
+from fhir.patient import keep_patient, read_patient, write_patient
+from fhir.practitioner import keep_practitioner, read_practitioner, write_practitioner
+from fhir.references import check_references, own_reference
+from fhir.requests import FhirView
+from fhir.structure import check_structure
+from healthcare.api.cursors import Keyset
+from healthcare.api.errors import flatten
+from healthcare.api.exceptions import Conflict, PreconditionFailed
+from healthcare.ownership import Owner, Record
+from mappings.models import Mapping as Assignment
+from patients.models import Patient, PatientEvent
+from patients.serializers import PatientSerializer
+
+
+class ResourceViewSet(FhirView, HistoryViewSet):
+    """Read, vread, history, create, update and delete of the records of one resource type.
+
+    A subclass maps them: `read` gives the values for the API's serializer, `keep` what is kept beside the row, and
+    `represent` the resource of a record or of an event of its history.
+    """
+
+    resource_type: ClassVar[str]
+    interactions: ClassVar[Sequence[str]] = (  # R4's codes of those that the paths of `urls` answer
+        "read", "vread", "update", "delete", "history-instance", "create",
+    )  # fmt: skip
+    filter_backends = []
+    pagination_class = None
+    selecting_actions = frozenset()
+    parameters = {"history": {"_count", CURSOR}, "list": {"_count", CURSOR}}
+
+    def read(self, resource: dict[str, Any]) -> Incoming:
+        raise NotImplementedError
+
+    def keep(self, resource: dict[str, Any], row: Any) -> str:
+        raise NotImplementedError
+
+    def represent(self, row: Any) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def get_queryset(self) -> QuerySet:
+        return self.scope(self.owner)
+
+    def url_of(self, key: int) -> str:
+        return f"{self.base}/{self.resource_type}/{key}"
+
+    # Reading
+
+    def is_deleted(self, row: Any) -> bool:
+        return row.deleted_at is not None
+
+    def get_object(self) -> Any:
+        record = super().get_object()
+        if self.is_deleted(record) and self.request.method != "DELETE":
+            raise Deleted
+        return record
+
+    def check_preconditions(self, record: Model) -> None:
+        """Raise PreconditionFailed (412) for a write whose If-Match names another version."""
+        if self.request.method in {"GET", "HEAD"} or not self.if_match or not isinstance(record, Record):
+            return
+        if not {"*", version_tag(record.version)} & weak(self.if_match):
+            raise PreconditionFailed
+        record.pinned = self.if_match != {"*"}
+
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return self.answer_version(self.get_object())
+
+    def answer_version(self, row: Any) -> Response:
+        """A version of a record; 304 if the client has it (https://hl7.org/fhir/R4/http.html#cread)."""
+        headers = version_headers(row)
+        if headers["ETag"] in weak(self.if_none_match) or "*" in self.if_none_match:
+            return Response(None, 304, headers=headers)
+        return self.answer(self.represent(row), **{name.replace("-", "_"): text for name, text in headers.items()})
+
+    def events(self) -> QuerySet:
+        """The history of the record in the path. Raises Http404 for one that is missing or another owner's."""
+        events = self.past_scope(self.owner).filter(id=self.kwargs["pk"])
+        if not self.scope(self.owner).filter(pk=self.kwargs["pk"]).exists():
+            raise Http404
+        return events
+
+    def vread(self, request: Request, pk: str, version: str) -> Response:
+        event = self.events().filter(version=int(version)).order_by("-pgh_id").first()
+        if event is None:
+            raise Http404
+        if self.is_deleted(event) or event.pgh_label == DeletedEvent.label:
+            raise Deleted
+        return self.answer_version(event)
+
+    def history(self, request: Request, pk: str) -> Response:
+        """Every version, the latest first."""
+        events, following = page(Keyset(self.events(), ["pgh_id"], descending=True), request.query_params)
+        used = {name: text for name, text in request.query_params.items() if name in {"_count", CURSOR}}
+        url = self.url_of(int(pk))
+        entries = [self.history_entry(url, event) for event in events]
+        return self.answer(bundle("history", f"{url}/_history", entries, used=used, following=following))
+
+    def history_entry(self, url: str, event: Event) -> dict[str, Any]:
+        row: Any = event
+        if self.is_deleted(row) or event.pgh_label == DeletedEvent.label:
+            return history_entry(url, None, "DELETE", row.version, row.updated_at)
+        method = "POST" if event.pgh_label == Inserted.label else "PUT"
+        return history_entry(url, self.represent(event), method, row.version, row.updated_at)
+
+    # Writing
+
+    def read_resource(self) -> dict[str, Any]:
+        """The resource in the body. Raises Invalid (400) unless it is valid R4."""
+        resource = dict(self.request.data)
+        issues = check_structure(self.resource_type, resource)
+        if issues:
+            raise Invalid(*issues)
+        check_references(resource, self.base, self.owner)
+        return resource
+
+    def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        record = self.save(self.read_resource())
+        headers = version_headers(record) | {"Location": f"{self.url_of(record.pk)}/_history/{record.version}"}
+        return self.answer_write(lambda: self.represent(record), 201, headers)
+
+    def update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        record = self.get_object()
+        resource = self.read_resource()
+        if resource.get("id") != self.kwargs["pk"]:
+            raise Invalid(Issue("value", "Send the id of the path as the id of the resource.", f"{self.resource_type}.id"))
+        record = self.save(resource, record)
+        return self.answer_write(lambda: self.represent(record), 200, version_headers(record))
+
+    def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        record = self.get_object()
+        if not self.is_deleted(record):
+            self.perform_destroy(record)
+        return Response(None, 204)
+
+    def save(self, resource: dict[str, Any], record: Any = None) -> Any:
+        """Store the resource as a new record, or in this one. Raises Invalid."""
+        incoming = self.read(resource)
+        context = self.get_serializer_context()
+        serializer: Any = self.serializer_class(record, data=incoming.values, partial=record is not None, context=context)  # type: ignore[misc]
+        if not serializer.is_valid():
+            raise Invalid(*issues_of(serializer.errors, incoming))
+        row = copy.copy(record) or serializer.Meta.model()
+        for name, value in serializer.validated_data.items():
+            setattr(row, name, value)
+        row.complete()
+        self.check_against(resource, record)
+        kept = {"fhir": self.keep(resource, row)}
+        return serializer.save(**kept) if record else serializer.save(created_by_id=self.owner.pk, **kept)
+
+    def check_against(self, resource: dict[str, Any], record: Any) -> None:
+        """Raises Invalid (422) where the resource contradicts what other records say of this one."""
+
+
+def issues_of(errors: Any, incoming: Incoming) -> Iterator[Issue]:
+    """The issues of a serializer's errors."""
+    for error in flatten(errors):
+        code = CODES_OF_ERRORS.get(error["code"], "value")
+        yield Issue(code, error["detail"], expression_of(incoming, error["pointer"]))
+
+
+def version_tag(version: int) -> str:
+    return f'W/"{version}"'
+
+
+def weak(tags: set[str]) -> set[str]:
+    """Entity tags as R4 writes them; If-Match of a client may lack the W/."""
+    return {tag if tag == "*" or tag.startswith("W/") else f"W/{tag}" for tag in tags}
+
+
+def version_headers(row: Any) -> dict[str, str]:
+    return {"ETag": version_tag(row.version), "Last-Modified": http_date(row.updated_at.timestamp())}
+
+
+class PatientFhirViewSet(ResourceViewSet, ReadsRecordedViewSet):
+    """Patient: https://hl7.org/fhir/R4/patient.html."""
+
+    resource_type = "Patient"
+    queryset = Patient.objects.none()
+    event_model = PatientEvent
+    serializer_class = PatientSerializer
+
+    @staticmethod
+    def scope(owner: Owner) -> QuerySet:
+        records: QuerySet = Patient.objects.owned_by(owner)  # type: ignore[attr-defined]
+        return records
+
+    def read(self, resource: dict[str, Any]) -> Incoming:
+        return read_patient(resource)
+
+    def keep(self, resource: dict[str, Any], row: Any) -> str:
+        return keep_patient(resource, row, practitioner=self.primary_doctor(row))
+
+    def represent(self, row: Any) -> dict[str, Any]:
+        return write_patient(row, practitioner=self.primary_doctor(row), survivor=row.merged_into_id)
+
+    def is_deleted(self, row: Any) -> bool:
+        return row.deleted_at is not None and row.merged_into_id is None
+
+    def get_object(self) -> Any:
+        record = super().get_object()
+        if record.merged_into_id is not None and self.request.method in {"PUT", "DELETE"}:
+            raise Conflict("This patient was merged into the one in its `link`; use that one.")
+        return record
+
+    def primary_doctor(self, row: Any) -> tuple[int, str] | None:
+        """The id and the name of the patient's primary doctor at present; none for a version of the past."""
+        if row.pk is None or isinstance(row, Event):
+            return None
+        primary = Assignment.objects.active().filter(patient=row.pk, is_primary=True)  # type: ignore[attr-defined]
+        found: tuple[int, str] | None = primary.values_list("doctor_id", "doctor__name").first()
+        return found
+
+    def check_against(self, resource: dict[str, Any], record: Any) -> None:
+        """A practitioner of ours in `generalPractitioner` must be the primary doctor, whom mappings decide."""
+        primary = self.primary_doctor(record) if record else None
+        for place, one in enumerate(resource.get("generalPractitioner", ())):
+            found = own_reference(one.get("reference", ""), self.base)
+            if found and found[0] == "Practitioner" and (primary is None or found[1] != str(primary[0])):
+                raise Invalid(
+                    Issue(
+                        "business-rule",
+                        "The general practitioner is the patient's primary doctor; assign that doctor by /api/mappings/.",
+                        f"Patient.generalPractitioner[{place}]",
+                    ),
+                    status=422,
+                )
+
+
+class PractitionerFhirViewSet(ResourceViewSet):
+    """Practitioner: https://hl7.org/fhir/R4/practitioner.html. Anybody may read it, as the directory of doctors."""
+
+    resource_type = "Practitioner"
+    queryset = Doctor.objects.none()
+    event_model = DoctorEvent
+    serializer_class = DoctorSerializer
+    permission_classes = [IsAuthenticatedOrReadOnly, DirectoryPermission]
+
+    def get_permissions(self) -> list[Any]:
+        # What a public record held before may have been removed on purpose: see `HistoryViewSet`.
+        return [IsAuthenticated()] if self.action in {"history", "vread"} else super().get_permissions()
+
+    @staticmethod
+    def scope(owner: Owner) -> QuerySet:
+        return Doctor.objects.all()
+
+    @classmethod
+    def past_scope(cls, owner: Owner) -> QuerySet:
+        return DoctorEvent.objects.all()  # type: ignore[no-any-return]
+
+    def read(self, resource: dict[str, Any]) -> Incoming:
+        return read_practitioner(resource)
+
+    def keep(self, resource: dict[str, Any], row: Any) -> str:
+        return keep_practitioner(resource, row)
+
+    def represent(self, row: Any) -> dict[str, Any]:
+        return write_practitioner(row)
