@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from django.db.models import QuerySet
 from rest_framework.exceptions import ValidationError
 
 from fhir.elements import instant
@@ -71,5 +70,3 @@ def history_entry(url: str, resource: dict[str, Any] | None, method: str, versio
         "request": {"method": method, "url": path.rsplit("/", 1)[0] if method == "POST" else path},
         "response": {"status": statuses[method], "etag": f'W/"{version}"', "lastModified": instant(at)},
     }
-
-

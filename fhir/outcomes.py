@@ -8,6 +8,7 @@ from fhir.json import encode
 from healthcare.api.problems import DETAILS, ErrorFormat
 
 CONTENT_TYPE = "application/fhir+json"
+PROBLEM_CODES = "urn:healthcare:problem-code"  # the system of the codes that problems of the API have
 # https://hl7.org/fhir/R4/valueset-issue-type.html, by status.
 CODES_OF_STATUS = {
     400: "invalid", 401: "login", 403: "forbidden", 404: "not-found", 405: "not-supported", 406: "not-supported",
@@ -26,16 +27,21 @@ OWN_DETAILS = {
 }
 
 
-def outcome(issues: Iterable[Issue], *, severity: str = "error", request_id: str = "") -> dict[str, Any]:
-    """The resource. Its id is that of the request, which operators ask for."""
+def outcome(
+    issues: Iterable[Issue], *, severity: str = "error", request_id: str = "", code: str | None = None
+) -> dict[str, Any]:
+    """The resource. Its id is that of the request, which operators ask for. `code` is that of a problem of the API."""
     body: dict[str, Any] = {"resourceType": "OperationOutcome"}
     if request_id:
         body["id"] = request_id
-    return body | {"issue": [as_json(issue, severity) for issue in issues]}
+    return body | {"issue": [as_json(issue, severity, code) for issue in issues]}
 
 
-def as_json(issue: Issue, severity: str) -> dict[str, Any]:
-    entry: dict[str, Any] = {"severity": severity, "code": issue.code, "diagnostics": issue.diagnostics}
+def as_json(issue: Issue, severity: str, code: str | None) -> dict[str, Any]:
+    entry: dict[str, Any] = {"severity": severity, "code": issue.code}
+    if code:
+        entry["details"] = {"coding": [{"system": PROBLEM_CODES, "code": code}]}
+    entry["diagnostics"] = issue.diagnostics
     if issue.expression.startswith("http."):
         entry["location"] = [issue.expression]  # R4: for a parameter of the request, "http." and its name
     if issue.expression:
@@ -63,7 +69,7 @@ def expression_of_parameter(pointer: str) -> str:
 
 
 def outcome_of_problem(problem: dict[str, Any]) -> dict[str, Any]:
-    return outcome(issues_of_problem(problem), request_id=problem["request_id"])
+    return outcome(issues_of_problem(problem), request_id=problem["request_id"], code=problem.get("code"))
 
 
 def render_problem(problem: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ ID = re.compile(r"[1-9][0-9]{0,17}")  # of a record of ours
 
 def scopes(owner: RecordOwner) -> dict[str, QuerySet]:
     """The records that the owner may refer to, by resource type. A care team has the id of its patient."""
-    patients = Patient.objects.owned_by(owner).active()  # type: ignore[attr-defined]
+    patients = Patient.objects.owned_by(owner).active()
     return {"Patient": patients, "Practitioner": Doctor.objects.active(), "CareTeam": patients}
 
 
@@ -47,8 +47,8 @@ def references_in(value: Any, expression: str) -> Iterator[tuple[str, str]]:
 
 
 def check_references(resource: dict[str, Any], base: str, owner: RecordOwner) -> None:
-    """Raises Invalid (400) where the resource refers to a record on this server that the owner does not see or that does
-    not exist. References to types that this server does not have, and to elsewhere, are kept unread."""
+    """Raises Invalid (400) where the resource refers to a record on this server that does not exist or that the owner
+    does not see. References to types that this server does not have, and to elsewhere, are kept unread."""
     scope = scopes(owner)
     wanted: dict[str, dict[int, str]] = {name: {} for name in scope}
     issues = []

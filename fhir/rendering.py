@@ -76,10 +76,11 @@ class FhirNegotiation(OnlyJSON):
 
 
 def accepts_json(request: Request) -> bool:
-    types = request._request.accepted_types
-    return not types or any(
+    if not request.META.get("HTTP_ACCEPT", "").strip():
+        return True
+    return any(
         f"{one.main_type}/{one.sub_type}" in JSON_TYPES | ANY_TYPE
         and one.quality > 0
         and one.params.get("fhirversion", "4.0") in VERSIONS
-        for one in types
+        for one in request._request.accepted_types
     )

@@ -58,8 +58,8 @@ class FhirView(APIView):
     def base(self) -> str:
         return base_url(self.request)
 
-    def answer(self, resource: dict[str, Any], status: int = 200, **headers: str) -> Response:
-        return Response(encode(resource), status, headers={name.replace("_", "-"): text for name, text in headers.items()})
+    def answer(self, resource: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:
+        return Response(encode(resource), status, headers=headers)
 
     def answer_write(self, resource: Callable[[], dict[str, Any]], status: int, headers: dict[str, str]) -> Response:
         """The answer to a create or an update, as `Prefer: return=` wants it (https://hl7.org/fhir/R4/http.html#ops)."""

@@ -3,31 +3,53 @@
 from collections.abc import Iterator
 from typing import Any
 
-from django.urls import URLPattern, re_path
+from django.urls import URLPattern, path, register_converter
 
 from fhir.capability import CapabilityView
 from fhir.views import PatientFhirViewSet, PractitionerFhirViewSet
 
-KEY = r"(?P<pk>[1-9][0-9]{0,17})"  # ids of records; any other id is of no resource
-VERSION = r"(?P<version>[1-9][0-9]{0,8})"
+
+class PositiveConverter:
+    """A number without leading zeros, which a column of PostgreSQL can hold. R4's ids are texts: `07` is not `7`."""
+
+    regex = "[1-9][0-9]{0,17}"
+
+    def to_python(self, value: str) -> int:
+        return int(value)
+
+    def to_url(self, value: int) -> str:
+        return str(value)
+
+
+class VersionConverter(PositiveConverter):
+    regex = "[1-9][0-9]{0,8}"
+
+
+register_converter(PositiveConverter, "positive")
+register_converter(VersionConverter, "version")
+
 VIEWSETS: list[Any] = [PatientFhirViewSet, PractitionerFhirViewSet]
 # The paths of a resource type below its name, and the action of each method, by the code of R4's interaction.
 PATHS = {
     "": {"search-type": ("get", "list"), "create": ("post", "create")},
-    f"/{KEY}": {"read": ("get", "retrieve"), "update": ("put", "update"), "delete": ("delete", "destroy")},
-    f"/{KEY}/_history": {"history-instance": ("get", "history")},
-    f"/{KEY}/_history/{VERSION}": {"vread": ("get", "vread")},
+    "/<positive:pk>": {"read": ("get", "retrieve"), "update": ("put", "update"), "delete": ("delete", "destroy")},
+    "/<positive:pk>/_history": {"history-instance": ("get", "history")},
+    "/<positive:pk>/_history/<version:version>": {"vread": ("get", "vread")},
 }
 
 
+def with_and_without_slash(route: str, view: Any) -> list[URLPattern]:
+    return [path(route, view), path(f"{route}/", view)]
+
+
 def paths_of(viewset: Any) -> Iterator[URLPattern]:
-    for path, actions in PATHS.items():
+    for route, actions in PATHS.items():
         methods = dict(action for code, action in actions.items() if code in viewset.interactions)
         if methods:
-            yield re_path(rf"^{viewset.resource_type}{path}/?$", viewset.as_view(methods))
+            yield from with_and_without_slash(f"{viewset.resource_type}{route}", viewset.as_view(methods))
 
 
 urlpatterns = [
-    re_path(r"^metadata/?$", CapabilityView.as_view(viewsets=VIEWSETS)),
+    *with_and_without_slash("metadata", CapabilityView.as_view(viewsets=VIEWSETS)),
     *(pattern for viewset in VIEWSETS for pattern in paths_of(viewset)),
 ]

@@ -95,7 +95,7 @@ class ResourceViewSet(FhirView, HistoryViewSet):
         headers = version_headers(row)
         if headers["ETag"] in weak(self.if_none_match) or "*" in self.if_none_match:
             return Response(None, 304, headers=headers)
-        return self.answer(self.represent(row), **{name.replace("-", "_"): text for name, text in headers.items()})
+        return self.answer(self.represent(row), headers=headers)
 
     def events(self) -> QuerySet:
         """The history of the record in the path. Raises Http404 for one that is missing or another owner's."""
@@ -104,23 +104,23 @@ class ResourceViewSet(FhirView, HistoryViewSet):
             raise Http404
         return events
 
-    def vread(self, request: Request, pk: str, version: str) -> Response:
-        event = self.events().filter(version=int(version)).order_by("-pgh_id").first()
+    def vread(self, request: Request, pk: int, version: int) -> Response:
+        event = self.events().filter(version=version).order_by("-pgh_id").first()
         if event is None:
             raise Http404
         if self.is_deleted(event) or event.pgh_label == DeletedEvent.label:
             raise Deleted
         return self.answer_version(event)
 
-    def history(self, request: Request, pk: str) -> Response:
+    def history(self, request: Request, pk: int) -> Response:  # type: ignore[override]
         """Every version, the latest first."""
         events, following = page(Keyset(self.events(), ["pgh_id"], descending=True), request.query_params)
-        used = {name: text for name, text in request.query_params.items() if name in {"_count", CURSOR}}
-        url = self.url_of(int(pk))
+        used: dict[str, Any] = {name: text for name, text in request.query_params.items() if name in {"_count", CURSOR}}
+        url = self.url_of(pk)
         entries = [self.history_entry(url, event) for event in events]
         return self.answer(bundle("history", f"{url}/_history", entries, used=used, following=following))
 
-    def history_entry(self, url: str, event: Event) -> dict[str, Any]:
+    def history_entry(self, url: str, event: Event) -> Any:
         row: Any = event
         if self.is_deleted(row) or event.pgh_label == DeletedEvent.label:
             return history_entry(url, None, "DELETE", row.version, row.updated_at)
@@ -146,8 +146,10 @@ class ResourceViewSet(FhirView, HistoryViewSet):
     def update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         record = self.get_object()
         resource = self.read_resource()
-        if resource.get("id") != self.kwargs["pk"]:
-            raise Invalid(Issue("value", "Send the id of the path as the id of the resource.", f"{self.resource_type}.id"))
+        if resource.get("id") != str(record.pk):
+            raise Invalid(
+                Issue("value", "Send the id of the path as the id of the resource.", f"{self.resource_type}.id")
+            )
         record = self.save(resource, record)
         return self.answer_write(lambda: self.represent(record), 200, version_headers(record))
 
@@ -161,7 +163,8 @@ class ResourceViewSet(FhirView, HistoryViewSet):
         """Store the resource as a new record, or in this one. Raises Invalid."""
         incoming = self.read(resource)
         context = self.get_serializer_context()
-        serializer: Any = self.serializer_class(record, data=incoming.values, partial=record is not None, context=context)  # type: ignore[misc]
+        serializer_class: Any = self.serializer_class
+        serializer = serializer_class(record, data=incoming.values, partial=record is not None, context=context)
         if not serializer.is_valid():
             raise Invalid(*issues_of(serializer.errors, incoming))
         row = copy.copy(record) or serializer.Meta.model()
@@ -169,7 +172,7 @@ class ResourceViewSet(FhirView, HistoryViewSet):
             setattr(row, name, value)
         row.complete()
         self.check_against(resource, record)
-        kept = {"fhir": self.keep(resource, row)}
+        kept = {"fhir": self.keep(resource, row)} if hasattr(row, "fhir") else {}
         return serializer.save(**kept) if record else serializer.save(created_by_id=self.owner.pk, **kept)
 
     def check_against(self, resource: dict[str, Any], record: Any) -> None:
@@ -206,7 +209,7 @@ class PatientFhirViewSet(ResourceViewSet, ReadsRecordedViewSet):
 
     @staticmethod
     def scope(owner: Owner) -> QuerySet:
-        records: QuerySet = Patient.objects.owned_by(owner)  # type: ignore[attr-defined]
+        records: QuerySet = Patient.objects.owned_by(owner)
         return records
 
     def read(self, resource: dict[str, Any]) -> Incoming:
@@ -231,7 +234,7 @@ class PatientFhirViewSet(ResourceViewSet, ReadsRecordedViewSet):
         """The id and the name of the patient's primary doctor at present; none for a version of the past."""
         if row.pk is None or isinstance(row, Event):
             return None
-        primary = Assignment.objects.active().filter(patient=row.pk, is_primary=True)  # type: ignore[attr-defined]
+        primary = Assignment.objects.active().filter(patient=row.pk, is_primary=True)
         found: tuple[int, str] | None = primary.values_list("doctor_id", "doctor__name").first()
         return found
 
@@ -244,7 +247,7 @@ class PatientFhirViewSet(ResourceViewSet, ReadsRecordedViewSet):
                 raise Invalid(
                     Issue(
                         "business-rule",
-                        "The general practitioner is the patient's primary doctor; assign that doctor by /api/mappings/.",
+                        "The general practitioner is the primary doctor of the patient; assign one by /api/mappings/.",
                         f"Patient.generalPractitioner[{place}]",
                     ),
                     status=422,
@@ -260,7 +263,7 @@ class PractitionerFhirViewSet(ResourceViewSet):
     serializer_class = DoctorSerializer
     permission_classes = [IsAuthenticatedOrReadOnly, DirectoryPermission]
 
-    def get_permissions(self) -> list[Any]:
+    def get_permissions(self) -> Any:
         # What a public record held before may have been removed on purpose: see `HistoryViewSet`.
         return [IsAuthenticated()] if self.action in {"history", "vread"} else super().get_permissions()
 

@@ -25,7 +25,8 @@ TARGETS = ["own", "another's", "missing", "deleted"]
 
 
 def all_routes(urlconf: str | None = None) -> dict[str, URLPattern]:
-    """Every route outside the admin, by its template."""
+    """Every route outside the admin, by its template. Of one that works with and without a slash at its end, by the
+    very same view, the one without."""
 
     def walk(patterns: list[Any], prefix: str) -> Iterator[tuple[str, URLPattern]]:
         for pattern in patterns:
@@ -35,7 +36,10 @@ def all_routes(urlconf: str | None = None) -> dict[str, URLPattern]:
             elif not template.startswith("admin/"):
                 yield template, pattern
 
-    return dict(walk(get_resolver(urlconf).url_patterns, ""))
+    found = dict(walk(get_resolver(urlconf).url_patterns, ""))
+    bare = {route.removesuffix("/"): pattern.callback for route, pattern in found.items() if route.endswith("/")}
+    twins = {f"{route}/" for route, view in bare.items() if route in found and found[route].callback is view}
+    return {route: pattern for route, pattern in found.items() if route not in twins}
 
 
 def find_missing_rows(rows: list[Row], urlconf: str | None = None) -> list[str]:
@@ -81,8 +85,15 @@ def prepare_table_hashes(cursor: Any, without: str = "") -> Callable[[], dict[st
     return execute
 
 
-def protocol_faults(status: int, headers: Any, body: bytes, head: bool = False, page: bool = False) -> list[str]:
-    """What is wrong with an answer, whatever was asked: its headers and, of an error, the shape of its body."""
+def protocol_faults(
+    status: int,
+    headers: Any,
+    body: bytes,
+    head: bool = False,
+    page: bool = False,
+    errors: str = "application/problem+json",
+) -> list[str]:
+    """What is wrong with an answer, whatever was asked: its headers and, of an error, its type and its shape."""
     found = [] if re.fullmatch("[0-9a-f]{32}", headers.get("X-Request-Id") or "") else ["no X-Request-Id"]
     if headers.get("Cache-Control") != "no-store" and not (page and status < 400):
         found.append("no Cache-Control: no-store")
@@ -90,11 +101,11 @@ def protocol_faults(status: int, headers: Any, body: bytes, head: bool = False, 
         found.append(f"status {status}")
     if status < 400:
         return found
-    if headers.get("Content-Type") != "application/problem+json":
+    if headers.get("Content-Type") != errors:
         return [*found, f"an error of type {headers.get('Content-Type')}"]
     if status == 401 and not str(headers.get("WWW-Authenticate")).startswith("Bearer"):
         found.append("401 without WWW-Authenticate: Bearer")
-    return found if head else found + problem_faults(status, headers, body)
+    return found if head else found + SHAPES[errors](status, headers, body)
 
 
 def problem_faults(status: int, headers: Any, body: bytes) -> list[str]:
@@ -121,6 +132,29 @@ def problem_faults(status: int, headers: Any, body: bytes) -> list[str]:
     return found
 
 
+def outcome_faults(status: int, headers: Any, body: bytes) -> list[str]:
+    """What is wrong with an error of /fhir (https://hl7.org/fhir/R4/operationoutcome.html)."""
+    outcome = json.loads(body)
+    if (outcome.get("resourceType"), outcome.get("id")) != ("OperationOutcome", headers.get("X-Request-Id")):
+        return ["an error that is no OperationOutcome of this request"]
+    issues = outcome.get("issue", [])
+    members = {"severity", "code", "details", "diagnostics", "expression", "location"}
+    whole = all({"severity", "code", "diagnostics"} <= set(issue) <= members for issue in issues)
+    return [] if whole and 0 < len(issues) <= 20 else ["an OperationOutcome with other members, or not 1 to 20 issues"]
+
+
+SHAPES = {"application/problem+json": problem_faults, "application/fhir+json": outcome_faults}
+
+
+def problem_code(answer: HttpResponse) -> str | None:
+    """The code for programs in the body of an error, in either shape."""
+    body = json.loads(answer.content)
+    if "issue" not in body:
+        return body.get("code")  # type: ignore[no-any-return]
+    coding = body["issue"][0].get("details", {}).get("coding", [{}])
+    return coding[0].get("code")  # type: ignore[no-any-return]
+
+
 def without_request_id(answer: HttpResponse) -> tuple[Any, ...]:
     """The whole answer but its request id: status, headers and bytes."""
     request_id = answer.headers.get("X-Request-Id", "-")
@@ -143,7 +177,8 @@ def send_cell(cast: Cast, row: Row, method: str, caller: str, target: str) -> Ht
     owner = row.owner(caller)
     path = "/" + row.route
     if target:
-        path = re.sub("<int:[a-z_]+>", str(cast.id_of(row.kind(method), target, owner)), path)
+        path = re.sub("<(int|positive):[a-z_]+>", str(cast.id_of(row.kind(method), target, owner)), path)
+        path = path.replace("<version:version>", "1")
     has_body = method in {"POST", "PUT", "PATCH"} or (method == "DELETE" and row.delete_has_body)
     body = json.dumps(row.build_body(method, cast, owner)) if has_body else ""
     return read_whole(cast.clients[caller].generic(method, path, body, content_type=row.content_type))
@@ -224,7 +259,9 @@ def try_cell(
         transaction.set_rollback(True)
     status, headers = answer.status_code, answer.headers
     faults = [] if status == row.expected(method, caller, target) else [f"{status}"]
-    faults += protocol_faults(status, headers, answer.content, head=method == "HEAD", page=row.access == "PAGE")
+    faults += protocol_faults(
+        status, headers, answer.content, head=method == "HEAD", page=row.access == "PAGE", errors=row.errors
+    )
     faults += acting_faults(row, method, caller, target, answer)
     if after != before:
         faults.append(f"refused, and changed {sorted(set(after.items()) ^ set(before.items()))}")
@@ -252,7 +289,7 @@ def acting_faults(row: Row, method: str, caller: str, target: str, answer: HttpR
     named, owner = answer.headers.get("X-Acting-For"), "alice" if row.roles and caller in DELEGATES else None
     found = [] if named == owner else [f"X-Acting-For: {named}"]
     code = row.problem_code(method, caller, target)
-    if code and answer.status_code == 403 and method != "HEAD" and json.loads(answer.content).get("code") != code:
+    if code and answer.status_code == 403 and method != "HEAD" and problem_code(answer) != code:
         found.append(f"a 403 without the code {code}")
     if code == "insufficient_scope" and 'error="insufficient_scope"' not in answer.headers.get("WWW-Authenticate", ""):
         found.append("insufficient_scope without the challenge of RFC 6750")

@@ -67,6 +67,8 @@ class Row:
         "end itself", where the path names a session. A token of the scope `read` gets 403 `insufficient_scope`, unless
         the method needs the role `read` alone.
     content_type: of the body; an object in JSON is a file of one record, too.
+    deleted: the status of a deleted record by method, where it is not that of a missing one. HEAD follows GET.
+    errors: the media type of errors.
     """
 
     route: str
@@ -79,6 +81,8 @@ class Row:
     roles: Mapping[str, str] = field(default_factory=dict)
     by_tokens: str = "nothing"
     content_type: str = "application/json"
+    deleted: Mapping[str, int] = field(default_factory=dict)
+    errors: str = "application/problem+json"
 
     def callers(self) -> list[str]:
         acting = ACTING_CALLERS if self.roles else [IGNORED_HEADER_CALLER]
@@ -130,8 +134,10 @@ class Row:
             return 403
         default = {"HEAD": self.methods.get("GET", 405), "OPTIONS": 200}.get(method, 405)
         status = self.methods.get(method, default)
-        if target == "deleted" and ("GET" if method == "HEAD" else method) in self.finds_deleted:
-            return status
+        if target == "deleted":
+            method_of_row = "GET" if method == "HEAD" else method
+            if method_of_row in self.finds_deleted | self.deleted.keys():
+                return self.deleted.get(method_of_row, status)
         visible = target in ({"", "own", "another's"} if self.access in {"SHARED", "COMMON"} else {"", "own"})
         return status if visible or status == 405 or method == "OPTIONS" else 404
 

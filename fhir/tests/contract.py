@@ -1,0 +1,63 @@
+"""The contract of /fhir: who may call it. The paths with a slash at their end have the same views."""
+
+from typing import Any
+
+from healthcare.tests.cast import Cast
+from healthcare.tests.declarations import Contract, Row
+
+FHIR: dict[str, Any] = {"content_type": "application/fhir+json", "errors": "application/fhir+json"}
+PRIVATE: dict[str, Any] = {**FHIR, "by_tokens": "everything"}
+READ = {"GET": "read"}
+DELETED = {"GET": 410, "PUT": 410, "DELETE": 204}
+
+
+def patient(cast: Cast, owner: str) -> dict[str, Any]:
+    return {"resourceType": "Patient", "id": str(cast.ids["patient", owner]), "name": [{"text": "Changed"}]}
+
+
+def practitioner(cast: Cast, owner: str) -> dict[str, Any]:
+    return {"resourceType": "Practitioner", "id": str(cast.ids["doctor", owner]), "name": [{"text": "Dr. Changed"}]}
+
+
+def rows_of(name: str, access: str, kind: str, body: Any, **options: Any) -> list[Row]:
+    """The rows of a resource type whose records can be written."""
+    acts = access == "PRIVATE"
+
+    def row(path: str, methods: dict[str, int], roles: dict[str, str], **more: Any) -> Row:
+        return Row(
+            f"fhir/{name}{path}", access, methods, body, kind if path else "",
+            roles=roles if acts else {}, **{**PRIVATE, **options, **more},
+        )  # fmt: skip
+
+    one, history = "/<positive:pk>", "/<positive:pk>/_history"
+    return [
+        row("", {"POST": 201}, {"POST": "write"}),
+        row(
+            one,
+            {"GET": 200, "PUT": 200, "DELETE": 204},
+            {"GET": "read", "PUT": "write", "DELETE": "manage"},
+            deleted=DELETED,
+        ),
+        *(
+            Row(
+                f"fhir/{name}{path}",
+                access if acts else "COMMON",
+                {"GET": 200},
+                body,
+                kind,
+                roles=READ if acts else {},
+                deleted=deleted,
+                **FHIR,
+            )  # fmt: skip
+            for path, deleted in ((history, {"GET": 200}), (f"{history}/<version:version>", {"GET": 200}))
+        ),
+    ]
+
+
+CONTRACT = Contract(
+    rows=[
+        Row("fhir/metadata", "OPEN", {"GET": 200}, **FHIR),
+        *rows_of("Patient", "PRIVATE", "patient", patient),
+        *rows_of("Practitioner", "SHARED", "doctor", practitioner),
+    ]
+)
