@@ -2,7 +2,7 @@
 scopes, roles, access log and idempotency keys apply (https://hl7.org/fhir/R4/http.html)."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 from django.db.models import Model, QuerySet
@@ -61,6 +61,10 @@ class ResourceViewSet(FhirView, HistoryViewSet):
 
     def represent(self, row: Any) -> dict[str, Any]:
         raise NotImplementedError
+
+    def represent_all(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
+        """The resources of several records, in a number of statements that does not grow with them."""
+        return [self.represent(row) for row in rows]
 
     def get_queryset(self) -> QuerySet:
         return self.scope(self.owner)
@@ -221,6 +225,10 @@ class PatientFhirViewSet(ResourceViewSet, ReadsRecordedViewSet):
     def represent(self, row: Any) -> dict[str, Any]:
         return write_patient(row, practitioner=self.primary_doctor(row), survivor=row.merged_into_id)
 
+    def represent_all(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
+        primary = primary_doctors(row.id for row in rows)
+        return [write_patient(row, practitioner=primary.get(row.id), survivor=row.merged_into_id) for row in rows]
+
     def is_deleted(self, row: Any) -> bool:
         return row.deleted_at is not None and row.merged_into_id is None
 
@@ -234,9 +242,7 @@ class PatientFhirViewSet(ResourceViewSet, ReadsRecordedViewSet):
         """The id and the name of the patient's primary doctor at present; none for a version of the past."""
         if row.pk is None or isinstance(row, Event):
             return None
-        primary = Assignment.objects.active().filter(patient=row.pk, is_primary=True)
-        found: tuple[int, str] | None = primary.values_list("doctor_id", "doctor__name").first()
-        return found
+        return primary_doctors([row.pk]).get(row.pk)
 
     def check_against(self, resource: dict[str, Any], record: Any) -> None:
         """A practitioner of ours in `generalPractitioner` must be the primary doctor, whom mappings decide."""
@@ -252,6 +258,12 @@ class PatientFhirViewSet(ResourceViewSet, ReadsRecordedViewSet):
                     ),
                     status=422,
                 )
+
+
+def primary_doctors(patients: Iterable[int]) -> dict[int, tuple[int, str]]:
+    """The id and the name of the primary doctor at present of each of these patients who has one."""
+    primary = Assignment.objects.active().filter(patient__in=[*patients], is_primary=True)
+    return {patient: (key, name) for patient, key, name in primary.values_list("patient", "doctor", "doctor__name")}
 
 
 class PractitionerFhirViewSet(ResourceViewSet):
