@@ -9,11 +9,12 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Upper
+from django.db.models.lookups import LessThanOrEqual
 from django.utils import timezone
 
 from audit.history import Event, track_history
 from healthcare.fastpath.triggers import TableVersionTrigger, TruncateVersionTrigger
-from healthcare.model_fields import EmailField, LineField, NameField, PhoneField
+from healthcare.model_fields import LARGEST_FHIR, EmailField, LineField, NameField, OctetLength, PhoneField
 from healthcare.ownership import Record, RecordQuerySet, derived
 from healthcare.search.index import searchable
 
@@ -45,6 +46,8 @@ class Doctor(Record):
     experience_since = models.PositiveSmallIntegerField(
         null=True, blank=True, validators=[MinValueValidator(1850), MaxValueValidator(9999)]
     )
+    # What FHIR clients sent and no other column holds, as JSON: see `fhir.elements`. The other APIs do not answer it.
+    fhir = models.TextField("kept FHIR elements", blank=True, default="", db_default="", editable=False)
     deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     objects = RecordQuerySet.as_manager()
@@ -78,6 +81,9 @@ class Doctor(Record):
         ]
         constraints = [
             models.CheckConstraint(condition=~Q(name=""), name="doctor_name_given"),
+            models.CheckConstraint(
+                condition=LessThanOrEqual(OctetLength("fhir"), LARGEST_FHIR), name="doctor_fhir_size"
+            ),
         ]
         triggers = [TableVersionTrigger(), TruncateVersionTrigger()]
 

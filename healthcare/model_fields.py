@@ -16,6 +16,7 @@ from healthcare.phones import phone_number, validate_phone_number
 
 LARGEST_ID = 2**63 - 1  # of a BigAutoField
 ID_TEXT = re.compile(r"\A[0-9]{1,18}\Z")  # an id in a request to the admin; every such number is below LARGEST_ID
+LARGEST_FHIR = 64 * 1024  # bytes of what is kept of a FHIR resource beside a row
 LINE_BREAKS = {"Cc", "Zl", "Zp"}  # Unicode categories
 LINE_BREAK = re.compile("\r\n?|[\u2028\u2029]")
 
@@ -150,6 +151,13 @@ class MultilineField(models.TextField):
 
     def formfield(self, **kwargs: Any) -> Any:
         return super().formfield(**{"form_class": MultilineFormField, **kwargs})
+
+
+class OctetLength(models.Func):
+    """The length of a text in bytes of UTF-8."""
+
+    function = "octet_length"
+    output_field = models.IntegerField()
 
 
 class ObjectListField(models.JSONField):

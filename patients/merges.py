@@ -24,9 +24,11 @@ from patients.models import Patient, PatientMerge
 from patients.related_rows import PatientRelatedQuerySet
 
 # A merge fills every field of a patient that the survivor leaves empty, but for these: keys and bookkeeping, the name,
-# which is never empty, and the identifiers, of which it adds those of the duplicate.
+# which is never empty, the identifiers, of which it adds those of the duplicate, and `fhir`, which is about the values
+# of its own row.
 FIELDS_NOT_FILLED = {
     "id", "created_by", "created_at", "updated_at", "version", "name", "identifiers", "deleted_at", "merged_into",
+    "fhir",
 }  # fmt: skip
 SURVIVOR = """
 WITH RECURSIVE chain AS (

@@ -8,17 +8,20 @@ from django.core.validators import MaxValueValidator, MinValueValidator, RegexVa
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import ExtractYear
+from django.db.models.lookups import LessThanOrEqual
 from django.utils import timezone
 
 from audit.history import OwnedEvent, track_history
 from healthcare.coverage import covered_by_fast_path
 from healthcare.model_fields import (
+    LARGEST_FHIR,
     AddressField,
     EmailField,
     LineField,
     MultilineField,
     NameField,
     ObjectListField,
+    OctetLength,
     PhoneField,
     one_visible_line,
 )
@@ -92,6 +95,8 @@ class Patient(OwnedModel):
     )
     contacts = ObjectListField(members=["name", "relationship", "phone"])
     medical_history = MultilineField(blank=True)
+    # What FHIR clients sent and no other column holds, as JSON: see `fhir.elements`. The other APIs do not answer it.
+    fhir = models.TextField("kept FHIR elements", blank=True, default="", db_default="", editable=False)
     deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
     # The record that this duplicate was merged into (FHIR R4 Patient.link, replaced-by): see `merges`.
     merged_into = models.ForeignKey(
@@ -169,6 +174,9 @@ class Patient(OwnedModel):
             ),
             models.CheckConstraint(condition=IDENTIFIERS_WELL_FORMED, name="patient_identifiers_well_formed"),
             models.CheckConstraint(condition=CONTACTS_WELL_FORMED, name="patient_contacts_well_formed"),
+            models.CheckConstraint(
+                condition=LessThanOrEqual(OctetLength("fhir"), LARGEST_FHIR), name="patient_fhir_size"
+            ),
             models.CheckConstraint(
                 condition=Q(merged_into=None) | Q(deleted_at__isnull=False), name="patient_merged_is_hidden"
             ),

@@ -6,6 +6,7 @@ from typing import Any
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.db.models import F, Min, Model, Q
+from django.utils.text import capfirst
 
 from audit.actor_names import ActorName
 from audit.history import Event
@@ -45,7 +46,7 @@ class PatientPart(FilePart):
 
     def sections(self, subject: Subject) -> Sequence[Section]:
         labels = {
-            field.name: str(field.verbose_name).capitalize()
+            field.name: capfirst(str(field.verbose_name))
             for field in Patient._meta.concrete_fields
             if field.name != "created_by"
         }
@@ -61,6 +62,7 @@ class PatientPart(FilePart):
             row = serializer.to_representation(patient)
             row.pop("created_by")
             yield row | {
+                "fhir": patient.fhir,
                 "deleted_at": patient.deleted_at and as_time(patient.deleted_at),
                 "merged_into": patient.merged_into_id,
             }

@@ -53,7 +53,7 @@ def test_the_file_has_the_record_its_history_the_doctors_and_the_accesses(as_ali
     found = read_file(as_alice, patient)
     record = as_alice.get(f"/api/patients/{patient.pk}/").json()
     del record["created_by"]
-    assert found["patient"] == {"records": [record | {"deleted_at": None, "merged_into": None}]}
+    assert found["patient"] == {"records": [record | {"fhir": "", "deleted_at": None, "merged_into": None}]}
     changed, created = found["history"]["changes"]
     assert (changed["action"], changed["by"], changed["reason"]) == ("update", "owner", "has moved")
     assert changed["changes"] == {"address": ["", "Mysuru"]}
