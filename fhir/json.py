@@ -1,16 +1,58 @@
-import json as j
+"""JSON in which decimals keep their digits: to R4, 1.10 is more precise than 1.1 (datatypes.html#decimal)."""
+
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from healthcare.api.parsers import decode_object
+import simplejson
+from rest_framework.exceptions import ParseError
+
+from healthcare.api.parsers import MAXIMUM_DEPTH, check_storable, object_with_unique_keys, refuse_constant
+
+
+def parse_decimal(digits: str) -> Decimal:
+    try:
+        return Decimal(digits)
+    except InvalidOperation as error:
+        raise ParseError("A number has too large an exponent.") from error
+
+
+DECODER = simplejson.JSONDecoder(
+    object_pairs_hook=object_with_unique_keys, parse_constant=refuse_constant, parse_float=parse_decimal
+)
 
 
 def decode(text: str) -> dict[str, Any]:
-    return decode_object(text, "The body")
+    """The JSON object of a text; a number with a fraction or an exponent is a Decimal.
+
+    As strict as `healthcare.api.parsers`: unique keys, finite numbers, at most 32 levels, no NUL and no lone surrogate.
+    Raises ParseError for any other text.
+    """
+    try:
+        value = DECODER.decode(text)
+        if not isinstance(value, dict):
+            raise ParseError("The body is not a JSON object.")
+        check_storable(value, depth=1)
+    except RecursionError as error:
+        raise ParseError(f"The body is nested more than {MAXIMUM_DEPTH} levels deep.") from error
+    except ValueError as error:
+        raise ParseError("The body is not valid JSON.") from error
+    return value
+
+
+def decode_own(text: str) -> Any:
+    """The value of a JSON text that this server has written, which may be nested more deeply than a body."""
+    return DECODER.decode(text)
 
 
 def encode(value: Any, *, indent: bool = False) -> str:
-    return j.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    """The JSON text of a value that `decode` may have returned, each decimal with its digits."""
+    separators = (",", ": ") if indent else (",", ":")
+    text: str = simplejson.dumps(
+        value, use_decimal=True, ensure_ascii=False, indent=2 if indent else None, separators=separators
+    )
+    return text
 
 
 def pretty(text: str) -> str:
-    return j.dumps(j.loads(text), indent=2)
+    """The same JSON, indented."""
+    return encode(decode_own(text), indent=True)
