@@ -1,21 +1,145 @@
+"""A doctor as an R4 Practitioner (https://hl7.org/fhir/R4/practitioner.html), and back. See docs/fhir.md for the rules.
+
+Where a doctor works is no part of a Practitioner but of a PractitionerRole, so `hospital` is left alone, as are the
+years of experience.
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
-from fhir.elements import Incoming, instant
+from doctors.models import Doctor
+from fhir.datatypes import as_line, fits, read_name, read_telecom, read_text, write_telecom
+from fhir.elements import RESOURCE_ORDER, Elements, Group, Incoming, Reading, ResourceMapping, instant
+from fhir.exceptions import Invalid
+from fhir.issues import Issue
+
+IDENTIFIER_TYPES = "http://terminology.hl7.org/CodeSystem/v2-0203"
+LICENSE = "MD"  # Medical License number, in IDENTIFIER_TYPES
 
 
-def read_practitioner(r: dict[str, Any]) -> Incoming:
-    return Incoming({"name": r["name"][0]["text"]} if r.get("name") else {}, {"name": "Practitioner.name[0].text"})
+def columns(*names: str) -> Any:
+    """The values of these columns, as the basis of a group."""
+    return lambda row: [getattr(row, name) for name in names]
 
 
-def keep_practitioner(r: Any, row: Any) -> str:
-    return ""
+def read_qualification(elements: Elements) -> Reading:
+    reading = Reading({"license_number": "", "specialization": ""})
+    for column, candidates in (
+        ("license_number", licenses_of(elements)),
+        ("specialization", specializations_of(elements)),
+    ):
+        field: Any = Doctor._meta.get_field(column)
+        for element, place, member, text in candidates:
+            if text and fits(field, text):
+                reading.use(element, place)
+                reading.values[column] = text
+                reading.sources[f"/{column}"] = f"Practitioner.{element}[{place}].{member}"
+                break
+    return reading
+
+
+def licenses_of(elements: Elements) -> Iterator[tuple[str, int, str, str]]:
+    """What may be the license number, the best first: an identifier of the type MD, the identifier of a qualification,
+    any other identifier. Each with its element, its position there, the member and the text."""
+    own = [
+        (place, identifier)
+        for place, identifier in enumerate(elements.get("identifier", []))
+        if identifier.get("use") != "old"
+    ]
+    for place, identifier in own:
+        if is_license(identifier):
+            yield "identifier", place, "value", as_line(identifier.get("value"))
+    for place, qualification in enumerate(elements.get("qualification", [])):
+        for number, identifier in enumerate(qualification.get("identifier", [])):
+            if identifier.get("use") != "old":
+                yield "qualification", place, f"identifier[{number}].value", as_line(identifier.get("value"))
+    for place, identifier in own:
+        yield "identifier", place, "value", as_line(identifier.get("value"))
+
+
+def is_license(identifier: Elements) -> bool:
+    codings = identifier.get("type", {}).get("coding", [])
+    return any(coding.get("system") == IDENTIFIER_TYPES and coding.get("code") == LICENSE for coding in codings)
+
+
+def specializations_of(elements: Elements) -> Iterator[tuple[str, int, str, str]]:
+    """What may be the specialization: of each qualification the text of its code, or the display of a coding."""
+    for place, qualification in enumerate(elements.get("qualification", [])):
+        code = qualification.get("code", {})
+        yield "qualification", place, "code.text", as_line(code.get("text"))
+        for number, coding in enumerate(code.get("coding", [])):
+            yield "qualification", place, f"code.coding[{number}].display", as_line(coding.get("display"))
+
+
+def write_qualification(row: Any) -> Elements:
+    """R4 searches `identifier` alone, and wants a code of every qualification, so the license is an identifier."""
+    found: Elements = {}
+    if row.license_number:
+        license_type = {"coding": [{"system": IDENTIFIER_TYPES, "code": LICENSE, "display": "Medical License number"}]}
+        found["identifier"] = [{"type": license_type, "value": row.license_number}]
+    if row.specialization:
+        found["qualification"] = [{"code": {"text": row.specialization}}]
+    return found
+
+
+def read_active(_: Elements) -> Reading:
+    reading = Reading()
+    reading.use("active")
+    return reading
+
+
+TEXTS = ("name", "license_number", "specialization", "phone", "email")
+PRACTITIONER = ResourceMapping(
+    "Practitioner",
+    groups=[
+        Group("text", ("text",), columns(*TEXTS), read_text, lambda _: {}),
+        Group(
+            "qualification",
+            ("identifier", "qualification"),
+            columns("license_number", "specialization"),
+            read_qualification,
+            write_qualification,
+        ),
+        Group("active", ("active",), columns(), read_active, lambda _: {"active": True}),
+        Group(
+            "name",
+            ("name",),
+            columns("name"),
+            partial(read_name, expression="Practitioner"),
+            lambda row: {"name": [{"text": row.name}]},
+        ),
+        Group(
+            "telecom",
+            ("telecom",),
+            columns("phone", "email"),
+            partial(read_telecom, expression="Practitioner", model=Doctor, phones=("phone",)),
+            lambda row: write_telecom([row.phone], row.email),
+        ),
+    ],
+    order=[
+        *RESOURCE_ORDER, "identifier", "active", "name", "telecom", "address", "gender", "birthDate", "photo",
+        "qualification", "communication",
+    ],
+)  # fmt: skip
+
+
+def read_practitioner(resource: Mapping[str, Any]) -> Incoming:
+    """The values of a valid Practitioner for `DoctorSerializer`. Raises Invalid for one without a name."""
+    incoming = PRACTITIONER.read(resource)
+    if not incoming.values["name"]:
+        detail = "Send a name with a text, or with a given or a family name."
+        raise Invalid(Issue("required", detail, "Practitioner.name"))
+    return incoming
+
+
+def keep_practitioner(resource: Mapping[str, Any], row: Any) -> str:
+    """The text for the column `fhir` of a row that has the values of this resource. Raises Invalid if it is too
+    long."""
+    return PRACTITIONER.keep(resource, row)
 
 
 def write_practitioner(row: Any) -> dict[str, Any]:
-    return {
-        "resourceType": "Practitioner",
-        "id": str(row.id),
-        "meta": {"versionId": str(row.version), "lastUpdated": instant(row.updated_at)},
-        "active": True,
-        "name": [{"text": row.name}],
-    }
+    """The Practitioner of a row or of an event."""
+    meta = {"versionId": str(row.version), "lastUpdated": instant(row.updated_at)}
+    return PRACTITIONER.resource(PRACTITIONER.write(row, row.fhir), row.id, meta)

@@ -176,8 +176,8 @@ class ResourceViewSet(FhirView, HistoryViewSet):
             setattr(row, name, value)
         row.complete()
         self.check_against(resource, record)
-        kept = {"fhir": self.keep(resource, row)} if hasattr(row, "fhir") else {}
-        return serializer.save(**kept) if record else serializer.save(created_by_id=self.owner.pk, **kept)
+        kept = self.keep(resource, row)
+        return serializer.save(fhir=kept) if record else serializer.save(created_by_id=self.owner.pk, fhir=kept)
 
     def check_against(self, resource: dict[str, Any], record: Any) -> None:
         """Raises Invalid (422) where the resource contradicts what other records say of this one."""
