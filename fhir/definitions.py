@@ -20,7 +20,7 @@ QUANTITY = """
 # The datatypes that are an Element: they have `id` and `extension` too.
 ELEMENTS: dict[str, str] = {
     "Extension": """
-        url      1..1 string
+        url      1..1 uri
         value[x] 0..1 *
     """,
     "Narrative": """
