@@ -128,11 +128,10 @@ class StructureCheck:
                 continue
             name = key.removeprefix("_")
             known = definition.properties.get(name)
-            if known is None or (name != key and not has_companion(definition, known)):
-                if is_open:
-                    self.unknown_type(value, key, item, place)
-                else:
-                    self.report("structure", "R4 does not know this element; remove it.", place_of(place, key))
+            if known is None and is_open:
+                self.unknown_type(value, key, item, place)
+            elif known is None or (name != key and not has_companion(definition, known)):
+                self.report("structure", "R4 does not know this element; remove it.", place_of(place, key))
             elif elements.setdefault(known.element, known) is not known:
                 self.report("structure", "Send a value of one type only.", f"{place}.{known.element}")
             elif name == key or name not in value:  # a companion is checked beside its value
