@@ -176,12 +176,14 @@ def send_cell(cast: Cast, row: Row, method: str, caller: str, target: str) -> Ht
     """Send the call of one cell."""
     owner = row.owner(caller)
     path = "/" + row.route
-    if target:
-        path = re.sub("<(int|positive):[a-z_]+>", str(cast.id_of(row.kind(method), target, owner)), path)
-        path = path.replace("<version:version>", "1")
     has_body = method in {"POST", "PUT", "PATCH"} or (method == "DELETE" and row.delete_has_body)
-    body = json.dumps(row.build_body(method, cast, owner)) if has_body else ""
-    return read_whole(cast.clients[caller].generic(method, path, body, content_type=row.content_type))
+    body = row.build_body(method, cast, owner) if has_body else {}
+    if target:
+        key = str(cast.id_of(row.kind(method), target, owner))
+        path = re.sub("<(int|positive):[a-z_]+>", key, path).replace("<version:version>", "1")
+        body |= {"id": key} if "resourceType" in body else {}  # FHIR wants it in the body, too
+    text = json.dumps(body) if has_body else ""
+    return read_whole(cast.clients[caller].generic(method, path, text, content_type=row.content_type))
 
 
 def find_deviations(
