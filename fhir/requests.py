@@ -54,7 +54,7 @@ class FhirView(APIView):
                 {printable(name): suggest(name, known, problem, "remove it") for name in found}, len(unknown)
             )
 
-    def options(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+    def options(self, request: Any, *args: Any, **kwargs: Any) -> Response:
         """The methods of the path are in `Allow`; DRF's description of a view is no resource."""
         return Response(None)
 
