@@ -21,6 +21,7 @@ MAXIMUM_LISTED_CODES = 12
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 REFERENCE = re.compile(r"(?:^|/)([A-Z][A-Za-z]+)/[A-Za-z0-9\-.]{1,64}(?:/_history/[A-Za-z0-9\-.]{1,64})?$")
 NOT_DOMAIN_RESOURCES = {"Binary", "Bundle", "Parameters"}
+BASES = {"Resource", "DomainResource"}
 REFUSED_ELEMENTS = {
     # R4: an implementation must not process a resource whose modifier extensions it does not know.
     "modifierExtension": ("extension", "Remove the unknown modifier extension; this server knows none."),
@@ -67,7 +68,7 @@ class StructureCheck:
         definition = self.definition_of(value, place)
         if definition is not None:
             self.object(definition, value, place)
-            if "contained" in value and len(self.issues) == found:
+            if "contained" in definition.properties and "contained" in value and len(self.issues) == found:
                 self.contained_resources(value, place)
             if definition.name == "Bundle" and len(self.issues) == found:
                 for element, diagnostics in broken_rules_of_bundle(value):
@@ -118,10 +119,7 @@ class StructureCheck:
     def object(self, definition: Definition, value: Mapping[str, Any], place: str) -> None:
         """Check the elements of a resource or datatype, then its invariants."""
         found = len(self.issues)
-        is_open = definition.name in (
-            "Resource",
-            "DomainResource",
-        )  # a type of which only these elements are known here
+        is_open = definition.name in BASES  # the other elements of the resource's type are not known here
         elements: dict[str, Property] = {}
         for key, item in value.items():
             if definition.is_resource and key == "resourceType":

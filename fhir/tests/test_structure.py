@@ -573,6 +573,7 @@ URN = "urn:uuid:c757873d-ec9a-4326-a141-556f43239520"
             ["structure Bundle.entry[0].resource"],
         ),
         (bundle(create(patient()), modifierExtension=[]), ["structure Bundle.modifierExtension"]),
+        (bundle(create({"resourceType": "Binary", "contentType": "a/b", "contained": [{"a": "b"}]})), []),
     ],
 )  # fmt: skip
 def test_a_bundle_follows_r4_with_all_its_resources(value: JSONObject, expected: list[str]):
