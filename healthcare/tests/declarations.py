@@ -336,6 +336,11 @@ def all_rows() -> list[Row]:
     return [row for contract in contracts().values() for row in contract.rows]
 
 
+def described_rows() -> list[Row]:
+    """The rows that the OpenAPI description describes. /fhir has a CapabilityStatement, and errors of its own."""
+    return [row for row in all_rows() if row.errors == "application/problem+json"]
+
+
 def all_operations() -> dict[str, Operation]:
     return {name: operation for contract in contracts().values() for name, operation in contract.operations.items()}
 

@@ -14,7 +14,7 @@ import pytest
 from conftest import PASSWORD
 from healthcare.tests.cast import read_claims, sign_token, tamper_token
 from healthcare.tests.contract_matrix import prepare_table_hashes, protocol_faults
-from healthcare.tests.declarations import BadValues, all_bad_values, all_rows
+from healthcare.tests.declarations import BadValues, all_bad_values, described_rows
 from healthcare.tests.hostile_requests import CANARY, CLOSED, Case, all_hostile_requests, request, send
 from healthcare.tests.live import TIMEOUT, Answer, LiveServer, parse
 
@@ -86,7 +86,7 @@ def bad_bodies() -> list[Any]:
 
 
 def test_every_post_that_creates_a_record_or_is_about_a_link_in_an_email_declares_bad_values():
-    posts = {f"/{row.route}": row.methods["POST"] for row in all_rows() if "POST" in row.methods}
+    posts = {f"/{row.route}": row.methods["POST"] for row in described_rows() if "POST" in row.methods}
     creating = {path for path, status in posts.items() if status == 201}
     linking = {path for path in posts if path.startswith(("/api/auth/email/", "/api/auth/password/reset/"))}
     assert len(linking) == 5

@@ -17,14 +17,14 @@ from healthcare.api.schema_view import build_description
 from healthcare.api.suggestions import nearest_name
 from healthcare.api.unknown_parameters import known_parameters
 from healthcare.tests.cast import Cast
-from healthcare.tests.declarations import SAFE_METHODS, Row, all_rows
+from healthcare.tests.declarations import SAFE_METHODS, Row, described_rows
 from patients.models import Patient
 from patients.serializers import PatientSerializer
 from patients.tests.factories import make_patient
 from patients.views import PatientViewSet
 
 STRICT: dict[str, Any] = {"HTTP_PREFER": "handling=strict"}
-OPERATIONS = [(row, method) for row in all_rows() if row.access != "PAGE" for method in row.methods]
+OPERATIONS = [(row, method) for row in described_rows() if row.access != "PAGE" for method in row.methods]
 
 
 def errors(answer: Any) -> list[tuple[str, str]]:
@@ -212,7 +212,7 @@ def test_an_unreadable_preference_is_a_400(as_alice: LoggedInClient, header: str
 
 WRITES = [
     (row, method)
-    for row in all_rows()
+    for row in described_rows()
     if row.access != "PAGE"
     for method in row.methods
     if method not in SAFE_METHODS and (method != "DELETE" or row.delete_has_body)

@@ -24,7 +24,7 @@ from doctors.tests.factories import make_doctor
 from healthcare.ownership import OwnedQuerySet
 from healthcare.rls.checks import declared_policies
 from healthcare.rls.context import enter
-from healthcare.tests.declarations import all_rows
+from healthcare.tests.declarations import described_rows
 from mappings.models import Mapping
 from mappings.tests.factories import make_mapping
 from patients.models import Patient
@@ -162,7 +162,7 @@ def test_a_view_without_authentication_answers_no_records(alices: Any, bob: User
 
 def test_every_api_route_enters_the_database_but_those_without_a_caller() -> None:
     # Registering and logging in run before there is a caller; the description of the API reads no row.
-    without_caller = {f"/{row.route}" for row in all_rows() if row.access == "OPEN"} | {"/api/schema/"}
+    without_caller = {f"/{row.route}" for row in described_rows() if row.access == "OPEN"} | {"/api/schema/"}
     found = {path for path, view in api_views() if SessionJWTAuthentication not in view.authentication_classes}
     assert found == without_caller
 
