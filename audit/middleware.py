@@ -1,5 +1,7 @@
 """Auditing that runs outside the transaction of a view."""
 
+from typing import Any
+
 import pghistory
 from django.db import transaction
 from django.http import HttpRequest
@@ -18,8 +20,14 @@ class AuditMiddleware(Middleware):
             with pghistory.context(actor=request.user.pk, request_id=request.request_id):  # type: ignore[attr-defined]
                 return self.get_response(request)
         response = self.get_response(request)
-        refused = getattr(request, "refused_access", None)
+        refused = getattr(request, "refused_accesses", ())
         if refused:
             with transaction.atomic():
-                AccessLog.objects.record(**refused, pure_read=True)
+                for access in refused:
+                    AccessLog.objects.record(**access, pure_read=True)
         return response
+
+
+def record_refusal(request: HttpRequest, access: dict[str, Any]) -> None:
+    """Have a refused access recorded after the transaction of the request. `access` is what `record` takes."""
+    vars(request).setdefault("refused_accesses", []).append(access)

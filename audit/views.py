@@ -18,6 +18,7 @@ from rest_framework.response import Response
 
 from audit.fast_lists import FastHistory
 from audit.history import attach_previous, history_kept_since
+from audit.middleware import record_refusal
 from audit.models import AccessLog, Basis
 from audit.patient_data import patient_id_field_of, patient_ids_of
 from audit.serializers import EventSerializer
@@ -202,7 +203,7 @@ class ReadsRecordedViewSet(HistoryViewSet):
                 "outcome": final.status_code,
             }
             if final.status_code >= 400:
-                request._request.refused_access = access  # type: ignore[attr-defined]
+                record_refusal(request._request, access)
             else:
                 AccessLog.objects.record(**access, pure_read=request.method in SAFE_METHODS)
         return final

@@ -15,6 +15,7 @@ from rest_framework.response import Response
 
 from accounts.identity import check_unchanged, prove_identity_with_factor
 from accounts.leaving.serializers import LeavingSerializer
+from audit.middleware import record_refusal
 from audit.models import AccessLog, Basis
 from healthcare.api.exceptions import Conflict, Gone
 from healthcare.api.idempotency import NoKeyMixin
@@ -131,5 +132,5 @@ class PersonFileViewSet(NoKeyMixin, ActsForOwner, UnknownParametersViewSet):
         """Let `AuditMiddleware` record a refusal."""
         final = super().finalize_response(request, response, *args, **kwargs)
         if final.status_code in {403, 404} and (request.user.pk or getattr(request, "refused_delegate", None)):
-            request._request.refused_access = self.access([int(self.kwargs["pk"])], final.status_code)  # type: ignore[attr-defined]
+            record_refusal(request._request, self.access([int(self.kwargs["pk"])], final.status_code))
         return final
