@@ -53,6 +53,9 @@ class RequestLimitMiddleware(Middleware):
             count_throttled(policy.name)
             return problem_response(request, 429, headers=policy.headers(wait))
         response = self.get_response(request)
+        entries = getattr(request, "entries", 1)  # of a FHIR Bundle: each counts as a request
+        if quota and entries > 1:
+            self.counts.add(caller, quota, entries - 1)
         # Who is logged in to the admin, if the request has looked: a query of its own would be for the log alone.
         user = vars(request).get("_cached_user")
         if user is not None and user.pk:
@@ -67,18 +70,18 @@ class RequestCounts:
         self.windows: dict[int | str, list[float]] = {}  # the end of the window, and the requests within it
         self.lock = Lock()
 
-    def add(self, caller: int | str, quota: int) -> int:
-        """Count a request. Returns 0, or the seconds to wait if the quota is used up already."""
+    def add(self, caller: int | str, quota: int, number: int = 1) -> int:
+        """Count requests. Returns 0, or the seconds to wait if the quota is used up already."""
         now = time.monotonic()
         with self.lock:
             window = self.windows.get(caller)
             if window is None or window[0] <= now:
                 if window is None and len(self.windows) >= MOST_CALLERS:
                     self.make_room(now)
-                self.windows[caller] = [now + WINDOW, 1]
+                self.windows[caller] = [now + WINDOW, number]
                 return 0
             if window[1] < quota:
-                window[1] += 1
+                window[1] += number
                 return 0
             return math.ceil(window[0] - now)
 

@@ -44,6 +44,7 @@ class CapabilityView(FhirView):
                         "token, as `Authorization: Bearer <token>`. Practitioner can be read without one.",
                     },
                     "resource": [self.resource(viewset) for viewset in self.viewsets],
+                    "interaction": [{"code": "transaction"}, {"code": "batch"}],
                 }
             ],
         }

@@ -24,6 +24,15 @@ class Invalid(APIException):
         self.status_code = status
 
 
+class EntryFailed(APIException):
+    """An entry of a transaction was answered with an error, whose OperationOutcome is the answer to the whole."""
+
+    def __init__(self, body: dict[str, Any], status: int) -> None:
+        super().__init__()
+        self.body = body
+        self.status_code = status
+
+
 class Deleted(APIException):
     """410, as R4 asks for a read of what has been deleted (https://hl7.org/fhir/R4/http.html#read)."""
 
@@ -37,6 +46,8 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
         return response
     if isinstance(exc, Invalid):
         body = outcome(exc.issues, request_id=response.data["request_id"])
+    elif isinstance(exc, EntryFailed):
+        body = exc.body
     else:
         body = outcome_of_problem(response.data)
     response.data, response.content_type = encode(body), CONTENT_TYPE

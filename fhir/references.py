@@ -1,7 +1,7 @@
 """References between resources: which of them refer to this server, and whether those exist."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from django.db.models import QuerySet
@@ -44,6 +44,19 @@ def references_in(value: Any, expression: str) -> Iterator[tuple[str, str]]:
     elif isinstance(value, list):
         for place, part in enumerate(value):
             yield from references_in(part, f"{expression}[{place}]")
+
+
+def replace_references(value: Any, expression: str, replace: Callable[[str, str], str]) -> Any:
+    """A copy of a resource, in which each literal reference is what `replace` returns for it and its expression."""
+    if isinstance(value, dict):
+        copied = {name: replace_references(part, f"{expression}.{name}", replace) for name, part in value.items()}
+        reference = value.get("reference")
+        if isinstance(reference, str) and "resourceType" not in value:
+            copied["reference"] = replace(reference, f"{expression}.reference")
+        return copied
+    if isinstance(value, list):
+        return [replace_references(part, f"{expression}[{place}]", replace) for place, part in enumerate(value)]
+    return value
 
 
 def check_references(resource: dict[str, Any], base: str, owner: RecordOwner) -> None:

@@ -4,10 +4,12 @@ from collections.abc import Callable, Set
 from typing import Any, ClassVar
 
 from django.http import HttpRequest
+from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from fhir.entries import EntryAuthentication, EntryRequest
 from fhir.exceptions import Invalid, exception_handler
 from fhir.issues import Issue
 from fhir.json import encode
@@ -34,6 +36,9 @@ class FhirView(APIView):
     parser_classes = PARSERS
     content_negotiation_class = FhirNegotiation
     parameters: ClassVar[dict[str, Set[str]]] = {}
+
+    def get_authenticators(self) -> list[BaseAuthentication]:
+        return [EntryAuthentication()] if isinstance(self.request, EntryRequest) else super().get_authenticators()
 
     def get_exception_handler(self) -> Callable[..., Any]:
         return exception_handler

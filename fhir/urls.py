@@ -6,6 +6,7 @@ from typing import Any
 from django.urls import URLPattern, path, register_converter
 
 from fhir.capability import CapabilityView
+from fhir.transactions import BundleView
 from fhir.views import PatientFhirViewSet, PractitionerFhirViewSet
 
 
@@ -49,7 +50,12 @@ def paths_of(viewset: Any) -> Iterator[URLPattern]:
             yield from with_and_without_slash(f"{viewset.resource_type}{route}", viewset.as_view(methods))
 
 
+base = BundleView.as_view(
+    {"post": "process"}, record_viewsets=[one for one in VIEWSETS if "update" in one.interactions]
+)
+
 urlpatterns = [
+    path("", base),
     *with_and_without_slash("metadata", CapabilityView.as_view(viewsets=VIEWSETS)),
     *(pattern for viewset in VIEWSETS for pattern in paths_of(viewset)),
 ]

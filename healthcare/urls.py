@@ -35,6 +35,7 @@ api: list[URLPattern | URLResolver] = [
 
 urlpatterns = [
     path("api/", include(api)),
+    path("fhir", import_module("fhir.urls").base),
     path("fhir/", include("fhir.urls")),
     path("", pages.landing, {"api_routes": API_ROUTES}, name="landing"),
     path("healthz", pages.healthz, name="healthz"),

@@ -19,6 +19,10 @@ def practitioner(cast: Cast, owner: str) -> dict[str, Any]:
     return {"resourceType": "Practitioner", "id": str(cast.ids["doctor", owner]), "name": [{"text": "Dr. Changed"}]}
 
 
+def empty_batch(cast: Cast, owner: str) -> dict[str, Any]:
+    return {"resourceType": "Bundle", "type": "batch"}
+
+
 def rows_of(name: str, access: str, kind: str, body: Any, **options: Any) -> list[Row]:
     """The rows of a resource type whose records can be written."""
     acts = access == "PRIVATE"
@@ -56,6 +60,7 @@ def rows_of(name: str, access: str, kind: str, body: Any, **options: Any) -> lis
 
 CONTRACT = Contract(
     rows=[
+        Row("fhir", "PRIVATE", {"POST": 200}, empty_batch, roles={"POST": "read"}, **PRIVATE),
         Row("fhir/metadata", "OPEN", {"GET": 200}, **FHIR),
         *rows_of("Patient", "PRIVATE", "patient", patient),
         *rows_of("Practitioner", "SHARED", "doctor", practitioner),
