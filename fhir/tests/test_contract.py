@@ -1,6 +1,7 @@
 """What holds on every path of /fhir."""
 
 import re
+from typing import Any
 
 import pytest
 from django.urls import get_resolver
@@ -29,7 +30,8 @@ def test_every_path_but_the_statement_enters_the_database_as_its_caller() -> Non
     rows = {row.route: row for row in all_rows() if row.route.startswith("fhir")}
     for route, pattern in all_routes().items():
         if route.startswith("fhir"):
-            authenticates = SessionJWTAuthentication in pattern.callback.cls.authentication_classes
+            view: Any = pattern.callback
+            authenticates = SessionJWTAuthentication in view.cls.authentication_classes
             assert authenticates == (rows[route].access != "OPEN"), route
 
 

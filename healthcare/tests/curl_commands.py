@@ -39,20 +39,20 @@ SHOWN_IN_PAGES_ABOUT_FILES: set[Call] = {
 }
 
 # Is found before the real curl on PATH: records each call, with the status of its answer in front, and in a file beside
-# it the answer to each call that is refused.
+# it the status and the answer of each call that is refused.
 RECORDING_CURL = """
 headers="$(mktemp)" body="$(mktemp)"
 "{curl}" --silent --show-error --dump-header "$headers" "$@" >"$body" && failure=0 || failure=$?
 status="$(sed -n 's/^HTTP[^ ]* \\([0-9]*\\).*/\\1/p' "$headers")"
 cat "$body"
 printf '%s %s\\n' "$status" "$*" >>"{log}"
-case "$status" in [45]*) {{ cat "$body"; echo; }} >>"{log}.refused" ;; esac
+case "$status" in [45]*) {{ echo "$status $(cat "$body")"; }} >>"{log}.refused" ;; esac
 rm "$headers" "$body"
 exit "$failure"
 """
 # What a document states behind a call that is refused: its status, and the `code` of the problem or the pointer of its
-# first error.
-STATED_REFUSAL = re.compile(r"  # (\d{3}(?: [\w/]+)?)$", re.MULTILINE)
+# first error; of an OperationOutcome the first expression.
+STATED_REFUSAL = re.compile(r"  # (\d{3}(?: [\w/.\[\]]+)?)$", re.MULTILINE)
 
 
 @dataclass
@@ -89,10 +89,14 @@ def calls_in(commands: str) -> set[Call]:
     return found
 
 
-def refusal(problem: dict[str, Any]) -> str:
-    """How documents state a problem."""
-    errors = problem.get("errors") or [{"pointer": ""}]
-    return f"{problem['status']} {problem.get('code') or errors[0]['pointer']}".strip()
+def refusal(line: str) -> str:
+    """How documents state a refused call, from its status and its answer."""
+    status, _, body = line.partition(" ")
+    answer: dict[str, Any] = json.loads(body)
+    if "issue" in answer:
+        return " ".join([status, *answer["issue"][0].get("expression", [])])
+    errors = answer.get("errors") or [{"pointer": ""}]
+    return f"{status} {answer.get('code') or errors[0]['pointer']}".strip()
 
 
 def commands_of(document: str, program: str = "") -> str:
@@ -107,7 +111,7 @@ def run_commands(commands: str, folder: Path, **environment: str) -> Run:
     done = run_bash(f"set -euo pipefail\n{commands}", path=str(folder), **environment)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
     refused = Path(f"{log}.refused").read_text().splitlines()
-    return Run(log.read_text(), done.stdout, [refusal(json.loads(line)) for line in refused])
+    return Run(log.read_text(), done.stdout, [refusal(line) for line in refused])
 
 
 def run_bash(script: str, *arguments: str, path: str = "", **variables: str) -> "subprocess.CompletedProcess[str]":

@@ -30,6 +30,7 @@ CLINIC = (ROOT / "docs" / "clinic.md").read_text(encoding="utf-8")
 PERSON_FILE = (ROOT / "docs" / "person-file.md").read_text(encoding="utf-8")
 IMPORTS = (ROOT / "docs" / "imports.md").read_text(encoding="utf-8")
 EXPORTS = (ROOT / "docs" / "exports.md").read_text(encoding="utf-8")
+FHIR = (ROOT / "docs" / "fhir.md").read_text(encoding="utf-8")
 MOVING = (ROOT / "docs" / "moving.md").read_text(encoding="utf-8")
 ACCOUNTS = (ROOT / "docs" / "accounts.md").read_text(encoding="utf-8")
 # The summaries of the imports on the page about moving, without the statuses of no record.
@@ -158,6 +159,13 @@ def calls_of_exports(live_server_process: LiveServer, tmp_path_factory: pytest.T
 def test_the_commands_of_the_page_about_exports_run_as_written(calls_of_exports: set[Call]):
     exports = {("GET", f"api/{kind}/export/") for kind in ("patients", "doctors", "mappings")}
     assert calls_of_exports >= exports
+
+
+def test_the_commands_of_the_page_about_fhir_run_as_written(
+    live_server_process: LiveServer, tmp_path_factory: pytest.TempPathFactory
+):
+    calls = calls_of_page(FHIR, live_server_process, tmp_path_factory.mktemp("fhir"))
+    assert calls >= {("POST", "fhir/Patient"), ("PUT", "fhir/Patient/<positive:pk>"), ("GET", "fhir/metadata")}
 
 
 @pytest.fixture(scope="module")
