@@ -19,7 +19,9 @@ INTERACTIONS = [(row, method) for row in CONTRACT.rows for method in row.methods
 
 
 def test_every_path_works_with_and_without_a_slash() -> None:
-    views = {route: pattern.callback for route, pattern in patterns_below(get_resolver(), "") if route.startswith("fhir")}
+    views = {
+        route: pattern.callback for route, pattern in patterns_below(get_resolver(), "") if route.startswith("fhir")
+    }
     bare = {route for route in views if not route.endswith("/")}
     assert {f"{route}/" for route in bare} == views.keys() - bare
     assert all(views[route] is views[f"{route}/"] for route in bare)
