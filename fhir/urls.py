@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.urls import URLPattern, path, register_converter
+from django.urls.converters import StringConverter
 
 from fhir.capability import CapabilityView
+from fhir.read_only_views import AuditEventViewSet, CareTeamViewSet, ProvenanceViewSet
 from fhir.transactions import BundleView
 from fhir.views import PatientFhirViewSet, PractitionerFhirViewSet
 
@@ -22,20 +24,25 @@ class PositiveConverter:
         return str(value)
 
 
-class VersionConverter(PositiveConverter):
-    regex = "[1-9][0-9]{0,8}"
+class IdConverter(StringConverter):
+    """An id of R4 (https://hl7.org/fhir/R4/datatypes.html#id), of the types whose ids are no numbers."""
+
+    regex = "[A-Za-z0-9.-]{1,64}"
 
 
 register_converter(PositiveConverter, "positive")
-register_converter(VersionConverter, "version")
+register_converter(PositiveConverter, "version")
+register_converter(IdConverter, "id")
 
-VIEWSETS: list[Any] = [PatientFhirViewSet, PractitionerFhirViewSet]
+VIEWSETS: list[Any] = [
+    PatientFhirViewSet, PractitionerFhirViewSet, CareTeamViewSet, AuditEventViewSet, ProvenanceViewSet,
+]  # fmt: skip
 # The paths of a resource type below its name, and the action of each method, by the code of R4's interaction.
 PATHS = {
     "": {"search-type": ("get", "list"), "create": ("post", "create")},
-    "/<positive:pk>": {"read": ("get", "retrieve"), "update": ("put", "update"), "delete": ("delete", "destroy")},
-    "/<positive:pk>/_history": {"history-instance": ("get", "history")},
-    "/<positive:pk>/_history/<version:version>": {"vread": ("get", "vread")},
+    "/<{key}:pk>": {"read": ("get", "retrieve"), "update": ("put", "update"), "delete": ("delete", "destroy")},
+    "/<{key}:pk>/_history": {"history-instance": ("get", "history")},
+    "/<{key}:pk>/_history/<version:version>": {"vread": ("get", "vread")},
 }
 
 
@@ -44,7 +51,8 @@ def with_and_without_slash(route: str, view: Any) -> list[URLPattern]:
 
 
 def paths_of(viewset: Any) -> Iterator[URLPattern]:
-    for route, actions in PATHS.items():
+    for template, actions in PATHS.items():
+        route = template.format(key=getattr(viewset, "key_converter", "positive"))
         methods = dict(action for code, action in actions.items() if code in viewset.interactions)
         if methods:
             yield from with_and_without_slash(f"{viewset.resource_type}{route}", viewset.as_view(methods))

@@ -74,8 +74,10 @@ class ResourceViewSet(FhirView, HistoryViewSet):
 
     # Reading
 
-    def is_deleted(self, row: Any) -> bool:
-        return row.deleted_at is not None
+    @staticmethod
+    def is_deleted(row: Any) -> bool:
+        """Whether a record, or a version of one, is deleted."""
+        return row.deleted_at is not None or getattr(row, "pgh_label", "") == DeletedEvent.label
 
     def find_object(self) -> Any:
         try:
@@ -124,7 +126,7 @@ class ResourceViewSet(FhirView, HistoryViewSet):
         event = self.events().filter(version=version).order_by("-pgh_id").first()
         if event is None:
             raise Http404
-        if self.is_deleted(event) or event.pgh_label == DeletedEvent.label:
+        if self.is_deleted(event):
             raise Deleted
         return self.answer_version(event)
 
@@ -138,7 +140,7 @@ class ResourceViewSet(FhirView, HistoryViewSet):
 
     def history_entry(self, url: str, event: Event) -> Any:
         row: Any = event
-        if self.is_deleted(row) or event.pgh_label == DeletedEvent.label:
+        if self.is_deleted(row):
             return history_entry(url, None, "DELETE", row.version, row.updated_at)
         method = "POST" if event.pgh_label == Inserted.label else "PUT"
         return history_entry(url, self.represent(event), method, row.version, row.updated_at)
@@ -241,8 +243,9 @@ class PatientFhirViewSet(ResourceViewSet, ReadsRecordedViewSet):
         primary = primary_doctors(row.id for row in rows)
         return [write_patient(row, practitioner=primary.get(row.id), survivor=row.merged_into_id) for row in rows]
 
-    def is_deleted(self, row: Any) -> bool:
-        return row.deleted_at is not None and row.merged_into_id is None
+    @staticmethod
+    def is_deleted(row: Any) -> bool:
+        return ResourceViewSet.is_deleted(row) and row.merged_into_id is None
 
     def get_object(self) -> Any:
         record = super().get_object()

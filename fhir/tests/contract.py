@@ -2,8 +2,12 @@
 
 from typing import Any
 
+from accounts.models import User
+from audit.models import AccessLog, Basis
 from healthcare.tests.cast import Cast
 from healthcare.tests.declarations import Contract, Row
+from mappings.models import MappingEvent
+from patients.models import PatientEvent
 
 FHIR: dict[str, Any] = {"content_type": "application/fhir+json", "errors": "application/fhir+json"}
 PRIVATE: dict[str, Any] = {**FHIR, "by_tokens": "everything"}
@@ -58,11 +62,36 @@ def rows_of(name: str, access: str, kind: str, body: Any, **options: Any) -> lis
     ]
 
 
+def create_records(cast: Cast, owner: User) -> None:
+    """An access to the owner's patient, and the ids that /fhir gives to it and to versions of other records."""
+    patient, mapping = cast.ids["patient", owner.username], cast.ids["mapping", owner.username]
+    AccessLog.objects.record(
+        owner.pk, "patient.list", [patient], basis=Basis.OWNER, request_id="", outcome=200, pure_read=True
+    )
+    cast.ids["access", owner.username] = f"{AccessLog.objects.latest('id').pk}-{patient}"
+    cast.ids["change", owner.username] = f"patient-{PatientEvent.objects.filter(id=patient).latest('pgh_id').pk}"
+    cast.ids["team version", owner.username] = MappingEvent.objects.filter(id=mapping).latest("pgh_id").pk
+
+
+def read_only_row(path: str, kind: str, **options: Any) -> Row:
+    return Row(f"fhir/{path}", "PRIVATE", {"GET": 200}, records=kind, roles=READ, **{**FHIR, **options})
+
+
 CONTRACT = Contract(
+    create_records=create_records,
     rows=[
         Row("fhir", "PRIVATE", {"POST": 200}, empty_batch, roles={"POST": "read"}, **PRIVATE),
         Row("fhir/metadata", "OPEN", {"GET": 200}, **FHIR),
         *rows_of("Patient", "PRIVATE", "patient", patient),
         *rows_of("Practitioner", "SHARED", "doctor", practitioner),
-    ]
+        read_only_row("CareTeam/<positive:pk>", "patient"),
+        read_only_row("CareTeam/<positive:pk>/_history", "patient"),
+        read_only_row(
+            "CareTeam/<positive:pk>/_history/<version:version>",
+            "patient",
+            version=lambda cast, owner: cast.ids["team version", owner],
+        ),
+        read_only_row("AuditEvent/<id:pk>", "access"),
+        read_only_row("Provenance/<id:pk>", "change"),
+    ],
 )

@@ -279,4 +279,10 @@ def test_the_statement_lists_what_the_paths_answer(anonymous: APIClient) -> None
     )  # fmt: skip
     resources = {one["type"]: [code["code"] for code in one["interaction"]] for one in statement["rest"][0]["resource"]}
     interactions = ["read", "vread", "update", "delete", "history-instance", "create"]
-    assert resources == {"Patient": interactions, "Practitioner": interactions}
+    assert resources == {
+        "Patient": interactions,
+        "Practitioner": interactions,
+        "CareTeam": ["read", "vread", "history-instance"],
+        "AuditEvent": ["read"],
+        "Provenance": ["read"],
+    }

@@ -39,12 +39,13 @@ class Cast:
     """Alice, bob, staff and mia, each with one active and one deleted record of every kind, and a client for every
     caller. Mia manages alice's records as well; asha may read them, and wim may write them.
 
-    users: by name. ids, deleted_ids: by the kind of record and the owner's name. tokens: a pair by the user's name.
+    users: by name. ids, deleted_ids: by the kind of record and the owner's name; some of /fhir are texts.
+    tokens: a pair by the user's name.
     clients: by caller, see CALLERS.
     """
 
     users: dict[str, User]
-    ids: dict[tuple[str, str], int] = field(default_factory=dict)
+    ids: dict[tuple[str, str], Any] = field(default_factory=dict)
     deleted_ids: dict[tuple[str, str], int] = field(default_factory=dict)
     tokens: dict[str, dict[str, str]] = field(default_factory=dict)
     clients: dict[str, APIClient] = field(default_factory=dict)
@@ -74,7 +75,7 @@ class Cast:
         if deleted is not None:
             self.deleted_ids[kind, owner.username] = deleted.pk
 
-    def id_of(self, kind: str, target: str, owner: str) -> int:
+    def id_of(self, kind: str, target: str, owner: str) -> Any:
         """The id of a record that this user owns, that another owns, that is deleted, or that never existed."""
         other = "bob" if owner == "alice" else "alice"
         found = {

@@ -180,7 +180,8 @@ def send_cell(cast: Cast, row: Row, method: str, caller: str, target: str) -> Ht
     body = row.build_body(method, cast, owner) if has_body else {}
     if target:
         key = str(cast.id_of(row.kind(method), target, owner))
-        path = re.sub("<(int|positive):[a-z_]+>", key, path).replace("<version:version>", "1")
+        path = re.sub("<(int|positive|id):[a-z_]+>", key, path)
+        path = path.replace("<version:version>", str(row.version(cast, owner)))
         body |= {"id": key} if "resourceType" in body else {}  # FHIR wants it in the body, too
     text = json.dumps(body) if has_body else ""
     return read_whole(cast.clients[caller].generic(method, path, text, content_type=row.content_type))

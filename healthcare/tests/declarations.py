@@ -69,6 +69,7 @@ class Row:
     content_type: of the body; an object in JSON is a file of one record, too.
     deleted: the status of a deleted record by method, where it is not that of a missing one. HEAD follows GET.
     errors: the media type of errors.
+    version: the version that the path names, from the cast and the name of the caller's user.
     """
 
     route: str
@@ -83,6 +84,7 @@ class Row:
     content_type: str = "application/json"
     deleted: Mapping[str, int] = field(default_factory=dict)
     errors: str = "application/problem+json"
+    version: Callable[["Cast", str], int] = lambda cast, owner: 1
 
     def callers(self) -> list[str]:
         acting = ACTING_CALLERS if self.roles else [IGNORED_HEADER_CALLER]
