@@ -155,6 +155,6 @@ def test_json_that_two_parsers_could_read_differently_is_refused(text: str):
 
 
 def test_text_is_written_as_it_is():
-    value = {"a": 'José 李 "\\/ \u2028', "b": [True, None, {}]}
+    value: dict[str, Any] = {"a": 'José 李 "\\/ \u2028', "b": [True, None, {}]}
     assert decode_own(encode(value)) == value
     assert "José 李" in encode(value)
