@@ -1,6 +1,6 @@
 """GET /fhir/metadata: what this server does (https://hl7.org/fhir/R4/capabilitystatement.html)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.conf import settings
@@ -54,14 +54,23 @@ class CapabilityView(FhirView):
         interactions = viewset.interactions
         versioned = "vread" in interactions
         writes = "update" in interactions
+        searches = "search-type" in interactions
         return {
             "type": viewset.resource_type,
             "interaction": [{"code": code} for code in interactions],
             "versioning": "versioned-update" if versioned and writes else "versioned" if versioned else "no-version",
             "readHistory": versioned,
             "updateCreate": False,
-            "conditionalCreate": False,
+            "conditionalCreate": "create" in interactions,
             "conditionalRead": "not-match" if versioned else "not-supported",
             "conditionalUpdate": False,
             "conditionalDelete": "not-supported",
+            **({"searchInclude": sorted(viewset.search_inclusions)} if searches and viewset.search_inclusions else {}),
+            **({"searchParam": [*search_parameters(viewset)]} if searches else {}),
         }
+
+
+def search_parameters(viewset: Any) -> Iterator[dict[str, str]]:
+    for name, parameter in viewset.search_parameters.items():
+        documentation = {"documentation": parameter.documentation} if parameter.documentation else {}
+        yield {"name": name, "type": parameter.type, **documentation}

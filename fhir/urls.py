@@ -40,6 +40,7 @@ VIEWSETS: list[Any] = [
 # The paths of a resource type below its name, and the action of each method, by the code of R4's interaction.
 PATHS = {
     "": {"search-type": ("get", "list"), "create": ("post", "create")},
+    "/_search": {"search-type": ("post", "search")},
     "/<{key}:pk>": {"read": ("get", "retrieve"), "update": ("put", "update"), "delete": ("delete", "destroy")},
     "/<{key}:pk>/_history": {"history-instance": ("get", "history")},
     "/<{key}:pk>/_history/<version:version>": {"vread": ("get", "vread")},

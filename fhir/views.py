@@ -26,7 +26,9 @@ from fhir.outcomes import CODES_OF_ERRORS
 from fhir.patient import keep_patient, read_patient, write_patient
 from fhir.practitioner import keep_practitioner, read_practitioner, write_practitioner
 from fhir.references import check_references, own_reference
-from fhir.requests import FhirView
+from fhir.search.query import Criterion
+from fhir.search.records import PATIENT_PARAMETERS, PRACTITIONER_PARAMETERS, SORT_COLUMNS
+from fhir.search.views import IF_NONE_EXIST, SearchMixin, find, lock_condition
 from fhir.structure import check_structure
 from healthcare.api.cursors import Keyset
 from healthcare.api.errors import flatten
@@ -37,8 +39,8 @@ from patients.models import Patient, PatientEvent
 from patients.serializers import PatientSerializer
 
 
-class ResourceViewSet(FhirView, HistoryViewSet):
-    """Read, vread, history, create, update and delete of the records of one resource type.
+class ResourceViewSet(SearchMixin, HistoryViewSet):
+    """Read, vread, history, search, create, update and delete of the records of one resource type.
 
     A subclass maps them: `read` gives the values for the API's serializer, `keep` what is kept beside the row, and
     `represent` the resource of a record or of an event of its history.
@@ -46,12 +48,13 @@ class ResourceViewSet(FhirView, HistoryViewSet):
 
     resource_type: ClassVar[str]
     interactions: ClassVar[Sequence[str]] = (  # R4's codes of those that the paths of `urls` answer
-        "read", "vread", "update", "delete", "history-instance", "create",
+        "read", "vread", "update", "delete", "history-instance", "create", "search-type",
     )  # fmt: skip
     filter_backends = []
     pagination_class = None
     selecting_actions = frozenset()
-    parameters = {"history": {"_count", CURSOR}, "list": {"_count", CURSOR}}
+    parameters = {"history": {"_count", CURSOR}}
+    sort_columns = SORT_COLUMNS
 
     def read(self, resource: dict[str, Any]) -> Incoming:
         raise NotImplementedError
@@ -145,6 +148,10 @@ class ResourceViewSet(FhirView, HistoryViewSet):
         method = "POST" if event.pgh_label == Inserted.label else "PUT"
         return history_entry(url, self.represent(event), method, row.version, row.updated_at)
 
+    def searched(self, criteria: Sequence[Criterion]) -> QuerySet:
+        records: QuerySet = self.scope(self.owner).active()  # type: ignore[attr-defined]
+        return records
+
     # Writing
 
     def read_resource(self) -> dict[str, Any]:
@@ -157,9 +164,33 @@ class ResourceViewSet(FhirView, HistoryViewSet):
         return resource
 
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        condition = request.headers.get(IF_NONE_EXIST)
+        if condition is not None and (existing := self.find_existing(condition)):
+            return self.answer_existing(existing)
         record = self.save(self.read_resource())
-        headers = version_headers(record) | {"Location": f"{self.url_of(record.pk)}/_history/{record.version}"}
+        headers = version_headers(record) | {"Location": self.version_url(record)}
         return self.answer_write(lambda: self.represent(record), 201, headers)
+
+    def find_existing(self, condition: str) -> Any:
+        """The record that fulfils the condition of a conditional create (https://hl7.org/fhir/R4/http.html#ccreate);
+        None if there is none. Raises PreconditionFailed (412) if there are several."""
+        lock_condition(self.resource_type, self.owner.pk, condition)
+        found = find(self, condition)
+        if len(found) > 1:
+            raise PreconditionFailed(
+                "Several resources match If-None-Exist; send a condition that at most one matches."
+            )
+        return self.scope(self.owner).get(pk=found[0]) if found else None
+
+    def answer_existing(self, record: Any) -> Response:
+        self.action = "retrieve"  # in the access log: the answer tells what is on record
+        if isinstance(self, ReadsRecordedViewSet):
+            self.note_reads({record.pk})
+        headers = version_headers(record) | {"Location": self.version_url(record)}
+        return self.answer_write(lambda: self.represent(record), 200, headers)
+
+    def version_url(self, record: Any) -> str:
+        return f"{self.url_of(record.pk)}/_history/{record.version}"
 
     def update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         record = self.get_object()
@@ -224,6 +255,7 @@ class PatientFhirViewSet(ResourceViewSet, ReadsRecordedViewSet):
     queryset = Patient.objects.none()
     event_model = PatientEvent
     serializer_class = PatientSerializer
+    search_parameters = PATIENT_PARAMETERS
 
     @staticmethod
     def scope(owner: Owner) -> QuerySet:
@@ -252,6 +284,17 @@ class PatientFhirViewSet(ResourceViewSet, ReadsRecordedViewSet):
         if record.merged_into_id is not None and self.request.method in {"PUT", "DELETE"}:
             raise Conflict("This patient was merged into the one in its `link`; use that one.")
         return record
+
+    def searched(self, criteria: Sequence[Criterion]) -> QuerySet:
+        patients = Patient.objects.owned_by(self.owner)
+        merged = patients.none() if self.is_indexed(criteria) else patients.merged()
+        found: QuerySet = patients.active() | merged
+        return found
+
+    def is_indexed(self, criteria: Sequence[Criterion]) -> bool:
+        """Whether records that were merged into others are left out: R4 has them found as inactive ones only
+        (https://hl7.org/fhir/R4/patient.html#links)."""
+        return not any(one.name == "active" and {"false"} & {*one.values} for one in criteria)
 
     def primary_doctor(self, row: Any) -> tuple[int, str] | None:
         """The id and the name of the patient's primary doctor at present; none for a version of the past."""
@@ -288,9 +331,12 @@ class PractitionerFhirViewSet(ResourceViewSet):
     queryset = Doctor.objects.none()
     event_model = DoctorEvent
     serializer_class = DoctorSerializer
+    search_parameters = PRACTITIONER_PARAMETERS
     permission_classes = [IsAuthenticatedOrReadOnly, DirectoryPermission]
 
     def get_permissions(self) -> Any:
+        if self.action == "search":
+            return []  # a read, by POST
         # What a public record held before may have been removed on purpose: see `HistoryViewSet`.
         of_the_past = {"history", "vread"} & {*(self.action_map or {}).values()}
         return [IsAuthenticated()] if of_the_past else super().get_permissions()

@@ -5,7 +5,8 @@ from typing import Any
 from accounts.models import User
 from audit.models import AccessLog, Basis
 from healthcare.tests.cast import Cast
-from healthcare.tests.declarations import Contract, Row
+from healthcare.tests.contract_matrix import FORM
+from healthcare.tests.declarations import SAFE_METHODS, Contract, Row
 from mappings.models import MappingEvent
 from patients.models import PatientEvent
 
@@ -39,7 +40,16 @@ def rows_of(name: str, access: str, kind: str, body: Any, **options: Any) -> lis
 
     one, history = "/<positive:pk>", "/<positive:pk>/_history"
     return [
-        row("", {"POST": 201}, {"POST": "write"}),
+        row("", {"GET": 200, "POST": 201}, {"GET": "read", "POST": "write"}),
+        Row(
+            f"fhir/{name}/_search",
+            access,
+            {"POST": 200},
+            lambda cast, owner: {"_count": "1"},
+            roles={"POST": "read"} if acts else {},
+            reads={*SAFE_METHODS, "POST"},
+            **{**PRIVATE, "content_type": FORM},
+        ),
         row(
             one,
             {"GET": 200, "PUT": 200, "DELETE": 204},

@@ -200,7 +200,7 @@ def test_methods_that_no_path_has_name_those_it_has(as_alice: LoggedInClient, al
         ("PATCH", f"/Patient/{patient}", "GET, PUT, DELETE, HEAD, OPTIONS"),
         ("POST", f"/Patient/{patient}", "GET, PUT, DELETE, HEAD, OPTIONS"),
         ("DELETE", f"/Patient/{patient}/_history", "GET, HEAD, OPTIONS"),
-        ("PUT", "/Patient", "POST, OPTIONS"),
+        ("PUT", "/Patient", "GET, POST, HEAD, OPTIONS"),
     ):
         answer = send(as_alice, method, path, ASHA)
         assert (answer.status_code, diagnostics(answer)) == (405, [("not-supported", [])])
@@ -278,7 +278,7 @@ def test_the_statement_lists_what_the_paths_answer(anonymous: APIClient) -> None
         "CapabilityStatement", "4.0.1", "instance",
     )  # fmt: skip
     resources = {one["type"]: [code["code"] for code in one["interaction"]] for one in statement["rest"][0]["resource"]}
-    interactions = ["read", "vread", "update", "delete", "history-instance", "create"]
+    interactions = ["read", "vread", "update", "delete", "history-instance", "create", "search-type"]
     assert resources == {
         "Patient": interactions,
         "Practitioner": interactions,

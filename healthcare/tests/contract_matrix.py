@@ -11,6 +11,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 from django.apps import apps
 from django.db import connection, transaction
@@ -20,6 +21,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from healthcare.tests.cast import CALLERS, Cast
 from healthcare.tests.declarations import DELEGATES, NOT_DELEGATES, REJECTED_CALLERS, TOKEN_CALLERS, Row
 
+FORM = "application/x-www-form-urlencoded"
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 TARGETS = ["own", "another's", "missing", "deleted"]
 
@@ -183,7 +185,8 @@ def send_cell(cast: Cast, row: Row, method: str, caller: str, target: str) -> Ht
         path = re.sub("<(int|positive|id):[a-z_]+>", key, path)
         path = path.replace("<version:version>", str(row.version(cast, owner)))
         body |= {"id": key} if "resourceType" in body else {}  # FHIR wants it in the body, too
-    text = json.dumps(body) if has_body else ""
+    encode = urlencode if row.content_type == FORM else json.dumps
+    text = encode(body) if has_body else ""
     return read_whole(cast.clients[caller].generic(method, path, text, content_type=row.content_type))
 
 

@@ -70,6 +70,7 @@ class Row:
     deleted: the status of a deleted record by method, where it is not that of a missing one. HEAD follows GET.
     errors: the media type of errors.
     version: the version that the path names, from the cast and the name of the caller's user.
+    reads: the methods that change nothing: anyone may call them where the access is SHARED.
     """
 
     route: str
@@ -85,6 +86,7 @@ class Row:
     deleted: Mapping[str, int] = field(default_factory=dict)
     errors: str = "application/problem+json"
     version: Callable[["Cast", str], int] = lambda cast, owner: 1
+    reads: Set[str] = frozenset(SAFE_METHODS)
 
     def callers(self) -> list[str]:
         acting = ACTING_CALLERS if self.roles else [IGNORED_HEADER_CALLER]
@@ -113,7 +115,7 @@ class Row:
             return None
         if self.by_tokens == "nothing":
             return "not_by_token"
-        if scope == "read" and self.roles.get(method) != "read":
+        if scope == "read" and self.roles.get(method) != "read" and method not in self.reads:
             return "insufficient_scope"
         return "not_by_token" if self.by_tokens == "end itself" and target == "own" else None
 
@@ -126,7 +128,7 @@ class Row:
 
     def expected(self, method: str, caller: str, target: str) -> int:
         """The status for a target: "own", "another's", "missing", "deleted", or "" for a route without an id."""
-        reads = self.access == "SHARED" and method in SAFE_METHODS
+        reads = self.access == "SHARED" and method in self.reads
         rejected = not reads if caller in CALLERS_WITHOUT_TOKEN else caller in REJECTED_CALLERS
         if self.access in {"PRIVATE", "SHARED", "COMMON", "STAFF"} and rejected:
             return 401
