@@ -64,6 +64,12 @@ class Entry:
         match = PATH.fullmatch(self.url.partition("?")[0])
         return (match["type"], match["id"]) if match and match["id"] else None
 
+    @property
+    def condition(self) -> tuple[str, str] | None:
+        """The type of resources and the condition of a conditional create; None for any other entry."""
+        condition = self.headers.get("HTTP_IF_NONE_EXIST")
+        return (self.url.partition("?")[0].rstrip("/"), condition) if self.method == "POST" and condition else None
+
     def check(self) -> None:
         """Raises Invalid for what no entry may ask for."""
         request = f"{self.expression}.request"

@@ -23,6 +23,7 @@ from fhir.issues import Issue
 from fhir.json import decode_own
 from fhir.references import ID, own_reference, references_in, replace_references
 from fhir.requests import FhirView
+from fhir.search.views import lock_condition
 from fhir.structure import check_structure
 from healthcare.api.exceptions import Conflict, DatabaseUnavailable
 from healthcare.api.idempotency import IdempotentMixin
@@ -95,7 +96,10 @@ class BundleView(FhirView, ActsForOwner, IdempotentMixin, viewsets.ViewSet):
         return [read_entry(place, entry, self.base) for place, entry in enumerate(sent or ())]
 
     def lock_records(self, entries: list[Entry]) -> None:
-        """Lock the records that the entries write in one order, so that two Bundles never wait for each other."""
+        """Lock the conditions of creates, and the records that entries write, in one order, so that two Bundles never
+        wait for each other."""
+        for kind, condition in sorted({entry.condition for entry in entries if entry.condition}):
+            lock_condition(kind, self.owner.pk if kind == "Patient" else self.request.user.pk, condition)
         targets = {entry.target for entry in entries if entry.method in {"PUT", "DELETE"}}
         for viewset in sorted(self.record_viewsets, key=lambda viewset: str(viewset.resource_type)):
             keys = [

@@ -14,6 +14,7 @@ from fhir.tests.bundles import (
     FAUCI,
     URN,
     body_of,
+    bundle,
     changed,
     entry,
     expressions,
@@ -234,3 +235,90 @@ def test_a_transaction_with_a_key_that_is_sent_twice_at_once_is_executed_once(li
     assert set(sorted_statuses(answers)) <= {200, 409}
     assert len({answer.body for answer in answers if answer.status == 200}) == 1
     assert len(live.call("GET", "/api/patients/", token=token).json) == 5
+
+
+def numbered(number: str, name: str = "Asha Rao") -> dict[str, Any]:
+    return {**ASHA, "name": [{"text": name}], "identifier": [{"system": "http://clinic.example", "value": number}]}
+
+
+def test_a_conditional_create_creates_or_finds(as_alice: LoggedInClient) -> None:
+    condition = "identifier=http://clinic.example|17"
+    sent = [
+        entry("POST", "Patient", numbered("17"), f"{URN}1", ifNoneExist=condition),
+        entry("POST", "Patient", linked(f"{URN}1"), f"{URN}2"),
+    ]
+    first, second = transaction(as_alice, *sent), transaction(as_alice, *sent)
+    assert (statuses(first), statuses(second)) == (["201", "201"], ["200", "201"])
+    found = first.resource["entry"][0]["resource"]["id"]
+    assert [reference(answer, 1) for answer in (first, second)] == [f"Patient/{found}"] * 2
+    assert AccessLog.objects.filter(action="patient.retrieve", patient_ids=[int(found)]).count() == 1
+    send(as_alice, "POST", "/Patient", numbered("17"))
+    several = transaction(as_alice, *sent)
+    assert (several.status_code, expressions(several)) == (412, [("conflict", ["Bundle.entry[0]"])])
+    assert Patient.objects.count() == 4
+
+
+def test_a_search_in_a_reference_finds_one_resource(as_alice: LoggedInClient, alice: User, bob: User) -> None:
+    doctor = make_doctor(alice, license_number="MD-1")
+    send(as_alice, "POST", "/Patient", numbered("17"))
+    known = Patient.objects.get()
+    make_patient(bob, identifiers=[{"system": "http://clinic.example", "value": "17"}])
+    sent = [
+        entry("POST", "Patient", linked("Patient?identifier=http://clinic.example|17")),
+        entry("POST", "Patient", linked("Patient?identifier=http://clinic.example|18")),
+        entry("POST", "Patient", numbered("18")),
+        entry("PUT", f"Patient/{known.pk}", {**changed(known.pk), "extension": [{
+            "url": "http://clinic.example/seen-by",
+            "valueReference": {"reference": "Practitioner?identifier=MD-1"}}]}),
+    ]  # fmt: skip
+    answer = transaction(as_alice, *sent)
+    assert statuses(answer) == ["201", "201", "201", "200"]
+    entries = answer.resource["entry"]
+    created = f"Patient/{entries[2]['resource']['id']}"
+    assert [reference(answer, place) for place in (0, 1)] == [f"Patient/{known.pk}", created]
+    [extension] = entries[3]["resource"]["extension"]
+    assert extension["valueReference"]["reference"] == f"Practitioner/{doctor.pk}"
+
+
+@pytest.mark.parametrize(
+    ("search", "status", "code"),
+    [
+        ("Patient?identifier=http://clinic.example|9", 412, "not-found"),
+        ("Patient?gender=male", 412, "multiple-matches"),
+        ("Patient?colour=red", 400, "not-supported"),
+        ("Patient?_count=1", 400, "invalid"),
+        ("Patient?name=John&_sort=name", 400, "invalid"),
+        ("Organization?name=x", 404, "not-found"),
+    ],
+)
+def test_a_search_in_a_reference_that_finds_none_or_several_fails(
+    as_alice: LoggedInClient, alice: User, search: str, status: int, code: str
+) -> None:
+    make_patient(alice), make_patient(alice)
+    for preference in ({}, {"prefer": "handling=lenient"}):
+        answer = transaction(as_alice, entry("POST", "Patient", linked(search)), **preference)
+        expected = (status, [(code, ["Bundle.entry[0].resource.link[0].other.reference"])])
+        assert (answer.status_code, expressions(answer)) == expected
+    assert Patient.objects.count() == 2
+
+
+def test_a_search_is_an_entry(as_alice: LoggedInClient, alice: User, bob: User) -> None:
+    mine = make_patient(alice, name="Asha Rao")
+    make_patient(bob, name="Asha Rao")
+    single = send(as_alice, "GET", "/Patient?name=asha&_count=5")
+    answer = transaction(as_alice, entry("GET", "Patient?name=asha&_count=5"))
+    assert answer.resource["entry"] == [{"resource": single.resource, "response": {"status": "200"}}]
+    assert [one["resource"]["id"] for one in single.resource["entry"]] == [str(mine.pk)]
+
+
+def test_opposite_conditional_creates_at_once_do_not_deadlock(live: LiveServer) -> None:
+    _, tokens = live.register()
+    token = tokens["access"]
+    entries = [
+        entry("POST", "Patient", numbered(number), ifNoneExist=f"identifier=http://clinic.example|{number}")
+        for number in ("1", "2", "3")
+    ]
+    bundles = [bundle("transaction", *order) for order in [entries, entries[::-1]] * 3]
+    calls = [(lambda sent=sent: live.call("POST", "/fhir", sent, token)) for sent in bundles]
+    assert sorted_statuses(call_concurrently(*calls)) == [200] * 6
+    assert len(live.call("GET", "/api/patients/", token=token).json) == 3
