@@ -1,10 +1,12 @@
 """The resource types that can only be read: CareTeam, which /api/mappings/ changes, AuditEvent and Provenance."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery, Window
+from django.db.models.functions import Lag
 from django.http import Http404
 from django.utils.http import http_date
 from rest_framework.generics import get_object_or_404
@@ -19,33 +21,67 @@ from doctors.models import Doctor
 from fhir.audit_event import write_audit_event
 from fhir.bundles import CURSOR, bundle, history_entry, page
 from fhir.care_team import Team, versions_of, write_care_team
-from fhir.exceptions import Deleted
+from fhir.exceptions import Deleted, Invalid
+from fhir.issues import Issue
+from fhir.patient import write_patient
+from fhir.practitioner import write_practitioner
 from fhir.provenance import write_provenance
-from fhir.requests import FhirView
-from fhir.views import PatientFhirViewSet, PractitionerFhirViewSet, version_tag, weak
+from fhir.references import own_reference
+from fhir.search.parameters import (
+    NONE,
+    BadValueError,
+    CodeParameter,
+    Context,
+    IdParameter,
+    InstantParameter,
+    ReferenceParameter,
+)
+from fhir.search.query import Criterion, Query
+from fhir.search.views import Page, SearchMixin
+from fhir.views import PatientFhirViewSet, PractitionerFhirViewSet, primary_doctors, version_tag, weak
 from healthcare.api.cursors import Cursor, Keyset
 from healthcare.model_fields import LARGEST_ID
 from mappings.models import Mapping as Assignment
 from mappings.models import MappingEvent
 from patients.models import Patient, PatientEvent
 
+# Of patients: those who have an assignment at present.
+WITH_ACTIVE_ASSIGNMENT = Q(Exists(Assignment.objects.active().filter(patient=OuterRef("pk"))))
 WITH_PATIENT = LARGEST_ID  # as the version of a team that was deleted with its patient, which has none of its own
 
 AUDIT_EVENT_ID = re.compile(r"(?P<access>[1-9][0-9]{0,17})-(?P<patient>[1-9][0-9]{0,17})")
 PROVENANCE_ID = re.compile(r"(?P<type>patient|practitioner)-(?P<event>[1-9][0-9]{0,17})")
 
+ONE_OF_THESE = "A search needs this parameter, or another one that names the record or the resource."
+NAMING = {"target", "patient", "_id"}  # of Provenance: the parameters that say of which type the records are
 
-class ReadOnlyViewSet(FhirView, ReadsRecordedViewSet):
+
+def require_one_of(criteria: Sequence[Criterion], *names: str) -> None:
+    """Raises Invalid (400) for a search of the whole log or history, for which there is no index."""
+    if not any(one.name in names and one.modifier != "missing" for one in criteria):
+        wanted = f"Send one of these: {', '.join(names)}."
+        raise Invalid(Issue("required", wanted, f"http.{names[0]}"))
+
+
+class ReadOnlyViewSet(SearchMixin, ReadsRecordedViewSet):
     """A resource type that this server writes by itself."""
 
-    resource_type: ClassVar[str]
-    interactions: ClassVar[tuple[str, ...]] = ("read",)
+    interactions: ClassVar[Sequence[str]] = ("read", "search-type")
     filter_backends = []
     pagination_class = None
     selecting_actions = frozenset()
 
     def url_of(self, key: object) -> str:
         return f"{self.base}/{self.resource_type}/{key}"
+
+
+def with_key(key: int) -> Q:
+    return Q(pk=key)
+
+
+def with_doctor(doctor: int) -> Q:
+    """The patients who are or were assigned to this doctor."""
+    return Q(Exists(Assignment.objects.filter(patient=OuterRef("pk"), doctor=doctor)))
 
 
 class TeamVersions(Keyset):
@@ -67,11 +103,24 @@ class CareTeamViewSet(ReadOnlyViewSet):
     """
 
     resource_type = "CareTeam"
-    interactions = ("read", "vread", "history-instance")
+    interactions = ("read", "vread", "history-instance", "search-type")
     queryset = Assignment.objects.none()
     event_model = MappingEvent
     path_names_patient = True
     parameters = {"history": {"_count", CURSOR}}
+    search_parameters = {
+        "_id": IdParameter(),
+        "_lastUpdated": InstantParameter(column="changed_at"),
+        "participant": ReferenceParameter(rows={"Practitioner": with_doctor}, documentation="Past participants too."),
+        "patient": ReferenceParameter(rows={"Patient": with_key}),
+        "status": CodeParameter(
+            rows={"active": WITH_ACTIVE_ASSIGNMENT, "inactive": ~WITH_ACTIVE_ASSIGNMENT},
+            system="http://hl7.org/fhir/care-team-status",
+        ),
+        "subject": ReferenceParameter(rows={"Patient": with_key}),
+    }
+    sort_columns = {"_id": "id"}
+    search_inclusions = frozenset({"CareTeam:participant", "CareTeam:subject"})
 
     @classmethod
     def access_action(cls, action: str) -> str:
@@ -129,6 +178,41 @@ class CareTeamViewSet(ReadOnlyViewSet):
         used: dict[str, Any] = {name: text for name, text in request.query_params.items() if name in {"_count", CURSOR}}
         return self.answer(bundle("history", f"{url}/_history", entries, used=used, following=following))
 
+    def searched(self, criteria: Sequence[Criterion]) -> QuerySet:
+        """The active patients with assignments, with the version of the team and its time as `version_of_team` and
+        `changed_at`."""
+        patients = Patient.objects.owned_by(self.owner).active()
+        events = MappingEvent.objects.owned_by(self.owner)
+        own = events.filter(id__in=events.filter(patient=OuterRef(OuterRef("pk"))).values("id"))
+        before = Window(Lag("patient_id"), partition_by="id", order_by="pgh_id")
+        latest = own.annotate(before=before).filter(Q(patient=OuterRef("pk")) | Q(before=OuterRef("pk")))
+        latest = latest.order_by("-pgh_id")
+        assigned = patients.filter(Exists(Assignment.objects.filter(patient=OuterRef("pk"))))
+        found: QuerySet = assigned.annotate(
+            version_of_team=Subquery(latest.values("pgh_id")[:1]),
+            changed_at=Subquery(latest.values("pgh_created_at")[:1]),
+        )
+        return found
+
+    def represent_all(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
+        assignments: dict[int, list[Assignment]] = {row.pk: [] for row in rows}
+        for assignment in Assignment.objects.filter(patient__in=assignments).order_by("started_at", "pk"):
+            assignments[assignment.patient_id].append(assignment)
+        teams = [Team(row.pk, assignments[row.pk], row.version_of_team, row.changed_at) for row in rows]
+        names = doctor_names(teams)
+        return [write_care_team(team, names) for team in teams]
+
+    def included(self, rows: Sequence[Any], names: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """The patients, and the doctors who have not been deleted, each once."""
+        if "CareTeam:subject" in names:
+            primary = primary_doctors(row.pk for row in rows)
+            for row in rows:
+                yield write_patient(row, practitioner=primary.get(row.pk), survivor=None)
+        if "CareTeam:participant" in names:
+            assignments = Assignment.objects.filter(patient__in=[row.pk for row in rows])
+            for doctor in Doctor.objects.active().filter(pk__in=assignments.values("doctor")).order_by("pk"):
+                yield write_practitioner(doctor)
+
     @staticmethod
     def history_entry(url: str, team: Team, names: dict[int, str]) -> Any:
         if team.assignments:
@@ -145,6 +229,17 @@ def doctor_names(teams: Iterable[Team]) -> dict[int, str]:
     return dict(Doctor.objects.filter(pk__in=keys).values_list("pk", "name"))
 
 
+def with_patient(key: int) -> Q:
+    return Q(patient_id=key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccessIdParameter(IdParameter):
+    def condition(self, text: str, modifier: str, context: Context) -> Q:
+        found = AUDIT_EVENT_ID.fullmatch(text)
+        return Q(pk=int(found["access"]), patient_id=int(found["patient"])) if found else NONE
+
+
 class AuditEventViewSet(ReadOnlyViewSet):
     """AuditEvent: https://hl7.org/fhir/R4/auditevent.html. What /api/patients/<id>/access-log/ answers: the accesses to
     the owner's active patients, until they are archived. An access to several patients is one event of each."""
@@ -153,6 +248,12 @@ class AuditEventViewSet(ReadOnlyViewSet):
     key_converter = "id"
     queryset = PatientAccess.objects.none()
     event_model = PatientEvent
+    search_parameters = {
+        "_id": AccessIdParameter(),
+        "date": InstantParameter(column="at"),
+        "entity": ReferenceParameter(rows={"Patient": with_patient}, documentation=ONE_OF_THESE),
+        "patient": ReferenceParameter(rows={"Patient": with_patient}, documentation=ONE_OF_THESE),
+    }
 
     @classmethod
     def access_action(cls, action: str) -> str:
@@ -173,6 +274,38 @@ class AuditEventViewSet(ReadOnlyViewSet):
         key = {"patient_id": int(found["patient"]), "pk": int(found["access"])}
         return self.answer(write_audit_event(get_object_or_404(self.accesses(), **key)))
 
+    def searched(self, criteria: Sequence[Criterion]) -> QuerySet:
+        require_one_of(criteria, "entity", "patient", "_id")
+        return self.accesses()
+
+    def find_page(self, rows: QuerySet, query: Query) -> Page:
+        return page(Keyset(rows, ["id", "patient_id"], descending=True), query.results)
+
+    def represent_all(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
+        return [write_audit_event(row) for row in rows]
+
+
+def of_record(key: int) -> Q:
+    return Q(id=key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventIdParameter(IdParameter):
+    def condition(self, text: str, modifier: str, context: Context) -> Q:
+        found = PROVENANCE_ID.fullmatch(text)
+        return Q(pk=int(found["event"])) if found else NONE
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetParameter(ReferenceParameter):
+    """A record whose versions are searched, by a reference with its type."""
+
+    def check(self, text: str) -> None:
+        if "/" not in text or "/_history/" in text:
+            wanted = " or ".join(f"{name}/<id>" for name in self.rows)
+            raise BadValueError(f"Write {wanted}, without a version.")
+        super().check(text)
+
 
 class ProvenanceViewSet(ReadOnlyViewSet):
     """Provenance: https://hl7.org/fhir/R4/provenance.html. Of each version of a patient or a doctor, those of deleted
@@ -183,6 +316,13 @@ class ProvenanceViewSet(ReadOnlyViewSet):
     queryset = PatientEvent.objects.none()
     event_model = PatientEvent
     path_names_patient = False
+    key_column = "pgh_id"
+    search_parameters = {
+        "_id": EventIdParameter(),
+        "patient": TargetParameter(rows={"Patient": of_record}, documentation=ONE_OF_THESE),
+        "recorded": InstantParameter(column="pgh_created_at"),
+        "target": TargetParameter(rows={"Patient": of_record, "Practitioner": of_record}, documentation=ONE_OF_THESE),
+    }
     targets: ClassVar[dict[str, Any]] = {"Patient": PatientFhirViewSet, "Practitioner": PractitionerFhirViewSet}
 
     @classmethod
@@ -201,6 +341,24 @@ class ProvenanceViewSet(ReadOnlyViewSet):
         resource_type = found["type"].capitalize()
         event = get_object_or_404(self.events_of(resource_type), pk=int(found["event"]))
         return self.answer(self.represent(resource_type, event))
+
+    def searched(self, criteria: Sequence[Criterion]) -> QuerySet:
+        require_one_of(criteria, "target", "patient", "_id")
+        types = {self.type_in(value) for one in criteria if one.name in NAMING for value in one.values}
+        types &= self.targets.keys()
+        if len(types) > 1:
+            raise Invalid(Issue("not-supported", "Search for one type of target at a time.", "http.target"))
+        return self.events_of(types.pop()) if types else PatientEvent.objects.none()
+
+    def type_in(self, value: str) -> str:
+        found = PROVENANCE_ID.fullmatch(value)
+        if found:
+            return found["type"].capitalize()
+        reference = own_reference(value, self.base)
+        return reference[0] if reference else ""
+
+    def represent_all(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
+        return [self.represent("Patient" if isinstance(row, PatientEvent) else "Practitioner", row) for row in rows]
 
     def represent(self, resource_type: str, event: Any) -> dict[str, Any]:
         if resource_type == "Patient":

@@ -12,7 +12,7 @@ from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from audit.patient_data import patient_ids_of
+from audit.patient_data import patient_id_field_of, patient_ids_of
 from audit.views import ReadsRecordedViewSet
 from fhir.bundles import CURSOR, bundle, link, page
 from fhir.exceptions import Invalid
@@ -110,7 +110,7 @@ class SearchMixin(FhirView):
         total = rows.count() if query.wants_total else None
         found, following = ([], None) if query.counts_only else self.find_page(rows, query)
         if isinstance(self, ReadsRecordedViewSet):
-            self.note_reads(patient_ids_of(found))
+            self.note_reads(patient_ids_of(row for row in found if patient_id_field_of(row._meta.model)))
         entries = [self.entry(subset(one, query), "match") for one in self.represent_all(found)]
         entries += [self.entry(one, "include") for one in self.included(found, query.includes)]
         url = f"{self.base}/{self.resource_type}"

@@ -1,5 +1,6 @@
 """The contract of /fhir: who may call it. The paths with a slash at their end have the same views."""
 
+from collections.abc import Callable
 from typing import Any
 
 from accounts.models import User
@@ -87,6 +88,19 @@ def read_only_row(path: str, kind: str, **options: Any) -> Row:
     return Row(f"fhir/{path}", "PRIVATE", {"GET": 200}, records=kind, roles=READ, **{**FHIR, **options})
 
 
+def search_row(name: str, parameters: Callable[[Cast, str], dict[str, str]]) -> Row:
+    """The search by POST of a type that can only be read. It changes nothing, so a token may do it."""
+    return Row(
+        f"fhir/{name}/_search",
+        "PRIVATE",
+        {"POST": 200},
+        parameters,
+        roles={"POST": "read"},
+        reads={*SAFE_METHODS, "POST"},
+        **{**PRIVATE, "content_type": FORM},
+    )
+
+
 CONTRACT = Contract(
     create_records=create_records,
     rows=[
@@ -94,6 +108,13 @@ CONTRACT = Contract(
         Row("fhir/metadata", "OPEN", {"GET": 200}, **FHIR),
         *rows_of("Patient", "PRIVATE", "patient", patient),
         *rows_of("Practitioner", "SHARED", "doctor", practitioner),
+        read_only_row("CareTeam", ""),
+        # Of the whole log and history there is no search.
+        Row("fhir/AuditEvent", "PRIVATE", {"GET": 400}, roles=READ, **FHIR),
+        Row("fhir/Provenance", "PRIVATE", {"GET": 400}, roles=READ, **FHIR),
+        search_row("CareTeam", lambda cast, owner: {"_count": "1"}),
+        search_row("AuditEvent", lambda cast, owner: {"entity": f"Patient/{cast.ids['patient', owner]}"}),
+        search_row("Provenance", lambda cast, owner: {"target": f"Patient/{cast.ids['patient', owner]}"}),
         read_only_row("CareTeam/<positive:pk>", "patient"),
         read_only_row("CareTeam/<positive:pk>/_history", "patient"),
         read_only_row(

@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from accounts.delegations.models import Delegation
@@ -170,6 +172,73 @@ def test_the_log_of_a_deleted_patient_is_not_shown(as_alice: LoggedInClient, pat
     Patient.objects.filter(pk=patient.pk).end()
     assert as_alice.get(f"/api/patients/{patient.pk}/access-log/").status_code == 404
     assert send(as_alice, "GET", f"/AuditEvent/{key}").status_code == 404
+
+
+def test_a_search_finds_the_accesses_to_patients(
+    as_alice: LoggedInClient, alice: User, bob: User, patient: Patient
+) -> None:
+    other, theirs = make_patient(alice), make_patient(bob)
+    AccessLog.objects.record(
+        alice.pk, "patient.list", [patient.pk, other.pk], basis=Basis.OWNER, request_id="", outcome=200, pure_read=True
+    )
+    record(patient, "patient.history", actor=alice.pk)
+    record(theirs, "patient.history", actor=bob.pk)
+    latest, listed, of_other = event_id(patient), event_id(patient, action="patient.list"), event_id(other)
+    at = AccessLog.objects.get(pk=int(latest.split("-")[0])).at
+    resources = {key: send(as_alice, "GET", f"/AuditEvent/{key}").resource for key in (latest, listed, of_other)}
+    until = f"date=le{at:%Y-%m-%dT%H:%M:%S.%fZ}"  # reads add to the log
+    for query, keys in {
+        f"entity=Patient/{patient.pk}&{until}": [latest, listed],
+        f"patient={patient.pk}&{until}": [latest, listed],
+        f"entity={other.pk},{patient.pk}&{until}": [latest, *sorted([listed, of_other], reverse=True)],
+        f"entity={patient.pk}&date={at:%Y-%m-%dT%H:%M:%S.%fZ}": [latest],
+        f"entity={patient.pk}&date=lt{at:%Y-%m-%dT%H:%M:%S.%fZ}": [listed],
+        f"entity={patient.pk}&date=lt2020-01-01": [], f"_id={latest},x": [latest], f"entity={theirs.pk}": [],
+        f"entity={2**40}": [], f"entity=Practitioner/{patient.pk}": [],
+    }.items():  # fmt: skip
+        answer = send(as_alice, "GET", f"/AuditEvent?{query}")
+        assert answer.status_code == 200, answer.resource
+        assert answer.resource.get("entry", []) == [
+            {"fullUrl": f"{BASE}/AuditEvent/{key}", "resource": resources[key], "search": {"mode": "match"}}
+            for key in keys
+        ], query
+    page = send(as_alice, "GET", f"/AuditEvent?entity={patient.pk},{other.pk}&{until}&_count=2").resource
+    following = next(link["url"] for link in page["link"] if link["relation"] == "next")
+    rest = send(as_alice, "GET", following.removeprefix(BASE)).resource
+    assert len(page["entry"] + rest["entry"]) == len({one["fullUrl"] for one in page["entry"] + rest["entry"]}) == 3
+
+
+@pytest.mark.parametrize("query", ["", "date=2026", "entity:missing=false", "entity=&date=2026"])
+def test_the_whole_log_is_not_searched(as_alice: LoggedInClient, query: str) -> None:
+    answer = send(as_alice, "GET", f"/AuditEvent?{query}")
+    assert (answer.status_code, diagnostics(answer)[0][1]) in [
+        (400, ["http.entity"]),
+        (400, ["http.entity:missing"]),
+    ]
+
+
+def test_a_search_for_another_owners_patient_finds_nothing(
+    as_alice: LoggedInClient, as_bob: LoggedInClient, patient: Patient
+) -> None:
+    as_alice.get(f"/api/patients/{patient.pk}/")
+    answers = [send(as_bob, "GET", f"/AuditEvent?entity=Patient/{key}") for key in (patient.pk, 2**40)]
+    first, second = (one.resource for one in answers)
+    assert [one.get("entry") for one in (first, second)] == [None, None]
+    assert {*first} == {*second}
+    assert not AccessLog.objects.filter(action="patient.access_log", patient_ids__contains=[patient.pk]).exists()
+
+
+def test_the_statements_of_a_page_do_not_grow_with_its_events(
+    as_alice: LoggedInClient, alice: User, patient: Patient
+) -> None:
+    counts = []
+    for _ in range(2):
+        for _ in range(3):
+            record(patient, "patient.retrieve", actor=alice.pk)
+        with CaptureQueriesContext(connection) as captured:
+            assert send(as_alice, "GET", f"/AuditEvent?entity={patient.pk}").status_code == 200
+        counts.append(len(captured))
+    assert counts[0] == counts[1]
 
 
 def test_the_log_cannot_be_written(as_alice: LoggedInClient, patient: Patient) -> None:

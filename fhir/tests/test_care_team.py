@@ -1,9 +1,12 @@
 """CareTeam: the assignments of a patient (https://hl7.org/fhir/R4/careteam.html)."""
 
 import datetime
+import json
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from accounts.delegations.models import Delegation
@@ -231,3 +234,96 @@ def test_reads_of_a_team_are_in_the_access_log(as_alice: LoggedInClient, patient
         ("mapping.history", [patient.pk], 200),
         ("mapping.doctors", [2**40], 404),
     ]
+
+
+def found(answer: Any) -> list[tuple[str, str, str]]:
+    assert answer.status_code == 200, answer.resource
+    entries = answer.resource.get("entry", [])
+    return [(one["search"]["mode"], one["resource"]["resourceType"], one["resource"]["id"]) for one in entries]
+
+
+def test_a_search_finds_what_a_read_answers(
+    as_alice: LoggedInClient, alice: User, bob: User, patient: Patient, meera: Doctor
+) -> None:
+    ravi, other, never = make_doctor(alice), make_patient(alice), make_patient(alice)
+    make_mapping(patient, meera)
+    make_past_mapping(patient, ravi)
+    make_past_mapping(other, ravi)
+    make_mapping(make_patient(bob), meera)
+    teams = {one.pk: send(as_alice, "GET", f"/CareTeam/{one.pk}").resource for one in (patient, other)}
+    both, first, second = [other.pk, patient.pk], [patient.pk], [other.pk]
+    for query, keys in {
+        "": both, f"_id={patient.pk}": first, f"patient={patient.pk}": first, f"subject=Patient/{other.pk}": second,
+        f"patient=Patient/{other.pk},{BASE}/Patient/{patient.pk}": both, f"patient={never.pk}": [],
+        f"participant=Practitioner/{ravi.pk}": both, f"participant={meera.pk}": first, "participant=Patient/1": [],
+        "status=active": first, "status=inactive": second, "status=http://hl7.org/fhir/care-team-status|active": first,
+        f"participant={ravi.pk}&status=active": first, "_lastUpdated=lt2020": [], "_lastUpdated=ge2020": both,
+        f"_lastUpdated={teams[patient.pk]['meta']['lastUpdated']}": first, "_sort=_id": both[::-1],
+    }.items():  # fmt: skip
+        answer = send(as_alice, "GET", f"/CareTeam?{query}")
+        assert answer.status_code == 200, answer.resource
+        assert answer.resource["type"] == "searchset"
+        assert answer.resource.get("entry", []) == [
+            {"fullUrl": f"{BASE}/CareTeam/{key}", "resource": teams[key], "search": {"mode": "match"}} for key in keys
+        ], query
+    for query, name in {"status=gone": "status", "patient=?": "patient", "name=x": "name", "_sort=x": "_sort"}.items():
+        answer = send(as_alice, "GET", f"/CareTeam?{query}")
+        assert (answer.status_code, diagnostics(answer)[0][1]) == (400, [f"http.{name}"])
+
+
+def test_a_search_after_an_undone_merge_has_the_versions_of_a_read(
+    as_alice: LoggedInClient, alice: User, patient: Patient, meera: Doctor
+) -> None:
+    duplicate = make_patient(alice)
+    make_mapping(duplicate, meera)
+    make_mapping(patient, make_doctor(alice))
+    merge(patient, duplicate)
+    duplicate.refresh_from_db()
+    unmerge(patient, duplicate)
+    teams = [send(as_alice, "GET", f"/CareTeam/{one.pk}").resource for one in (duplicate, patient)]
+    searched = send(as_alice, "GET", "/CareTeam").resource
+    assert [one["resource"] for one in searched["entry"]] == teams
+
+
+def test_a_search_includes_patients_and_doctors_once(
+    as_alice: LoggedInClient, alice: User, patient: Patient, meera: Doctor
+) -> None:
+    gone, other = make_doctor(alice), make_patient(alice)
+    for one in (patient, other):
+        make_mapping(one, meera, is_primary=True)
+    make_past_mapping(other, gone)
+    Doctor.objects.filter(pk=gone.pk).end()
+    query = "_include=CareTeam:participant&_include=CareTeam:subject"
+    answer = send(as_alice, "GET", f"/CareTeam?{query}")
+    assert found(answer) == [
+        ("match", "CareTeam", str(other.pk)),
+        ("match", "CareTeam", str(patient.pk)),
+        ("include", "Patient", str(other.pk)),
+        ("include", "Patient", str(patient.pk)),
+        ("include", "Practitioner", str(meera.pk)),
+    ]
+    for entry in answer.resource["entry"]:
+        at = entry["fullUrl"].removeprefix(BASE)
+        assert send(as_alice, "GET", at).resource == entry["resource"]
+    assert found(send(as_alice, "GET", f"/CareTeam?_id={patient.pk}&_include=CareTeam:participant"))[1:] == [
+        ("include", "Practitioner", str(meera.pk))
+    ]
+    assert send(as_alice, "GET", "/CareTeam?_include=CareTeam:encounter").status_code == 400
+    form: Any = as_alice.generic(
+        "POST", "/fhir/CareTeam/_search", query, content_type="application/x-www-form-urlencoded"
+    )
+    assert json.loads(form.content)["entry"] == answer.resource["entry"]
+
+
+def test_the_statements_of_a_page_do_not_grow_with_its_teams(
+    as_alice: LoggedInClient, alice: User, meera: Doctor
+) -> None:
+    path = "/CareTeam?_include=CareTeam:participant&_include=CareTeam:subject"
+    counts = []
+    for _ in range(2):
+        for _ in range(3):
+            make_mapping(make_patient(alice), meera)
+        with CaptureQueriesContext(connection) as captured:
+            assert send(as_alice, "GET", path).status_code == 200
+        counts.append(len(captured))
+    assert counts[0] == counts[1]

@@ -282,7 +282,7 @@ def test_the_statement_lists_what_the_paths_answer(anonymous: APIClient) -> None
     assert resources == {
         "Patient": interactions,
         "Practitioner": interactions,
-        "CareTeam": ["read", "vread", "history-instance"],
-        "AuditEvent": ["read"],
-        "Provenance": ["read"],
+        "CareTeam": ["read", "vread", "history-instance", "search-type"],
+        "AuditEvent": ["read", "search-type"],
+        "Provenance": ["read", "search-type"],
     }

@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from accounts.delegations.models import Delegation
@@ -119,6 +121,67 @@ def test_a_delegate_and_a_token_that_may_read_read_provenance(
     client = APIClient()
     client.credentials(HTTP_AUTHORIZATION=f"Bearer {create_token(alice, name='t', scope='read').text}")
     assert send(client, "GET", at).resource == expected
+
+
+def test_a_search_finds_the_versions_of_a_record(as_alice: LoggedInClient, alice: User, patient: Patient) -> None:
+    make_patient(alice)
+    doctor = make_doctor(alice)
+    keys = [f"patient-{event.pgh_id}" for event in PatientEvent.objects.filter(id=patient.pk).order_by("-pgh_id")]
+    of_doctor = f"practitioner-{DoctorEvent.objects.get(id=doctor.pk).pgh_id}"
+    resources = {key: send(as_alice, "GET", f"/Provenance/{key}").resource for key in (*keys, of_doctor)}
+    for query, found in {
+        f"target=Patient/{patient.pk}": keys,
+        f"target={BASE}/Patient/{patient.pk}": keys,
+        f"patient=Patient/{patient.pk}": keys,
+        f"target=Practitioner/{doctor.pk}": [of_doctor],
+        f"_id={keys[1]},{keys[2]}": keys[1:],
+        f"target=Patient/{patient.pk}&recorded={resources[keys[1]]['recorded']}": keys[1:2],
+        f"target=Patient/{2**40}": [],
+        f"target=Group/{patient.pk}": [],
+    }.items():
+        answer = send(as_alice, "GET", f"/Provenance?{query}")
+        assert answer.status_code == 200, answer.resource
+        assert answer.resource.get("entry", []) == [
+            {"fullUrl": f"{BASE}/Provenance/{key}", "resource": resources[key], "search": {"mode": "match"}}
+            for key in found
+        ], query
+    page = send(as_alice, "GET", f"/Provenance?target=Patient/{patient.pk}&_count=2").resource
+    following = next(link["url"] for link in page["link"] if link["relation"] == "next")
+    rest = send(as_alice, "GET", following.removeprefix(BASE)).resource
+    assert [one["resource"]["id"] for one in page["entry"] + rest["entry"]] == keys
+    rows = AccessLog.objects.filter(action="patient.history").order_by("-pk").values_list("patient_ids", flat=True)
+    assert rows[0] == [patient.pk]
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        ("", "target"),
+        ("recorded=2026", "target"),
+        ("target=7", "target"),
+        ("target=Patient/7/_history/1", "target"),
+        ("target=Patient/7,Practitioner/7", "target"),
+    ],
+)
+def test_a_search_names_records_of_one_type(as_alice: LoggedInClient, query: str, name: str) -> None:
+    answer = send(as_alice, "GET", f"/Provenance?{query}")
+    assert (answer.status_code, diagnostics(answer)[0][1]) == (400, [f"http.{name}"])
+
+
+def test_a_search_for_another_owners_patient_finds_nothing(as_bob: LoggedInClient, patient: Patient) -> None:
+    answer = send(as_bob, "GET", f"/Provenance?target=Patient/{patient.pk}")
+    assert (answer.status_code, answer.resource.get("entry")) == (200, None)
+
+
+def test_the_statements_of_a_page_do_not_grow_with_its_versions(as_alice: LoggedInClient, alice: User) -> None:
+    patient, counts = make_patient(alice), []
+    for number in range(6):
+        Patient.objects.filter(pk=patient.pk).update(name=f"Asha {number}")
+        if number in {0, 5}:
+            with CaptureQueriesContext(connection) as captured:
+                assert send(as_alice, "GET", f"/Provenance?target=Patient/{patient.pk}").status_code == 200
+            counts.append(len(captured))
+    assert counts[0] == counts[1]
 
 
 def test_provenance_cannot_be_written(as_alice: LoggedInClient, patient: Patient) -> None:
