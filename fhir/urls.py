@@ -7,6 +7,8 @@ from django.urls import URLPattern, path, register_converter
 from django.urls.converters import StringConverter
 
 from fhir.capability import CapabilityView
+from fhir.everything import PatientEverythingViewSet
+from fhir.match import PatientMatchViewSet
 from fhir.read_only_views import AuditEventViewSet, CareTeamViewSet, ProvenanceViewSet
 from fhir.transactions import BundleView
 from fhir.views import PatientFhirViewSet, PractitionerFhirViewSet
@@ -46,6 +48,12 @@ PATHS = {
     "/<{key}:pk>/_history/<version:version>": {"vread": ("get", "vread")},
 }
 
+# The views of R4's operations, each with the action of its method.
+OPERATIONS: dict[str, tuple[Any, dict[str, str]]] = {
+    "Patient/$match": (PatientMatchViewSet, {"post": "match"}),
+    "Patient/<positive:pk>/$everything": (PatientEverythingViewSet, {"get": "everything"}),
+}
+
 
 def with_and_without_slash(route: str, view: Any) -> list[URLPattern]:
     return [path(route, view), path(f"{route}/", view)]
@@ -65,6 +73,13 @@ base = BundleView.as_view(
 
 urlpatterns = [
     path("", base),
-    *with_and_without_slash("metadata", CapabilityView.as_view(viewsets=VIEWSETS)),
+    *with_and_without_slash(
+        "metadata", CapabilityView.as_view(viewsets=VIEWSETS, operations=[view for view, _ in OPERATIONS.values()])
+    ),
     *(pattern for viewset in VIEWSETS for pattern in paths_of(viewset)),
+    *(
+        pattern
+        for route, (view, methods) in OPERATIONS.items()
+        for pattern in with_and_without_slash(route, view.as_view(methods))
+    ),
 ]

@@ -29,6 +29,7 @@ WEIGHTS = {
     "address": 1,
 }  # fmt: skip
 COMPARED = [field for field in WEIGHTS if field not in {"identifier", "identifiers", "phone"}]
+BIRTH = {"birth_date", "birth_year"}
 NAME_WEIGHTS = (6, 4, 3)
 EQUAL_NAMES = 0  # the search rank
 
@@ -40,23 +41,24 @@ class LikelyDuplicate:
     weight: int
 
 
-def find_likely_duplicates(patient: Patient) -> list[LikelyDuplicate]:
-    """The owner's other active patients who are likely the same person, the likeliest first, at most MAXIMUM.
+def find_likely_duplicates(patient: Patient, maximum: int | None = MAXIMUM) -> list[LikelyDuplicate]:
+    """The owner's other active patients who are likely the same person, the likeliest first; without a `maximum` all
+    that were compared.
 
-    The patient need not be saved.
+    The patient need not be saved, or have a name.
     """
     others = Patient.objects.filter(created_by_id=patient.created_by_id).active().exclude(pk=patient.pk)
     by_phone = search_ranks(patient, others, [text for text in (patient.phone, patient.alternate_phone) if text])
     by_email = search_ranks(patient, others, [patient.email] if patient.email else [])
     same_contact = {*by_phone, *by_email, *patients_with_same_number(patient, MAXIMUM)}
     possible = others.filter(compatible_birth(patient) | Q(pk__in=same_contact))
-    by_name = search_ranks(patient, possible, searched_names(patient))
+    by_name = search_ranks(patient, possible, searched_names(patient) if patient.name else [])
     candidates = others.in_bulk({*same_contact, *by_name})
     compared = [
         compare(patient, other, by_name.get(key), same_phone=key in by_phone) for key, other in candidates.items()
     ]
     duplicates = [duplicate for duplicate in compared if duplicate is not None]
-    return sorted(duplicates, key=lambda duplicate: (-duplicate.weight, -duplicate.patient.pk))[:MAXIMUM]
+    return sorted(duplicates, key=lambda duplicate: (-duplicate.weight, -duplicate.patient.pk))[:maximum]
 
 
 def lock_against_duplicates(owner_id: int) -> None:
@@ -107,7 +109,7 @@ def compare(
     agrees_on += [field for field in COMPARED if values_agree(patient, other, field)]
     agrees_on += ["phone"] if same_phone else []
     names_similar = name_rank is not None and similar_length(patient.name, other.name)
-    births_agree = not {"birth_date", "birth_year"}.isdisjoint(agrees_on)
+    births_agree = not BIRTH.isdisjoint(agrees_on)
     births_contradict = bool(patient.birth_year and other.birth_year) and not births_agree
     contact_agrees = not {"phone", "email"}.isdisjoint(agrees_on)
     same_person = names_similar and (

@@ -21,6 +21,10 @@ def patient(cast: Cast, owner: str) -> dict[str, Any]:
     return {"resourceType": "Patient", "id": str(cast.ids["patient", owner]), "name": [{"text": "Changed"}]}
 
 
+def described_patient(cast: Cast, owner: str) -> dict[str, Any]:
+    return {"resourceType": "Patient", "name": [{"text": "Changed"}]}
+
+
 def practitioner(cast: Cast, owner: str) -> dict[str, Any]:
     return {"resourceType": "Practitioner", "id": str(cast.ids["doctor", owner]), "name": [{"text": "Dr. Changed"}]}
 
@@ -124,5 +128,15 @@ CONTRACT = Contract(
         ),
         read_only_row("AuditEvent/<id:pk>", "access"),
         read_only_row("Provenance/<id:pk>", "change"),
+        Row(
+            "fhir/Patient/$match",
+            "PRIVATE",
+            {"POST": 200},
+            described_patient,
+            roles={"POST": "read"},
+            reads={*SAFE_METHODS, "POST"},
+            **PRIVATE,
+        ),
+        read_only_row("Patient/<positive:pk>/$everything", "patient", deleted={"GET": 410}),
     ],
 )
