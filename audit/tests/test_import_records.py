@@ -162,12 +162,16 @@ def test_it_needs_a_file_and_an_owner(alice: User, tmp_path: Path) -> None:
     )
 
 
-def test_a_file_that_another_command_has_staged_is_no_part_of_this_one(alice: User, bob: User, tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [[], ["--partial"]], ids=["whole", "in-parts"])
+def test_a_file_that_another_command_has_staged_is_no_part_of_this_one(
+    alice: User, bob: User, tmp_path: Path, options: list[str]
+) -> None:
     other = StagedFile.objects.create(created_by=bob, digest="of another file")
-    StagedRow.objects.create(file=other, line=100, content="[{}, []]")
-    assert run(write(tmp_path, *GOOD), "--apply")[1] == ""
+    for line in (2, 100):
+        StagedRow.objects.create(file=other, line=line, content="[{}, []]")
+    assert run(write(tmp_path, *GOOD), "--apply", *options)[1] == ""
     assert Patient.objects.count() == 5
-    assert [*StagedRow.objects.values_list("file", "line")] == [(other.pk, 100)]
+    assert [*StagedRow.objects.order_by("line").values_list("file", "line")] == [(other.pk, 2), (other.pk, 100)]
 
 
 @pytest.mark.parametrize("options", [[], ["--partial"]], ids=["whole", "in-parts"])

@@ -75,7 +75,7 @@ def test_a_deleted_doctor_is_not_found(as_alice: LoggedInClient, alice: User) ->
 
 @pytest.mark.parametrize(("editors", "status"), [("anyone", "updated"), ("creator", "failed")])
 def test_directory_editors_say_who_updates_the_doctors_of_others(
-    as_bob: LoggedInClient, alice: User, settings: Any, editors: str, status: str
+    as_bob: LoggedInClient, as_staff: LoggedInClient, alice: User, settings: Any, editors: str, status: str
 ) -> None:
     settings.DIRECTORY_EDITORS = editors
     make_doctor(alice, license_number="KMC-1")
@@ -83,6 +83,7 @@ def test_directory_editors_say_who_updates_the_doctors_of_others(
     assert [one for one, _ in statuses(answer)] == [status]
     codes = [error["code"] for one in answer.json()["results"] for error in one["errors"]]
     assert codes == ([] if status == "updated" else ["permission_denied"])
+    assert statuses(send(as_staff, "name,license_number\nA,KMC-1\n", "?on_match=update"))[0][0] == "updated"
 
 
 def test_only_staff_imports_doctors_where_only_staff_writes_them(as_bob: LoggedInClient, settings: Any) -> None:
