@@ -71,7 +71,7 @@ def pair_of(word: str, other: str) -> str:
     return f"{word} {other}" if word < other else f"{other} {word}"
 
 
-MOST_PAIRS_REMEMBERED = 100_000  # of words; a batch of long names has many millions
+MOST_PAIRS_REMEMBERED = 20_000  # of words; a batch of long names has many millions
 MOST_WORDS_REMEMBERED = 10_000
 
 
@@ -176,7 +176,7 @@ class Vocabulary:
         if first < len(self.words):
             similar = [*similar, *self.similar_from(asked, first)]
             if len(similar) > MOST_SIMILAR:
-                similar = nlargest(MOST_SIMILAR, similar, key=lambda word: self.likeness.closeness(asked, word))
+                similar = nlargest(MOST_SIMILAR, sorted(similar), key=lambda word: self.likeness.closeness(asked, word))
             if len(self.found) >= MOST_WORDS_REMEMBERED:
                 self.found.clear()
             self.found[asked] = len(self.words), similar
