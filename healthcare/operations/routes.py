@@ -5,7 +5,7 @@ A path can identify a person, and a client can invent any number of paths; the t
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from django.contrib.admindocs.utils import replace_metacharacters, replace_named_groups, replace_unnamed_groups
@@ -43,15 +43,24 @@ def route_of_path(path: str) -> str:
 
 @lru_cache(maxsize=1024)
 def route_template(route: str) -> str:
-    """The template of a `ResolverMatch.route`, such as `api/doctors/<int:pk>/`."""
+    """The template of a `ResolverMatch.route`, such as `api/doctors/<int:pk>/`. Of a path that works with and without a
+    slash at its end, it is the one without."""
     if route.endswith(CATCH_ALL):
         return UNKNOWN
+    if route.endswith("/") and route.removesuffix("/") in url_patterns():
+        route = route.removesuffix("/")
     readable = replace_metacharacters(replace_unnamed_groups(replace_named_groups(route)))
     return "/" + ROUTE_PARAMETER.sub(as_placeholder, readable).removeprefix("/")
 
 
 def as_placeholder(parameter: re.Match[str]) -> str:
     return "{id}" if parameter[1] == "pk" else f"{{{parameter[1]}}}"
+
+
+@cache
+def url_patterns() -> frozenset[str]:
+    """Every route of the URL conf as Django writes it."""
+    return frozenset(route for route, _ in patterns_below(get_resolver(), ""))
 
 
 def all_routes() -> list[str]:
