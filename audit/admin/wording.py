@@ -23,6 +23,7 @@ API_WORDS = {
     "update": "read after a change", "partial_update": "read after a change", "restore": "read after restoring",
     "merge": "read after a merge", "unmerge": "read after undoing a merge", "history": "history read",
     "vread": "earlier version read", "access_log": "access log read",
+    "everything": "read with all that belongs to it", "match": "found as a match", "bundle": "asked for in a Bundle",
     "duplicates": "likely duplicates read", "audience": "list of who sees it read",
     "transfer": "offered to another owner", "accept": "accepted",
     "file": "written into a file for the person",
