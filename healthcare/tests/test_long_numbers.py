@@ -23,7 +23,9 @@ OPERATIONS = [
 
 def check(answer: Any) -> None:
     assert answer.status_code < 500
-    assert protocol_faults(answer.status_code, answer.headers, answer.content) == []
+    kind = "fhir" if answer.request["PATH_INFO"].startswith("/fhir/") else "problem"
+    errors = f"application/{kind}+json"
+    assert protocol_faults(answer.status_code, answer.headers, answer.content, errors=errors) == []
 
 
 # Some views are no single transaction, and an error ends that of a test.

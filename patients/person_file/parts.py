@@ -63,15 +63,16 @@ class FilePart:
 
 @dataclass
 class Register:
-    parts: list[FilePart] = field(default_factory=list)
+    parts: dict[str, FilePart] = field(default_factory=dict)  # by their names
 
     def in_order(self) -> list[FilePart]:
         """The parts by name, but the patient's record first: that is the order of the readable page."""
-        return sorted(self.parts, key=lambda part: (part.name != "patient", part.name))
+        return sorted(self.parts.values(), key=lambda part: (part.name != "patient", part.name))
 
 
 REGISTER = Register()
 
 
 def register_file_part(part: FilePart) -> None:
-    REGISTER.parts.append(part)
+    """Add a part, or replace the one of the same name: Django may call `AppConfig.ready` again."""
+    REGISTER.parts[part.name] = part

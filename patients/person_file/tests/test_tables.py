@@ -105,7 +105,7 @@ EXCLUDED_COLUMNS = {
 
 
 def in_file() -> list[str]:
-    return [SEALS, *(table for part in REGISTER.parts for table in part.tables)]
+    return [SEALS, *(table for part in REGISTER.parts.values() for table in part.tables)]
 
 
 def read(statement: str) -> set[str]:
