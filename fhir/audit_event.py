@@ -5,16 +5,16 @@ from typing import Any
 from audit.models import PatientAccess
 from fhir.elements import instant
 
-TYPES = "http://terminology.hl7.org/CodeSystem/audit-event-type"
+EVENT_TYPES = "http://terminology.hl7.org/CodeSystem/audit-event-type"
 USERS = "urn:healthcare:user"
 INTERACTIONS = "http://hl7.org/fhir/restful-interaction"
-REST = {"system": TYPES, "code": "rest", "display": "RESTful Operation"}
+REST_TYPE = {"system": EVENT_TYPES, "code": "rest", "display": "RESTful Operation"}
 PATIENT_RECORD = {
     "system": "http://dicom.nema.org/resources/ontology/DCM", "code": "110110", "display": "Patient Record",
 }  # fmt: skip
 PERSON = {"system": "http://terminology.hl7.org/CodeSystem/audit-entity-type", "code": "1", "display": "Person"}
-PATIENT = {"system": "http://terminology.hl7.org/CodeSystem/object-role", "code": "1", "display": "Patient"}
-SERVER = {
+PATIENT_ROLE = {"system": "http://terminology.hl7.org/CodeSystem/object-role", "code": "1", "display": "Patient"}
+SERVER_SOURCE = {
     "system": "http://terminology.hl7.org/CodeSystem/security-source-type", "code": "4",
     "display": "Application Server",
 }  # fmt: skip
@@ -45,12 +45,12 @@ def write_audit_event(access: PatientAccess) -> dict[str, Any]:
                 "requestor": True,
             }
         ],
-        "source": {"observer": {"display": "Healthcare API"}, "type": [SERVER]},
+        "source": {"observer": {"display": "Healthcare API"}, "type": [SERVER_SOURCE]},
         "entity": [
             {
                 "what": {"reference": f"Patient/{access.patient_id}"},
                 "type": PERSON,
-                "role": PATIENT,
+                "role": PATIENT_ROLE,
                 "detail": details_of(access),
             }
         ],
@@ -63,7 +63,7 @@ def kind_of(access: PatientAccess) -> dict[str, Any]:
     if not access.actor or channel[:1] == ["admin"]:
         return {"type": PATIENT_RECORD, "action": "R"}
     interaction, action = INTERACTION_OF.get(done, OPERATION)
-    return {"type": REST, "subtype": [{"system": INTERACTIONS, "code": interaction}], "action": action}
+    return {"type": REST_TYPE, "subtype": [{"system": INTERACTIONS, "code": interaction}], "action": action}
 
 
 def details_of(access: PatientAccess) -> list[dict[str, str]]:

@@ -11,7 +11,7 @@ from fhir.elements import instant
 from healthcare.api.cursors import Keyset
 
 DEFAULT_COUNT, MAXIMUM_COUNT = 20, 500
-CURSOR = "_cursor"  # of `next` links: R4 leaves the parameters of paging to the server
+CURSOR_PARAMETER = "_cursor"  # of `next` links: R4 leaves the parameters of paging to the server
 
 
 def read_count(parameters: Mapping[str, str]) -> int:
@@ -28,12 +28,17 @@ def page(rows: Keyset, parameters: Mapping[str, str]) -> tuple[list[Any], str | 
     """The rows of the page that `_count` and `_cursor` ask for, and the cursor of the next page."""
     count = read_count(parameters)
     try:
-        cursor = rows.read(parameters.get(CURSOR))
+        cursor = rows.read(parameters.get(CURSOR_PARAMETER))
     except ValidationError as error:
-        raise ValidationError({CURSOR: ["Use a link of this Bundle, unchanged."]}) from error
+        raise ValidationError({CURSOR_PARAMETER: ["Use a link of this Bundle, unchanged."]}) from error
     found = rows.fetch(cursor, count + 1) if count else []
     following = rows.cursor(found[count - 1], back=False).text() if len(found) > count else None
     return found[:count], following
+
+
+def parameters_of_page(parameters: Mapping[str, str]) -> dict[str, str]:
+    """Those that `page` reads, for the `self` link."""
+    return {name: text for name, text in parameters.items() if name in {"_count", CURSOR_PARAMETER}}
 
 
 def bundle(
@@ -48,7 +53,7 @@ def bundle(
     """A Bundle of this type. `used` are the parameters that selected its entries, which its `self` link repeats."""
     links = [{"relation": "self", "url": link(url, used)}]
     if following:
-        links.append({"relation": "next", "url": link(url, {**used, CURSOR: following})})
+        links.append({"relation": "next", "url": link(url, {**used, CURSOR_PARAMETER: following})})
     body: dict[str, Any] = {"resourceType": "Bundle", "type": kind}
     if total is not None:
         body["total"] = total

@@ -8,7 +8,7 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from fhir.outcomes import CONTENT_TYPE
+from fhir.outcomes import FHIR_JSON
 from fhir.requests import FhirView
 
 FHIR_VERSION = "4.0.1"
@@ -36,7 +36,7 @@ class CapabilityView(FhirView):
             "software": {"name": "Healthcare API", "version": settings.VERSION},
             "implementation": {"description": "Patients, practitioners and who treats whom", "url": self.base},
             "fhirVersion": FHIR_VERSION,
-            "format": [CONTENT_TYPE, "json"],
+            "format": [FHIR_JSON, "json"],
             "rest": [
                 {
                     "mode": "server",

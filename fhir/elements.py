@@ -43,7 +43,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Group:
+class ElementGroup:
     """Elements that columns model together.
 
     basis: what the written elements depend on, as a value that JSON knows.
@@ -113,7 +113,7 @@ class ResourceMapping:
     """
 
     resource_type: str
-    groups: Sequence[Group]
+    groups: Sequence[ElementGroup]
     order: Sequence[str]
 
     def read(self, resource: Mapping[str, Any]) -> Incoming:
@@ -158,7 +158,7 @@ class ResourceMapping:
             found |= self.write_group(group, row, stored)
         return found
 
-    def write_group(self, group: Group, row: Any, stored: Kept) -> Elements:
+    def write_group(self, group: ElementGroup, row: Any, stored: Kept) -> Elements:
         kept = group.pick(stored.elements)
         if not kept:
             return group.write(row)

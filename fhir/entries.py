@@ -22,29 +22,33 @@ from audit.middleware import record_refusal
 from fhir.exceptions import Invalid
 from fhir.issues import Issue
 from fhir.json import encode
-from fhir.outcomes import CONTENT_TYPE
+from fhir.outcomes import FHIR_JSON
 from healthcare.api.acting_for import owner_of
 from healthcare.api.token_scopes import check_token
 from healthcare.ownership import RecordOwner
 from healthcare.rls.context import enter
 
 WITH_RESOURCE = {"POST", "PUT"}
-METHODS = {"GET", "HEAD", "DELETE"} | WITH_RESOURCE
+METHODS_OF_ENTRY = {"GET", "HEAD", "DELETE"} | WITH_RESOURCE
 # A type of resources, a resource, its history or one of its versions; `metadata` looks like a type.
 PATH = re.compile(
     r"(?P<type>[A-Za-z]{1,64})(?:/(?P<id>[A-Za-z0-9.-]{1,64})(?:/_history(?:/[A-Za-z0-9.-]{1,64})?)?)?/?", re.ASCII
 )
 # https://hl7.org/fhir/R4/http.html#transaction: the elements of `request` that are headers of a single request.
-HEADERS = {"ifMatch": "HTTP_IF_MATCH", "ifNoneMatch": "HTTP_IF_NONE_MATCH", "ifNoneExist": "HTTP_IF_NONE_EXIST"}
+HEADERS_OF_ENTRY = {
+    "ifMatch": "HTTP_IF_MATCH",
+    "ifNoneMatch": "HTTP_IF_NONE_MATCH",
+    "ifNoneExist": "HTTP_IF_NONE_EXIST",
+}
 # Of the request with the Bundle, what is about that one alone: its body, and the record in its path.
 OF_THE_BUNDLE = {
     "CONTENT_TYPE", "CONTENT_LENGTH", "HTTP_CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "HTTP_IDEMPOTENCY_KEY",
-    "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE", *HEADERS.values(),
+    "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE", *HEADERS_OF_ENTRY.values(),
 }  # fmt: skip
 
 
 @dataclass
-class Entry:
+class BundleEntry:
     """An entry of a Bundle. `url` is below the base, without the base itself."""
 
     place: int
@@ -73,7 +77,7 @@ class Entry:
     def check(self) -> None:
         """Raises Invalid for what no entry may ask for."""
         request = f"{self.expression}.request"
-        if self.method not in METHODS:
+        if self.method not in METHODS_OF_ENTRY:
             problem = Issue("not-supported", "Send the whole resource by PUT; this server has no PATCH.", request)
             raise Invalid(problem, status=405)
         if "#" in self.url or not PATH.fullmatch(self.url.partition("?")[0]):
@@ -94,23 +98,23 @@ class Entry:
         return f"{self.expression}.resource{element and '.'}{element}" if expression else self.expression
 
 
-def read_entry(place: int, sent: dict[str, Any], base: str) -> Entry:
+def read_entry(place: int, sent: dict[str, Any], base: str) -> BundleEntry:
     """The entry at this place of a Bundle whose structure is valid."""
     request = sent["request"]
     headers = {
         header: request[name].encode().decode("latin-1")  # as WSGI decodes headers (PEP 3333)
-        for name, header in HEADERS.items()
+        for name, header in HEADERS_OF_ENTRY.items()
         if name in request
     }
     url = request["url"].removeprefix(f"{base}/").removeprefix("/")
-    return Entry(place, request["method"], url, sent.get("fullUrl", ""), sent.get("resource"), headers)
+    return BundleEntry(place, request["method"], url, sent.get("fullUrl", ""), sent.get("resource"), headers)
 
 
 class EntryRequest(WSGIRequest):
     """The request that an entry stands for. It has the headers of the request with the Bundle, and no token is read
     again: see `EntryAuthentication`."""
 
-    def __init__(self, entry: Entry, bundle: Request) -> None:
+    def __init__(self, entry: BundleEntry, bundle: Request) -> None:
         body = b"" if entry.resource is None else encode(entry.resource).encode()
         path, _, query = entry.url.partition("?")
         environ = {name: value for name, value in bundle.META.items() if name not in OF_THE_BUNDLE}
@@ -121,7 +125,7 @@ class EntryRequest(WSGIRequest):
             "CONTENT_LENGTH": str(len(body)),
             "wsgi.input": BytesIO(body),
         }
-        super().__init__(environ | ({"CONTENT_TYPE": CONTENT_TYPE} if body else {}) | entry.headers)
+        super().__init__(environ | ({"CONTENT_TYPE": FHIR_JSON} if body else {}) | entry.headers)
         self.bundle = bundle
         self.request_id = bundle._request.request_id  # type: ignore[attr-defined]
         self.refused_accesses: list[dict[str, Any]] = []
@@ -151,7 +155,7 @@ def narrowed(owner: RecordOwner, scope: str) -> RecordOwner:
     return RecordOwner(owner.pk, owner.username, "read") if owner.role and scope == "read" else owner
 
 
-def answer_entry(entry: Entry, bundle: Request, on_error: Callable[[Exception], Response]) -> Response:
+def answer_entry(entry: BundleEntry, bundle: Request, on_error: Callable[[Exception], Response]) -> Response:
     """Answer an entry by its view. `on_error` answers for an exception outside the view; it may raise it again.
 
     A refused access is recorded with those of the request with the Bundle, after the end of its transaction.

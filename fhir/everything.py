@@ -19,7 +19,7 @@ from rest_framework.response import Response
 from audit.models import PatientAccess
 from doctors.models import Doctor
 from fhir.audit_event import write_audit_event
-from fhir.bundles import CURSOR, MAXIMUM_COUNT, bundle, read_count
+from fhir.bundles import CURSOR_PARAMETER, MAXIMUM_COUNT, bundle, read_count
 from fhir.care_team import Team, write_care_team
 from fhir.operations import Operation, read_since, read_types
 from fhir.practitioner import write_practitioner
@@ -30,12 +30,12 @@ from healthcare.api.cursors import Cursor, Keyset, decode_cursor
 from healthcare.model_fields import LARGEST_ID
 from patients.models import Patient
 
-TYPES = ("Patient", "CareTeam", "Practitioner", "Provenance", "AuditEvent")
+TYPES_IN_ORDER = ("Patient", "CareTeam", "Practitioner", "Provenance", "AuditEvent")
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a page begins: after the resource of this key among those of the type at this position of TYPES."""
+    """Where a page begins: after this key among the resources of the type at this position of TYPES_IN_ORDER."""
 
     position: int = 0
     key: int | None = None
@@ -50,23 +50,23 @@ def read_place(text: str | None) -> Place:
         return Place()
     parts = decode_cursor(text)
     if parts is None or len(parts) != 3 or not all(type(part) is int for part in parts[1:]):
-        raise ValidationError({CURSOR: ["Use a link of this Bundle, unchanged."]})
+        raise ValidationError({CURSOR_PARAMETER: ["Use a link of this Bundle, unchanged."]})
     _, position, key = parts
-    if position not in range(len(TYPES)) or not 0 < key <= LARGEST_ID:
-        raise ValidationError({CURSOR: ["Use a link of this Bundle, unchanged."]})
+    if position not in range(len(TYPES_IN_ORDER)) or not 0 < key <= LARGEST_ID:
+        raise ValidationError({CURSOR_PARAMETER: ["Use a link of this Bundle, unchanged."]})
     return Place(position, key)
 
 
 class PatientEverythingViewSet(PatientFhirViewSet):
     operation = Operation("everything", "http://hl7.org/fhir/OperationDefinition/Patient-everything")
-    parameters = {"everything": {"_count", "_since", "_type", CURSOR}}
+    parameters = {"everything": {"_count", "_since", "_type", CURSOR_PARAMETER}}
 
     def everything(self, request: Request, pk: int) -> Response:
         query = request.query_params
         self.since = read_since(query)
-        types = read_types(query, TYPES, lenient=self.preferences.get("handling") == "lenient")
+        types = read_types(query, TYPES_IN_ORDER, lenient=self.preferences.get("handling") == "lenient")
         count = read_count(query if "_count" in query else {"_count": str(MAXIMUM_COUNT)})
-        place = read_place(query.get(CURSOR))
+        place = read_place(query.get(CURSOR_PARAMETER))
         self.patient: Patient = self.get_object()
         found = self.fetch(types, place, count + 1) if count else []
         following = found[count - 1][0].text() if len(found) > count else None
@@ -81,7 +81,7 @@ class PatientEverythingViewSet(PatientFhirViewSet):
     def fetch(self, types: Sequence[str], place: Place, limit: int) -> list[tuple[Place, dict[str, Any]]]:
         """At most `limit` resources after this place, each with its own."""
         found: list[tuple[Place, dict[str, Any]]] = []
-        for position, name in enumerate(TYPES):
+        for position, name in enumerate(TYPES_IN_ORDER):
             if name not in types or position < place.position or len(found) == limit:
                 continue
             after = place.key if position == place.position else None

@@ -8,7 +8,7 @@ from rest_framework.response import Response
 
 from fhir.issues import Issue
 from fhir.json import encode
-from fhir.outcomes import CONTENT_TYPE, outcome, outcome_of_problem
+from fhir.outcomes import FHIR_JSON, outcome, outcome_of_problem
 from healthcare.api.errors import exception_handler as handle_as_problem
 from healthcare.api.idempotency import AnsweredBefore
 
@@ -33,7 +33,7 @@ class EntryFailed(APIException):
         self.status_code = status
 
 
-class Deleted(APIException):
+class ResourceDeleted(APIException):
     """410, as R4 asks for a read of what has been deleted (https://hl7.org/fhir/R4/http.html#read)."""
 
     status_code = 410
@@ -50,5 +50,5 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
         body = exc.body
     else:
         body = outcome_of_problem(response.data)
-    response.data, response.content_type = encode(body), CONTENT_TYPE
+    response.data, response.content_type = encode(body), FHIR_JSON
     return response

@@ -16,7 +16,7 @@ def parse_decimal(digits: str) -> Decimal:
         raise ParseError("A number has too large an exponent.") from error
 
 
-DECODER = simplejson.JSONDecoder(
+DECIMAL_DECODER = simplejson.JSONDecoder(
     object_pairs_hook=object_with_unique_keys, parse_constant=refuse_constant, parse_float=parse_decimal
 )
 
@@ -28,7 +28,7 @@ def decode(text: str) -> dict[str, Any]:
     Raises ParseError for any other text.
     """
     try:
-        value = DECODER.decode(text)
+        value = DECIMAL_DECODER.decode(text)
         if not isinstance(value, dict):
             raise ParseError("The body is not a JSON object.")
         check_storable(value, depth=1)
@@ -41,7 +41,7 @@ def decode(text: str) -> dict[str, Any]:
 
 def decode_own(text: str) -> Any:
     """The value of a JSON text that this server has written, which may be nested more deeply than a body."""
-    return DECODER.decode(text)
+    return DECIMAL_DECODER.decode(text)
 
 
 def encode(value: Any, *, indent: bool = False) -> str:

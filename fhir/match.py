@@ -20,7 +20,7 @@ from fhir.bundles import bundle
 from fhir.exceptions import Invalid
 from fhir.issues import Issue
 from fhir.operations import Operation
-from fhir.patient import PATIENT
+from fhir.patient import PATIENT_MAPPING
 from fhir.structure import check_structure
 from fhir.views import PatientFhirViewSet, issues_of
 from patients.duplicates import BIRTH, NAME_WEIGHTS, WEIGHTS, LikelyDuplicate, find_likely_duplicates
@@ -32,7 +32,7 @@ AGREEING_IF_PROBABLE = 3  # fields
 # The least score of each grade. What agrees adds to it, so that no grade has a score of a better one.
 LEAST_SCORES = {CERTAIN: 70, PROBABLE: 40, POSSIBLE: 10}
 MOST_WEIGHT = sum(WEIGHTS.values()) + NAME_WEIGHTS[0]
-PARAMETERS = {"resource": "resource", "onlyCertainMatches": "valueBoolean", "count": "valueInteger"}
+MATCH_PARAMETERS = {"resource": "resource", "onlyCertainMatches": "valueBoolean", "count": "valueInteger"}
 
 
 @dataclass(frozen=True)
@@ -114,11 +114,11 @@ def read_parameters(body: Mapping[str, Any], *, lenient: bool) -> tuple[dict[str
     places: dict[str, str] = {}
     for position, parameter in enumerate(body.get("parameter", ())):
         place, name = f"Parameters.parameter[{position}]", parameter["name"]
-        member = PARAMETERS.get(name)
+        member = MATCH_PARAMETERS.get(name)
         if member is None:
             if lenient:
                 continue
-            raise Invalid(Issue("not-supported", f"Send only {', '.join(PARAMETERS)}.", f"{place}.name"))
+            raise Invalid(Issue("not-supported", f"Send only {', '.join(MATCH_PARAMETERS)}.", f"{place}.name"))
         if name in values:
             raise Invalid(Issue("duplicate", "Send each parameter once.", place))
         if member not in parameter:
@@ -156,7 +156,7 @@ class PatientMatchViewSet(PatientFhirViewSet):
 
     def read_partial(self, wanted: MatchRequest) -> Patient:
         """The patient of the request, not saved. Any of its elements may be missing. Raises Invalid (400)."""
-        incoming = PATIENT.read(wanted.resource)
+        incoming = PATIENT_MAPPING.read(wanted.resource)
         values = {name: value for name, value in incoming.values.items() if (name, value) != ("name", "")}
         context = self.get_serializer_context()
         serializer = self.serializer_class(data=values, partial=True, context=context)

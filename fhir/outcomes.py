@@ -7,7 +7,7 @@ from fhir.issues import Issue
 from fhir.json import encode
 from healthcare.api.problems import DETAILS, ErrorFormat
 
-CONTENT_TYPE = "application/fhir+json"
+FHIR_JSON = "application/fhir+json"
 PROBLEM_CODES = "urn:healthcare:problem-code"  # the system of the codes that problems of the API have
 # https://hl7.org/fhir/R4/valueset-issue-type.html, by status.
 CODES_OF_STATUS = {
@@ -20,7 +20,7 @@ CODES_OF_ERRORS = {
     "required": "required", "blank": "required", "null": "required", "unique": "duplicate", "max_length": "too-long",
     "contradiction": "business-rule", "does_not_exist": "not-found", "unknown": "not-supported",
 }  # fmt: skip
-OWN_DETAILS = {
+DETAILS_OF_STATUS = {
     406: "This server answers in JSON; ask for application/fhir+json, or leave `Accept` and `_format` out.",
     410: "This has been deleted; `_history` lists what it was.",
     415: "Send the resource as application/fhir+json.",
@@ -60,7 +60,7 @@ def issues_of_problem(problem: dict[str, Any]) -> list[Issue]:
             for error in errors
         ]
     detail = problem["detail"]
-    return [Issue(code, OWN_DETAILS.get(status, detail) if detail == DETAILS.get(status) else detail)]
+    return [Issue(code, DETAILS_OF_STATUS.get(status, detail) if detail == DETAILS.get(status) else detail)]
 
 
 def expression_of_parameter(pointer: str) -> str:
@@ -76,4 +76,4 @@ def render_problem(problem: dict[str, Any]) -> str:
     return encode(outcome_of_problem(problem))
 
 
-ERROR_FORMAT = ErrorFormat("/fhir/", CONTENT_TYPE, render_problem)
+ERROR_FORMAT = ErrorFormat("/fhir/", FHIR_JSON, render_problem)

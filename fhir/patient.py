@@ -17,7 +17,7 @@ from fhir.datatypes import (
     read_text,
     write_telecom,
 )
-from fhir.elements import RESOURCE_ORDER, Elements, Group, Incoming, Reading, ResourceMapping, instant
+from fhir.elements import RESOURCE_ORDER, ElementGroup, Elements, Incoming, Reading, ResourceMapping, instant
 from fhir.exceptions import Invalid
 from fhir.issues import Issue
 from healthcare.model_fields import LineField, NameField
@@ -29,7 +29,7 @@ VISIBLE_LINE = NameField()  # as a system, a value and the name of a contact are
 RELATIONSHIP = LineField(max_length=100)
 LANGUAGE_TAGS = "urn:ietf:bcp:47"
 ABSOLUTE_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+")  # RFC 3986
-GENDERS = {code: word for code, word in Gender.choices if code != Gender.UNKNOWN}
+WORDS_OF_GENDERS = {code: word for code, word in Gender.choices if code != Gender.UNKNOWN}
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def read_gender(elements: Elements) -> Reading:
 
 def write_gender(state: PatientState) -> Elements:
     """An unknown gender is left out, as a patient of whom nothing was said has it."""
-    return {"gender": GENDERS[state.row.gender]} if state.row.gender in GENDERS else {}
+    return {"gender": WORDS_OF_GENDERS[state.row.gender]} if state.row.gender in WORDS_OF_GENDERS else {}
 
 
 def read_birth(elements: Elements) -> Reading:
@@ -277,39 +277,39 @@ def write_practitioners(state: PatientState) -> Elements:
     return {"generalPractitioner": [{"reference": f"Practitioner/{key}", "display": name}]}
 
 
-TEXTS = (
+PATIENT_COLUMNS = (
     "name", "gender", "birth_date", "birth_year", "deceased", "deceased_on", "identifier", "identifiers", "phone",
     "alternate_phone", "email", "address", "contacts", "language", "merged_into_id",
 )  # fmt: skip
-PATIENT = ResourceMapping(
+PATIENT_MAPPING = ResourceMapping(
     "Patient",
     groups=[
-        Group("text", ("text",), columns(*TEXTS), read_text, lambda _: {}),
-        Group(
+        ElementGroup("text", ("text",), columns(*PATIENT_COLUMNS), read_text, lambda _: {}),
+        ElementGroup(
             "identifier", ("identifier",), columns("identifier", "identifiers"), read_identifiers, write_identifiers
         ),
-        Group("active", ("active",), columns("merged_into_id"), read_active, write_active),
-        Group("name", ("name",), columns("name"), partial(read_name, expression="Patient"), write_name),
-        Group(
+        ElementGroup("active", ("active",), columns("merged_into_id"), read_active, write_active),
+        ElementGroup("name", ("name",), columns("name"), partial(read_name, expression="Patient"), write_name),
+        ElementGroup(
             "telecom",
             ("telecom",),
             columns("phone", "alternate_phone", "email"),
             partial(read_telecom, expression="Patient", model=Patient, phones=("phone", "alternate_phone")),
             write_phones,
         ),
-        Group("gender", ("gender",), columns("gender"), read_gender, write_gender),
-        Group("birth", ("birthDate",), columns("birth_date", "birth_year"), read_birth, write_birth),
-        Group(
+        ElementGroup("gender", ("gender",), columns("gender"), read_gender, write_gender),
+        ElementGroup("birth", ("birthDate",), columns("birth_date", "birth_year"), read_birth, write_birth),
+        ElementGroup(
             "death",
             ("deceasedBoolean", "deceasedDateTime"),
             columns("deceased", "deceased_on"),
             read_death,
             write_death,
         ),
-        Group("address", ("address",), columns("address"), read_address, write_address),
-        Group("contact", ("contact",), columns("contacts"), read_contacts, write_contacts),
-        Group("communication", ("communication",), columns("language"), read_language, write_language),
-        Group(
+        ElementGroup("address", ("address",), columns("address"), read_address, write_address),
+        ElementGroup("contact", ("contact",), columns("contacts"), read_contacts, write_contacts),
+        ElementGroup("communication", ("communication",), columns("language"), read_language, write_language),
+        ElementGroup(
             "generalPractitioner",
             ("generalPractitioner",),
             lambda state: state.practitioner,
@@ -327,7 +327,7 @@ PATIENT = ResourceMapping(
 
 def read_patient(resource: Mapping[str, Any]) -> Incoming:
     """The values of a valid Patient for `PatientSerializer`. Raises Invalid for one without a name."""
-    incoming = PATIENT.read(resource)
+    incoming = PATIENT_MAPPING.read(resource)
     if not incoming.values["name"]:
         raise Invalid(Issue("required", "Send a name with a text, or with a given or a family name.", "Patient.name"))
     return incoming
@@ -336,7 +336,7 @@ def read_patient(resource: Mapping[str, Any]) -> Incoming:
 def keep_patient(resource: Mapping[str, Any], row: Any, practitioner: tuple[int, str] | None = None) -> str:
     """The text for the column `fhir` of a row that has the values of this resource, with the doctor of its primary
     assignment. Raises Invalid if it is too long."""
-    return PATIENT.keep(resource, PatientState(row, practitioner))
+    return PATIENT_MAPPING.keep(resource, PatientState(row, practitioner))
 
 
 def write_patient(
@@ -344,9 +344,9 @@ def write_patient(
 ) -> dict[str, Any]:
     """The Patient of a row or of an event. `practitioner` is the doctor of the primary assignment, and `survivor` the
     record that this one was merged into."""
-    elements = PATIENT.write(PatientState(row, practitioner, survivor), row.fhir)
+    elements = PATIENT_MAPPING.write(PatientState(row, practitioner, survivor), row.fhir)
     if survivor is not None:
         link = {"other": {"reference": f"Patient/{survivor}"}, "type": "replaced-by"}
         elements["link"] = [*elements.get("link", []), link]
     meta = {"versionId": str(row.version), "lastUpdated": instant(row.updated_at)}
-    return PATIENT.resource(elements, row.id, meta)
+    return PATIENT_MAPPING.resource(elements, row.id, meta)

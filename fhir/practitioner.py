@@ -10,7 +10,7 @@ from typing import Any
 
 from doctors.models import Doctor
 from fhir.datatypes import as_line, fits, read_name, read_telecom, read_text, write_telecom
-from fhir.elements import RESOURCE_ORDER, Elements, Group, Incoming, Reading, ResourceMapping, instant
+from fhir.elements import RESOURCE_ORDER, ElementGroup, Elements, Incoming, Reading, ResourceMapping, instant
 from fhir.exceptions import Invalid
 from fhir.issues import Issue
 
@@ -89,27 +89,27 @@ def read_active(_: Elements) -> Reading:
     return reading
 
 
-TEXTS = ("name", "license_number", "specialization", "phone", "email")
-PRACTITIONER = ResourceMapping(
+PRACTITIONER_COLUMNS = ("name", "license_number", "specialization", "phone", "email")
+PRACTITIONER_MAPPING = ResourceMapping(
     "Practitioner",
     groups=[
-        Group("text", ("text",), columns(*TEXTS), read_text, lambda _: {}),
-        Group(
+        ElementGroup("text", ("text",), columns(*PRACTITIONER_COLUMNS), read_text, lambda _: {}),
+        ElementGroup(
             "qualification",
             ("identifier", "qualification"),
             columns("license_number", "specialization"),
             read_qualification,
             write_qualification,
         ),
-        Group("active", ("active",), columns(), read_active, lambda _: {"active": True}),
-        Group(
+        ElementGroup("active", ("active",), columns(), read_active, lambda _: {"active": True}),
+        ElementGroup(
             "name",
             ("name",),
             columns("name"),
             partial(read_name, expression="Practitioner"),
             lambda row: {"name": [{"text": row.name}]},
         ),
-        Group(
+        ElementGroup(
             "telecom",
             ("telecom",),
             columns("phone", "email"),
@@ -126,7 +126,7 @@ PRACTITIONER = ResourceMapping(
 
 def read_practitioner(resource: Mapping[str, Any]) -> Incoming:
     """The values of a valid Practitioner for `DoctorSerializer`. Raises Invalid for one without a name."""
-    incoming = PRACTITIONER.read(resource)
+    incoming = PRACTITIONER_MAPPING.read(resource)
     if not incoming.values["name"]:
         detail = "Send a name with a text, or with a given or a family name."
         raise Invalid(Issue("required", detail, "Practitioner.name"))
@@ -136,10 +136,10 @@ def read_practitioner(resource: Mapping[str, Any]) -> Incoming:
 def keep_practitioner(resource: Mapping[str, Any], row: Any) -> str:
     """The text for the column `fhir` of a row that has the values of this resource. Raises Invalid if it is too
     long."""
-    return PRACTITIONER.keep(resource, row)
+    return PRACTITIONER_MAPPING.keep(resource, row)
 
 
 def write_practitioner(row: Any) -> dict[str, Any]:
     """The Practitioner of a row or of an event."""
     meta = {"versionId": str(row.version), "lastUpdated": instant(row.updated_at)}
-    return PRACTITIONER.resource(PRACTITIONER.write(row, row.fhir), row.id, meta)
+    return PRACTITIONER_MAPPING.resource(PRACTITIONER_MAPPING.write(row, row.fhir), row.id, meta)

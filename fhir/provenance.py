@@ -6,7 +6,7 @@ from audit.history import Event, Inserted
 from fhir.audit_event import user_reference
 from fhir.elements import instant
 
-OPERATIONS = "http://terminology.hl7.org/CodeSystem/v3-DataOperation"
+DATA_OPERATIONS = "http://terminology.hl7.org/CodeSystem/v3-DataOperation"
 AUTHOR = {
     "system": "http://terminology.hl7.org/CodeSystem/provenance-participant-type", "code": "author",
     "display": "Author",
@@ -24,7 +24,7 @@ def write_provenance(resource_type: str, event: Event, *, deleted: bool) -> dict
         "meta": {"lastUpdated": instant(row.pgh_created_at)},
         "target": [{"reference": f"{resource_type}/{row.id}/_history/{row.version}"}],
         "recorded": instant(row.pgh_created_at),
-        "activity": {"coding": [{"system": OPERATIONS, "code": operation, "display": operation.lower()}]},
+        "activity": {"coding": [{"system": DATA_OPERATIONS, "code": operation, "display": operation.lower()}]},
         "agent": [{"type": {"coding": [AUTHOR]}, "who": user_reference(context.get("actor"), row.actor_name)}],
     }
     if context.get("reason"):

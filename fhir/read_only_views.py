@@ -19,9 +19,9 @@ from audit.patient_data import patient_ids_of
 from audit.views import ReadsRecordedViewSet
 from doctors.models import Doctor
 from fhir.audit_event import write_audit_event
-from fhir.bundles import CURSOR, bundle, history_entry, page
+from fhir.bundles import CURSOR_PARAMETER, bundle, history_entry, page, parameters_of_page
 from fhir.care_team import Team, versions_of, write_care_team
-from fhir.exceptions import Deleted, Invalid
+from fhir.exceptions import Invalid, ResourceDeleted
 from fhir.issues import Issue
 from fhir.patient import write_patient
 from fhir.practitioner import write_practitioner
@@ -107,7 +107,7 @@ class CareTeamViewSet(ReadOnlyViewSet):
     queryset = Assignment.objects.none()
     event_model = MappingEvent
     path_names_patient = True
-    parameters = {"history": {"_count", CURSOR}}
+    parameters = {"history": {"_count", CURSOR_PARAMETER}}
     search_parameters = {
         "_id": IdParameter(),
         "_lastUpdated": InstantParameter(column="changed_at"),
@@ -164,7 +164,7 @@ class CareTeamViewSet(ReadOnlyViewSet):
     def answer_version(self, team: Team) -> Response:
         """A state of the team; 304 if the client has it."""
         if not team.assignments:
-            raise Deleted
+            raise ResourceDeleted
         headers = {"ETag": version_tag(team.version), "Last-Modified": http_date(team.at.timestamp())}
         if headers["ETag"] in weak(self.if_none_match) or "*" in self.if_none_match:
             return Response(None, 304, headers=headers)
@@ -175,7 +175,7 @@ class CareTeamViewSet(ReadOnlyViewSet):
         found, following = page(TeamVersions(self.find_versions(self.find_patient())), request.query_params)
         names, url = doctor_names(found), self.url_of(pk)
         entries = [self.history_entry(url, team, names) for team in found]
-        used: dict[str, Any] = {name: text for name, text in request.query_params.items() if name in {"_count", CURSOR}}
+        used = parameters_of_page(request.query_params)
         return self.answer(bundle("history", f"{url}/_history", entries, used=used, following=following))
 
     def searched(self, criteria: Sequence[Criterion]) -> QuerySet:

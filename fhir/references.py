@@ -13,10 +13,10 @@ from healthcare.ownership import RecordOwner
 from patients.models import Patient
 
 # https://hl7.org/fhir/R4/references.html#literal; `base` is empty in a relative reference.
-REFERENCE = re.compile(
+LITERAL_REFERENCE = re.compile(
     r"(?:(?P<base>https?://[^\s?#]+)/)?(?P<type>[A-Z][A-Za-z]+)/(?P<id>[A-Za-z0-9.-]{1,64})(?:/_history/[A-Za-z0-9.-]{1,64})?"
 )
-ID = re.compile(r"[1-9][0-9]{0,17}")  # of a record of ours
+RECORD_ID = re.compile(r"[1-9][0-9]{0,17}")  # of a record of ours
 
 
 def scopes(owner: RecordOwner) -> dict[str, QuerySet]:
@@ -27,7 +27,7 @@ def scopes(owner: RecordOwner) -> dict[str, QuerySet]:
 
 def own_reference(text: str, base: str) -> tuple[str, str] | None:
     """The type and the id that a literal reference names on this server; None for any other reference."""
-    match = REFERENCE.fullmatch(text)
+    match = LITERAL_REFERENCE.fullmatch(text)
     if match is None or (match["base"] is not None and match["base"] != base):
         return None
     return match["type"], match["id"]
@@ -69,7 +69,7 @@ def check_references(resource: dict[str, Any], base: str, owner: RecordOwner) ->
         found = own_reference(text, base)
         if found is None or found[0] not in scope:
             continue
-        if ID.fullmatch(found[1]):
+        if RECORD_ID.fullmatch(found[1]):
             wanted[found[0]].setdefault(int(found[1]), expression)
         else:
             issues.append(missing(expression))

@@ -9,20 +9,20 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
 from fhir.json import decode, pretty
-from fhir.outcomes import CONTENT_TYPE
+from fhir.outcomes import FHIR_JSON
 from healthcare.api.pagination import read_flag
 from healthcare.api.parsers import OnlyJSON, StrictJSONParser
 
 JSON_TYPES = {"application/fhir+json", "application/json", "text/json"}
 ANY_TYPE = {"*/*", "application/*"}
-FORMATS = JSON_TYPES | {"json"}  # of `_format` (https://hl7.org/fhir/R4/http.html#parameters)
+FORMAT_VALUES = JSON_TYPES | {"json"}  # of `_format` (https://hl7.org/fhir/R4/http.html#parameters)
 VERSIONS = {"4.0", "4.0.1"}  # of the parameter `fhirVersion` of a media type, whose name Django gives in lower case
 
 
 class FhirParser(StrictJSONParser):
     """A resource in JSON, whose decimals keep their digits."""
 
-    media_type = CONTENT_TYPE
+    media_type = FHIR_JSON
 
     def decode(self, text: str) -> dict[str, Any]:
         return decode(text)
@@ -43,7 +43,7 @@ SEARCH_PARSERS = [FormParser]
 class FhirRenderer(BaseRenderer):
     """Writes the text that the view has made of the resource; with `_pretty=true` indented."""
 
-    media_type = CONTENT_TYPE
+    media_type = FHIR_JSON
     format = "json"
     charset = None
 
@@ -69,7 +69,7 @@ class FhirNegotiation(OnlyJSON):
         read_flag(request.query_params, "_pretty")  # 400 for another value
         asked = request.query_params.get("_format")
         # A `+` that was not percent-encoded arrives as a space.
-        accepted = accepts_json(request) if asked is None else asked.split(";")[0].replace(" ", "+") in FORMATS
+        accepted = accepts_json(request) if asked is None else asked.split(";")[0].replace(" ", "+") in FORMAT_VALUES
         if not accepted:
             raise NotAcceptable
         return super().select_renderer(request, renderers, format_suffix)

@@ -18,8 +18,8 @@ from fhir.value_sets import RESOURCE_TYPES, VALUE_SETS
 
 MAXIMUM_ISSUES = 20
 MAXIMUM_LISTED_CODES = 12
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-REFERENCE = re.compile(r"(?:^|/)([A-Z][A-Za-z]+)/[A-Za-z0-9\-.]{1,64}(?:/_history/[A-Za-z0-9\-.]{1,64})?$")
+PRINTABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+TYPED_REFERENCE = re.compile(r"(?:^|/)([A-Z][A-Za-z]+)/[A-Za-z0-9\-.]{1,64}(?:/_history/[A-Za-z0-9\-.]{1,64})?$")
 NOT_DOMAIN_RESOURCES = {"Binary", "Bundle", "Parameters"}
 BASES = {"Resource", "DomainResource"}
 REFUSED_ELEMENTS = {
@@ -237,7 +237,7 @@ class StructureCheck:
 
     def target(self, known: Property, reference: Mapping[str, Any], place: str) -> None:
         """Check the type of what is referred to, as far as the reference tells it."""
-        match = REFERENCE.search(reference.get("reference", ""))
+        match = TYPED_REFERENCE.search(reference.get("reference", ""))
         for element, name in (("reference", match and match[1]), ("type", reference.get("type"))):
             if name in RESOURCE_TYPES and name not in known.targets:
                 names = ", ".join(sorted(known.targets))
@@ -306,7 +306,7 @@ def type_of(primitive: str) -> type:
 
 def place_of(place: str, key: str) -> str:
     """The FHIRPath of a member, or of its parent if the key is no name: nothing that looks like a value is repeated."""
-    return f"{place}.{key.removeprefix('_')}" if NAME.fullmatch(key) else place
+    return f"{place}.{key.removeprefix('_')}" if PRINTABLE_NAME.fullmatch(key) else place
 
 
 def ids_of(contained: Any) -> Iterator[str]:

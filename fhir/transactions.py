@@ -17,11 +17,11 @@ from rest_framework.response import Response
 from audit.middleware import record_refusal
 from audit.models import Basis
 from fhir.elements import instant
-from fhir.entries import Entry, answer_entry, read_entry
+from fhir.entries import BundleEntry, answer_entry, read_entry
 from fhir.exceptions import EntryFailed, Invalid
 from fhir.issues import Issue
 from fhir.json import decode_own
-from fhir.references import ID, own_reference, references_in, replace_references
+from fhir.references import RECORD_ID, own_reference, references_in, replace_references
 from fhir.requests import FhirView
 from fhir.search.views import lock_condition
 from fhir.structure import check_structure
@@ -32,8 +32,8 @@ from healthcare.api.viewsets import ActsForOwner
 MOST_ENTRIES = 100
 LONGEST = 20.0  # seconds in which the last entry has to begin; each statement has its own timeout
 LARGEST_ANSWER = 16 * 1024 * 1024  # characters, of all resources that a Bundle returns
-ORDER = {"DELETE": 0, "POST": 1, "PUT": 2, "GET": 3, "HEAD": 3}  # R4's, in a transaction
-READS = {"GET", "HEAD"}
+PROCESSING_ORDER = {"DELETE": 0, "POST": 1, "PUT": 2, "GET": 3, "HEAD": 3}  # R4's, in a transaction
+READING_METHODS = {"GET", "HEAD"}
 # A reference by a search, whose parameters only select: https://hl7.org/fhir/R4/http.html#trules.
 CONDITIONAL = re.compile(r"[A-Z][A-Za-z]{0,63}\?[^#\s]+")
 SELECTING = {"_id", "_lastUpdated"}  # of the parameters that begin with _
@@ -42,8 +42,8 @@ CIRCLE = (
     "These resources refer to each other in a circle. Create one of them without the reference, and add that by an "
     "update afterwards."
 )
-TOO_SLOW = "Nothing was written: these entries take too long together. Send fewer of them at once."
-TOO_LARGE = "Nothing was written: the answer would be too large. Send fewer entries, or ask for fewer resources."
+SLOW_BUNDLE = "Nothing was written: these entries take too long together. Send fewer of them at once."
+LARGE_ANSWER = "Nothing was written: the answer would be too large. Send fewer entries, or ask for fewer resources."
 
 
 class BundleView(FhirView, ActsForOwner, IdempotentMixin, viewsets.ViewSet):
@@ -66,7 +66,7 @@ class BundleView(FhirView, ActsForOwner, IdempotentMixin, viewsets.ViewSet):
         is_batch = sent["type"] == "batch"
         self.lock_records(entries)
         answers = self.run_batch(entries) if is_batch else self.run_transaction(entries)
-        if any(entry.method not in READS for entry in entries):
+        if any(entry.method not in READING_METHODS for entry in entries):
             with connection.cursor() as cursor:  # a read makes the commit asynchronous: see `AccessLog`
                 cursor.execute("SET LOCAL synchronous_commit TO DEFAULT")
         body: dict[str, Any] = {
@@ -77,9 +77,9 @@ class BundleView(FhirView, ActsForOwner, IdempotentMixin, viewsets.ViewSet):
             body["entry"] = [self.represent(entry, answers[entry.place]) for entry in entries]
         return self.answer(body)
 
-    def read_entries(self) -> list[Entry]:
-        """The entries of the Bundle in the body. Raises Invalid: 413 for too many, 400 for what is no valid Bundle. The
-        resources in it are the matter of the views."""
+    def read_entries(self) -> list[BundleEntry]:
+        """The entries of the Bundle in the body. Raises Invalid: 413 for too many, 400 for a Bundle that is not
+        valid. The views check the resources in it."""
         bundle: Any = self.request.data
         sent = bundle.get("entry")
         if isinstance(sent, list) and len(sent) > MOST_ENTRIES:
@@ -95,7 +95,7 @@ class BundleView(FhirView, ActsForOwner, IdempotentMixin, viewsets.ViewSet):
             raise Invalid(Issue("not-supported", "Send a Bundle of the type batch or transaction.", "Bundle.type"))
         return [read_entry(place, entry, self.base) for place, entry in enumerate(sent or ())]
 
-    def lock_records(self, entries: list[Entry]) -> None:
+    def lock_records(self, entries: list[BundleEntry]) -> None:
         """Lock the conditions of creates, and the records that entries write, in one order, so that two Bundles never
         wait for each other."""
         for kind, condition in sorted({entry.condition for entry in entries if entry.condition}):
@@ -103,25 +103,27 @@ class BundleView(FhirView, ActsForOwner, IdempotentMixin, viewsets.ViewSet):
         targets = {entry.target for entry in entries if entry.method in {"PUT", "DELETE"}}
         for viewset in sorted(self.record_viewsets, key=lambda viewset: str(viewset.resource_type)):
             keys = [
-                int(key) for name, key in filter(None, targets) if name == viewset.resource_type and ID.fullmatch(key)
+                int(key)
+                for name, key in filter(None, targets)
+                if name == viewset.resource_type and RECORD_ID.fullmatch(key)
             ]
             if len(keys) > 1:
                 records = viewset.scope(self.owner).filter(pk__in=keys).order_by("pk")
                 list(records.select_for_update(no_key=True).values_list("pk", flat=True))
 
-    def run(self, entry: Entry) -> Response:
+    def run(self, entry: BundleEntry) -> Response:
         """The answer to one entry. Raises DatabaseUnavailable (503) and Invalid for what ends the Bundle."""
         if time.monotonic() - self.started > LONGEST:
-            raise Invalid(Issue("too-costly", TOO_SLOW), status=503)
+            raise Invalid(Issue("too-costly", SLOW_BUNDLE), status=503)
         response = answer_entry(entry, self.request, self.handle_exception)
         if response.status_code >= 500:
             raise DatabaseUnavailable
         self.length += len(response.data or "")
         if self.length > LARGEST_ANSWER:
-            raise Invalid(Issue("too-costly", TOO_LARGE), status=413)
+            raise Invalid(Issue("too-costly", LARGE_ANSWER), status=413)
         return response
 
-    def run_batch(self, entries: list[Entry]) -> dict[int, Response]:
+    def run_batch(self, entries: list[BundleEntry]) -> dict[int, Response]:
         answers = {}
         for entry in entries:
             with transaction.atomic():
@@ -136,7 +138,7 @@ class BundleView(FhirView, ActsForOwner, IdempotentMixin, viewsets.ViewSet):
 
     # Transactions
 
-    def run_transaction(self, entries: list[Entry]) -> dict[int, Response]:
+    def run_transaction(self, entries: list[BundleEntry]) -> dict[int, Response]:
         check_identities(entries)
         links = {entry.full_url: "/".join(entry.target) for entry in entries if entry.method == "PUT" and entry.target}
         answers = {}
@@ -157,7 +159,7 @@ class BundleView(FhirView, ActsForOwner, IdempotentMixin, viewsets.ViewSet):
             raise Conflict
         return "/".join(found)
 
-    def resolve_references(self, entry: Entry, links: dict[str, str]) -> Any:
+    def resolve_references(self, entry: BundleEntry, links: dict[str, str]) -> Any:
         """The resource of an entry, with the ids of other entries in place of their `fullUrl`, and those of the
         resources that searches find in place of the searches. Raises Invalid for a link that leads nowhere."""
 
@@ -181,7 +183,7 @@ class BundleView(FhirView, ActsForOwner, IdempotentMixin, viewsets.ViewSet):
                 Issue("invalid", "Search by parameters that select resources, and by those alone.", expression)
             )
         # Whatever the client prefers, an unknown parameter must not select everything.
-        search = Entry(0, "GET", f"{reference}&_count=2", headers={"HTTP_PREFER": "handling=strict"})
+        search = BundleEntry(0, "GET", f"{reference}&_count=2", headers={"HTTP_PREFER": "handling=strict"})
         response = self.run(search)
         if response.status_code >= 400:
             outcome = decode_own(response.data)
@@ -199,7 +201,7 @@ class BundleView(FhirView, ActsForOwner, IdempotentMixin, viewsets.ViewSet):
 
     # The answer
 
-    def represent(self, entry: Entry, response: Response) -> dict[str, Any]:
+    def represent(self, entry: BundleEntry, response: Response) -> dict[str, Any]:
         """The entry of the answer. Its resource is the text that the view has written."""
         answer = {"status": str(response.status_code)}
         for name, header in (("location", "Location"), ("etag", "ETag")):
@@ -250,11 +252,11 @@ def type_of(resource: Any) -> str:
     return str(resource.get("resourceType", "Resource"))
 
 
-def links_of(entry: Entry) -> Iterator[tuple[str, str]]:
+def links_of(entry: BundleEntry) -> Iterator[tuple[str, str]]:
     return references_in(entry.resource, type_of(entry.resource)) if entry.resource is not None else iter(())
 
 
-def refuse_links(entry: Entry) -> None:
+def refuse_links(entry: BundleEntry) -> None:
     """Raises Invalid for a reference from an entry of a batch to another one: each is independent of the others."""
     for reference, expression in links_of(entry):
         if is_urn(reference):
@@ -262,7 +264,7 @@ def refuse_links(entry: Entry) -> None:
             raise Invalid(Issue("not-found", problem, entry.expression_of(expression)))
 
 
-def check_identities(entries: Iterable[Entry]) -> None:
+def check_identities(entries: Iterable[BundleEntry]) -> None:
     """Raises Invalid for a resource that two entries of a transaction write."""
     targets: set[tuple[str, str]] = set()
     for entry in entries:
@@ -274,7 +276,7 @@ def check_identities(entries: Iterable[Entry]) -> None:
             targets.add(entry.target)
 
 
-def in_order(entries: list[Entry]) -> list[Entry]:
+def in_order(entries: list[BundleEntry]) -> list[BundleEntry]:
     """The entries in R4's order of processing: by method, and each create after those that it refers to.
 
     Raises Invalid if these refer to each other in a circle: the database gives an id to a row that it writes.
@@ -292,8 +294,10 @@ def in_order(entries: list[Entry]) -> list[Entry]:
     except CycleError as error:
         first = entries[min(error.args[1])]
         raise Invalid(Issue("not-supported", CIRCLE, f"{first.expression}.resource")) from error
-    others = sorted((entry for entry in entries if entry.method != "POST"), key=lambda entry: ORDER[entry.method])
-    return sorted([*created, *others], key=lambda entry: ORDER[entry.method])
+    others = sorted(
+        (entry for entry in entries if entry.method != "POST"), key=lambda entry: PROCESSING_ORDER[entry.method]
+    )
+    return sorted([*created, *others], key=lambda entry: PROCESSING_ORDER[entry.method])
 
 
 def full_urls(reference: str, full_url: str) -> Iterator[str]:
@@ -307,7 +311,7 @@ def full_urls(reference: str, full_url: str) -> Iterator[str]:
         yield f"{base[1]}/{reference}"
 
 
-def failure_of(entry: Entry, response: Response) -> dict[str, Any]:
+def failure_of(entry: BundleEntry, response: Response) -> dict[str, Any]:
     """The OperationOutcome of an entry, whose expressions begin at the Bundle."""
     outcome: dict[str, Any] = decode_own(response.data)
     for issue in outcome["issue"]:

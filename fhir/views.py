@@ -12,15 +12,14 @@ from rest_framework.permissions import IsAuthenticated, IsAuthenticatedOrReadOnl
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from audit.history import Deleted as DeletedEvent
-from audit.history import Event, Inserted
+from audit.history import Deleted, Event, Inserted
 from audit.views import HistoryViewSet, ReadsRecordedViewSet
 from doctors.models import Doctor, DoctorEvent
 from doctors.permissions import DirectoryPermission
 from doctors.serializers import DoctorSerializer
-from fhir.bundles import CURSOR, bundle, history_entry, page
+from fhir.bundles import CURSOR_PARAMETER, bundle, history_entry, page, parameters_of_page
 from fhir.elements import Incoming, expression_of
-from fhir.exceptions import Deleted, Invalid
+from fhir.exceptions import Invalid, ResourceDeleted
 from fhir.issues import Issue
 from fhir.outcomes import CODES_OF_ERRORS
 from fhir.patient import keep_patient, read_patient, write_patient
@@ -53,7 +52,7 @@ class ResourceViewSet(SearchMixin, HistoryViewSet):
     filter_backends = []
     pagination_class = None
     selecting_actions = frozenset()
-    parameters = {"history": {"_count", CURSOR}}
+    parameters = {"history": {"_count", CURSOR_PARAMETER}}
     sort_columns = SORT_COLUMNS
 
     def read(self, resource: dict[str, Any]) -> Incoming:
@@ -80,7 +79,7 @@ class ResourceViewSet(SearchMixin, HistoryViewSet):
     @staticmethod
     def is_deleted(row: Any) -> bool:
         """Whether a record, or a version of one, is deleted."""
-        return row.deleted_at is not None or getattr(row, "pgh_label", "") == DeletedEvent.label
+        return row.deleted_at is not None or getattr(row, "pgh_label", "") == Deleted.label
 
     def find_object(self) -> Any:
         try:
@@ -92,12 +91,12 @@ class ResourceViewSet(SearchMixin, HistoryViewSet):
             record = self.scope(self.owner).filter(pk=self.kwargs["pk"]).first()
             if record is None or not self.is_deleted(record):
                 raise
-            raise Deleted from None
+            raise ResourceDeleted from None
 
     def get_object(self) -> Any:
         record = super().get_object()
         if self.is_deleted(record) and self.request.method != "DELETE":
-            raise Deleted
+            raise ResourceDeleted
         return record
 
     def check_preconditions(self, record: Model) -> None:
@@ -130,15 +129,15 @@ class ResourceViewSet(SearchMixin, HistoryViewSet):
         if event is None:
             raise Http404
         if self.is_deleted(event):
-            raise Deleted
+            raise ResourceDeleted
         return self.answer_version(event)
 
     def history(self, request: Request, pk: int) -> Response:  # type: ignore[override]
         """Every version, the latest first."""
         events, following = page(Keyset(self.events(), ["pgh_id"], descending=True), request.query_params)
-        used: dict[str, Any] = {name: text for name, text in request.query_params.items() if name in {"_count", CURSOR}}
         url = self.url_of(pk)
         entries = [self.history_entry(url, event) for event in events]
+        used = parameters_of_page(request.query_params)
         return self.answer(bundle("history", f"{url}/_history", entries, used=used, following=following))
 
     def history_entry(self, url: str, event: Event) -> Any:

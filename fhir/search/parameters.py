@@ -10,7 +10,7 @@ from django.db.models import Q
 from django.db.models.lookups import GreaterThan, GreaterThanOrEqual, LessThan, LessThanOrEqual
 from django.utils import timezone
 
-from fhir.references import ID, own_reference
+from fhir.references import RECORD_ID, own_reference
 from fhir.search.sql import (
     NormalizedText,
     birth_bounds,
@@ -26,13 +26,15 @@ NONE = Q(pk__in=())
 ESCAPED = re.compile(r"\\([\\,|$])")
 PREFIXED = re.compile(r"(?P<prefix>[a-z]{2})?(?P<text>[0-9].*)", re.ASCII | re.DOTALL)
 PREFIXES = ("eq", "ne", "gt", "lt", "ge", "le")
-DATE = re.compile(
+PARTIAL_DATE = re.compile(
     r"(?P<year>[0-9]{4})(?:-(?P<month>[0-9]{2})(?:-(?P<day>[0-9]{2})"
     r"(?:T(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2})(?::(?P<second>[0-9]{2})(?:\.(?P<fraction>[0-9]{1,9}))?)?"
     r"(?P<zone>Z|[+ -][0-9]{2}:[0-9]{2})?)?)?)?",
     re.ASCII,
 )
-REFERENCE = re.compile(r"[A-Za-z0-9.-]{1,64}|[A-Z][A-Za-z]+/[A-Za-z0-9.-]{1,64}|(?:https?|urn):[^\s|]+", re.ASCII)
+SEARCHED_REFERENCE = re.compile(
+    r"[A-Za-z0-9.-]{1,64}|[A-Z][A-Za-z]+/[A-Za-z0-9.-]{1,64}|(?:https?|urn):[^\s|]+", re.ASCII
+)
 WRITE_A_DATE = (
     f"Write a date as YYYY, YYYY-MM or YYYY-MM-DD, after one of these prefixes or none: {', '.join(PREFIXES)}."
 )
@@ -115,7 +117,7 @@ class IdParameter(TokenParameter):
     lookup: str = "pk"
 
     def condition(self, text: str, modifier: str, context: Context) -> Q:
-        return Q(**{self.lookup: int(text)}) if ID.fullmatch(text) else NONE
+        return Q(**{self.lookup: int(text)}) if RECORD_ID.fullmatch(text) else NONE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,7 +264,7 @@ def read_date(text: str) -> tuple[str, re.Match[str]]:
     """The prefix and the parts of a value. Raises BadValueError."""
     prefixed = PREFIXED.fullmatch(text)
     prefix = (prefixed and prefixed["prefix"]) or "eq"
-    date = prefixed and DATE.fullmatch(prefixed["text"])
+    date = prefixed and PARTIAL_DATE.fullmatch(prefixed["text"])
     if not date or prefix not in PREFIXES:
         raise BadValueError
     return prefix, date
@@ -390,14 +392,14 @@ class ReferenceParameter(SearchParameter):
     rows: Mapping[str, Callable[[int], Q]]
 
     def check(self, text: str) -> None:
-        if not REFERENCE.fullmatch(text):
+        if not SEARCHED_REFERENCE.fullmatch(text):
             raise BadValueError(f"Write an id, or a reference such as {next(iter(self.rows))}/1.")
 
     def condition(self, text: str, modifier: str, context: Context) -> Q:
         found = own_reference(text, context.base)
         types, key = ((found[0],), found[1]) if found else (tuple(self.rows), text)
         rows = NONE
-        if ID.fullmatch(key):
+        if RECORD_ID.fullmatch(key):
             for name in self.rows.keys() & set(types):
                 rows |= self.rows[name](int(key))
         return rows

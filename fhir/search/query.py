@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 from django.db.models import Q
 
-from fhir.bundles import CURSOR, read_count
+from fhir.bundles import CURSOR_PARAMETER, read_count
 from fhir.exceptions import Invalid
 from fhir.issues import Issue
 from fhir.requests import EVERYWHERE
@@ -22,9 +22,9 @@ SEALED = "_query"  # of `next` links after POST: the parameters, encrypted, sinc
 IGNORED = {"_totalMethod"}  # fhirpy and others send it to every server
 SUMMARIES = {"true", "text", "data", "count", "false"}
 TOTALS = {"none", "estimate", "accurate"}
-RESULT_PARAMETERS = {"_sort", "_count", "_elements", "_summary", "_total", "_include", CURSOR}
+RESULT_PARAMETERS = {"_sort", "_count", "_elements", "_summary", "_total", "_include", CURSOR_PARAMETER}
 MAXIMUM_VALUES = 200  # of all criteria of a search: each is a condition of the statement
-ELEMENT = re.compile(r"[a-z][A-Za-z0-9]{0,63}", re.ASCII)
+ELEMENT_NAME = re.compile(r"[a-z][A-Za-z0-9]{0,63}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ class QueryReader:
         }
         if name in choices and text not in choices[name]:
             return f"Write one of these: {', '.join(sorted(choices[name]))}."
-        if name == "_elements" and not all(ELEMENT.fullmatch(one) for one in text.split(",")):
+        if name == "_elements" and not all(ELEMENT_NAME.fullmatch(one) for one in text.split(",")):
             return "Write names of elements, separated by commas."
         if name == "_include" and not {*text.split(",")} <= {*self.inclusions}:
             return f"Write one of these: {', '.join(sorted(self.inclusions))}."

@@ -24,7 +24,7 @@ from patients.models import Gender
 PATIENTS = TermIndex("patients.Patient", owned=True)
 DOCTORS = TermIndex("doctors.Doctor", owned=False)
 ONE_NAME = "A record holds one name; every word of it counts."
-GENDERS = "http://hl7.org/fhir/administrative-gender"
+GENDER_SYSTEM = "http://hl7.org/fhir/administrative-gender"
 
 
 def kept_as(element: str, value: str) -> Q:
@@ -63,7 +63,7 @@ PATIENT_PARAMETERS: dict[str, SearchParameter] = {
             **{label: Q(gender=code) for code, label in Gender.choices if code != Gender.UNKNOWN},
             "unknown": GENDER_SENT_AS_UNKNOWN,
         },
-        system=GENDERS,
+        system=GENDER_SYSTEM,
         absent=Q(gender=Gender.UNKNOWN) & ~GENDER_SENT_AS_UNKNOWN,
     ),
     "general-practitioner": ReferenceParameter(

@@ -14,7 +14,7 @@ from rest_framework.response import Response
 
 from audit.patient_data import patient_id_field_of, patient_ids_of
 from audit.views import ReadsRecordedViewSet
-from fhir.bundles import CURSOR, bundle, link, page
+from fhir.bundles import CURSOR_PARAMETER, bundle, link, page
 from fhir.exceptions import Invalid
 from fhir.issues import Issue
 from fhir.rendering import SEARCH_PARSERS
@@ -116,8 +116,8 @@ class SearchMixin(FhirView):
         url = f"{self.base}/{self.resource_type}"
         body = bundle("searchset", url, entries, used=query.used, total=total, following=following)
         if following and (sealed or seals):
-            hidden = {name: values for name, values in query.used.items() if name != CURSOR}
-            body["link"][1]["url"] = link(url, {SEALED: seal(hidden), CURSOR: following})
+            hidden = {name: values for name, values in query.used.items() if name != CURSOR_PARAMETER}
+            body["link"][1]["url"] = link(url, {SEALED: seal(hidden), CURSOR_PARAMETER: following})
         return self.answer(body)
 
     def entry(self, resource: dict[str, Any], mode: str) -> dict[str, Any]:

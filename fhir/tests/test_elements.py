@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rest_framework.exceptions import ParseError
 
-from fhir.elements import Elements, Group, Incoming, Reading, ResourceMapping, expression_of
+from fhir.elements import ElementGroup, Elements, Incoming, Reading, ResourceMapping, expression_of
 from fhir.exceptions import Invalid
 from fhir.json import decode, decode_own, encode, pretty
 
@@ -31,14 +31,14 @@ def read_weight(elements: Elements) -> Reading:
 THING = ResourceMapping(
     "Thing",
     groups=[
-        Group(
+        ElementGroup(
             "colour",
             ("colour",),
             lambda row: row.colour,
             read_colours,
             lambda row: {"colour": [{"text": row.colour}]} if row.colour else {},
         ),
-        Group(
+        ElementGroup(
             "weight",
             ("weight",),
             lambda row: row.heavy,

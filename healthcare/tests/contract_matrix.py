@@ -40,8 +40,8 @@ def all_routes(urlconf: str | None = None) -> dict[str, URLPattern]:
 
     found = dict(walk(get_resolver(urlconf).url_patterns, ""))
     bare = {route.removesuffix("/"): pattern.callback for route, pattern in found.items() if route.endswith("/")}
-    twins = {f"{route}/" for route, view in bare.items() if route in found and found[route].callback is view}
-    return {route: pattern for route, pattern in found.items() if route not in twins}
+    with_slash = {f"{route}/" for route, view in bare.items() if route in found and found[route].callback is view}
+    return {route: pattern for route, pattern in found.items() if route not in with_slash}
 
 
 def find_missing_rows(rows: list[Row], urlconf: str | None = None) -> list[str]:
