@@ -47,7 +47,8 @@ class FhirView(APIView):
         super().initial(request, *args, **kwargs)
         action = getattr(self, "action", None)
         self.preferences = read_preferences(request.META)
-        self.check_query(request, self.parameters.get(action or "", frozenset()) | EVERYWHERE)
+        if request.method in self.allowed_methods:  # otherwise the answer is 405, whatever the parameters are
+            self.check_query(request, self.parameters.get(action or "", frozenset()) | EVERYWHERE)
 
     def check_query(self, request: Request, known: Set[str]) -> None:
         """Raises ValidationError (400) for unknown query parameters; a search overrides it."""

@@ -100,10 +100,13 @@ class ResourceViewSet(SearchMixin, HistoryViewSet):
         return record
 
     def check_preconditions(self, record: Model) -> None:
-        """Raise PreconditionFailed (412) for a write whose If-Match names another version."""
-        if self.request.method in {"GET", "HEAD"} or not self.if_match or not isinstance(record, Record):
+        """Raise PreconditionFailed (412) for a write whose If-Match names another version, or whose If-None-Match names
+        this one."""
+        conditional = self.if_match or self.if_none_match
+        if self.request.method in {"GET", "HEAD"} or not conditional or not isinstance(record, Record):
             return
-        if not {"*", version_tag(record.version)} & weak(self.if_match):
+        current = {"*", version_tag(record.version)}
+        if (self.if_match and not current & weak(self.if_match)) or current & weak(self.if_none_match):
             raise PreconditionFailed
         record.pinned = self.if_match != {"*"}
 

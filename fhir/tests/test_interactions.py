@@ -116,7 +116,10 @@ def test_a_stale_version_is_not_overwritten(as_alice: LoggedInClient, alice: Use
     for tag in ('W/"2"', '"2"', 'W/"x"'):
         answer = send(as_alice, "PUT", at, body, if_match=tag)
         assert (answer.status_code, diagnostics(answer)) == (412, [("conflict", [])])
-    assert send(as_alice, "PUT", at, body, if_match='"1"').status_code == 200
+    for tag in ("*", 'W/"1"'):
+        assert send(as_alice, "PUT", at, body, if_none_match=tag).status_code == 412
+    assert Patient.objects.get().version == 1
+    assert send(as_alice, "PUT", at, body, if_match='"1"', if_none_match='W/"2"').status_code == 200
     assert send(as_alice, "PUT", at, body, if_match="*").status_code == 200
     assert send(as_alice, "DELETE", at, if_match='W/"1"').status_code == 412
 
@@ -201,6 +204,9 @@ def test_methods_that_no_path_has_name_those_it_has(as_alice: LoggedInClient, al
         ("POST", f"/Patient/{patient}", "GET, PUT, DELETE, HEAD, OPTIONS"),
         ("DELETE", f"/Patient/{patient}/_history", "GET, HEAD, OPTIONS"),
         ("PUT", "/Patient", "GET, POST, HEAD, OPTIONS"),
+        ("PUT", "/Patient?identifier=1", "GET, POST, HEAD, OPTIONS"),
+        ("DELETE", "/Patient?identifier=1", "GET, POST, HEAD, OPTIONS"),
+        ("PATCH", "/Patient?identifier=1", "GET, POST, HEAD, OPTIONS"),
     ):
         answer = send(as_alice, method, path, ASHA)
         assert (answer.status_code, diagnostics(answer)) == (405, [("not-supported", [])])
