@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from doctors.models import Doctor
 from doctors.permissions import DirectoryPermission
 from doctors.serializers import DoctorSerializer
+from healthcare.imports.fhir_column import FhirField, read_fhir_column
 from healthcare.imports.importer import Importer
 from healthcare.imports.rows import Row
 
@@ -36,11 +37,18 @@ def find_by_license(numbers: Sequence[str]) -> dict[int, list[int]]:
     return found
 
 
+class ImportedDoctorSerializer(DoctorSerializer):
+    fhir = FhirField()
+
+    class Meta(DoctorSerializer.Meta):
+        fields = [*DoctorSerializer.Meta.fields, "fhir"]
+
+
 class DoctorImporter(Importer):
     """The directory belongs to all, so imports of all callers wait for each other."""
 
     kind = "doctors"
-    serializer_class = DoctorSerializer
+    serializer_class = ImportedDoctorSerializer
     prepares_without_database = True
     lock_owner = 0
 
@@ -51,6 +59,9 @@ class DoctorImporter(Importer):
 
     def scope(self) -> QuerySet:
         return Doctor.objects.active()
+
+    def prepare(self, rows: Sequence[Row]) -> None:
+        read_fhir_column(rows, Doctor, self.own_server)
 
     def match(self, rows: Sequence[Row]) -> None:
         numbers = [self.valid_value(row, "license_number") or "" for row in rows]

@@ -46,7 +46,7 @@ class Doctor(Record):
     experience_since = models.PositiveSmallIntegerField(
         null=True, blank=True, validators=[MinValueValidator(1850), MaxValueValidator(9999)]
     )
-    # What FHIR clients sent and no other column holds, as JSON: see `fhir.elements`. The other APIs do not answer it.
+    # What FHIR clients sent and no other column holds, as JSON: see `fhir.elements`. Exports have it.
     fhir = models.TextField("kept FHIR elements", blank=True, default="", db_default="", editable=False)
     deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
 

@@ -37,6 +37,7 @@ class DoctorViewSet(FastPathMixin, ImportMixin, ExportMixin, HistoryViewSet, Res
     filterset_class = DoctorFilter
     search_index = DOCTOR_SEARCH
     importer_class = DoctorImporter
+    more_columns = ["fhir"]
     ordering_fields = ["name", "created_at", "updated_at"]
     permission_classes = [IsAuthenticatedOrReadOnly, DirectoryPermission]
     fast_actions = frozenset(

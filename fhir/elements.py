@@ -134,14 +134,7 @@ class ResourceMapping:
             if sent and sent != group.write(row):
                 elements |= sent
                 basis[group.name] = group.digest(row)
-        if not elements:
-            return ""
-        text = encode({"elements": elements, "basis": basis})
-        if len(text.encode()) > LARGEST_FHIR:
-            size = LARGEST_FHIR // 1024
-            detail = f"What this resource has beyond the record's own fields is larger than {size} KiB; shorten it."
-            raise Invalid(Issue("too-long", detail, self.resource_type))
-        return text
+        return kept_text(self.resource_type, elements, basis)
 
     def others(self, resource: Mapping[str, Any]) -> Elements:
         """The elements that no group has, but for those that the server sets."""
@@ -174,6 +167,18 @@ class ResourceMapping:
         kept_meta = elements.pop("meta", {})
         complete = {"id": str(key), "meta": in_order(kept_meta | meta, META_ORDER)} | elements
         return {"resourceType": self.resource_type} | in_order(complete, self.order)
+
+
+def kept_text(resource_type: str, elements: Elements, basis: Mapping[str, str]) -> str:
+    """The text for the column `fhir`. Raises Invalid if it is too long."""
+    if not elements:
+        return ""
+    text = encode({"elements": elements, "basis": basis})
+    if len(text.encode()) > LARGEST_FHIR:
+        size = LARGEST_FHIR // 1024
+        detail = f"What this resource has beyond the record's own fields is larger than {size} KiB; shorten it."
+        raise Invalid(Issue("too-long", detail, resource_type))
+    return text
 
 
 def read_kept(text: str) -> Kept:

@@ -14,7 +14,6 @@ from doctors.models import Doctor
 from healthcare.api.exceptions import Conflict
 from healthcare.api.serializers import IdField
 from healthcare.characters import visible_text
-from healthcare.exports.models import ServerId
 from healthcare.imports.importer import Importer
 from healthcare.imports.models import ImportedLine
 from healthcare.imports.row_checks import OLD_ID
@@ -90,7 +89,6 @@ class MappingImporter(Importer):
 
     def __init__(self, run: Any) -> None:
         super().__init__(run)
-        self.own_server = ServerId.objects.own()
         self.patients: set[int] = set()
         self.doctors: set[int] = set()
 

@@ -8,6 +8,7 @@ from typing import Any
 from django.db import connection
 from django.db.models import QuerySet
 
+from healthcare.imports.fhir_column import FhirField, read_fhir_column
 from healthcare.imports.importer import Importer
 from healthcare.imports.rows import Row
 from healthcare.ownership import RecordOwner
@@ -54,9 +55,16 @@ def find_by_numbers(owner: RecordOwner, wanted: Sequence[tuple[int, str, str]]) 
     return found
 
 
+class ImportedPatientSerializer(PatientSerializer):
+    fhir = FhirField()
+
+    class Meta(PatientSerializer.Meta):
+        fields = [*PatientSerializer.Meta.fields, "fhir"]
+
+
 class PatientImporter(Importer):
     kind = "patients"
-    serializer_class = PatientSerializer
+    serializer_class = ImportedPatientSerializer
     prepares_without_database = True
     searched_tables = ["patients_patient", "patients_patientterm"]
     creates_patients = True
@@ -69,6 +77,7 @@ class PatientImporter(Importer):
 
     def prepare(self, rows: Sequence[Row]) -> None:
         """A stated age gives way to a birth: it was right on the day of the file."""
+        read_fhir_column(rows, Patient, self.own_server)
         for row in rows:
             values = row.values
             if "age" in values and values["age"] not in (None, ""):

@@ -95,7 +95,7 @@ class Patient(OwnedModel):
     )
     contacts = ObjectListField(members=["name", "relationship", "phone"])
     medical_history = MultilineField(blank=True)
-    # What FHIR clients sent and no other column holds, as JSON: see `fhir.elements`. The other APIs do not answer it.
+    # What FHIR clients sent and no other column holds, as JSON: see `fhir.elements`. Exports have it.
     fhir = models.TextField("kept FHIR elements", blank=True, default="", db_default="", editable=False)
     deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
     # The record that this duplicate was merged into (FHIR R4 Patient.link, replaced-by): see `merges`.

@@ -80,6 +80,7 @@ class PatientViewSet(FastPathMixin, ImportMixin, SearchByPostMixin, RecordedExpo
     filterset_class = PatientFilter
     search_index = PATIENT_SEARCH
     importer_class = PatientImporter
+    more_columns = ["fhir"]
     ordering_fields = ["name", "created_at", "updated_at"]
     create_hooks = {"on_duplicate": "reject_duplicates"}
     fast_actions = frozenset({"list", "retrieve", "create", "update", "partial_update", "history", "access_log"})

@@ -38,9 +38,10 @@ BOM_PARAMETER = OpenApiParameter(
 )
 DESCRIPTION = """All records of the list, in its order and with its filters, as CSV (RFC 4180) or NDJSON.
 
-The columns are the fields of a record, and `server`, which names this server. In CSV, lists are JSON, and what a
-spreadsheet would run as a formula begins with an apostrophe. The file shows one moment. One export of each caller runs
-at a time (429). If the connection breaks before the end, the file is not complete."""
+The columns are the fields of a record, `fhir` of patients and doctors, in JSON what FHIR clients sent and no field has,
+and `server`, which names this server. In CSV, lists are JSON, and what a spreadsheet would run as a formula begins with
+an apostrophe. The file shows one moment. One export of each caller runs at a time (429). If the connection breaks
+before the end, the file is not complete."""
 
 
 class StreamedResponse(StreamingHttpResponse):
@@ -53,10 +54,12 @@ class ExportMixin(RecordViewSet):
 
     `record_export(records)`, where reads are recorded, records that these have been read: it is called before they are
     sent. None for public records.
+    `more_columns` are attributes of a record that an export has after the fields of the API.
     """
 
     record_export: ClassVar[Callable[[Any, Sequence[Any]], None] | None] = None
     export_limits: ClassVar[ExportLimits] = ExportLimits()
+    more_columns: ClassVar[Sequence[str]] = ()
     written_as: ExportFormat  # of this request
     stream: ExportStream | None = None
 
@@ -101,7 +104,7 @@ class ExportMixin(RecordViewSet):
             return ExportStream(
                 snapshot,
                 rows,
-                lambda record: represent(record) | server,
+                lambda record: represent(record) | {name: getattr(record, name) for name in self.more_columns} | server,
                 self.written_as,
                 self.enter_again,
                 self.record_export,
@@ -123,9 +126,9 @@ class ExportMixin(RecordViewSet):
         """Raises ValidationError (400) for unknown columns, and what `choose_format` raises."""
         kind = choose_format(request)
         byte_order_mark = read_byte_order_mark(request, kind)
-        own = self.get_serializer().own_fields
-        names = read_names(joined_parameters(request.query_params), "fields", {*own, SERVER})
-        columns = [name for name in [*own, SERVER] if names is None or name in names]
+        known = [*self.get_serializer().own_fields, *self.more_columns, SERVER]
+        names = read_names(joined_parameters(request.query_params), "fields", {*known})
+        columns = [name for name in known if names is None or name in names]
         self.field_selection = FieldSelection(frozenset(columns))
         return CSVFormat(columns, byte_order_mark=byte_order_mark) if kind is CSVFormat else kind(columns)
 

@@ -9,6 +9,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from healthcare.api.serializers import RecordSerializer
+from healthcare.exports.models import ServerId
 from healthcare.imports.rows import Row
 from healthcare.ownership import RecordOwner
 
@@ -39,6 +40,7 @@ class Importer:
 
     def __init__(self, run: "ImportRun") -> None:
         self.run = run
+        self.own_server = ServerId.objects.own()
 
     @property
     def model(self) -> type[Model]:

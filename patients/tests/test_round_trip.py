@@ -37,6 +37,9 @@ RECORDS = st.lists(
             "language": st.sampled_from(["hi", "pt-BR"]),
             "identifiers": st.lists(st.fixed_dictionaries({"system": LINE, "value": LINE}), max_size=2),
             "contacts": st.lists(st.fixed_dictionaries({"name": LINE, "relationship": LINE}), max_size=2),
+            "fhir": LINE.map(
+                lambda text: json.dumps({"elements": {"maritalStatus": {"text": f"A{text}"}}, "basis": {}})
+            ),
         },
     ),
     min_size=1,

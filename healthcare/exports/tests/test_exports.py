@@ -60,7 +60,7 @@ def test_ndjson_is_the_list_with_the_server(as_alice: Any, alice: User):
     listed = as_alice.get(PATIENTS).json()
     answer = export(as_alice, PATIENTS, "?format=ndjson")
     assert answer["Content-Type"] == "application/x-ndjson"
-    assert objects_of(answer) == [{**record, "server": ServerId.objects.own()} for record in listed]
+    assert objects_of(answer) == [{**record, "fhir": "", "server": ServerId.objects.own()} for record in listed]
 
 
 def test_csv_has_a_header_and_the_same_values(as_alice: Any, alice: User):
@@ -71,7 +71,7 @@ def test_csv_has_a_header_and_the_same_values(as_alice: Any, alice: User):
     assert answer["Content-Disposition"] == 'attachment; filename="patients.csv"'
     assert answer["Cache-Control"] == "no-store"
     assert not {"ETag", "Content-Encoding", "Link", "Content-Length"} & answer.headers.keys()
-    assert content(answer).startswith(",".join([*record, "server"]).encode() + b"\r\n")
+    assert content(answer).startswith(",".join([*record, "fhir", "server"]).encode() + b"\r\n")
     [row] = rows_of(export(as_alice, PATIENTS))
     assert (row["name"], row["phone"]) == ('\'=1+"Zoë", 李', "'+91 80 5550 0100")
     assert json.loads(row.pop("identifiers")) == record.pop("identifiers")
@@ -79,6 +79,7 @@ def test_csv_has_a_header_and_the_same_values(as_alice: Any, alice: User):
     expected = {name: "" if value is None else str(value) for name, value in record.items()}
     assert {name: unescape_formula(cell) for name, cell in row.items()} == expected | {
         "deceased": "false",
+        "fhir": "",
         "server": ServerId.objects.own(),
     }
 
