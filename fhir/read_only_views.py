@@ -38,7 +38,8 @@ from fhir.search.parameters import (
 )
 from fhir.search.query import Criterion, Query
 from fhir.search.views import Page, SearchMixin
-from fhir.views import PatientFhirViewSet, PractitionerFhirViewSet, primary_doctors, version_tag, weak
+from fhir.versions import version_tag, weak
+from fhir.views import PatientFhirViewSet, PractitionerFhirViewSet, primary_doctors
 from healthcare.api.cursors import Cursor, Keyset
 from healthcare.model_fields import LARGEST_ID
 from mappings.models import Mapping as Assignment
@@ -166,9 +167,10 @@ class CareTeamViewSet(ReadOnlyViewSet):
         if not team.assignments:
             raise ResourceDeleted
         headers = {"ETag": version_tag(team.version), "Last-Modified": http_date(team.at.timestamp())}
+        resource = write_care_team(team, doctor_names([team]))
         if headers["ETag"] in weak(self.if_none_match) or "*" in self.if_none_match:
-            return Response(None, 304, headers=headers)
-        return self.answer(write_care_team(team, doctor_names([team])), headers=headers)
+            return self.answer_not_modified(resource, headers)
+        return self.answer(resource, headers=headers)
 
     def history(self, request: Request, pk: int) -> Response:  # type: ignore[override]
         """Every state, the latest first."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from django.http import HttpRequest
 from rest_framework.exceptions import NotAcceptable
 from rest_framework.parsers import FormParser
 from rest_framework.renderers import BaseRenderer
@@ -12,13 +13,16 @@ from fhir.json import decode, pretty
 from fhir.outcomes import FHIR_JSON
 from healthcare.api.pagination import read_flag
 from healthcare.api.parsers import OnlyJSON, StrictJSONParser
+from healthcare.coverage import covered_by_fast_path
 
 JSON_TYPES = {"application/fhir+json", "application/json", "text/json"}
 ANY_TYPE = {"*/*", "application/*"}
+FORMAT_PARAMETER = "_format"
 FORMAT_VALUES = JSON_TYPES | {"json"}  # of `_format` (https://hl7.org/fhir/R4/http.html#parameters)
 VERSIONS = {"4.0", "4.0.1"}  # of the parameter `fhirVersion` of a media type, whose name Django gives in lower case
 
 
+@covered_by_fast_path
 class FhirParser(StrictJSONParser):
     """A resource in JSON, whose decimals keep their digits."""
 
@@ -28,10 +32,12 @@ class FhirParser(StrictJSONParser):
         return decode(text)
 
 
+@covered_by_fast_path
 class JsonParser(FhirParser):
     media_type = "application/json"
 
 
+@covered_by_fast_path
 class TextJsonParser(FhirParser):
     media_type = "text/json"
 
@@ -40,6 +46,7 @@ PARSERS = [FhirParser, JsonParser, TextJsonParser]
 SEARCH_PARSERS = [FormParser]
 
 
+@covered_by_fast_path
 class FhirRenderer(BaseRenderer):
     """Writes the text that the view has made of the resource; with `_pretty=true` indented."""
 
@@ -53,13 +60,19 @@ class FhirRenderer(BaseRenderer):
         if data is None:
             return b""
         request = (renderer_context or {}).get("request")
-        return (pretty(data) if request and is_pretty(request) else data).encode()
+        return written(data, request) if request else data.encode()
+
+
+def written(text: str, request: Request) -> bytes:
+    """The body with this text, as the request wants it."""
+    return (pretty(text) if is_pretty(request) else text).encode()
 
 
 def is_pretty(request: Request) -> bool:
     return request.query_params.get("_pretty", "").lower() in {"true", "1"}
 
 
+@covered_by_fast_path
 class FhirNegotiation(OnlyJSON):
     """JSON, unless the client wants something else alone."""
 
@@ -67,20 +80,24 @@ class FhirNegotiation(OnlyJSON):
         self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
     ) -> tuple[BaseRenderer, str]:
         read_flag(request.query_params, "_pretty")  # 400 for another value
-        asked = request.query_params.get("_format")
-        # A `+` that was not percent-encoded arrives as a space.
-        accepted = accepts_json(request) if asked is None else asked.split(";")[0].replace(" ", "+") in FORMAT_VALUES
+        asked = request.query_params.get(FORMAT_PARAMETER)
+        accepted = accepts_json(request._request) if asked is None else is_json(asked)
         if not accepted:
             raise NotAcceptable
         return super().select_renderer(request, renderers, format_suffix)
 
 
-def accepts_json(request: Request) -> bool:
+def is_json(text: str) -> bool:
+    """Whether a value of `_format` asks for JSON. A `+` that was not percent-encoded arrives as a space."""
+    return text.split(";")[0].replace(" ", "+") in FORMAT_VALUES
+
+
+def accepts_json(request: HttpRequest) -> bool:
     if not request.META.get("HTTP_ACCEPT", "").strip():
         return True
     return any(
         f"{one.main_type}/{one.sub_type}" in JSON_TYPES | ANY_TYPE
         and one.quality > 0
         and one.params.get("fhirversion", "4.0") in VERSIONS
-        for one in request._request.accepted_types
+        for one in request.accepted_types
     )

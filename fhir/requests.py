@@ -14,12 +14,13 @@ from fhir.exceptions import Invalid, exception_handler
 from fhir.issues import Issue
 from fhir.json import encode
 from fhir.outcomes import outcome
-from fhir.rendering import PARSERS, FhirNegotiation, FhirRenderer
+from fhir.rendering import FORMAT_PARAMETER, PARSERS, FhirNegotiation, FhirRenderer, written
 from healthcare.api.exceptions import LimitedErrors
 from healthcare.api.preferences import read_preferences
 from healthcare.api.unknown_parameters import printable, suggest
+from healthcare.coverage import covered_by_fast_path
 
-EVERYWHERE = frozenset({"_format", "_pretty"})  # parameters of every interaction
+EVERYWHERE = frozenset({FORMAT_PARAMETER, "_pretty"})  # parameters of every interaction
 RETURN = ("representation", "minimal", "operationoutcome")  # of `Prefer: return=`, the default first
 
 
@@ -28,6 +29,7 @@ def base_url(request: HttpRequest | Request) -> str:
     return f"{request.scheme}://{request.get_host()}/fhir"
 
 
+@covered_by_fast_path
 class FhirView(APIView):
     """A view of /fhir. `parameters` are the query parameters of its actions, by action, besides EVERYWHERE."""
 
@@ -70,6 +72,11 @@ class FhirView(APIView):
 
     def answer(self, resource: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:
         return Response(encode(resource), status, headers=headers)
+
+    def answer_not_modified(self, resource: dict[str, Any], headers: dict[str, str]) -> Response:
+        """304, with the length that the answer with the resource has (RFC 9110 section 8.6)."""
+        length = len(written(encode(resource), self.request))
+        return Response(None, 304, headers=headers | {"Content-Length": str(length)})
 
     def answer_write(self, resource: Callable[[], dict[str, Any]], status: int, headers: dict[str, str]) -> Response:
         """The answer to a create or an update, as `Prefer: return=` wants it (https://hl7.org/fhir/R4/http.html#ops)."""

@@ -5,9 +5,8 @@ import copy
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
-from django.db.models import Model, QuerySet
+from django.db.models import FilteredRelation, Model, Q, QuerySet
 from django.http import Http404
-from django.utils.http import http_date
 from rest_framework.permissions import IsAuthenticated, IsAuthenticatedOrReadOnly
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -20,6 +19,7 @@ from doctors.serializers import DoctorSerializer
 from fhir.bundles import CURSOR_PARAMETER, bundle, history_entry, page, parameters_of_page
 from fhir.elements import Incoming, expression_of
 from fhir.exceptions import Invalid, ResourceDeleted
+from fhir.fast_reads import FastResourceRead
 from fhir.issues import Issue
 from fhir.outcomes import CODES_OF_ERRORS
 from fhir.patient import keep_patient, read_patient, write_patient
@@ -29,20 +29,27 @@ from fhir.search.query import Criterion
 from fhir.search.records import PATIENT_PARAMETERS, PRACTITIONER_PARAMETERS, SORT_COLUMNS
 from fhir.search.views import IF_NONE_EXIST, SearchMixin, find, lock_condition
 from fhir.structure import check_structure
+from fhir.versions import version_headers, version_tag, weak
 from healthcare.api.cursors import Keyset
 from healthcare.api.errors import flatten
 from healthcare.api.exceptions import Conflict, PreconditionFailed
+from healthcare.coverage import covered_by_fast_path
+from healthcare.fastpath.views import FastPathMixin
 from healthcare.ownership import Owner, Record
 from mappings.models import Mapping as Assignment
 from patients.models import Patient, PatientEvent
 from patients.serializers import PatientSerializer
 
 
-class ResourceViewSet(SearchMixin, HistoryViewSet):
+@covered_by_fast_path
+class ResourceViewSet(FastPathMixin, SearchMixin, HistoryViewSet):
     """Read, vread, history, search, create, update and delete of the records of one resource type.
 
     A subclass maps them: `read` gives the values for the API's serializer, `keep` what is kept beside the row, and
     `represent` the resource of a record or of an event of its history.
+
+    The fast path has the same records from `scope` and `readable`. `related_values` are lookups of what a resource has
+    of other rows, from the rows that `with_related` returns, and `resource_of` writes the resource of a row with these.
     """
 
     resource_type: ClassVar[str]
@@ -54,6 +61,9 @@ class ResourceViewSet(SearchMixin, HistoryViewSet):
     selecting_actions = frozenset()
     parameters = {"history": {"_count", CURSOR_PARAMETER}}
     sort_columns = SORT_COLUMNS
+    fast_actions = frozenset({"retrieve"})
+    fast_implementations = {"retrieve": FastResourceRead}
+    related_values: ClassVar[dict[str, str]] = {}
 
     def read(self, resource: dict[str, Any]) -> Incoming:
         raise NotImplementedError
@@ -67,6 +77,20 @@ class ResourceViewSet(SearchMixin, HistoryViewSet):
     def represent_all(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
         """The resources of several records, in a number of statements that does not grow with them."""
         return [self.represent(row) for row in rows]
+
+    @staticmethod
+    def resource_of(row: Any) -> dict[str, Any]:
+        raise NotImplementedError
+
+    @staticmethod
+    def with_related(records: QuerySet) -> QuerySet:
+        return records
+
+    @staticmethod
+    def readable(records: Any) -> QuerySet:
+        """Those that are not deleted."""
+        active: QuerySet = records.active()
+        return active
 
     def get_queryset(self) -> QuerySet:
         return self.scope(self.owner)
@@ -117,7 +141,7 @@ class ResourceViewSet(SearchMixin, HistoryViewSet):
         """A version of a record; 304 if the client has it (https://hl7.org/fhir/R4/http.html#cread)."""
         headers = version_headers(row)
         if headers["ETag"] in weak(self.if_none_match) or "*" in self.if_none_match:
-            return Response(None, 304, headers=headers)
+            return self.answer_not_modified(self.represent(row), headers)
         return self.answer(self.represent(row), headers=headers)
 
     def events(self) -> QuerySet:
@@ -237,19 +261,7 @@ def issues_of(errors: Any, incoming: Incoming) -> Iterator[Issue]:
         yield Issue(code, error["detail"], expression_of(incoming, error["pointer"]))
 
 
-def version_tag(version: int) -> str:
-    return f'W/"{version}"'
-
-
-def weak(tags: set[str]) -> set[str]:
-    """Entity tags as R4 writes them; If-Match of a client may lack the W/."""
-    return {tag if tag == "*" or tag.startswith("W/") else f"W/{tag}" for tag in tags}
-
-
-def version_headers(row: Any) -> dict[str, str]:
-    return {"ETag": version_tag(row.version), "Last-Modified": http_date(row.updated_at.timestamp())}
-
-
+@covered_by_fast_path
 class PatientFhirViewSet(ResourceViewSet, ReadsRecordedViewSet):
     """Patient: https://hl7.org/fhir/R4/patient.html."""
 
@@ -258,6 +270,10 @@ class PatientFhirViewSet(ResourceViewSet, ReadsRecordedViewSet):
     event_model = PatientEvent
     serializer_class = PatientSerializer
     search_parameters = PATIENT_PARAMETERS
+    related_values = {
+        "practitioner_id": "primary_assignment__doctor",
+        "practitioner_name": "primary_assignment__doctor__name",
+    }
 
     @staticmethod
     def scope(owner: Owner) -> QuerySet:
@@ -269,6 +285,21 @@ class PatientFhirViewSet(ResourceViewSet, ReadsRecordedViewSet):
 
     def keep(self, resource: dict[str, Any], row: Any) -> str:
         return keep_patient(resource, row, practitioner=self.primary_doctor(row))
+
+    @staticmethod
+    def resource_of(row: Any) -> dict[str, Any]:
+        practitioner = (row.practitioner_id, row.practitioner_name) if row.practitioner_id else None
+        return write_patient(row, practitioner=practitioner, survivor=row.merged_into_id)
+
+    @staticmethod
+    def with_related(records: QuerySet) -> QuerySet:
+        primary = Q(mappings__is_primary=True, mappings__ended_at=None)
+        return records.annotate(primary_assignment=FilteredRelation("mappings", condition=primary))
+
+    @staticmethod
+    def readable(records: Any) -> QuerySet:
+        readable: QuerySet = records.active() | records.merged()
+        return readable
 
     def represent(self, row: Any) -> dict[str, Any]:
         return write_patient(row, practitioner=self.primary_doctor(row), survivor=row.merged_into_id)
@@ -326,6 +357,7 @@ def primary_doctors(patients: Iterable[int]) -> dict[int, tuple[int, str]]:
     return {patient: (key, name) for patient, key, name in primary.values_list("patient", "doctor", "doctor__name")}
 
 
+@covered_by_fast_path
 class PractitionerFhirViewSet(ResourceViewSet):
     """Practitioner: https://hl7.org/fhir/R4/practitioner.html. Anybody may read it, as the directory of doctors."""
 
@@ -357,5 +389,9 @@ class PractitionerFhirViewSet(ResourceViewSet):
     def keep(self, resource: dict[str, Any], row: Any) -> str:
         return keep_practitioner(resource, row)
 
-    def represent(self, row: Any) -> dict[str, Any]:
+    @staticmethod
+    def resource_of(row: Any) -> dict[str, Any]:
         return write_practitioner(row)
+
+    def represent(self, row: Any) -> dict[str, Any]:
+        return self.resource_of(row)

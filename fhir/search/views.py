@@ -24,12 +24,14 @@ from fhir.search.query import SEALED, Criterion, Query, QueryReader, seal, unsea
 from fhir.search.results import subset
 from fhir.search.sql import normalize
 from healthcare.api.cursors import Keyset
+from healthcare.coverage import covered_by_fast_path
 from healthcare.ownership import RecordOwner
 
 IF_NONE_EXIST = "If-None-Exist"
 Page: TypeAlias = tuple[list[Any], str | None]  # rows, and the cursor of the next page
 
 
+@covered_by_fast_path
 class SearchMixin(FhirView):
     """Adds the actions `list` and `search` (POST) to a view of a resource type.
 

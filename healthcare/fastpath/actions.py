@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser
@@ -20,6 +20,7 @@ from healthcare.api.problems import problem_response
 from healthcare.fastpath.eligibility import (
     HTTP_METHOD_OF_ACTION,
     QUERYSET_CLASSES,
+    VIEW_ATTRIBUTES,
     WRITE_ACTIONS,
     Obstacle,
     equivalent_permissions,
@@ -85,6 +86,8 @@ class FastAction:
     """
 
     path_arguments: frozenset[str] = frozenset({"pk"})  # what the URL has to capture
+    view_attributes: ClassVar[Mapping[str, Any]] = VIEW_ATTRIBUTES  # the values that the viewset must have
+    content_type: ClassVar[str] = "application/json"
 
     def __init__(self, viewset: Any, action: str, actions: dict[str, str], options: dict[str, Any]) -> None:
         self.viewset, self.action, self.options = viewset, action, options
@@ -110,7 +113,7 @@ class FastAction:
         if cls is FastAction:
             yield Obstacle(action, "There is no fast implementation of it.")
             return
-        found = list(obstacles_of_view(viewset, action, options))
+        found = list(obstacles_of_view(viewset, action, options, cls.view_attributes))
         yield from found
         if any(obstacle.member.endswith(".authentication_classes") for obstacle in found) or viewset.queryset is None:
             return
@@ -199,7 +202,7 @@ class FastAction:
     def respond_with_json(
         self, content: bytes, status: int = 200, headers: Mapping[str, str] | None = None
     ) -> HttpResponse:
-        response = HttpResponse(content, status=status, content_type="application/json", headers=headers)
+        response = HttpResponse(content, status=status, content_type=self.content_type, headers=headers)
         response.headers["Allow"] = self.allow
         return response
 

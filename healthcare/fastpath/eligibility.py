@@ -1,6 +1,6 @@
 """Finds the members of a viewset that the fast path does not reproduce. Every member is compared by identity."""
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -135,12 +135,15 @@ class Obstacle:
     passing: bool = False
 
 
-def obstacles_of_view(viewset: Any, action: str, options: dict[str, Any]) -> Iterator[Obstacle]:
-    """Obstacles in the view class, its `as_view()` options and DRF's settings."""
+def obstacles_of_view(
+    viewset: Any, action: str, options: dict[str, Any], attributes: Mapping[str, Any]
+) -> Iterator[Obstacle]:
+    """Obstacles in the view class, its `as_view()` options and DRF's settings. `attributes` are the values that the
+    implementation of the action knows, by the names of VIEW_ATTRIBUTES."""
     relevant = METHODS_OF_ACTION.get(action, METHODS_OF_RECORD_LIST)
     yield from replaced_members(viewset, VIEW_CLASSES, (METHODS_OF_ACTIONS - relevant) | VIEW_EXTENSION_POINTS, action)
-    view = SimpleNamespace(**{name: options.get(name, getattr(viewset, name)) for name in VIEW_ATTRIBUTES})
-    for name, expected in VIEW_ATTRIBUTES.items():
+    view = SimpleNamespace(**{name: options.get(name, getattr(viewset, name)) for name in attributes})
+    for name, expected in attributes.items():
         found = getattr(view, name)
         if (list(found) if isinstance(expected, list) else found) != expected:
             yield Obstacle(f"{viewset.__name__}.{name}", "The fast path knows only the project's own value of it.")

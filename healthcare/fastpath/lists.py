@@ -20,7 +20,7 @@ from healthcare.fastpath.json_sql import Fragment
 from healthcare.fastpath.list_filters import CONDITIONS, ListFilters, StatementWithConditions
 from healthcare.fastpath.placeholders import KEY, Placeholder
 from healthcare.fastpath.reads import WHOLE_RECORD, FastRead, parse_query, read_query
-from healthcare.fastpath.statements import IS_PRINCIPAL, CompiledRead, compile_read, compile_rows, raw_sql
+from healthcare.fastpath.statements import IS_PRINCIPAL, CompiledRead, compile_read, compile_rows
 from healthcare.model_fields import LARGEST_ID
 from healthcare.rls.context import Entry
 
@@ -101,7 +101,7 @@ class FastList(FastRead):
         self, rows: QuerySet, page: ListPage, *, plannable: bool, needs_rows: bool = False
     ) -> CompiledRead:
         columns, downwards = page.columns, page.downwards
-        values: dict[str, Any] = {"key": F("pk"), **self.content_values(page.selection)}
+        values: dict[str, Any] = {"key": F("pk")}
         if self.recording:
             values["subject"] = F(self.recording.column)
         if page.ordering:
@@ -109,7 +109,7 @@ class FastList(FastRead):
         rows = rows.order_by(*(f"-{column}" if downwards else column for column in columns))
         if page.back is not None:
             rows = rows.filter(self.beyond_cursor(columns, downwards))
-        fragment = compile_rows(rows.values(**values))
+        fragment = compile_rows(self.with_content(rows, page.selection, values))
         expressions = self.compile_target()
         expressions["page"] = Fragment(f"{fragment.sql} LIMIT {page.limit + 1}", fragment.parameters)
         if self.recording:
@@ -130,16 +130,13 @@ class FastList(FastRead):
         )
         position = ", page.position" if page.ordering else ""
         return Fragment(
-            f"{exists}, page.key, page.content{position} "
+            f"{exists}, page.key, {self.content_of_page()}{position} "
             f"FROM (VALUES (1)) AS one {target}LEFT JOIN page ON true {page.order_by}"
         )
 
     def compile_target(self) -> dict[str, Fragment]:
         """The record in the path, as the expression `target`; nothing to select for a path without one."""
         return {}
-
-    def content_values(self, selection: FieldSelection) -> dict[str, Any]:
-        return {"content": raw_sql(self.content(selection))}
 
     def record_list(self, ids: Fragment, condition: str = "") -> Fragment:
         """The INSERT that records the access to these ids, if the caller's session is live and the condition holds."""
@@ -229,9 +226,16 @@ class FastList(FastRead):
         page = [] if first_key is None else rows[: parameters.page.limit]
         if parameters.page.back:
             page.reverse()
-        headers = self.page_links(request, parameters, page, more=len(rows) > parameters.page.limit)
+        return self.respond_with_page(request, parameters, page, more=len(rows) > parameters.page.limit), version
+
+    def respond_with_page(
+        self, request: HttpRequest, parameters: ListParameters, page: list[Any], *, more: bool
+    ) -> HttpResponse:
+        """The answer with the rows of a page: of each, after three values that are not its own, the key, the content
+        and the position."""
+        headers = self.page_links(request, parameters, page, more=more)
         body = encode_json(f"[{','.join([row[4] for row in page])}]")
-        return self.respond_with_json(body, headers=headers), version
+        return self.respond_with_json(body, headers=headers)
 
     def page_links(
         self, request: HttpRequest, parameters: ListParameters, page: list[Any], *, more: bool

@@ -1,6 +1,6 @@
 """The base class of the fast GETs: parameters, the public cache, conditional requests and what a record contains."""
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from functools import lru_cache, partial
 from typing import Any
 
@@ -37,10 +37,13 @@ from healthcare.postgresql.errors import waiting_is_futile
 from healthcare.rls.context import Entry
 
 WHOLE_RECORD = FieldSelection()
+CACHED_HEADERS = {"ETag", "Last-Modified", "Link"}
 
 
 class FastRead(FastAction):
     """The base class of the reads of a record and of a list."""
+
+    content_columns: Sequence[str] = ("content",)  # of a row, by their names in the statement
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -77,6 +80,16 @@ class FastRead(FastAction):
             if name in selection.included
         ]  # fmt: skip
         return record_as_json(self.serializer(), only=selection.fields, inclusions=included)
+
+    def with_content(self, rows: QuerySet, selection: FieldSelection, values: Mapping[str, Any]) -> QuerySet:
+        """The rows with `content_columns`, and with these expressions by name."""
+        return rows.values(**values, **self.content_values(selection))
+
+    def content_values(self, selection: FieldSelection) -> dict[str, Any]:
+        return {"content": raw_sql(self.content(selection))}
+
+    def content_of_page(self) -> str:
+        return ", ".join(f'page."{column}"' for column in self.content_columns)
 
     def serializer(self) -> BaseSerializer:
         return self.serializer_class()  # type: ignore[no-any-return]
@@ -129,7 +142,7 @@ class FastRead(FastAction):
                 return self.respond_unavailable(request)
             self.log_defect(error)
             return None
-        if response is not None and tags and response.status_code == 200 and is_held(response, tags):
+        if response is not None and tags and response.status_code == 200 and self.is_held(response, tags):
             # RFC 9110 section 8.6: the length that the whole answer has.
             not_modified = HttpResponse(status=304, headers={**response.headers})
             not_modified.headers["Content-Length"] = str(len(response.content))
@@ -173,7 +186,7 @@ class FastRead(FastAction):
                 return self.respond_with_json(cached.content, headers=cached.headers)
         response, version = self.execute_read(request, entry, parameters, public_cache.store_version(table))
         if response is not None and response.status_code == 200 and version:
-            headers = {name: value for name, value in response.items() if name in {"ETag", "Link"}}
+            headers = {name: value for name, value in response.items() if name in CACHED_HEADERS}
             answer = public_cache.CachedAnswer(version, today, response.content, headers, parameters)
             public_cache.answers.put(cache_key(request), answer)
         return response
@@ -201,6 +214,10 @@ class FastRead(FastAction):
     ) -> tuple[HttpResponse | None, str | None]:
         """The answer, and the version of the cached table if `before` has stored it."""
         raise NotImplementedError
+
+    def is_held(self, response: HttpResponse, tags: set[str]) -> bool:
+        """Whether the client already has the current record. A list has no entity tag."""
+        return "ETag" in response.headers and matches(response.headers["ETag"], tags)
 
     def read_selection(self, parameters: Mapping[str, str]) -> FieldSelection:
         if not self.selects or parameters.keys().isdisjoint(PARAMETERS):
@@ -239,8 +256,3 @@ def read_query(query: QueryDict, known: Set[str]) -> Mapping[str, str]:
     if not query.keys() <= known or any(len(values) != 1 for _, values in query.lists()):
         raise NotExpressibleError
     return {name: str(query[name]) for name in query}
-
-
-def is_held(response: HttpResponse, tags: set[str]) -> bool:
-    """Whether the client already has the current record. A list has no entity tag."""
-    return "ETag" in response.headers and matches(response.headers["ETag"], tags)

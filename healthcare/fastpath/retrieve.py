@@ -1,6 +1,6 @@
 """The fast GET of a record."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -21,7 +21,6 @@ from healthcare.fastpath.statements import (
     compile_read,
     compile_rows,
     entity_tag_of,
-    raw_sql,
 )
 from healthcare.model_fields import LARGEST_ID
 from healthcare.rls.context import Entry
@@ -52,15 +51,14 @@ class FastRetrieve(FastRead):
     def compile_record(self, selection: FieldSelection, conditional: bool = False) -> CompiledRead:
         """With `conditional` the access is recorded as a 304 where the client has the record already."""
         subject = {"subject": F(self.recording.column)} if self.recording else {}
-        content = self.content(selection)
         rows = self.rows().filter(pk=Parameter(KEY)).order_by()
-        page = compile_rows(rows.values(key=F("pk"), content=raw_sql(content), **subject))
+        page = compile_rows(self.with_content(rows, selection, {"key": F("pk"), **subject}))
         expressions = {"page": page, **self.compile_successor()}
         has_successor = "EXISTS (SELECT FROM successor)" if "successor" in expressions else "false"
         if self.recording:
             found = Fragment("CASE WHEN EXISTS (SELECT FROM page) THEN 200 ELSE 404 END")
             if conditional:
-                tag = entity_tag_of("content")
+                tag = self.entity_tag()
                 held = f"EXISTS (SELECT FROM page WHERE ARRAY['*', {tag.sql}] && %s::text[])"
                 found = Fragment(f"CASE WHEN {held} THEN 304 ELSE {found.sql} END", (*tag.parameters, ENTITY_TAGS))
             condition = Fragment(f"{IS_PRINCIPAL.sql} AND NOT {has_successor}", IS_PRINCIPAL.parameters)
@@ -68,11 +66,15 @@ class FastRetrieve(FastRead):
             if self.recording.path_names_subject:
                 ids = Fragment("ARRAY[%s]::bigint[]", (KEY,))
             expressions["recorded"] = self.recording.fragment(ids, found, condition)
-        result = f"{has_successor}, page.key, page.content FROM (VALUES (1)) AS one LEFT JOIN page ON true"
+        result = f"{has_successor}, page.key, {self.content_of_page()} FROM (VALUES (1)) AS one LEFT JOIN page ON true"
         return compile_read(
             expressions, Fragment(result), cached=bool(self.cached_table), plannable=True,
             rare=selection != WHOLE_RECORD,
         )  # fmt: skip
+
+    def entity_tag(self) -> Fragment:
+        """SQL for the entity tag of a row of the page."""
+        return entity_tag_of("content")
 
     def compile_successor(self) -> dict[str, Fragment]:
         """A row if another one has replaced the missing row; nothing to select without a `successor_field`."""
@@ -90,15 +92,20 @@ class FastRetrieve(FastRead):
         return self.compile(parameters.selection, bool(parameters.tags))
 
     def read_parameters(self, request: HttpRequest, kwargs: dict[str, Any]) -> RecordParameters:
-        key = next(iter(kwargs.values()))
         parameters: Mapping[str, str] = {}
         if request.META["QUERY_STRING"]:
             parameters = read_query(request.GET, PARAMETERS if self.selects else set())
+        return self.parameters_of(request, kwargs, self.read_selection(parameters))
+
+    def parameters_of(
+        self, request: HttpRequest, kwargs: dict[str, Any], selection: FieldSelection
+    ) -> RecordParameters:
+        key = next(iter(kwargs.values()))
         if not 0 < key <= LARGEST_ID:
             raise NotExpressibleError
         recorded = self.recording is not None and "HTTP_IF_NONE_MATCH" in request.META
         tags = frozenset(read_tags(request.META, "If-None-Match") if recorded else ())
-        return RecordParameters(key, self.read_selection(parameters), tags)
+        return RecordParameters(key, selection, tags)
 
     def execute_read(
         self, request: HttpRequest, entry: Entry, parameters: RecordParameters, before: list[Statement]
@@ -106,12 +113,16 @@ class FastRetrieve(FastRead):
         values = self.values_of(request, entry) | {KEY: parameters.key}
         values[ENTITY_TAGS] = [tag.removeprefix("W/") for tag in parameters.tags]  # they are compared weakly
         statement = self.compiled(parameters).statement(values)
-        principal, version, has_successor, key, content = execute([*before, *entry_statements(entry), statement])[0]
+        principal, version, has_successor, key, *content = execute([*before, *entry_statements(entry), statement])[0]
         if not self.confirm_entry(request, entry, principal):
             return self.respond_unverified(request, entry), None
         if has_successor:
             return None, None
         if key is None:
             return self.respond_with_problem(request, 404), None
-        body = encode_json(content)
-        return self.respond_with_json(body, headers={"ETag": entity_tag(body)}), version
+        return self.respond_with_record(content), version
+
+    def respond_with_record(self, content: Sequence[Any]) -> HttpResponse:
+        """The answer with a record, given the values of `content_columns`."""
+        body = encode_json(content[0])
+        return self.respond_with_json(body, headers={"ETag": entity_tag(body)})

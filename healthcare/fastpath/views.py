@@ -40,7 +40,8 @@ OWN_HEADERS = {"Content-Length"}  # set by middleware, from the content
 class FastPathMixin:
     """Serves each action in `fast_actions` by one SQL statement, if all members that take part in it are covered.
 
-    - `fast_implementations`, where a base class has it: the classes that serve actions beyond DRF's own.
+    - `fast_implementations`, where a base class has it: the classes that serve actions beyond DRF's own,
+      or those with answers of another format.
     - `successor_field`: the foreign key to the record that has replaced one, where `successor_actions` has retrieve.
     - `cached_by_table_version`: whether any caller may read every record of the scope, and the table has a
       `TableVersionTrigger`: the answers to reads are then cached until the table changes.
@@ -119,8 +120,8 @@ class FastActions:
     def implementation(self, action: str) -> type[FastAction]:
         if action == "list" and issubclass(self.viewset, NestedListViewSet):
             return FastNestedList
-        implementation = IMPLEMENTATIONS.get(action) or getattr(self.viewset, "fast_implementations", {}).get(action)
-        return implementation or FastAction
+        own: dict[str, type[FastAction]] = getattr(self.viewset, "fast_implementations", {})
+        return own.get(action) or IMPLEMENTATIONS.get(action) or FastAction
 
     def action_for(self, request: HttpRequest, kwargs: dict[str, Any]) -> FastAction | None:
         if settings.FAST_PATH == "off" or getattr(request, "_force_auth_user", None):

@@ -1,0 +1,162 @@
+"""The fast path answers read and search in one statement, byte for byte what standard DRF answers, and records the same
+access."""
+
+import re
+from typing import Any
+
+import pytest
+from django.test.utils import override_settings
+from rest_framework.test import APIClient
+
+from accounts.delegations.models import Delegation
+from accounts.models import LoginSession, User
+from audit.models import AccessLog
+from conftest import LoggedInClient, logged_in
+from doctors.tests.factories import make_doctor
+from fhir.tests.test_interactions import send
+from fhir.views import PatientFhirViewSet
+from healthcare.fastpath.public_cache import answers
+from healthcare.fastpath.tests.test_reads import reads
+from healthcare.fastpath.views import FastActions, fast_views
+from mappings.tests.factories import make_mapping
+from patients.merges import merge
+from patients.models import Patient
+from patients.tests.factories import make_patient
+
+MISSING = 2**40
+FULL: dict[str, Any] = {
+    "resourceType": "Patient",
+    "meta": {"tag": [{"system": "https://elsewhere.example/tags", "code": "vip"}]},
+    "extension": [{"url": "https://elsewhere.example/weight", "valueDecimal": 72.50}],
+    "identifier": [{"use": "usual", "value": "A-1"}, {"system": "urn:oid:1.2.3", "value": "77"}],
+    "active": True,
+    "name": [{"text": "Zoë \u2028 Brontë", "family": "Brontë", "given": ["Zoë"]}],
+    "telecom": [{"system": "phone", "value": "+91 80 4112 0001"}, {"system": "email", "value": "zoe@example.org"}],
+    "gender": "female",
+    "birthDate": "1991-05",
+    "deceasedDateTime": "2026-02-28T10:00:00Z",
+    "address": [{"text": "1 Church Street"}],
+    "maritalStatus": {"text": "married"},
+    "contact": [{"relationship": [{"text": "aunt"}], "name": {"text": "Rhea"}}],
+    "communication": [{"language": {"coding": [{"system": "urn:ietf:bcp:47", "code": "hi"}]}, "preferred": True}],
+}
+
+
+@pytest.fixture(autouse=True)
+def fast_path_is_on(settings: Any) -> None:
+    settings.FAST_PATH = "on"
+    settings.DB_PREPARED_STATEMENTS = True
+    answers.clear()
+
+
+def accesses() -> list[dict[str, Any]]:
+    return [*AccessLog.objects.order_by("pk").values("actor", "action", "patient_ids", "basis", "outcome")]
+
+
+def compare(client: APIClient, path: str, served_by: str = "fast", **headers: str) -> Any:
+    """The status, the headers and the body of the fast path, compared with those of standard DRF, and what both record.
+
+    The fast path sends one statement for a request that it serves, none to a caller without a token.
+    """
+    recorded = len(accesses())
+    headers = {name.replace("_", "-"): text for name, text in headers.items()}
+    answer = client.get(f"/fhir{path}", headers=headers)
+    assert getattr(answer.wsgi_request, "served_by", "standard") == served_by, (path, headers)  # type: ignore[attr-defined]
+    fast = accesses()[recorded:]
+    answered, statements = reads(client, f"/fhir{path}", **headers)
+    assert served_by == "standard" or len(statements) <= 1, (path, statements)
+    recorded = len(accesses())
+    with override_settings(FAST_PATH="off"):
+        standard, _ = reads(client, f"/fhir{path}", **headers)
+    assert without_request_id(answered) == without_request_id(standard), path
+    assert fast == accesses()[recorded:], path
+    return answered
+
+
+def without_request_id(answered: Any) -> Any:
+    """An OperationOutcome has the id of the request."""
+    status, headers, content = answered
+    return status, headers, re.sub(rb'(?<="OperationOutcome","id":")[^"]*', b"", content)
+
+
+def test_every_opted_in_action_is_served() -> None:
+    """`manage.py check` warns of an action that is not. Here it is an error."""
+    served = {
+        (fast.viewset.__name__, action): [obstacle.member for obstacle in obstacles]
+        for fast in fast_views()
+        for action, obstacles in fast.obstacles.items()
+        if fast.viewset.__module__ == "fhir.views"
+    }
+    assert served == {
+        ("PatientFhirViewSet", "retrieve"): [],
+        ("PractitionerFhirViewSet", "retrieve"): [],
+    }
+
+
+@pytest.mark.parametrize(
+    "member", ["represent", "is_deleted", "get_object", "initial", "answer_version", "get_exception_handler"]
+)
+def test_a_subclass_that_overrides_a_member_is_served_by_standard_drf(member: str) -> None:
+    other = type("Other", (PatientFhirViewSet,), {member: lambda *_, **__: None})
+    [obstacle] = FastActions(other, {"get": "retrieve"}, {}).obstacles["retrieve"]
+    assert obstacle.member == f"Other.{member}"
+
+
+def test_a_resource_that_needs_more_than_the_row_is_served_by_standard_drf() -> None:
+    other = type("Other", (PatientFhirViewSet,), {"related_values": {}})
+    [obstacle] = FastActions(other, {"get": "retrieve"}, {}).obstacles["retrieve"]
+    assert (obstacle.member, "practitioner_id" in obstacle.hint) == ("Other.resource_of", True)
+
+
+def test_both_paths_read_a_patient_alike(as_alice: LoggedInClient, as_bob: LoggedInClient, alice: User) -> None:
+    full = int(send(as_alice, "POST", "/Patient", FULL).resource["id"])
+    plain, deleted, duplicate = make_patient(alice), make_patient(alice), make_patient(alice, gender="F")
+    make_mapping(Patient.objects.get(pk=full), make_doctor(alice, name="Dr. Second"), is_primary=False)
+    make_mapping(Patient.objects.get(pk=full), make_doctor(alice, name="Dr. First"), is_primary=True)
+    send(as_alice, "DELETE", f"/Patient/{deleted.pk}")
+    merge(plain, duplicate)
+    status, headers, content = compare(as_alice, f"/Patient/{full}")
+    assert (status, b"Dr. First" in content, b"1991-05" in content, b"72.5" in content) == (200, True, True, True)
+    assert (headers["ETag"], headers["Content-Type"]) == ('W/"1"', "application/fhir+json")
+    assert b"replaced-by" in compare(as_alice, f"/Patient/{duplicate.pk}/")[2]
+    assert compare(as_alice, f"/Patient/{plain.pk}/", Accept="application/fhir+json; fhirVersion=4.0")[0] == 200
+    assert compare(as_alice, f"/Patient/{full}?_format=json")[0] == 200
+    for tag, expected in (('W/"1"', 304), ('"1"', 304), ("*", 304), ('W/"2"', 200), ('"9", W/"1"', 304)):
+        assert compare(as_alice, f"/Patient/{full}", If_None_Match=tag)[0] == expected, tag
+    assert compare(as_alice, f"/Patient/{MISSING}")[0] == 404
+    assert compare(as_bob, f"/Patient/{full}")[0] == 404
+    assert compare(as_bob, f"/Patient/{full}", If_None_Match="*")[0] == 404
+    for query, sent, expected in (
+        ("?_pretty=true", {}, 200), ("?_elements=name", {}, 400), ("?_format=xml", {}, 406), ("?_count=1", {}, 400),
+        ("", {"Accept": "application/fhir+xml"}, 406), ("", {"If_Match": 'W/"2"'}, 200),
+        ("", {"Prefer": "return=minimal"}, 200), ("", {"Prefer": "x y"}, 400), ("", {"If_None_Match": "1"}, 400),
+    ):  # fmt: skip
+        assert compare(as_alice, f"/Patient/{full}{query}", "standard", **sent)[0] == expected, (query, sent)
+    assert compare(as_alice, f"/Patient/{deleted.pk}", "standard")[0] == 410
+
+
+def test_both_paths_refuse_callers_alike(
+    as_alice: LoggedInClient, anonymous: APIClient, alice: User, bob: User
+) -> None:
+    path = f"/Patient/{make_patient(alice).pk}"
+    assert compare(anonymous, path)[0] == 401
+    Delegation.objects.create(owner=alice, delegate=bob, role="read")
+    as_bob = logged_in(bob)
+    assert compare(as_bob, path, "standard", X_Acting_For="nobody")[0] == 403
+    as_bob.get(f"/fhir{path}", headers={"X-Acting-For": "alice"})  # from now on the owner is known
+    status, headers, _ = compare(as_bob, path, X_Acting_For="alice")
+    assert (status, headers["X-Acting-For"], accesses()[-1]["basis"]) == (200, "alice", "delegate")
+    LoginSession.objects.filter(user=alice).delete()
+    assert compare(as_alice, path)[0] == 401
+
+
+def test_both_paths_read_a_practitioner_alike(as_alice: LoggedInClient, anonymous: APIClient, alice: User) -> None:
+    doctor, deleted = make_doctor(alice, name="Dr. \u2028 Line"), make_doctor(alice)
+    send(as_alice, "DELETE", f"/Practitioner/{deleted.pk}")
+    for client in (as_alice, anonymous):
+        assert compare(client, f"/Practitioner/{doctor.pk}")[0] == 200
+        assert compare(client, f"/Practitioner/{doctor.pk}", If_None_Match='W/"1"')[0] == 304
+        assert compare(client, f"/Practitioner/{MISSING}/")[0] == 404
+        assert compare(client, f"/Practitioner/{deleted.pk}", "standard")[0] == 410
+        assert compare(client, f"/Practitioner/{doctor.pk}?_format=xml", "standard")[0] == 406
+    assert accesses() == []
