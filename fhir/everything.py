@@ -25,6 +25,7 @@ from fhir.operations import Operation, read_since, read_types
 from fhir.practitioner import write_practitioner
 from fhir.provenance import write_provenance
 from fhir.read_only_views import CareTeamViewSet, doctor_names
+from fhir.search.results import search_entry
 from fhir.views import PatientFhirViewSet
 from healthcare.api.cursors import Cursor, Keyset, decode_cursor
 from healthcare.model_fields import LARGEST_ID
@@ -73,7 +74,7 @@ class PatientEverythingViewSet(PatientFhirViewSet):
         url = f"{self.url_of(pk)}/$everything"
         used = {name: query.getlist(name) for name in ("_count", "_since", "_type") if name in query}
         entries = [
-            self.entry(resource, "match" if resource["resourceType"] == "Patient" else "include")
+            search_entry(self.base, resource, "match" if resource["resourceType"] == "Patient" else "include")
             for _, resource in found[:count]
         ]
         return self.answer(bundle("searchset", url, entries, used=used, following=following))

@@ -1,26 +1,41 @@
 """The fast paths of read and search: one statement reads the rows, and the mapping of `views` writes the resources."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from django.db.models import F, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
+from fhir.bundles import CURSOR_PARAMETER, bundle
 from fhir.json import encode
 from fhir.outcomes import FHIR_JSON
 from fhir.rendering import FORMAT_PARAMETER, PARSERS, FhirNegotiation, FhirRenderer, accepts_json, is_json
+from fhir.requests import base_url
+from fhir.search.parameters import Context
+from fhir.search.query import SEALED, Query, QueryReader
+from fhir.search.results import search_entry, subset
+from fhir.search.sql import normalize
+from fhir.search.views import pairs_of
 from fhir.versions import version_headers, weak
 from healthcare.api.conditional_requests import matches
+from healthcare.api.cursors import Cursor
 from healthcare.api.sparse_fieldsets import FieldSelection
 from healthcare.fastpath.actions import NotExpressibleError
 from healthcare.fastpath.eligibility import VIEW_ATTRIBUTES, Obstacle
+from healthcare.fastpath.execution import Statement
 from healthcare.fastpath.json_sql import Fragment
+from healthcare.fastpath.lists import FastList, ListPage, cursor_value
 from healthcare.fastpath.model_rows import ModelRows
 from healthcare.fastpath.placeholders import KEY, OWNER, Parameter
 from healthcare.fastpath.reads import WHOLE_RECORD, FastRead, read_query
 from healthcare.fastpath.retrieve import FastRetrieve, RecordParameters
-from healthcare.fastpath.statements import compile_rows
+from healthcare.fastpath.statements import CompiledRead, compile_rows
+from healthcare.ownership import RecordOwner
+from healthcare.rls.context import PLANNED_FOR_VALUES, Entry
+
+NOT_SERVED = {"_pretty", SEALED}  # parameters of a search
 
 
 class FastResources(FastRead):
@@ -90,3 +105,87 @@ class FastResourceRead(FastResources, FastRetrieve):
     def respond_with_record(self, content: Sequence[Any]) -> HttpResponse:
         row, resource = self.represent(content)
         return self.respond_with_json(encode(resource).encode(), headers=version_headers(row))
+
+
+class SearchRequest(NamedTuple):
+    """`filtered` are the rows that the criteria of the query leave; None without criteria."""
+
+    page: ListPage
+    query: Query
+    base: str
+    cursor: Cursor | None = None
+    filtered: QuerySet | None = None
+    names_record: bool = False
+    target: None = None
+
+
+class FastResourceSearch(FastResources, FastList):
+    """`GET [type]?…`: 200 and 401. Totals, and searches that find merged records, are left to standard DRF.
+
+    A search by criteria is planned for its values. Texts that have to be normalized for it are sent before it.
+    """
+
+    def rows(self) -> QuerySet:
+        return self.viewset.scope(Parameter(OWNER)).active()  # type: ignore[no-any-return]
+
+    def read_parameters(self, request: HttpRequest, kwargs: dict[str, Any]) -> Any:
+        sent = request.GET
+        if not NOT_SERVED.isdisjoint(sent) or (FORMAT_PARAMETER in sent and not is_json(str(sent[FORMAT_PARAMETER]))):
+            raise NotExpressibleError
+        query = QueryReader(self.viewset, lenient=False).read(pairs_of(sent))
+        if query.wants_total or not self.viewset.is_indexed(query.criteria):
+            raise NotExpressibleError
+        page = ListPage(query.count, self.ordering_of(query))
+        cursor = self.read_cursor(query.results.get(CURSOR_PARAMETER), page.columns)
+        if cursor and cursor.back:
+            raise NotExpressibleError
+        if cursor:
+            page = page._replace(back=False)
+        filtered = self.filters.unfiltered if query.criteria else None
+        return SearchRequest(page, query, base_url(request), cursor, filtered)
+
+    def ordering_of(self, query: Query) -> str | None:
+        """The column that the rows are ordered by besides their key, descending after a minus; None for the latest
+        first."""
+        sort = query.sort or "-_id"
+        column = self.viewset.sort_columns[sort.removeprefix("-")]
+        if column != self.viewset.key_column:
+            return f"-{column}" if sort.startswith("-") else column
+        if sort.startswith("-"):
+            return None
+        raise NotExpressibleError
+
+    def execute_read(
+        self, request: HttpRequest, entry: Entry, parameters: Any, before: list[Statement]
+    ) -> tuple[HttpResponse | None, str | None]:
+        if parameters.query.criteria:
+            parameters = parameters._replace(filtered=self.select(parameters))
+        return super().execute_read(request, entry, parameters, before)
+
+    def select(self, parameters: SearchRequest) -> QuerySet:
+        criteria, rows = parameters.query.criteria, self.filters.unfiltered
+        texts = [value for criterion in criteria for value in criterion.texts_to_normalize]
+        owner: Any = RecordOwner(Parameter(OWNER))  # type: ignore[arg-type]  # any owner: the statement gets the id
+        context = Context(owner, parameters.base, normalized=normalize(texts))
+        for criterion in criteria:
+            rows = rows.filter(criterion.condition(context))
+        return rows
+
+    def compile_filtered(self, parameters: Any, rows: QuerySet) -> CompiledRead:
+        return replace(super().compile_filtered(parameters, rows), plannable=False)
+
+    def planner_settings_of(self, parameters: Any) -> Sequence[Statement]:
+        return () if parameters.filtered is None else [Statement(PLANNED_FOR_VALUES)]
+
+    def respond_with_page(self, request: HttpRequest, parameters: Any, page: list[Any], *, more: bool) -> HttpResponse:
+        query, base = parameters.query, parameters.base
+        resources = [self.represent(row[4 : 4 + len(self.content_columns)])[1] for row in page]
+        entries = [search_entry(base, subset(one, query), "match") for one in resources]
+        following = self.cursor_after(parameters.page, page[-1]).text() if more else None
+        url = f"{base}/{self.viewset.resource_type}"
+        body = bundle("searchset", url, entries, used=query.used, following=following)
+        return self.respond_with_json(encode(body).encode())
+
+    def cursor_after(self, page: ListPage, row: Any) -> Cursor:
+        position = [cursor_value(row[-1])] if page.ordering else []
+        return Cursor((*position, row[3]), back=False)

@@ -19,7 +19,7 @@ from doctors.serializers import DoctorSerializer
 from fhir.bundles import CURSOR_PARAMETER, bundle, history_entry, page, parameters_of_page
 from fhir.elements import Incoming, expression_of
 from fhir.exceptions import Invalid, ResourceDeleted
-from fhir.fast_reads import FastResourceRead
+from fhir.fast_reads import FastResourceRead, FastResourceSearch
 from fhir.issues import Issue
 from fhir.outcomes import CODES_OF_ERRORS
 from fhir.patient import keep_patient, read_patient, write_patient
@@ -48,7 +48,7 @@ class ResourceViewSet(FastPathMixin, SearchMixin, HistoryViewSet):
     A subclass maps them: `read` gives the values for the API's serializer, `keep` what is kept beside the row, and
     `represent` the resource of a record or of an event of its history.
 
-    The fast path has the same records from `scope` and `readable`. `related_values` are lookups of what a resource has
+    The fast path finds the same records by `scope` and `readable`. `related_values` are lookups of what a resource has
     of other rows, from the rows that `with_related` returns, and `resource_of` writes the resource of a row with these.
     """
 
@@ -61,8 +61,8 @@ class ResourceViewSet(FastPathMixin, SearchMixin, HistoryViewSet):
     selecting_actions = frozenset()
     parameters = {"history": {"_count", CURSOR_PARAMETER}}
     sort_columns = SORT_COLUMNS
-    fast_actions = frozenset({"retrieve"})
-    fast_implementations = {"retrieve": FastResourceRead}
+    fast_actions = frozenset({"retrieve", "list"})
+    fast_implementations = {"retrieve": FastResourceRead, "list": FastResourceSearch}
     related_values: ClassVar[dict[str, str]] = {}
 
     def read(self, resource: dict[str, Any]) -> Incoming:
@@ -89,8 +89,7 @@ class ResourceViewSet(FastPathMixin, SearchMixin, HistoryViewSet):
     @staticmethod
     def readable(records: Any) -> QuerySet:
         """Those that are not deleted."""
-        active: QuerySet = records.active()
-        return active
+        return records.active()  # type: ignore[no-any-return]
 
     def get_queryset(self) -> QuerySet:
         return self.scope(self.owner)
@@ -294,12 +293,11 @@ class PatientFhirViewSet(ResourceViewSet, ReadsRecordedViewSet):
     @staticmethod
     def with_related(records: QuerySet) -> QuerySet:
         primary = Q(mappings__is_primary=True, mappings__ended_at=None)
-        return records.annotate(primary_assignment=FilteredRelation("mappings", condition=primary))
+        return records.annotate(primary_assignment=FilteredRelation("mappings", condition=primary))  # type: ignore[no-any-return]
 
     @staticmethod
     def readable(records: Any) -> QuerySet:
-        readable: QuerySet = records.active() | records.merged()
-        return readable
+        return records.active() | records.merged()  # type: ignore[no-any-return]
 
     def represent(self, row: Any) -> dict[str, Any]:
         return write_patient(row, practitioner=self.primary_doctor(row), survivor=row.merged_into_id)
@@ -324,7 +322,8 @@ class PatientFhirViewSet(ResourceViewSet, ReadsRecordedViewSet):
         found: QuerySet = patients.active() | merged
         return found
 
-    def is_indexed(self, criteria: Sequence[Criterion]) -> bool:
+    @staticmethod
+    def is_indexed(criteria: Sequence[Criterion]) -> bool:
         """Whether records that were merged into others are left out: R4 has them found as inactive ones only
         (https://hl7.org/fhir/R4/patient.html#links)."""
         return not any(one.name == "active" and {"false"} & {*one.values} for one in criteria)

@@ -47,6 +47,12 @@ def subset(resource: dict[str, Any], query: Query) -> dict[str, Any]:
     return part | {"meta": {**meta, "tag": [*meta.get("tag", ()), SUBSETTED]}}
 
 
+def search_entry(base: str, resource: dict[str, Any], mode: str) -> dict[str, Any]:
+    """The entry of a searchset with this resource, or a part of it."""
+    url = f"{base}/{resource['resourceType']}/{resource['id']}"
+    return {"fullUrl": url, "resource": resource, "search": {"mode": mode}}
+
+
 def element_of(name: str) -> str:
     """The name of the element of a member: `_birthDate` holds its extensions, `deceasedBoolean` is `deceased`."""
     name = name.removeprefix("_")

@@ -21,7 +21,7 @@ from fhir.rendering import SEARCH_PARSERS
 from fhir.requests import FhirView
 from fhir.search.parameters import Context, SearchParameter
 from fhir.search.query import SEALED, Criterion, Query, QueryReader, seal, unseal
-from fhir.search.results import subset
+from fhir.search.results import search_entry, subset
 from fhir.search.sql import normalize
 from healthcare.api.cursors import Keyset
 from healthcare.coverage import covered_by_fast_path
@@ -64,7 +64,8 @@ class SearchMixin(FhirView):
         """The resources that the rows of a page refer to, of these `search_inclusions`."""
         return ()
 
-    def is_indexed(self, criteria: Sequence[Criterion]) -> bool:
+    @staticmethod
+    def is_indexed(criteria: Sequence[Criterion]) -> bool:
         """Whether the terms of search have every row that is searched."""
         return True
 
@@ -113,18 +114,14 @@ class SearchMixin(FhirView):
         found, following = ([], None) if query.counts_only else self.find_page(rows, query)
         if isinstance(self, ReadsRecordedViewSet):
             self.note_reads(patient_ids_of(row for row in found if patient_id_field_of(row._meta.model)))
-        entries = [self.entry(subset(one, query), "match") for one in self.represent_all(found)]
-        entries += [self.entry(one, "include") for one in self.included(found, query.includes)]
+        entries = [search_entry(self.base, subset(one, query), "match") for one in self.represent_all(found)]
+        entries += [search_entry(self.base, one, "include") for one in self.included(found, query.includes)]
         url = f"{self.base}/{self.resource_type}"
         body = bundle("searchset", url, entries, used=query.used, total=total, following=following)
         if following and (sealed or seals):
             hidden = {name: values for name, values in query.used.items() if name != CURSOR_PARAMETER}
             body["link"][1]["url"] = link(url, {SEALED: seal(hidden), CURSOR_PARAMETER: following})
         return self.answer(body)
-
-    def entry(self, resource: dict[str, Any], mode: str) -> dict[str, Any]:
-        url = f"{self.base}/{resource['resourceType']}/{resource['id']}"
-        return {"fullUrl": url, "resource": resource, "search": {"mode": mode}}
 
     # Rows
 

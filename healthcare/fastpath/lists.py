@@ -187,6 +187,9 @@ class FastList(FastRead):
             raise NotExpressibleError
         return key
 
+    def planner_settings_of(self, parameters: ListParameters) -> Sequence[Statement]:
+        return self.planner_settings
+
     def compile_for(self, parameters: ListParameters) -> CompiledRead:
         if parameters.filtered is not None:
             return self.compile_filtered(parameters, parameters.filtered)
@@ -216,7 +219,7 @@ class FastList(FastRead):
         if parameters.cursor:
             values |= dict(zip(CURSOR, parameters.cursor.values, strict=False))
         statement = self.compiled(parameters).statement(values)
-        rows = execute([*before, *entry_statements(entry), *self.planner_settings, statement])
+        rows = execute([*before, *entry_statements(entry), *self.planner_settings_of(parameters), statement])
         principal, version, exists, first_key, *_ = rows[0]
         if not self.confirm_entry(request, entry, principal):
             return self.respond_unverified(request, entry), None

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from functools import lru_cache, partial
 from typing import Any
 
-from django.core.exceptions import EmptyResultSet, SuspiciousOperation
+from django.core.exceptions import EmptyResultSet, FullResultSet, SuspiciousOperation
 from django.db import Error, connection
 from django.db.models import F, Model, QuerySet
 from django.http import HttpRequest, HttpResponse, QueryDict
@@ -199,7 +199,7 @@ class FastRead(FastAction):
         """The same; NotExpressibleError for what cannot be compiled, before anything is sent."""
         try:
             return self.compile_for(parameters)
-        except (EmptyResultSet, NotExpressibleError) as error:
+        except (EmptyResultSet, FullResultSet, NotExpressibleError) as error:
             raise NotExpressibleError from error
         except Exception as error:
             self.log_failure(error)

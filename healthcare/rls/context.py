@@ -32,19 +32,19 @@ SETTINGS = f"""set_config('app.user_id', {{caller}}, true),
 ENTER = f"{SETTINGS}, set_config('role', '{ROLE}', true)"
 # Settings for statements with one generic plan for all callers. A plan that reads all rows of an owner is wrong for an
 # owner with a million rows. With these off, plans scan an index in the order of the page.
-PLANNED_ONCE = ", ".join(
-    f"set_config('{setting}', '{value}', true)"
-    for setting, value in [
-        ("plan_cache_mode", "force_generic_plan"),
-        ("enable_bitmapscan", "off"),
-        ("enable_hashjoin", "off"),
-        ("enable_mergejoin", "off"),
-        ("enable_material", "off"),
-        ("enable_sort", "off"),
-        # Before PostgreSQL 18 a plan that is ruled out costs so much that the server compiles it, for seconds.
-        ("jit", "off"),
-    ]
-)
+PLANNER_SETTINGS = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_material": "off",
+    "enable_sort": "off",
+    # Before PostgreSQL 18 a plan that is ruled out costs so much that the server compiles it, for seconds.
+    "jit": "off",
+}
+PLANNED_ONCE = ", ".join(f"set_config('{setting}', '{value}', true)" for setting, value in PLANNER_SETTINGS.items())
+# Undoes them, for a statement that is planned for its values.
+PLANNED_FOR_VALUES = "; ".join(f"SET LOCAL {setting} TO DEFAULT" for setting in PLANNER_SETTINGS)
 # Separate from the settings where those are a prepared statement: PostgreSQL plans a statement again when the role has
 # changed.
 TAKE_ROLE = f"SET LOCAL role {ROLE}"
