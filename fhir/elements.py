@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from fhir.exceptions import Invalid
@@ -145,6 +146,8 @@ class ResourceMapping:
 
     def write(self, row: Any, kept: str) -> Elements:
         """The elements of a row, and those that were kept beside it, without `id` and `meta.versionId`."""
+        if not kept:
+            return {name: value for group in self.groups for name, value in group.write(row).items()}
         stored = read_kept(kept)
         found = self.others(stored.elements)
         for group in self.groups:
@@ -165,8 +168,14 @@ class ResourceMapping:
     def resource(self, elements: Elements, key: int, meta: Elements) -> dict[str, Any]:
         """The resource with these elements, in the order of R4."""
         kept_meta = elements.pop("meta", {})
-        complete = {"id": str(key), "meta": in_order(kept_meta | meta, META_ORDER)} | elements
-        return {"resourceType": self.resource_type} | in_order(complete, self.order)
+        if kept_meta:
+            meta = in_order(kept_meta | meta, META_RANKS)
+        complete = {"resourceType": self.resource_type, "id": str(key), "meta": meta} | elements
+        return in_order(complete, self.ranks)
+
+    @cached_property
+    def ranks(self) -> dict[str, int]:
+        return ranks(["resourceType", *self.order])
 
 
 def kept_text(resource_type: str, elements: Elements, basis: Mapping[str, str]) -> str:
@@ -199,7 +208,15 @@ def instant(at: datetime.datetime) -> str:
     return at.astimezone(datetime.UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
-def in_order(elements: Elements, order: Iterable[str]) -> Elements:
-    """The elements as R4 orders them, each followed by its companion (`_birthDate`); unknown ones last."""
+def ranks(order: Iterable[str]) -> dict[str, int]:
+    """The place of each element in this order, and after it that of its companion (`_birthDate`)."""
     names = [name for element in order for name in (element, f"_{element}")]
-    return {name: elements[name] for name in names if name in elements} | elements
+    return {name: place for place, name in enumerate(names)}
+
+
+def in_order(elements: Elements, ranks: Mapping[str, int]) -> Elements:
+    """The elements in the order of their ranks, unknown ones last."""
+    return {name: elements[name] for name in sorted(elements, key=lambda name: ranks.get(name, len(ranks)))}
+
+
+META_RANKS = ranks(META_ORDER)

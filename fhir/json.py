@@ -19,6 +19,8 @@ def parse_decimal(digits: str) -> Decimal:
 DECIMAL_DECODER = simplejson.JSONDecoder(
     object_pairs_hook=object_with_unique_keys, parse_constant=refuse_constant, parse_float=parse_decimal
 )
+ENCODER = simplejson.JSONEncoder(use_decimal=True, ensure_ascii=False, separators=(",", ":"))
+INDENTING_ENCODER = simplejson.JSONEncoder(use_decimal=True, ensure_ascii=False, separators=(",", ": "), indent=2)
 
 
 def decode(text: str) -> dict[str, Any]:
@@ -46,10 +48,7 @@ def decode_own(text: str) -> Any:
 
 def encode(value: Any, *, indent: bool = False) -> str:
     """The JSON text of a value that `decode` may have returned, each decimal with its digits."""
-    separators = (",", ": ") if indent else (",", ":")
-    text: str = simplejson.dumps(
-        value, use_decimal=True, ensure_ascii=False, indent=2 if indent else None, separators=separators
-    )
+    text: str = (INDENTING_ENCODER if indent else ENCODER).encode(value)
     return text
 
 
