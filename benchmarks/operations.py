@@ -160,6 +160,15 @@ EVERYDAY_CALLS = {
     "access log": EverydayCall(
         "list 20", 2, BenchmarkRequest("GET", f"/api/patients/@/access-log/?limit={PAGE}"), lambda rows: len(rows) > 0
     ),
+    "FHIR read": EverydayCall(
+        "get one", 2, BenchmarkRequest("GET", "/fhir/Patient/@"), lambda body: body["resourceType"] == "Patient"
+    ),
+    "FHIR search": EverydayCall(
+        "list 20",
+        4,
+        BenchmarkRequest("GET", f"/fhir/Patient?_count={PAGE}"),
+        lambda body: is_page(body["entry"]) and all("resource" in entry for entry in body["entry"]),
+    ),
     "create, Idempotency-Key": create(is_patient, 1.6, headers=(("Idempotency-Key", "benchmark-#"),)),
     "create, all fields": create(
         lambda body: body["birth_date"] == "1991-05-17" and body["email"] > "", 1.3, CREATED_WITH_ALL_FIELDS
