@@ -64,7 +64,7 @@ class NothingKept(dict):
 PATIENT = next(row for row in all_rows() if row.route == "api/patients/<int:pk>/")
 CLINICS = next(row for row in all_rows() if row.route == "api/clinics/")
 UNDECLARED = Row("api/undeclared/", "OPEN", {})
-# The rows by the app that declares them, for the tests of all cells: one app's can be chosen, and workers share the work.
+# The rows by the app that declares them: one app's cells can be chosen, and workers share the work.
 ROWS = {app: contract.rows for app, contract in contracts().items() if contract.rows}
 each_app = pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS.keys())
 
