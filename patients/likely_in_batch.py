@@ -16,13 +16,13 @@ from healthcare.search.likeness import (
     Vocabulary,
     pair_of,
     rank_name,
-    read_asked,
-    read_stored,
 )
+from healthcare.search.plain_text import phone_digits
 from patients.duplicates import MAXIMUM, LikelyDuplicate, compare, searched_names
 from patients.identifiers import OLD, letters_and_digits, numbers_of
 from patients.likely_in_batch_statements import (
     BORN_ALIKE,
+    DIGITS,
     LONGEST_BEGINNING,
     RECORDS_OF_EQUAL_NAME,
     SAME_EMAIL,
@@ -115,8 +115,8 @@ class LikelyBatch:
         self.owner_id, self.numbers_count = owner_id, numbers_count
         self.vocabulary, self.likeness = vocabulary, vocabulary.likeness
         names = [searched_names(patient) for patient in patients]
-        asked = iter(read_asked([name for some in names for name in some]))
-        stored = read_stored([patient.name for patient in patients])
+        asked = iter(vocabulary.names.read_asked([name for some in names for name in some]))
+        stored = vocabulary.names.read_stored([patient.name for patient in patients])
         self.rows = [
             BatchPatient(patient, [next(asked) for _ in some], own)
             for patient, some, own in zip(patients, names, stored, strict=True)
@@ -211,10 +211,7 @@ class LikelyBatch:
         texts = list(rows)
         if not texts:
             return
-        read_digits = (
-            "SELECT search_digits(text) FROM unnest(%(texts)s::text[]) WITH ORDINALITY one(text, n) ORDER BY n"
-        )
-        all_digits = [digits for (digits,) in self.query(read_digits, texts=texts)]
+        all_digits = self.digits_of(texts)
         for text, digits in zip(texts, all_digits, strict=True):
             for row in rows[text]:
                 row.digits[text] = digits
@@ -222,6 +219,13 @@ class LikelyBatch:
             for row in rows[texts[place - 1]]:
                 row.same_phone.add(record)
                 row.on_record.add(record)
+
+    def digits_of(self, phones: list[str]) -> list[str]:
+        found = {phone: phone_digits(phone) for phone in phones}
+        others = [phone for phone, digits in found.items() if digits is None]
+        if others:
+            found |= self.query(DIGITS, phones=others)
+        return [found[phone] or "" for phone in phones]
 
     def find_by_email(self) -> None:
         rows: dict[str, list[BatchPatient]] = defaultdict(list)

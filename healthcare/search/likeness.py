@@ -4,16 +4,18 @@ terms of the other gives (`vocabulary`, `statements`), without the limits on how
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from heapq import nlargest
-from itertools import islice, takewhile
+from itertools import combinations, islice, starmap, takewhile
+from typing import TypeVar
 
 from django.db import connection
 
 from healthcare.characters import FULL_WIDTH
 from healthcare.phones import as_search_text
+from healthcare.search import plain_text
 from healthcare.search.vocabulary import MOST_BEGINNINGS
 
 EQUAL, BEGINS_SO, SIMILAR = 0, 1, 2  # the ranks
@@ -23,10 +25,13 @@ SCHEMA_OF_SIMILARITY = """
 SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace
 WHERE extname = 'pg_trgm' AND EXISTS (SELECT FROM pg_extension WHERE extname = 'btree_gin')
 """
+READS_PLAIN_NAMES = 'SELECT search_fold(upper(%(letters)s COLLATE "C")) = %(letters)s'
 READ_ASKED = """
 SELECT words, CASE WHEN cardinality(words) BETWEEN 2 AND 3 THEN search_key(text) ELSE '' END
 FROM unnest(%s::text[]) WITH ORDINALITY AS asked(text, place), search_asked(text) words ORDER BY place
 """
+
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,41 @@ class AskedName:
 
     words: list[str]
     key: str
+
+
+class NameReader:
+    """Reads names as a search for them does, and as the terms of a record with them do. Remembers whether names of
+    ASCII letters need PostgreSQL: where its lower() follows a Turkish locale, all names do."""
+
+    def __init__(self) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(READS_PLAIN_NAMES, {"letters": plain_text.LETTERS})
+            self.reads_plain_names: bool = cursor.fetchone()[0]
+
+    def read_asked(self, names: Sequence[str]) -> list[AskedName]:
+        return self.read(names, plain_asked, read_asked)
+
+    def read_stored(self, names: Sequence[str]) -> list["StoredName"]:
+        """What a record with each of these names would be found by."""
+        return self.read(names, plain_stored, read_stored)
+
+    def read(
+        self,
+        names: Sequence[str],
+        plain: Callable[[str], Read | None],
+        read_others: Callable[[list[str]], list[Read]],
+    ) -> list[Read]:
+        found = [plain(name) if self.reads_plain_names else None for name in names]
+        others = [name for name, one in zip(names, found, strict=True) if one is None]
+        read = iter(read_others(others) if others else [])
+        return [next(read) if one is None else one for one in found]
+
+
+def plain_asked(name: str) -> AskedName | None:
+    words = plain_text.asked_words(name)
+    if words is None:
+        return None
+    return AskedName(words, name.lower().replace(" ", "") if 2 <= len(words) <= 3 else "")
 
 
 def read_asked(names: Iterable[str]) -> list[AskedName]:
@@ -55,8 +95,14 @@ class StoredName:
         return cls(frozenset(terms), [term for term in terms if " " not in term and ":" not in term])
 
 
+def plain_stored(name: str) -> StoredName | None:
+    words = plain_text.name_words(name)
+    if words is None:
+        return None
+    return StoredName(frozenset(words).union(starmap(pair_of, combinations(words, 2))), words)
+
+
 def read_stored(names: Iterable[str]) -> list[StoredName]:
-    """What a record with each of these names would be found by."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT search_terms(name, '', '', '') FROM unnest(%s::text[]) WITH ORDINALITY AS one(name, place) "
@@ -138,6 +184,7 @@ class Vocabulary:
 
     def __init__(self, likeness: WordLikeness) -> None:
         self.likeness = likeness
+        self.names = NameReader()
         self.forget()
 
     def forget(self) -> None:
