@@ -6,7 +6,7 @@ statement-level triggers of history and search once a row.
 
 import datetime
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import NoneType
 from typing import Any
 
@@ -49,9 +49,12 @@ class BatchTable:
         self.table, self.name = meta.db_table, f"import_{meta.model_name}"
         key = meta.pk
         self.key = key.column
-        self.fields: list[Field] = [field for field in meta.concrete_fields if field is not key]
-        self.steps = [(field, field.attname, stored_as_they_are(field)) for field in self.fields]
-        self.columns = ", ".join(f'"{field.column}"' for field in self.fields)
+        times = [field for field in meta.concrete_fields if is_set_to_now(field)]
+        fields = [field for field in meta.concrete_fields if field is not key and field not in times]
+        self.steps = [(field, field.attname, stored_as_they_are(field)) for field in fields]
+        self.copied = columns_of(fields)
+        self.columns = columns_of([*fields, *times])
+        self.selected = ", ".join([self.copied, *["%(now)s"] * len(times)])
 
     def create(self) -> None:
         """Create it with the rights of the login, and let the role of requests use it."""
@@ -59,30 +62,29 @@ class BatchTable:
             cursor.execute(f'DROP TABLE IF EXISTS pg_temp."{self.name}"')
             cursor.execute(
                 f'CREATE TEMPORARY TABLE "{self.name}" ON COMMIT DROP AS '  # noqa: S608  (names of our models)
-                f'SELECT 0 AS position, {self.columns} FROM "{self.table}" WITH NO DATA'
+                f'SELECT 0 AS position, {self.copied} FROM "{self.table}" WITH NO DATA'
             )
             cursor.execute(f'GRANT SELECT, INSERT, TRUNCATE ON pg_temp."{self.name}" TO {ROLE}')
 
-    def fill(self, records: Sequence[Any]) -> None:
-        """Replace its rows by these unsaved records, numbered from 0."""
-        now = copy_text(timezone.now())  # one time for the whole batch
-        text = io.StringIO()
-        for position, record in enumerate(records):
-            values = vars(record)
-            cells = [str(position)]
-            for field, name, plain in self.steps:
-                value = values.get(name)
-                if is_set_to_now(field):
-                    cells.append(now)
-                elif type(value) in plain and (type(value) is not str or value.isascii()):
-                    cells.append(copy_text(value))
-                else:
-                    cells.append(copy_text(field.get_db_prep_save(field.pre_save(record, True), connection)))
-            text.write("\t".join(cells) + "\n")
-        text.seek(0)
+    def text_of(self, record: Any) -> str:
+        """The columns of an unsaved record in the text format of COPY. Runs no query."""
+        values = vars(record)
+        cells = []
+        for field, name, plain in self.steps:
+            value = values.get(name)
+            if type(value) in plain and (type(value) is not str or value.isascii()):
+                cells.append(copy_text(value))
+            else:
+                cells.append(copy_text(field.get_db_prep_save(field.pre_save(record, True), connection)))
+        return "\t".join(cells)
+
+    def fill(self, texts: Iterable[str]) -> None:
+        """Replace its rows by records, given by `text_of` and numbered from 0."""
+        self.now = timezone.now()  # one time for the whole batch
+        lines = "".join(f"{position}\t{text}\n" for position, text in enumerate(texts))
         with connection.cursor() as cursor:
             cursor.execute(f'TRUNCATE pg_temp."{self.name}"')
-            cursor.copy_expert(f'COPY pg_temp."{self.name}" (position, {self.columns}) FROM STDIN', text)
+            cursor.copy_expert(f'COPY pg_temp."{self.name}" (position, {self.copied}) FROM STDIN', io.StringIO(lines))
 
     def insert(self, first: int, last: int) -> list[int]:
         """Insert the records from position `first` to before `last`, and return their ids in this order.
@@ -91,9 +93,10 @@ class BatchTable:
         """
         with connection.cursor() as cursor:
             cursor.execute(
-                f'INSERT INTO "{self.table}" ({self.columns}) SELECT {self.columns} FROM pg_temp."{self.name}" '  # noqa: S608
-                f'WHERE position >= %s AND position < %s ORDER BY position RETURNING "{self.key}"',
-                [first, last],
+                f'INSERT INTO "{self.table}" ({self.columns}) SELECT {self.selected} FROM pg_temp."{self.name}" '  # noqa: S608
+                "WHERE position >= %(first)s AND position < %(last)s ORDER BY position "
+                f'RETURNING "{self.key}"',
+                {"first": first, "last": last, "now": self.now},
             )
             # The sequence counts up within the statement, which inserts in the order of the positions.
             return sorted(row[0] for row in cursor.fetchall())
@@ -126,6 +129,10 @@ def stored_as_they_are(field: Field) -> frozenset[type]:
         standard = all(getattr(type(field), name) is getattr(Field, name) for name in names)
         return frozenset({str} if standard else ())
     return frozenset(PLAIN_TYPES.get(type(field), ()))
+
+
+def columns_of(fields: Iterable[Field]) -> str:
+    return ", ".join(f'"{field.column}"' for field in fields)
 
 
 def is_set_to_now(field: Field) -> bool:

@@ -158,7 +158,9 @@ class ImportRun:
         with connection.execute_wrapper(refuse_query):  # it would not be in the transaction
             for row in unsettled(rows):
                 row.checked = values, _ = self.checks_ahead.check(row.values)
-                row.record = None if values is None else self.new_record(values)
+                if values is not None:
+                    row.record = self.new_record(values)
+                    row.text = self.table.text_of(row.record)
         return rows
 
     def row_of(self, record: ReadRecord) -> Row:
@@ -250,7 +252,7 @@ class ImportRun:
 
     def create(self, rows: list[Row]) -> None:
         if rows:
-            self.table.fill([row.record for row in rows])
+            self.table.fill(row.text if row.text is not None else self.table.text_of(row.record) for row in rows)
             by_halves(rows, self.insert)
             for row in rows:
                 if row.status == CREATED and row.record_id is not None:

@@ -24,6 +24,7 @@ class Row:
     - `checked` is what the serializer says of `values` as a new record, if it was asked ahead: the validated values and
       the problems.
     - `record` is the unsaved record of a row that creates one, or the stored one of a row that updates.
+    - `text` is a record to create as COPY reads it, if it was made ahead.
     - `status` is None until it is decided.
     """
 
@@ -35,6 +36,7 @@ class Row:
     keys: frozenset[Any] = frozenset()
     checked: tuple[dict[str, Any] | None, list[Problem]] | None = None
     record: Any = None
+    text: str | None = None
     status: str | None = None
     record_id: int | None = None
     version: int | None = None
