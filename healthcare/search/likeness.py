@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from heapq import nlargest
-from itertools import combinations, islice, starmap, takewhile
+from itertools import combinations, starmap, takewhile
 from typing import TypeVar
 
 from django.db import connection
@@ -212,7 +212,8 @@ class Vocabulary:
 
     def near(self, asked: str) -> list[str]:
         start = bisect_left(self.sorted, asked)
-        begun = list(takewhile(lambda word: word.startswith(asked), islice(self.sorted, start, start + MOST_READ)))
+        places = range(start, min(start + MOST_READ, len(self.sorted)))
+        begun = list(takewhile(lambda word: word.startswith(asked), map(self.sorted.__getitem__, places)))
         begun.sort(key=len)
         return [*{*begun[: MOST_BEGINNINGS["most_of_several"]], *self.similar(asked)}]
 
@@ -237,13 +238,14 @@ class Vocabulary:
             places = self.with_trigram.get(trigram, [])
             shared.update(places[bisect_left(places, first) :] if first else places)
         mine, least = len(trigrams), len(trigrams) / 4
-        found = {
-            self.words[place]
-            for place, count in shared.items()
-            if count >= least
-            and 5 * count >= (both := mine + self.trigrams[place])  # spares most calls
-            and are_similar(asked, self.words[place], count, both - count)
-        }
+        found = set()
+        for place, count in shared.items():
+            if count < least or 4 * count < (union := mine + self.trigrams[place] - count):
+                continue
+            word = self.words[place]
+            # Spares most calls of `are_similar`, which tells about a letter more or replaced.
+            if 20 * count > 7 * union or (0 <= len(word) - len(asked) <= 1 and are_similar(asked, word, count, union)):
+                found.add(word)
         found.update(word for word in self.likeness.one_edit_away(asked) if self.places.get(word, -1) >= first)
         return found
 
