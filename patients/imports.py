@@ -15,7 +15,7 @@ from healthcare.ownership import RecordOwner
 from healthcare.search.likeness import Vocabulary, WordLikeness
 from patients.duplicates import lock_against_duplicates
 from patients.identifiers import OLD
-from patients.likely_in_batch import Earlier, find_likely_in_batch
+from patients.likely_in_batch import BatchPatient, Earlier, find_likely_in_batch
 from patients.models import Patient
 from patients.serializers import PatientSerializer
 
@@ -107,9 +107,16 @@ class PatientImporter(Importer):
     def vocabulary(self) -> Vocabulary:
         return Vocabulary(WordLikeness())
 
+    def prepare_search(self, row: Row) -> None:
+        row.prepared = BatchPatient.of_plain_name(row.record)
+
     def find_likely(self, rows: Sequence[Row]) -> list[list[int | Row]]:
         found = find_likely_in_batch(
-            self.run.owner_id, [row.record for row in rows], numbers_count=True, vocabulary=self.vocabulary
+            self.run.owner_id,
+            [row.record for row in rows],
+            numbers_count=True,
+            vocabulary=self.vocabulary,
+            prepared=[row.prepared for row in rows],
         )
         return [
             [*sorted(one for one in likely if isinstance(one, int))]

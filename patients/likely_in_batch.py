@@ -12,9 +12,12 @@ from django.db import connection
 from healthcare.phones import as_search_text
 from healthcare.search.likeness import (
     AskedName,
+    NameReader,
     StoredName,
     Vocabulary,
     pair_of,
+    plain_asked,
+    plain_stored,
     rank_name,
 )
 from healthcare.search.plain_text import phone_digits
@@ -68,59 +71,84 @@ class BatchPatient:
     patient: Patient
     asked: list[AskedName]
     stored: StoredName
-    digits: dict[str, str] = field(default_factory=dict)
     on_record: set[int] = field(default_factory=set)
     same_phone: set[int] = field(default_factory=set)
     same_contact: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.numbers = numbers_of(self.patient)
+        patient = self.patient
+        self.born = patient.birth_year is not None
+        self.numbers = numbers_of(patient)
+        self.phones = {as_search_text(phone) for phone in (patient.phone, patient.alternate_phone) if phone}
+        self.digits = {phone: digits for phone in self.phones if (digits := phone_digits(phone)) is not None}
+        # What it is looked up by and stored under, beside its phones, its births and its name.
+        self.keys: list[Hashable] = [("number", number) for number in self.numbers]
+        if email := letters_and_digits(patient.email):
+            self.keys.append(("email", email))
+        self.equal_names = [pair for one in self.asked for pair in equal_names_of(one)]
 
-    @property
-    def born(self) -> bool:
-        return self.patient.birth_year is not None
+    @classmethod
+    def of_plain_name(cls, patient: Patient) -> "BatchPatient | None":
+        """Without a query, if `NameReader.reads_plain_names` holds and the name is plain."""
+        stored = plain_stored(patient.name)
+        searched = searched_names(patient)
+        asked = [one for name in searched if (one := plain_asked(name)) is not None]
+        return cls(patient, asked, stored) if stored is not None and len(asked) == len(searched) else None
 
     def has_same_phone(self, other: "BatchPatient") -> bool:
         return any(is_same_phone(one, two) for one in self.digits.values() for two in other.digits.values())
 
-    @property
-    def equal_names(self) -> Iterator[tuple[str, list[str]]]:
-        """Terms of records with an equal name, each with the words that must be there beside it."""
-        for one in self.asked:
-            if len(one.words) == 1:
-                yield one.words[0], []
-            elif one.words:
-                yield pair_of(one.words[0], one.words[1]), one.words[2:]
-                yield f"long:{one.words[0]}", one.words[1:]
+
+def equal_names_of(asked: AskedName) -> Iterator[tuple[str, list[str]]]:
+    """Terms of records with an equal name, each with the words that must be there beside it."""
+    if len(asked.words) == 1:
+        yield asked.words[0], []
+    elif asked.words:
+        yield pair_of(asked.words[0], asked.words[1]), asked.words[2:]
+        yield f"long:{asked.words[0]}", asked.words[1:]
 
 
 def find_likely_in_batch(
-    owner_id: int, patients: Sequence[Patient], *, numbers_count: bool, vocabulary: Vocabulary
+    owner_id: int,
+    patients: Sequence[Patient],
+    *,
+    numbers_count: bool,
+    vocabulary: Vocabulary,
+    prepared: Sequence[BatchPatient | None] = (),
 ) -> list[set[int | Earlier]]:
     """Of each of these unsaved patients, who is likely the same person: at most MAXIMUM ids of the owner's active
     patients, and those earlier patients of the batch for whom none was found.
 
     That is what a POST of each in turn would find that refuses likely duplicates. numbers_count: whether an equal
-    number alone makes two patients likely the same. vocabulary: any one, which the next batch may use again.
+    number alone makes two patients likely the same. vocabulary: any one, which the next batch may use again. prepared:
+    what `BatchPatient.of_plain_name` has made of each patient, if that was done ahead.
     """
     if not patients:
         return []
-    return LikelyBatch(owner_id, patients, numbers_count=numbers_count, vocabulary=vocabulary).find_likely()
+    rows = read_patients(patients, vocabulary.names, prepared)
+    return LikelyBatch(owner_id, rows, numbers_count=numbers_count, vocabulary=vocabulary).find_likely()
+
+
+def read_patients(
+    patients: Sequence[Patient], names: NameReader, prepared: Sequence[BatchPatient | None]
+) -> list[BatchPatient]:
+    if not prepared or not names.reads_plain_names:
+        prepared = [None] * len(patients)
+    others = [patient for patient, row in zip(patients, prepared, strict=True) if row is None]
+    searched = [searched_names(patient) for patient in others]
+    asked = iter(names.read_asked([name for some in searched for name in some]))
+    stored = names.read_stored([patient.name for patient in others])
+    read = (
+        BatchPatient(patient, [next(asked) for _ in some], own)
+        for patient, some, own in zip(others, searched, stored, strict=True)
+    )
+    return [next(read) if row is None else row for row in prepared]
 
 
 class LikelyBatch:
-    def __init__(
-        self, owner_id: int, patients: Sequence[Patient], *, numbers_count: bool, vocabulary: Vocabulary
-    ) -> None:
-        self.owner_id, self.numbers_count = owner_id, numbers_count
+    def __init__(self, owner_id: int, rows: list[BatchPatient], *, numbers_count: bool, vocabulary: Vocabulary) -> None:
+        self.owner_id, self.rows, self.numbers_count = owner_id, rows, numbers_count
         self.vocabulary, self.likeness = vocabulary, vocabulary.likeness
-        names = [searched_names(patient) for patient in patients]
-        asked = iter(vocabulary.names.read_asked([name for some in names for name in some]))
-        stored = vocabulary.names.read_stored([patient.name for patient in patients])
-        self.rows = [
-            BatchPatient(patient, [next(asked) for _ in some], own)
-            for patient, some, own in zip(patients, names, stored, strict=True)
-        ]
         self.likeness.learn(word for row in self.rows for one in row.asked for word in one.words)
         self.likeness.learn(word for row in self.rows for word in row.stored.words)
 
@@ -143,7 +171,7 @@ class LikelyBatch:
         for position, row in enumerate(self.rows):
             found[position].update(self.earlier(row, stored))
             if not found[position]:
-                for key in {*keys_of_phones(row, asked=False), *keys_of_others(row), *keys_of_births(row.patient)}:
+                for key in {*keys_of_phones(row, asked=False), *row.keys, *keys_of_births(row.patient)}:
                     stored[key].append(position)
                 for term in row.stored.terms:
                     stored["name", term, row.born].append(position)
@@ -182,7 +210,7 @@ class LikelyBatch:
             for position in stored.get(key, ())
             if key[0] == "value" or row.has_same_phone(self.rows[position])
         }
-        keys = [*keys_of_others(row), *births_that_agree(row.patient)]
+        keys = [*row.keys, *births_that_agree(row.patient)]
         for term, _ in row.equal_names:
             keys += [("name", term, False), ("name", term, True)][: 1 if row.born else 2]
         for position in same_phone.union(*(stored.get(key, ()) for key in keys)):
@@ -206,26 +234,23 @@ class LikelyBatch:
     def find_by_phone(self) -> None:
         rows: dict[str, list[BatchPatient]] = defaultdict(list)
         for row in self.rows:
-            for phone in {row.patient.phone, row.patient.alternate_phone} - {""}:
-                rows[as_search_text(phone)].append(row)
+            for text in row.phones:
+                rows[text].append(row)
         texts = list(rows)
         if not texts:
             return
-        all_digits = self.digits_of(texts)
-        for text, digits in zip(texts, all_digits, strict=True):
-            for row in rows[text]:
-                row.digits[text] = digits
+        self.read_other_digits()
+        all_digits = [rows[text][0].digits[text] for text in texts]
         for place, record in self.query(SAME_PHONE, texts=texts, digits=all_digits):
             for row in rows[texts[place - 1]]:
                 row.same_phone.add(record)
                 row.on_record.add(record)
 
-    def digits_of(self, phones: list[str]) -> list[str]:
-        found = {phone: phone_digits(phone) for phone in phones}
-        others = [phone for phone, digits in found.items() if digits is None]
-        if others:
-            found |= self.query(DIGITS, phones=others)
-        return [found[phone] or "" for phone in phones]
+    def read_other_digits(self) -> None:
+        others = {phone for row in self.rows for phone in row.phones - row.digits.keys()}
+        read = dict(self.query(DIGITS, phones=[*others])) if others else {}
+        for row in self.rows:
+            row.digits |= {phone: read[phone] for phone in row.phones - row.digits.keys()}
 
     def find_by_email(self) -> None:
         rows: dict[str, list[BatchPatient]] = defaultdict(list)
@@ -322,14 +347,6 @@ def keys_of_births(patient: Patient) -> list[Hashable]:
     if patient.birth_date is None:
         return [("undated", patient.birth_year)]
     return [("date", patient.birth_date), ("dated", patient.birth_year)]
-
-
-def keys_of_others(row: BatchPatient) -> Iterator[Hashable]:
-    """What a patient is looked up by and stored under: numbers and the e-mail."""
-    for number in row.numbers:
-        yield "number", number
-    if email := letters_and_digits(row.patient.email):
-        yield "email", email
 
 
 def keys_of_phones(row: BatchPatient, *, asked: bool) -> Iterator[tuple[str, str]]:

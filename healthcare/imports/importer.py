@@ -72,6 +72,10 @@ class Importer:
         """Set `matches` and `keys` of these rows, from their values, by few statements for all of them. Called with
         `match=identifier` only. Values may be invalid; those match nothing."""
 
+    def prepare_search(self, row: Row) -> None:
+        """Called in another thread, ahead of `find_likely`, with a row and its unsaved record; may set `row.prepared`.
+        Runs no query."""
+
     def find_likely(self, rows: Sequence[Row]) -> list[list[int | Row]]:
         """For each of these rows, which create records, the ids of records that are likely the same, and the earlier
         ones of these rows that are. `row.record` holds the unsaved record."""

@@ -161,6 +161,8 @@ class ImportRun:
                 if values is not None:
                     row.record = self.new_record(values)
                     row.text = self.table.text_of(row.record)
+                    if self.options.on_likely == "hold":
+                        self.importer.prepare_search(row)
         return rows
 
     def row_of(self, record: ReadRecord) -> Row:

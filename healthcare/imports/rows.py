@@ -24,7 +24,8 @@ class Row:
     - `checked` is what the serializer says of `values` as a new record, if it was asked ahead: the validated values and
       the problems.
     - `record` is the unsaved record of a row that creates one, or the stored one of a row that updates.
-    - `text` is a record to create as COPY reads it, if it was made ahead.
+    - `text` is a record to create as COPY reads it, if it was made ahead; `prepared` is what the importer
+      has prepared for the search for likely duplicates.
     - `status` is None until it is decided.
     """
 
@@ -37,6 +38,7 @@ class Row:
     checked: tuple[dict[str, Any] | None, list[Problem]] | None = None
     record: Any = None
     text: str | None = None
+    prepared: Any = None
     status: str | None = None
     record_id: int | None = None
     version: int | None = None
