@@ -18,6 +18,7 @@ from doctors.tests.factories import make_doctor
 from fhir.tests.test_interactions import send
 from fhir.views import PatientFhirViewSet
 from healthcare.fastpath.public_cache import answers
+from healthcare.fastpath.tests.test_plans import MANY, copy, plan_of, rows_read
 from healthcare.fastpath.tests.test_reads import reads
 from healthcare.fastpath.views import FastActions, fast_views
 from mappings.tests.factories import make_mapping
@@ -274,3 +275,17 @@ def test_verify_finds_no_difference(
     for path in (f"/Patient/{named['first']}", "/Patient", "/Patient?name=asha", "/Practitioner"):
         assert send(as_alice, "GET", path).status_code == 200
     assert [one.getMessage() for one in caplog.records if one.name == "healthcare.fastpath"] == []
+
+
+@pytest.mark.parametrize("has_many", ["alice", "bob"])
+def test_a_read_and_a_page_scan_few_more_rows_than_they_return(
+    as_alice: LoggedInClient, alice: User, bob: User, has_many: str
+) -> None:
+    patients = [make_patient(alice, name=f"N{number}") for number in range(25)]
+    for patient in patients:
+        make_mapping(patient, make_doctor(alice), is_primary=True)
+    owner = alice if has_many == "alice" else bob
+    copy(patients[0], f"generate_series(1, {MANY})", created_by_id=str(owner.pk))
+    for url in (f"/fhir/Patient/{patients[1].pk}", "/fhir/Patient?_count=20", "/fhir/Patient?_count=20&_sort=-name"):
+        plan = plan_of(as_alice, url)
+        assert 0 < rows_read(plan) < 150, json.dumps(plan, indent=1)

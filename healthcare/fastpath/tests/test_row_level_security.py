@@ -8,6 +8,7 @@ from django.urls import path
 from accounts.models import User
 from conftest import LoggedInClient
 from doctors.tests.factories import make_doctor
+from fhir.views import PatientFhirViewSet
 from healthcare import coverage
 from healthcare.api.unknown_parameters import known_parameters
 from healthcare.fastpath.views import FastActions
@@ -31,6 +32,8 @@ def scopes_return_every_row(monkeypatch: pytest.MonkeyPatch, settings: Any) -> N
         path("api/patients/<int:pk>/", PatientViewSet.as_view(dict(DETAIL)), name="patient-detail"),
         path("api/patients/<int:pk>/doctors/", PatientDoctorsViewSet.as_view({"get": "list"})),
         path("api/mappings/", MappingViewSet.as_view({"get": "list"})),
+        path("fhir/Patient", PatientFhirViewSet.as_view({"get": "list"})),
+        path("fhir/Patient/<int:pk>", PatientFhirViewSet.as_view({"get": "retrieve"})),
         path("api/doctors/<int:pk>/patients/", DoctorPatientsViewSet.as_view({"get": "list"})),
     )
 
@@ -38,13 +41,17 @@ def scopes_return_every_row(monkeypatch: pytest.MonkeyPatch, settings: Any) -> N
 def test_an_outsider_reads_and_changes_nothing(as_alice: LoggedInClient, as_bob: LoggedInClient, alice: User):
     mapping = make_mapping(make_patient(alice), make_doctor(alice))
     patient = f"/api/patients/{mapping.patient_id}/"
-    for url in (patient, f"{patient}?fields=name", f"{patient}doctors/"):
+    for url in (patient, f"{patient}?fields=name", f"{patient}doctors/", f"/fhir/Patient/{mapping.patient_id}"):
         answer = as_alice.get(url)
         assert (answer.status_code, answer.wsgi_request.served_by) == (200, "fast")  # type: ignore[attr-defined]
         assert as_bob.get(url).status_code == 404
     for url in ("/api/patients/", "/api/patients/?gender=M", "/api/patients/?include=doctors", "/api/mappings/",
                 f"/api/doctors/{mapping.doctor_id}/patients/"):  # fmt: skip
         assert (len(as_alice.get(url).json()), as_bob.get(url).json()) == (1, [])
+    for url in ("/fhir/Patient", "/fhir/Patient?gender=male", "/fhir/Patient?name=smith"):
+        answer = as_alice.get(url)
+        assert (len(answer.json()["entry"]), answer.wsgi_request.served_by) == (1, "fast")  # type: ignore[attr-defined]
+        assert "entry" not in as_bob.get(url).json()
     for headers in ({}, {"If-Match": "*"}, {"If-Match": as_alice.get(patient)["ETag"]}):
         assert as_bob.patch(patient, {"name": "Bob's"}, headers=headers).status_code == 404
     assert [*Patient.objects.values_list("name", "version")] == [("John Smith", 1)]
