@@ -1,5 +1,7 @@
 """JSON in which decimals keep their digits: to R4, 1.10 is more precise than 1.1 (datatypes.html#decimal)."""
 
+import json
+from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -20,6 +22,8 @@ DECIMAL_DECODER = simplejson.JSONDecoder(
     object_pairs_hook=object_with_unique_keys, parse_constant=refuse_constant, parse_float=parse_decimal
 )
 ENCODER = simplejson.JSONEncoder(use_decimal=True, ensure_ascii=False, separators=(",", ":"))
+# The standard library's is twice as fast, and writes the same text.
+FAST_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 INDENTING_ENCODER = simplejson.JSONEncoder(use_decimal=True, ensure_ascii=False, separators=(",", ": "), indent=2)
 
 
@@ -48,6 +52,9 @@ def decode_own(text: str) -> Any:
 
 def encode(value: Any, *, indent: bool = False) -> str:
     """The JSON text of a value that `decode` may have returned, each decimal with its digits."""
+    if not indent:
+        with suppress(TypeError):  # it knows no decimals, which few values have
+            return FAST_ENCODER.encode(value)
     text: str = (INDENTING_ENCODER if indent else ENCODER).encode(value)
     return text
 

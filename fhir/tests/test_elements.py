@@ -158,3 +158,9 @@ def test_text_is_written_as_it_is():
     value: dict[str, Any] = {"a": 'José 李 "\\/ \u2028', "b": [True, None, {}]}
     assert decode_own(encode(value)) == value
     assert "José 李" in encode(value)
+
+
+def test_a_decimal_changes_nothing_else_of_the_text() -> None:
+    text = "".join(map(chr, [*range(1, 0xD800), *range(0xE000, 0x11000)]))
+    of_number = encode({text: [text, None, True], "value": 7})
+    assert encode({text: [text, None, True], "value": Decimal("1.10")}) == of_number.replace(":7}", ":1.10}")
