@@ -161,11 +161,11 @@ EVERYDAY_CALLS = {
         "list 20", 2, BenchmarkRequest("GET", f"/api/patients/@/access-log/?limit={PAGE}"), lambda rows: len(rows) > 0
     ),
     "FHIR read": EverydayCall(
-        "get one", 2, BenchmarkRequest("GET", "/fhir/Patient/@"), lambda body: body["resourceType"] == "Patient"
+        "get one", 1.5, BenchmarkRequest("GET", "/fhir/Patient/@"), lambda body: body["resourceType"] == "Patient"
     ),
     "FHIR search": EverydayCall(
         "list 20",
-        4,
+        2.5,
         BenchmarkRequest("GET", f"/fhir/Patient?_count={PAGE}"),
         lambda body: is_page(body["entry"]) and all("resource" in entry for entry in body["entry"]),
     ),
