@@ -2,12 +2,13 @@
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.db import IntegrityError, transaction
-from django.db.models import Q
+from django.db.models import Model, Q
 
 from accounts.admin_sessions import end_admin_sessions
 from accounts.delegations.models import DelegationEvent, Notice
@@ -22,6 +23,10 @@ from healthcare.api.models import IdempotencyRecord
 from mappings.models import Mapping
 from patients.erasure import delete_rows, erase_rows, references, referring_rows, remove_unused_words
 from patients.models import ErasureReceipt, Patient
+
+# By model, what gives the stored answers that name the record with an id. No history tells of a request that it has
+# only read a doctor or the name of a user, so an app whose answers hold them says how to find those.
+ANSWERS_NAMING: dict[type[Model], Callable[[int], Q]] = {}
 
 
 class LastManagerError(Exception):
@@ -45,7 +50,7 @@ def erase_doctor(doctor_id: int, *, reason: str, account: str, username: str = "
     doctor = Doctor.objects.select_for_update().get(pk=doctor_id)
     if active := Mapping.objects.active().of_active_patients().filter(doctor=doctor).count():
         raise StillNeededError(active)
-    counts = Counter({IdempotencyRecord._meta.db_table: erase_answers_about_record(DoctorEvent, doctor.pk)})
+    counts = Counter({IdempotencyRecord._meta.db_table: erase_answers_about_record(doctor, DoctorEvent)})
     counts += erase_rows(Doctor, [doctor.pk])
     return keep_receipt(ErasureReceipt.Kind.DOCTOR, doctor_id, counts, reason, account, username)
 
@@ -75,7 +80,7 @@ def erase_user_and_references(user: User, reason: str, account: str, username: s
     user = User.objects.select_for_update().get(pk=user.pk)
     if owned := Patient.objects.filter(created_by=user).count():
         raise StillNeededError(owned)
-    counts = Counter({IdempotencyRecord._meta.db_table: erase_answers_about_record(UserEvent, user.pk)})
+    counts = Counter({IdempotencyRecord._meta.db_table: erase_answers_about_record(user, UserEvent)})
     # Answers about delegations and transfers, for example, name both sides.
     naming = IdempotencyRecord.objects.filter(body__contains=f'"username":{json.dumps(user.username)}')
     counts[IdempotencyRecord._meta.db_table] += naming.erase_answers()
@@ -102,10 +107,14 @@ def erase_user_and_references(user: User, reason: str, account: str, username: s
     return keep_receipt(ErasureReceipt.Kind.USER, key, counts, reason, account, username)
 
 
-def erase_answers_about_record(events: Any, key: int) -> int:
-    """Erase the stored answers to keyed requests that wrote this record, by its history; return their number."""
-    request_ids = {*events._base_manager.filter(id=key).values_list("pgh_context__request_id", flat=True)} - {"", None}
-    return IdempotencyRecord.objects.filter(request_id__in=request_ids).erase_answers()
+def erase_answers_about_record(record: Model, events: Any) -> int:
+    """Erase the stored answers to keyed requests that wrote this record, by its history, and those that name it; return
+    their number."""
+    written = events._base_manager.filter(id=record.pk).values_list("pgh_context__request_id", flat=True)
+    about = Q(request_id__in={*written} - {"", None})
+    if naming := ANSWERS_NAMING.get(type(record)):
+        about |= naming(record.pk)
+    return IdempotencyRecord.objects.filter(about).erase_answers()
 
 
 def keep_receipt(

@@ -1,8 +1,10 @@
 """POST /fhir with a batch: each entry is answered as the same request on its own, and independent of the others."""
 
+from io import StringIO
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
@@ -32,6 +34,8 @@ from fhir.tests.bundles import (
     transaction,
 )
 from fhir.tests.test_interactions import ASHA, FHIR, send
+from healthcare.api.models import IdempotencyRecord
+from mappings.tests.factories import make_mapping, make_past_mapping
 from patients.models import Patient, PatientEvent
 from patients.tests.factories import make_patient
 
@@ -314,6 +318,42 @@ def test_a_token_that_writes_and_one_confined_to_an_owner_do_so_by_a_batch(alice
 def test_the_directory_of_doctors_is_written_by_its_editors_alone(as_alice: LoggedInClient, settings: Any) -> None:
     settings.DIRECTORY_EDITORS = "staff"
     assert statuses(batch(as_alice, entry("POST", "Practitioner", FAUCI))) == ["403"]
+
+
+def test_an_erasure_empties_the_stored_answers_that_have_only_read_the_doctor_or_the_user(
+    as_alice: LoggedInClient, as_bob: LoggedInClient, alice: User, bob: User
+) -> None:
+    doctor, other = make_doctor(alice, name="Dr. Quokka"), make_doctor(alice)
+    patient = make_patient(alice)
+    make_past_mapping(patient, doctor)
+    make_mapping(patient, other)
+    longer = make_doctor(alice, id=int(f"{doctor.pk}0"))
+    sent = {
+        "the doctor": entry("GET", f"Practitioner/{doctor.pk}"),
+        "a search": entry("GET", "Practitioner?name=quokka"),
+        "the care team": entry("GET", f"CareTeam/{patient.pk}"),
+        "another doctor": entry("GET", f"Practitioner/{other.pk}"),
+        "a longer id": entry("GET", f"Practitioner/{longer.pk}"),
+    }
+    for name, one in sent.items():
+        assert statuses(batch(as_alice, one, idempotency_key=name.replace(" ", "-"))) == ["200"]
+    assert IdempotencyRecord.objects.filter(body__contains="Quokka").count() == 3
+    printed = StringIO()
+    call_command("erase_doctor", str(doctor.pk), "--reason", "asked", "--yes", stdout=printed)
+    assert not IdempotencyRecord.objects.filter(body__contains="Quokka").exists()
+    assert "  api_idempotencyrecord 3\n" in printed.getvalue()
+    replayed = [batch(as_alice, one, idempotency_key=name.replace(" ", "-")).status_code for name, one in sent.items()]
+    assert replayed == [410, 410, 410, 200, 200]
+
+    Delegation.objects.create(owner=alice, delegate=bob, role="write")
+    body = {**changed(patient.pk), "telecom": [{"system": "phone", "value": "112"}]}
+    assert send(as_bob, "PUT", f"/Patient/{patient.pk}", body, x_acting_for="alice").status_code == 200
+    history = entry("GET", f"Provenance?target=Patient/{patient.pk}")
+    found = batch(as_alice, history, idempotency_key="history").resource["entry"][0]["resource"]["entry"]
+    assert found[0]["resource"]["agent"][0]["who"]["display"] == bob.name
+    call_command("erase_user", "bob", "--reason", "asked", "--yes", stdout=printed)
+    assert batch(as_alice, history, idempotency_key="history").status_code == 410
+    assert not IdempotencyRecord.objects.filter(body__contains=bob.name).exists()
 
 
 def test_an_idempotency_key_covers_the_whole_batch(as_alice: LoggedInClient) -> None:
