@@ -120,7 +120,8 @@ class SearchRequest(NamedTuple):
 
 
 class FastResourceSearch(FastResources, FastList):
-    """`GET [type]?…`: 200 and 401. Totals, and searches that find merged records, are left to standard DRF.
+    """`GET [type]?…`: 200 and 401. Totals, several sort keys and searches that find merged records are left to
+    standard DRF.
 
     A search by criteria is planned for its values. Texts that have to be normalized for it are sent before it.
     """
@@ -147,7 +148,9 @@ class FastResourceSearch(FastResources, FastList):
     def ordering_of(self, query: Query) -> str | None:
         """The column that the rows are ordered by besides their key, descending after a minus; None for the latest
         first."""
-        sort = query.sort or "-_id"
+        if len(query.sorts) > 1:
+            raise NotExpressibleError
+        sort = query.sorts[0] if query.sorts else "-_id"
         column = self.viewset.sort_columns[sort.removeprefix("-")]
         if column != self.viewset.key_column:
             return f"-{column}" if sort.startswith("-") else column

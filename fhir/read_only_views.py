@@ -38,6 +38,7 @@ from fhir.search.parameters import (
 )
 from fhir.search.query import Criterion, Query
 from fhir.search.views import Page, SearchMixin
+from fhir.value_sets import RESOURCE_TYPES
 from fhir.versions import version_tag, weak
 from fhir.views import PatientFhirViewSet, PractitionerFhirViewSet, primary_doctors
 from healthcare.api.cursors import Cursor, Keyset
@@ -54,6 +55,7 @@ AUDIT_EVENT_ID = re.compile(r"(?P<access>[1-9][0-9]{0,17})-(?P<patient>[1-9][0-9
 PROVENANCE_ID = re.compile(r"(?P<type>patient|practitioner)-(?P<event>[1-9][0-9]{0,17})")
 
 ONE_OF_THESE = "A search needs this parameter, or another one that names the record or the resource."
+ANY_TYPE = frozenset(RESOURCE_TYPES)
 NAMING = {"target", "patient", "_id"}  # of Provenance: the parameters that say of which type the records are
 
 
@@ -112,13 +114,17 @@ class CareTeamViewSet(ReadOnlyViewSet):
     search_parameters = {
         "_id": IdParameter(),
         "_lastUpdated": InstantParameter(column="changed_at"),
-        "participant": ReferenceParameter(rows={"Practitioner": with_doctor}, documentation="Past participants too."),
+        "participant": ReferenceParameter(
+            rows={"Practitioner": with_doctor},
+            other_types={"CareTeam", "Organization", "Patient", "PractitionerRole", "RelatedPerson"},
+            documentation="Past participants too.",
+        ),
         "patient": ReferenceParameter(rows={"Patient": with_key}),
         "status": CodeParameter(
             rows={"active": WITH_ACTIVE_ASSIGNMENT, "inactive": ~WITH_ACTIVE_ASSIGNMENT},
             system="http://hl7.org/fhir/care-team-status",
         ),
-        "subject": ReferenceParameter(rows={"Patient": with_key}),
+        "subject": ReferenceParameter(rows={"Patient": with_key}, other_types={"Group"}),
     }
     sort_columns = {"_id": "id"}
     search_inclusions = frozenset({"CareTeam:participant", "CareTeam:subject"})
@@ -253,7 +259,7 @@ class AuditEventViewSet(ReadOnlyViewSet):
     search_parameters = {
         "_id": AccessIdParameter(),
         "date": InstantParameter(column="at"),
-        "entity": ReferenceParameter(rows={"Patient": with_patient}, documentation=ONE_OF_THESE),
+        "entity": ReferenceParameter(rows={"Patient": with_patient}, other_types=ANY_TYPE, documentation=ONE_OF_THESE),
         "patient": ReferenceParameter(rows={"Patient": with_patient}, documentation=ONE_OF_THESE),
     }
 
@@ -323,7 +329,9 @@ class ProvenanceViewSet(ReadOnlyViewSet):
         "_id": EventIdParameter(),
         "patient": TargetParameter(rows={"Patient": of_record}, documentation=ONE_OF_THESE),
         "recorded": InstantParameter(column="pgh_created_at"),
-        "target": TargetParameter(rows={"Patient": of_record, "Practitioner": of_record}, documentation=ONE_OF_THESE),
+        "target": TargetParameter(
+            rows={"Patient": of_record, "Practitioner": of_record}, other_types=ANY_TYPE, documentation=ONE_OF_THESE
+        ),
     }
     targets: ClassVar[dict[str, Any]] = {"Patient": PatientFhirViewSet, "Practitioner": PractitionerFhirViewSet}
 

@@ -10,7 +10,7 @@ from django.db.models import Q
 from django.db.models.lookups import GreaterThan, GreaterThanOrEqual, LessThan, LessThanOrEqual
 from django.utils import timezone
 
-from fhir.references import RECORD_ID, own_reference
+from fhir.references import LITERAL_REFERENCE, RECORD_ID, own_reference
 from fhir.search.sql import (
     NormalizedText,
     birth_bounds,
@@ -35,6 +35,7 @@ PARTIAL_DATE = re.compile(
 SEARCHED_REFERENCE = re.compile(
     r"[A-Za-z0-9.-]{1,64}|[A-Z][A-Za-z]+/[A-Za-z0-9.-]{1,64}|(?:https?|urn):[^\s|]+", re.ASCII
 )
+MOST_LISTED_TYPES = 12
 WRITE_A_DATE = (
     f"Write a date as YYYY, YYYY-MM or YYYY-MM-DD, after one of these prefixes or none: {', '.join(PREFIXES)}."
 )
@@ -385,15 +386,21 @@ class InstantParameter(SearchParameter):
 @dataclass(frozen=True, kw_only=True)
 class ReferenceParameter(SearchParameter):
     """A reference to a record of this server: `id`, `Type/id` or its URL. `rows` gives those that refer to an id, by
-    the type of what they refer to. References to other types and to elsewhere are kept unread, so nothing is found by
-    them."""
+    the type of what they refer to. References to `other_types`, which R4 allows too, and to elsewhere are kept unread,
+    so nothing is found by them."""
 
     type = "reference"
     rows: Mapping[str, Callable[[int], Q]]
+    other_types: Set[str] = frozenset()
 
     def check(self, text: str) -> None:
         if not SEARCHED_REFERENCE.fullmatch(text):
             raise BadValueError(f"Write an id, or a reference such as {next(iter(self.rows))}/1.")
+        literal = LITERAL_REFERENCE.fullmatch(text)
+        types = self.rows.keys() | self.other_types
+        if literal and literal["type"] not in types:
+            listed = f": {', '.join(sorted(types))}" if len(types) <= MOST_LISTED_TYPES else " of R4"
+            raise BadValueError(f"Write a reference to one of these types{listed}.")
 
     def condition(self, text: str, modifier: str, context: Context) -> Q:
         found = own_reference(text, context.base)

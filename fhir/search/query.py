@@ -84,8 +84,8 @@ class Query:
         return self.results["_include"].split(",") if "_include" in self.results else []
 
     @property
-    def sort(self) -> str | None:
-        return self.results.get("_sort")
+    def sorts(self) -> list[str]:
+        return self.results["_sort"].split(",") if "_sort" in self.results else []
 
 
 class QueryReader:
@@ -183,14 +183,25 @@ class QueryReader:
         choices: dict[str, set[str]] = {
             "_summary": SUMMARIES,
             "_total": TOTALS,
-            "_sort": {sign + one for one in self.sorts for sign in ("", "-")},
         }
         if name in choices and text not in choices[name]:
             return f"Write one of these: {', '.join(sorted(choices[name]))}."
+        if name == "_sort":
+            return self.problem_of_sorts(text.split(","))
         if name == "_elements" and not all(ELEMENT_NAME.fullmatch(one) for one in text.split(",")):
             return "Write names of elements, separated by commas."
         if name == "_include" and not {*text.split(",")} <= {*self.inclusions}:
             return f"Write one of these: {', '.join(sorted(self.inclusions))}."
+        return ""
+
+    def problem_of_sorts(self, sorts: Sequence[str]) -> str:
+        keys = [one.removeprefix("-") for one in sorts]
+        if not {*keys} <= {*self.sorts} or len({*keys}) < len(keys):
+            return (
+                f"Write one of these or several, each once, with - for the descending order: {', '.join(self.sorts)}."
+            )
+        if len({one.startswith("-") for one in sorts}) > 1:
+            return "Sort by all keys in the same direction: with - before each of them, or before none."
         return ""
 
 

@@ -68,6 +68,7 @@ PATIENT_PARAMETERS: dict[str, SearchParameter] = {
     ),
     "general-practitioner": ReferenceParameter(
         rows={"Practitioner": assigned_primarily},
+        other_types={"Organization", "PractitionerRole"},
         absent=~assigned_primarily(),
         documentation="The primary doctor of the patient.",
     ),

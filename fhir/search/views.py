@@ -137,10 +137,11 @@ class SearchMixin(FhirView):
 
     def find_page(self, rows: QuerySet, query: Query) -> Page:
         """The rows of the page that the query asks for, and the cursor of the next page. The newest come first."""
-        sort = query.sort or f"-{self.key_column}"
-        column = self.sort_columns.get(sort.removeprefix("-"), self.key_column)
-        columns = [column] if column == self.key_column else [column, self.key_column]
-        return page(Keyset(rows, columns, descending=sort.startswith("-")), query.results)
+        sorts = query.sorts or ["-"]
+        columns = [self.sort_columns.get(sort.removeprefix("-"), self.key_column) for sort in sorts]
+        columns.append(self.key_column)
+        columns = columns[: columns.index(self.key_column) + 1]  # what follows the key decides nothing
+        return page(Keyset(rows, columns, descending=sorts[0].startswith("-")), query.results)
 
 
 def pairs_of(parameters: QueryDict) -> Iterator[tuple[str, str]]:

@@ -186,6 +186,7 @@ SHAPES = [
 ]  # fmt: skip
 STANDARD_SEARCHES = {
     "_total=accurate": 200, "_summary=count": 200, "_count=0": 200, "active=false": 200, "_sort=_id": 200,
+    "_sort=name,_lastUpdated": 200,
     "_pretty=true": 200, "_id=x": 200, "_format=xml": 406, "nothing=1": 400, "gender=x": 400, "_count=x": 400,
     "_cursor=x": 400, "_query=x": 400, "_sort=name&_sort=name": 400, "name=%00": 400,
 }  # fmt: skip

@@ -1,6 +1,7 @@
 """Search of Patient and Practitioner: https://hl7.org/fhir/R4/search.html."""
 
 from datetime import date
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -14,7 +15,9 @@ from audit.models import AccessLog
 from conftest import LoggedInClient
 from doctors.tests.factories import make_doctor
 from fhir.tests.test_interactions import diagnostics, send
+from healthcare.tests.concurrent_calls import call_concurrently, sorted_statuses
 from healthcare.tests.contract_matrix import FORM
+from healthcare.tests.live import LiveServer
 from mappings.tests.factories import make_mapping
 from patients.merges import merge
 from patients.models import Patient
@@ -90,7 +93,9 @@ def bela(alice: User) -> Patient:
         ("general-practitioner=http://other/fhir/Practitioner/1", ""),
         ("_lastUpdated=ge2020", "ba"), ("_lastUpdated=lt2020-01-31", ""), ("_lastUpdated=gt2020-01-01T00:00:00Z", "ba"),
         ("_lastUpdated=ne2020-01-01T00:00", "ba"), ("_id=0,x,007", ""), ("_sort=_id", "ab"), ("_sort=name", "ab"),
-        ("_sort=-name", "ba"), ("_sort=-_lastUpdated", "ba"), ("_totalMethod=count", "ba"), ("_summary=false", "ba"),
+        ("_sort=-name", "ba"), ("_sort=-_lastUpdated", "ba"), ("_sort=name,_lastUpdated", "ab"),
+        ("_sort=-_id,-name", "ba"), ("general-practitioner=Organization/1", ""),
+        ("_totalMethod=count", "ba"), ("_summary=false", "ba"),
     ],
 )  # fmt: skip
 def test_a_parameter_selects(as_alice: LoggedInClient, asha: Patient, bela: Patient, query: str, found: str) -> None:
@@ -112,7 +117,11 @@ def test_a_parameter_selects(as_alice: LoggedInClient, asha: Patient, bela: Pati
         ("gender=Male", "value", "gender"), ("active=yes", "value", "active"), ("active=|true", "value", "active"),
         ("identifier=|", "value", "identifier"), ("identifier=a|b|c", "value", "identifier"),
         ("general-practitioner=a b", "value", "general-practitioner"), ("name:missing=maybe", "value", "name:missing"),
-        ("_sort=birthdate", "value", "_sort"), ("_summary=all", "value", "_summary"), ("_total=x", "value", "_total"),
+        ("_sort=birthdate", "value", "_sort"), ("_sort=name,birthdate", "value", "_sort"), ("_sort=", "value", "_sort"),
+        ("_sort=name,-name", "value", "_sort"), ("_sort=name,-_id", "value", "_sort"),
+        ("general-practitioner=Foo/1", "value", "general-practitioner"),
+        ("general-practitioner=http://other/fhir/Patient/1", "value", "general-practitioner"),
+        ("_summary=all", "value", "_summary"), ("_total=x", "value", "_total"),
         ("_elements=a b", "value", "_elements"), ("_total=none&_total=none", "value", "_total"),
         ("_query=x", "value", "_query"), ("_count=x", "invalid", "_count"), ("_cursor=x", "invalid", "_cursor"),
     ],
@@ -131,7 +140,9 @@ def test_the_self_link_says_what_was_used(as_alice: LoggedInClient, asha: Patien
     assert answer.resource["entry"][0]["fullUrl"] == f"{BASE}/Patient/{asha.pk}"
 
 
-@pytest.mark.parametrize("sort", ["", "&_sort=name", "&_sort=-_lastUpdated", "&_sort=_id"])
+@pytest.mark.parametrize(
+    "sort", ["", "&_sort=name", "&_sort=-_lastUpdated", "&_sort=_id", "&_sort=-name,-_lastUpdated"]
+)
 @pytest.mark.parametrize("by_post", [False, True], ids=["GET", "POST"])
 def test_the_pages_make_up_the_whole(as_alice: LoggedInClient, alice: User, sort: str, by_post: bool) -> None:
     made = [make_patient(alice, name=f"Same {number % 3}").pk for number in range(7)]
@@ -288,6 +299,18 @@ def test_a_condition_that_selects_by_nothing_is_refused(as_alice: LoggedInClient
     assert (answer.status_code, diagnostics(answer)[0][1]) == (400, ["http.If-None-Exist"])
     assert send(as_alice, "POST", "/Patient?identifier=urn:a|5", body).status_code == 400
     assert Patient.objects.count() == 0
+
+
+def test_of_conditional_creates_at_once_one_creates(live: LiveServer) -> None:
+    token = str(live.register()[1]["access"])
+    for number in range(3):
+        identifier = [{"system": "urn:a", "value": str(number)}]
+        body = {"resourceType": "Patient", "name": [{"text": "Chi"}], "identifier": identifier}
+        call = partial(live.call, "POST", "/fhir/Patient", body, token, If_None_Exist=f"identifier=urn:a|{number}")
+        answers = call_concurrently(*[call] * 4)
+        assert sorted_statuses(answers) == [200] * 3 + [201], [answer.body for answer in answers]
+        assert len({answer.json["id"] for answer in answers}) == 1
+    assert len(live.call("GET", "/api/patients/", token=token).json) == 3
 
 
 def test_the_statement_lists_the_parameters(anonymous: APIClient) -> None:
