@@ -1,6 +1,7 @@
 """JSON in which decimals keep their digits: to R4, 1.10 is more precise than 1.1 (datatypes.html#decimal)."""
 
 import json
+import re
 from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -9,6 +10,9 @@ import simplejson
 from rest_framework.exceptions import ParseError
 
 from healthcare.api.parsers import MAXIMUM_DEPTH, check_storable, object_with_unique_keys, refuse_constant
+
+# simplejson skips one; RFC 8259 lets a parser refuse it, and the other parsers here do.
+BYTE_ORDER_MARK = re.compile("[ \t\r\n]*(\ufeff|\u00ef\u00bb\u00bf)")
 
 
 def parse_decimal(digits: str) -> Decimal:
@@ -34,6 +38,8 @@ def decode(text: str) -> dict[str, Any]:
     Raises ParseError for any other text.
     """
     try:
+        if BYTE_ORDER_MARK.match(text):
+            raise ValueError
         value = DECIMAL_DECODER.decode(text)
         if not isinstance(value, dict):
             raise ParseError("The body is not a JSON object.")

@@ -254,10 +254,12 @@ class ResourceViewSet(FastPathMixin, SearchMixin, HistoryViewSet):
 
 
 def issues_of(errors: Any, incoming: Incoming) -> Iterator[Issue]:
-    """The issues of a serializer's errors."""
+    """The issues of a serializer's errors, one of each kind about an element: two columns may come from it."""
+    found: dict[tuple[str, str], Issue] = {}
     for error in flatten(errors):
-        code = CODES_OF_ERRORS.get(error["code"], "value")
-        yield Issue(code, error["detail"], expression_of(incoming, error["pointer"]))
+        code, expression = CODES_OF_ERRORS.get(error["code"], "value"), expression_of(incoming, error["pointer"])
+        found.setdefault((code, expression), Issue(code, error["detail"], expression))
+    yield from found.values()
 
 
 @covered_by_fast_path

@@ -63,6 +63,25 @@ def test_a_patient_is_created_read_changed_and_deleted(as_alice: LoggedInClient,
         assert answer.status_code == 410
 
 
+def test_an_error_of_an_element_is_reported_once_though_two_columns_come_from_it(as_alice: LoggedInClient) -> None:
+    answer = send(as_alice, "POST", "/Patient", {**ASHA, "birthDate": "2999-01-01"})
+    assert (answer.status_code, diagnostics(answer)) == (400, [("value", ["Patient.birthDate"])])
+
+
+@pytest.mark.parametrize("mark", ["\ufeff", " \ufeff", "\xef\xbb\xbf"], ids=["mark", "after blank", "in Latin-1"])
+def test_a_byte_order_mark_is_refused_as_at_the_api(as_alice: LoggedInClient, mark: str) -> None:
+    body = mark + json.dumps(ASHA)
+    answers = [
+        as_alice.generic("POST", "/fhir/Patient", body, content_type=kind) for kind in (FHIR, "application/json")
+    ]
+    of_api = as_alice.generic("POST", "/api/patients/", mark + '{"name": "Asha"}', "application/json")
+    problem: Any = json.loads(of_api.content)
+    for answer in answers:
+        (issue,) = json.loads(answer.content)["issue"]
+        assert (answer.status_code, issue["diagnostics"]) == (of_api.status_code, problem["detail"])
+    assert (of_api.status_code, Patient.objects.count()) == (400, 0)
+
+
 def test_every_version_can_be_read(as_alice: LoggedInClient) -> None:
     at = f"/Patient/{send(as_alice, 'POST', '/Patient', ASHA).resource['id']}"
     first = send(as_alice, "GET", at).resource
