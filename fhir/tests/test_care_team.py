@@ -2,6 +2,7 @@
 
 import datetime
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from accounts.delegations.models import Delegation
 from accounts.models import User
 from accounts.personal_tokens.rules import create_token
 from audit.models import AccessLog
+from audit.tests.test_archive import archive, grow_old
+from audit.tests.test_seals import seal
 from conftest import LoggedInClient, logged_in
 from doctors.models import Doctor
 from doctors.tests.factories import make_doctor
@@ -283,6 +286,44 @@ def test_a_search_after_an_undone_merge_has_the_versions_of_a_read(
     teams = [send(as_alice, "GET", f"/CareTeam/{one.pk}").resource for one in (duplicate, patient)]
     searched = send(as_alice, "GET", "/CareTeam").resource
     assert [one["resource"] for one in searched["entry"]] == teams
+
+
+def test_after_an_archiving_the_oldest_version_is_the_state_that_it_left(
+    as_alice: LoggedInClient, alice: User, patient: Patient, meera: Doctor, tmp_path: Path
+) -> None:
+    """Two doctors are assigned and one of them ends in January; the other one is changed now."""
+    ended, present = make_mapping(patient, meera), make_mapping(patient, make_doctor(alice))
+    assert as_alice.delete(f"/api/mappings/{ended.pk}/").status_code == 204
+    at = f"/CareTeam/{patient.pk}"
+    before = send(as_alice, "GET", f"{at}/_history").resource["entry"]
+    other = make_patient(alice)
+    make_mapping(other, meera)
+    grow_old("2026-01")
+    seal()
+    assert as_alice.patch(f"/api/mappings/{present.pk}/", {"role": "surgeon"}).status_code == 200
+    archive(tmp_path / "a")
+
+    read = send(as_alice, "GET", at)
+    entries = send(as_alice, "GET", f"{at}/_history").resource["entry"]
+    left, newest = before[0]["resource"]["meta"]["versionId"], read.resource["meta"]["versionId"]
+    assert [one["resource"]["meta"]["versionId"] for one in entries] == [newest, left]
+    assert entries[0]["resource"] == read.resource
+    assert entries[1]["resource"]["participant"] == before[0]["resource"]["participant"]
+    for version, status in ((newest, 200), (left, 200), *((one["response"]["etag"][3:-1], 404) for one in before[1:])):
+        answer = send(as_alice, "GET", f"{at}/_history/{version}")
+        assert answer.status_code == status
+    assert send(as_alice, "GET", f"{at}/_history/{left}").resource == entries[1]["resource"]
+    found = {one["resource"]["id"]: one["resource"] for one in send(as_alice, "GET", "/CareTeam").resource["entry"]}
+    assert found == {
+        str(patient.pk): read.resource,
+        str(other.pk): send(as_alice, "GET", f"/CareTeam/{other.pk}").resource,
+    }
+    assert [as_alice.delete(f"/api/patients/{patient.pk}/").status_code, send(as_alice, "GET", at).status_code] == [
+        204,
+        410,
+    ]
+    gone = send(as_alice, "GET", f"{at}/_history").resource["entry"]
+    assert [one["request"]["method"] for one in gone] == ["DELETE", "PUT", "PUT"]
 
 
 def test_a_search_includes_patients_and_doctors_once(
