@@ -5,11 +5,14 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.db import transaction
 
 from accounts.models import User
+from conftest import LoggedInClient
 from doctors.tests.factories import make_doctor
 from healthcare.imports.models import Import, StagedFile, StagedRow
 from healthcare.imports.tests.factories import make_import
+from healthcare.tests.waiting import Waiting
 from mappings.tests.factories import make_mapping
 from patients.models import ErasureReceipt, Patient, PatientMerge
 from patients.tests.factories import make_patient
@@ -74,3 +77,19 @@ def test_erasing_removes_what_unfinished_imports_of_the_owner_have_read(alice: U
         assert list(StagedRow.objects.values_list("file__created_by", flat=True)) == [bob.pk]
         assert ErasureReceipt.objects.latest("pk").counts["imports_stagedrow"] == 1
         StagedFile.objects.all().delete()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_import_waits_for_the_erasure_of_a_patient_whom_it_updates_and_brings_nothing_back(
+    as_alice: LoggedInClient, alice: User
+) -> None:
+    erased = make_patient(alice, name="Ana Rao", identifier="N-1")
+    file = "name,identifier,address\nAna Rao,N-1,Mysuru\nBen Rao,N-2,Pune\n"
+    url = "/api/patients/import/?mode=apply&on_match=update"
+    with transaction.atomic():
+        erase("erase_patient", erased.pk)
+        importing = Waiting(lambda: as_alice.generic("POST", url, file, content_type="text/csv"))
+    answer = importing.finish()
+    assert (answer.status_code, answer.json()["summary"]["failed"]) == (422, 1)
+    assert answer.json()["results"][0]["errors"][0]["code"] == "conflict"
+    assert (Patient.objects.count(), Import.objects.count(), StagedRow.objects.count()) == (0, 0, 0)
