@@ -96,6 +96,15 @@ def history_kept_since() -> datetime.datetime | None:
     return since
 
 
+def changed_until(at: datetime.datetime) -> Q:
+    """Of events: those of changes until this time, by the time of the event or the one that the state carries."""
+    return (
+        Q(pgh_created_at__lte=at)
+        | Q(pgh_label=Inserted.label, created_at__lte=at)
+        | Q(pgh_label=Updated.label, updated_at__lte=at)
+    )
+
+
 class EventQuerySet(OwnedQuerySet):
     def with_actor_names(self) -> Self:
         """With the name of the user who made each change as `actor_name`: None for a command and for a user who does
@@ -110,11 +119,7 @@ class EventQuerySet(OwnedQuerySet):
         event of it is written a moment later.
         """
         model: Any = self.model
-        until = (
-            Q(pgh_created_at__lte=at)
-            | Q(pgh_label=Inserted.label, created_at__lte=at)
-            | Q(pgh_label=Updated.label, updated_at__lte=at)
-        )
+        until = changed_until(at)
         later = model.objects.filter(until, id=OuterRef("id"), pgh_id__gt=OuterRef("pgh_id"))
         active = {} if ended else {f"{model.ended_column()}__isnull": True}
         return (

@@ -8,10 +8,12 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from fhir.operations import OF_SYSTEM
 from fhir.outcomes import FHIR_JSON
 from fhir.requests import FhirView
 
 FHIR_VERSION = "4.0.1"
+INSTANTIATES = ["http://hl7.org/fhir/uv/bulkdata/CapabilityStatement/bulk-data"]
 RELEASED = "2026-11-27"  # when what the statement says changed last
 
 
@@ -33,6 +35,7 @@ class CapabilityView(FhirView):
             "status": "active",
             "date": RELEASED,
             "kind": "instance",
+            "instantiates": [*INSTANTIATES],
             "software": {"name": "Healthcare API", "version": settings.VERSION},
             "implementation": {"description": "Patients, practitioners and who treats whom", "url": self.base},
             "fhirVersion": FHIR_VERSION,
@@ -47,6 +50,7 @@ class CapabilityView(FhirView):
                     },
                     "resource": [self.resource(viewset) for viewset in self.viewsets],
                     "interaction": [{"code": "transaction"}, {"code": "batch"}],
+                    **self.operations_of(OF_SYSTEM),
                 }
             ],
         }

@@ -9,6 +9,8 @@ from rest_framework.exceptions import ValidationError
 
 from healthcare.api.filters import read_date_time
 
+OF_SYSTEM = ""  # the resource type of an operation on the whole server
+
 
 @dataclass(frozen=True)
 class Operation:

@@ -1,7 +1,7 @@
 """Which types of content /fhir reads and writes: JSON, under the names that R4 and its clients use for it."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Set
+from typing import Any, ClassVar
 
 from django.http import HttpRequest
 from rest_framework.exceptions import NotAcceptable
@@ -76,27 +76,35 @@ def is_pretty(request: Request) -> bool:
 class FhirNegotiation(OnlyJSON):
     """JSON, unless the client wants something else alone."""
 
+    types: ClassVar[Set[str]] = JSON_TYPES
+
     def select_renderer(
         self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
     ) -> tuple[BaseRenderer, str]:
         read_flag(request.query_params, "_pretty")  # 400 for another value
         asked = request.query_params.get(FORMAT_PARAMETER)
-        accepted = accepts_json(request._request) if asked is None else is_json(asked)
+        accepted = accepts_json(request._request, self.types) if asked is None else is_json(asked)
         if not accepted:
             raise NotAcceptable
         return super().select_renderer(request, renderers, format_suffix)
 
 
+def format_of(text: str) -> str:
+    """The format that a parameter of the URL names. A `+` that was not percent-encoded arrives as a space."""
+    return text.split(";")[0].replace(" ", "+")
+
+
 def is_json(text: str) -> bool:
-    """Whether a value of `_format` asks for JSON. A `+` that was not percent-encoded arrives as a space."""
-    return text.split(";")[0].replace(" ", "+") in FORMAT_VALUES
+    """Whether a value of `_format` asks for JSON."""
+    return format_of(text) in FORMAT_VALUES
 
 
-def accepts_json(request: HttpRequest) -> bool:
+def accepts_json(request: HttpRequest, types: Set[str] = JSON_TYPES) -> bool:
+    """Whether the client takes JSON, under one of these names."""
     if not request.META.get("HTTP_ACCEPT", "").strip():
         return True
     return any(
-        f"{one.main_type}/{one.sub_type}" in JSON_TYPES | ANY_TYPE
+        f"{one.main_type}/{one.sub_type}" in types | ANY_TYPE
         and one.quality > 0
         and one.params.get("fhirversion", "4.0") in VERSIONS
         for one in request.accepted_types

@@ -6,6 +6,7 @@ from typing import Any
 from django.urls import URLPattern, path, register_converter
 from django.urls.converters import StringConverter
 
+from fhir.bulk import BULK_FILES, BulkExportViewSet
 from fhir.capability import CapabilityView
 from fhir.everything import PatientEverythingViewSet
 from fhir.match import PatientMatchViewSet
@@ -52,6 +53,12 @@ PATHS = {
 OPERATIONS: dict[str, tuple[Any, dict[str, str]]] = {
     "Patient/$match": (PatientMatchViewSet, {"post": "match"}),
     "Patient/<positive:pk>/$everything": (PatientEverythingViewSet, {"get": "everything"}),
+    "$export": (BulkExportViewSet, {"get": "kick_off"}),
+}
+# The status of an export, and its files.
+BULK_PATHS: dict[str, tuple[Any, dict[str, str]]] = {
+    "$export/<positive:pk>": (BulkExportViewSet, {"get": "status", "delete": "cancel"}),
+    **{f"$export/<positive:pk>/{name}": (view, {"get": "download"}) for name, view in BULK_FILES.items()},
 }
 
 
@@ -79,7 +86,7 @@ urlpatterns = [
     *(pattern for viewset in VIEWSETS for pattern in paths_of(viewset)),
     *(
         pattern
-        for route, (view, methods) in OPERATIONS.items()
+        for route, (view, methods) in [*OPERATIONS.items(), *BULK_PATHS.items()]
         for pattern in with_and_without_slash(route, view.as_view(methods))
     ),
 ]

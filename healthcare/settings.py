@@ -244,7 +244,7 @@ CORS_ALLOW_HEADERS = [
 ]  # fmt: skip
 CORS_EXPOSE_HEADERS = [
     "Link", "X-Total-Count", "X-Request-Id", "Retry-After", "ETag", "Idempotency-Replayed", "Preference-Applied",
-    "Location", "RateLimit", "RateLimit-Policy", "X-Acting-For",
+    "Location", "Content-Location", "X-Progress", "RateLimit", "RateLimit-Policy", "X-Acting-For",
 ]  # fmt: skip
 CSRF_TRUSTED_ORIGINS = env_settings.origins("CSRF_TRUSTED_ORIGINS")
 

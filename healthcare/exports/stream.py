@@ -46,15 +46,15 @@ class ExportStream:
         self,
         snapshot: Snapshot,
         rows: Keyset | Hits,
-        represent: Callable[[Any], dict[str, Any]],
+        represent: Callable[[Sequence[Any]], list[dict[str, Any]]],
         written_as: ExportFormat,
         enter: Callable[[], None],
         record: Callable[[Sequence[Any]], None] | None,
         limits: ExportLimits,
     ) -> None:
-        """`represent` gives the values of a record. `record`, where reads are recorded, is called with the records of
-        a batch before it is sent, in a transaction that `enter` has entered as the caller, which raises if that caller
-        may not read any more."""
+        """`represent` gives the values of each record of a batch. `record`, where reads are recorded, is called with
+        the records of a batch before it is sent, in a transaction that `enter` has entered as the caller, which raises
+        if that caller may not read any more."""
         self.snapshot, self.rows, self.represent, self.written_as = snapshot, rows, represent, written_as
         self.enter, self.record, self.limits = enter, record, limits
         self.recording: OwnConnection | None = None
@@ -79,7 +79,7 @@ class ExportStream:
         while batch:
             self.record_batch(batch)
             with self.snapshot.use():
-                lines = [self.written_as.line(self.represent(record)) for record in batch]
+                lines = [self.written_as.line(values) for values in self.represent(batch)]
             self.batch_size = size_of_next_batch(len(batch), sum(map(len, lines)))
             for line in lines:
                 piece += line

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 from django.db import OperationalError, connection, transaction
 from django.http import StreamingHttpResponse
@@ -27,6 +27,7 @@ from healthcare.exports.stream import ExportLimits, ExportStream
 from healthcare.rls.context import enter
 from healthcare.search.hits import Hits
 
+Represent: TypeAlias = Callable[[Sequence[Any]], list[dict[str, Any]]]  # the values of each of some records
 SERVER = "server"  # the column with the id of this server, after those of the record
 FORMAT_PARAMETER = OpenApiParameter(
     "format",
@@ -84,8 +85,8 @@ class ExportMixin(RecordViewSet):
         self.stream = self.open_stream(rows, represent)
         return self.as_file(self.stream)
 
-    def rows_of_list(self, request: Request) -> tuple[Keyset | Hits, Callable[[Any], dict[str, Any]]]:
-        """The rows that the list has, without its pages, and what represents one of them. Raises what the list raises
+    def rows_of_list(self, request: Request) -> tuple[Keyset | Hits, Represent]:
+        """The rows that the list has, without its pages, and what represents them. Raises what the list raises
         for its parameters."""
         self.action = "list"
         try:
@@ -93,18 +94,17 @@ class ExportMixin(RecordViewSet):
         finally:
             self.action = "export"
 
-    def open_stream(self, rows: Keyset | Hits, represent: Callable[[Any], dict[str, Any]]) -> ExportStream:
+    def open_stream(self, rows: Keyset | Hits, represent: Represent) -> ExportStream:
         """Raises ExportRunning (429), PayloadTooLarge (413), and what the database raises."""
         snapshot = Snapshot(self.export_limits.idle)
         try:
             snapshot.begin(self.lock_name(self.request), self.enter_again)
             with snapshot.use():
                 check_size(rows, self.export_limits.records)
-                server = {SERVER: ServerId.objects.own()}
             return ExportStream(
                 snapshot,
                 rows,
-                lambda record: represent(record) | {name: getattr(record, name) for name in self.more_columns} | server,
+                represent,
                 self.written_as,
                 self.enter_again,
                 self.record_export,
@@ -140,9 +140,14 @@ class ExportMixin(RecordViewSet):
         rows: Keyset | Hits = paginator.order(queryset, self)
         return rows
 
-    def representation(self) -> Callable[[Any], dict[str, Any]]:
-        serializer = self.get_serializer()
-        return lambda record: {**serializer.to_representation(record)}
+    def representation(self) -> Represent:
+        serializer, server = self.get_serializer(), {SERVER: ServerId.objects.own()}
+
+        def represent(record: Any) -> dict[str, Any]:
+            more = {name: getattr(record, name) for name in self.more_columns}
+            return serializer.to_representation(record) | more | server
+
+        return lambda records: [represent(record) for record in records]
 
     def enter_again(self) -> None:
         """Enter the database as the caller, on another connection than that of the request."""
@@ -157,10 +162,13 @@ class ExportMixin(RecordViewSet):
         return f"export {request.user.pk or BaseThrottle().get_ident(request)}"
 
     def as_file(self, content: Iterable[bytes]) -> StreamedResponse:
-        written_as = self.written_as
-        name = f"{self.get_serializer().Meta.model._meta.model_name}s.{written_as.name}"
+        name = f"{self.kind_of_records()}.{self.written_as.name}"
         headers = {"Content-Disposition": f'attachment; filename="{name}"', "Vary": "Accept"}
-        return StreamedResponse(content, content_type=written_as.content_type, headers=headers)
+        return StreamedResponse(content, content_type=self.written_as.content_type, headers=headers)
+
+    def kind_of_records(self) -> str:
+        """What the file is called: `patients`."""
+        return f"{self.get_serializer().Meta.model._meta.model_name}s"
 
 
 def check_size(rows: Keyset | Hits, most: float) -> None:
