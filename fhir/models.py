@@ -32,7 +32,7 @@ class BulkExportQuerySet(OwnedQuerySet):
         """Begin an export of this moment. Of the caller's exports for this owner the newest BulkExport.MOST stay."""
         # `Now` is the beginning of the statement: a change of this time or an earlier one is of a transaction that has
         # ended, or that the statement sees running.
-        begun: BulkExport = self.create(
+        begun: Any = self.create(
             caller_id=caller.pk,
             created_by_id=owner.pk,
             created_at=Now(),
@@ -41,7 +41,7 @@ class BulkExportQuerySet(OwnedQuerySet):
         )
         earlier = self.visible_to(caller, owner).order_by("-pk").values_list("pk", flat=True)
         self.filter(pk__in=[*earlier[BulkExport.MOST :]]).delete()
-        return begun
+        return begun  # type: ignore[no-any-return]
 
 
 class BulkExport(models.Model):

@@ -17,6 +17,7 @@ from accounts.models import Attempts, LoginAddress, LoginSession, User
 from accounts.personal_tokens.rules import create_token
 from accounts.second_factor.models import SecondFactor
 from conftest import LoggedInClient
+from fhir.models import BulkExport
 from healthcare.api.models import IdempotencyRecord
 from healthcare.imports.models import Import, StagedFile, StagedRow
 from healthcare.operations import tidying
@@ -85,10 +86,12 @@ def test_every_kind_of_row_is_removed_after_its_time_and_no_earlier(alice: User,
     for name, days, begun in (("new", 6.9, None), ("old", 7.1, None), ("begun", 7.1, parent)):
         file = StagedFile.objects.create(created_by=alice, digest=name, used_at=ago(days=days), parent=begun)
         StagedRow.objects.bulk_create(StagedRow(file=file, line=line, content="") for line in range(len(name) // 2))
+    for days in (0.9, 1.1):
+        BulkExport.objects.create(caller=alice, created_by=alice, created_at=ago(days=days))
     expected = {
         "login sessions": 5, "attempts": 1, "login addresses": 1, "read notices": 1, "invitations": 2,
         "unconfirmed second factors": 1, "idempotency records": 1, "sessions of the admin": 1,
-        "rows of unfinished imports": 3, "unfinished imports that have written nothing": 1,
+        "rows of unfinished imports": 3, "unfinished imports that have written nothing": 1, "bulk exports": 1,
     }  # fmt: skip
     assert tidy(dry_run=True) == expected
     assert tidy() == expected
@@ -102,6 +105,7 @@ def test_every_kind_of_row_is_removed_after_its_time_and_no_earlier(alice: User,
     assert {row.email.partition("@")[0] for row in Invitation.objects.all()} == {"used0.9", "late0.9", "waits"}
     assert {factor.user for factor in SecondFactor.objects.all()} == {alice, staff}
     assert {file.digest for file in StagedFile.objects.all()} == {"new", "begun"}
+    assert [export.created_at > ago(days=1) for export in BulkExport.objects.all()] == [True]
     assert [row.file.digest for row in StagedRow.objects.all()] == ["new"]
     assert set(tidy().values()) == {0}
 

@@ -3,8 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+from django.utils import timezone
+
 from accounts.models import User
 from audit.models import AccessLog, Basis
+from fhir.models import BulkExport
 from healthcare.tests.cast import Cast
 from healthcare.tests.contract_matrix import FORM
 from healthcare.tests.declarations import SAFE_METHODS, Contract, Row
@@ -85,6 +88,8 @@ def create_records(cast: Cast, owner: User) -> None:
     )
     cast.ids["access", owner.username] = f"{AccessLog.objects.latest('id').pk}-{patient}"
     cast.ids["change", owner.username] = f"patient-{PatientEvent.objects.filter(id=patient).latest('pgh_id').pk}"
+    export = BulkExport.objects.create(id=cast.next_id(), caller=owner, created_by=owner, created_at=timezone.now())
+    cast.add("bulk export", owner, export)
     cast.ids["team version", owner.username] = MappingEvent.objects.filter(id=mapping).latest("pgh_id").pk
 
 
@@ -138,5 +143,19 @@ CONTRACT = Contract(
             **PRIVATE,
         ),
         read_only_row("Patient/<positive:pk>/$everything", "patient", deleted={"GET": 410}),
+        Row("fhir/$export", "PRIVATE", {"GET": 400}, roles=READ, **FHIR),  # without `Prefer: respond-async`
+        Row(
+            "fhir/$export/<positive:pk>",
+            "PRIVATE",
+            {"GET": 200, "DELETE": 202},
+            records="bulk export",
+            roles={"GET": "read", "DELETE": "read"},
+            of_caller=True,
+            **PRIVATE,
+        ),
+        *(
+            read_only_row(f"$export/<positive:pk>/{name}", "bulk export", of_caller=True)
+            for name in ("Patient", "Practitioner", "CareTeam")
+        ),
     ],
 )

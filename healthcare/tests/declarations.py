@@ -71,6 +71,7 @@ class Row:
     errors: the media type of errors.
     version: the version that the path names, from the cast and the name of the caller's user.
     reads: the methods that change nothing: anyone may call them where the access is SHARED.
+    of_caller: whether a record is its caller's alone: those who act for the same owner do not see it.
     """
 
     route: str
@@ -87,6 +88,7 @@ class Row:
     errors: str = "application/problem+json"
     version: Callable[["Cast", str], int] = lambda cast, owner: 1
     reads: Set[str] = frozenset(SAFE_METHODS)
+    of_caller: bool = False
 
     def callers(self) -> list[str]:
         acting = ACTING_CALLERS if self.roles else [IGNORED_HEADER_CALLER]
@@ -143,6 +145,7 @@ class Row:
             if method_of_row in self.finds_deleted | self.deleted.keys():
                 return self.deleted.get(method_of_row, status)
         visible = target in ({"", "own", "another's"} if self.access in {"SHARED", "COMMON"} else {"", "own"})
+        visible = visible and not (self.of_caller and caller in DELEGATES)
         return status if visible or status == 405 or method == "OPTIONS" else 404
 
 

@@ -20,6 +20,7 @@ from accounts.delegations.views import ClinicViewSet
 from accounts.models import LoginSession, User, UserQuerySet
 from accounts.second_factor.rules import CodeCheck
 from accounts.views import SessionViewSet
+from fhir.models import BulkExportQuerySet
 from healthcare.ownership import OwnedQuerySet
 from healthcare.tests.cast import MISSING_ID, Cast
 from healthcare.tests.contract_matrix import (
@@ -142,6 +143,7 @@ def without_scopes(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     monkeypatch.setattr(UserQuerySet, "clinics_of", lambda queryset, delegate: queryset.filter(is_clinic=True))
     monkeypatch.setattr(DelegationQuerySet, "visible_to", lambda queryset, caller, owner: queryset)
     monkeypatch.setattr(NoticeQuerySet, "received_by", lambda queryset, user: queryset)
+    monkeypatch.setattr(BulkExportQuerySet, "visible_to", lambda queryset, caller, owner: queryset)
 
 
 @pytest.mark.long

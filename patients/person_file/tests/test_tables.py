@@ -74,6 +74,7 @@ EXCLUDED_TABLES = {
     "audit_legalholdevent": "repeats what a legal hold says, which is in the file",
     "audit_patientaccess": "is a view of the access log, which is in the file",
     "audit_verificationmark": "says up to where the seals are verified",
+    "fhir_bulkexport": "is a request for files, and names no patient; the access log has what was read",
     **dict.fromkeys(
         ["imports_stagedfile", "imports_stagedrow"],
         "is what an unfinished import has read of a file, of which there are no records yet",
@@ -95,6 +96,7 @@ EXCLUDED_COLUMNS = {
     "audit_verificationmark.positions": "names tables",
     "doctors_doctorevent.pgh_context": OF_USERS,
     "doctors_doctorterm.record": "is a doctor",
+    "fhir_bulkexport.parameters": "has the parameters of a request, such as its types",
     "imports_stagedfile.parent_id": "is an unfinished import, whose lines are in the file",
     **dict.fromkeys(["imports_stagedfile.rows", "imports_stagedfile.written_rows"], "is a number of rows"),
     "patients_erasurereceipt.counts": "counts rows by table",
