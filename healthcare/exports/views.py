@@ -145,7 +145,8 @@ class ExportMixin(RecordViewSet):
 
         def represent(record: Any) -> dict[str, Any]:
             more = {name: getattr(record, name) for name in self.more_columns}
-            return serializer.to_representation(record) | more | server
+            values: dict[str, Any] = serializer.to_representation(record) | more | server
+            return values
 
         return lambda records: [represent(record) for record in records]
 
