@@ -106,17 +106,13 @@ class ImportRun:
         """
         ahead, self.ahead = self.ahead, None
         rows = self.rows_of(records) if ahead is None or ahead[0] is not records else ahead[1].result()
-        if self.importer.prepares_without_database:
-            if following:
-                context = copy_context()  # of the time zone and the language
-                self.threads = self.threads or ThreadPoolExecutor(1, "import")
-                self.ahead = following, self.threads.submit(context.run, self.check_ahead, following)
-        else:
+        if not self.importer.prepares_without_database:
             self.importer.prepare(unsettled(rows))
         if self.options.match == "identifier":
             self.importer.match(unsettled(rows))
         updates, candidates = self.settle_matched(unsettled(rows))
         creates, repeated = self.settle_likely(self.validated(candidates))
+        self.begin_ahead(following)
         self.update(updates)  # first: an assignment that is primary no more makes room for another one
         self.create(creates)
         for row, earlier in repeated:
@@ -124,6 +120,14 @@ class ImportRun:
         self.importer.after_write([row for row in rows if row.status in {CREATED, UPDATED}])
         self.record_lines(rows)
         return rows
+
+    def begin_ahead(self, following: Sequence[ReadRecord]) -> None:
+        """Begin to check these records in another thread. Before the batch is written is the time for it: this thread
+        then waits most for PostgreSQL, and needs Python's lock least."""
+        if following and self.importer.prepares_without_database:
+            context = copy_context()  # of the time zone and the language
+            self.threads = self.threads or ThreadPoolExecutor(1, "import")
+            self.ahead = following, self.threads.submit(context.run, self.check_ahead, following)
 
     def resume(self, line: ImportedLine) -> None:
         """Register a line of an interrupted import that this run continues, in the order of the records' ids."""
