@@ -115,9 +115,10 @@ class CareTeamContents(Contents):
         patients = PatientEvent.objects.owned_by(self.owner).as_of(self.at).filter(Exists(assigned))
         if self.since is None:
             return patients
-        own = self.assignments.filter(patient=OuterRef(OuterRef("id")))
-        changes = self.assignments.filter(changed_until(self.at), id__in=own.values("id"))
-        return patients.filter(Exists(self.changed(changes)))
+        until = self.assignments.filter(changed_until(self.at))
+        of_changed = until.filter(id__in=self.changed(until).values("id"))
+        # Not correlated with the patients: PostgreSQL hashes it.
+        return patients.filter(id__in=of_changed.values("patient_id"))
 
     def represent_all(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
         teams = self.find_teams([row.id for row in rows])
