@@ -57,10 +57,10 @@ def find_missing_rows(rows: list[Row], urlconf: str | None = None) -> list[str]:
 def table_hashes_sql(without: str = "") -> str:
     """The statement that answers a hash of the rows of every table, by the table's name.
 
-    Of each row the transaction that has written it counts, which another one replaces whatever it writes: to read the
-    values would take three to ten times as long, and other tests leave tables of many rows. The access log is left out: every
-    read adds a row to it, also one that was refused. To plan the statement takes longer than to execute it, so frequent
-    callers prepare it.
+    Of each row the transaction that has written it counts, which another one replaces whatever it writes. To read the
+    values would take three to ten times as long, and other tests leave tables of many rows. The access log is left
+    out: every read adds a row to it, also one that was refused. To plan the statement takes longer than to execute it,
+    so frequent callers prepare it.
     """
     stored = [model for model in apps.get_models(include_auto_created=True) if not model._meta.proxy]
     tables = {model._meta.db_table for model in stored if model._meta.managed} - {without, "audit_accesslog"}
