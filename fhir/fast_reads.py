@@ -14,9 +14,8 @@ from fhir.outcomes import FHIR_JSON
 from fhir.rendering import FORMAT_PARAMETER, PARSERS, FhirNegotiation, FhirRenderer, accepts_json, is_json
 from fhir.requests import base_url
 from fhir.search.parameters import Context
-from fhir.search.query import SEALED, Query, QueryReader
+from fhir.search.query import SEALED, Query, QueryReader, select
 from fhir.search.results import search_entry, subset
-from fhir.search.sql import normalize
 from fhir.search.views import pairs_of
 from fhir.versions import version_headers, weak
 from healthcare.api.conditional_requests import matches
@@ -162,17 +161,11 @@ class FastResourceSearch(FastResources, FastList):
         self, request: HttpRequest, entry: Entry, parameters: Any, before: list[Statement]
     ) -> tuple[HttpResponse | None, str | None]:
         if parameters.query.criteria:
-            parameters = parameters._replace(filtered=self.select(parameters))
+            owner: Any = RecordOwner(Parameter(OWNER))  # type: ignore[arg-type]  # any owner: the statement gets the id
+            context = Context(owner, parameters.base)
+            filtered = select(self.filters.unfiltered, parameters.query.criteria, context)
+            parameters = parameters._replace(filtered=filtered)
         return super().execute_read(request, entry, parameters, before)
-
-    def select(self, parameters: SearchRequest) -> QuerySet:
-        criteria, rows = parameters.query.criteria, self.filters.unfiltered
-        texts = [value for criterion in criteria for value in criterion.texts_to_normalize]
-        owner: Any = RecordOwner(Parameter(OWNER))  # type: ignore[arg-type]  # any owner: the statement gets the id
-        context = Context(owner, parameters.base, normalized=normalize(texts))
-        for criterion in criteria:
-            rows = rows.filter(criterion.condition(context))
-        return rows
 
     def compile_filtered(self, parameters: Any, rows: QuerySet) -> CompiledRead:
         return replace(super().compile_filtered(parameters, rows), plannable=False)

@@ -36,6 +36,7 @@ SEARCHED_REFERENCE = re.compile(
     r"[A-Za-z0-9.-]{1,64}|[A-Z][A-Za-z]+/[A-Za-z0-9.-]{1,64}|(?:https?|urn):[^\s|]+", re.ASCII
 )
 MOST_LISTED_TYPES = 12
+INDEXED_WORDS = 3  # of a name, the longest: each is a join
 WRITE_A_DATE = (
     f"Write a date as YYYY, YYYY-MM or YYYY-MM-DD, after one of these prefixes or none: {', '.join(PREFIXES)}."
 )
@@ -230,18 +231,17 @@ class NameParameter(StringParameter):
     def condition(self, text: str, modifier: str, context: Context) -> Q:
         if modifier == "exact":
             return Q(**{self.column: text}) | Q(has_exact_word(self.column, text))
-        words = context.normalized[text].words
+        anywhere = modifier == "contains"
+        words = sorted({*context.normalized[text].words}, key=len, reverse=True)
         rows = ~NONE if words else NONE
-        for word in words:
-            rows &= self.with_word(word, modifier, context)
+        for place, word in enumerate(words):
+            in_row = Q(has_word_of_name(self.column, word, anywhere=anywhere))
+            if context.indexed and place < INDEXED_WORDS:
+                rows &= self.index.with_word(word, context.owner, anywhere=anywhere)
+                rows &= ~self.index.replaces_others | in_row
+            else:
+                rows &= in_row
         return rows
-
-    def with_word(self, word: str, modifier: str, context: Context) -> Q:
-        in_row = Q(has_word_of_name(self.column, word, anywhere=modifier == "contains"))
-        if not context.indexed:
-            return in_row
-        rows = self.index.with_word(word, context.owner, anywhere=modifier == "contains")
-        return rows & (~self.index.replaces_others | in_row)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,9 +251,9 @@ class TextParameter(StringParameter):
     def condition(self, text: str, modifier: str, context: Context) -> Q:
         if modifier == "exact":
             return Q(**{self.column: text})
-        words = context.normalized[text].words
+        words = {*context.normalized[text].words}
         rows = ~NONE if words else NONE
-        for word in words:
+        for word in sorted(words):
             rows &= Q(has_word(self.column, word, anywhere=modifier == "contains"))
         return rows
 

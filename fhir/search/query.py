@@ -2,17 +2,26 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from fhir.bundles import CURSOR_PARAMETER, read_count
 from fhir.exceptions import Invalid
 from fhir.issues import Issue
 from fhir.requests import EVERYWHERE
-from fhir.search.parameters import NONE, BadValueError, Context, SearchParameter, split, unescape
+from fhir.search.parameters import (
+    NONE,
+    BadValueError,
+    Context,
+    SearchParameter,
+    StringParameter,
+    split,
+    unescape,
+)
+from fhir.search.sql import normalize
 from healthcare.api.cursors import Cursor, decode_cursor
 from healthcare.api.exceptions import LimitedErrors
 from healthcare.api.parsers import UNSTORABLE
@@ -23,7 +32,13 @@ IGNORED = {"_totalMethod"}  # fhirpy and others send it to every server
 SUMMARIES = {"true", "text", "data", "count", "false"}
 TOTALS = {"none", "estimate", "accurate"}
 RESULT_PARAMETERS = {"_sort", "_count", "_elements", "_summary", "_total", "_include", CURSOR_PARAMETER}
-MAXIMUM_VALUES = 200  # of all criteria of a search: each is a condition of the statement
+# Of a search, since each value is a condition of the statement, and each word of a string is one. PostgreSQL plans many
+# joins for seconds: a criterion may be one, and those by the index of terms, which the first criteria use, a few.
+MAXIMUM_CRITERIA = 20
+MAXIMUM_VALUES = 200
+MAXIMUM_CHARACTERS = 10_000
+MAXIMUM_CHARACTERS_OF_STRINGS = 1000
+INDEXED_CRITERIA = 4
 ELEMENT_NAME = re.compile(r"[a-z][A-Za-z0-9]{0,63}", re.ASCII)
 
 
@@ -47,6 +62,15 @@ class Criterion:
         for value in self.values:
             rows |= matches(value) if matches else self.parameter.condition(value, self.modifier, context)
         return rows
+
+
+def select(rows: QuerySet, criteria: Sequence[Criterion], context: Context) -> QuerySet:
+    """Those of the rows that all criteria select. Sends a statement that normalizes their texts, if there are any."""
+    context = replace(context, normalized=normalize(text for one in criteria for text in one.texts_to_normalize))
+    for place, criterion in enumerate(criteria):
+        indexed = context.indexed and place < INDEXED_CRITERIA
+        rows = rows.filter(criterion.condition(replace(context, indexed=indexed)))
+    return rows
 
 
 @dataclass
@@ -108,8 +132,7 @@ class QueryReader:
                 self.read_result(query, name, text)
             elif name not in EVERYWHERE | IGNORED:
                 self.read_criterion(query, name, text)
-        if not self.issues and sum(len(one.values) for one in query.criteria) > MAXIMUM_VALUES:
-            self.issues.append(Issue("too-costly", f"Search for at most {MAXIMUM_VALUES} values at once."))
+        self.check_size(query.criteria)
         self.refuse()
         return query
 
@@ -118,8 +141,23 @@ class QueryReader:
         query = Query()
         for name, value in parse_qsl(text, keep_blank_values=True):
             self.read_criterion(query, name, value)
+        self.check_size(query.criteria)
         self.refuse()
         return query.criteria
+
+    def check_size(self, criteria: Sequence[Criterion]) -> None:
+        """Adds an issue for more than one statement can search for."""
+        texts = [(one, text) for one in criteria for text in one.values]
+        strings = sum(len(text) for one, text in texts if isinstance(one.parameter, StringParameter))
+        limits = [
+            (len(criteria), MAXIMUM_CRITERIA, "parameters that select"),
+            (len(texts), MAXIMUM_VALUES, "values"),
+            (sum(len(text) for _, text in texts), MAXIMUM_CHARACTERS, "characters"),
+            (strings, MAXIMUM_CHARACTERS_OF_STRINGS, "characters of names and addresses"),
+        ]
+        for number, most, what in limits:
+            if not self.issues and number > most:
+                self.issues.append(Issue("too-costly", f"Search for at most {most} {what} at once."))
 
     def refuse(self) -> None:
         if self.issues:

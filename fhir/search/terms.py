@@ -9,6 +9,7 @@ from django.db.models import Exists, Model, OuterRef, Q, QuerySet
 from fhir.search.sql import FEWEST_DIGITS
 
 LAST = "\U0010ffff"  # after every character of a word
+MOST_DIGITS = 40  # of a phone number on record
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class TermIndex:
 
     def with_phone(self, digits: str, owner: Any) -> Q:
         """The records with a number that ends in these digits, which come from the last one, or is their end."""
-        ends = [digits[:length] for length in range(FEWEST_DIGITS, len(digits))]
+        ends = [digits[:length] for length in range(FEWEST_DIGITS, min(len(digits), MOST_DIGITS + 1))]
         wanted = Q(term__in=[f"tel:{end}" for end in (*ends, digits)])
         if len(digits) >= FEWEST_DIGITS:
             wanted |= Q(term__gt=f"tel:{digits}", term__lt=f"tel:{digits}:")  # the colon follows the digits

@@ -20,9 +20,8 @@ from fhir.issues import Issue
 from fhir.rendering import SEARCH_PARSERS
 from fhir.requests import FhirView
 from fhir.search.parameters import Context, SearchParameter
-from fhir.search.query import SEALED, Criterion, Query, QueryReader, seal, unseal
+from fhir.search.query import SEALED, Criterion, Query, QueryReader, seal, select, unseal
 from fhir.search.results import search_entry, subset
-from fhir.search.sql import normalize
 from healthcare.api.cursors import Keyset
 from healthcare.coverage import covered_by_fast_path
 from healthcare.ownership import RecordOwner
@@ -127,13 +126,8 @@ class SearchMixin(FhirView):
 
     def select(self, criteria: Sequence[Criterion]) -> QuerySet:
         """The rows that all criteria select."""
-        texts = [value for criterion in criteria for value in criterion.texts_to_normalize]
-        indexed = self.is_indexed(criteria)
-        context = Context(self.owner, self.base, indexed=indexed, normalized=normalize(texts))
-        rows = self.searched(criteria)
-        for criterion in criteria:
-            rows = rows.filter(criterion.condition(context))
-        return rows
+        context = Context(self.owner, self.base, indexed=self.is_indexed(criteria))
+        return select(self.searched(criteria), criteria, context)
 
     def find_page(self, rows: QuerySet, query: Query) -> Page:
         """The rows of the page that the query asks for, and the cursor of the next page. The newest come first."""

@@ -325,3 +325,61 @@ def test_the_statement_lists_the_parameters(anonymous: APIClient) -> None:
     assert found["Practitioner"].keys() == {
         "_id", "_lastUpdated", "active", "email", "family", "given", "identifier", "name", "phone", "telecom",
     }  # fmt: skip
+
+
+# Costly searches
+
+
+TOO_COSTLY = {
+    "values": ["_id=" + ",".join("1" * 201), "Search for at most 200 values at once."],
+    "characters": ["identifier=" + "1" * 10_001, "Search for at most 10000 characters at once."],
+    "words": [
+        "name=" + "a+" * 501,
+        "Search for at most 1000 characters of names and addresses at once.",
+    ],
+    "repeated parameters": ["email=a@x.org&" * 21, "Search for at most 20 parameters that select at once."],
+}
+
+
+@pytest.mark.parametrize(("query", "detail"), TOO_COSTLY.values(), ids=TOO_COSTLY.keys())
+def test_a_search_that_a_statement_cannot_hold_is_refused(
+    anonymous: APIClient, as_alice: LoggedInClient, query: str, detail: str
+) -> None:
+    sent = query.rstrip("&")
+    for answer in (
+        search(anonymous, sent, "Practitioner"),
+        search(as_alice, sent),
+        anonymous.post("/fhir/Practitioner/_search", sent, content_type=FORM),
+        send(as_alice, "POST", "/Patient", {"resourceType": "Patient", "name": [{"text": "Ana"}]}, if_none_exist=sent),
+    ):
+        assert answer.status_code == 400
+        [issue] = answer.json()["issue"]
+        assert (issue["code"], issue["diagnostics"]) == ("too-costly", detail)
+
+
+@pytest.mark.parametrize("path", ["on", "off"])
+@pytest.mark.parametrize(
+    "query",
+    ["name=" + "+".join(f"a{number}" for number in range(200)),
+     "&".join(f"name=a{number}+b+c+d" for number in range(20)),
+     "&".join(f"identifier={number}&telecom=555123{number}" for number in range(10))],
+    ids=["words", "names", "tokens"],
+)  # fmt: skip
+def test_few_joins_are_planned_however_many_words_a_search_has(
+    as_alice: LoggedInClient, settings: Any, path: str, query: str
+) -> None:
+    """Each lookup in the terms is a join, and PostgreSQL takes seconds to plan fifty."""
+    settings.FAST_PATH = path
+    with CaptureQueriesContext(connection) as queries:
+        assert ids(search(as_alice, query)) == []
+    assert 0 < max(one["sql"].count("IN (SELECT") for one in queries.captured_queries) <= 24
+
+
+def test_the_words_beyond_the_first_count_too(as_alice: LoggedInClient, alice: User) -> None:
+    name = "Maria Teresa Fernandes Gonsalves de Souza"
+    found = make_patient(alice, name=name)
+    make_patient(alice, name="Maria Teresa Fernandes Gonsalves da Silva")
+    assert ids(search(as_alice, {"name": name.lower()})) == [found.pk]
+    query = [("name", word) for word in ("maria", "teresa", "fernandes", "gonsalves", "de", "souza")]
+    assert ids(search(as_alice, query)) == [found.pk]
+    assert ids(search(as_alice, [*query, ("name", "silva")])) == []
