@@ -11,7 +11,7 @@ from django.utils import timezone
 from fhir.bundles import CURSOR_PARAMETER, bundle
 from fhir.json import encode
 from fhir.outcomes import FHIR_JSON
-from fhir.rendering import FORMAT_PARAMETER, PARSERS, FhirNegotiation, FhirRenderer, accepts_json, is_json
+from fhir.rendering import ANSWER_FORMAT, PARSERS, FhirNegotiation, FhirRenderer, accepts_json, is_json
 from fhir.requests import base_url
 from fhir.search.parameters import Context
 from fhir.search.query import SEALED, Query, QueryReader, select
@@ -97,7 +97,7 @@ class FastResourceRead(FastResources, FastRetrieve):
         return Fragment("""('"' || version || '"')""")
 
     def read_parameters(self, request: HttpRequest, kwargs: dict[str, Any]) -> RecordParameters:
-        if request.META["QUERY_STRING"] and not is_json(read_query(request.GET, {FORMAT_PARAMETER})[FORMAT_PARAMETER]):
+        if request.META["QUERY_STRING"] and not is_json(read_query(request.GET, {ANSWER_FORMAT})[ANSWER_FORMAT]):
             raise NotExpressibleError
         return self.parameters_of(request, kwargs, WHOLE_RECORD)
 
@@ -130,7 +130,7 @@ class FastResourceSearch(FastResources, FastList):
 
     def read_parameters(self, request: HttpRequest, kwargs: dict[str, Any]) -> Any:
         sent = request.GET
-        if not NOT_SERVED.isdisjoint(sent) or (FORMAT_PARAMETER in sent and not is_json(str(sent[FORMAT_PARAMETER]))):
+        if not NOT_SERVED.isdisjoint(sent) or (ANSWER_FORMAT in sent and not is_json(str(sent[ANSWER_FORMAT]))):
             raise NotExpressibleError
         query = QueryReader(self.viewset, lenient=False).read(pairs_of(sent))
         if query.wants_total or not self.viewset.is_indexed(query.criteria):

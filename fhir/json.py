@@ -11,8 +11,9 @@ from rest_framework.exceptions import ParseError
 
 from healthcare.api.parsers import MAXIMUM_DEPTH, check_storable, object_with_unique_keys, refuse_constant
 
-# simplejson skips one; RFC 8259 lets a parser refuse it, and the other parsers here do.
-BYTE_ORDER_MARK = re.compile("[ \t\r\n]*(\ufeff|\u00ef\u00bb\u00bf)")
+# simplejson skips a byte order mark, also one of UTF-8 that was read as Latin-1. RFC 8259 lets a parser refuse it, and
+# the other parsers here do.
+MARKED_BEGINNING = re.compile("[ \t\r\n]*(\ufeff|\u00ef\u00bb\u00bf)")
 
 
 def parse_decimal(digits: str) -> Decimal:
@@ -38,7 +39,7 @@ def decode(text: str) -> dict[str, Any]:
     Raises ParseError for any other text.
     """
     try:
-        if BYTE_ORDER_MARK.match(text):
+        if MARKED_BEGINNING.match(text):
             raise ValueError
         value = DECIMAL_DECODER.decode(text)
         if not isinstance(value, dict):

@@ -16,8 +16,8 @@ from healthcare.api.parsers import OnlyJSON, StrictJSONParser
 from healthcare.coverage import covered_by_fast_path
 
 JSON_TYPES = {"application/fhir+json", "application/json", "text/json"}
-ANY_TYPE = {"*/*", "application/*"}
-FORMAT_PARAMETER = "_format"
+ANY_MEDIA_TYPE = {"*/*", "application/*"}
+ANSWER_FORMAT = "_format"
 FORMAT_VALUES = JSON_TYPES | {"json"}  # of `_format` (https://hl7.org/fhir/R4/http.html#parameters)
 VERSIONS = {"4.0", "4.0.1"}  # of the parameter `fhirVersion` of a media type, whose name Django gives in lower case
 
@@ -82,7 +82,7 @@ class FhirNegotiation(OnlyJSON):
         self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
     ) -> tuple[BaseRenderer, str]:
         read_flag(request.query_params, "_pretty")  # 400 for another value
-        asked = request.query_params.get(FORMAT_PARAMETER)
+        asked = request.query_params.get(ANSWER_FORMAT)
         accepted = accepts_json(request._request, self.types) if asked is None else is_json(asked)
         if not accepted:
             raise NotAcceptable
@@ -104,7 +104,7 @@ def accepts_json(request: HttpRequest, types: Set[str] = JSON_TYPES) -> bool:
     if not request.META.get("HTTP_ACCEPT", "").strip():
         return True
     return any(
-        f"{one.main_type}/{one.sub_type}" in types | ANY_TYPE
+        f"{one.main_type}/{one.sub_type}" in types | ANY_MEDIA_TYPE
         and one.quality > 0
         and one.params.get("fhirversion", "4.0") in VERSIONS
         for one in request.accepted_types

@@ -14,13 +14,13 @@ from fhir.exceptions import Invalid, exception_handler
 from fhir.issues import Issue
 from fhir.json import encode
 from fhir.outcomes import outcome
-from fhir.rendering import FORMAT_PARAMETER, PARSERS, FhirNegotiation, FhirRenderer, written
+from fhir.rendering import ANSWER_FORMAT, PARSERS, FhirNegotiation, FhirRenderer, written
 from healthcare.api.exceptions import LimitedErrors
 from healthcare.api.preferences import read_preferences
 from healthcare.api.unknown_parameters import printable, suggest
 from healthcare.coverage import covered_by_fast_path
 
-EVERYWHERE = frozenset({FORMAT_PARAMETER, "_pretty"})  # parameters of every interaction
+EVERYWHERE = frozenset({ANSWER_FORMAT, "_pretty"})  # parameters of every interaction
 RETURN = ("representation", "minimal", "operationoutcome")  # of `Prefer: return=`, the default first
 
 

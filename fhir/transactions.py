@@ -29,7 +29,7 @@ from healthcare.api.exceptions import Conflict, DatabaseUnavailable
 from healthcare.api.idempotency import IdempotentMixin
 from healthcare.api.viewsets import ActsForOwner
 
-MOST_ENTRIES = 100
+LARGEST_BUNDLE = 100
 LONGEST = 20.0  # seconds in which the last entry has to begin; each statement has its own timeout
 LARGEST_ANSWER = 16 * 1024 * 1024  # characters, of all resources that a Bundle returns
 PROCESSING_ORDER = {"DELETE": 0, "POST": 1, "PUT": 2, "GET": 3, "HEAD": 3}  # R4's, in a transaction
@@ -82,8 +82,8 @@ class BundleView(FhirView, ActsForOwner, IdempotentMixin, viewsets.ViewSet):
         valid. The views check the resources in it."""
         bundle: Any = self.request.data
         sent = bundle.get("entry")
-        if isinstance(sent, list) and len(sent) > MOST_ENTRIES:
-            problem = f"Send at most {MOST_ENTRIES} entries in one Bundle."
+        if isinstance(sent, list) and len(sent) > LARGEST_BUNDLE:
+            problem = f"Send at most {LARGEST_BUNDLE} entries in one Bundle."
             raise Invalid(Issue("too-long", problem, "Bundle.entry"), status=413)
         frame = bundle
         if isinstance(sent, list):

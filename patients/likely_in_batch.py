@@ -25,8 +25,8 @@ from patients.duplicates import MAXIMUM, LikelyDuplicate, compare, searched_name
 from patients.identifiers import OLD, letters_and_digits, numbers_of
 from patients.likely_in_batch_statements import (
     BORN_ALIKE,
-    DIGITS,
     LONGEST_BEGINNING,
+    PHONE_DIGITS,
     RECORDS_OF_EQUAL_NAME,
     SAME_EMAIL,
     SAME_NUMBER,
@@ -248,7 +248,7 @@ class LikelyBatch:
 
     def read_other_digits(self) -> None:
         others = {phone for row in self.rows for phone in row.phones - row.digits.keys()}
-        read = dict(self.query(DIGITS, phones=[*others])) if others else {}
+        read = dict(self.query(PHONE_DIGITS, phones=[*others])) if others else {}
         for row in self.rows:
             row.digits |= {phone: read[phone] for phone in row.phones - row.digits.keys()}
 

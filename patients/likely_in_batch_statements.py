@@ -23,7 +23,7 @@ SELECT 'dated', asked.place, found.id FROM unnest(%(dateless)s::int[]) WITH ORDI
     AND birth_year = asked.year AND birth_date IS NOT NULL ORDER BY birth_date LIMIT %(most)s
 ) found
 """  # noqa: S608
-DIGITS = "SELECT phone, search_digits(phone) FROM unnest(%(phones)s::text[]) phone"
+PHONE_DIGITS = "SELECT phone, search_digits(phone) FROM unnest(%(phones)s::text[]) phone"
 SAME_PHONE = f"""
 SELECT asked.place, found.record
 FROM unnest(%(texts)s::text[], %(digits)s::text[]) WITH ORDINALITY AS asked(text, digits, place), LATERAL (
