@@ -155,7 +155,8 @@ def every_kind_of_answer(server: MonitoredServer, token: str) -> Counter[tuple[s
         ("GET", "/api/patients/", None, "", {}, "/api/patients/", 401),
         ("GET", "/api/patients/1234567/", None, token, {}, "/api/patients/{id}/", 404),
         ("DELETE", "/api/patients/", None, token, {}, "/api/patients/", 405),
-        ("POST", "/api/patients/", b"x" * 1_100_000, token, {}, "/api/patients/", 413),
+        # only announced: the server answers before a body arrives, so sending one might meet a closed connection
+        ("POST", "/api/patients/", None, token, {"Content-Length": "1100000"}, "/api/patients/", 413),
         ("POST", "/api/patients/", b"{}", token, {"Content-Type": "application/json; charset=latin-1"},
             "/api/patients/", 415),  # by the middleware, before the view is looked up
         ("GET", "/api/patients/7", None, token, {}, "other", 404),
