@@ -112,11 +112,13 @@ def describe_database_failure(error: Exception) -> str:
         return "the database lacks a table or a column of this version; run `manage.py migrate`."
     if sqlstate or not isinstance(error, OperationalError):
         raise error  # the server answered: the query is at fault, not the connection
-    first_line = (str(error).strip().splitlines() or ["no answer"])[0]
+    lines = str(error).strip().splitlines() or ["no answer"]
+    attempts = [line for line in lines if line.startswith(("connection to server", "could not translate"))]
+    text = "; ".join(attempts or lines[:1])
     password = connection.settings_dict["PASSWORD"]
     if password:
-        first_line = first_line.replace(password, "***")
-    return "the database that DATABASE_URL names cannot be reached: " + first_line
+        text = text.replace(password, "***")
+    return "the database that DATABASE_URL names cannot be reached: " + text
 
 
 if __name__ == "__main__":

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-import dj_database_url
 import dj_email_url
 from django.core.exceptions import ImproperlyConfigured
 
 import healthcare.embedded  # noqa: F401  (registers the scheme `embedded`)
 from healthcare.generated_key import key_file, load_or_create_key
+from healthcare.postgresql.url import InvalidURLError, parse_url
 
 TRUE = {"true", "1", "yes", "on"}
 FALSE = {"false", "0", "no", "off"}
@@ -28,6 +28,15 @@ PUBLISHED_KEY = re.compile(
 )
 # Scheme, host, port and path, without a user, a query or a fragment.
 PUBLIC_URL = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(:[0-9]+)?(/[A-Za-z0-9._~%!$&'()*+,;=:@-]+)*")
+# Of libpq, in seconds, but for tcp_user_timeout, which is in milliseconds. The kernel's defaults keep a connection to a
+# host that has vanished for 15 minutes while it sends, and for two hours while it waits.
+CONNECTION_LIMITS = {
+    "connect_timeout": 5,  # for each host
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 30_000,
+}
 LISTEN_HOST = re.compile(r"\[[0-9A-Fa-f:.]+(%\w+)?\]|[\w.-]*", re.ASCII)
 
 
@@ -179,24 +188,24 @@ def origins(name: str) -> list[str]:
 def database(name: str) -> dict[str, Any]:
     """Return Django's settings for the PostgreSQL that the variable names, by default the embedded one."""
     url = text(name, "embedded:")
+    scheme = url.partition(":")[0]
     advice = f"write {name}=postgres://user:password@host:5432/healthcare, or unset it for the embedded PostgreSQL"
-    if url.partition(":")[0] not in {"postgres", "postgresql", "embedded"}:
+    if scheme not in {"postgres", "postgresql", "embedded"}:
         raise ImproperlyConfigured(f"{name} is not the URL of a PostgreSQL, the only database supported; {advice}.")
     try:
-        config: dict[str, Any] = {
-            # Server-side cursors do not survive PgBouncer's transaction pooling.
-            **dj_database_url.parse(url, conn_max_age=600, conn_health_checks=True, disable_server_side_cursors=True)
-        }
-    except ValueError as error:
-        raise ImproperlyConfigured(f"{name} cannot be read (are special characters %-encoded?); {advice}.") from error
-    if url.partition(":")[0] != "embedded":
+        # Server-side cursors do not survive PgBouncer's transaction pooling.
+        config = parse_url(url, conn_max_age=600, conn_health_checks=True, disable_server_side_cursors=True)
+    except InvalidURLError as error:
+        raise ImproperlyConfigured(f"{name} {error}; {advice}.") from error
+    if scheme != "embedded":
         config["ENGINE"] = "healthcare.postgresql"
     if not config["NAME"]:
         raise ImproperlyConfigured(f"{name} names no database; {advice}.")
-    options: dict[str, Any] = config.setdefault("OPTIONS", {})
-    options.setdefault("connect_timeout", 5)  # seconds
-    # History records it for changes that come from outside the API. manage.py sets it to the command.
-    options.setdefault("application_name", text("PGAPPNAME", "healthcare"))
+    # History records application_name for changes that come from outside the API. manage.py sets it to the command.
+    defaults = {**CONNECTION_LIMITS, "application_name": text("PGAPPNAME", "healthcare")}
+    if "," in config["HOST"] or "," in str(config["OPTIONS"].get("hostaddr", "")):
+        defaults["target_session_attrs"] = "read-write"  # libpq would take the first host, although it is a standby
+    config["OPTIONS"] = defaults | config["OPTIONS"]
     return config | {"ATOMIC_REQUESTS": True}
 
 

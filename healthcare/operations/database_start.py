@@ -24,6 +24,10 @@ NOT_THERE = re.compile(
 # The texts of the server come in its own language, after a severity and two spaces.
 SENT_BY_SERVER = re.compile(r"failed: \S+:  ")
 SENT_BY_PGBOUNCER = re.compile("pgbouncer|server login|query_wait_timeout|client_login_timeout", re.IGNORECASE)
+ATTEMPTED_PLACE = re.compile(
+    r'connection to server (?:at "(?P<host>[^"]+)"(?: \((?P<address>[^)]+)\))?, port '
+    r'|on socket "(?P<folder>.+)/\.s\.PGSQL\.)(?P<port>\d+)'
+)
 TEMPORARY_REFUSALS = {probe.CANNOT_CONNECT_NOW, "53300"}  # starting up, shutting down or recovering; too many clients
 
 
@@ -43,7 +47,7 @@ def wait_for_database(database: Any, seconds: float, report: Callable[[str], Non
             except OperationalError as error:
                 if time.monotonic() > deadline:
                     raise
-                if not is_temporary(error, database):
+                if not is_temporary(error):
                     # It may have begun to accept logins between the refusal and this question.
                     if was_accepting or isinstance(error, EmbeddedOperationalError):
                         raise
@@ -72,21 +76,22 @@ def reporting(report: Callable[[str], None], text: Callable[[], str]) -> Iterato
         thread.join()
 
 
-def is_temporary(error: OperationalError, database: Any) -> bool:
+def is_temporary(error: OperationalError) -> bool:
     """Whether the database may become reachable without anybody changing DATABASE_URL or the database."""
     if isinstance(error, EmbeddedOperationalError):
         return error.is_temporary
     text = last_attempt(error)
     if SENT_BY_SERVER.search(text):
-        return bool(SENT_BY_PGBOUNCER.search(text)) or refusal(database) in TEMPORARY_REFUSALS
+        return bool(SENT_BY_PGBOUNCER.search(text)) or refusal(text) in TEMPORARY_REFUSALS
     return bool(NOT_THERE.search(text))
 
 
-def refusal(database: Any) -> str | None:
-    """The SQLSTATE with which the server refuses every login; None if it does not, or cannot be asked."""
-    parameters = database.get_connection_params()
-    host = str(parameters.get("host") or "localhost").partition(",")[0]
-    port = int(str(parameters.get("port") or 5432).partition(",")[0])
+def refusal(attempt: str) -> str | None:
+    """The SQLSTATE with which that server refuses every login; None if it does not, or cannot be asked."""
+    place = ATTEMPTED_PLACE.match(attempt)
+    if place is None:
+        return None
+    host, port = place["address"] or place["folder"] or place["host"], int(place["port"])
     try:
         with open_socket(host, port) as connection:
             return probe.read_refusal(connection)

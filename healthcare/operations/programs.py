@@ -94,8 +94,16 @@ def server_major(connection: BaseDatabaseWrapper) -> int:
 
 
 def connection_arguments(connection: Any) -> tuple[str, dict[str, str]]:
-    """The connection string of this connection for a program, and the environment that holds its password."""
+    """The connection string of this connection for a program, and the environment that holds its password.
+
+    Of several hosts it names the one of the open session: another may answer first now.
+    """
     parameters = connection.get_connection_params()
+    if "," in f"{parameters.get('host')}{parameters.get('hostaddr')}":
+        session = connection.connection.info
+        parameters |= {"host": session.host, "port": session.port}
+        for name in ("hostaddr", "load_balance_hosts"):
+            parameters.pop(name, None)
     environment = dict(os.environ)
     if parameters.get("password"):
         environment["PGPASSWORD"] = str(parameters["password"])

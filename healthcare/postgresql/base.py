@@ -11,6 +11,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.postgresql import base
 from django.utils.functional import cached_property
 
+from healthcare.postgresql.client import DatabaseClient
 from healthcare.postgresql.session import Limits, Session, SessionCursor, set_timeouts
 from healthcare.postgresql.watchdog import watchdog
 
@@ -19,6 +20,7 @@ CONNECTION_SECONDS = 10.0  # to open a session in a request, including name reso
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
+    client_class = DatabaseClient
     limits: Limits | None = None  # of the sessions; None outside of web requests
 
     def get_connection_params(self) -> dict[str, Any]:

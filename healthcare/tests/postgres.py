@@ -48,6 +48,20 @@ class SeparatePostgres:
             self.process = None
 
 
+class Standby(SeparatePostgres):
+    """A hot standby of another server."""
+
+    def __init__(self, folder: Path, primary: SeparatePostgres) -> None:
+        self.home = resolve_home(folder / "home")
+        self.programs, self.process = primary.programs, None
+        self.home.create()
+        account = self.home.account.process_options() if self.home.account else {}
+        source = ["-h", str(primary.home.socket_folder), "-p", str(POSTGRES_PORT), "-U", "postgres"]
+        command = [self.programs.program("pg_basebackup"), "-R", "-c", "fast", "-D", str(self.home.data), *source]
+        subprocess.run(command, check=True, cwd="/", **account)
+        self.home.create_socket_folder()
+
+
 @contextmanager
 def separate_postgres(original: Home) -> Iterator[SeparatePostgres]:
     """Yield a running server on a copy of that home's data, and remove it at the end."""

@@ -1,12 +1,10 @@
 """The database takes no writes: every call is a 503, and works once it does, over sessions opened meanwhile too."""
 
 import re
-import subprocess
 from pathlib import Path
 
 from django.conf import settings
 
-from healthcare.embedded.home import POSTGRES_PORT, resolve_home
 from healthcare.operations.tests.calls import (
     SECONDS_TO_FAIL,
     SECONDS_TO_HEAL,
@@ -17,7 +15,7 @@ from healthcare.operations.tests.calls import (
 )
 from healthcare.tests.live import LiveServer, serving
 from healthcare.tests.memory_folder import temporary_folder
-from healthcare.tests.postgres import SeparatePostgres
+from healthcare.tests.postgres import SeparatePostgres, Standby
 from healthcare.tests.test_outage import kill_connections
 
 
@@ -32,20 +30,6 @@ def test_a_server_that_becomes_read_only(server: LiveServer, caller: Caller, pos
         execute(postgres.url, "ALTER SYSTEM RESET default_transaction_read_only", "SELECT pg_reload_conf()")
     assert wait_for_checks(server) < SECONDS_TO_HEAL
     assert {name: call().status for name, call in caller.writes.items() if call().status >= 500} == {}
-
-
-class Standby(SeparatePostgres):
-    """A hot standby of another server."""
-
-    def __init__(self, folder: Path, primary: SeparatePostgres) -> None:
-        self.home = resolve_home(folder / "home")
-        self.programs, self.process = primary.programs, None
-        self.home.create()
-        account = self.home.account.process_options() if self.home.account else {}
-        source = ["-h", str(primary.home.socket_folder), "-p", str(POSTGRES_PORT), "-U", "postgres"]
-        command = [self.programs.program("pg_basebackup"), "-R", "-c", "fast", "-D", str(self.home.data), *source]
-        subprocess.run(command, check=True, cwd="/", **account)
-        self.home.create_socket_folder()
 
 
 def test_a_hot_standby_until_it_is_promoted(postgres: SeparatePostgres, server: LiveServer, caller: Caller) -> None:

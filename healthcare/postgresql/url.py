@@ -1,0 +1,92 @@
+"""The URL of a PostgreSQL, or of several hosts that have the same database, with the syntax of libpq.
+
+`postgres://user:password@h1:5432,h2:5432/name?target_session_attrs=read-write`. dj-database-url reads all of it but the
+hosts, for which it knows one port at most. Those are read by libpq.
+"""
+
+import ipaddress
+import re
+from typing import Any
+
+import dj_database_url
+import psycopg2
+from psycopg2.extensions import parse_dsn
+
+PARTS = re.compile(r"(?P<scheme>postgres(?:ql)?://)(?P<account>[^/?#]*@)?(?P<hosts>[^/?#]*)(?P<rest>.*)", re.DOTALL)
+DEFAULT_PORT = "5432"
+WORDS = {
+    "target_session_attrs": ("any", "read-write", "read-only", "primary", "standby", "prefer-standby"),
+    "load_balance_hosts": ("disable", "random"),
+}
+
+
+class InvalidURLError(ValueError):
+    """The URL cannot be used. The text goes on after the setting's name, and repeats nothing of the URL."""
+
+
+def parse_url(url: str, **settings: Any) -> dict[str, Any]:
+    """Return Django's settings of the database, with these among them.
+
+    HOST and PORT are lists with commas where there are several hosts. Raises InvalidURLError.
+    """
+    hosts, ports = "", ""
+    if parts := PARTS.fullmatch(url):
+        hosts, ports = split_hosts(parts["hosts"])
+        url = parts["scheme"] + (parts["account"] or "") + parts["rest"]
+    try:
+        config: dict[str, Any] = {**dj_database_url.parse(url, **settings)}
+    except ValueError as error:
+        raise InvalidURLError("cannot be read (are special characters %-encoded?)") from error
+    options: dict[str, Any] = config.setdefault("OPTIONS", {})
+    if any(isinstance(value, list) for value in options.values()):
+        raise InvalidURLError("has a parameter twice")
+    if (hosts and "host" in options) or (ports.strip(",") and "port" in options):
+        raise InvalidURLError("names hosts or ports both before the database and as parameters")
+    for name, words in WORDS.items():
+        if options.get(name, words[0]) not in words:
+            raise InvalidURLError(f"has a {name} that is not one of {', '.join(words)}")
+    if not str(options.get("connect_timeout", 0)).isdigit():
+        raise InvalidURLError("has a connect_timeout that is not a whole number of seconds")
+    config["HOST"] = str(options.pop("host", hosts))
+    config["PORT"] = check_ports(
+        str(options.pop("port", ports)), check_hosts(config["HOST"], str(options.get("hostaddr", "")))
+    )
+    return config
+
+
+def split_hosts(text: str) -> tuple[str, str]:
+    """The hosts and their ports, each as a list with commas."""
+    try:
+        found = parse_dsn(f"postgresql://{text}/")
+    except psycopg2.Error as error:
+        raise InvalidURLError("has a host that cannot be read (is an IPv6 address in brackets?)") from error
+    return found.get("host", ""), found.get("port", "")
+
+
+def check_hosts(hosts: str, addresses: str) -> int:
+    """Return how many there are."""
+    lists = [part.split(",") for part in (hosts, addresses) if part]
+    if any("" in part for part in lists):
+        raise InvalidURLError("has an empty host between commas")
+    if len({len(part) for part in lists}) > 1:
+        raise InvalidURLError("has another number of addresses in hostaddr than of hosts")
+    for host in sum(lists, []):
+        if ":" in host and not host.startswith("/"):
+            try:
+                ipaddress.IPv6Address(host)
+            except ValueError as error:
+                raise InvalidURLError("has a host that is not an IPv6 address but holds a colon") from error
+    return max((len(part) for part in lists), default=1)
+
+
+def check_ports(ports: str, hosts: int) -> str:
+    """Return the list with a port for each host. It is empty if none is named, and one port is for all."""
+    found = ports.split(",")
+    if not any(found):
+        return ""
+    found = [port or DEFAULT_PORT for port in found]
+    if not all(port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65536 for port in found):
+        raise InvalidURLError("has a port that is not a whole number from 1 to 65535")
+    if len(found) not in {1, hosts}:
+        raise InvalidURLError(f"has {len(found)} ports for {hosts} host{'s' if hosts > 1 else ''}")
+    return ",".join(found)
