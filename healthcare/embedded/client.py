@@ -5,15 +5,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from django.db.backends.postgresql.client import DatabaseClient as PostgreSQLClient
-
 from healthcare.embedded import binaries
 from healthcare.embedded.errors import EmbeddedError
 from healthcare.embedded.home import POSTGRES_PORT, resolve_home
 from healthcare.embedded.login import LOGIN
+from healthcare.postgresql import client
 
 
-class DatabaseClient(PostgreSQLClient):
+class DatabaseClient(client.DatabaseClient):
     """Run psql of the embedded server's binaries, else psql on PATH."""
 
     @classmethod

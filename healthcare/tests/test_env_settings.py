@@ -20,7 +20,10 @@ BAD = [
     *(("SECRET_KEY", value) for value in ("", "change-me", "ab" * 40, f"django-insecure-{STRONG}")),
     *(("ALLOWED_HOSTS", value) for value in ("", "*", "api.example.org,*")),
     *(("DATABASE_URL", value) for value in ("sqlite:///db.sqlite3", "mysql://u:hidden-word@h/d", "hidden-word")),
-    *(("DATABASE_URL", f"postgres://u:hidden{rest}") for rest in ("-word@h:port/d", "-word@h", "[word@h/d")),
+    *(
+        ("DATABASE_URL", f"postgres://u:hidden{rest}")
+        for rest in ("-word@h:port/d", "-word@h1:1,h2:port/d", "-word@h", "[word@h/d")
+    ),
     ("JWT_SIGNING_KEY", "hidden-word"),
     ("OTP_KEY", "hidden-word"),
     *(("TRUSTED_PROXIES", value) for value in ("-1", "11", "one")),
