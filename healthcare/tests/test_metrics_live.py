@@ -368,9 +368,7 @@ def test_the_commands_of_the_runbook_run(server: MonitoredServer, tmp_path: Path
     (tmp_path / "python3").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     (tmp_path / "python3").chmod(0o755)
     path = f"{tmp_path}:{Path(find_binaries().program('psql')).parent}:{os.environ['PATH']}"
-    with closing(psycopg2.connect(server.database_url)) as session:  # dbshell does not take its place from a query
-        place = {"PGHOST": session.info.host, "PGPORT": str(session.info.port)}
-    environment = {**server.environment, **place, "PATH": path}
+    environment = {**server.environment, "PATH": path}
     done = subprocess.run(
         ["bash", "-c", program], cwd=settings.BASE_DIR, env=environment,
         capture_output=True, text=True, timeout=TIMEOUT,
