@@ -8,6 +8,7 @@ from benchmarks import python_environments
 def main() -> None:
     python_environments.enter_environment(
         references=not {
+            "capacity",
             "guard",
             "growth",
             "imports",
@@ -15,6 +16,7 @@ def main() -> None:
             "memory",
             "statements",
             "row-level-security",
+            "sharding",
         }.intersection(sys.argv[1:2])
     )
     from benchmarks.commands import run

@@ -12,7 +12,13 @@ import django
 from benchmarks.servers import BUILD, ENVIRONMENT
 from healthcare.project import PROJECT
 
-RESULTS = {"compare": "RESULTS.md", "growth": "GROWTH.md", "memory": "MEMORY.md", "imports": "IMPORTS.md"}
+RESULTS = {
+    "compare": "RESULTS.md",
+    "growth": "GROWTH.md",
+    "memory": "MEMORY.md",
+    "imports": "IMPORTS.md",
+    "sharding": "SHARDING.md",
+}
 COMMANDS = {
     "compare": "ours beside every reference, and everyday calls beside their plain call (the default)",
     "guard": "fails, and names the operation, when one sends more statements or costs more CPU than its limit",
@@ -20,6 +26,8 @@ COMMANDS = {
     "row-level-security": "what the policies of row-level security cost",
     "growth": "an owner of 10,000 patients beside one of 1,000,000",
     "memory": "what the processes hold, idle and after a million requests (takes long)",
+    "capacity": "machines, disks and money for so many users, from CPU, WAL and bytes of a request",
+    "sharding": "a simulation: the requests of many owners on several databases",
     "imports": "rows a second of an import, beside COPY and single POSTs",
     "matching": "precision and recall of likely duplicates and of $match, on people whose duplicates are known",
     "profile": "where the server spends its time",
@@ -57,7 +65,7 @@ def parse(arguments: list[str], operations: Iterable[str]) -> argparse.Namespace
     options = parser.parse_args(arguments)
     if options.command == "imports":
         options.patients, options.rounds = options.patients or ROWS, options.rounds or 3
-    guards = options.command in {"guard", "statements", "row-level-security"}
+    guards = options.command in {"capacity", "guard", "statements", "row-level-security"}
     options.patients = options.patients or (FEW_OTHERS if options.quick or guards else OTHERS)
     options.rounds = options.rounds or (1 if options.quick else 3 if guards else 5)
     options.seconds = options.seconds or (1 if options.quick or guards else 2)
@@ -95,6 +103,7 @@ def run(arguments: list[str]) -> None:
     os.environ.update(ENVIRONMENT, DJANGO_SETTINGS_MODULE="healthcare.settings")
     django.setup()
     from benchmarks import (
+        capacity,
         comparison,
         growth,
         guard,
@@ -103,6 +112,7 @@ def run(arguments: list[str]) -> None:
         memory,
         profiles,
         row_level_security,
+        sharding,
         statement_recorder,
     )
     from benchmarks.equal_answers import UnequalError
@@ -116,6 +126,8 @@ def run(arguments: list[str]) -> None:
         "row-level-security": row_level_security.run,
         "growth": growth.run,
         "memory": memory.run,
+        "capacity": capacity.run,
+        "sharding": sharding.run,
         "imports": imports.run,
         "matching": matching.run,
         "profile": profiles.run,

@@ -212,9 +212,9 @@ def check_summary(summary: dict[str, int], rows: int) -> None:
         raise RuntimeError(f"The import of {rows} rows answered {summary}.")
 
 
-def run_command(url: str, *arguments: str) -> None:
+def run_command(url: str, *arguments: str, **settings: str) -> None:
     """Raises RuntimeError for a command of manage.py that fails."""
-    environment = {**os.environ, **ENVIRONMENT, "DATABASE_URL": url}
+    environment = {**os.environ, **ENVIRONMENT, **settings, "DATABASE_URL": url}
     done = subprocess.run(
         [sys.executable, "manage.py", *arguments], cwd=PROJECT, env=environment, capture_output=True, text=True
     )
