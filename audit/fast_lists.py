@@ -59,7 +59,7 @@ class FastHistory(FastRecordList):
         events = self.viewset.event_model
         compared = (
             "SELECT event.pgh_id AS key, event, lead(event) OVER (ORDER BY event.pgh_id DESC) AS previous "  # noqa: S608
-            f'FROM "{events._meta.db_table}" AS event WHERE event.id = %s'
+            f'FROM "{events._meta.db_table}" AS event WHERE event.id = %s AND EXISTS (SELECT FROM target)'
         )
         where = f" WHERE {condition}" if condition else ""
         return Fragment(f"SELECT key, {event_as_json(events)} AS content FROM ({compared}) AS compared{where}", (KEY,))  # noqa: S608
