@@ -9,13 +9,13 @@ import http.client
 import json
 import os
 import re
-import secrets
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from healthcare.tests.live import free_port  # noqa: E402
 DOCKERFILE = PROJECT / "deploy" / "docker" / "Dockerfile"
 HIDDEN = ("/work", "/home", "/srv", "/tmp")  # noqa: S108  (of this machine)
 BASE_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
-PASSWORD = "of the dry run"  # noqa: S105
+COMPOSE = PROJECT / "deploy" / "compose"
 FILE_CALLS = "open,openat,creat,mkdir,mkdirat,unlink,unlinkat,rename,renameat,renameat2,symlink,symlinkat,link,linkat"
 WRITES = re.compile(r"O_WRONLY|O_RDWR|O_CREAT|^(?!open)")  # in a call's name and arguments
 CALL = re.compile(r'^\d+ +(\w+\((?:[^"]*)"([^"]+)".*)$', re.MULTILINE)
@@ -46,7 +46,7 @@ def run(*command: str, fails: bool = False, **options: Any) -> str:
 
 
 def program(name: str) -> str:
-    return shutil.which(name) or name
+    return shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") or name
 
 
 class Root:
@@ -155,16 +155,43 @@ class Container:
         return found
 
 
-def prepare_database(folder: Path) -> Cluster:
+def prepare_database(folder: Path, password: str) -> Cluster:
     programs = Path(find_binaries().program("postgres")).parent
     cluster = Cluster(programs, folder)
     cluster.execute("postgres", "DROP ROLE healthcare")
     script = PROJECT / "deploy" / "postgres" / "roles.sql"
     run(
         str(programs / "psql"), "--no-psqlrc", "--host", str(folder), "--username", "postgres", "--dbname", "postgres",
-        "--set", f"password={PASSWORD}", "--file", str(script),
+        "--set", f"password={password}", "--file", str(script),
     )  # fmt: skip
     return cluster
+
+
+@contextmanager
+def running_pgbouncer(folder: Path, database: Path, users: str) -> Iterator[int]:
+    """PgBouncer as compose.yml has it, on a free port; only addresses and files are replaced."""
+    port = free_port()
+    configuration = (COMPOSE / "pgbouncer.ini").read_text()
+    changes = {
+        "host=postgres port=5432": f"host={database} port=5432",
+        "listen_addr = *": "listen_addr = 127.0.0.1",
+        "listen_port = 6432": f"listen_port = {port}",
+        "/run/secrets/pgbouncer_users": f"{folder}/users",
+    }
+    for old, new in changes.items():
+        check(old in configuration, f"pgbouncer.ini has no {old}")
+        configuration = configuration.replace(old, new)
+    folder.mkdir()
+    (folder / "users").write_text(users)
+    (folder / "pgbouncer.ini").write_text(configuration)
+    process = subprocess.Popen(  # noqa: S603
+        [program("pgbouncer"), "--quiet", str(folder / "pgbouncer.ini")], user="postgres"
+    )
+    try:
+        yield port
+    finally:
+        process.terminate()
+        process.wait(60)
 
 
 def copy_context(folder: Path) -> Path:
@@ -214,35 +241,37 @@ def build_and_run(folder: Path) -> None:
         step(f"stage {stage.name or number}, on this machine in place of {stage.base}")
         root = roots[stage.name or str(number)] = Root(folder / f"stage-{number}")
         root.build(stage, roots, context)
-    step("PostgreSQL, by deploy/postgres/roles.sql")
-    cluster = prepare_database(folder / "postgres")
+    step("PostgreSQL by deploy/postgres/roles.sql, PgBouncer and secrets by deploy/compose")
+    run(str(COMPOSE / "make-secrets"), str(folder / "secrets"))
+    secrets = {path.name: path.read_text() for path in (folder / "secrets").iterdir()}
+    cluster = prepare_database(folder / "postgres", secrets["database_password"].strip())
     try:
-        (root.path / "run/postgresql").mkdir(parents=True, exist_ok=True)
-        run("mount", "--bind", str(folder / "postgres"), f"{root.path}/run/postgresql")
-        root.make_read_only()
-        drive(stages[-1], root, folder)
+        with running_pgbouncer(folder / "pgbouncer", folder / "postgres", secrets["pgbouncer_users"]) as port:
+            settings = secrets["application.env"].replace("@pgbouncer:6432/", f"@127.0.0.1:{port}/")
+            root.inside("/app/.env").write_text(settings)
+            (root.path / "run/postgresql").mkdir(parents=True, exist_ok=True)
+            run("mount", "--bind", str(folder / "postgres"), f"{root.path}/run/postgresql")
+            root.make_read_only()
+            drive(stages[-1], root, folder)
     finally:
         cluster.stop()
 
 
 def drive(image: Stage, root: Root, folder: Path) -> None:
     port = free_port()
-    settings = {
-        "DATABASE_URL": "postgres://healthcare@/healthcare?host=/run/postgresql",
-        "SECRET_KEY": secrets.token_urlsafe(60), "ALLOWED_HOSTS": "127.0.0.1", "HTTPS": "False", "DRAIN_SECONDS": "1",
-    }  # fmt: skip
+    # Beside those of /app/.env. HTTPS would need a proxy.
+    settings = {"ALLOWED_HOSTS": "127.0.0.1", "HTTPS": "False", "LOG_FORMAT": "json", "DRAIN_SECONDS": "1"}
     container = Container(root, image.last("USER"), settings, folder / "trace")
     check("Read-only file system" in container.run("touch", "/app/file", fails=True), "/app can be written to")
     found = container.run("python", "-c", "import importlib.metadata as m; print([d.name for d in m.distributions()])")
     check("'Django'" in found or "'django'" in found, f"no Django in {found}")
     check(not re.search(r"'(pip|pytest|hypothesis)'", found), f"tools in the image: {found}")
-    embedded = Container(root, container.user, {**settings, "DATABASE_URL": ""}, container.trace)
-    refusal = embedded.run("python", "manage.py", "migrate", fails=True)
+    refusal = container.run("env", "DATABASE_URL=", "python", "manage.py", "migrate", fails=True)
     check(refusal.startswith("manage.py: ") and len(refusal.splitlines()) == 1, refusal)
     step(f"without DATABASE_URL: {refusal.strip()}")
     step("migrate")
-    container.run("python", "manage.py", "migrate", "--verbosity", "0")
-    container.run("python", "manage.py", "check", "--deploy")
+    direct = "DATABASE_URL=postgres://healthcare@/healthcare?host=/run/postgresql"
+    container.run("env", direct, "python", "manage.py", "migrate", "--verbosity", "0")
     step("serve")
     log = folder / "log"
     command = [word.replace("0.0.0.0:8000", f"127.0.0.1:{port}") for word in image.command]
