@@ -4,11 +4,27 @@ import argparse
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
-from deploy.cluster.cluster import Cluster, running_cluster
+from deploy.cluster.cluster import NAMES, Cluster, running_cluster
+from deploy.cluster.network import Network, enter_own_namespace, why_impossible
 from deploy.cluster.programs import ClusterError
 from healthcare.embedded.errors import EmbeddedError
 from healthcare.project import PROJECT
+from healthcare.tests.memory_folder import temporary_folder
+
+# The events of a drill by their options, and how often each happens.
+EVENTS = {
+    "primary-kills": ("PostgreSQL of the primary killed", 20),
+    "machine-kills": ("machine of the primary killed", 5),
+    "instance-kills": ("instance killed", 20),
+    "primary-pauses": ("primary paused", 2),
+    "standby-pauses": ("standby paused", 2),
+    "primary-cuts": ("primary cut off", 2),
+    "standby-cuts": ("standby cut off", 2),
+    "full-disks": ("disk of a standby full", 2),
+}
+NEED_NETWORK = ("primary cut off", "standby cut off", "disk of a standby full")
 
 STARTED = """
 The cluster runs until Ctrl-C. The application reaches its primary through HAProxy:
@@ -30,9 +46,12 @@ Data, logs, ports and passwords: {folder}
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.cluster", description=__doc__)
     parser.add_argument("--folder", type=Path, default=PROJECT / ".cluster", help="data and secrets; %(default)s")
+    add_drill(parser.add_subparsers(dest="command"))
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        if arguments.command == "drill":
+            return drill(arguments)
         with running_cluster(arguments.folder, say=say) as cluster:
             say(describe(cluster))
             signal.pause()
@@ -42,6 +61,39 @@ def main() -> int:
     except KeyboardInterrupt:
         say("Stopped.")
     return 0
+
+
+def add_drill(commands: Any) -> None:
+    parser = commands.add_parser("drill", help="kill, pause and cut off its parts under load, in a cluster of its own")
+    for option, (kind, times) in EVENTS.items():
+        parser.add_argument(f"--{option}", type=int, default=times, metavar="TIMES", help=f"{kind}; %(default)s")
+    parser.add_argument(
+        "--lease", type=int, default=0, metavar="SECONDS",
+        help="Patroni's ttl, at least 7, in place of the 20 seconds that Patroni enforces",
+    )  # fmt: skip
+
+
+def drill(arguments: argparse.Namespace) -> int:
+    impossible = why_impossible()
+    network = None
+    if impossible:
+        say(f"Skipped: what needs hosts of their own, and full disks: {impossible}.")
+    else:
+        enter_own_namespace("deploy.cluster")
+        network = Network(NAMES)
+    from deploy.cluster.drill import run_drill  # of the tests, whose settings would change a cluster's
+
+    times = {kind: getattr(arguments, option.replace("-", "_")) for option, (kind, _) in EVENTS.items()}
+    if not network:
+        times = {kind: number for kind, number in times.items() if kind not in NEED_NETWORK}
+    with temporary_folder() as folder:
+        try:
+            figures = run_drill(folder / "cluster", times, network, say, arguments.lease)
+        finally:
+            if network:
+                network.close()
+    say(str(figures))
+    return 1 if figures.faults else 0
 
 
 def say(text: str) -> None:

@@ -1,13 +1,16 @@
 """The cluster: three nodes, HAProxy in front of them, and the application's database in it."""
 
+import base64
 import json
 import os
 import secrets
+import shutil
 import socket
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from healthcare.embedded.login import ENSURE_LOGIN, LOGIN
 from healthcare.embedded.url import DATABASE_NAME
 from healthcare.project import PROJECT
 
+SHORT_LEASE = Path(__file__).with_name("short_lease.py")
 HAPROXY_CFG = PROJECT / "deploy" / "patroni" / "haproxy.cfg"
 NAMES = ("node1", "node2", "node3")
 LOOPBACK = "127.0.0.1"
@@ -172,9 +176,9 @@ class Cluster:
             ("enable", {}),
         ):
             with suppress(OSError):  # the last step, which is checked below, has been done
-                post(f"{url}/v3beta/auth/{path}", body)
+                send("POST", f"{url}/v3beta/auth/{path}", body)
         with suppress(OSError):
-            post(f"{url}/v3beta/kv/range", {"key": "AA=="})
+            send("POST", f"{url}/v3beta/kv/range", {"key": "AA=="})
             raise ClusterError(f"etcd does not require its password; see {self.nodes[0].folder / 'etcd.log'}.")
 
     def connect(self, node: Node, database: str = DATABASE_NAME) -> Any:
@@ -183,6 +187,30 @@ class Cluster:
             host=node.address, port=node.ports.postgresql, user=SUPERUSER, dbname=database,
             password=self.state["passwords"]["superuser"], connect_timeout=5,
         )  # fmt: skip
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        """What a query finds in the application's database on the primary."""
+        primary = self.primary()
+        if primary is None:
+            raise ClusterError("There is no primary.")
+        with closing(self.connect(primary)) as session, session.cursor() as cursor:
+            cursor.execute(statement)
+            return cursor.fetchall()
+
+    def change_configuration(self, changes: dict[str, Any]) -> None:
+        """Change Patroni's configuration in etcd, as `patronictl edit-config` does."""
+        token = base64.b64encode(f"patroni:{self.state['passwords']['restapi']}".encode()).decode()
+        send("PATCH", f"{self.nodes[0].patroni_url}/config", changes, {"Authorization": f"Basic {token}"})
+
+    def lift_minimum_of_lease(self) -> None:
+        """Let the nodes, which have not started, accept a ttl below 20 seconds."""
+        script = self.home.folder / SHORT_LEASE.name
+        shutil.copyfile(SHORT_LEASE, script)
+        if self.home.account:
+            self.home.account.take_ownership(script)
+        python, *_ = self.programs.patroni
+        for node in self.nodes:
+            node.programs = replace(self.programs, patroni=(python, str(script)))
 
     def create_database(self) -> None:
         """Create the application's role, its database and the role of API requests, unless they exist."""
@@ -272,8 +300,9 @@ def is_healthy(url: str) -> bool:
         return False
 
 
-def post(url: str, body: dict[str, Any]) -> None:
+def send(method: str, url: str, body: dict[str, Any], headers: dict[str, str] | None = None) -> None:
     """Raises OSError unless it is answered with 200."""
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    sent = {"Content-Type": "application/json"} | (headers or {})
+    request = urllib.request.Request(url, json.dumps(body).encode(), sent, method=method)
     with urllib.request.urlopen(request, timeout=10) as response:
         response.read()

@@ -64,6 +64,10 @@ class Node:
     def etcd_peer_url(self) -> str:
         return f"http://{self.address}:{self.ports.etcd_peer}"
 
+    @property
+    def patroni_url(self) -> str:
+        return f"http://{self.address}:{self.ports.patroni}"
+
     def create_folder(self) -> None:
         for folder in (self.folder, self.folder / "disk"):
             if not folder.exists():
@@ -119,8 +123,7 @@ class Node:
     def ask_patroni(self, path: str) -> Any:
         """What Patroni's REST API answers with 200; None if it does not."""
         try:
-            url = f"http://{self.address}:{self.ports.patroni}{path}"
-            with urllib.request.urlopen(url, timeout=2) as response:
+            with urllib.request.urlopen(self.patroni_url + path, timeout=2) as response:
                 return json.load(response)
         except (OSError, ValueError, urllib.error.URLError):
             return None

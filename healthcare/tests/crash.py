@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPException
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 import psycopg2
@@ -32,6 +32,18 @@ from healthcare.tests.pytest_environment import TEST_ENVIRONMENT
 
 WORKERS, WRITERS, RECOVERY_TIMEOUT = 2, 4, 120  # the timeout in seconds, for a busy machine
 EVENTS = "SELECT id, count(*) FROM patients_patientevent GROUP BY 1"
+
+
+class Caller(Protocol):
+    """What the load calls: a server, or several that take turns."""
+
+    def call(self, method: str, path: str, body: Any = None, token: str = "", **headers: str) -> Answer: ...
+
+
+class Database(Protocol):
+    """Where the load's rows are."""
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]: ...
 
 
 def eventually(condition: Callable[[], Any]) -> Any:
@@ -126,7 +138,7 @@ def attempt(call: Callable[[], Answer], wanted: list[int]) -> Answer | None:
 class Load:
     """Writers that create and change patients. They repeat each POST with its idempotency key until it succeeds."""
 
-    server: LiveServer
+    server: Caller
     token: str
     created: dict[str, int] = field(default_factory=dict)
     changed: set[int] = field(default_factory=set)
@@ -161,7 +173,7 @@ class Load:
         if attempt(lambda: self.server.call("PATCH", path, {"address": name}, self.token), [200]):
             self.changed.add(patient)
 
-    def find_faults(self, target: KillableServer) -> list[str]:
+    def find_faults(self, target: Database) -> list[str]:
         """Compare the database with the answers, and return each difference as a sentence."""
         rows = target.rows("SELECT id, name, address, version FROM patients_patient")
         events = dict(target.rows(EVENTS))
