@@ -195,6 +195,7 @@ class Cluster:
             raise ClusterError("There is no primary.")
         with closing(self.connect(primary)) as session, session.cursor() as cursor:
             cursor.execute(statement)
+            session.commit()
             return cursor.fetchall()
 
     def change_configuration(self, changes: dict[str, Any]) -> None:

@@ -255,7 +255,7 @@ def kill_family(parent: psutil.Process) -> None:
 
 
 @contextmanager
-def running_drill(cluster: Cluster, folder: Path, say: Say) -> Iterator[Drill]:
+def running_drill(cluster: Cluster, folder: Path, say: Say = str) -> Iterator[Drill]:
     """Run two instances of the application on the migrated cluster, and the load, until the block ends."""
     url = cluster.database_url
     own = {"DATABASE_URL": url, "THROTTLE_SCALE": "1000000", "ACCESS_TOKEN_MINUTES": "1440", "DRAIN_SECONDS": "0"}
