@@ -196,7 +196,8 @@ class Cluster:
         with closing(self.connect(primary)) as session, session.cursor() as cursor:
             cursor.execute(statement)
             session.commit()
-            return cursor.fetchall()
+            found: list[tuple[Any, ...]] = cursor.fetchall()
+        return found
 
     def change_configuration(self, changes: dict[str, Any]) -> None:
         """Change Patroni's configuration in etcd, as `patronictl edit-config` does."""
