@@ -78,21 +78,21 @@ FROM jsonb_to_recordset(%(asked)s::jsonb) AS asked(place int, term text, others 
 ) found
 """  # noqa: S608
 WORDS = "SELECT DISTINCT word FROM patients_patientword WHERE owner = %(owner)s"
+# One scan of the index for all terms of a name; an array of the terms costs half as much as a join with each of them.
 SIMILAR_NAMES = f"""
 SELECT DISTINCT asked.place, found.record
 FROM jsonb_to_recordset(%(asked)s::jsonb)
     AS asked(place int, day date, year int, terms text[], ones text[], twos text[]),
 LATERAL (
-    SELECT unnest(asked.terms) UNION ALL
-    SELECT least(one COLLATE "C", two) || ' ' || greatest(one COLLATE "C", two)
-    FROM unnest(asked.ones) one, unnest(asked.twos) two WHERE one <> two
-) AS wanted(term),
-LATERAL (
-    SELECT record FROM patients_patientterm name WHERE {OWN_TERMS} AND name.term = wanted.term AND EXISTS (
+    SELECT record, row_number() OVER (PARTITION BY term ORDER BY record DESC) AS number
+    FROM patients_patientterm name WHERE {OWN_TERMS} AND name.term = ANY (ARRAY(
+        SELECT unnest(asked.terms) UNION ALL
+        SELECT least(one COLLATE "C", two) || ' ' || greatest(one COLLATE "C", two)
+        FROM unnest(asked.ones) one, unnest(asked.twos) two WHERE one <> two
+    )) AND EXISTS (
         SELECT FROM patients_patient patient WHERE patient.id = name.record AND birth_year = asked.year
         AND (asked.day IS NULL OR birth_date IS NULL OR birth_date = asked.day) OFFSET 0)
-    ORDER BY record DESC LIMIT %(maximum)s
-) AS found
+) AS found WHERE found.number <= %(maximum)s
 """  # noqa: S608
 TERMS = f"""
 SELECT record, array_agg(term) FROM patients_patientterm

@@ -29,6 +29,7 @@ from django.utils import timezone
 from healthcare.rls import ROLE
 from healthcare.rls.context import without_role
 
+MIB = 1024 * 1024
 COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 PLAIN_TYPES: dict[type[Field], tuple[type, ...]] = {
     ForeignKey: (int, NoneType),
@@ -82,9 +83,10 @@ class BatchTable:
         """Replace its rows by records, given by `text_of` and numbered from 0."""
         self.now = timezone.now()  # one time for the whole batch
         lines = "".join(f"{position}\t{text}\n" for position, text in enumerate(texts))
+        copy = f'COPY pg_temp."{self.name}" (position, {self.copied}) FROM STDIN'
         with connection.cursor() as cursor:
             cursor.execute(f'TRUNCATE pg_temp."{self.name}"')
-            cursor.copy_expert(f'COPY pg_temp."{self.name}" (position, {self.copied}) FROM STDIN', io.StringIO(lines))
+            cursor.copy_expert(copy, io.StringIO(lines), size=MIB)  # each part takes Python's lock anew
 
     def insert(self, first: int, last: int) -> list[int]:
         """Insert the records from position `first` to before `last`, and return their ids in this order.

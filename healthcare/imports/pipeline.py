@@ -4,8 +4,8 @@ from array import array
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import copy_context
+from concurrent.futures import Future
+from functools import partial
 from itertools import islice
 from typing import Any, Never
 
@@ -16,6 +16,7 @@ from healthcare.api.exceptions import NAME, LimitedErrors
 from healthcare.api.integrity_errors import broken_rule
 from healthcare.api.suggestions import nearest_name
 from healthcare.api.unknown_parameters import suggest
+from healthcare.imports.background import BackgroundWork
 from healthcare.imports.batch_table import BatchTable, refresh_statistics
 from healthcare.imports.importer import Importer
 from healthcare.imports.locking import take_import_lock
@@ -27,14 +28,15 @@ from healthcare.imports.rows import CREATED, FAILED, LIKELY, SKIPPED, STATUSES, 
 from healthcare.ownership import RecordOwner
 
 ROWS_PER_BATCH = 1000
+ROWS_WITHOUT_PAUSE = 4  # of those that are checked in the background: about a millisecond
 OUT_OF_RANGE = {"pointer": "", "code": "invalid", "detail": "A value is out of range; send one that the field allows."}
 
 
 class ImportRun:
     """One import, in a transaction that has been entered as the caller (see `healthcare.rls.context`).
 
-        run = ImportRun(PatientImporter, owner=owner, caller_id=caller, options=options)
-        for row in run_import(run, records): ...
+        with closing(ImportRun(PatientImporter, owner=owner, caller_id=caller, options=options)) as run:
+            for row in run_import(run, records): ...
 
     A check does all that an `apply` does, and the caller rolls that back; it writes no `Import`. With `parent` the
     run goes on with the import that an earlier transaction has begun.
@@ -75,7 +77,7 @@ class ImportRun:
             )
             for _ in range(2)
         )
-        self.threads: ThreadPoolExecutor | None = None
+        self.background = BackgroundWork()
         self.ahead: tuple[Sequence[ReadRecord], Future[list[Row]]] | None = None
         self.table = BatchTable(self.importer.model)
         # The lines of this run that have created a record, with its id, in the order of both.
@@ -104,30 +106,38 @@ class ImportRun:
         The next call should get `following`, the records that are checked in another thread while this batch waits for
         PostgreSQL.
         """
+        rows = self.checked(records)
+        self.begin_ahead(following)
+        with connection.execute_wrapper(self.background.execute):
+            self.import_rows(rows)
+        return rows
+
+    def checked(self, records: Sequence[ReadRecord]) -> list[Row]:
+        """The rows of these records, which another thread may have checked."""
         ahead, self.ahead = self.ahead, None
-        rows = self.rows_of(records) if ahead is None or ahead[0] is not records else ahead[1].result()
+        if ahead is None or ahead[0] is not records:
+            return self.rows_of(records)
+        with self.background.while_waiting():
+            return ahead[1].result()
+
+    def import_rows(self, rows: list[Row]) -> None:
         if not self.importer.prepares_without_database:
             self.importer.prepare(unsettled(rows))
         if self.options.match == "identifier":
             self.importer.match(unsettled(rows))
         updates, candidates = self.settle_matched(unsettled(rows))
         creates, repeated = self.settle_likely(self.validated(candidates))
-        self.begin_ahead(following)
         self.update(updates)  # first: an assignment that is primary no more makes room for another one
         self.create(creates)
         for row, earlier in repeated:
             self.repeat(row, earlier)
         self.importer.after_write([row for row in rows if row.status in {CREATED, UPDATED}])
         self.record_lines(rows)
-        return rows
 
     def begin_ahead(self, following: Sequence[ReadRecord]) -> None:
-        """Begin to check these records in another thread. Before the batch is written is the time for it: this thread
-        then waits most for PostgreSQL, and needs Python's lock least."""
+        """Begin to check these records in another thread."""
         if following and self.importer.prepares_without_database:
-            context = copy_context()  # of the time zone and the language
-            self.threads = self.threads or ThreadPoolExecutor(1, "import")
-            self.ahead = following, self.threads.submit(context.run, self.check_ahead, following)
+            self.ahead = following, self.background.begin(partial(self.check_ahead, following))
 
     def resume(self, line: ImportedLine) -> None:
         """Register a line of an interrupted import that this run continues, in the order of the records' ids."""
@@ -160,7 +170,9 @@ class ImportRun:
         another thread."""
         rows = self.rows_of(records)
         with connection.execute_wrapper(refuse_query):  # it would not be in the transaction
-            for row in unsettled(rows):
+            for position, row in enumerate(unsettled(rows)):
+                if position % ROWS_WITHOUT_PAUSE == 0:
+                    self.background.pause()
                 row.checked = values, _ = self.checks_ahead.check(row.values)
                 if values is not None:
                     row.record = self.new_record(values)
@@ -258,7 +270,9 @@ class ImportRun:
 
     def create(self, rows: list[Row]) -> None:
         if rows:
-            self.table.fill(row.text if row.text is not None else self.table.text_of(row.record) for row in rows)
+            texts = [row.text if row.text is not None else self.table.text_of(row.record) for row in rows]
+            with self.background.while_waiting():  # `execute_wrapper` knows nothing of COPY
+                self.table.fill(texts)
             by_halves(rows, self.insert)
             for row in rows:
                 if row.status == CREATED and row.record_id is not None:
@@ -321,8 +335,7 @@ class ImportRun:
     def close(self) -> None:
         """End the thread that checks ahead, after the last batch or an error."""
         self.ahead = None
-        if self.threads:
-            self.threads.shutdown(wait=False, cancel_futures=True)
+        self.background.close()
 
     def patients_on_record(self) -> set[int]:
         """Those of `patients` who exist if this import is rolled back."""

@@ -5,7 +5,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +127,7 @@ class FileImport:
         )
 
     def check(self, run: ImportRun) -> None:
-        with transaction.atomic():
+        with closing(run), transaction.atomic():
             self.enter()
             run.begin()
             for batch, following in batches(self.records(run)):
@@ -153,6 +153,11 @@ class FileImport:
         run = self.new_run(file.parent)
         if file.parent:
             self.go_on(run, file.parent)
+        with closing(run):
+            self.write(file, run)
+        return run
+
+    def write(self, file: StagedFile, run: ImportRun) -> None:
         try:
             if not staging.is_staged(file):
                 if file.rows is not None:
@@ -170,7 +175,6 @@ class FileImport:
             raise
         else:
             self.say(f"Imported, as import {run.record.pk}." if run.record else "")
-        return run
 
     def go_on(self, run: ImportRun, parent: Import) -> None:
         """Continue a partial import: its rows so far count, and later ones may repeat them."""
