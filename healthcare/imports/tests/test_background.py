@@ -16,7 +16,8 @@ def count_to(number: int, work: BackgroundWork, counted: list[int], first: threa
 
 
 def test_the_function_runs_only_while_the_other_thread_waits():
-    work, counted, first = BackgroundWork(), [], threading.Event()
+    work, first = BackgroundWork(), threading.Event()
+    counted: list[int] = []
     result = work.begin(lambda: count_to(3, work, counted, first))
     assert not first.wait(0.05)
     with work.while_waiting():
@@ -39,7 +40,8 @@ def test_a_wait_that_fails_ends_too():
 
 
 def test_a_function_that_nobody_waits_for_ends_when_the_work_is_closed():
-    work, counted, first = BackgroundWork(), [], threading.Event()
+    work, first = BackgroundWork(), threading.Event()
+    counted: list[int] = []
     result = work.begin(lambda: count_to(3, work, counted, first))
     work.close()
     assert result.result(timeout=60) == 3
