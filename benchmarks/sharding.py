@@ -223,7 +223,8 @@ def run(options: argparse.Namespace, folder: Path) -> str:
         rows.append(report.row(operation, *(str(one[operation]) for one in costs)))
     return f"""# Sharding, simulated
 
-{report.describe_machine()}. Each owner has {PATIENTS} patients. CPU µs of PostgreSQL / buffers, a request, mean of
+{report.describe_machine()}. Each owner has {PATIENTS} patients.
+CPU µs of PostgreSQL / buffers, a request, mean of
 {REQUESTS} requests by owners who are drawn at random. Shards are databases of one PostgreSQL.
 
 {chr(10).join(rows)}
