@@ -14,6 +14,7 @@ def main() -> None:
             "imports",
             "matching",
             "memory",
+            "pgbouncer",
             "statements",
             "row-level-security",
             "sharding",

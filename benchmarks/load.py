@@ -24,27 +24,29 @@ SCRIPT = Path(__file__).with_name("load.lua")
 
 @dataclass(frozen=True)
 class Slice:
-    """`rate` in requests a second, `p50` and `p99` in ms, `application` and `postgresql` in CPU µs a request."""
+    """`rate` in requests a second, `p50` and `p99` in ms; the CPU of the three others in µs a request."""
 
     rate: float
     p50: float
     p99: float
     application: float
     postgresql: float
+    pooler: float = 0.0
 
     @property
     def cpu(self) -> float:
-        return self.application + self.postgresql
+        return self.application + self.postgresql + self.pooler
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One of the requests that are measured side by side."""
+    """One of the requests that are measured side by side. `pooler` is a process between its server and PostgreSQL."""
 
     name: str
     server: RunningServer
     request: BenchmarkRequest
     caller: Caller
+    pooler: psutil.Process | None = None
 
 
 def measure_interleaved(
@@ -68,22 +70,20 @@ def measure_slice(contender: Contender, postgresql: psutil.Process, seconds: int
     Raises RuntimeError when an answer has another status than the request expects, or does not arrive.
     """
     contender = with_current_tags(contender)  # before the CPU is read
-    application = contender.server.process
-    before = process_tree.cpu_seconds(application), process_tree.cpu_seconds(postgresql)
+    processes = [contender.server.process, postgresql, *([contender.pooler] if contender.pooler else [])]
+    before = [process_tree.cpu_seconds(process) for process in processes]
     result = send_load(contender, seconds)
-    application_time = process_tree.cpu_seconds(application) - before[0]
-    postgresql_time = process_tree.cpu_seconds(postgresql) - before[1]
+    used = [process_tree.cpu_seconds(process) - earlier for process, earlier in zip(processes, before, strict=True)]
     count = result["requests"]
     if result["refused"] or result["broken"] or (not count and seconds > LONGEST_RUN):
         raise RuntimeError(f"{contender.server.name} answered {contender.request.path} with errors: {result}")
     if count < LEAST_ANSWERS and seconds <= LONGEST_RUN:
         return measure_slice(contender, postgresql, seconds * 2)
     return Slice(
-        rate=count / result["seconds"],
-        p50=result["p50"],
-        p99=result["p99"],
-        application=application_time / count * 1e6,
-        postgresql=postgresql_time / count * 1e6,
+        count / result["seconds"],
+        result["p50"],
+        result["p99"],
+        *(seconds_of / count * 1e6 for seconds_of in used),
     )
 
 

@@ -1,0 +1,127 @@
+"""What PgBouncer between the application and PostgreSQL costs: the same server with direct sessions, which prepare
+their statements or do not, and behind PgBouncer with session and with transaction pooling. All use one database.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import psutil
+
+from benchmarks import databases, report
+from benchmarks.load import Contender, measure_interleaved
+from benchmarks.operations import PLAIN_NAMES, plain_requests
+from benchmarks.servers import OURS, free_port, run_server, wait_until_answering
+from benchmarks.terminal import print_line
+from benchmarks.testbed import start_testbed
+
+SESSIONS = 8  # two workers of four threads
+UNPREPARED = {"DB_PREPARED_STATEMENTS": "off"}
+TRACKING_SINCE = (1, 21)  # of max_prepared_statements
+NOBODY = 65534
+
+
+class NoPoolerError(Exception):
+    """PgBouncer cannot be measured here; the text says why."""
+
+
+def run(options: argparse.Namespace, folder: Path) -> str:
+    """A table in Markdown, whose ratios are to a direct connection with prepared statements."""
+    program, version = find_program(options.pgbouncer)
+    operations = [name for name in options.operations or PLAIN_NAMES if name in PLAIN_NAMES]
+    with ExitStack() as stack:
+        testbed = stack.enter_context(start_testbed(folder, [OURS.name], options.patients))
+        url = databases.url_of(databases.copy_name(OURS.database, options.patients))
+
+        def start(name: str, environment: dict[str, str], mode: str = "", **settings: int) -> Contender:
+            pooler, target = stack.enter_context(pooling(program, url, mode, settings, folder)) if mode else (None, url)
+            server = replace(OURS, name=name, environment=environment)
+            log = folder / f"{name.replace(' ', '_')}.log"
+            return Contender(
+                name, stack.enter_context(run_server(server, target, log)), requests["get one"], testbed.caller, pooler
+            )
+
+        requests = plain_requests(testbed.caller, OURS.paging)
+        direct = Contender("direct, prepared", testbed.servers[0], requests["get one"], testbed.caller)
+        contenders = [
+            direct,
+            start("direct, unprepared", UNPREPARED),
+            start("session pooling, prepared", {}, "session"),
+            start("transaction pooling, unprepared", UNPREPARED, "transaction"),
+        ]
+        if version >= TRACKING_SINCE:
+            name = "transaction pooling, prepared, max_prepared_statements"
+            contenders.append(start(name, {}, "transaction", max_prepared_statements=200))
+        rows = [report.table_head(["operation", "sessions"], ["application", "PostgreSQL", "PgBouncer", "ratio"])]
+        for operation in operations:
+            measured = measure_interleaved(
+                [replace(contender, request=requests[operation]) for contender in contenders],
+                testbed.postgresql, options.rounds, options.seconds,
+            )  # fmt: skip
+            for name, slices in measured.items():
+                parts = [
+                    f"{report.median_of(slices, lambda one, part=part: getattr(one, part)):,.0f}"  # type: ignore[misc]
+                    for part in ("application", "postgresql", "pooler")
+                ]
+                ratio = report.with_spread(report.cpu_ratios(slices, measured[direct.name]))
+                rows.append(report.row(operation, name, *parts, ratio))
+                print_line(rows[-1])
+    head = f"{report.describe_machine()}, PgBouncer {'.'.join(map(str, version))}."
+    return "\n".join([f"{head} CPU µs a request, medians of {options.rounds} rounds.", "", *rows])
+
+
+def find_program(name: str) -> tuple[str, tuple[int, ...]]:
+    """The path of PgBouncer and its version. Raises NoPoolerError."""
+    program = shutil.which(name) or shutil.which(name, path="/usr/sbin")
+    if program is None:
+        raise NoPoolerError(f"there is no program {name}; apt-get install pgbouncer.")
+    printed = subprocess.run([program, "--version"], capture_output=True, text=True).stdout
+    found = re.search(r"PgBouncer (\d+)\.(\d+)\.(\d+)", printed)
+    if found is None:
+        raise NoPoolerError(f"{program} does not print the version of PgBouncer.")
+    return program, tuple(int(part) for part in found.groups())
+
+
+@contextmanager
+def pooling(
+    program: str, url: str, mode: str, settings: dict[str, int], folder: Path
+) -> Iterator[tuple[psutil.Process, str]]:
+    """PgBouncer in front of this database, and the URL of the database behind it."""
+    parts = urlsplit(url)
+    place = {name: values[0] for name, values in parse_qs(parts.query).items()}
+    user, database, port = parts.username or "", parts.path[1:], free_port()
+    target = " ".join(f"{name}={value}" for name, value in {**place, "user": user, "dbname": database}.items())
+    lines = {
+        "listen_addr": "127.0.0.1", "listen_port": port, "unix_socket_dir": "", "auth_type": "any",
+        "pool_mode": mode, "default_pool_size": SESSIONS, "log_connections": 0, "log_disconnections": 0, **settings,
+    }  # fmt: skip
+    configuration = folder / f"pgbouncer-{port}.ini"
+    configuration.write_text(
+        f"[databases]\n{database} = {target}\n[pgbouncer]\n"
+        + "".join(f"{name} = {value}\n" for name, value in lines.items())
+    )
+    account = account_for(place.get("host", ""))
+    with (folder / f"pgbouncer-{port}.log").open("wb") as log, configuration.open("rb") as readable:
+        command = [program, f"/dev/fd/{readable.fileno()}"]  # also for an account that may not enter the folder
+        process = subprocess.Popen(command, pass_fds=[readable.fileno()], user=account, stdout=log, stderr=log)
+        try:
+            wait_until_answering(process, port, "PgBouncer", Path(log.name))
+            yield psutil.Process(process.pid), f"postgres://{user}@127.0.0.1:{port}/{database}"
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def account_for(host: str) -> int | None:
+    """PgBouncer refuses root: the account that may reach the server's socket, or nobody."""
+    if os.geteuid() != 0:
+        return None
+    owner = os.stat(host).st_uid if host.startswith("/") else 0
+    return owner or NOBODY
