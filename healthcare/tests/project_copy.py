@@ -8,11 +8,10 @@ import sys
 import textwrap
 from pathlib import Path
 
-from django.conf import settings
-
+from healthcare.project import PROJECT
 from healthcare.tests.live import url_of
 
-ROOT = Path(settings.BASE_DIR)
+ROOT = PROJECT
 BLOCK = re.compile(r"(.*?)^ *```(\w+)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
 
@@ -43,11 +42,12 @@ def hunks_of(guide: str, folder: str) -> list[tuple[str, str]]:
 
 
 class ProjectCopy:
-    """`root` is the folder of the copy. Its commands use the database of this name, on the server of the tests."""
+    """`root` is the folder of the copy. Its commands use the database of this name, on the server of the tests, unless
+    an environment names another one."""
 
-    def __init__(self, folder: Path, database: str) -> None:
+    def __init__(self, folder: Path, database: str = "", environment: dict[str, str] | None = None) -> None:
         self.root = folder / "project"
-        self.environment = {**os.environ, "DATABASE_URL": url_of(database)}
+        self.environment = environment or {**os.environ, "DATABASE_URL": url_of(database)}
         ignored = shutil.ignore_patterns(".git", ".venv", ".postgres", ".env", ".*_cache", "__pycache__", "build")
         shutil.copytree(ROOT, self.root, ignore=ignored)
 

@@ -1,7 +1,9 @@
-"""Restarts two servers behind HAProxy, one after the other, while clients call them: no request may fail.
+"""Upgrades two servers behind HAProxy, one after the other, while clients call them: no request may fail.
 
-`scripts/rolling_restart` does it with the recipe's proxy, which repeats requests, and with one that repeats none. It
-prints what was counted, and exits with 1 if a request has failed, or if a patient that was acknowledged is not
+The old release is this code, and the new one a copy of it with a further field and its migrations. `migrate` of the new
+one runs first; then each server in turn stops and starts with the new code, so that for a while one of each release
+serves. `scripts/rolling_restart` does it with the recipe's proxy, which repeats requests, and with one that repeats
+none. It prints what was counted, and exits with 1 if a request has failed, or if a patient that was acknowledged is not
 stored exactly once.
 """
 
@@ -18,7 +20,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +29,9 @@ from typing import Any
 from healthcare.server.queue import CONCURRENT_REQUESTS
 from healthcare.tests.live import TIMEOUT, answers_ok, free_port
 from healthcare.tests.memory_folder import temporary_folder
+from healthcare.tests.project_copy import ProjectCopy
 from healthcare.tests.proxies.proxy import APPLICATION_SETTINGS, HOST, PROJECT, Proxy, running_proxy, trusting
+from healthcare.upgrades.tests.sample_release import write_sample_release
 
 # Half of them over connections that they keep. No more than the server that is left runs at once: on a busy machine a
 # request that waits would be refused after a second, which is no failure of the restart.
@@ -42,17 +46,18 @@ WITHOUT_REPETITION = {
 
 @dataclass
 class Instance:
-    """A server that can be restarted on the same port."""
+    """A server that can be restarted on the same port, with the code in the folder."""
 
     port: int
     command: list[str]
     environment: dict[str, str]
     log: Path
+    folder: Path = PROJECT
     process: "subprocess.Popen[bytes] | None" = None
 
     def start(self) -> None:
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self.command, cwd=PROJECT, env=self.environment, stdout=log, stderr=log)
+            self.process = subprocess.Popen(self.command, cwd=self.folder, env=self.environment, stdout=log, stderr=log)
         deadline = time.monotonic() + TIMEOUT
         while not answers_ok(self.port, "/readyz"):
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -170,8 +175,11 @@ def describe(action: str, status: int, problem: Any) -> str:
     return f"{action}: {status} {problem.get('detail', '') if isinstance(problem, dict) else ''}"
 
 
-def restart_under_load(proxy: Proxy, instances: list[Instance], requests: int) -> Outcome:
-    """Restart each instance in turn while clients call the proxy, and go on until there were so many requests."""
+def restart_under_load(
+    proxy: Proxy, instances: list[Instance], requests: int, prepare: Callable[[], None] = lambda: None
+) -> Outcome:
+    """Call `prepare`, then restart each instance in turn, while clients call the proxy; go on until there were so many
+    requests."""
     token = proxy.register()[1]["access"]
     patient = proxy.call("POST", "/api/patients/", {"name": "First"}, token).json["id"]
     outcome, stop = Outcome(), threading.Event()
@@ -179,6 +187,8 @@ def restart_under_load(proxy: Proxy, instances: list[Instance], requests: int) -
     for client in clients:
         client.start()
     try:
+        wait_until(outcome, requests // 20)
+        prepare()
         for instance in instances:
             wait_until(outcome, outcome.requests + requests // 10)
             status = instance.stop()
@@ -227,23 +237,46 @@ def running(instances: list[Instance]) -> Iterator[list[Instance]]:
             instance.stop()
 
 
-def restart_served_project(requests: int, *, repeating: bool) -> Outcome:
-    """Restart two `manage.py serve` with the settings of production on one embedded PostgreSQL."""
+@dataclass
+class Upgrade:
+    """Replaces the release of the instances."""
+
+    instances: list[Instance]
+    project: ProjectCopy
+
+    def run(self) -> None:
+        """Migrate with the new release, and have the instances start with it from now on."""
+        self.project.python("manage.py", "migrate", "--verbosity", "0")
+        for instance in self.instances:
+            if not answers_ok(instance.port, "/readyz"):
+                raise RuntimeError("a server of the old release is not ready after the migration")
+            instance.folder = self.project.root
+
+
+def upgrade_served_project(requests: int, *, repeating: bool) -> Outcome:
+    """Upgrade two `manage.py serve` with the settings of production on one embedded PostgreSQL."""
     with ExitStack() as stack:
         folder = stack.enter_context(temporary_folder())
         environment = {
             **os.environ, **APPLICATION_SETTINGS, "DEBUG": "False", "SECRET_KEY": secrets.token_urlsafe(50),
             "DATABASE_URL": f"embedded://{folder}/home", "THROTTLE_SCALE": "1000000", "RATE_LIMIT": "0",
+            "DJANGO_SETTINGS_MODULE": "healthcare.settings",
         }  # fmt: skip
         instances = [
             Instance(port, [sys.executable, "manage.py", "serve", str(port)], environment, folder / f"{port}.log")
             for port in (free_port(), free_port())
         ]
         stack.enter_context(running(instances))
+        project = ProjectCopy(folder, environment=environment)
+        write_sample_release(project)
         replacing = {} if repeating else WITHOUT_REPETITION
         ports = [instance.port for instance in instances]
         proxy = stack.enter_context(running_proxy("haproxy", *ports, replacing=replacing))
-        return restart_under_load(proxy, instances, requests)
+        outcome = restart_under_load(proxy, instances, requests, Upgrade(instances, project).run)
+        patient = proxy.call("POST", "/api/patients/", {"name": "Last"}, proxy.register()[1]["access"]).json
+        if patient.get("chart_number") != f"C{patient['id']}":
+            outcome.failures["the servers do not have the new release"] += 1
+        return outcome
 
 
 def main() -> int:
@@ -253,7 +286,7 @@ def main() -> int:
     passed = True
     for repeating in (True, False):
         started = time.monotonic()
-        outcome = restart_served_project(requests, repeating=repeating)
+        outcome = upgrade_served_project(requests, repeating=repeating)
         failed, wrong = sum(outcome.failures.values()), outcome.wrongly_stored
         passed = passed and not failed and not wrong
         print(
