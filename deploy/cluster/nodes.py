@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,6 @@ class Node:
     enter: tuple[str, ...] = ()
     etcd: Process | None = None
     patroni: Process | None = None
-    logs: list[Path] = field(default_factory=list)
 
     @property
     def data(self) -> Path:
