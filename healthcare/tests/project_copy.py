@@ -48,7 +48,9 @@ class ProjectCopy:
     def __init__(self, folder: Path, database: str = "", environment: dict[str, str] | None = None) -> None:
         self.root = folder / "project"
         self.environment = environment or {**os.environ, "DATABASE_URL": url_of(database)}
-        ignored = shutil.ignore_patterns(".git", ".venv", ".postgres", ".env", ".*_cache", "__pycache__", "build")
+        ignored = shutil.ignore_patterns(
+            ".git", ".venv", ".patroni", ".cluster", ".postgres", ".env", ".*_cache", "__pycache__", "build"
+        )
         shutil.copytree(ROOT, self.root, ignore=ignored)
 
     def read(self, path: str) -> str:
