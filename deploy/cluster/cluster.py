@@ -116,7 +116,7 @@ class Cluster:
         self.create_database()
         say("Starting HAProxy")
         self.start_haproxy()
-        self.wait_for(self.accepts_writes, "HAProxy reaches no primary")
+        self.wait_for(self.leads_to_primary_alone, "HAProxy reaches no primary")
 
     def stop(self) -> None:
         """Stop everything: HAProxy, then the standbys before the primary, then etcd."""
@@ -247,13 +247,17 @@ class Cluster:
         command = [self.programs.haproxy, "-f", str(file)]
         self.haproxy = run_program(command, self.home.folder / "haproxy.log", {}, self.home.account)
 
-    def accepts_writes(self) -> bool:
-        """Whether a session through HAProxy reaches the primary."""
-        with suppress(psycopg2.Error), closing(psycopg2.connect(self.database_url, connect_timeout=2)) as session:
-            cursor = session.cursor()
+    def leads_to_primary_alone(self) -> bool:
+        """Whether HAProxy leads sessions to the primary and to no other node. Until its first checks it takes all of
+        them for primaries, in turns, so that some of these sessions would reach the others."""
+        with suppress(psycopg2.Error):
+            return all(self.reaches_primary() for _ in range(2 * len(NAMES)))
+        return False
+
+    def reaches_primary(self) -> bool:
+        with closing(psycopg2.connect(self.database_url, connect_timeout=2)) as session, session.cursor() as cursor:
             cursor.execute("SELECT pg_is_in_recovery()")
             return cursor.fetchone() == (False,)
-        return False
 
     def wait_for(self, condition: Callable[[], bool], failure: str, seconds: float = START_SECONDS) -> None:
         """Raises ClusterError if the condition does not become true, or if a program has ended."""

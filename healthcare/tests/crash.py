@@ -91,9 +91,14 @@ class KillableServer:
     def _postmaster(self) -> psutil.Process:
         return psutil.Process(int((self.home.data / "postmaster.pid").read_text(encoding="ascii").split()[0]))
 
-    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+    def _connect(self) -> Any:
         folder = str(self.home.socket_folder)
-        connection = psycopg2.connect(host=folder, port=POSTGRES_PORT, user="postgres", dbname="healthcare")
+        with suppress(psycopg2.OperationalError):
+            return psycopg2.connect(host=folder, port=POSTGRES_PORT, user="postgres", dbname="healthcare")
+        return None
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        connection = eventually(self._connect)  # sessions of a killed postmaster write on until they notice
         try:
             cursor = connection.cursor()
             cursor.execute(statement)

@@ -29,7 +29,8 @@ def copy_database(source: str, cluster: Cluster) -> None:
     dump = [binaries.program("pg_dump"), "--no-owner", source]
     load = [binaries.program("psql"), "-q", "-v", "ON_ERROR_STOP=1", cluster.database_url]
     dumped = subprocess.run(dump, check=True, capture_output=True)
-    subprocess.run(load, check=True, input=dumped.stdout, capture_output=True)
+    loaded = subprocess.run(load, check=False, input=dumped.stdout, capture_output=True)
+    assert loaded.returncode == 0, loaded.stderr.decode()
 
 
 def test_a_folder_whose_cluster_runs_is_refused_and_its_cluster_goes_on(cluster: Cluster) -> None:
