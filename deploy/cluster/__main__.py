@@ -79,7 +79,7 @@ def drill(arguments: argparse.Namespace) -> int:
     if impossible:
         say(f"Skipped: what needs hosts of their own, and full disks: {impossible}.")
     else:
-        enter_own_namespace("deploy.cluster")
+        enter_own_namespace("deploy.cluster", sys.argv[1:])
         network = Network(NAMES)
     from deploy.cluster.drill import run_drill  # of the tests, whose settings would change a cluster's
 

@@ -83,10 +83,10 @@ def why_impossible() -> str:
     return done.stderr.strip()
 
 
-def enter_own_namespace(module: str) -> None:
-    """Run the module again, with the same arguments, in a namespace of its own for network and mounts. Once."""
+def enter_own_namespace(module: str, arguments: list[str]) -> None:
+    """Run the module again, with these arguments, in a namespace of its own for network and mounts. Once."""
     if INSIDE not in os.environ:
-        command = ["unshare", "--net", "--mount", sys.executable, "-m", module, *sys.argv[1:]]
+        command = ["unshare", "--net", "--mount", sys.executable, "-m", module, *arguments]
         os.execvpe("unshare", command, os.environ | {INSIDE: "1"})  # noqa: S606
 
 

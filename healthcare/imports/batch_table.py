@@ -86,7 +86,7 @@ class BatchTable:
         copy = f'COPY pg_temp."{self.name}" (position, {self.copied}) FROM STDIN'
         with connection.cursor() as cursor:
             cursor.execute(f'TRUNCATE pg_temp."{self.name}"')
-            cursor.copy_expert(copy, io.StringIO(lines), size=MIB)  # each part takes Python's lock anew
+            cursor.copy_expert(copy, io.StringIO(lines), MIB)  # each part takes Python's lock anew
 
     def insert(self, first: int, last: int) -> list[int]:
         """Insert the records from position `first` to before `last`, and return their ids in this order.

@@ -7,7 +7,13 @@ import pytest
 from django.conf import settings
 
 ROOT = Path(settings.BASE_DIR)
-ENTRY_POINTS = {"manage.py", "benchmarks/__main__.py", "scripts/clients/quickstart.py", "scripts/overload.py"}
+ENTRY_POINTS = {
+    "manage.py",
+    "benchmarks/__main__.py",
+    "deploy/cluster/__main__.py",
+    "scripts/clients/quickstart.py",
+    "scripts/overload.py",
+}
 
 
 def test_only_the_entry_points_read_the_command_line():
