@@ -213,7 +213,10 @@ def test_nothing_is_recorded_for_clients_that_have_gone(live: LiveServer):
         before = cursor.fetchone()[0]
         cursor.execute("LOCK TABLE patients_patient IN ACCESS EXCLUSIVE MODE")
         running = [Client(live, "/api/patients/", token) for _ in range(CONCURRENT_REQUESTS)]
-        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'patients_patient'::regclass"
+        waiting = (
+            "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database "
+            "WHERE datname = current_database() AND NOT granted AND relation = 'patients_patient'::regclass"
+        )
 
         def number_waiting() -> int:
             cursor.execute(waiting)

@@ -283,7 +283,10 @@ def wait_for_a_lock(live: LiveServer) -> None:
     watching.autocommit = True
     with watching.cursor() as cursor:
         for _ in range(600):
-            cursor.execute("SELECT FROM pg_locks WHERE NOT granted")
+            cursor.execute(
+                "SELECT FROM pg_locks JOIN pg_stat_activity USING (pid) "
+                "WHERE datname = current_database() AND NOT granted"
+            )
             if cursor.fetchone() is not None:
                 watching.close()
                 return

@@ -101,6 +101,12 @@ def count(sql: str) -> int:
         return int(cursor.fetchone()[0])
 
 
+def waits_for_a_lock(kind: str = "relation") -> bool:
+    """Whether a session of this database, not of those that other tests use, waits for such a lock."""
+    waits = "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE datname = current_database()"
+    return bool(count(f"{waits} AND NOT granted AND locktype = '{kind}'"))
+
+
 def objects_left() -> int:
     """Relations and functions that no extension owns."""
     return count(

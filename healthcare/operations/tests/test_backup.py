@@ -29,6 +29,7 @@ from healthcare.operations.tests.backups import (
     run,
     source_database,
     start,
+    waits_for_a_lock,
 )
 from healthcare.tests.live import url_of
 
@@ -141,7 +142,7 @@ def test_a_signal_leaves_no_file(tmp_path: Path, database: str, number: signal.S
     with closing(psycopg2.connect(url_of(database))) as blocker, blocker.cursor() as cursor:
         cursor.execute("LOCK TABLE patients_patient IN ACCESS EXCLUSIVE MODE")
         process = start("backup", database, tmp_path / "new")
-        eventually(lambda: count("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+        eventually(waits_for_a_lock)
         assert len(files_in(tmp_path)) == 1
         process.send_signal(number)
         process.communicate(timeout=60)
@@ -157,7 +158,7 @@ def test_a_lost_database_leaves_no_file(tmp_path: Path, database: str) -> None:
     with closing(psycopg2.connect(url_of(database))) as blocker, blocker.cursor() as cursor:
         cursor.execute("LOCK TABLE patients_patient IN ACCESS EXCLUSIVE MODE")
         process = start("backup", database, tmp_path / "new")
-        eventually(lambda: count("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+        eventually(waits_for_a_lock)
         count(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
             "WHERE datname = current_database() AND wait_event_type = 'Lock'"

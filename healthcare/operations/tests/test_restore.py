@@ -36,6 +36,7 @@ from healthcare.operations.tests.backups import (
     run,
     source_database,
     start,
+    waits_for_a_lock,
 )
 from healthcare.rls.access import find_access_gaps
 from healthcare.tests.live import own_database
@@ -352,7 +353,7 @@ def test_a_process_that_ends_before_its_commit_leaves_the_database_empty(
         # The index of this name is built after the rows are loaded, and waits for this transaction.
         cursor.execute("CREATE TABLE patients_patient_pkey ()")
         process = start("restore", empty, source.backup)
-        eventually(lambda: count("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"))
+        eventually(lambda: waits_for_a_lock("transactionid"))
         os.kill(process.pid, number)
         _, errors = process.communicate(timeout=60)
         assert b"Building indexes" in errors

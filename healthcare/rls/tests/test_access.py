@@ -174,7 +174,11 @@ def test_readers_go_on_while_a_policy_waits_for_a_long_transaction() -> None:
     with closing(long), closing(reader), ThreadPoolExecutor(1) as threads:
         long.cursor().execute("SELECT FROM patients_patient")
         restored = threads.submit(put_back)
-        eventually(lambda: rows("SELECT FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND NOT granted"))
+        waiting = (
+            "SELECT FROM pg_locks JOIN pg_stat_activity USING (pid) "
+            "WHERE datname = current_database() AND mode = 'AccessExclusiveLock' AND NOT granted"
+        )
+        eventually(lambda: rows(waiting))
         reader.autocommit = True
         for _ in range(3):  # without a limit to the waiting these would wait as long as the transaction lasts
             reader.cursor().execute("SET lock_timeout = '60s'; SELECT FROM patients_patient")
