@@ -30,9 +30,8 @@ STARTED = """
 The cluster runs until Ctrl-C. The application reaches its primary through HAProxy:
 
   export DATABASE_URL={url}
-  python3 manage.py migrate
-  python3 manage.py serve 8000     # one instance
-  python3 manage.py serve 8001     # and another one, in a second terminal
+  python3 manage.py serve 8000     # one instance, which migrates first
+  python3 manage.py serve 8001     # then another one, in a second terminal
 
 Without HAProxy, libpq finds the primary:
 
