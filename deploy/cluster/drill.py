@@ -29,7 +29,7 @@ from deploy.cluster.nodes import Node, family
 from healthcare.project import PROJECT
 from healthcare.tests.crash import Load, eventually, seconds_until_written
 from healthcare.tests.live import Answer, LiveServer, free_port, migrate
-from healthcare.tests.proxies.rolling_restart import Instance, running
+from healthcare.tests.proxies.rolling_upgrade import Instance, running
 from healthcare.tests.pytest_environment import TEST_ENVIRONMENT
 
 WRITERS, READERS, PAUSE = 2, 1, 0.02  # threads, and seconds between two requests of a reader

@@ -1,4 +1,4 @@
-"""A short run of scripts/rolling_restart, without repetition of requests by the proxy."""
+"""A short run of scripts/rolling_upgrade, without repetition of requests by the proxy."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 from healthcare.tests.live import environment_of, free_port, server_command
 from healthcare.tests.proxies.proxy import APPLICATION_SETTINGS, program, running_proxy
-from healthcare.tests.proxies.rolling_restart import WITHOUT_REPETITION, Instance, restart_under_load, running
+from healthcare.tests.proxies.rolling_upgrade import WITHOUT_REPETITION, Instance, restart_under_load, running
 
 
 @pytest.mark.long

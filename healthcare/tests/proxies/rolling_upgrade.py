@@ -2,7 +2,7 @@
 
 The old release is this code, and the new one a copy of it with a further field and its migrations. `migrate` of the new
 one runs first; then each server in turn stops and starts with the new code, so that for a while one of each release
-serves. `scripts/rolling_restart` does it with the recipe's proxy, which repeats requests, and with one that repeats
+serves. `scripts/rolling_upgrade` does it with the recipe's proxy, which repeats requests, and with one that repeats
 none. It prints what was counted, and exits with 1 if a request has failed, or if a patient that was acknowledged is not
 stored exactly once.
 """
@@ -238,7 +238,7 @@ def running(instances: list[Instance]) -> Iterator[list[Instance]]:
 
 
 @dataclass
-class Upgrade:
+class ReleaseUpgrade:
     """Replaces the release of the instances."""
 
     instances: list[Instance]
@@ -272,7 +272,7 @@ def upgrade_served_project(requests: int, *, repeating: bool) -> Outcome:
         replacing = {} if repeating else WITHOUT_REPETITION
         ports = [instance.port for instance in instances]
         proxy = stack.enter_context(running_proxy("haproxy", *ports, replacing=replacing))
-        outcome = restart_under_load(proxy, instances, requests, Upgrade(instances, project).run)
+        outcome = restart_under_load(proxy, instances, requests, ReleaseUpgrade(instances, project).run)
         patient = proxy.call("POST", "/api/patients/", {"name": "Last"}, proxy.register()[1]["access"]).json
         if patient.get("chart_number") != f"C{patient['id']}":
             outcome.failures["the servers do not have the new release"] += 1
