@@ -6,15 +6,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from deploy.cluster.cluster import NAMES, Cluster, running_cluster
-from deploy.cluster.network import Network, enter_own_namespace, why_impossible
+from deploy.cluster.cluster import NODE_NAMES, Cluster, running_cluster
+from deploy.cluster.network import Network, enter_own_namespace, reason_without_namespaces
 from deploy.cluster.programs import ClusterError
 from healthcare.embedded.errors import EmbeddedError
 from healthcare.project import PROJECT
-from healthcare.tests.memory_folder import temporary_folder
 
 # The events of a drill by their options, and how often each happens.
-EVENTS = {
+DRILL_EVENTS = {
     "primary-kills": ("PostgreSQL of the primary killed", 20),
     "machine-kills": ("machine of the primary killed", 5),
     "instance-kills": ("instance killed", 20),
@@ -24,9 +23,9 @@ EVENTS = {
     "standby-cuts": ("standby cut off", 2),
     "full-disks": ("disk of a standby full", 2),
 }
-NEED_NETWORK = ("primary cut off", "standby cut off", "disk of a standby full")
+EVENTS_OF_NETWORK = ("primary cut off", "standby cut off", "disk of a standby full")
 
-STARTED = """
+START_MESSAGE = """
 The cluster runs until Ctrl-C. The application reaches its primary through HAProxy:
 
   export DATABASE_URL={url}
@@ -52,7 +51,7 @@ def main() -> int:
         if arguments.command == "drill":
             return drill(arguments)
         with running_cluster(arguments.folder, say=say) as cluster:
-            say(describe(cluster))
+            say(start_message(cluster))
             signal.pause()
     except (ClusterError, EmbeddedError) as error:
         print(error, file=sys.stderr)
@@ -64,7 +63,7 @@ def main() -> int:
 
 def add_drill(commands: Any) -> None:
     parser = commands.add_parser("drill", help="kill, pause and cut off its parts under load, in a cluster of its own")
-    for option, (kind, times) in EVENTS.items():
+    for option, (kind, times) in DRILL_EVENTS.items():
         parser.add_argument(f"--{option}", type=int, default=times, metavar="TIMES", help=f"{kind}; %(default)s")
     parser.add_argument(
         "--lease", type=int, default=0, metavar="SECONDS",
@@ -73,24 +72,23 @@ def add_drill(commands: Any) -> None:
 
 
 def drill(arguments: argparse.Namespace) -> int:
-    impossible = why_impossible()
+    impossible = reason_without_namespaces()
     network = None
     if impossible:
         say(f"Skipped: what needs hosts of their own, and full disks: {impossible}.")
     else:
         enter_own_namespace("deploy.cluster", sys.argv[1:])
-        network = Network(NAMES)
-    from deploy.cluster.drill import run_drill  # of the tests, whose settings would change a cluster's
+        network = Network(NODE_NAMES)
+    from deploy.cluster.drill import run_drill  # imports the tests, which a cluster does not need
 
-    times = {kind: getattr(arguments, option.replace("-", "_")) for option, (kind, _) in EVENTS.items()}
+    times = {kind: getattr(arguments, option.replace("-", "_")) for option, (kind, _) in DRILL_EVENTS.items()}
     if not network:
-        times = {kind: number for kind, number in times.items() if kind not in NEED_NETWORK}
-    with temporary_folder() as folder:
-        try:
-            figures = run_drill(folder / "cluster", times, network, say, arguments.lease)
-        finally:
-            if network:
-                network.close()
+        times = {kind: number for kind, number in times.items() if kind not in EVENTS_OF_NETWORK}
+    try:
+        figures = run_drill(times, network, say, arguments.lease)
+    finally:
+        if network:
+            network.close()
     say(str(figures))
     return 1 if figures.faults else 0
 
@@ -99,9 +97,9 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def describe(cluster: Cluster) -> str:
+def start_message(cluster: Cluster) -> str:
     node = cluster.nodes[0]
-    return STARTED.format(
+    return START_MESSAGE.format(
         url=cluster.database_url,
         several=f"'{cluster.several_hosts_url}'",
         patronictl=f"curl -s http://{node.address}:{node.ports.patroni}/cluster",

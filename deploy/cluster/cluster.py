@@ -28,7 +28,7 @@ from healthcare.project import PROJECT
 
 SHORT_LEASE = Path(__file__).with_name("short_lease.py")
 HAPROXY_CFG = PROJECT / "deploy" / "patroni" / "haproxy.cfg"
-NAMES = ("node1", "node2", "node3")
+NODE_NAMES = ("node1", "node2", "node3")
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 120
 # What HAProxy's configuration is written for.
@@ -57,18 +57,18 @@ class Cluster:
                 self.programs,
                 network.enter(name, account) if network else (),
             )
-            for name in NAMES
+            for name in NODE_NAMES
         ]
 
     def read_state(self) -> dict[str, Any]:
         """The ports and passwords of this cluster: the first start chooses them."""
         file = self.home.folder / "cluster.json"
         if not file.exists():
-            ports = iter(free_ports(len(NAMES) * 4 + 1))
+            ports = iter(free_ports(len(NODE_NAMES) * 4 + 1))
             fields = ("etcd", "etcd_peer", "postgresql", "patroni")
             chosen = {
                 "haproxy": next(ports),
-                "ports": {name: {field: next(ports) for field in fields} for name in NAMES},
+                "ports": {name: {field: next(ports) for field in fields} for name in NODE_NAMES},
                 "passwords": {name: secrets.token_urlsafe(24) for name in PASSWORDS},
             }
             descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -116,7 +116,7 @@ class Cluster:
         self.create_database()
         say("Starting HAProxy")
         self.start_haproxy()
-        self.wait_for(self.leads_to_primary_alone, "HAProxy reaches no primary")
+        self.wait_for(self.routes_only_to_primary, "HAProxy reaches no primary")
 
     def stop(self) -> None:
         """Stop everything: HAProxy, then the standbys before the primary, then etcd."""
@@ -165,7 +165,7 @@ class Cluster:
                     ) from error
 
     def etcd_answers(self) -> bool:
-        return all(is_healthy(node.etcd_url) for node in self.nodes)
+        return all(etcd_is_healthy(node.etcd_url) for node in self.nodes)
 
     def protect_etcd(self) -> None:
         """Require a password: who can write to etcd can make Patroni run programs. Later starts find it done."""
@@ -176,9 +176,9 @@ class Cluster:
             ("enable", {}),
         ):
             with suppress(OSError):  # the last step, which is checked below, has been done
-                send("POST", f"{url}/v3beta/auth/{path}", body)
+                send_json("POST", f"{url}/v3beta/auth/{path}", body)
         with suppress(OSError):
-            send("POST", f"{url}/v3beta/kv/range", {"key": "AA=="})
+            send_json("POST", f"{url}/v3beta/kv/range", {"key": "AA=="})
             raise ClusterError(f"etcd does not require its password; see {self.nodes[0].folder / 'etcd.log'}.")
 
     def connect(self, node: Node, database: str = DATABASE_NAME) -> Any:
@@ -202,9 +202,9 @@ class Cluster:
     def change_configuration(self, changes: dict[str, Any]) -> None:
         """Change Patroni's configuration in etcd, as `patronictl edit-config` does."""
         token = base64.b64encode(f"patroni:{self.state['passwords']['restapi']}".encode()).decode()
-        send("PATCH", f"{self.nodes[0].patroni_url}/config", changes, {"Authorization": f"Basic {token}"})
+        send_json("PATCH", f"{self.nodes[0].patroni_url}/config", changes, {"Authorization": f"Basic {token}"})
 
-    def lift_minimum_of_lease(self) -> None:
+    def allow_short_lease(self) -> None:
         """Let the nodes, which have not started, accept a ttl below 20 seconds."""
         script = self.home.folder / SHORT_LEASE.name
         shutil.copyfile(SHORT_LEASE, script)
@@ -230,28 +230,28 @@ class Cluster:
             cursor.execute(f"ALTER ROLE {LOGIN} PASSWORD %s", [self.state["passwords"]["application"]])
 
     def start_haproxy(self) -> None:
-        recipe = HAPROXY_CFG.read_text()
+        configuration = HAPROXY_CFG.read_text()
         changes = {"bind 127.0.0.1:5000": f"bind {LOOPBACK}:{self.state['haproxy']}"}
         for node in self.nodes:
             changes[f"{ADDRESSES[node.name]}:5432 port 8008"] = (
                 f"{node.address}:{node.ports.postgresql} port {node.ports.patroni}"
             )
         for old, new in changes.items():
-            if old not in recipe:
+            if old not in configuration:
                 raise ClusterError(f"{HAPROXY_CFG} has no {old!r}.")
-            recipe = recipe.replace(old, new)
+            configuration = configuration.replace(old, new)
         file = self.home.folder / "haproxy.cfg"
-        file.write_text(recipe)
+        file.write_text(configuration)
         if self.home.account:
             self.home.account.take_ownership(file)
         command = [self.programs.haproxy, "-f", str(file)]
         self.haproxy = run_program(command, self.home.folder / "haproxy.log", {}, self.home.account)
 
-    def leads_to_primary_alone(self) -> bool:
-        """Whether HAProxy leads sessions to the primary and to no other node. Until its first checks it takes all of
-        them for primaries, in turns, so that some of these sessions would reach the others."""
+    def routes_only_to_primary(self) -> bool:
+        """Whether every session through HAProxy reaches the primary. Until its first health checks HAProxy treats all
+        nodes as primaries and takes them in turns, so that some of these sessions would reach a standby."""
         with suppress(psycopg2.Error):
-            return all(self.reaches_primary() for _ in range(2 * len(NAMES)))
+            return all(self.reaches_primary() for _ in range(2 * len(NODE_NAMES)))
         return False
 
     def reaches_primary(self) -> bool:
@@ -288,17 +288,17 @@ def running_cluster(folder: Path, network: Network | None = None, say: Callable[
 
 def free_ports(number: int) -> list[int]:
     """Free ports of the loopback, all different."""
-    with_sockets = [socket.socket() for _ in range(number)]
+    sockets = [socket.socket() for _ in range(number)]
     try:
-        for opened in with_sockets:
+        for opened in sockets:
             opened.bind((LOOPBACK, 0))
-        return [int(opened.getsockname()[1]) for opened in with_sockets]
+        return [int(opened.getsockname()[1]) for opened in sockets]
     finally:
-        for opened in with_sockets:
+        for opened in sockets:
             opened.close()
 
 
-def is_healthy(url: str) -> bool:
+def etcd_is_healthy(url: str) -> bool:
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=2) as response:
             return json.load(response).get("health") in {"true", True}
@@ -306,7 +306,7 @@ def is_healthy(url: str) -> bool:
         return False
 
 
-def send(method: str, url: str, body: dict[str, Any], headers: dict[str, str] | None = None) -> None:
+def send_json(method: str, url: str, body: dict[str, Any], headers: dict[str, str] | None = None) -> None:
     """Raises OSError unless it is answered with 200."""
     sent = {"Content-Type": "application/json"} | (headers or {})
     request = urllib.request.Request(url, json.dumps(body).encode(), sent, method=method)

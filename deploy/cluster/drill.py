@@ -25,14 +25,15 @@ import psutil
 
 from deploy.cluster.cluster import Cluster
 from deploy.cluster.network import Network, mount_small_disk
-from deploy.cluster.nodes import Node, family
+from deploy.cluster.nodes import Node, with_children
 from healthcare.project import PROJECT
 from healthcare.tests.crash import Load, eventually, seconds_until_written
 from healthcare.tests.live import Answer, LiveServer, free_port, migrate
+from healthcare.tests.memory_folder import temporary_folder
 from healthcare.tests.proxies.rolling_upgrade import Instance, running
 from healthcare.tests.pytest_environment import TEST_ENVIRONMENT
 
-WRITERS, READERS, PAUSE = 2, 1, 0.02  # threads, and seconds between two requests of a reader
+DRILL_WRITERS, DRILL_READERS, READ_INTERVAL = 2, 1, 0.02  # threads, and seconds between two requests of a reader
 PROBE_PERIOD = 0.25  # seconds
 DISK_MIB, FULL_SECONDS = 1024, 15
 SHORTEST_RETRY = 3  # seconds; loop_wait + 2 * retry_timeout <= ttl
@@ -58,9 +59,9 @@ class TwoInstances:
         try:
             answer = server.call(method, path, body, token, **headers)
         except (OSError, HTTPException):
-            self.note("no answer")
+            self.count_answer("no answer")
             raise
-        self.note(str(answer.status))
+        self.count_answer(str(answer.status))
         allowed = {200, 201} | ({503} if answer.headers["Retry-After"] else set())
         if headers and answer.status == 409:  # the first request with this Idempotency-Key has not ended yet
             allowed.add(409)
@@ -75,7 +76,7 @@ class TwoInstances:
                     self.changes.add(request_id)
         return answer
 
-    def note(self, answer: str) -> None:
+    def count_answer(self, answer: str) -> None:
         with self.lock:
             self.answers[answer] += 1
 
@@ -91,7 +92,7 @@ class Probe:
     writes: list[tuple[float, bool]] = field(default_factory=list)  # the time of each answer, and whether it was a 200
     states: list[tuple[float, int]] = field(default_factory=list)  # time and status of /readyz; 0 without an answer
 
-    def write(self) -> None:
+    def write_until_stopped(self) -> None:
         for number in count():
             if self.stopped.is_set():
                 return
@@ -101,7 +102,7 @@ class Probe:
                 self.writes.append((time.monotonic(), answer.status == 200))
             self.stopped.wait(PROBE_PERIOD)
 
-    def ask(self) -> None:
+    def poll_readiness(self) -> None:
         while not self.stopped.is_set():
             began, status = time.monotonic(), 0
             with suppress(OSError, HTTPException):
@@ -109,7 +110,7 @@ class Probe:
             self.states.append((began, status))
             self.stopped.wait(PROBE_PERIOD)
 
-    def longest(self, status: int, *, acknowledged: bool) -> float:
+    def longest_period(self, status: int, *, acknowledged: bool) -> float:
         """The longest time in seconds that /readyz had this status while writes were acknowledged, or were not."""
         longest, since = 0.0, None
         for at, state in self.states:
@@ -127,7 +128,7 @@ class Probe:
 
 
 @dataclass
-class Figures:
+class DrillFigures:
     """The result of a run: the seconds from each event to new writes, by its kind, and what was wrong."""
 
     recoveries: dict[str, list[float]]
@@ -145,7 +146,7 @@ class Figures:
 
 @dataclass
 class Drill:
-    """A cluster with two instances under load, and the events that can happen to it."""
+    """A cluster with two instances under load, and the events; each returns the function that repairs it."""
 
     cluster: Cluster
     instances: list[Instance]
@@ -156,8 +157,8 @@ class Drill:
     recoveries: dict[str, list[float]] = field(default_factory=dict)
     events: list[float] = field(default_factory=list)  # when each began
 
-    def happen(self, kind: str, event: Callable[[], Callable[[], Any]]) -> None:
-        """Let something happen, measure when writes succeed again, undo it, and wait until everything is well."""
+    def measure_event(self, kind: str, event: Callable[[], Callable[[], Any]]) -> None:
+        """Cause an event, measure the time until a write succeeds, repair it, and wait for a complete cluster."""
         self.events.append(time.monotonic())
         repair = event()
         seconds = seconds_until_written(self.load)
@@ -176,7 +177,7 @@ class Drill:
 
     def kill_postgresql(self) -> Callable[[], Any]:
         """Kill every process of the primary's PostgreSQL; its Patroni goes on."""
-        kill_family(eventually(self.primary().postmaster))
+        kill_with_children(eventually(self.primary().postmaster))
         return lambda: None
 
     def kill_machine(self) -> Callable[[], Any]:
@@ -187,7 +188,7 @@ class Drill:
     def kill_instance(self) -> Callable[[], Any]:
         instance = self.instances[len(self.recoveries.get("instance killed", [])) % len(self.instances)]
         if instance.process:
-            kill_family(psutil.Process(instance.process.pid))
+            kill_with_children(psutil.Process(instance.process.pid))
             instance.process.wait()
         return instance.start
 
@@ -214,7 +215,7 @@ class Drill:
 
         return free
 
-    def figures(self) -> Figures:
+    def figures(self) -> DrillFigures:
         """Compare the database with the answers, after the load has ended."""
         faults = [*self.clients.wrong, *self.load.find_faults(self.cluster)]
         recorded = dict(self.cluster.rows(ACCESS_ROWS))
@@ -230,26 +231,26 @@ class Drill:
                 faults.append(f"of {acknowledged} changes of {probe.patient}, {versions[probe.patient]} are there")
         lost = [at for at, request_id in self.clients.reads if request_id not in recorded]
         distances = [min((at - event for event in self.events), key=abs) for at in lost]
-        ready = max(probe.longest(200, acknowledged=False) for probe in self.probes)
-        unready = max(probe.longest(503, acknowledged=True) for probe in self.probes)
+        ready = max(probe.longest_period(200, acknowledged=False) for probe in self.probes)
+        unready = max(probe.longest_period(503, acknowledged=True) for probe in self.probes)
         lines = [
             f"{len(self.load.created)} created, {len(self.load.changed)} changed, {self.load.sent_again} times sent "
             f"again, of which {self.load.replayed} had happened; answers: {dict(self.clients.answers)}",
             f"{len(lost)} of {len(self.clients.reads)} reads lack their row in the access log"
-            + (f"; the times from an event to their answers: {spread(distances)}" if distances else ""),
+            + (f"; the times from an event to their answers: {format_range(distances)}" if distances else ""),
             f"/readyz answered 200 for {ready:.1f} s at most while writes failed, and 503 for {unready:.1f} s at most "
             "while they succeeded",
         ]
-        return Figures(self.recoveries, lines, faults)
+        return DrillFigures(self.recoveries, lines, faults)
 
 
-def spread(seconds: list[float]) -> str:
+def format_range(seconds: list[float]) -> str:
     return f"{min(seconds):.2f} to {max(seconds):.2f} s"
 
 
-def kill_family(parent: psutil.Process) -> None:
+def kill_with_children(parent: psutil.Process) -> None:
     """Kill a process and its children at once."""
-    for process in family(parent):
+    for process in with_children(parent):
         with suppress(psutil.NoSuchProcess):
             process.kill()
 
@@ -275,25 +276,29 @@ def running_drill(cluster: Cluster, folder: Path, say: Say = str) -> Iterator[Dr
             patient = load.created[f"Probe {number}"]
             load.changed.discard(patient)  # its address will change again
             drill.probes.append(Probe(server, load.token, patient, load.ended))
-        with working(drill):
+        with load_running(drill):
             yield drill
 
 
 @contextmanager
-def working(drill: Drill) -> Iterator[None]:
-    """Write, read and probe until the block ends."""
+def load_running(drill: Drill) -> Iterator[None]:
+    """Write, read and poll readiness until the block ends."""
     load = drill.load
     load.create("Read")
     path = f"/api/patients/{load.created['Read']}/"
 
     def read() -> None:
-        while not load.ended.wait(PAUSE):
+        while not load.ended.wait(READ_INTERVAL):
             with suppress(OSError, HTTPException):
                 drill.clients.call("GET", path, None, load.token)
 
-    threads = [threading.Thread(target=load.write, args=[number]) for number in range(WRITERS)]
-    threads += [threading.Thread(target=read) for _ in range(READERS)]
-    threads += [threading.Thread(target=work) for probe in drill.probes for work in (probe.write, probe.ask)]
+    threads = [threading.Thread(target=load.write, args=[number]) for number in range(DRILL_WRITERS)]
+    threads += [threading.Thread(target=read) for _ in range(DRILL_READERS)]
+    threads += [
+        threading.Thread(target=work)
+        for probe in drill.probes
+        for work in (probe.write_until_stopped, probe.poll_readiness)
+    ]
     for thread in threads:
         thread.start()
     try:
@@ -304,15 +309,19 @@ def working(drill: Drill) -> Iterator[None]:
             thread.join()
 
 
-def run_drill(folder: Path, times: dict[str, int], network: Network | None, say: Say, lease: int = 0) -> Figures:
-    """Start a cluster in the folder and let each event happen so many times.
+def run_drill(times: dict[str, int], network: Network | None, say: Say, lease: int = 0) -> DrillFigures:
+    """Start a cluster in a temporary folder and cause each event as often as `times` says.
 
     Some events need `network`. `lease` is the ttl of Patroni in seconds, if not the one of deploy/patroni.
     """
-    cluster = Cluster(folder, network)
+    with temporary_folder() as folder:
+        return drill_cluster(Cluster(folder / "cluster", network), times, say, lease)
+
+
+def drill_cluster(cluster: Cluster, times: dict[str, int], say: Say, lease: int) -> DrillFigures:
     if lease:
-        cluster.lift_minimum_of_lease()
-    if network:
+        cluster.allow_short_lease()
+    if cluster.network:
         for node in cluster.nodes:
             node.create_folder()
             mount_small_disk(node.folder / "disk", DISK_MIB, node.account)
@@ -337,7 +346,7 @@ def run_drill(folder: Path, times: dict[str, int], network: Network | None, say:
             }
             for kind, event in events.items():
                 for _ in range(times.get(kind, 0)):
-                    drill.happen(kind, event)
+                    drill.measure_event(kind, event)
         return drill.figures()
     finally:
         cluster.stop()

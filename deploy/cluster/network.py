@@ -8,7 +8,7 @@ from pathlib import Path
 from healthcare.embedded.account import Account
 
 BRIDGE, SUBNET = "hc-bridge", "10.77.0"
-INSIDE = "HEALTHCARE_DRILL_INSIDE"  # set in the process that runs in a namespace of its own
+IN_OWN_NAMESPACE = "HEALTHCARE_DRILL_INSIDE"  # set in the process that runs in a namespace of its own
 
 
 class Network:
@@ -68,7 +68,7 @@ def ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True)
 
 
-def why_impossible() -> str:
+def reason_without_namespaces() -> str:
     """Why this process cannot create namespaces; empty if it can."""
     if os.geteuid() != 0 or not sys.platform.startswith("linux"):
         return "network namespaces need root on Linux"
@@ -85,9 +85,9 @@ def why_impossible() -> str:
 
 def enter_own_namespace(module: str, arguments: list[str]) -> None:
     """Run the module again, with these arguments, in a namespace of its own for network and mounts. Once."""
-    if INSIDE not in os.environ:
+    if IN_OWN_NAMESPACE not in os.environ:
         command = ["unshare", "--net", "--mount", sys.executable, "-m", module, *arguments]
-        os.execvpe("unshare", command, os.environ | {INSIDE: "1"})  # noqa: S606
+        os.execvpe("unshare", command, os.environ | {IN_OWN_NAMESPACE: "1"})  # noqa: S606
 
 
 def mount_small_disk(folder: Path, mebibytes: int, account: Account | None) -> None:

@@ -140,10 +140,10 @@ class Node:
         with suppress(psutil.Error):
             for started in (self.etcd, self.patroni):
                 if started and started.poll() is None:
-                    yield from family(psutil.Process(started.pid))
+                    yield from with_children(psutil.Process(started.pid))
         postmaster = self.postmaster()
         if postmaster:
-            yield from family(postmaster)
+            yield from with_children(postmaster)
 
     def signal_all(self, number: signal.Signals) -> None:
         for process in list(self.processes()):
@@ -159,7 +159,7 @@ class Node:
                 started.wait(STOP_SECONDS)
 
 
-def family(process: psutil.Process) -> list[psutil.Process]:
+def with_children(process: psutil.Process) -> list[psutil.Process]:
     try:
         return [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:

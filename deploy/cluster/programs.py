@@ -15,7 +15,7 @@ INSTALL_PATRONI = (
     "/usr/bin/python3 -m venv --clear .patroni && "
     ".patroni/bin/pip install --require-hashes -r deploy/patroni/requirements.lock"
 )
-PACKAGES = {"etcd": "etcd-server", "haproxy": "haproxy"}  # of Debian, by program
+DEBIAN_PACKAGES = {"etcd": "etcd-server", "haproxy": "haproxy"}  # by program
 
 
 class ClusterError(Exception):
@@ -32,13 +32,15 @@ class Programs:
     postgresql: Binaries
 
 
-def find_program(name: str) -> str | None:
+def find_system_program(name: str) -> str | None:
+    """The path of a program. Debian installs servers in /usr/sbin, which an account's PATH may lack."""
     return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 
 def missing_programs() -> list[str]:
     """What has to be installed, each with the command that does it."""
-    missing = [f"{name}: apt-get install {package}" for name, package in PACKAGES.items() if find_program(name) is None]
+    packages = {name: package for name, package in DEBIAN_PACKAGES.items() if find_system_program(name) is None}
+    missing = [f"{name}: apt-get install {package}" for name, package in packages.items()]
     if not (PATRONI_ENVIRONMENT / "bin" / "patroni").exists():
         missing.append(f"patroni: {INSTALL_PATRONI}")
     return missing
@@ -47,7 +49,7 @@ def missing_programs() -> list[str]:
 def find_programs(home: Home) -> Programs:
     """Raises ClusterError with what is missing, and EmbeddedError without PostgreSQL."""
     missing = missing_programs()
-    etcd, haproxy = find_program("etcd"), find_program("haproxy")
+    etcd, haproxy = find_system_program("etcd"), find_system_program("haproxy")
     if missing or etcd is None or haproxy is None:
         raise ClusterError("\n  ".join(["These programs are missing. Install them:", *missing]))
     return Programs(etcd, haproxy, patroni_command(home), find_binaries().accessible_to_server(home))

@@ -48,8 +48,8 @@ def test_no_acknowledged_write_is_lost_when_the_primary_and_an_instance_are_kill
     copy_database(live_database, cluster)
     first = cluster.primary()
     with running_drill(cluster, cluster.home.folder) as drill:
-        drill.happen("PostgreSQL of the primary killed", drill.kill_postgresql)
-        drill.happen("instance killed", drill.kill_instance)
+        drill.measure_event("PostgreSQL of the primary killed", drill.kill_postgresql)
+        drill.measure_event("instance killed", drill.kill_instance)
     figures = drill.figures()
     assert figures.faults == [], str(figures)
     assert cluster.primary() is not first
@@ -62,7 +62,7 @@ def test_no_acknowledged_write_is_lost_when_the_primary_and_an_instance_are_kill
 def test_what_is_missing_is_named_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     with temporary_folder() as folder:
         monkeypatch.setattr("deploy.cluster.programs.PATRONI_ENVIRONMENT", folder)
-        monkeypatch.setattr("deploy.cluster.programs.find_program", lambda name: None)
+        monkeypatch.setattr("deploy.cluster.programs.find_system_program", lambda name: None)
         with pytest.raises(ClusterError) as raised:
             find_programs(Home(folder, None))
     assert str(raised.value).splitlines() == [
