@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from deploy.cluster.drill import running_drill
 from deploy.cluster.programs import ClusterError, find_programs, missing_programs
 from healthcare.embedded.binaries import find_binaries
 from healthcare.embedded.home import Home
+from healthcare.tests.live import migrated_database
 from healthcare.tests.memory_folder import temporary_folder
 
 
@@ -24,7 +26,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 def copy_database(source: str, cluster: Cluster) -> None:
-    """Copy the database of the tests, which is faster than to migrate a new one."""
+    """Copy a migrated database, which is faster than to migrate a new one."""
     binaries = find_binaries()
     dump = [binaries.program("pg_dump"), "--no-owner", source]
     load = [binaries.program("psql"), "-q", "-v", "ON_ERROR_STOP=1", cluster.database_url]
@@ -43,9 +45,10 @@ def test_a_folder_whose_cluster_runs_is_refused_and_its_cluster_goes_on(cluster:
 
 
 def test_no_acknowledged_write_is_lost_when_the_primary_and_an_instance_are_killed(
-    live_database: str, cluster: Cluster
+    django_db_setup: None, django_db_blocker: Any, cluster: Cluster
 ) -> None:
-    copy_database(live_database, cluster)
+    with migrated_database(django_db_blocker) as without_rows:
+        copy_database(without_rows, cluster)
     first = cluster.primary()
     with running_drill(cluster, cluster.home.folder) as drill:
         drill.measure_event("PostgreSQL of the primary killed", drill.kill_postgresql)
