@@ -3,9 +3,7 @@ their statements or do not, and behind PgBouncer with session and with transacti
 """
 
 import argparse
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,14 +16,14 @@ import psutil
 from benchmarks import databases, report
 from benchmarks.load import Contender, measure_interleaved
 from benchmarks.operations import PLAIN_NAMES, plain_requests
-from benchmarks.servers import OURS, free_port, run_server, wait_until_answering
+from benchmarks.servers import OURS, free_port, run_server
 from benchmarks.terminal import print_line
 from benchmarks.testbed import start_testbed
+from healthcare.tests.pgbouncer import find_pgbouncer, running_pgbouncer
 
-SESSIONS = 8  # two workers of four threads
+POOL_SIZE = 8  # two workers of four threads
 UNPREPARED = {"DB_PREPARED_STATEMENTS": "off"}
 TRACKING_SINCE = (1, 21)  # of max_prepared_statements
-NOBODY = 65534
 
 
 class NoPoolerError(Exception):
@@ -34,7 +32,7 @@ class NoPoolerError(Exception):
 
 def run(options: argparse.Namespace, folder: Path) -> str:
     """A table in Markdown, whose ratios are to a direct connection with prepared statements."""
-    program, version = find_program(options.pgbouncer)
+    program, version = find_pgbouncer_version(options.pgbouncer)
     operations = [name for name in options.operations or PLAIN_NAMES if name in PLAIN_NAMES]
     with ExitStack() as stack:
         testbed = stack.enter_context(start_testbed(folder, [OURS.name], options.patients))
@@ -77,9 +75,9 @@ def run(options: argparse.Namespace, folder: Path) -> str:
     return "\n".join([f"{head} CPU µs a request, medians of {options.rounds} rounds.", "", *rows])
 
 
-def find_program(name: str) -> tuple[str, tuple[int, ...]]:
+def find_pgbouncer_version(name: str) -> tuple[str, tuple[int, ...]]:
     """The path of PgBouncer and its version. Raises NoPoolerError."""
-    program = shutil.which(name) or shutil.which(name, path="/usr/sbin")
+    program = find_pgbouncer(name)
     if program is None:
         raise NoPoolerError(f"there is no program {name}; apt-get install pgbouncer.")
     printed = subprocess.run([program, "--version"], capture_output=True, text=True).stdout
@@ -97,31 +95,8 @@ def pooling(
     parts = urlsplit(url)
     place = {name: values[0] for name, values in parse_qs(parts.query).items()}
     user, database, port = parts.username or "", parts.path[1:], free_port()
-    target = " ".join(f"{name}={value}" for name, value in {**place, "user": user, "dbname": database}.items())
-    lines = {
-        "listen_addr": "127.0.0.1", "listen_port": port, "unix_socket_dir": "", "auth_type": "any",
-        "pool_mode": mode, "default_pool_size": SESSIONS, "log_connections": 0, "log_disconnections": 0, **settings,
-    }  # fmt: skip
-    configuration = folder / f"pgbouncer-{port}.ini"
-    configuration.write_text(
-        f"[databases]\n{database} = {target}\n[pgbouncer]\n"
-        + "".join(f"{name} = {value}\n" for name, value in lines.items())
-    )
-    account = account_for(place.get("host", ""))
-    with (folder / f"pgbouncer-{port}.log").open("wb") as log, configuration.open("rb") as readable:
-        command = [program, f"/dev/fd/{readable.fileno()}"]  # also for an account that may not enter the folder
-        process = subprocess.Popen(command, pass_fds=[readable.fileno()], user=account, stdout=log, stderr=log)
-        try:
-            wait_until_answering(process, port, "PgBouncer", Path(log.name))
-            yield psutil.Process(process.pid), f"postgres://{user}@127.0.0.1:{port}/{database}"
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
-def account_for(host: str) -> int | None:
-    """PgBouncer refuses root: the account that may reach the server's socket, or nobody."""
-    if os.geteuid() != 0:
-        return None
-    owner = os.stat(host).st_uid if host.startswith("/") else 0
-    return owner or NOBODY
+    target = {**place, "user": user, "dbname": database}
+    with running_pgbouncer(
+        program, port, database, target, folder, pool_mode=mode, default_pool_size=POOL_SIZE, **settings
+    ) as process:
+        yield psutil.Process(process.pid), f"postgres://{user}@127.0.0.1:{port}/{database}"

@@ -1,10 +1,8 @@
 """Row-level security in real deployments: a database user who is no superuser, and PgBouncer in transaction mode."""
 
 import os
-import shutil
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,16 +10,17 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import psycopg2
 import pytest
 from django.conf import settings
 from django.db import connection
 
 from healthcare.tests.concurrent_calls import call_concurrently
 from healthcare.tests.live import LiveServer, free_port, own_database, serving, url_of
+from healthcare.tests.pgbouncer import find_pgbouncer, running_pgbouncer
 from healthcare.tests.superuser import admin_connection
 
 pytestmark = pytest.mark.django_db(transaction=True)
+needs_pgbouncer = pytest.mark.skipif(not find_pgbouncer(), reason="needs pgbouncer")
 
 
 @contextmanager
@@ -81,49 +80,19 @@ def test_a_database_user_without_privileges_can_migrate_after_an_administrator_r
 
 
 @contextmanager
-def pgbouncer(database: str, folder: Path) -> Iterator[int]:
+def transaction_pooling(database: str, folder: Path) -> Iterator[int]:
     """PgBouncer in transaction mode with two connections to the server; yields its port."""
     port, place = free_port(), connection.get_connection_params()
-    target = " ".join(f"{name}={place[name]}" for name in ("host", "port", "user", "password") if place.get(name))
-    (folder / "users.txt").write_text(f'"{place.get("user") or "postgres"}" ""\n')
-    (folder / "pgbouncer.ini").write_text(
-        f"[databases]\n{database} = {target} dbname={database}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
-        f"listen_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode = transaction\ndefault_pool_size = 2\n"
-    )
-    account = account_for(str(place.get("host") or ""))
-    if account is not None:
-        for path in (folder, *folder.iterdir()):
-            os.chown(path, account, -1)
-    program = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
-    process = subprocess.Popen([program, "-q", str(folder / "pgbouncer.ini")], user=account)
-    try:
-        for _ in range(2400):
-            try:
-                psycopg2.connect(host="127.0.0.1", port=port, dbname=database, user=place["user"]).close()
-                break
-            except psycopg2.OperationalError:
-                time.sleep(0.05)
+    target = {name: place[name] for name in ("host", "port", "user", "password") if place.get(name)}
+    target["dbname"] = database
+    program = find_pgbouncer() or ""
+    with running_pgbouncer(program, port, database, target, folder, pool_mode="transaction", default_pool_size=2):
         yield port
-    finally:
-        process.terminate()
-        process.wait(60)
 
 
-def account_for(host: str) -> int | None:
-    """PgBouncer refuses root: the account that may reach the server's socket, or nobody."""
-    if os.geteuid() != 0:
-        return None
-    return os.stat(host).st_uid if host.startswith("/") and os.stat(host).st_uid else 65534
-
-
-@pytest.mark.skipif(not (shutil.which("pgbouncer") or Path("/usr/sbin/pgbouncer").exists()), reason="needs pgbouncer")
-def test_pgbouncer_in_transaction_mode_never_confuses_callers() -> None:
-    folder = Path(f"/tmp/bouncer-{uuid.uuid4().hex[:8]}")  # noqa: S108  (reachable for the account that runs it)
-    folder.mkdir(mode=0o700)
-    try:
-        with own_database() as database, pgbouncer(database, folder) as port:
-            user = connection.get_connection_params().get("user") or "postgres"
-            with serving(f"postgres://{user}@127.0.0.1:{port}/{database}") as server:
-                check_separation_of_callers(server)
-    finally:
-        shutil.rmtree(folder)
+@needs_pgbouncer
+def test_pgbouncer_in_transaction_mode_never_confuses_callers(tmp_path: Path) -> None:
+    with own_database() as database, transaction_pooling(database, tmp_path) as port:
+        user = connection.get_connection_params().get("user") or "postgres"
+        with serving(f"postgres://{user}@127.0.0.1:{port}/{database}") as server:
+            check_separation_of_callers(server)
