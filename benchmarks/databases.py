@@ -126,18 +126,35 @@ def is_filled(name: str) -> bool:
         return bool(cursor.fetchone() == (fingerprint(),))
 
 
-def fill_template(name: str, others: int) -> None:
+def create_migrated_database(name: str) -> None:
+    """Create it, in place of one of this name, and use it."""
+    connection.ensure_connection()  # starts the server if need be
+    drop_databases([name])
     with open_cursor("postgres") as cursor:
-        cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
         cursor.execute(f"CREATE DATABASE {name}{owned_by_login()}")
     use_database(name)
     print_line("Creating the tables…")
     call_command("migrate", verbosity=0)
-    print_line(f"Filling them with {data.OWN + others:,} patients, which is done once and may take a minute…")
-    data.fill_database(others)
+
+
+def drop_databases(names: Iterable[str]) -> None:
+    with open_cursor("postgres") as cursor:
+        for name in names:
+            cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+def mark_as_filled(name: str) -> None:
+    """Until the migrations or the rows change: see `is_filled`."""
     connection.close()
     with open_cursor("postgres") as cursor:
         cursor.execute(f"COMMENT ON DATABASE {name} IS %s", [fingerprint()])
+
+
+def fill_template(name: str, others: int) -> None:
+    create_migrated_database(name)
+    print_line(f"Filling them with {data.OWN + others:,} patients, which is done once and may take a minute…")
+    data.fill_database(others)
+    mark_as_filled(name)
 
 
 def copy_database(kind: str, others: int) -> str:
@@ -168,9 +185,7 @@ def copy_database(kind: str, others: int) -> str:
 def drop_copies(kinds: Iterable[str], others: int) -> None:
     """Drop these copies to free their disk space."""
     connection.close()
-    with open_cursor("postgres") as cursor:
-        for kind in kinds:
-            cursor.execute(f"DROP DATABASE IF EXISTS {copy_name(kind, others)} WITH (FORCE)")
+    drop_databases(copy_name(kind, others) for kind in kinds)
 
 
 def checkpoint() -> None:

@@ -17,7 +17,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from django.core.exceptions import ValidationError
-from django.core.management import call_command
 from django.db import connection, transaction
 
 from accounts.models import User
@@ -160,17 +159,10 @@ def measure_matches(asked: list[Person], stored: list[Person]) -> dict[str, Scor
 
 @contextmanager
 def new_database() -> Iterator[None]:
-    connection.ensure_connection()  # starts the server if need be
-    with databases.open_cursor("postgres") as cursor:
-        cursor.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
-        cursor.execute(f"CREATE DATABASE {DATABASE}{databases.owned_by_login()}")
-    databases.use_database(DATABASE)
-    print_line("Creating the tables…")
-    call_command("migrate", verbosity=0)
+    databases.create_migrated_database(DATABASE)
     yield
     connection.close()
-    with databases.open_cursor("postgres") as cursor:
-        cursor.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
+    databases.drop_databases([DATABASE])
 
 
 def run(options: argparse.Namespace, _: Path) -> str:

@@ -17,22 +17,21 @@ from typing import Any
 from urllib.parse import quote
 
 import psutil
-from django.core.management import call_command
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.test import Client
 
 from accounts.models import LoginSession, User
 from accounts.tokens import issue_token_pair
 from benchmarks import data, databases, process_tree, report
-from benchmarks.terminal import print_line, show_status
+from benchmarks.terminal import show_status
 from patients.models import Patient
 
-TEMPLATE = "benchmark_sharding"  # migrated, without rows
-OWNERS, SHARDS = (20, 80), (1, 2, 4)
-PATIENTS = 200  # of each owner
-REQUESTS = 400  # of each kind, after so many others
+SHARD_TEMPLATE = "benchmark_sharding"  # migrated, without rows
+OWNER_COUNTS, SHARD_COUNTS = (20, 80), (1, 2, 4)
+PATIENTS_OF_OWNER = 200
+MEASURED_REQUESTS = 400  # of each kind, after so many others
 WARM_UP = 100
-PAGE = 20
+PAGE_SIZE = 20
 
 
 @dataclass
@@ -56,7 +55,7 @@ class Router:
 
 
 @dataclass(frozen=True)
-class Owner:
+class SimulatedOwner:
     """With the ids and the names of the patients."""
 
     pk: int
@@ -65,48 +64,39 @@ class Owner:
 
 
 @contextmanager
-def sharded(owners: int, shards: int) -> Iterator[tuple[Router, list[Owner]]]:
+def sharded(owners: int, shards: int) -> Iterator[tuple[Router, list[SimulatedOwner]]]:
     """So many databases, and the owners, whose rows are spread over them. Users and doctors are in all of them."""
-    names = [f"{TEMPLATE}_{number}" for number in range(shards)]
+    names = [f"{SHARD_TEMPLATE}_{number}" for number in range(shards)]
     unsharded = connections[DEFAULT_DB_ALIAS]
     unsharded.close()
+    databases.drop_databases(names)
     with databases.open_cursor("postgres") as cursor:
         for name in names:
-            cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-            cursor.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}{databases.owned_by_login()}")
+            cursor.execute(f"CREATE DATABASE {name} TEMPLATE {SHARD_TEMPLATE}{databases.owned_by_login()}")
     router = Router(names)
     try:
         for number in range(shards):
             router.use(number)
             fill_shard(owners, shards, number)
-        yield router, [log_in(router, owner) for owner in range(1, owners + 1)]
+        yield router, [start_session(router, owner) for owner in range(1, owners + 1)]
     finally:
         for shard in router.shards:
             shard.close()
         connections[DEFAULT_DB_ALIAS] = unsharded
-        with databases.open_cursor("postgres") as cursor:
-            for name in names:
-                cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        databases.drop_databases(names)
 
 
 def prepare_template() -> None:
     connections[DEFAULT_DB_ALIAS].ensure_connection()  # starts the server if need be
-    if not databases.is_filled(TEMPLATE):
-        with databases.open_cursor("postgres") as cursor:
-            cursor.execute(f"DROP DATABASE IF EXISTS {TEMPLATE} WITH (FORCE)")
-            cursor.execute(f"CREATE DATABASE {TEMPLATE}{databases.owned_by_login()}")
-        databases.use_database(TEMPLATE)
-        print_line("Creating the tables…")
-        call_command("migrate", verbosity=0)
-        connections[DEFAULT_DB_ALIAS].close()
-        with databases.open_cursor("postgres") as cursor:
-            cursor.execute(f"COMMENT ON DATABASE {TEMPLATE} IS %s", [databases.fingerprint()])
+    if not databases.is_filled(SHARD_TEMPLATE):
+        databases.create_migrated_database(SHARD_TEMPLATE)
+        databases.mark_as_filled(SHARD_TEMPLATE)
     databases.use_database("postgres")
 
 
 def fill_shard(owners: int, shards: int, number: int) -> None:
     """Insert all users and doctors, and the patients of the owners of this shard. Ids are unique across shards."""
-    numbers = {"doctors": 200, "stride": 2, "patients": owners * PATIENTS, "each": 0}
+    numbers = {"doctors": 200, "stride": 2, "patients": owners * PATIENTS_OF_OWNER, "each": 0}
     of_shard = data.PATIENT_ROWS.replace(
         "CASE WHEN i %% %(stride)s = 0 THEN 1 ELSE 2 END", "1 + i %% %(owners)s"
     ).replace("AS drawn", "AS drawn WHERE (1 + i %% %(owners)s) %% %(shards)s = %(number)s")
@@ -116,32 +106,32 @@ def fill_shard(owners: int, shards: int, number: int) -> None:
         cursor.execute(data.DOCTOR_ROWS, numbers)
         cursor.execute("SELECT setseed(0.5)")
         cursor.execute(of_shard, numbers | {"owners": owners, "shards": shards, "number": number})
-        cursor.execute("SELECT setval(pg_get_serial_sequence('patients_patient', 'id'), %s)", [owners * PATIENTS])
+        cursor.execute("SELECT setval(pg_get_serial_sequence('patients_patient', 'id'), %(patients)s)", numbers)
         cursor.execute("VACUUM ANALYZE")
 
 
-def log_in(router: Router, key: int) -> Owner:
+def start_session(router: Router, key: int) -> SimulatedOwner:
     router.use_shard_of(key)
     session = LoginSession.objects.start(User.objects.get(pk=key), "benchmarks", "127.0.0.1")
     patients = list(Patient.objects.filter(created_by_id=key).order_by("pk").values_list("pk", "name"))
-    return Owner(key, issue_token_pair(session)["access"], patients)
+    return SimulatedOwner(key, issue_token_pair(session)["access"], patients)
 
 
-def requests_of(random: Random, owner: Owner) -> dict[str, tuple[str, str, str, int]]:
+def requests_of(random: Random, owner: SimulatedOwner) -> dict[str, tuple[str, str, str, int]]:
     """By operation method, path, body and status."""
     key, name = random.choice(owner.patients)
     address = f"{random.randrange(10**9)} Church Street, Bengaluru"
     return {
         "get one": ("GET", f"/api/patients/{key}/", "", 200),
-        "list 20": ("GET", f"/api/patients/?limit={PAGE}", "", 200),
-        "search": ("GET", f"/api/patients/?search={quote(name)}&limit={PAGE}", "", 200),
+        "list 20": ("GET", f"/api/patients/?limit={PAGE_SIZE}", "", 200),
+        "search": ("GET", f"/api/patients/?search={quote(name)}&limit={PAGE_SIZE}", "", 200),
         "patch": ("PATCH", f"/api/patients/{key}/", json.dumps({"address": address}), 200),
         "create": ("POST", "/api/patients/", json.dumps({"name": "John Smith", "address": address}), 201),
     }
 
 
-OPERATIONS = ("get one", "list 20", "search", "patch", "create")
-OF_ALL = "newest 20 of all owners, asked of every shard"
+SIMULATED_REQUESTS = ("get one", "list 20", "search", "patch", "create")
+ASKED_OF_EVERY_SHARD = "newest 20 of all owners, asked of every shard"
 
 
 @dataclass(frozen=True)
@@ -155,14 +145,14 @@ class Cost:
         return f"{self.cpu:,.0f} / {self.buffers:,.0f}"
 
 
-def measure(router: Router, postgresql: psutil.Process, call: Callable[[], None]) -> Cost:
+def measure_request(router: Router, postgresql: psutil.Process, call: Callable[[], None]) -> Cost:
     for _ in range(WARM_UP):
         call()
     buffers, cpu = count_buffers(router), process_tree.cpu_seconds(postgresql)
-    for _ in range(REQUESTS):
+    for _ in range(MEASURED_REQUESTS):
         call()
     used = process_tree.cpu_seconds(postgresql) - cpu
-    return Cost(used / REQUESTS * 1e6, (count_buffers(router) - buffers) / REQUESTS)
+    return Cost(used / MEASURED_REQUESTS * 1e6, (count_buffers(router) - buffers) / MEASURED_REQUESTS)
 
 
 def count_buffers(router: Router) -> int:
@@ -197,14 +187,14 @@ def measure_shards(owners: int, shards: int) -> dict[str, Cost]:
             found: list[tuple[int, str]] = []
             for number in range(shards):
                 router.use(number)
-                found += Patient.objects.order_by("-pk").values_list("pk", "name")[:PAGE]
-            if len(sorted(found, reverse=True)[:PAGE]) != PAGE:
+                found += Patient.objects.order_by("-pk").values_list("pk", "name")[:PAGE_SIZE]
+            if len(sorted(found, reverse=True)[:PAGE_SIZE]) != PAGE_SIZE:
                 raise RuntimeError("The shards hold too few patients.")
 
-        for operation in OPERATIONS:
+        for operation in SIMULATED_REQUESTS:
             show_status(f"{owners} owners, {shards} shards: {operation}")
-            costs[operation] = measure(router, postgresql, lambda name=operation: send(name))  # type: ignore[misc]
-        costs[OF_ALL] = measure(router, postgresql, ask_every_shard)
+            costs[operation] = measure_request(router, postgresql, lambda name=operation: send(name))  # type: ignore[misc]
+        costs[ASKED_OF_EVERY_SHARD] = measure_request(router, postgresql, ask_every_shard)
     return costs
 
 
@@ -212,20 +202,20 @@ def run(options: argparse.Namespace, folder: Path) -> str:
     """A table in Markdown."""
     prepare_template()
     logging.disable(logging.INFO)  # a line for each request
-    columns = [(owners, shards) for owners in OWNERS for shards in SHARDS]
+    columns = [(owners, shards) for owners in OWNER_COUNTS for shards in SHARD_COUNTS]
     costs = [measure_shards(*column) for column in columns]
     rows = [
         report.table_head(
             ["request"], [f"{owners} owners, {shards} shard{'s' if shards > 1 else ''}" for owners, shards in columns]
         )
     ]
-    for operation in (*OPERATIONS, OF_ALL):
+    for operation in (*SIMULATED_REQUESTS, ASKED_OF_EVERY_SHARD):
         rows.append(report.row(operation, *(str(one[operation]) for one in costs)))
     return f"""# Sharding, simulated
 
-{report.describe_machine()}. Each owner has {PATIENTS} patients.
+{report.describe_machine()}. Each owner has {PATIENTS_OF_OWNER} patients.
 CPU µs of PostgreSQL / buffers, a request, mean of
-{REQUESTS} requests by owners who are drawn at random. Shards are databases of one PostgreSQL.
+{MEASURED_REQUESTS} requests by owners who are drawn at random. Shards are databases of one PostgreSQL.
 
 {chr(10).join(rows)}
 """
