@@ -1,7 +1,7 @@
 """What a request and a record cost, and the machines, disks and money that so many users therefore need.
 
-`measure` finds the costs on this machine and `--save` writes them to capacity.json. Everything else is arithmetic on
-those figures and on `Assumptions`; docs/capacity.md shows its tables.
+`measure_inputs` finds the costs on this machine, and `--save` writes them to capacity.json. All else is arithmetic on
+those figures and on `Assumptions`; docs/capacity.md shows the tables.
 """
 
 import argparse
@@ -22,8 +22,8 @@ from benchmarks.terminal import print_line, show_status
 from benchmarks.testbed import Testbed, start_testbed
 
 INPUTS_FILE = Path(__file__).with_name("capacity.json")
-SIZES = (10_000, 1_000_000, 100_000_000)
-DAY, YEAR = 86_400, 365  # seconds, days
+USER_COUNTS = (10_000, 1_000_000, 100_000_000)
+SECONDS_OF_DAY, DAYS_OF_YEAR = 86_400, 365
 GB = 10**9
 AFTER_CHECKPOINT = range(100, 120)  # members of the sample, each of which is sent right after a checkpoint
 
@@ -138,25 +138,25 @@ class Plan:
         return self.records + self.access_log + self.history + self.seals
 
 
-def plan(inputs: Inputs, users: int, given: Assumptions) -> Plan:
+def plan(inputs: Inputs, users: int, assumptions: Assumptions) -> Plan:
     def of_request(cost: Callable[[OperationCost], float]) -> float:
         return sum(share * cost(inputs.operations[name]) for name, share in MIX.items()) / 1000
 
-    day = users * given.requests
-    peak = day / DAY * given.peak
-    months = min(given.audit, given.years * 12) / 12 * YEAR
-    wal = of_request(lambda one: one.wal + one.images * given.first_changes)
+    day = users * assumptions.requests
+    peak = day / SECONDS_OF_DAY * assumptions.peak
+    months = min(assumptions.audit, assumptions.years * 12) / 12 * DAYS_OF_YEAR
+    wal = of_request(lambda one: one.wal + one.images * assumptions.first_changes)
     rows = of_request(lambda one: one.rows) * day
     logins = day * MIX["login"] / 1000
-    patients = day * MIX["create"] / 1000 * YEAR * given.years
+    patients = day * MIX["create"] / 1000 * DAYS_OF_YEAR * assumptions.years
     application = peak * of_request(lambda one: one.application) / 1e6
-    records = users * inputs.user + patients * (inputs.patient + given.mappings * inputs.mapping)
-    records += logins * given.sessions * inputs.session
+    records = users * inputs.user + patients * (inputs.patient + assumptions.mappings * inputs.mapping)
+    records += logins * assumptions.sessions * inputs.session
     access_log, history = (of_request(cost) * day * months for cost in (lambda c: c.access_log, lambda c: c.history))
-    seals = rows * YEAR * given.years * inputs.seal_bytes
+    seals = rows * DAYS_OF_YEAR * assumptions.years * inputs.seal_bytes
     database = records + access_log + history + seals
-    hashing = logins * given.rush / 1800 * inputs.operations["login"].application / 1e6
-    cores = max(application, hashing) / given.utilization
+    hashing = logins * assumptions.rush / 1800 * inputs.operations["login"].application / 1e6
+    cores = max(application, hashing) / assumptions.utilization
     return Plan(
         users=users,
         peak=peak,
@@ -169,37 +169,38 @@ def plan(inputs: Inputs, users: int, given: Assumptions) -> Plan:
         access_log=access_log / GB,
         history=history / GB,
         seals=seals / GB,
-        archives=rows * YEAR * given.archived * given.archive_row / GB,
-        backups=(given.base_backups * database * given.backup + given.wal_days * day * wal) / GB,
+        archives=rows * DAYS_OF_YEAR * assumptions.archived * assumptions.archive_row / GB,
+        backups=(assumptions.base_backups * database * assumptions.backup + assumptions.wal_days * day * wal) / GB,
         transactions=of_request(lambda one: one.transactions) * day,
-        sealing=rows * inputs.seal / 1e6 / DAY,
-        connections=ceil(cores) * given.workers * 4,
+        sealing=rows * inputs.seal / 1e6 / SECONDS_OF_DAY,
+        connections=ceil(cores) * assumptions.workers * 4,
     )
 
 
-def loads(one: Plan, given: Assumptions) -> dict[str, float]:
-    """By limit of a single primary, or of a single machine of the application, how much of it is used."""
+def limit_usage(one: Plan, assumptions: Assumptions) -> dict[str, float]:
+    """How much of each limit is used, of a single primary or a single machine of the application: 1 is all of it."""
+    application_cores = assumptions.utilization * assumptions.application_cores
     return {
-        "CPU of one machine of the application": one.application / given.utilization / given.application_cores,
-        "password hashing of a morning, on that machine": one.hashing / given.utilization / given.application_cores,
-        "CPU of one PostgreSQL": one.postgresql / given.utilization / given.database_cores,
-        "size of one database": one.database / given.largest,
-        "WAL replay of one standby": one.wal / given.replay,
-        "transaction ids of one database": one.transactions / given.transactions,
-        "connections without PgBouncer": one.connections / given.connections,
-        "one process of seal_audit": one.sealing / given.sealing,
+        "CPU of one machine of the application": one.application / application_cores,
+        "password hashing of a morning, on that machine": one.hashing / application_cores,
+        "CPU of one PostgreSQL": one.postgresql / (assumptions.utilization * assumptions.database_cores),
+        "size of one database": one.database / assumptions.largest,
+        "WAL replay of one standby": one.wal / assumptions.replay,
+        "transaction ids of one database": one.transactions / assumptions.transactions,
+        "connections without PgBouncer": one.connections / assumptions.connections,
+        "one process of seal_audit": one.sealing / assumptions.sealing,
     }
 
 
-def loads_of_database(one: Plan, given: Assumptions) -> dict[str, float]:
-    """Those that only a further database raises; the others need a machine of the application more, or PgBouncer."""
+def database_limit_usage(one: Plan, assumptions: Assumptions) -> dict[str, float]:
+    """The limits that only a further database raises. The others need a machine of the application, or PgBouncer."""
     of_database = ("CPU of one PostgreSQL", "size", "WAL", "transaction ids", "one process of seal_audit")
-    return {name: used for name, used in loads(one, given).items() if name.startswith(of_database)}
+    return {name: used for name, used in limit_usage(one, assumptions).items() if name.startswith(of_database)}
 
 
-def shards(one: Plan, given: Assumptions) -> int:
-    """Databases, so that no limit of one is exceeded."""
-    return ceil(max(loads_of_database(one, given).values()))
+def shard_count(one: Plan, assumptions: Assumptions) -> int:
+    """The number of databases with which none exceeds a limit."""
+    return ceil(max(database_limit_usage(one, assumptions).values()))
 
 
 @dataclass(frozen=True)
@@ -214,18 +215,18 @@ class Purchase:
     price: float
 
 
-def purchase(one: Plan, given: Assumptions) -> Purchase:
+def purchase(one: Plan, assumptions: Assumptions) -> Purchase:
     """At least two machines of the application, of at least 2 cores, so that one may fail."""
-    number = shards(one, given)
-    cores = max(one.application, one.hashing) / given.utilization
-    machines = max(2, ceil(cores / given.application_cores) + 1)
-    application_cores = min(given.application_cores, max(2, ceil(cores)))
-    cores_each = min(int(given.database_cores), max(2, ceil(one.postgresql / given.utilization / number)))
-    disk = one.database / (1 - given.free) * given.copies
+    number = shard_count(one, assumptions)
+    cores = max(one.application, one.hashing) / assumptions.utilization
+    machines = max(2, ceil(cores / assumptions.application_cores) + 1)
+    application_cores = min(assumptions.application_cores, max(2, ceil(cores)))
+    cores_each = min(int(assumptions.database_cores), max(2, ceil(one.postgresql / assumptions.utilization / number)))
+    disk = one.database / (1 - assumptions.free) * assumptions.copies
     store = one.archives + one.backups
-    bought = machines * application_cores + number * given.copies * cores_each + given.services
-    price = bought * given.core_price + disk * given.disk_price + store * given.store_price
-    return Purchase(machines, number * int(given.copies), cores_each, disk, store, price)
+    bought = machines * application_cores + number * assumptions.copies * cores_each + assumptions.services
+    price = bought * assumptions.core_price + disk * assumptions.disk_price + store * assumptions.store_price
+    return Purchase(machines, number * int(assumptions.copies), cores_each, disk, store, price)
 
 
 def inputs_table(inputs: Inputs) -> str:
@@ -250,17 +251,18 @@ def inputs_table(inputs: Inputs) -> str:
     return "\n".join([*rows, "", *singles])
 
 
-def assumptions_table(given: Assumptions) -> str:
+def assumptions_table(assumptions: Assumptions) -> str:
     rows = [report.table_head(["assumption", "meaning"], ["value"])]
     rows += [
-        report.row(f"`{one.name}`", one.metadata["meaning"], f"{getattr(given, one.name):,g}") for one in fields(given)
+        report.row(f"`{one.name}`", one.metadata["meaning"], f"{getattr(assumptions, one.name):,g}")
+        for one in fields(assumptions)
     ]
     return "\n".join(rows)
 
 
-def plans_table(inputs: Inputs, given: Assumptions) -> str:
-    plans = [plan(inputs, users, given) for users in SIZES]
-    bought = [purchase(one, given) for one in plans]
+def plans_table(inputs: Inputs, assumptions: Assumptions) -> str:
+    plans = [plan(inputs, users, assumptions) for users in USER_COUNTS]
+    bought = [purchase(one, assumptions) for one in plans]
     lines: dict[str, list[str]] = {
         "requests a second, at the peak": [amount(one.peak) for one in plans],
         "busy cores of the application": [amount(one.application) for one in plans],
@@ -273,45 +275,47 @@ def plans_table(inputs: Inputs, given: Assumptions) -> str:
         "history, GB": [amount(one.history) for one in plans],
         "seals, GB": [amount(one.seals) for one in plans],
         "transaction ids a day": [amount(one.transactions) for one in plans],
-        "databases (shards)": [amount(shards(one, given)) for one in plans],
+        "databases (shards)": [amount(shard_count(one, assumptions)) for one in plans],
         "machines of PostgreSQL × cores": [f"{amount(one.databases)} × {one.cores_each}" for one in bought],
         "machines of the application": [amount(one.application) for one in bought],
         "SSD of all machines, GB": [amount(one.disk) for one in bought],
         "object storage for backups, WAL and archives, GB": [amount(one.store) for one in bought],
         "money a month": [amount(one.price) for one in bought],
         "money a month for 1,000 users": [
-            amount(one.price / users * 1000) for one, users in zip(bought, SIZES, strict=True)
+            amount(one.price / users * 1000) for one, users in zip(bought, USER_COUNTS, strict=True)
         ],
     }
-    head = report.table_head([""], [f"{users:,} users" for users in SIZES])
+    head = report.table_head([""], [f"{users:,} users" for users in USER_COUNTS])
     return "\n".join([head, *(report.row(name, *cells) for name, cells in lines.items())])
 
 
-def limits_table(inputs: Inputs, given: Assumptions) -> str:
+def limits_table(inputs: Inputs, assumptions: Assumptions) -> str:
     """How much of each limit one primary, or one machine of the application, uses; bold is what fails first of a
     database."""
-    plans = [plan(inputs, users, given) for users in SIZES]
-    rows = [report.table_head(["limit"], [f"{users:,} users" for users in SIZES])]
-    for name in loads(plans[0], given):
+    plans = [plan(inputs, users, assumptions) for users in USER_COUNTS]
+    rows = [report.table_head(["limit"], [f"{users:,} users" for users in USER_COUNTS])]
+    for name in limit_usage(plans[0], assumptions):
         cells = []
         for one in plans:
-            used, of_database = loads(one, given)[name], loads_of_database(one, given)
+            used, of_database = limit_usage(one, assumptions)[name], database_limit_usage(one, assumptions)
             text = f"{amount(used * 100)} %"
             cells.append(f"**{text}**" if used == max(of_database.values()) and name in of_database else text)
         rows.append(report.row(name, *cells))
     return "\n".join(rows)
 
 
-def sensitivity_table(inputs: Inputs, given: Assumptions) -> str:
+def sensitivity_table(inputs: Inputs, assumptions: Assumptions) -> str:
     """Money a month when one assumption is twice or half as large."""
     names = ("requests", "peak", "audit", "first_changes", "utilization", "largest", "transactions")
-    rows = [report.table_head(["assumption"], [f"{users:,} users: {how}" for users in SIZES for how in ("½", "2 ×")])]
+    rows = [
+        report.table_head(["assumption"], [f"{users:,} users: {how}" for users in USER_COUNTS for how in ("½", "2 ×")])
+    ]
     for name in names:
         cells = []
-        for users in SIZES:
+        for users in USER_COUNTS:
             for factor in (0.5, 2):
-                value = getattr(given, name) * factor
-                changed = replace(given, **{name: min(1, value) if name == "utilization" else value})
+                value = getattr(assumptions, name) * factor
+                changed = replace(assumptions, **{name: min(1, value) if name == "utilization" else value})
                 cells.append(amount(purchase(plan(inputs, users, changed), changed).price))
         rows.append(report.row(f"`{name}`", *cells))
     return "\n".join(rows)
@@ -330,35 +334,35 @@ def read_inputs() -> Inputs:
     return Inputs(operations=operations, **saved)
 
 
-def tables(inputs: Inputs, given: Assumptions) -> dict[str, str]:
+def page_tables(inputs: Inputs, assumptions: Assumptions) -> dict[str, str]:
     """By heading of docs/capacity.md, whose tables these are."""
     return {
         "Measured": inputs_table(inputs),
-        "Assumptions": assumptions_table(given),
-        "Machines, disks and money": plans_table(inputs, given),
-        "What fails first": limits_table(inputs, given),
-        "What changes the result": sensitivity_table(inputs, given),
+        "Assumptions": assumptions_table(assumptions),
+        "Machines, disks and money": plans_table(inputs, assumptions),
+        "What fails first": limits_table(inputs, assumptions),
+        "What changes the result": sensitivity_table(inputs, assumptions),
     }
 
 
 def run(options: argparse.Namespace, folder: Path) -> str:
     """The tables, of what this machine measures."""
     with start_testbed(folder, ["ours"], options.patients) as testbed:
-        inputs = measure(testbed, options, folder)
+        inputs = measure_inputs(testbed, options, folder)
     if options.save:
         INPUTS_FILE.write_text(json.dumps(asdict(inputs), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    shown = tables(inputs, Assumptions())
+    shown = page_tables(inputs, Assumptions())
     return "\n".join([f"{inputs.machine}.", *(f"\n## {head}\n\n{table}" for head, table in shown.items())])
 
 
-SIZES_OF = "SELECT sum(pg_total_relation_size(name::text)) FROM unnest(%s) AS name"
+TABLE_SIZES = "SELECT sum(pg_total_relation_size(name::text)) FROM unnest(%s) AS name"
 
 
-def measure(testbed: Testbed, options: argparse.Namespace, folder: Path) -> Inputs:
+def measure_inputs(testbed: Testbed, options: argparse.Namespace, folder: Path) -> Inputs:
     database = databases.copy_name("product", testbed.others)
     with databases.open_cursor(database) as cursor:
         cursor.execute("CREATE EXTENSION pg_walinspect")
-        singles = sizes_of_records(cursor)
+        record_sizes = sizes_of_records(cursor)
     costs = {}
     for name in MIX:
         show_status(name)
@@ -369,12 +373,12 @@ def measure(testbed: Testbed, options: argparse.Namespace, folder: Path) -> Inpu
         cursor.execute(
             "SELECT pg_total_relation_size('accounts_loginsession')::float8 / count(*) FROM accounts_loginsession"
         )
-        [singles["session"]] = cursor.fetchone()
+        [record_sizes["session"]] = cursor.fetchone()
     audited = measure_audit(testbed, database)
     return Inputs(
         machine=report.describe_machine(),
         operations=costs,
-        **singles,
+        **record_sizes,
         **audited,
         backup=measure_backup(database, folder),
     )
@@ -388,7 +392,7 @@ def sizes_of_records(cursor: Any) -> dict[str, float]:
         ("mapping", "mappings_mapping", ("mappings_mappingevent",)),
         ("user", "accounts_user", ("audit_userevent",)),
     ):
-        cursor.execute(SIZES_OF, [[table, *extra]])
+        cursor.execute(TABLE_SIZES, [[table, *extra]])
         [size] = cursor.fetchone()
         cursor.execute(f"SELECT count(*) FROM {table}")
         [count] = cursor.fetchone()
@@ -397,7 +401,7 @@ def sizes_of_records(cursor: Any) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class State:
+class Counters:
     """Of the database at one moment."""
 
     lsn: str
@@ -408,7 +412,7 @@ class State:
     cpu: tuple[float, float]
 
 
-def state_of(testbed: Testbed, cursor: Any) -> State:
+def read_counters(testbed: Testbed, cursor: Any) -> Counters:
     cursor.execute("SELECT pg_total_relation_size('audit_accesslog'), pg_total_relation_size('patients_patientevent')")
     access_log, history = cursor.fetchone()
     cursor.execute("SELECT (SELECT count(*) FROM audit_accesslog) + (SELECT count(*) FROM patients_patientevent)")
@@ -417,7 +421,7 @@ def state_of(testbed: Testbed, cursor: Any) -> State:
     lsn, transaction = cursor.fetchone()
     processes = (testbed.servers[0].process, testbed.postgresql)
     cpu = process_tree.cpu_seconds(processes[0]), process_tree.cpu_seconds(processes[1])
-    return State(lsn, transaction, access_log, history, rows, cpu)
+    return Counters(lsn, transaction, access_log, history, rows, cpu)
 
 
 def wal_between(cursor: Any, begin: str, end: str) -> tuple[float, float]:
@@ -437,7 +441,7 @@ def measure_operation(testbed: Testbed, database: str, name: str, seconds: int) 
     with databases.open_cursor(database) as cursor:
         cursor.execute("SELECT gin_clean_pending_list('access_to_patient')")
         contender = with_current_tags(contender)
-        before = state_of(testbed, cursor)
+        before = read_counters(testbed, cursor)
         count = send_load(contender, seconds)["requests"]
         # Before the sizes are counted, which costs PostgreSQL CPU, too.
         cpu = [
@@ -445,7 +449,7 @@ def measure_operation(testbed: Testbed, database: str, name: str, seconds: int) 
             for process, begun in zip((server.process, testbed.postgresql), before.cpu, strict=True)
         ]
         cursor.execute("SELECT gin_clean_pending_list('access_to_patient')")
-        after = state_of(testbed, cursor)
+        after = read_counters(testbed, cursor)
         wal, _ = wal_between(cursor, before.lsn, after.lsn)
         images = []
         for number in AFTER_CHECKPOINT:
