@@ -117,7 +117,7 @@ def serving(database: str) -> Iterator[Api]:
         process.wait(SERVER_TIMEOUT)
 
 
-class Cluster:
+class DrillPostgres:
     """A PostgreSQL of its own, without TCP, with the login `healthcare`, who is no superuser."""
 
     def __init__(self, programs: Path, folder: Path) -> None:

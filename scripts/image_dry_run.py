@@ -20,22 +20,23 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from drill_servers import PROJECT, Api, Cluster, check, eventually, step
+from drill_servers import PROJECT, Api, DrillPostgres, check, eventually, step
 
 sys.path.insert(0, str(PROJECT))
 
+from deploy.cluster.programs import find_system_program  # noqa: E402
 from healthcare.embedded.binaries import find_binaries  # noqa: E402
 from healthcare.tests.deployment.dockerfile import Stage, context_files, read_stages  # noqa: E402
 from healthcare.tests.live import free_port  # noqa: E402
 
 DOCKERFILE = PROJECT / "deploy" / "docker" / "Dockerfile"
-HIDDEN = ("/work", "/home", "/srv", "/tmp")  # noqa: S108  (of this machine)
+HIDDEN_FOLDERS = (str(PROJECT), "/home", "/srv", "/tmp")  # noqa: S108  (of this machine)
 BASE_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 COMPOSE = PROJECT / "deploy" / "compose"
 FILE_CALLS = "open,openat,creat,mkdir,mkdirat,unlink,unlinkat,rename,renameat,renameat2,symlink,symlinkat,link,linkat"
-WRITES = re.compile(r"O_WRONLY|O_RDWR|O_CREAT|^(?!open)")  # in a call's name and arguments
-CALL = re.compile(r'^\d+ +(\w+\((?:[^"]*)"([^"]+)".*)$', re.MULTILINE)
-ALLOWED = re.compile("/(tmp|dev|proc/self)(/|$)")
+WRITING_CALL = re.compile(r"O_WRONLY|O_RDWR|O_CREAT|^(?!open)")  # in a call's name and arguments
+TRACED_CALL = re.compile(r'^\d+ +(\w+\((?:[^"]*)"([^"]+)".*)$', re.MULTILINE)
+WRITABLE_PATHS = re.compile("/(tmp|dev|proc/self)(/|$)")
 
 
 def run(*command: str, fails: bool = False, **options: Any) -> str:
@@ -45,8 +46,8 @@ def run(*command: str, fails: bool = False, **options: Any) -> str:
     return str(done.stderr if fails else done.stdout)
 
 
-def program(name: str) -> str:
-    return shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") or name
+def system_program(name: str) -> str:
+    return find_system_program(name) or name
 
 
 class Root:
@@ -60,7 +61,7 @@ class Root:
         overlay = f"lowerdir=/,upperdir={folder}/upper,workdir={folder}/work"
         run("mount", "-t", "overlay", "overlay", "-o", overlay, str(self.path))
         self.install_python()
-        for hidden in HIDDEN:
+        for hidden in HIDDEN_FOLDERS:
             if (self.path / hidden[1:]).is_dir():
                 run("mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", f"{self.path}{hidden}")
         for kept in ("/dev", "/proc"):
@@ -122,11 +123,12 @@ class Container:
 
     def command(self, *words: str, prefix: tuple[str, ...] = ()) -> list[str]:
         number, group = self.user.split(":")
+        unshare, chroot, setpriv = map(system_program, ("unshare", "chroot", "setpriv"))
         limits = ["--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--clear-groups"]
         shell = f'cd {self.root.work} && exec "$@"'
         return [
-            *prefix, program("unshare"), "--pid", "--fork", "--kill-child", program("chroot"), str(self.root.path),
-            program("setpriv"), f"--reuid={number}", f"--regid={group}", *limits, "/bin/sh", "-c", shell, "sh", *words,
+            *prefix, unshare, "--pid", "--fork", "--kill-child", chroot, str(self.root.path),
+            setpriv, f"--reuid={number}", f"--regid={group}", *limits, "/bin/sh", "-c", shell, "sh", *words,
         ]  # fmt: skip
 
     def run(self, *words: str, fails: bool = False) -> str:
@@ -135,7 +137,7 @@ class Container:
     def start(self, *words: str, log: Path) -> "subprocess.Popen[bytes]":
         """Start a command whose calls that change files are recorded."""
         recording = ["-f", "--seccomp-bpf", "-s", "4096", "-e", f"trace={FILE_CALLS}", "-o", str(self.trace)]
-        command = self.command(*words, prefix=(program("strace"), *recording))
+        command = self.command(*words, prefix=(system_program("strace"), *recording))
         with log.open("wb") as output:
             return subprocess.Popen(command, env=self.environment, stdout=output, stderr=output)  # noqa: S603
 
@@ -148,27 +150,27 @@ class Container:
     def write_attempts(self) -> list[str]:
         """The paths outside of /tmp that a process has tried to change."""
         found = []
-        for call, path in CALL.findall(self.trace.read_text(errors="replace")):
+        for call, path in TRACED_CALL.findall(self.trace.read_text(errors="replace")):
             absolute = os.path.normpath(os.path.join(self.root.work, path))
-            if WRITES.search(call) and not ALLOWED.match(absolute):
+            if WRITING_CALL.search(call) and not WRITABLE_PATHS.match(absolute):
                 found.append(call)
         return found
 
 
-def prepare_database(folder: Path, password: str) -> Cluster:
+def prepare_database(folder: Path, password: str) -> DrillPostgres:
     programs = Path(find_binaries().program("postgres")).parent
-    cluster = Cluster(programs, folder)
-    cluster.execute("postgres", "DROP ROLE healthcare")
+    postgres = DrillPostgres(programs, folder)
+    postgres.execute("postgres", "DROP ROLE healthcare")
     script = PROJECT / "deploy" / "postgres" / "roles.sql"
     run(
         str(programs / "psql"), "--no-psqlrc", "--host", str(folder), "--username", "postgres", "--dbname", "postgres",
         "--set", f"password={password}", "--file", str(script),
     )  # fmt: skip
-    return cluster
+    return postgres
 
 
 @contextmanager
-def running_pgbouncer(folder: Path, database: Path, users: str) -> Iterator[int]:
+def running_compose_pgbouncer(folder: Path, database: Path, users: str) -> Iterator[int]:
     """PgBouncer as compose.yml has it, on a free port; only addresses and files are replaced."""
     port = free_port()
     configuration = (COMPOSE / "pgbouncer.ini").read_text()
@@ -185,7 +187,7 @@ def running_pgbouncer(folder: Path, database: Path, users: str) -> Iterator[int]
     (folder / "users").write_text(users)
     (folder / "pgbouncer.ini").write_text(configuration)
     process = subprocess.Popen(  # noqa: S603
-        [program("pgbouncer"), "--quiet", str(folder / "pgbouncer.ini")], user="postgres"
+        [system_program("pgbouncer"), "--quiet", str(folder / "pgbouncer.ini")], user="postgres"
     )
     try:
         yield port
@@ -244,20 +246,20 @@ def build_and_run(folder: Path) -> None:
     step("PostgreSQL by deploy/postgres/roles.sql, PgBouncer and secrets by deploy/compose")
     run(str(COMPOSE / "make-secrets"), str(folder / "secrets"))
     secrets = {path.name: path.read_text() for path in (folder / "secrets").iterdir()}
-    cluster = prepare_database(folder / "postgres", secrets["database_password"].strip())
+    postgres = prepare_database(folder / "postgres", secrets["database_password"].strip())
     try:
-        with running_pgbouncer(folder / "pgbouncer", folder / "postgres", secrets["pgbouncer_users"]) as port:
+        with running_compose_pgbouncer(folder / "pgbouncer", folder / "postgres", secrets["pgbouncer_users"]) as port:
             settings = secrets["application.env"].replace("@pgbouncer:6432/", f"@127.0.0.1:{port}/")
             root.inside("/app/.env").write_text(settings)
             (root.path / "run/postgresql").mkdir(parents=True, exist_ok=True)
             run("mount", "--bind", str(folder / "postgres"), f"{root.path}/run/postgresql")
             root.make_read_only()
-            drive(stages[-1], root, folder)
+            check_container(stages[-1], root, folder)
     finally:
-        cluster.stop()
+        postgres.stop()
 
 
-def drive(image: Stage, root: Root, folder: Path) -> None:
+def check_container(image: Stage, root: Root, folder: Path) -> None:
     port = free_port()
     # Beside those of /app/.env. HTTPS would need a proxy.
     settings = {"ALLOWED_HOSTS": "127.0.0.1", "HTTPS": "False", "LOG_FORMAT": "json", "DRAIN_SECONDS": "1"}

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg2
-from drill_servers import PROJECT, Api, Cluster, check, eventually, find_older_programs, manage, serving, step
+from drill_servers import PROJECT, Api, DrillPostgres, check, eventually, find_older_programs, manage, serving, step
 
 sys.path.insert(0, str(PROJECT))
 
@@ -171,33 +171,33 @@ def restore_as_an_ordinary_user(work: Path) -> None:
         step("Skipped: no older PostgreSQL is installed in /usr/lib/postgresql")
         return
     step(f"The same on PostgreSQL {programs.parent.name}, as a user without superuser rights")
-    cluster = Cluster(programs, work / "older")
+    postgres = DrillPostgres(programs, work / "older")
     try:
-        cluster.execute("postgres", "CREATE ROLE healthcare_api NOLOGIN; GRANT healthcare_api TO healthcare")
-        source = cluster.create("source")
+        postgres.execute("postgres", "CREATE ROLE healthcare_api NOLOGIN; GRANT healthcare_api TO healthcare")
+        source = postgres.create("source")
         with serving(source) as api:
             original = write_original(source, api)
             manage(source, "backup", str(work / "of-older"))
         step("Restoring it beside, where the role exists")
-        target = cluster.create("target")
+        target = postgres.create("target")
         manage(target, "restore", str(work / "of-older"))
         check_restored(target, original)
         step("Restoring it where the role is missing and the user may not create it")
         for database in ("source", "target"):
-            cluster.execute("postgres", f"DROP DATABASE {database} WITH (FORCE)")
-        cluster.execute("postgres", "DROP ROLE healthcare_api")
-        target = cluster.create("again")
+            postgres.execute("postgres", f"DROP DATABASE {database} WITH (FORCE)")
+        postgres.execute("postgres", "DROP ROLE healthcare_api")
+        target = postgres.create("again")
         refused = manage(target, "restore", str(work / "of-older"), fails=True)
         check(refused.count("run once: ") == 1, f"no advice in: {refused}")
-        cluster.execute("postgres", refused.partition("run once: ")[2].partition("; then")[0])
+        postgres.execute("postgres", refused.partition("run once: ")[2].partition("; then")[0])
         manage(target, "restore", str(work / "of-older"))
         check_restored(target, original)
         if (work / "plain").exists():
             step("Refusing a backup of PostgreSQL 18 there")
-            refused = manage(cluster.create("older"), "restore", str(work / "plain"), fails=True)
+            refused = manage(postgres.create("older"), "restore", str(work / "plain"), fails=True)
             check("restore it into version 18 or newer" in refused, refused)
     finally:
-        cluster.stop()
+        postgres.stop()
     step("Restoring it into the embedded PostgreSQL 18")
     manage(f"embedded://{work}/of-older-in-18", "restore", str(work / "of-older"))
     check_restored(f"embedded://{work}/of-older-in-18", original)
