@@ -14,7 +14,7 @@ from fhir.outcomes import FHIR_JSON
 from fhir.rendering import ANSWER_FORMAT, PARSERS, FhirNegotiation, FhirRenderer, accepts_json, is_json
 from fhir.requests import base_url
 from fhir.search.parameters import Context
-from fhir.search.query import SEALED, Query, QueryReader, select
+from fhir.search.query import SEALED, Query, QueryReader, filter_rows
 from fhir.search.results import search_entry, subset
 from fhir.search.views import pairs_of
 from fhir.versions import version_headers, weak
@@ -163,7 +163,7 @@ class FastResourceSearch(FastResources, FastList):
         if parameters.query.criteria:
             owner: Any = RecordOwner(Parameter(OWNER))  # type: ignore[arg-type]  # any owner: the statement gets the id
             context = Context(owner, parameters.base)
-            filtered = select(self.filters.unfiltered, parameters.query.criteria, context)
+            filtered = filter_rows(self.filters.unfiltered, parameters.query.criteria, context)
             parameters = parameters._replace(filtered=filtered)
         return super().execute_read(request, entry, parameters, before)
 

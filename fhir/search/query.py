@@ -64,7 +64,7 @@ class Criterion:
         return rows
 
 
-def select(rows: QuerySet, criteria: Sequence[Criterion], context: Context) -> QuerySet:
+def filter_rows(rows: QuerySet, criteria: Sequence[Criterion], context: Context) -> QuerySet:
     """Those of the rows that all criteria select. Sends a statement that normalizes their texts, if there are any."""
     context = replace(context, normalized=normalize(text for one in criteria for text in one.texts_to_normalize))
     for place, criterion in enumerate(criteria):

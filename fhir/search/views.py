@@ -20,7 +20,7 @@ from fhir.issues import Issue
 from fhir.rendering import SEARCH_PARSERS
 from fhir.requests import FhirView
 from fhir.search.parameters import Context, SearchParameter
-from fhir.search.query import SEALED, Criterion, Query, QueryReader, seal, select, unseal
+from fhir.search.query import SEALED, Criterion, Query, QueryReader, filter_rows, seal, unseal
 from fhir.search.results import search_entry, subset
 from healthcare.api.cursors import Keyset
 from healthcare.coverage import covered_by_fast_path
@@ -127,7 +127,7 @@ class SearchMixin(FhirView):
     def select(self, criteria: Sequence[Criterion]) -> QuerySet:
         """The rows that all criteria select."""
         context = Context(self.owner, self.base, indexed=self.is_indexed(criteria))
-        return select(self.searched(criteria), criteria, context)
+        return filter_rows(self.searched(criteria), criteria, context)
 
     def find_page(self, rows: QuerySet, query: Query) -> Page:
         """The rows of the page that the query asks for, and the cursor of the next page. The newest come first."""

@@ -10,7 +10,7 @@ from typing import Any
 from django.db.utils import OperationalError
 
 from healthcare.embedded import probe, server
-from healthcare.embedded.client import DatabaseClient
+from healthcare.embedded.client import EmbeddedDatabaseClient
 from healthcare.embedded.cluster import SUPERUSER
 from healthcare.embedded.errors import EmbeddedError
 from healthcare.embedded.home import POSTGRES_PORT, Home, resolve_home
@@ -30,7 +30,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     """Connects through the server's socket. A refused connection starts the server."""
 
     display_name = "embedded PostgreSQL"
-    client_class = DatabaseClient
+    client_class = EmbeddedDatabaseClient
 
     @property
     def home(self) -> Home:

@@ -9,10 +9,10 @@ from healthcare.embedded import binaries
 from healthcare.embedded.errors import EmbeddedError
 from healthcare.embedded.home import POSTGRES_PORT, resolve_home
 from healthcare.embedded.login import LOGIN
-from healthcare.postgresql import client
+from healthcare.postgresql.client import DatabaseClient
 
 
-class DatabaseClient(client.DatabaseClient):
+class EmbeddedDatabaseClient(DatabaseClient):
     """Run psql of the embedded server's binaries, else psql on PATH."""
 
     @classmethod

@@ -29,7 +29,7 @@ from django.utils import timezone
 from healthcare.rls import ROLE
 from healthcare.rls.context import without_role
 
-MIB = 1024 * 1024
+COPY_BLOCK_SIZE = 1024 * 1024  # characters; psycopg2 takes Python's lock anew for each block
 COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 PLAIN_TYPES: dict[type[Field], tuple[type, ...]] = {
     ForeignKey: (int, NoneType),
@@ -86,7 +86,7 @@ class BatchTable:
         copy = f'COPY pg_temp."{self.name}" (position, {self.copied}) FROM STDIN'
         with connection.cursor() as cursor:
             cursor.execute(f'TRUNCATE pg_temp."{self.name}"')
-            cursor.copy_expert(copy, io.StringIO(lines), MIB)  # each part takes Python's lock anew
+            cursor.copy_expert(copy, io.StringIO(lines), COPY_BLOCK_SIZE)
 
     def insert(self, first: int, last: int) -> list[int]:
         """Insert the records from position `first` to before `last`, and return their ids in this order.

@@ -12,9 +12,9 @@ import dj_database_url
 import psycopg2
 from psycopg2.extensions import parse_dsn
 
-PARTS = re.compile(r"(?P<scheme>postgres(?:ql)?://)(?P<account>[^/?#]*@)?(?P<hosts>[^/?#]*)(?P<rest>.*)", re.DOTALL)
+URL_PARTS = re.compile(r"(?P<scheme>postgres(?:ql)?://)(?P<account>[^/?#]*@)?(?P<hosts>[^/?#]*)(?P<rest>.*)", re.DOTALL)
 DEFAULT_PORT = "5432"
-WORDS = {
+PARAMETER_VALUES = {
     "target_session_attrs": ("any", "read-write", "read-only", "primary", "standby", "prefer-standby"),
     "load_balance_hosts": ("disable", "random"),
 }
@@ -30,7 +30,7 @@ def parse_url(url: str, **settings: Any) -> dict[str, Any]:
     HOST and PORT are lists with commas where there are several hosts. Raises InvalidURLError.
     """
     hosts, ports = "", ""
-    if parts := PARTS.fullmatch(url):
+    if parts := URL_PARTS.fullmatch(url):
         hosts, ports = split_hosts(parts["hosts"])
         url = parts["scheme"] + (parts["account"] or "") + parts["rest"]
     try:
@@ -42,9 +42,9 @@ def parse_url(url: str, **settings: Any) -> dict[str, Any]:
         raise InvalidURLError("has a parameter twice")
     if (hosts and "host" in options) or (ports.strip(",") and "port" in options):
         raise InvalidURLError("names hosts or ports both before the database and as parameters")
-    for name, words in WORDS.items():
-        if options.get(name, words[0]) not in words:
-            raise InvalidURLError(f"has a {name} that is not one of {', '.join(words)}")
+    for name, values in PARAMETER_VALUES.items():
+        if options.get(name, values[0]) not in values:
+            raise InvalidURLError(f"has a {name} that is not one of {', '.join(values)}")
     if not str(options.get("connect_timeout", 0)).isdigit():
         raise InvalidURLError("has a connect_timeout that is not a whole number of seconds")
     config["HOST"] = str(options.pop("host", hosts))

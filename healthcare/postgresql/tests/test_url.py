@@ -14,7 +14,7 @@ from healthcare.postgresql.base import DatabaseWrapper
 from healthcare.postgresql.client import DatabaseClient
 from healthcare.postgresql.url import InvalidURLError, parse_url
 
-READ = {
+HOSTS_AND_PORTS = {
     "": ("", ""),
     "h1": ("h1", ""),
     "h1:6432": ("h1", "6432"),
@@ -27,24 +27,24 @@ READ = {
     "/?host=/run/pg&port=1": ("/run/pg", "1"),
     "h1,h2/?port=6432": ("h1,h2", "6432"),
 }
-PORT = "has a port that is not a whole number from 1 to 65535"
-EMPTY = "has an empty host between commas"
+BAD_PORT = "has a port that is not a whole number from 1 to 65535"
+EMPTY_HOST = "has an empty host between commas"
 UNREADABLE = "has a host that cannot be read (is an IPv6 address in brackets?)"
 TWICE = "names hosts or ports both before the database and as parameters"
-TARGETS = "any, read-write, read-only, primary, standby, prefer-standby"
-REFUSED = {
-    "h1:5432,h2:port/d": PORT,
-    "h1:0/d": PORT,
-    "h1,h2:65536/d": PORT,
-    "h1:\u0663/d": PORT,
-    "::1:5432/d": PORT,
-    "h1:1:2/d": PORT,
-    "/d?host=h1,h2&port=1,x": PORT,
+TARGET_VALUES = "any, read-write, read-only, primary, standby, prefer-standby"
+REFUSED_URLS = {
+    "h1:5432,h2:port/d": BAD_PORT,
+    "h1:0/d": BAD_PORT,
+    "h1,h2:65536/d": BAD_PORT,
+    "h1:\u0663/d": BAD_PORT,
+    "::1:5432/d": BAD_PORT,
+    "h1:1:2/d": BAD_PORT,
+    "/d?host=h1,h2&port=1,x": BAD_PORT,
     "h1,h2/d?port=1,2,3": "has 3 ports for 2 hosts",
     "h1/d?port=1,2": "has 2 ports for 1 host",
-    "h1,,h2/d": EMPTY,
-    "h1,h2,/d": EMPTY,
-    "/d?host=h1,": EMPTY,
+    "h1,,h2/d": EMPTY_HOST,
+    "h1,h2,/d": EMPTY_HOST,
+    "/d?host=h1,": EMPTY_HOST,
     "[::1,h2/d": UNREADABLE,
     "h1,h%zz/d": UNREADABLE,
     "[::xyz],h2/d": "has a host that is not an IPv6 address but holds a colon",
@@ -52,7 +52,7 @@ REFUSED = {
     "h1:1,h2/d?port=2": TWICE,
     "/d?host=h1&host=h2": "has a parameter twice",
     "h1,h2/d?hostaddr=10.0.0.1": "has another number of addresses in hostaddr than of hosts",
-    "h1,h2/d?target_session_attrs=writer": f"has a target_session_attrs that is not one of {TARGETS}",
+    "h1,h2/d?target_session_attrs=writer": f"has a target_session_attrs that is not one of {TARGET_VALUES}",
     "h1,h2/d?load_balance_hosts=yes": "has a load_balance_hosts that is not one of disable, random",
     "h1,h2/d?connect_timeout=soon": "has a connect_timeout that is not a whole number of seconds",
     "h1,h2": "names no database",
@@ -64,12 +64,12 @@ def url_of(rest: str) -> str:
     return f"postgres://user:hidden%20word@{rest}"
 
 
-@pytest.mark.parametrize("hosts", READ, ids=lambda text: text or "none")
+@pytest.mark.parametrize("hosts", HOSTS_AND_PORTS, ids=lambda text: text or "none")
 def test_hosts_and_ports_are_read_as_libpq_reads_them(hosts: str) -> None:
     place, _, query = hosts.partition("/?")
     url = url_of(f"{place}/healthcare{'?' if query else ''}{query}")
     read = parse_url(url)
-    assert (read["HOST"], read["PORT"]) == READ[hosts]
+    assert (read["HOST"], read["PORT"]) == HOSTS_AND_PORTS[hosts]
     assert (read["USER"], read["PASSWORD"], read["NAME"]) == ("user", "hidden word", "healthcare")
     by_libpq = parse_dsn(url)
     ports = [port or "5432" for port in by_libpq.get("port", "").split(",")]
@@ -77,13 +77,13 @@ def test_hosts_and_ports_are_read_as_libpq_reads_them(hosts: str) -> None:
     assert (read["PORT"] or ",".join("5432" for _ in ports)).split(",") == ports
 
 
-@pytest.mark.parametrize("rest", REFUSED)
+@pytest.mark.parametrize("rest", REFUSED_URLS)
 def test_a_url_that_cannot_be_used_is_refused_in_one_sentence(rest: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", url_of(rest))
     with pytest.raises(ImproperlyConfigured) as raised:
         env_settings.database("DATABASE_URL")
     advice = "write DATABASE_URL=postgres://user:password@host:5432/healthcare, or unset it for the embedded PostgreSQL"
-    assert str(raised.value) == f"DATABASE_URL {REFUSED[rest]}; {advice}."
+    assert str(raised.value) == f"DATABASE_URL {REFUSED_URLS[rest]}; {advice}."
 
 
 def test_a_password_that_cannot_be_read_is_not_repeated() -> None:
