@@ -30,17 +30,17 @@ from healthcare.tests.live import Answer, LiveServer, free_port
 from healthcare.tests.memory_folder import create_folder
 from healthcare.tests.pytest_environment import TEST_ENVIRONMENT
 
-WORKERS, WRITERS, RECOVERY_TIMEOUT = 2, 4, 120  # the timeout in seconds, for a busy machine
+WORKERS, LOAD_WRITERS, RECOVERY_TIMEOUT = 2, 4, 120  # the timeout in seconds, for a busy machine
 EVENTS = "SELECT id, count(*) FROM patients_patientevent GROUP BY 1"
 
 
-class Caller(Protocol):
+class LoadTarget(Protocol):
     """What the load calls: a server, or several that take turns."""
 
     def call(self, method: str, path: str, body: Any = None, token: str = "", **headers: str) -> Answer: ...
 
 
-class Database(Protocol):
+class LoadDatabase(Protocol):
     """Where the load's rows are."""
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]: ...
@@ -143,7 +143,7 @@ def attempt(call: Callable[[], Answer], wanted: list[int]) -> Answer | None:
 class Load:
     """Writers that create and change patients. They repeat each POST with its idempotency key until it succeeds."""
 
-    server: Caller
+    server: LoadTarget
     token: str
     created: dict[str, int] = field(default_factory=dict)
     changed: set[int] = field(default_factory=set)
@@ -178,7 +178,7 @@ class Load:
         if attempt(lambda: self.server.call("PATCH", path, {"address": name}, self.token), [200]):
             self.changed.add(patient)
 
-    def find_faults(self, target: Database) -> list[str]:
+    def find_faults(self, target: LoadDatabase) -> list[str]:
         """Compare the database with the answers, and return each difference as a sentence."""
         rows = target.rows("SELECT id, name, address, version FROM patients_patient")
         events = dict(target.rows(EVENTS))
@@ -219,7 +219,7 @@ class Figures:
 def kill_under_load(target: KillableServer, kills: int, say: Callable[[str], Any] = str) -> tuple[Load, Figures]:
     """Kill a worker, a backend and the postmaster in turn while the load runs."""
     load = Load(target.server, target.server.register()[1]["access"])
-    writers = [threading.Thread(target=load.write, args=[number]) for number in range(WRITERS)]
+    writers = [threading.Thread(target=load.write, args=[number]) for number in range(LOAD_WRITERS)]
     victims = {"worker": target.worker, "backend": target.backend, "postmaster": target.postmaster}
     recoveries: dict[str, list[float]] = {kind: [] for kind in victims}
     for writer in writers:
@@ -242,7 +242,7 @@ def kill_under_load(target: KillableServer, kills: int, say: Callable[[str], Any
 def seconds_until_written(load: Load) -> float:
     """Wait until more records were created than requests can have been in flight; return the seconds."""
     began, before = time.monotonic(), len(load.created)
-    eventually(lambda: load.broken or len(load.created) > before + WRITERS)
+    eventually(lambda: load.broken or len(load.created) > before + LOAD_WRITERS)
     return time.monotonic() - began
 
 

@@ -15,7 +15,7 @@ from doctors.tests.factories import make_doctor
 from healthcare.tests.cast import Cast
 from healthcare.tests.contract_matrix import METHODS, TARGETS, send_cell, targets_of
 from healthcare.tests.declarations import all_rows
-from healthcare.tests.one_owner import OneOwnerCheck, Table, rolled_back, statements_checked
+from healthcare.tests.one_owner import DistributedTable, OneOwnerCheck, call_and_roll_back, statements_checked
 from mappings.models import Mapping
 from mappings.tests.factories import make_mapping
 from patients.models import Patient, PatientEvent
@@ -37,12 +37,12 @@ def rows_of(heading: str) -> list[list[str]]:
     return [[re.sub(r"^`([^`]*)`$", r"\1", cell.strip()) for cell in line.split(" | ")] for line in lines[1:]]
 
 
-def distributed_tables() -> list[Table]:
+def distributed_tables() -> list[DistributedTable]:
     """Those without an owner come last, since they are found by the others' rows."""
     found = []
     for name, placement, column, *_ in rows_of("Tables"):
         if placement == "distributed":
-            found.append(Table(name, column, WITHOUT_OWNER.get(name) or f"{column} <> %(owner)s"))
+            found.append(DistributedTable(name, column, WITHOUT_OWNER.get(name) or f"{column} <> %(owner)s"))
     return sorted(found, key=lambda table: table.name in WITHOUT_OWNER)
 
 
@@ -66,7 +66,7 @@ def test_every_statement_of_a_request_is_bound_to_one_owner(
             if "owner" in row.callers() and method in row.methods:
                 for target in targets_of(row, "owner", TARGETS)[:2]:  # her own and bob's
                     check.request = f"{method} /{row.route}"
-                    rolled_back(lambda: send_cell(cast, row, method, "owner", target))  # noqa: B023
+                    call_and_roll_back(lambda: send_cell(cast, row, method, "owner", target))  # noqa: B023
     several = {request for request, _ in rows_of("Requests that touch several shards")}
     assert {"GET /api/patients/", "POST /api/mappings/", "GET /fhir/Patient/<positive:pk>"} <= check.checked.keys()
     of_fast_path = ["recorded AS MATERIALIZED" in sql for sql in check.checked["GET /api/patients/<int:pk>/"]]

@@ -32,7 +32,7 @@ def url_of_hosts(*servers: SeparatePostgres) -> str:
     )
 
 
-class Writer:
+class ConcurrentWriter:
     """Creates patients one after the other in four threads, and keeps every answer by the patient's name."""
 
     def __init__(self, server: LiveServer, token: str) -> None:
@@ -81,7 +81,7 @@ def check_one_sentence_of_migrate(standby: SeparatePostgres) -> None:
 def check_takeover(server: LiveServer, caller: Caller, primary: SeparatePostgres, standby: SeparatePostgres) -> None:
     """The primary dies within writes, and its standby is promoted: 503 meanwhile, and no acknowledged write is lost."""
     execute(primary.url, "ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()")
-    writer = Writer(server, caller.tokens["access"])
+    writer = ConcurrentWriter(server, caller.tokens["access"])
     with ThreadPoolExecutor(4) as threads:
         runs = [threads.submit(writer.run, number) for number in range(4)]
         try:

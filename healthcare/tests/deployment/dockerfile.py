@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-KNOWN = {"FROM", "WORKDIR", "RUN", "COPY", "ENV", "USER", "EXPOSE", "HEALTHCHECK", "CMD"}
+KNOWN_INSTRUCTIONS = {"FROM", "WORKDIR", "RUN", "COPY", "ENV", "USER", "EXPOSE", "HEALTHCHECK", "CMD"}
 
 
 @dataclass
@@ -47,7 +47,7 @@ def read_stages(file: Path) -> list[Stage]:
         if not line.strip():
             continue
         name, _, arguments = line.partition(" ")
-        assert name in KNOWN, f"{file.name} has an instruction that this does not know: {name}"
+        assert name in KNOWN_INSTRUCTIONS, f"{file.name} has an instruction that this does not know: {name}"
         if name == "FROM":
             base, _, alias = arguments.partition(" AS ")
             stages.append(Stage(base, alias))

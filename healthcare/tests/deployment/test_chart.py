@@ -14,7 +14,7 @@ from healthcare.tests.test_docs import variables_read
 
 ROOT = Path(settings.BASE_DIR)
 CHART = ROOT / "deploy" / "helm" / "healthcare"
-TEMPLATES = {path.name: path.read_text(encoding="utf-8") for path in (CHART / "templates").iterdir()}
+CHART_TEMPLATES = {path.name: path.read_text(encoding="utf-8") for path in (CHART / "templates").iterdir()}
 
 
 def test_the_chart_is_of_this_version():
@@ -24,7 +24,9 @@ def test_the_chart_is_of_this_version():
 
 def test_every_command_of_the_chart_is_one_of_manage_py():
     values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
-    found = [re.sub("{{[^}]*}}", "2", words) for words in re.findall(r"args: \[(.*)\]", "".join(TEMPLATES.values()))]
+    found = [
+        re.sub("{{[^}]*}}", "2", words) for words in re.findall(r"args: \[(.*)\]", "".join(CHART_TEMPLATES.values()))
+    ]
     words = [list(map(str, yaml.safe_load(f"[{each}]"))) for each in found]
     words += [["python", "manage.py", *job["command"]] for job in values["jobs"].values()]
     assert all(each[:2] == ["python", "manage.py"] for each in words)
@@ -32,9 +34,9 @@ def test_every_command_of_the_chart_is_one_of_manage_py():
 
 
 def test_the_probes_and_the_user_are_those_of_the_application_and_the_image():
-    paths = set(re.findall(r"httpGet: { path: (\S+),", TEMPLATES["deployment.yaml"]))
+    paths = set(re.findall(r"httpGet: { path: (\S+),", CHART_TEMPLATES["deployment.yaml"]))
     assert paths == {"/healthz", "/readyz"}
     assert all(resolve(path) for path in paths)
     image = read_stages(ROOT / "deploy" / "docker" / "Dockerfile")[-1]
-    assert f"runAsUser: {image.last('USER').partition(':')[0]}\n" in TEMPLATES["_helpers.tpl"]
-    assert set(re.findall(r"- { name: ([A-Z_]+), value", TEMPLATES["_helpers.tpl"])) < variables_read()
+    assert f"runAsUser: {image.last('USER').partition(':')[0]}\n" in CHART_TEMPLATES["_helpers.tpl"]
+    assert set(re.findall(r"- { name: ([A-Z_]+), value", CHART_TEMPLATES["_helpers.tpl"])) < variables_read()

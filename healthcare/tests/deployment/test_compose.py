@@ -20,13 +20,13 @@ ROOT = Path(settings.BASE_DIR)
 COMPOSE = ROOT / "deploy" / "compose"
 
 
-def compose() -> Any:
+def read_compose() -> Any:
     return yaml.safe_load((COMPOSE / "compose.yml").read_text(encoding="utf-8"))
 
 
 def test_the_application_and_the_migration_run_the_image_as_the_dry_run_does():
     image = read_stages(ROOT / "deploy" / "docker" / "Dockerfile")[-1]
-    services = compose()["services"]
+    services = read_compose()["services"]
     for name, command in {"application": "serve", "migrate": "migrate"}.items():
         service = services[name]
         assert service["image"] == f"healthcare:{VERSION}"
@@ -46,7 +46,7 @@ def test_no_secret_has_a_default(tmp_path: Path):
     for folder in folders:
         subprocess.run([str(COMPOSE / "make-secrets"), str(folder)], check=True)
     one, two = ({path.name: path.read_text() for path in folder.iterdir()} for folder in folders)
-    content = compose()
+    content = read_compose()
     named = {secret["file"].removeprefix("secrets/") for secret in content["secrets"].values()}
     assert named == set(one) == set(two)
     assert not set(one.values()) & set(two.values())
@@ -62,7 +62,7 @@ def test_no_secret_has_a_default(tmp_path: Path):
 
 
 def test_every_file_that_is_mounted_exists_and_only_a_proxy_of_this_machine_reaches_a_port():
-    content = compose()
+    content = read_compose()
     for service in content["services"].values():
         for volume in service.get("volumes", []):
             source = volume.split(":")[0]
@@ -79,5 +79,5 @@ def test_prometheus_reads_its_configuration_with_the_alerts_of_the_project(tmp_p
     shutil.copy(ROOT / "deploy" / "prometheus" / "alerts.yml", tmp_path)
     assert "SUCCESS" in promtool("check", "config", tmp_path / "prometheus.yml")
     [job] = yaml.safe_load((COMPOSE / "prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
-    port = compose()["services"]["application"]["environment"]["METRICS"].rpartition(":")[2]
+    port = read_compose()["services"]["application"]["environment"]["METRICS"].rpartition(":")[2]
     assert job["static_configs"] == [{"targets": [f"application:{port}"]}]
