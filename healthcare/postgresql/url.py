@@ -7,10 +7,11 @@ hosts, for which it knows one port at most. Those are read by libpq.
 import ipaddress
 import re
 from typing import Any
+from urllib.parse import unquote
 
 import dj_database_url
 import psycopg2
-from psycopg2.extensions import parse_dsn
+from psycopg2.extensions import make_dsn, parse_dsn
 
 URL_PARTS = re.compile(r"(?P<scheme>postgres(?:ql)?://)(?P<account>[^/?#]*@)?(?P<hosts>[^/?#]*)(?P<rest>.*)", re.DOTALL)
 DEFAULT_PORT = "5432"
@@ -18,6 +19,7 @@ PARAMETER_VALUES = {
     "target_session_attrs": ("any", "read-write", "read-only", "primary", "standby", "prefer-standby"),
     "load_balance_hosts": ("disable", "random"),
 }
+DJANGO_PARAMETERS = {"assume_role", "isolation_level", "server_side_binding"}  # which libpq does not know
 
 
 class InvalidURLError(ValueError):
@@ -29,10 +31,18 @@ def parse_url(url: str, **settings: Any) -> dict[str, Any]:
 
     HOST and PORT are lists with commas where there are several hosts. Raises InvalidURLError.
     """
+    try:
+        has_nul = b"\0" in unquote(url, errors="strict").encode()
+    except UnicodeError as error:
+        raise InvalidURLError("is not in UTF-8") from error
+    if has_nul:
+        raise InvalidURLError("has a NUL character (%00)")
     hosts, ports = "", ""
     if parts := URL_PARTS.fullmatch(url):
         hosts, ports = split_hosts(parts["hosts"])
         url = parts["scheme"] + (parts["account"] or "") + parts["rest"]
+    elif not url.startswith("embedded:"):
+        raise InvalidURLError("lacks the two slashes behind its scheme")
     try:
         config: dict[str, Any] = {**dj_database_url.parse(url, **settings)}
     except ValueError as error:
@@ -40,6 +50,7 @@ def parse_url(url: str, **settings: Any) -> dict[str, Any]:
     options: dict[str, Any] = config.setdefault("OPTIONS", {})
     if any(isinstance(value, list) for value in options.values()):
         raise InvalidURLError("has a parameter twice")
+    check_parameter_names({*options} - DJANGO_PARAMETERS)
     if (hosts and "host" in options) or (ports.strip(",") and "port" in options):
         raise InvalidURLError("names hosts or ports both before the database and as parameters")
     for name, values in PARAMETER_VALUES.items():
@@ -52,6 +63,13 @@ def parse_url(url: str, **settings: Any) -> dict[str, Any]:
         str(options.pop("port", ports)), check_hosts(config["HOST"], str(options.get("hostaddr", "")))
     )
     return config
+
+
+def check_parameter_names(parameters: set[str]) -> None:
+    try:
+        make_dsn(**dict.fromkeys(parameters | {"dbname"}, "x"))
+    except (psycopg2.Error, TypeError) as error:  # TypeError: `database` beside `dbname`
+        raise InvalidURLError("has a parameter that libpq does not know") from error
 
 
 def split_hosts(text: str) -> tuple[str, str]:
@@ -71,6 +89,8 @@ def check_hosts(hosts: str, addresses: str) -> int:
     if len({len(part) for part in lists}) > 1:
         raise InvalidURLError("has another number of addresses in hostaddr than of hosts")
     for host in sum(lists, []):
+        if any(map(str.isspace, host)) and not host.startswith("/"):
+            raise InvalidURLError("has a space in a host")
         if ":" in host and not host.startswith("/"):
             try:
                 ipaddress.IPv6Address(host)

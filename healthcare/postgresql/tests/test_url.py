@@ -31,6 +31,7 @@ BAD_PORT = "has a port that is not a whole number from 1 to 65535"
 EMPTY_HOST = "has an empty host between commas"
 UNREADABLE = "has a host that cannot be read (is an IPv6 address in brackets?)"
 TWICE = "names hosts or ports both before the database and as parameters"
+UNKNOWN_PARAMETER = "has a parameter that libpq does not know"
 TARGET_VALUES = "any, read-write, read-only, primary, standby, prefer-standby"
 REFUSED_URLS = {
     "h1:5432,h2:port/d": BAD_PORT,
@@ -55,6 +56,14 @@ REFUSED_URLS = {
     "h1,h2/d?target_session_attrs=writer": f"has a target_session_attrs that is not one of {TARGET_VALUES}",
     "h1,h2/d?load_balance_hosts=yes": "has a load_balance_hosts that is not one of disable, random",
     "h1,h2/d?connect_timeout=soon": "has a connect_timeout that is not a whole number of seconds",
+    "h1,h2/d?databse=e": UNKNOWN_PARAMETER,
+    "h1/d?database=e": UNKNOWN_PARAMETER,
+    "h1/d?async=1": UNKNOWN_PARAMETER,
+    "h1/d?dsn=host%3Dh2": UNKNOWN_PARAMETER,
+    "h1:5432, h2:5432/d": "has a space in a host",
+    "/d?host=h1,%20h2": "has a space in a host",
+    "h1/d%00": "has a NUL character (%00)",
+    "h1/d?application_name=%00": "has a NUL character (%00)",
     "h1,h2": "names no database",
 }
 
@@ -86,10 +95,22 @@ def test_a_url_that_cannot_be_used_is_refused_in_one_sentence(rest: str, monkeyp
     assert str(raised.value) == f"DATABASE_URL {REFUSED_URLS[rest]}; {advice}."
 
 
-def test_a_password_that_cannot_be_read_is_not_repeated() -> None:
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("postgres://user:hidden[word@h1,h2/healthcare", "cannot be read (are special characters %-encoded?)"),
+        ("postgres://user:hidden%00word@h1,h2/healthcare", "has a NUL character (%00)"),
+        ("postgres://user:hidden\udcffword@h1,h2/healthcare", "is not in UTF-8"),
+        ("postgres://user:hidden%FFword@h1,h2/healthcare", "is not in UTF-8"),
+        ("postgres://user:hidden@h1,h\udcff/healthcare", "is not in UTF-8"),
+        ("postgres:user:hidden@h1/healthcare", "lacks the two slashes behind its scheme"),
+    ],
+    ids=["bracket", "NUL", "surrogate", "Latin-1", "host", "slashes"],
+)
+def test_a_password_that_cannot_be_read_is_not_repeated(url: str, expected: str) -> None:
     with pytest.raises(InvalidURLError) as raised:
-        parse_url("postgres://user:hidden[word@h1,h2/healthcare")
-    assert str(raised.value) == "cannot be read (are special characters %-encoded?)"
+        parse_url(url)
+    assert str(raised.value) == expected
 
 
 def options_of(url: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
