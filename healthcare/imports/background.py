@@ -33,12 +33,14 @@ class BackgroundWork:
 
     @contextmanager
     def while_waiting(self) -> Iterator[None]:
-        """The block in which the calling thread waits."""
+        """The block in which the calling thread waits, as it does in a block around this one."""
+        was_waiting = self.is_waiting.is_set()
         self.is_waiting.set()
         try:
             yield
         finally:
-            self.is_waiting.clear()
+            if not was_waiting:
+                self.is_waiting.clear()
 
     def execute(self, execute: Callable[..., Any], *arguments: Any) -> Any:
         """A wrapper for `connection.execute_wrapper`."""

@@ -39,6 +39,17 @@ def test_a_wait_that_fails_ends_too():
     assert not work.is_waiting.is_set()
 
 
+def test_a_wait_within_another_one_does_not_end_it():
+    work = BackgroundWork()
+    with work.while_waiting():
+        work.execute(list, "SELECT 1")
+        assert work.is_waiting.is_set()
+    assert not work.is_waiting.is_set()
+    work.close()
+    work.execute(list, "ROLLBACK")
+    assert work.is_waiting.is_set()
+
+
 def test_a_function_that_nobody_waits_for_ends_when_the_work_is_closed():
     work, first = BackgroundWork(), threading.Event()
     counted: list[int] = []
