@@ -43,6 +43,7 @@ from patients.models import Patient
 # Patients on record with the same date or year of birth whose names are compared one by one. Where there are more, the
 # terms of search find those with a similar name.
 MOST_COMPARED = 30
+MOST_SCANNED = 1000  # of those; where there are more with a similar name, the last of each term are read
 
 
 @contextmanager
@@ -318,7 +319,8 @@ class LikelyBatch:
             for one in row.asked
             if (similar := similar_terms(one, self.vocabulary))
         ]
-        for place, record in self.query(SIMILAR_NAMES, asked=json.dumps(asked, default=str)) if asked else []:
+        values = {"asked": json.dumps(asked, default=str), "scanned": MOST_SCANNED}
+        for place, record in self.query(SIMILAR_NAMES, **values) if asked else []:
             rows[place].on_record.add(record)
 
 

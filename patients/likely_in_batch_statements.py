@@ -78,21 +78,36 @@ FROM jsonb_to_recordset(%(asked)s::jsonb) AS asked(place int, term text, others 
 ) found
 """  # noqa: S608
 WORDS = "SELECT DISTINCT word FROM patients_patientword WHERE owner = %(owner)s"
+TERMS_ASKED = """
+SELECT unnest(asked.terms) UNION ALL
+SELECT least(one COLLATE "C", two) || ' ' || greatest(one COLLATE "C", two)
+FROM unnest(asked.ones) one, unnest(asked.twos) two WHERE one <> two
+"""
+BORN_AS_ASKED = """EXISTS (
+    SELECT FROM patients_patient patient WHERE patient.id = name.record AND birth_year = asked.year
+    AND (asked.day IS NULL OR birth_date IS NULL OR birth_date = asked.day) OFFSET 0)
+"""
 # One scan of the index for all terms of a name; an array of the terms costs half as much as a join with each of them.
+# The join alone can stop at the limit of each term, so it goes on where very many have the name and the birth, such as
+# `Unknown`, born 1900-01-01.
 SIMILAR_NAMES = f"""
 SELECT DISTINCT asked.place, found.record
 FROM jsonb_to_recordset(%(asked)s::jsonb)
     AS asked(place int, day date, year int, terms text[], ones text[], twos text[]),
 LATERAL (
-    SELECT record, row_number() OVER (PARTITION BY term ORDER BY record DESC) AS number
-    FROM patients_patientterm name WHERE {OWN_TERMS} AND name.term = ANY (ARRAY(
-        SELECT unnest(asked.terms) UNION ALL
-        SELECT least(one COLLATE "C", two) || ' ' || greatest(one COLLATE "C", two)
-        FROM unnest(asked.ones) one, unnest(asked.twos) two WHERE one <> two
-    )) AND EXISTS (
-        SELECT FROM patients_patient patient WHERE patient.id = name.record AND birth_year = asked.year
-        AND (asked.day IS NULL OR birth_date IS NULL OR birth_date = asked.day) OFFSET 0)
-) AS found WHERE found.number <= %(maximum)s
+    WITH scanned AS MATERIALIZED (
+        SELECT term, record FROM patients_patientterm name
+        WHERE {OWN_TERMS} AND name.term = ANY (ARRAY({TERMS_ASKED})) AND {BORN_AS_ASKED} LIMIT %(scanned)s
+    )
+    SELECT record FROM (
+        SELECT record, row_number() OVER (PARTITION BY term ORDER BY record DESC) AS number FROM scanned
+    ) AS numbered WHERE number <= %(maximum)s AND (SELECT count(*) FROM scanned) < %(scanned)s
+    UNION ALL
+    SELECT last.record FROM ({TERMS_ASKED}) AS wanted(term), LATERAL (
+        SELECT record FROM patients_patientterm name WHERE {OWN_TERMS} AND name.term = wanted.term AND {BORN_AS_ASKED}
+        ORDER BY record DESC LIMIT %(maximum)s
+    ) AS last WHERE (SELECT count(*) FROM scanned) = %(scanned)s
+) AS found
 """  # noqa: S608
 TERMS = f"""
 SELECT record, array_agg(term) FROM patients_patientterm

@@ -121,6 +121,30 @@ STEPHEN: dict[str, Any] = {"name": "Stephen Harris", "birth_date": DAYS[0], "bir
 
 
 @pytest.mark.django_db
+def test_of_many_namesakes_born_on_one_day_the_last_ones_are_read(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An import would be quadratic if it read all of them for each row."""
+    fields: dict[str, Any] = {"name": "Unknown Person", "birth_date": DAYS[0], "birth_year": DAYS[0].year}
+    Patient.objects.bulk_create(Patient(created_by=alice, **fields) for _ in range(400))
+    every = found_in_batch(alice, [fields])
+    monkeypatch.setattr(likely_in_batch, "MOST_SCANNED", 100)
+    with CaptureQueriesContext(connection) as queries:
+        assert found_in_batch(alice, [fields]) == every
+    last = Patient.objects.order_by("-pk").values_list("pk", flat=True)[: len(every[0])]
+    assert every == [{*last}]
+    [statement] = [query["sql"] for query in queries if "scanned AS" in query["sql"]]
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement.replace('%', '%%')}")
+        [([explained],)] = cursor.fetchall()
+    assert 20 <= rows_read(explained["Plan"]) < 300
+
+
+def rows_read(plan: dict[str, Any]) -> float:
+    """How many rows of the patients a plan has looked up."""
+    own = plan["Actual Rows"] * plan["Actual Loops"] if plan.get("Relation Name") == "patients_patient" else 0
+    return float(own + sum(map(rows_read, plan.get("Plans", []))))
+
+
+@pytest.mark.django_db
 def test_a_similar_name_with_the_same_date_of_birth_is_found(alice: User) -> None:
     with entered(alice.pk):
         on_record = make_patient(alice, **STEPHEN)
