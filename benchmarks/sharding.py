@@ -78,7 +78,7 @@ def sharded(owners: int, shards: int) -> Iterator[tuple[Router, list[SimulatedOw
         for number in range(shards):
             router.use(number)
             fill_shard(owners, shards, number)
-        yield router, [start_session(router, owner) for owner in range(1, owners + 1)]
+        yield router, [start_login_session(router, owner) for owner in range(1, owners + 1)]
     finally:
         for shard in router.shards:
             shard.close()
@@ -110,7 +110,7 @@ def fill_shard(owners: int, shards: int, number: int) -> None:
         cursor.execute("VACUUM ANALYZE")
 
 
-def start_session(router: Router, key: int) -> SimulatedOwner:
+def start_login_session(router: Router, key: int) -> SimulatedOwner:
     router.use_shard_of(key)
     session = LoginSession.objects.start(User.objects.get(pk=key), "benchmarks", "127.0.0.1")
     patients = list(Patient.objects.filter(created_by_id=key).order_by("pk").values_list("pk", "name"))

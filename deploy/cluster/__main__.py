@@ -79,7 +79,7 @@ def drill(arguments: argparse.Namespace) -> int:
     else:
         enter_own_namespace("deploy.cluster", sys.argv[1:])
         network = Network(NODE_NAMES)
-    from deploy.cluster.drill import run_drill  # imports the tests, which a cluster does not need
+    from deploy.cluster.drill import run_drill  # imports the tests, which change the environment
 
     times = {kind: getattr(arguments, option.replace("-", "_")) for option, (kind, _) in DRILL_EVENTS.items()}
     if not network:

@@ -139,18 +139,18 @@ def url_of(database: str) -> str:
     return f"postgres://{user}{':' + password if password else ''}@/{database}?{urlencode(query)}"
 
 
-def wait_until_answering(port: int, process: "subprocess.Popen[bytes]") -> None:
+def wait_until_answering(port: int, process: "subprocess.Popen[bytes]", name: str = "the server") -> None:
     deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise RuntimeError(f"the server ended with {process.returncode}")
+            raise RuntimeError(f"{name} ended with {process.returncode}")
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:
             time.sleep(0.05)
         else:
             return
-    raise RuntimeError("the server does not answer")
+    raise RuntimeError(f"{name} does not answer")
 
 
 def environment_of(database_url: str) -> dict[str, str]:

@@ -2,16 +2,15 @@
 
 import os
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from healthcare.tests.live import wait_until_answering
+
 NOBODY_UID = 65534
-START_SECONDS = 60
 
 
 def find_pgbouncer(name: str = "pgbouncer") -> str | None:
@@ -38,23 +37,11 @@ def running_pgbouncer(
         account = account_for(str(target.get("host", "")))
         process = subprocess.Popen(command, pass_fds=[readable.fileno()], user=account, stdout=output, stderr=output)
         try:
-            wait_until_listening(process, port, log)
+            wait_until_answering(port, process, f"PgBouncer (see {log})")
             yield process
         finally:
             process.terminate()
             process.wait(60)
-
-
-def wait_until_listening(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise RuntimeError(f"PgBouncer does not listen: {log.read_text()}")
 
 
 def account_for(host: str) -> int | None:

@@ -25,7 +25,7 @@ def cluster() -> Iterator[Cluster]:
             node.kill()  # faster than to stop them, and the folder is deleted
 
 
-def copy_database(source: str, cluster: Cluster) -> None:
+def copy_into_cluster(source: str, cluster: Cluster) -> None:
     """Copy a migrated database, which is faster than to migrate a new one."""
     binaries = find_binaries()
     dump = [binaries.program("pg_dump"), "--no-owner", source]
@@ -48,7 +48,7 @@ def test_no_acknowledged_write_is_lost_when_the_primary_and_an_instance_are_kill
     django_db_setup: None, django_db_blocker: Any, cluster: Cluster
 ) -> None:
     with migrated_database(django_db_blocker) as without_rows:
-        copy_database(without_rows, cluster)
+        copy_into_cluster(without_rows, cluster)
     first = cluster.primary()
     with running_drill(cluster, cluster.home.folder) as drill:
         drill.measure_event("PostgreSQL of the primary killed", drill.kill_postgresql)
