@@ -32,8 +32,9 @@ IGNORED = {"_totalMethod"}  # fhirpy and others send it to every server
 SUMMARIES = {"true", "text", "data", "count", "false"}
 TOTALS = {"none", "estimate", "accurate"}
 RESULT_PARAMETERS = {"_sort", "_count", "_elements", "_summary", "_total", "_include", CURSOR_PARAMETER}
-# Of a search, since each value is a condition of the statement, and each word of a string is one. PostgreSQL plans many
-# joins for seconds: a criterion may be one, and those by the index of terms, which the first criteria use, a few.
+# Limits of one search. Each value, and each word of a string, is a condition of the statement. Each criterion may be a
+# join, and one that uses the index of terms several; PostgreSQL takes seconds to plan many joins. So only the first
+# criteria use that index.
 MAXIMUM_CRITERIA = 20
 MAXIMUM_VALUES = 200
 MAXIMUM_CHARACTERS = 10_000
@@ -65,7 +66,7 @@ class Criterion:
 
 
 def filter_rows(rows: QuerySet, criteria: Sequence[Criterion], context: Context) -> QuerySet:
-    """Those of the rows that all criteria select. Sends a statement that normalizes their texts, if there are any."""
+    """The rows that meet all criteria. Sends one statement to normalize the texts of the criteria, if there are any."""
     context = replace(context, normalized=normalize(text for one in criteria for text in one.texts_to_normalize))
     for place, criterion in enumerate(criteria):
         indexed = context.indexed and place < INDEXED_CRITERIA
@@ -146,7 +147,7 @@ class QueryReader:
         return query.criteria
 
     def check_size(self, criteria: Sequence[Criterion]) -> None:
-        """Adds an issue for more than one statement can search for."""
+        """Add an issue for a search that exceeds a limit."""
         texts = [(one, text) for one in criteria for text in one.values]
         strings = sum(len(text) for one, text in texts if isinstance(one.parameter, StringParameter))
         limits = [

@@ -1,4 +1,4 @@
-"""Work for the time in which an import waits for PostgreSQL."""
+"""CPU work in a second thread, for the time in which an import waits for PostgreSQL."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,10 +12,10 @@ Result = TypeVar("Result")
 
 
 class BackgroundWork:
-    """Runs a function in another thread while the thread that began it waits.
+    """Runs a function in a second thread while the first one, which began it, waits.
 
-    Python runs one thread at a time: two that both have work would slow each other down, and then both be done when
-    PostgreSQL works. So the function calls `pause` between its steps, which returns once the first thread waits.
+    Under the GIL two busy threads slow each other down, and neither has work left while PostgreSQL is busy. So the
+    function calls `pause` between its steps, which returns when the first thread waits.
     """
 
     def __init__(self) -> None:
@@ -27,8 +27,8 @@ class BackgroundWork:
         return self.threads.submit(copy_context().run, function)  # the time zone and the language
 
     def pause(self) -> None:
-        """To be called every millisecond, since the first thread goes on when this releases Python's lock."""
-        sleep(1e-6)  # releases it; without that, the other thread gets it after `sys.getswitchinterval()`, 5 ms
+        """Let the first thread run unless it waits. Call this about every millisecond."""
+        sleep(1e-6)  # releases the GIL, which otherwise changes hands after `sys.getswitchinterval()`, 5 ms
         self.is_waiting.wait()
 
     @contextmanager
@@ -43,12 +43,12 @@ class BackgroundWork:
                 self.is_waiting.clear()
 
     def execute(self, execute: Callable[..., Any], *arguments: Any) -> Any:
-        """A wrapper for `connection.execute_wrapper`."""
+        """For `connection.execute_wrapper`: the first thread waits during each statement."""
         with self.while_waiting():
             return execute(*arguments)
 
     def close(self) -> None:
-        """Let the function go on to its end, and do not wait for that."""
+        """Let the function run to its end without further pauses, and do not wait for it."""
         self.is_waiting.set()
         if self.threads:
             self.threads.shutdown(wait=False, cancel_futures=True)

@@ -29,7 +29,7 @@ from django.utils import timezone
 from healthcare.rls import ROLE
 from healthcare.rls.context import without_role
 
-COPY_BLOCK_SIZE = 1024 * 1024  # characters; psycopg2 takes Python's lock anew for each block
+COPY_BLOCK_SIZE = 1024 * 1024  # characters; psycopg2 takes the GIL again for each block
 COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 PLAIN_TYPES: dict[type[Field], tuple[type, ...]] = {
     ForeignKey: (int, NoneType),

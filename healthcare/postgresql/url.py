@@ -1,7 +1,7 @@
 """The URL of a PostgreSQL, or of several hosts that have the same database, with the syntax of libpq.
 
-`postgres://user:password@h1:5432,h2:5432/name?target_session_attrs=read-write`. dj-database-url reads all of it but the
-hosts, for which it knows one port at most. Those are read by libpq.
+`postgres://user:password@h1:5432,h2:5432/name?target_session_attrs=read-write`. dj-database-url parses the URL without
+the hosts, since it supports one port at most; libpq parses those.
 """
 
 import ipaddress
@@ -23,13 +23,13 @@ DJANGO_PARAMETERS = {"assume_role", "isolation_level", "server_side_binding"}  #
 
 
 class InvalidURLError(ValueError):
-    """The URL cannot be used. The text goes on after the setting's name, and repeats nothing of the URL."""
+    """The URL cannot be used. The text is a predicate, for after the setting's name, and repeats no part of the URL."""
 
 
 def parse_url(url: str, **settings: Any) -> dict[str, Any]:
-    """Return Django's settings of the database, with these among them.
+    """Return Django's settings of the database, including the given ones.
 
-    HOST and PORT are lists with commas where there are several hosts. Raises InvalidURLError.
+    HOST and PORT are separated by commas if there are several hosts. Raises InvalidURLError.
     """
     try:
         has_nul = b"\0" in unquote(url, errors="strict").encode()
@@ -73,7 +73,7 @@ def check_parameter_names(parameters: set[str]) -> None:
 
 
 def split_hosts(text: str) -> tuple[str, str]:
-    """The hosts and their ports, each as a list with commas."""
+    """The hosts and their ports, each separated by commas. Raises InvalidURLError."""
     try:
         found = parse_dsn(f"postgresql://{text}/")
     except psycopg2.Error as error:
@@ -82,7 +82,7 @@ def split_hosts(text: str) -> tuple[str, str]:
 
 
 def check_hosts(hosts: str, addresses: str) -> int:
-    """Return how many there are."""
+    """Return the number of hosts. Raises InvalidURLError."""
     lists = [part.split(",") for part in (hosts, addresses) if part]
     if any("" in part for part in lists):
         raise InvalidURLError("has an empty host between commas")
@@ -100,7 +100,7 @@ def check_hosts(hosts: str, addresses: str) -> int:
 
 
 def check_ports(ports: str, hosts: int) -> str:
-    """Return the list with a port for each host. It is empty if none is named, and one port is for all."""
+    """Return the ports: empty if none is given, one for all hosts, or one for each. Raises InvalidURLError."""
     found = ports.split(",")
     if not any(found):
         return ""

@@ -48,9 +48,9 @@ class DistributedTable:
 
 @dataclass
 class OneOwnerCheck:
-    """`checked` are the statements that name a distributed table, by the request; `unbound` those that answer something
-    else without the other owners' rows; `unnamed` the tables of which a statement finds rows without comparing the
-    owner, which is right where it knows an id of the owner's.
+    """Wraps statements. Its results are by request: `checked` are the statements that name a distributed table,
+    `unbound` those of them whose result differs without the other owners' rows, and `unnamed` the tables in which a
+    statement finds rows without comparing the owner. That is correct if it has the id of a record of the owner.
     """
 
     owner: int

@@ -86,7 +86,8 @@ class Command(BaseCommand):
 
 @contextmanager
 def rare_garbage_collections() -> Iterator[None]:
-    """Rows are freed without it; by default it walks through all that Django has loaded, for a sixth of the time."""
+    """Reference counting frees the rows. By default the collector traversed all objects that Django has loaded so often
+    that it took a sixth of the time."""
     thresholds = gc.get_threshold()
     gc.freeze()
     gc.set_threshold(50_000, *thresholds[1:])

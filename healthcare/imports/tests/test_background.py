@@ -1,4 +1,4 @@
-"""Work for the time in which an import waits."""
+"""Work in a second thread while an import waits."""
 
 import threading
 

@@ -57,7 +57,7 @@ def test_no_acknowledged_write_is_lost_when_the_primary_and_an_instance_are_kill
     assert figures.faults == [], str(figures)
     assert cluster.primary() is not first
     assert drill.clients.changes
-    # And a loss would be seen.
+    # The comparison detects a loss.
     [(name,)] = cluster.rows("DELETE FROM patients_patient WHERE name LIKE '0-%' AND version > 1 RETURNING name")[:1]
     assert f"{name} was answered and is lost" in drill.figures().faults
 
