@@ -344,9 +344,9 @@ def drill_cluster(cluster: Cluster, times: dict[str, int], say: Say, lease: int)
                 "standby cut off": lambda: drill.cut_off(drill.standby()),
                 "disk of a standby full": lambda: drill.fill_disk(drill.standby()),
             }
-            for kind, event in events.items():
-                for _ in range(times.get(kind, 0)):
-                    drill.measure_event(kind, event)
+            for kind, number in times.items():
+                for _ in range(number):
+                    drill.measure_event(kind, events[kind])
         return drill.figures()
     finally:
         cluster.stop()
