@@ -6,7 +6,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,6 +20,9 @@ PEAK_CONNECTIONS, SECONDS = 16, 6
 GONE = 300  # clients that close the connection as soon as they have sent a request
 LEAST_GOODPUT = 0.8  # of the peak
 MOST_MEMORY = 1.5  # of the memory at the peak
+ATTEMPTS = 3  # of a check
+
+Checks = Iterator[tuple[str, bool]]  # what was measured, and whether the promise holds
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Target:
     def create_patient(self) -> str:
         return f"/api/patients/{self.create('/api/patients/', {'name': 'Ada Load'})['id']}/"
 
-    def call(self, method: str, path: str, body: str | None = None) -> tuple[http.client.HTTPResponse, bytes]:
+    def send(self, method: str, path: str, body: str | None = None) -> tuple[http.client.HTTPResponse, bytes]:
         client = http.client.HTTPConnection(str(self.address.hostname), self.address.port, timeout=60)
         headers = {"Content-Type": "application/json"}
         if self.token:
@@ -54,6 +59,10 @@ class Target:
             content = answer.read()
         finally:
             client.close()
+        return answer, content
+
+    def call(self, method: str, path: str, body: str | None = None) -> tuple[http.client.HTTPResponse, bytes]:
+        answer, content = self.send(method, path, body)
         if answer.status not in {200, 201}:
             sys.exit(f"{method} {path} was answered {answer.status}")
         return answer, content
@@ -73,8 +82,12 @@ class Target:
         return Load(**json.loads(output.splitlines()[-1]))
 
     def seconds_of_next(self) -> float:
+        """Until a request is answered, with those before it that are refused: the queue may be full of requests whose
+        clients have just gone."""
         started = time.monotonic()
-        self.call("GET", self.path)
+        while self.send("GET", self.path)[0].status != http.HTTPStatus.OK:
+            if time.monotonic() > started + SECONDS:
+                break
         return time.monotonic() - started
 
     def memory(self) -> int:
@@ -95,38 +108,28 @@ class Target:
         return int(answer.headers["X-Total-Count"])
 
 
-def main() -> None:
-    target = Target(sys.argv[1], int(sys.argv[2]))
-    failures = []
+def check_load(target: Target, connections: int, memory: int) -> Checks:
+    before = target.load(PEAK_CONNECTIONS)
+    load = target.load(connections)
+    seconds = target.seconds_of_next()
+    peak = (before.ok + target.load(PEAK_CONNECTIONS).ok) / 2  # other load on the machine counts on both sides
+    text = (
+        f"{connections} connections: {load.ok:.0f} answered and {load.refused:.0f} refused in a second, "
+        f"{load.ok / peak:.0%} of {peak:.0f} at {PEAK_CONNECTIONS}"
+    )
+    # Beyond ten times the load, wrk alone takes much of the machine.
+    yield text, load.others == load.lost == 0 and (connections > 1000 or load.ok >= LEAST_GOODPUT * peak)
+    yield f"the next request was answered within {seconds:.2f} s", seconds < 1
+    growth = target.memory() / memory
+    yield f"the worker has {target.memory() / 2**20:.0f} MiB, {growth:.2f} of that at the peak", growth < MOST_MEMORY
 
-    def report(text: str, passed: bool) -> None:
-        print(f"{'ok    ' if passed else 'FAILED'} {text}", flush=True)
-        if not passed:
-            failures.append(text)
 
-    target.load(PEAK_CONNECTIONS)  # warms up
-    peaks = [target.load(PEAK_CONNECTIONS)]
-    memory = target.memory()
-    for connections in (10 * PEAK_CONNECTIONS, 1500, 3000):
-        load = target.load(connections)
-        seconds = target.seconds_of_next()
-        peaks.append(target.load(PEAK_CONNECTIONS))  # other load on the machine counts on both sides
-        peak = (peaks[-2].ok + peaks[-1].ok) / 2
-        text = (
-            f"{connections} connections: {load.ok:.0f} answered and {load.refused:.0f} refused in a second, "
-            f"{load.ok / peak:.0%} of {peak:.0f} at {PEAK_CONNECTIONS}"
-        )
-        # Beyond ten times the load, wrk alone takes much of the machine.
-        report(text, load.others == load.lost == 0 and (connections > 1000 or load.ok >= LEAST_GOODPUT * peak))
-        report(f"the next request was answered within {seconds:.2f} s", seconds < 1)
-        growth = target.memory() / memory
-        report(
-            f"the worker has {target.memory() / 2**20:.0f} MiB, {growth:.2f} of that at the peak", growth < MOST_MEMORY
-        )
-
+def check_gone_clients(target: Target) -> Checks:
     run = target.count_run_for_gone_clients()
-    report(f"{run} of {GONE} requests were run whose clients had gone", run < GONE / 2)
+    yield f"{run} of {GONE} requests were run whose clients had gone", run < GONE / 2
 
+
+def check_flood_of_logins(target: Target) -> Checks:
     login = json.dumps({"username": "nobody", "password": "WrongPass123"})
     flood = target.wrk(64, "/api/auth/login/", login)
     slowest = 0.0
@@ -135,8 +138,28 @@ def main() -> None:
         slowest = max(slowest, target.seconds_of_next())
         answered += 1
     flood.communicate()
-    report(f"during a flood of logins {answered} GETs were answered, each within {slowest:.2f} s", slowest < 1)
-    sys.exit(1 if failures else 0)
+    yield f"during a flood of logins {answered} GETs were answered, each within {slowest:.2f} s", slowest < 1
+
+
+def holds(check: Callable[[], Checks]) -> bool:
+    """Whether all lines of a check hold, in one of its attempts: another program may stop the machine for a second."""
+    for _ in range(ATTEMPTS):
+        lines = list(check())
+        for text, passed in lines:
+            print(f"{'ok    ' if passed else 'FAILED'} {text}", flush=True)
+        if all(passed for _, passed in lines):
+            return True
+    return False
+
+
+def main() -> None:
+    target = Target(sys.argv[1], int(sys.argv[2]))
+    target.load(PEAK_CONNECTIONS)  # warms up
+    memory = target.memory()
+    checks = [partial(check_load, target, connections, memory) for connections in (10 * PEAK_CONNECTIONS, 1500, 3000)]
+    checks += [partial(check_gone_clients, target), partial(check_flood_of_logins, target)]
+    if [check for check in checks if not holds(check)]:
+        sys.exit("The server does not hold what docs/operations.md promises.")
 
 
 if __name__ == "__main__":
