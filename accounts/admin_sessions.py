@@ -29,7 +29,7 @@ def end_if_idle(request: HttpRequest) -> bool:
     """Log out after ADMIN_IDLE_TIME without a request, and return whether that happened."""
     now = timezone.now().timestamp()
     idle, longest = now - request.session.get(LAST_USED, 0), settings.ADMIN_IDLE_TIME.total_seconds()
-    if LAST_USED in request.session and idle > longest:
+    if LAST_USED in request.session and abs(idle) > longest:  # used in the future: a clock was set back
         logout(request)
         return True
     if idle > longest * RECORDED_SHARE:

@@ -56,7 +56,7 @@ REFUSED_NAMES = RatePolicy("names", REFUSED_NAMES_PER_HOUR, 60 * 60)
 ACCOUNT_FILES = RatePolicy("account-files", ACCOUNT_FILES_PER_HOUR, 60 * 60)
 
 # After the free failures every further one doubles the wait. A row that is still waiting is neither changed nor
-# returned.
+# returned. One that ends in more than a day was begun by a clock of the database that has been set back since.
 COUNT_FAILURE = """
 INSERT INTO accounts_attempts AS a (key, kind, count, until) SELECT {key}, '{kind}', 1, now() {source}
 ON CONFLICT (key) DO UPDATE SET
@@ -65,7 +65,7 @@ ON CONFLICT (key) DO UPDATE SET
     until = now() + interval '1 second' * CASE
         WHEN a.until < now() - interval '{memory}' OR a.count + 1 < {free} THEN 0
         ELSE least(2 ^ least(a.count + 1 - {free}, 20), %(longest_wait)s) END
-WHERE a.count < {free} OR a.until <= now()
+WHERE a.count < {free} OR a.until <= now() OR a.until > now() + interval '1 second' * 86400
 RETURNING a.key
 """
 # The INSERTs read each other's results, so PostgreSQL takes their row locks in this order.
@@ -106,17 +106,19 @@ FROM known
 COUNT_SESSION_ATTEMPT = COUNT_FAILURE.format(
     key="%(key)s", kind=Attempts.Kind.SESSION, free="%(free)s", memory=PAIR_MEMORY, source=""
 )
-# A row that has reached the limit within its hour is neither changed nor returned.
-COUNT_WITHIN_HOUR = """
+# A row that has reached the limit within its hour is neither changed nor returned. An hour that ends far ahead is of a
+# clock that has been set back since.
+IN_ITS_HOUR = "a.until > now() AND a.until < now() + interval '1 day'"
+COUNT_WITHIN_HOUR = f"""
 INSERT INTO accounts_attempts AS a (key, kind, count, until)
 VALUES (%(key)s, %(kind)s, 1, now() + interval '1 hour')
 ON CONFLICT (key) DO UPDATE SET
     kind = excluded.kind,
-    count = CASE WHEN a.until <= now() THEN 1 ELSE a.count + 1 END,
-    until = CASE WHEN a.until <= now() THEN now() + interval '1 hour' ELSE a.until END
-WHERE a.until <= now() OR a.count < %(limit)s
+    count = CASE WHEN {IN_ITS_HOUR} THEN a.count + 1 ELSE 1 END,
+    until = CASE WHEN {IN_ITS_HOUR} THEN a.until ELSE now() + interval '1 hour' END
+WHERE NOT ({IN_ITS_HOUR}) OR a.count < %(limit)s
 RETURNING a.key
-"""
+"""  # noqa: S608  (constants alone)
 SECONDS_TO_WAIT = """
 SELECT greatest(1, ceil(extract(epoch FROM until - now())))::int FROM accounts_attempts WHERE key = %s
 """

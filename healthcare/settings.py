@@ -159,6 +159,8 @@ CSRF_FAILURE_VIEW = "healthcare.admin.error_pages.csrf_failure"
 
 # Free space on the disk of the embedded database below which /readyz is 503.
 DISK_FREE_MIB = env_settings.whole("DISK_FREE_MIB", 128, least=0, most=1_000_000)
+# Seconds by which the clocks of this machine and of the database server may differ: see healthcare/operations/clock.py.
+CLOCK_DIFFERENCE_SECONDS = env_settings.whole("CLOCK_DIFFERENCE_SECONDS", 60, least=0, most=100_000)
 # How long a statement of a web request may run, a statement wait for a lock, and a transaction wait for its next
 # statement, before PostgreSQL ends it and the request is answered by 503.
 API_STATEMENT_TIMEOUT, API_LOCK_TIMEOUT, API_IDLE_TIMEOUT = "10s", "2s", "30s"

@@ -7,6 +7,7 @@ from django.db import transaction
 
 from audit.legal_hold import HeldError
 from audit.models import Archive
+from healthcare.operations.clock import check_clock
 from healthcare.operations.command_options import (
     add_confirmation_options,
     checked_reason,
@@ -45,6 +46,7 @@ class ErasureCommand(BaseCommand):
             "username": staff_username(options["by"]),
             "account": operating_system_account(),
         }
+        check_clock()  # the answers of the last day are found by their time
         if options["dry_run"] or not options["yes"]:
             self.report("Would be erased:", self.erased(options[self.argument], **wanted, keep=False))
         if options["dry_run"]:

@@ -160,3 +160,9 @@ def test_neither_login_nor_logout_lead_to_another_host(clerk: User, elsewhere: s
 def test_a_login_leads_to_the_page_that_was_asked_for(clerk: User):
     answer = Client().post(LOGIN, {"username": "clerk", "password": PASSWORD, "next": "/admin/patients/patient/?q=a"})
     assert answer["Location"] == "/admin/patients/patient/?q=a"
+
+
+def test_a_session_that_was_used_under_a_clock_far_ahead_ends(clerk: User):
+    client = AdminClient(clerk)
+    move(client, **{LAST_USED: used_ago(-timedelta(days=3650))})
+    assert not is_in(client)

@@ -26,7 +26,7 @@ HOUR = range(3000, 3601)  # seconds: the first wait, see `waits_are_hours`, less
 def waits_are_hours(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits of as many hours as they have seconds, so that no machine is slow enough to sit one out within a test."""
     seconds, hours = "interval '1 second'", "interval '1 hour'"
-    for name, waits in (("COUNT_LOGIN_ATTEMPT", 3), ("COUNT_SESSION_ATTEMPT", 1)):
+    for name, waits in (("COUNT_LOGIN_ATTEMPT", 6), ("COUNT_SESSION_ATTEMPT", 2)):
         statement = getattr(limits, name)
         assert statement.count(seconds) == waits
         monkeypatch.setattr(limits, name, statement.replace(seconds, hours))
@@ -434,3 +434,12 @@ def test_guesses_of_the_old_password_in_the_admin_have_to_wait(staff: User):
     other.force_login(staff)
     assert other.post(path, right | {"new_password2": "differs"}).status_code == 200
     assert other.post(path, right).status_code == 302
+
+
+def test_a_wait_that_a_wrong_clock_has_begun_ends_with_the_clock(anonymous: APIClient, alice: User):
+    had_failures("pair", alice.pk, 30)
+    assert fail(anonymous).status_code == 401
+    Attempts.objects.update(until=past(days=-3650))
+    assert fail(anonymous).status_code == 401
+    assert succeed(anonymous).status_code == 429  # the wait that the failure has begun is of the clock as it is now
+    assert Attempts.objects.filter(until__gt=past(days=-3000)).count() == 0

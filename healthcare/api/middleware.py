@@ -61,6 +61,9 @@ USUAL_PLACES = {
 }
 
 
+CLOCKS_DIFFER = (
+    "The clocks of the server and of its database differ; wait for the seconds of Retry-After, then repeat it."
+)
 FILE_CODINGS = {"identity", "gzip", "x-gzip"}  # the content codings of a file (RFC 9110 section 8.4.1)
 
 
@@ -72,10 +75,11 @@ class Middleware:
 class RequestMiddleware(Middleware):
     """The project's own middleware, for requests of the API and of pages.
 
-    Before the view: a request id; 415 for any charset but UTF-8, before anything is decoded; 403 for API calls over
-    plain HTTP where HTTPS is required, since a redirect would lose the body of a POST; 411, 413 and 415 for bodies
-    without a length, too large or compressed. After it: errors as problems (RFC 9457), the security headers, and one
-    line in the access log. The line contains the route and never the path, since a path can identify a person.
+    Before the view: a request id; 503 while the clocks of this machine and of the database differ; 415 for any charset
+    but UTF-8, before anything is decoded; 403 for API calls over plain HTTP where HTTPS is required, since a redirect
+    would lose the body of a POST; 411, 413 and 415 for bodies without a length, too large or compressed. After it:
+    errors as problems (RFC 9457), the security headers, and one line in the access log. The line contains the route
+    and never the path, since a path can identify a person.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
@@ -110,6 +114,8 @@ class RequestMiddleware(Middleware):
     def refuse(self, request: HttpRequest) -> HttpResponseBase | None:
         """The error for a request that no other middleware should see; None for all others."""
         meta = request.META
+        if health.monitor.clocks_differ() and request.path_info not in HEALTH_CHECKS:
+            return problem_response(request, 503, CLOCKS_DIFFER, {"Retry-After": "5"})
         if request.content_params and request.content_params.get("charset", "utf-8").lower() not in UTF_8:
             request.encoding = "utf-8"  # for whatever reads the request later
             return problem_response(request, 415, "Send the body in UTF-8, and name no other charset in Content-Type.")

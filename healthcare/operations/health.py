@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from django.db import Error
 
-from healthcare.operations.readiness import DATABASE, INCOMPLETE, Failures, evaluate_in_new_session
+from healthcare.operations.clock import database_clock
+from healthcare.operations.readiness import CLOCK, DATABASE, INCOMPLETE, Failures, evaluate_in_new_session
 from healthcare.postgresql.errors import is_unavailable, sqlstate_of
 
 logger = logging.getLogger("healthcare.health")
@@ -103,7 +104,21 @@ class Monitor:
             return (DRAINING,)
         if self.result is None or time.monotonic() - self.result.began > LONGEST_AGE:
             return (DATABASE,)
+        if not self.result.failed and database_clock.differs():  # it was set since
+            return (CLOCK,)
         return self.result.failed
+
+    def clocks_differ(self) -> bool:
+        """Whether no request can be right, because the clocks of this machine and of the database differ by too much.
+
+        What an evaluation has not seen yet has the clocks compared again: the monotonic clock stands still while a
+        machine sleeps, so after that they only seem to differ.
+        """
+        if not (database_clock.differs() and self.is_running):
+            return False
+        if self.result is None or CLOCK not in self.result.failed:
+            self.evaluate_now()
+        return database_clock.differs()
 
     def has_found_gaps(self) -> bool:
         """Whether the last evaluation has found that the database lacks something, or could not look."""

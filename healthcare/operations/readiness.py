@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import time
 from functools import cache
 from typing import Any
 
@@ -12,13 +13,14 @@ from django.db.migrations.loader import MigrationLoader
 from psycopg2.errors import LockNotAvailable
 
 from healthcare.embedded.base import DatabaseWrapper as EmbeddedDatabase
+from healthcare.operations.clock import READ_CLOCK, database_clock
 from healthcare.postgresql.session import Limits, set_timeouts
 from healthcare.rls import ROLE
 from healthcare.rls.access import AccessGap, find_access_gaps, read_applied
 
 logger = logging.getLogger("healthcare.health")
 
-DATABASE = "database"
+DATABASE, CLOCK = "database", "clock"
 # What an operator does about each failed check, in the order in which /readyz names them.
 MIGRATE = "run `python3 manage.py migrate`."
 REMEDIES = {
@@ -28,12 +30,13 @@ REMEDIES = {
     "policies": f"The database lacks row-level security policies; {MIGRATE}",
     "grants": f"The database lacks privileges of the role {ROLE}; {MIGRATE}",
     "migrations": f"The database lacks migrations; {MIGRATE}",
+    CLOCK: "The clocks of this machine and of the database server differ; set the wrong one right.",
     "disk": "The disk of the embedded database is almost full; free some space.",
 }
 # With any of these failed, requests meet missing roles, privileges, schemas, tables or columns.
 INCOMPLETE = frozenset({DATABASE, "role", "policies", "grants", "migrations"})
 # A transaction is read-only on a standby, too.
-IS_READ_ONLY = "SELECT current_setting('transaction_read_only')::boolean"
+READ_STATE = f"SELECT current_setting('transaction_read_only')::boolean, {READ_CLOCK}"
 
 # Changes with whatever `find_access_gaps` compares, at a fifth of its cost, and waits for no lock on a table.
 CATALOG_STATE = """
@@ -91,9 +94,14 @@ def find_failures(database: BaseDatabaseWrapper) -> Failures:
     """Raises `django.db.Error` if the database does not answer."""
     found: Failures = {}
     with database.cursor() as cursor:
-        cursor.execute(IS_READ_ONLY)
-        if cursor.fetchone() == (True,):
-            found["read_only"] = []
+        asked_at = time.monotonic()
+        cursor.execute(READ_STATE)
+        is_read_only, epoch = cursor.fetchone()
+    database_clock.set(epoch, asked_at)
+    if is_read_only:
+        found["read_only"] = []
+    if database_clock.differs():
+        found[CLOCK] = [database_clock.describe()]
     missing = required_migrations() - read_applied(database)
     if missing:
         found["migrations"] = [".".join(key) for key in sorted(missing)]

@@ -2,9 +2,10 @@
 
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from healthcare.embedded import binaries, cluster, probe, url
 from healthcare.embedded.home import POSTGRES_PORT, Home, resolve_home
@@ -28,15 +29,17 @@ class SeparatePostgres:
     def url(self) -> str:
         return f"postgres://postgres@/{url.DATABASE_NAME}?host={self.home.socket_folder}&port={POSTGRES_PORT}"
 
-    def start(self, settings: dict[str, str] = SERVER_SETTINGS) -> None:
-        """Start the server with these settings, by default those of the embedded server."""
+    def start(
+        self, settings: dict[str, str] = SERVER_SETTINGS, *, environment: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Start the server with these settings, by default those of the embedded server, and this added environment."""
         given = {"listen_addresses": "", **settings, "unix_socket_directories": str(self.home.socket_folder)}
         options = [part for name, value in given.items() for part in ("-c", f"{name}={value}")]
         account = self.home.account.process_options() if self.home.account else {}
         with self.home.log.open("ab") as log:
             command = [self.programs.program("postgres"), "-D", str(self.home.data), *options]
             self.process = subprocess.Popen(
-                command, cwd="/", env=cluster.POSTGRES_ENVIRONMENT, stdout=log, stderr=log, **account
+                command, cwd="/", env={**cluster.POSTGRES_ENVIRONMENT, **environment}, stdout=log, stderr=log, **account
             )
         eventually(lambda: probe.accepts_connections(self.home.socket))
 

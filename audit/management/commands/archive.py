@@ -11,6 +11,7 @@ from audit import archive
 from audit.archive_file import ArchiveError, verify_file
 from audit.models import Archive
 from audit.seals import TamperingError, seal_key
+from healthcare.operations.clock import check_clock
 
 
 class Command(BaseCommand):
@@ -27,6 +28,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         before, key, path = month(options["before"]), seal_key(), options["to"].absolute()
+        check_clock()
         str(path).encode()  # fails before anything is written, since the database could not store this name
         try:
             digest = self.interrupted(path, key)

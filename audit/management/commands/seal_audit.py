@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand
 from audit.models import Seal
 from audit.seals import seal_batch, seal_key
 from audit.tables import sealed_tables
+from healthcare.operations.clock import check_clock
 
 
 class Command(BaseCommand):
@@ -14,6 +15,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         key, total = seal_key(), 0
+        check_clock()
         for table in sealed_tables():
             sealed, until = 0, table.settled()
             while rows := seal_batch(key, table, until):

@@ -4,6 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
+from healthcare.operations.clock import check_clock
 from healthcare.operations.tidying import REGISTERED
 
 
@@ -20,6 +21,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        check_clock()
         dry_run = options["dry_run"]
         self.stdout.write("Would be removed:" if dry_run else "Removed:")
         for expiring in REGISTERED:

@@ -3,11 +3,13 @@
 import json
 import threading
 import time
+from typing import Any
 
 import pytest
+from django.core.management import CommandError, call_command
 
 from healthcare.api.health_checks import HealthAnswer, answer_health_check
-from healthcare.operations import health
+from healthcare.operations import clock, health
 from healthcare.operations.health import Monitor, ReadinessResult
 
 HEADERS = {
@@ -89,3 +91,65 @@ def test_an_evaluation_that_raises_is_not_the_last_one(monitor: Monitor, monkeyp
     assert ask("/readyz").status == 503
     monitor.evaluate_now()
     assert ask("/readyz").status == 200
+
+
+class SetClock:
+    """Stands in for the module `time`, with a wall clock that a test sets."""
+
+    ahead = 0.0
+    monotonic = staticmethod(time.monotonic)
+
+    def time(self) -> float:
+        return time.time() + self.ahead
+
+
+@pytest.fixture
+def set_clock(monkeypatch: pytest.MonkeyPatch) -> SetClock:
+    """The wall clock of this machine, as `healthcare.operations.clock` reads it."""
+    monkeypatch.setattr(clock, "time", SetClock())
+    monkeypatch.setattr(clock.database_clock, "ahead_of_monotonic", time.time() - time.monotonic())
+    return clock.time  # type: ignore[attr-defined,no-any-return]
+
+
+def test_a_clock_that_is_set_is_noticed_at_once(monitor: Monitor, set_clock: SetClock, settings: Any):
+    monitor.store({}, time.monotonic())
+    for ahead, failed in ((59, []), (-59, []), (61, ["clock"]), (-61, ["clock"]), (3.2e8, ["clock"])):
+        set_clock.ahead = ahead
+        assert json.loads(ask("/readyz").body).get("failed", []) == failed, ahead
+    settings.CLOCK_DIFFERENCE_SECONDS = 0
+    assert ask("/readyz").status == 200
+
+
+def test_clocks_that_only_seem_to_differ_are_compared_again(
+    monitor: Monitor, set_clock: SetClock, monkeypatch: pytest.MonkeyPatch
+):
+    def evaluate() -> dict[str, list[str]]:
+        clock.database_clock.set(set_clock.time(), time.monotonic())
+        return {}
+
+    monkeypatch.setattr(health, "evaluate_in_new_session", evaluate)
+    monkeypatch.setattr(health, "INTERVAL", 3600)
+    monitor.start()
+    set_clock.ahead = 3600  # as after a sleep, in which the monotonic clock stands still
+    assert not monitor.clocks_differ()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("ahead", [86_400, -86_400])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["tidy"],
+        ["retention_due"],
+        ["seal_audit"],
+        ["archive", "/nowhere/archive", "--before", "2020-01"],
+        ["erase_patient", "17", "--reason", "request", "--yes"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_command_that_judges_by_age_refuses_a_wrong_clock(set_clock: SetClock, command: list[str], ahead: int):
+    set_clock.ahead = ahead
+    with pytest.raises(
+        CommandError, match=r"^The clock of this machine is 86\d+ seconds (ahead of|behind) that of the"
+    ):
+        call_command(*command)

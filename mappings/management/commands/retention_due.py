@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand
 from django.utils import timezone
 
 from audit.retention import months_before, months_due
+from healthcare.operations.clock import check_clock
 from mappings.retention import patients_due, years_before
 
 
@@ -18,6 +19,7 @@ class Command(BaseCommand):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        check_clock()
         now = timezone.now()
         for patient in patients_due(years_before(now, settings.RETENTION_PATIENTS_YEARS)):
             state = "deleted" if patient.is_deleted else "not treated since"
