@@ -48,9 +48,10 @@ class Monitor:
 
     def start(self) -> None:
         """Start the thread, and wait a moment for its first result, so that /readyz is right from the first request."""
+        since = time.monotonic()
         self.thread = threading.Thread(target=self.run, name="health", daemon=True)
         self.thread.start()
-        self.wait_for_result(time.monotonic())
+        self.wait_for_result(since)
 
     @property
     def is_running(self) -> bool:

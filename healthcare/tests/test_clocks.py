@@ -144,7 +144,8 @@ def test_nothing_is_lost_or_out_of_order_when_the_clock_of_the_database_jumps_an
     assert write() == 200
     instances.database_clock.set(time)
     statuses = [write()]  # most likely before the jump is noticed
-    eventually(lambda: statuses.append(write()) or statuses[-1] == 503)
+    while statuses[-1] != 503:
+        statuses.append(write())
     assert set(statuses) <= {200, 503}
     eventually(lambda: failed_checks(server) == failed_checks(instances.first) == ["clock"])
     instances.database_clock.set("+0")
@@ -168,9 +169,7 @@ def test_rows_that_were_dated_ahead_do_not_make_later_rows_look_inserted(instanc
     change = f"UPDATE patients_patient SET name = name || '+' WHERE id = {record} RETURNING updated_at"  # noqa: S608
     instances.database_clock.set("+1d")
     [(ahead,)] = instances.rows(change)
-    refused = instances.manage("seal_audit")
     instances.database_clock.set("+0")
-    assert "behind that of the database server; nothing was changed." in refused.stderr
     for _ in range(2):
         assert instances.rows(change) == [(ahead,)]  # never before the version that it replaces
         sealed = instances.manage("seal_audit")

@@ -106,9 +106,9 @@ class SetClock:
 @pytest.fixture
 def set_clock(monkeypatch: pytest.MonkeyPatch) -> SetClock:
     """The wall clock of this machine, as `healthcare.operations.clock` reads it."""
-    monkeypatch.setattr(clock, "time", SetClock())
+    monkeypatch.setattr(clock, "time", set_clock := SetClock())
     monkeypatch.setattr(clock.database_clock, "ahead_of_monotonic", time.time() - time.monotonic())
-    return clock.time  # type: ignore[attr-defined,no-any-return]
+    return set_clock
 
 
 def test_a_clock_that_is_set_is_noticed_at_once(monitor: Monitor, set_clock: SetClock, settings: Any):
