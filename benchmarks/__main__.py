@@ -15,6 +15,7 @@ def main() -> None:
             "matching",
             "memory",
             "pgbouncer",
+            "replicas",
             "statements",
             "row-level-security",
             "sharding",

@@ -25,6 +25,7 @@ COMMANDS = {
     "statements": "what an operation sends to PostgreSQL",
     "row-level-security": "what the policies of row-level security cost",
     "pgbouncer": "what PgBouncer costs, and what it costs to prepare no statements behind it",
+    "replicas": "what read replicas take from the primary",
     "growth": "an owner of 10,000 patients beside one of 1,000,000",
     "memory": "what the processes hold, idle and after a million requests (takes long)",
     "capacity": "machines, disks and money for so many users, from CPU, WAL and bytes of a request",
@@ -67,7 +68,7 @@ def parse(arguments: list[str], operations: Iterable[str]) -> argparse.Namespace
     options = parser.parse_args(arguments)
     if options.command == "imports":
         options.patients, options.rounds = options.patients or ROWS, options.rounds or 3
-    guards = options.command in {"capacity", "guard", "statements", "row-level-security", "pgbouncer"}
+    guards = options.command in {"capacity", "guard", "statements", "row-level-security", "pgbouncer", "replicas"}
     options.patients = options.patients or (FEW_OTHERS if options.quick or guards else OTHERS)
     options.rounds = options.rounds or (1 if options.quick else 3 if guards else 5)
     options.seconds = options.seconds or (1 if options.quick or guards else 2)
@@ -114,6 +115,7 @@ def run(arguments: list[str]) -> None:
         memory,
         pgbouncer,
         profiles,
+        replicas,
         row_level_security,
         sharding,
         statement_recorder,
@@ -128,6 +130,7 @@ def run(arguments: list[str]) -> None:
         "statements": statement_recorder.run,
         "row-level-security": row_level_security.run,
         "pgbouncer": pgbouncer.run,
+        "replicas": replicas.run,
         "growth": growth.run,
         "memory": memory.run,
         "capacity": capacity.run,

@@ -24,29 +24,30 @@ SCRIPT = Path(__file__).with_name("load.lua")
 
 @dataclass(frozen=True)
 class Slice:
-    """`rate` in requests a second, `p50` and `p99` in ms; the CPU of the three others in µs a request."""
+    """`rate` in requests a second, `p50` and `p99` in ms; the CPU of the processes in µs a request."""
 
     rate: float
     p50: float
     p99: float
     application: float
     postgresql: float
-    pooler: float = 0.0
+    others: float = 0.0
 
     @property
     def cpu(self) -> float:
-        return self.application + self.postgresql + self.pooler
+        return self.application + self.postgresql + self.others
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One of the requests that are measured side by side. `pooler` is a process between its server and PostgreSQL."""
+    """One of the requests that are measured side by side. `others` are processes that it uses beside its server and
+    PostgreSQL: a pooler or replicas."""
 
     name: str
     server: RunningServer
     request: BenchmarkRequest
     caller: Caller
-    pooler: psutil.Process | None = None
+    others: tuple[psutil.Process, ...] = ()
 
 
 def measure_interleaved(
@@ -70,7 +71,7 @@ def measure_slice(contender: Contender, postgresql: psutil.Process, seconds: int
     Raises RuntimeError when an answer has another status than the request expects, or does not arrive.
     """
     contender = with_current_tags(contender)  # before the CPU is read
-    processes = [contender.server.process, postgresql, *([contender.pooler] if contender.pooler else [])]
+    processes = [contender.server.process, postgresql, *contender.others]
     before = [process_tree.cpu_seconds(process) for process in processes]
     result = send_load(contender, seconds)
     used = [process_tree.cpu_seconds(process) - earlier for process, earlier in zip(processes, before, strict=True)]
@@ -79,12 +80,8 @@ def measure_slice(contender: Contender, postgresql: psutil.Process, seconds: int
         raise RuntimeError(f"{contender.server.name} answered {contender.request.path} with errors: {result}")
     if count < LEAST_ANSWERS and seconds <= LONGEST_RUN:
         return measure_slice(contender, postgresql, seconds * 2)
-    return Slice(
-        count / result["seconds"],
-        result["p50"],
-        result["p99"],
-        *(seconds_of / count * 1e6 for seconds_of in used),
-    )
+    application, database, *others = (seconds_of / count * 1e6 for seconds_of in used)
+    return Slice(count / result["seconds"], result["p50"], result["p99"], application, database, sum(others))
 
 
 def with_current_tags(contender: Contender) -> Contender:

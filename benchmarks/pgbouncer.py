@@ -39,11 +39,11 @@ def run(options: argparse.Namespace, folder: Path) -> str:
         url = databases.url_of(databases.copy_name(OURS.database, options.patients))
 
         def start(name: str, environment: dict[str, str], mode: str = "", **settings: int) -> Contender:
-            pooler, target = stack.enter_context(pooling(program, url, mode, settings, folder)) if mode else (None, url)
+            poolers, target = stack.enter_context(pooling(program, url, mode, settings, folder)) if mode else ((), url)
             server = replace(OURS, name=name, environment=environment)
             log = folder / f"{name.replace(' ', '_')}.log"
             return Contender(
-                name, stack.enter_context(run_server(server, target, log)), requests["get one"], testbed.caller, pooler
+                name, stack.enter_context(run_server(server, target, log)), requests["get one"], testbed.caller, poolers
             )
 
         requests = plain_requests(testbed.caller, OURS.paging)
@@ -66,7 +66,7 @@ def run(options: argparse.Namespace, folder: Path) -> str:
             for name, slices in measured.items():
                 parts = [
                     f"{report.median_of(slices, lambda one, part=part: getattr(one, part)):,.0f}"  # type: ignore[misc]
-                    for part in ("application", "postgresql", "pooler")
+                    for part in ("application", "postgresql", "others")
                 ]
                 ratio = report.with_spread(report.cpu_ratios(slices, measured[direct.name]))
                 rows.append(report.row(operation, name, *parts, ratio))
@@ -90,7 +90,7 @@ def find_pgbouncer_version(name: str) -> tuple[str, tuple[int, ...]]:
 @contextmanager
 def pooling(
     program: str, url: str, mode: str, settings: dict[str, int], folder: Path
-) -> Iterator[tuple[psutil.Process, str]]:
+) -> Iterator[tuple[tuple[psutil.Process, ...], str]]:
     """PgBouncer in front of this database, and the URL of the database behind it."""
     parts = urlsplit(url)
     place = {name: values[0] for name, values in parse_qs(parts.query).items()}
@@ -99,4 +99,4 @@ def pooling(
     with running_pgbouncer(
         program, port, database, target, folder, pool_mode=mode, default_pool_size=POOL_SIZE, **settings
     ) as process:
-        yield psutil.Process(process.pid), f"postgres://{user}@127.0.0.1:{port}/{database}"
+        yield (psutil.Process(process.pid),), f"postgres://{user}@127.0.0.1:{port}/{database}"

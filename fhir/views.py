@@ -271,6 +271,7 @@ class PatientFhirViewSet(ResourceViewSet, ReadsRecordedViewSet):
     event_model = PatientEvent
     serializer_class = PatientSerializer
     search_parameters = PATIENT_PARAMETERS
+    reads_replicas = True
     related_values = {
         "practitioner_id": "primary_assignment__doctor",
         "practitioner_name": "primary_assignment__doctor__name",

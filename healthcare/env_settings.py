@@ -189,7 +189,8 @@ def database(name: str) -> dict[str, Any]:
     """Return Django's settings for the PostgreSQL that the variable names, by default the embedded one."""
     url = text(name, "embedded:")
     scheme = url.partition(":")[0]
-    advice = f"write {name}=postgres://user:password@host:5432/healthcare, or unset it for the embedded PostgreSQL"
+    without = "the embedded PostgreSQL" if name == "DATABASE_URL" else "none"
+    advice = f"write {name}=postgres://user:password@host:5432/healthcare, or unset it for {without}"
     if scheme not in {"postgres", "postgresql", "embedded"}:
         raise ImproperlyConfigured(f"{name} is not the URL of a PostgreSQL, the only database supported; {advice}.")
     try:
@@ -207,6 +208,23 @@ def database(name: str) -> dict[str, Any]:
         defaults["target_session_attrs"] = "read-write"  # libpq would take the first host, although it is a standby
     config["OPTIONS"] = defaults | config["OPTIONS"]
     return config | {"ATOMIC_REQUESTS": True}
+
+
+def replica(name: str) -> dict[str, dict[str, Any]]:
+    """Django's settings for the standbys that the variable names, as the database `replica`; none if it is unset."""
+    url = text(name)
+    if not url:
+        return {}
+    if url.partition(":")[0] == "embedded":
+        raise ImproperlyConfigured(
+            f"{name} names the embedded PostgreSQL, which has no standbys; write "
+            f"{name}=postgres://user:password@host:5432/healthcare, or unset it."
+        )
+    config = database(name)
+    given = parse_url(url)["OPTIONS"]
+    # Of several standbys a session takes any.
+    wanted = {"target_session_attrs": "standby", "load_balance_hosts": "random"}
+    return {"replica": config | {"OPTIONS": config["OPTIONS"] | wanted | given, "ATOMIC_REQUESTS": False}}
 
 
 SMTP, CONSOLE = "django.core.mail.backends.smtp.EmailBackend", "django.core.mail.backends.console.EmailBackend"

@@ -79,6 +79,20 @@ class OwnedQuerySet(RecordQuerySet):
         return self.filter(created_by_id=owner.pk) if owner.pk else self.none()
 
 
+# A setting remembers the owner of the last row, for the further rows of a transaction.
+RECORD_OWNER_WRITE = """
+    IF current_setting('replicas.owner_write', true) = concat(current, ' ', {owner}) AND {is_owner_kept} THEN
+        RETURN NULL;
+    END IF;
+    INSERT INTO replicas_ownerwrite (owner, transaction) VALUES ({written}, current) ON CONFLICT DO NOTHING;
+    IF NOT {is_owner_kept} THEN
+        INSERT INTO replicas_ownerwrite (owner, transaction) VALUES ({before}, current) ON CONFLICT DO NOTHING;
+    END IF;
+    PERFORM set_config('replicas.owner_write', concat(current, ' ', {owner}), true);
+    RETURN NULL;
+"""
+
+
 class VersionTrigger(DatabaseTrigger):
     """Counts `version` up and sets `updated_at` when an UPDATE changes a row, whatever values the UPDATE sets
     them to. The time is the database's clock at that moment, after any wait for a lock, and never goes back. Nobody
@@ -94,6 +108,30 @@ class VersionTrigger(DatabaseTrigger):
     NEW.updated_at := greatest(clock_timestamp(), OLD.updated_at);
     RETURN NEW;
 """
+
+
+class OwnerWriteTrigger(DatabaseTrigger):
+    """Adds the transaction that changes a row to those of the row's owner: see `healthcare.replicas`."""
+
+    name = "owner_write"
+    when = pgtrigger.After
+    operation = pgtrigger.Insert | pgtrigger.Update | pgtrigger.Delete
+    security_definer = True
+    always = True
+    declare = [("current", "CONSTANT bigint := pg_current_xact_id()::text::bigint")]
+
+    @classmethod
+    def of(cls, model: type[models.Model]) -> Self:
+        fields = {"owner": "0", "before": "0", "written": "0", "is_owner_kept": "true"}
+        if issubclass(model, OwnedModel):
+            own, before = "NEW.created_by_id", "OLD.created_by_id"
+            fields = {
+                "owner": own,
+                "before": before,
+                "written": f"coalesce({own}, {before})",
+                "is_owner_kept": f"(TG_OP <> 'UPDATE' OR {own} = {before})",
+            }
+        return cls(func=RECORD_OWNER_WRITE.format(**fields))
 
 
 class Record(models.Model):
@@ -135,6 +173,7 @@ class OwnedModel(Record):
 
 
 @receiver(class_prepared)
-def add_version_trigger(sender: type[models.Model], **_: Any) -> None:
+def add_triggers(sender: type[models.Model], **_: Any) -> None:
     if issubclass(sender, Record) and not sender._meta.abstract and not sender._meta.proxy:
         VersionTrigger().register(sender)  # type: ignore[arg-type]
+        OwnerWriteTrigger.of(sender).register(sender)  # type: ignore[arg-type]

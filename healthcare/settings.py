@@ -19,7 +19,7 @@ load_dotenv(BASE_DIR / ".env")
 LOG_FORMAT = env_settings.choice("LOG_FORMAT", "text", {"text", "json"})
 
 DEBUG = env_settings.boolean("DEBUG", default=False)
-DATABASES = {"default": env_settings.database("DATABASE_URL")}
+DATABASES = {"default": env_settings.database("DATABASE_URL"), **env_settings.replica("DATABASE_REPLICA_URL")}
 SECRET_KEY, GENERATED_KEY_FILE = env_settings.secret_key("SECRET_KEY", debug=DEBUG, database=DATABASES["default"])
 ALLOWED_HOSTS = env_settings.hosts("ALLOWED_HOSTS", named=not DEBUG)
 THROTTLE_SCALE = env_settings.whole("THROTTLE_SCALE", 1, least=1, most=1_000_000)
@@ -48,6 +48,7 @@ INSTALLED_APPS = [
     "healthcare.staff_roles.apps.StaffRolesConfig",
     "healthcare.api.apps.APIConfig",
     "healthcare.search.apps.SearchConfig",
+    "healthcare.replicas.apps.ReplicasConfig",
     "healthcare.fastpath.apps.FastPathConfig",
     "healthcare.exports.apps.ExportsConfig",
     "healthcare.imports.apps.ImportsConfig",

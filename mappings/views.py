@@ -110,6 +110,7 @@ class MappingViewSet(FastPathMixin, RecordedExportMixin, ImportMixin, OwnersMapp
     filterset_class = MappingFilter
     ordering_fields = ["started_at", "updated_at"]
     fast_actions = frozenset({"list", "retrieve", "history"})
+    reads_replicas = True
 
     @staticmethod
     def location_base(path: str) -> str:
@@ -123,6 +124,7 @@ class NestedMappingListViewSet(FastPathMixin, OwnersMappingsViewSet, NestedListV
     association_id_field = "mapping"
     access_log_action: ClassVar[str]
     fast_actions = frozenset({"list"})
+    reads_replicas = True
 
     @classmethod
     def access_action(cls, action: str) -> str:

@@ -85,6 +85,7 @@ class PatientViewSet(FastPathMixin, ImportMixin, SearchByPostMixin, RecordedExpo
     create_hooks = {"on_duplicate": "reject_duplicates"}
     fast_actions = frozenset({"list", "retrieve", "create", "update", "partial_update", "history", "access_log"})
     fast_implementations = {**ReadsRecordedViewSet.fast_implementations, "access_log": FastAccessLog}
+    reads_replicas = True
     successor_field = "merged_into"
     successor_actions = frozenset(
         {

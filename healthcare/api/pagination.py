@@ -16,6 +16,7 @@ from rest_framework.views import APIView
 from healthcare.api.cursors import Cursor, Keyset
 from healthcare.api.exceptions import refuse
 from healthcare.api.parsers import UNSTORABLE
+from healthcare.replicas.hits import ReplicaHits
 from healthcare.search.hits import Hits
 
 DEFAULT_LIMIT, MAXIMUM_LIMIT = 100, 500
@@ -63,7 +64,8 @@ class KeysetPagination(BasePagination):
                 "invalid",
                 "`ordering` cannot be combined with `search`; leave one out.",
             )
-            return Hits.of(queryset, view, text, hidden=read_flag(self.request.query_params, "deleted"))
+            hits = ReplicaHits if getattr(view, "reads_replicas", False) else Hits
+            return hits.of(queryset, view, text, hidden=read_flag(self.request.query_params, "deleted"))
         if ordering is None:
             return Keyset(queryset, [self.key], descending=True)
         return Keyset(queryset, [ordering.lstrip("-"), self.key], descending=ordering.startswith("-"))

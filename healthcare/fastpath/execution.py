@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS, Error, connection, connections, transaction
+from django.db import DEFAULT_DB_ALIAS, Error, connections, transaction
 
 from healthcare.fastpath.prepared import (
     MAXIMUM_STATEMENTS,
@@ -30,21 +30,21 @@ class Statement:
     rare: bool = False
 
 
-def execute(statements: Sequence[Statement]) -> list[tuple[Any, ...]]:
+def execute(statements: Sequence[Statement], using: str = DEFAULT_DB_ALIAS) -> list[tuple[Any, ...]]:
     """The rows of the last statement. Raises `django.db.Error` if PostgreSQL refuses one or is unavailable."""
     try:
-        return send(statements, preparing=is_preparing())
+        return send(statements, using, preparing=is_preparing())
     except Error as error:
         if not is_lost(error):
             raise
         # PostgreSQL has rolled the message back before anything was executed under that name.
         losses.add()
-        prepared_names(connection).clear()
-        return send([Statement("DEALLOCATE ALL"), *statements], preparing=False)
+        prepared_names(connections[using]).clear()
+        return send([Statement("DEALLOCATE ALL"), *statements], using, preparing=False)
 
 
-def send(statements: Sequence[Statement], *, preparing: bool) -> list[tuple[Any, ...]]:
-    database: Any = connections[DEFAULT_DB_ALIAS]
+def send(statements: Sequence[Statement], using: str, *, preparing: bool) -> list[tuple[Any, ...]]:
+    database: Any = connections[using]
     known = prepared_names(database)
     texts: list[str] = []
     values: list[Any] = []
@@ -62,7 +62,7 @@ def send(statements: Sequence[Statement], *, preparing: bool) -> list[tuple[Any,
         values += statement.values
     try:
         # Inside a transaction, a failure must undo this message alone.
-        with transaction.atomic() if database.in_atomic_block else nullcontext():
+        with transaction.atomic(using) if database.in_atomic_block else nullcontext():
             cursor = database.cursor()
             cursor.cursor.sets_timeouts = "statement_timeout" in statements[0].sql
             cursor.execute(";\n".join(texts), values)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 from django.db import connection
@@ -20,8 +20,10 @@ from healthcare.fastpath.json_sql import Fragment
 from healthcare.fastpath.list_filters import CONDITIONS, ListFilters, StatementWithConditions
 from healthcare.fastpath.placeholders import KEY, Placeholder
 from healthcare.fastpath.reads import WHOLE_RECORD, FastRead, parse_query, read_query
+from healthcare.fastpath.replica_reads import ReplicaRead
 from healthcare.fastpath.statements import IS_PRINCIPAL, CompiledRead, compile_read, compile_rows
 from healthcare.model_fields import LARGEST_ID
+from healthcare.replicas.sessions import is_usable
 from healthcare.rls.context import Entry
 
 # The limits whose statements are planned once: what clients ask for most, as many as a session keeps.
@@ -91,6 +93,12 @@ class FastList(FastRead):
         yield from self.filters.obstacles()
         self.compile(ListPage(20))
 
+    @cached_property
+    def on_replica(self) -> ReplicaRead | None:
+        """How the list is read on a replica."""
+        reads_replicas = self.viewset.reads_replicas and self.action == "list" and self.recording is not None
+        return ReplicaRead(self) if reads_replicas else None
+
     def rows_of_list(self) -> QuerySet:
         return self.rows()
 
@@ -119,9 +127,7 @@ class FastList(FastRead):
             expressions["recorded"] = self.record_list(Fragment(ids), condition)
         rare = page.selection != WHOLE_RECORD or page.ordering is not None or needs_rows
         plannable = plannable and page.limit in PLANNED_LIMITS
-        return compile_read(
-            expressions, self.compile_result(page), cached=bool(self.cached_table), plannable=plannable, rare=rare
-        )
+        return compile_read(expressions, self.compile_result(page), state=self.state, plannable=plannable, rare=rare)
 
     def compile_result(self, page: ListPage) -> Fragment:
         """At least one row: whether the list exists, then what a row of the page holds, in the order of the scan."""
@@ -218,9 +224,15 @@ class FastList(FastRead):
         values[KEY] = parameters.target
         if parameters.cursor:
             values |= dict(zip(CURSOR, parameters.cursor.values, strict=False))
-        statement = self.compiled(parameters).statement(values)
-        rows = execute([*before, *entry_statements(entry), *self.planner_settings_of(parameters), statement])
-        principal, version, exists, first_key, *_ = rows[0]
+        replica = self.on_replica.read(entry, parameters, values) if self.on_replica and is_usable() else None
+        if replica:
+            rows = replica.rows
+            principal, version = replica.principal, None
+        else:
+            statement = self.compiled(parameters).statement(values)
+            rows = execute([*before, *entry_statements(entry), *self.planner_settings_of(parameters), statement])
+            principal, version = rows[0][:2]
+        exists, first_key = rows[0][2:4]
         if not self.confirm_entry(request, entry, principal):
             return self.respond_unverified(request, entry), None
         if not exists or (first_key is None and parameters.names_record):

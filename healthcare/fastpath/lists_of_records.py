@@ -89,7 +89,7 @@ class FastRecordList(FastList):
             ids = Fragment("(SELECT coalesce(array_agg(subject), '{}') FROM target)")
             expressions["recorded"] = self.record_list(ids)
         plannable = page.limit in PLANNED_LIMITS
-        return compile_read(expressions, self.compile_result(page), cached=False, plannable=plannable, rare=False)
+        return compile_read(expressions, self.compile_result(page), state=self.state, plannable=plannable, rare=False)
 
     def compile_target(self) -> dict[str, Fragment]:
         subject = {"subject": F(self.recording.column)} if self.recording else {}

@@ -37,6 +37,7 @@ from healthcare.postgresql.errors import waiting_is_futile
 from healthcare.rls.context import Entry
 
 WHOLE_RECORD = FieldSelection()
+TABLE_VERSION = "nullif(current_setting('fastpath.table_version', true), '')"
 CACHED_HEADERS = {"ETag", "Last-Modified", "Link"}
 
 
@@ -48,6 +49,7 @@ class FastRead(FastAction):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.cached_table = self.model._meta.db_table if self.viewset.cached_by_table_version else None
+        self.state = TABLE_VERSION if self.cached_table else "NULL::text"  # of the data, as SQL in the statement
         self.inclusions: Mapping[str, Inclusion] = self.viewset.inclusions if self.selects else {}
         self.content = lru_cache(maxsize=256)(self.compile_content)
 

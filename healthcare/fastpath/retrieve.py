@@ -68,7 +68,7 @@ class FastRetrieve(FastRead):
             expressions["recorded"] = self.recording.fragment(ids, found, condition)
         result = f"{has_successor}, page.key, {self.content_of_page()} FROM (VALUES (1)) AS one LEFT JOIN page ON true"
         return compile_read(
-            expressions, Fragment(result), cached=bool(self.cached_table), plannable=True,
+            expressions, Fragment(result), state=self.state, plannable=True,
             rare=selection != WHOLE_RECORD,
         )  # fmt: skip
 

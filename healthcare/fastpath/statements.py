@@ -49,13 +49,12 @@ def raw_sql(fragment: Fragment) -> RawSQL:
 
 
 def compile_read(
-    expressions: Mapping[str, Fragment], result: Fragment, *, cached: bool, plannable: bool, rare: bool
+    expressions: Mapping[str, Fragment], result: Fragment, *, state: str, plannable: bool, rare: bool
 ) -> CompiledRead:
-    """A statement of common table expressions, by name. It selects the session's user, the version of the table if its
-    answers are cached, and then `result`, which is the rest of a SELECT."""
-    version = "nullif(current_setting('fastpath.table_version', true), '')" if cached else "NULL::text"
+    """A statement of common table expressions, by name. It selects the session's user, the SQL expression `state`, and
+    then `result`, which is the rest of a SELECT."""
     named = ",\n".join(f"{name} AS MATERIALIZED ({fragment.sql})" for name, fragment in expressions.items())
-    sql = f"WITH {named}\nSELECT {PRINCIPAL_SQL}, {version}, {result.sql}"  # noqa: S608
+    sql = f"WITH {named}\nSELECT {PRINCIPAL_SQL}, {state}, {result.sql}"  # noqa: S608
     parameters = [parameter for fragment in (*expressions.values(), result) for parameter in fragment.parameters]
     return CompiledRead(Fragment(sql, tuple(parameters)), plannable, rare)
 

@@ -45,12 +45,15 @@ class FastPathMixin:
     - `successor_field`: the foreign key to the record that has replaced one, where `successor_actions` has retrieve.
     - `cached_by_table_version`: whether any caller may read every record of the scope, and the table has a
       `TableVersionTrigger`: the answers to reads are then cached until the table changes.
+    - `reads_replicas`: whether its list may be read on a replica (see `healthcare.replicas`). Everything that it
+      answers must belong to the owner, or have a trigger that records each change: see `healthcare.ownership`.
     - `access_recording(action)`, where a base class has it: how the action's statement records the access.
     """
 
     fast_actions: ClassVar[Set[str]] = frozenset()
     successor_field: ClassVar[str | None] = None
     cached_by_table_version: ClassVar[bool] = False
+    reads_replicas: ClassVar[bool] = False
 
     @classmethod
     def as_view(cls, actions: Any = None, **options: Any) -> Any:

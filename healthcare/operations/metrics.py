@@ -41,6 +41,8 @@ LIMITS = (
     "exports",
     OTHER,
 )
+# What became of reads on replicas: see `healthcare.replicas`.
+REPLICA_READS = ("served", "behind", "other", "failed")
 SQLSTATES = (*sorted({code for code in vars(errorcodes).values() if isinstance(code, str) and len(code) == 5}), OTHER)
 # Each has a sample from the start, since Prometheus does not see the increase of a series that begins at 1.
 WATCHED_SQLSTATES = frozenset({
@@ -54,7 +56,8 @@ SUM_OF_SECONDS = len(BUCKETS) + 1  # in a histogram, after the observations in e
 HISTOGRAM_CELLS = SUM_OF_SECONDS + 1
 # The cells of a slot, before the requests of each route and method.
 OWNER, IN_FLIGHT, THREADS_BUSY, LOGIN_FAILURES, IDEMPOTENT_REPLAYS = range(5)
-FIRST_LIMIT = IDEMPOTENT_REPLAYS + 1
+FIRST_REPLICA_READ = IDEMPOTENT_REPLAYS + 1
+FIRST_LIMIT = FIRST_REPLICA_READ + len(REPLICA_READS)
 FIRST_SQLSTATE = FIRST_LIMIT + len(LIMITS)
 QUEUE = FIRST_SQLSTATE + len(SQLSTATES)
 QUEUE_SECONDS = QUEUE + SUM_OF_SECONDS
@@ -66,6 +69,7 @@ REQUESTS_CELLS = REQUESTS_HISTOGRAM + HISTOGRAM_CELLS
 WORKER_RESTARTS, DRAIN_ANNOUNCED, PARENT_CELLS = 0, 1, 8
 
 LIMIT_CELLS = {name: FIRST_LIMIT + number for number, name in enumerate(LIMITS)}
+REPLICA_READ_CELLS = {name: FIRST_REPLICA_READ + number for number, name in enumerate(REPLICA_READS)}
 SQLSTATE_CELLS = {code: FIRST_SQLSTATE + number for number, code in enumerate(SQLSTATES)}
 STATUS_CELLS = {status: number for number, status in enumerate(STATUSES)}
 OTHER_STATUS = len(STATUSES)
@@ -216,6 +220,11 @@ def count_login_failure() -> None:
 def count_idempotent_replay() -> None:
     if worker:
         worker.add(IDEMPOTENT_REPLAYS)
+
+
+def count_replica_read(outcome: str) -> None:
+    if worker:
+        worker.add(REPLICA_READ_CELLS[outcome])
 
 
 def count_throttled(limit: str) -> None:

@@ -139,6 +139,10 @@ def event_families(totals: Totals) -> Iterator[tuple[str, str, str, Samples]]:
         plain(cells[metrics.LOGIN_FAILURES]),
     )  # fmt: skip
     yield (
+        "healthcare_replica_reads_total", "counter", "Lists sent to a replica, by what became of them.",
+        [("", (("outcome", name),), cells[cell]) for name, cell in metrics.REPLICA_READ_CELLS.items()],
+    )  # fmt: skip
+    yield (
         "healthcare_idempotent_replays_total", "counter", "Requests answered by the stored answer of their key.",
         plain(cells[metrics.IDEMPOTENT_REPLAYS]),
     )  # fmt: skip

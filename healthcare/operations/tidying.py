@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Model, Q, QuerySet
+from django.db.models import CompositePrimaryKey, Model, Q, QuerySet
 
 ROWS_PER_TRANSACTION = 1000
 
@@ -33,10 +33,12 @@ class ExpiringRows:
         used again until it is locked is not expired any more and stays.
         """
         expired, last = self.expired(), None
+        # Django names no table where the primary key has several columns.
+        of = () if isinstance(self.model._meta.pk, CompositePrimaryKey) else ("self",)
         while True:
             rest = expired if last is None else expired.filter(pk__gt=last)
             with transaction.atomic():
-                rows = rest.select_for_update(skip_locked=True, of=("self",))[:ROWS_PER_TRANSACTION]
+                rows = rest.select_for_update(skip_locked=True, of=of)[:ROWS_PER_TRANSACTION]
                 keys = list(rows.values_list("pk", flat=True))
                 self.model._base_manager.filter(pk__in=keys).delete()
             if not keys:

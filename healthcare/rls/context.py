@@ -45,6 +45,9 @@ PLANNER_SETTINGS = {
 PLANNED_ONCE = ", ".join(f"set_config('{setting}', '{value}', true)" for setting, value in PLANNER_SETTINGS.items())
 # Undoes them, for a statement that is planned for its values.
 PLANNED_FOR_VALUES = "; ".join(f"SET LOCAL {setting} TO DEFAULT" for setting in PLANNER_SETTINGS)
+# On a replica, where a caller is not authenticated: the primary does that before anything is answered. See `claims`.
+CLAIM = "SELECT " + SETTINGS.format(caller="%s", owner="%s", role="%s", metadata="''")
+CLAIM_PLANNED_ONCE = f"{CLAIM}, {PLANNED_ONCE}"
 # Separate from the settings where those are a prepared statement: PostgreSQL plans a statement again when the role has
 # changed.
 TAKE_ROLE = f"SET LOCAL role {ROLE}"
@@ -60,6 +63,11 @@ class Entry:
     parameters: list[Any]
     caller: int | None
     owner: RecordOwner
+
+
+def claims(caller: int, owner: RecordOwner) -> list[str]:
+    """The parameters of CLAIM. A delegate's role is the least, since replicas are only read."""
+    return [str(caller), str(owner.pk), "read"] if owner.role else [str(caller), "", ""]
 
 
 def leave() -> None:

@@ -1,6 +1,6 @@
 """Search results in pages, best first: equal words, then words that begin so, then similar ones."""
 
-from typing import Any
+from typing import Any, Self
 
 from django.core.exceptions import EmptyResultSet
 from django.db import connection
@@ -24,9 +24,10 @@ class Hits:
     def __init__(self, queryset: QuerySet, index: Index, text: str, *, owner: int, hidden: bool) -> None:
         self.queryset, self.index, self.owner, self.hidden = queryset, index, owner, hidden
         self.text = as_search_text(text.translate(FULL_WIDTH))
+        self.database: Any = connection  # where hits are looked up
 
     @classmethod
-    def of(cls, queryset: QuerySet, view: Any, text: str, *, hidden: bool) -> "Hits":
+    def of(cls, queryset: QuerySet, view: Any, text: str, *, hidden: bool) -> Self:
         index: Index = view.search_index
         return cls(queryset, index, text, owner=view.owner.pk if index.owner else 0, hidden=hidden)
 
@@ -79,7 +80,7 @@ class Hits:
     @cached_property
     def query_terms(self) -> QueryTerms:
         """The terms to look up: those of the owner's words that equal or resemble the words of the text."""
-        with connection.cursor() as cursor:
+        with self.database.cursor() as cursor:
             cursor.execute(f"SELECT place, rank, term, words FROM {self.index.words}_near(%s)", [self.text])  # noqa: S608
             return QueryTerms(cursor.fetchall())
 
@@ -93,6 +94,6 @@ class Hits:
         except EmptyResultSet:
             return {}
         statement = self.statement(page, *allowed)
-        with connection.cursor() as cursor:
+        with self.database.cursor() as cursor:
             cursor.execute(*statement.for_ranks(ranks))
             return {key: rank for rank, key in cursor.fetchall()}

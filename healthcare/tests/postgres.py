@@ -52,14 +52,14 @@ class SeparatePostgres:
 
 
 class Standby(SeparatePostgres):
-    """A hot standby of another server."""
+    """A hot standby of another server, which runs in this home."""
 
-    def __init__(self, folder: Path, primary: SeparatePostgres) -> None:
+    def __init__(self, folder: Path, primary: Home) -> None:
         self.home = resolve_home(folder / "home")
-        self.programs, self.process = primary.programs, None
         self.home.create()
+        self.programs, self.process = binaries.find_binaries().accessible_to_server(self.home), None
         account = self.home.account.process_options() if self.home.account else {}
-        source = ["-h", str(primary.home.socket_folder), "-p", str(POSTGRES_PORT), "-U", "postgres"]
+        source = ["-h", str(primary.socket_folder), "-p", str(POSTGRES_PORT), "-U", "postgres"]
         command = [self.programs.program("pg_basebackup"), "-R", "-c", "fast", "-D", str(self.home.data), *source]
         subprocess.run(command, check=True, cwd="/", **account)
         self.home.create_socket_folder()

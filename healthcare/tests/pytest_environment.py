@@ -35,6 +35,7 @@ TEST_ENVIRONMENT = {
     "SESSION_IDLE_HOURS": "72",
     "FAST_PATH": os.environ.get("FAST_PATH", "on"),  # .ci/run tests the API with `off`, too
     "DB_PREPARED_STATEMENTS": os.environ.get("DB_PREPARED_STATEMENTS", "on"),  # `off` behind PgBouncer
+    "DATABASE_REPLICA_URL": "",
     "DIRECTORY_EDITORS": "anyone",
     "PGAPPNAME": "healthcare",  # `manage.py test` has set it to that command
 }

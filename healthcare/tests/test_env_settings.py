@@ -24,6 +24,11 @@ BAD = [
         ("DATABASE_URL", f"postgres://u:hidden{rest}")
         for rest in ("-word@h:port/d", "-word@h1:1,h2:port/d", "-word@h", "[word@h/d")
     ),
+    *(
+        ("DATABASE_REPLICA_URL", value)
+        for value in ("sqlite:///db.sqlite3", "hidden-word", "embedded:", "embedded:///x")
+    ),
+    *(("DATABASE_REPLICA_URL", f"postgres://u:hidden-word@{rest}") for rest in ("h:port/d", "h1:1,h2:port/d", "h")),
     ("JWT_SIGNING_KEY", "hidden-word"),
     ("OTP_KEY", "hidden-word"),
     *(("TRUSTED_PROXIES", value) for value in ("-1", "11", "one")),
@@ -265,3 +270,17 @@ def test_a_sender_is_an_address_and_a_mail_server_needs_one(
 def test_without_a_mail_server_the_sender_may_be_set_or_not(sender: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMAIL_FROM", sender)
     assert env_settings.sender("EMAIL_FROM", needed=False) == (sender or "healthcare@localhost")
+
+
+def test_a_session_takes_any_standby(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REPLICA", "")
+    assert env_settings.replica("REPLICA") == {}
+    monkeypatch.setenv("REPLICA", "postgres://u:p@h1:5433,h2/d")
+    config = env_settings.replica("REPLICA")["replica"]
+    assert (config["HOST"], config["PORT"], config["ATOMIC_REQUESTS"]) == ("h1,h2", "5433,5432", False)
+    assert (config["OPTIONS"]["target_session_attrs"], config["OPTIONS"]["load_balance_hosts"]) == ("standby", "random")
+    monkeypatch.setenv(
+        "REPLICA", "postgres://u:p@h1,h2/d?target_session_attrs=prefer-standby&load_balance_hosts=disable"
+    )
+    options = env_settings.replica("REPLICA")["replica"]["OPTIONS"]
+    assert (options["target_session_attrs"], options["load_balance_hosts"]) == ("prefer-standby", "disable")

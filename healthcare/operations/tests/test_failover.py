@@ -53,7 +53,7 @@ class ConcurrentWriter:
 
 def test_a_server_goes_on_with_the_host_that_accepts_writes(migrated_home: Home) -> None:
     with separate_postgres(migrated_home) as primary, temporary_folder() as folder:
-        standby = Standby(folder, primary)
+        standby = Standby(folder, primary.home)
         standby.start()
         try:
             check_one_sentence_of_migrate(standby)

@@ -34,7 +34,7 @@ def test_a_server_that_becomes_read_only(server: LiveServer, caller: Caller, pos
 
 def test_a_hot_standby_until_it_is_promoted(postgres: SeparatePostgres, server: LiveServer, caller: Caller) -> None:
     with temporary_folder() as folder:
-        standby = Standby(folder, postgres)
+        standby = Standby(folder, postgres.home)
         standby.start()
         try:
             with serving(standby.url, migrated=True, DJANGO_SETTINGS_MODULE="healthcare.settings") as second:

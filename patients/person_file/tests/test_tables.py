@@ -61,7 +61,10 @@ EXCLUDED_TABLES = {
         ["patients_patientterm", "patients_patientword", "patients_patientknownword"], DERIVED
     ),
     **dict.fromkeys(
-        ["django_content_type", "django_migrations", "exports_serverid", "fastpath_tableversion", "operations_backup"],
+        [
+            "django_content_type", "django_migrations", "exports_serverid", "fastpath_tableversion",
+            "operations_backup", "replicas_ownerwrite", "replicas_source",
+        ],
         "is about the program and its tables",
     ),
     **dict.fromkeys(
