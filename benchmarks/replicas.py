@@ -66,7 +66,7 @@ def describe(operation: str, name: str, slices: list[Slice], without: list[Slice
         f"{report.median_of(slices, lambda one, part=part: getattr(one, part)):,.0f}"  # type: ignore[misc]
         for part in ("application", "postgresql", "others", "rate")
     ]
-    ratios = [one.postgresql / other.postgresql for one, other in zip(slices, without, strict=True)]
+    ratios = sorted(one.postgresql / other.postgresql for one, other in zip(slices, without, strict=True))
     return report.row(operation, name, *parts[:3], report.with_spread(ratios), parts[3])
 
 
