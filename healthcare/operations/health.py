@@ -19,6 +19,7 @@ from healthcare.postgresql.errors import is_unavailable, sqlstate_of
 logger = logging.getLogger("healthcare.health")
 
 INTERVAL, INTERVAL_AFTER_FAILURE = 2.0, 1.0  # seconds from the start of an evaluation to the next
+INTERVAL_AFTER_SUSPICION = 0.5  # for requests that fail one after the other, while the database seems to be well
 LONGEST_AGE = 4.8  # seconds; /readyz must be 503 within 5 seconds of a failure
 RESULT_TIMEOUT = 3.0  # seconds that a starting worker, or a request after an error, waits for a result
 DRAINING = "draining"
@@ -80,6 +81,12 @@ class Monitor:
         with self.stored:
             self.stored.wait_for(lambda: self.result is not None and self.result.began >= since, RESULT_TIMEOUT)
 
+    def suspect(self) -> None:
+        """Have the thread look at the database now, and not only after its interval: a request has just failed."""
+        result = self.result
+        if result and not result.failed and time.monotonic() - result.began >= INTERVAL_AFTER_SUSPICION:
+            self.wanted.set()
+
     def evaluate_now(self) -> None:
         """Have the database looked at again, by the thread where there is one: requests then share an evaluation."""
         if self.is_running:
@@ -136,6 +143,7 @@ def is_fault_of_database(error: BaseException) -> bool:
     nothing missing, the code is wrong, and the answer is a 500 with a traceback in the log.
     """
     if is_unavailable(error):
+        monitor.suspect()
         return True
     if not isinstance(error, Error) or not (sqlstate_of(error) or "").startswith(OF_INCOMPLETE_DATABASE):
         return False

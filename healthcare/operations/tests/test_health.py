@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import OperationalError
 
 from healthcare.api.health_checks import HealthAnswer, answer_health_check
 from healthcare.operations import clock, health
@@ -91,6 +92,21 @@ def test_an_evaluation_that_raises_is_not_the_last_one(monitor: Monitor, monkeyp
     assert ask("/readyz").status == 503
     monitor.evaluate_now()
     assert ask("/readyz").status == 200
+
+
+def test_a_request_that_fails_has_the_database_looked_at_before_the_interval_is_over(
+    monitor: Monitor, monkeypatch: pytest.MonkeyPatch
+):
+    found: list[dict[str, list[str]]] = [{}, {"database": []}]
+    monkeypatch.setattr(health, "evaluate_in_new_session", lambda: found.pop(0))
+    monkeypatch.setattr(health, "INTERVAL", 3600)
+    monkeypatch.setattr(health, "INTERVAL_AFTER_SUSPICION", 0)
+    monitor.start()
+    assert ask("/readyz").status == 200
+    since = time.monotonic()
+    assert health.is_fault_of_database(OperationalError("connection lost"))
+    monitor.wait_for_result(since)
+    assert json.loads(ask("/readyz").body)["failed"] == ["database"]
 
 
 class SetClock:
