@@ -159,12 +159,10 @@ def test_an_unknown_option_in_the_url_is_refused_in_one_sentence(serve: Any, liv
     serving = serve(f"{live_database}&sslmod=require")
     assert serving.process.wait(TIMEOUT) == 1
     serving.end()
-    assert serving.lines[-1] == (
+    assert serving.lines == [
         "manage.py: DATABASE_URL has a parameter that libpq does not know; write "
-        "DATABASE_URL=postgres://user:password@host:5432/healthcare, or unset it for the embedded PostgreSQL."
-    )
-    assert "sslmod" not in serving.output  # a misread password may look like a parameter
-    assert len(serving.lines) == 2, serving.output
+        "DATABASE_URL=postgres://user:password@host:5432/healthcare, or unset it for the embedded PostgreSQL.\n"
+    ]
 
 
 def test_it_serves_a_database_without_migrations_and_is_not_ready(serve: Any, empty_database: str) -> None:
