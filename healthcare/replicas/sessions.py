@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from django.db import Error, connections
+from django.db import DEFAULT_DB_ALIAS, Error, connections
 
 from healthcare.operations.metrics import count_replica_read
 from healthcare.postgresql.errors import is_unavailable, sqlstate_of
@@ -62,7 +62,7 @@ def is_usable() -> bool:
 
 def read(send: Callable[[str], Result]) -> Result | None:
     """What `send(alias)` gets from a replica; None if that fails, for whatever reason."""
-    database: Any = connections[ALIAS]
+    database = connections[ALIAS] = own_replica()
     try:
         prepare(database)
         result = send(ALIAS)
@@ -72,12 +72,25 @@ def read(send: Callable[[str], Result]) -> Result | None:
             availability.failed(error)
         count_replica_read("failed")
         return None
+    finally:
+        del connections[ALIAS]  # another thread may use it next
     availability.succeeded()
     return result
 
 
+def own_replica() -> Any:
+    """The connection to a replica that goes with the connection to the primary: few threads of the server use one of
+    those at a time, and they take turns."""
+    primary: Any = connections[DEFAULT_DB_ALIAS]
+    if getattr(primary, "replica", None) is None:
+        primary.replica = connections.create_connection(ALIAS)
+        primary.replica.inc_thread_sharing()  # used by one thread at a time
+    return primary.replica
+
+
 def prepare(database: Any) -> None:
     """Limit the session, and close one that has been lost or whose server is no longer a standby."""
+    database.close_if_unusable_or_obsolete()
     session = database.connection
     if session is not None and not (session.is_alive and session.get_parameter_status("in_hot_standby") == "on"):
         database.close()

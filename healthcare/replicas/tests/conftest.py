@@ -27,7 +27,9 @@ NUMBERS = count(1)  # of the users, since what a test has written stays
 
 
 class Replicated:
-    """A primary and a standby. `outcomes` counts what became of reads on the standby."""
+    """A primary and a standby. `outcomes` counts what became of reads on the standby, over `connection`."""
+
+    connection: Any
 
     def __init__(self, primary: SeparatePostgres, standby: Standby) -> None:
         self.primary, self.standby = primary, standby
@@ -95,12 +97,11 @@ def replicated(
     monkeypatch.setitem(connections.settings, sessions.ALIAS, handler.settings[sessions.ALIAS])
     tests_own = connections[DEFAULT_DB_ALIAS]
     with django_db_blocker.unblock():
-        for alias in (DEFAULT_DB_ALIAS, sessions.ALIAS):
-            connections[alias] = handler[alias]
+        connections[DEFAULT_DB_ALIAS] = handler[DEFAULT_DB_ALIAS]
+        found.connection = sessions.own_replica()
         try:
             yield found
         finally:
-            for alias in (DEFAULT_DB_ALIAS, sessions.ALIAS):
-                connections[alias].close()
-            del connections[sessions.ALIAS]
+            found.connection.close()
+            connections[DEFAULT_DB_ALIAS].close()
             connections[DEFAULT_DB_ALIAS] = tests_own

@@ -277,8 +277,8 @@ def test_a_standby_that_hangs_delays_a_request_and_no_more(
 
 def test_a_primary_is_not_read_as_a_replica(replicated: Replicated, owner: Owner) -> None:
     """It may be a former primary. Who names the primary as a replica gains nothing, and loses nothing."""
-    connections[sessions.ALIAS].close()
-    connections[sessions.ALIAS].settings_dict["HOST"] = str(replicated.primary.home.socket_folder)
+    replicated.connection.close()
+    replicated.connection.settings_dict["HOST"] = str(replicated.primary.home.socket_folder)
     answer, outcome = replicated.outcome_of(lambda: owner.client.get(PATIENTS))
     assert (len(answer.json()), outcome) == (1, FAILED)
 
@@ -383,7 +383,7 @@ def test_each_table_that_a_replica_reads_records_its_writes(replicated: Replicat
         statements.append(sql)
         return execute(sql, *arguments)
 
-    with connections[sessions.ALIAS].execute_wrapper(note):
+    with replicated.connection.execute_wrapper(note):
         owner.answers()
     with connection.cursor() as cursor:
         functions = {*re.findall(r"\b(\w+)\(", " ".join(statements))}
