@@ -36,19 +36,21 @@ class ReplicaHits(Hits):
             found = sessions.read(lambda alias: self.look_up_on(connections[alias], page))
             if found is not None and self.is_current(found[1]):
                 return found[0]
-            vars(self).pop("query_terms", None)
-            self.database = connection
         return super().look_up(page)
 
     def look_up_on(self, replica: Any, page: PageOfHits) -> tuple[dict[int, int], str]:
         """The hits, and the position of the replica before it looked them up."""
-        self.database = replica
-        vars(self).pop("query_terms", None)
         with transaction.atomic(replica.alias), replica.cursor() as cursor:
             cursor.execute(f"{CLAIM}; {position.STORE_POSITION}", claims(self.caller, self.record_owner))
             [(stored,)] = cursor.fetchall()
             cursor.execute(TAKE_ROLE)
-            return super().look_up(page), stored
+            vars(self).pop("query_terms", None)
+            self.database = replica
+            try:
+                return super().look_up(page), stored
+            finally:  # what comes next may be for the primary
+                vars(self).pop("query_terms", None)
+                self.database = connection
 
     def is_current(self, stored: str) -> bool:
         with connection.cursor() as cursor:

@@ -92,7 +92,7 @@ def prepare(database: Any) -> None:
     """Limit the session, and close one that has been lost or whose server is no longer a standby."""
     database.close_if_unusable_or_obsolete()
     session = database.connection
-    if session is not None and not (session.is_alive and session.get_parameter_status("in_hot_standby") == "on"):
+    if session is not None and (not session.is_alive or session.get_parameter_status("in_hot_standby") == "off"):
         database.close()
     database.set_limits(replace(database.request_limits, answer=ANSWER, connection=CONNECTION))
     database.ensure_connection()

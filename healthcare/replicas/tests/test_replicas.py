@@ -257,6 +257,16 @@ def run_on(statement: str, alias: str) -> None:
         cursor.execute(statement)
 
 
+def test_a_search_whose_page_is_read_on_the_primary_after_its_count_on_the_standby(
+    replicated: Replicated, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usable = iter([True, False])
+    monkeypatch.setattr(sessions, "is_usable", lambda: next(usable))
+    answer, outcome = replicated.outcome_of(lambda: owner.client.get("/api/patients/?search=ada&count=true"))
+    assert (answer.headers["X-Total-Count"], [one["id"] for one in answer.json()]) == ("1", [owner.patient.pk])
+    assert outcome == SERVED
+
+
 def test_a_standby_that_hangs_delays_a_request_and_no_more(
     replicated: Replicated, owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
