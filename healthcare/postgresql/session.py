@@ -63,8 +63,11 @@ class Session(extensions.connection):
     def is_read_only(self) -> bool:
         """Whether PostgreSQL has reported with its last answer that this session cannot write, which costs no query.
 
-        A session that was opened while the database was read-only may stay so when new ones can write again.
+        A session that was opened while the database was read-only may stay so when new ones can write again. A closed
+        one cannot write either.
         """
+        if self.closed:
+            return True
         status = self.get_parameter_status
         return status("default_transaction_read_only") == "on" or status("in_hot_standby") == "on"
 

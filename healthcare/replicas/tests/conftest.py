@@ -80,23 +80,21 @@ def servers(migrated_home: Home) -> Iterator[tuple[SeparatePostgres, Standby]]:
             standby.stop()
 
 
-@pytest.fixture
-def replicated(
-    servers: tuple[SeparatePostgres, Standby], django_db_setup: None, django_db_blocker: Any, monkeypatch: Any
+@contextmanager
+def connected(
+    found: Replicated, database_url: str, blocker: Any, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Replicated]:
-    """Django's connections lead to these servers. What a test writes is committed, and stays."""
-    primary, standby = servers
-    monkeypatch.setenv("DATABASE_URL", primary.url)
-    monkeypatch.setenv("DATABASE_REPLICA_URL", standby.url)
+    """Django's connections lead to these servers. What is written in the block is committed, and stays."""
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("DATABASE_REPLICA_URL", found.standby.url)
     databases = {"default": env_settings.database("DATABASE_URL"), **env_settings.replica("DATABASE_REPLICA_URL")}
     handler = ConnectionHandler(databases)
     monkeypatch.setattr(sessions, "availability", sessions.Availability())
-    found = Replicated(primary, standby)
     for module in (replica_reads, sessions, hits):
         monkeypatch.setattr(module, "count_replica_read", lambda outcome: found.outcomes.update([outcome]))
     monkeypatch.setitem(connections.settings, sessions.ALIAS, handler.settings[sessions.ALIAS])
     tests_own = connections[DEFAULT_DB_ALIAS]
-    with django_db_blocker.unblock():
+    with blocker.unblock():
         connections[DEFAULT_DB_ALIAS] = handler[DEFAULT_DB_ALIAS]
         found.connection = sessions.own_replica()
         try:
@@ -105,3 +103,12 @@ def replicated(
             found.connection.close()
             connections[DEFAULT_DB_ALIAS].close()
             connections[DEFAULT_DB_ALIAS] = tests_own
+
+
+@pytest.fixture
+def replicated(
+    servers: tuple[SeparatePostgres, Standby], django_db_setup: None, django_db_blocker: Any, monkeypatch: Any
+) -> Iterator[Replicated]:
+    primary, standby = servers
+    with connected(Replicated(primary, standby), primary.url, django_db_blocker, monkeypatch) as found:
+        yield found
