@@ -186,10 +186,8 @@ def test_it_serves_a_database_without_migrations_and_is_not_ready(serve: Any, em
 
 def test_two_hosts_that_start_at_once_both_serve(serve: Any, migrated_home: Home) -> None:
     with separate_postgres(migrated_home) as postgres:
-        # No other migration depends on it, and it can be done again: it drops an index if that exists.
-        execute(
-            postgres.url, "DELETE FROM django_migrations WHERE (app, name) = ('mappings', '0015_event_owner_indexes')"
-        )
+        # No other migration depends on it, and it can be done again: it replaces a trigger.
+        execute(postgres.url, "DELETE FROM django_migrations WHERE (app, name) = ('mappings', '0016_owner_write')")
         both = [serve(postgres.url), serve(postgres.url)]
         for serving in both:
             serving.wait_for("Stop with Ctrl-C")
