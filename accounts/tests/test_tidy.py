@@ -21,6 +21,8 @@ from fhir.models import BulkExport
 from healthcare.api.models import IdempotencyRecord
 from healthcare.imports.models import Import, StagedFile, StagedRow
 from healthcare.operations import tidying
+from healthcare.replicas.models import OwnerWrite
+from healthcare.replicas.position import KEPT
 from healthcare.tests.live import LiveServer
 from patients.models import Patient
 
@@ -88,10 +90,12 @@ def test_every_kind_of_row_is_removed_after_its_time_and_no_earlier(alice: User,
         StagedRow.objects.bulk_create(StagedRow(file=file, line=line, content="") for line in range(len(name) // 2))
     for days in (0.9, 1.1):
         BulkExport.objects.create(caller=alice, created_by=alice, created_at=ago(days=days))
+    OwnerWrite.objects.create(owner=alice.pk, transaction=-KEPT)
     expected = {
         "login sessions": 5, "attempts": 1, "login addresses": 1, "read notices": 1, "invitations": 2,
         "unconfirmed second factors": 1, "idempotency records": 1, "sessions of the admin": 1,
         "rows of unfinished imports": 3, "unfinished imports that have written nothing": 1, "bulk exports": 1,
+        "old numbers of transactions": 1,
     }  # fmt: skip
     assert tidy(dry_run=True) == expected
     assert tidy() == expected
