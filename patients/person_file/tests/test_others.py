@@ -40,7 +40,8 @@ def eve(alice: User) -> Patient:
 
 
 def names_eve(document: dict[str, Any]) -> list[str]:
-    return re.findall(rf"{OTHER_ID}|Eve|7654|Quokka", json.dumps(document))
+    # Digits as words of their own: the codes of seals hold any.
+    return re.findall(rf"\b{OTHER_ID}\b|Eve|7654 ?3210|Quokka", json.dumps(document))
 
 
 def test_the_values_of_a_record_that_was_merged_by_mistake_are_in_neither_history(
