@@ -43,7 +43,7 @@ from patients.models import Patient
 # Patients on record with the same date or year of birth whose names are compared one by one. Where there are more, the
 # terms of search find those with a similar name.
 MOST_COMPARED = 30
-MOST_SCANNED = 1000  # of those; where there are more with a similar name, the last of each term are read
+MOST_NAMESAKES = 1000  # of those; where there are more with a similar name, the last of each term are read
 
 
 @contextmanager
@@ -319,7 +319,7 @@ class LikelyBatch:
             for one in row.asked
             if (similar := similar_terms(one, self.vocabulary))
         ]
-        values = {"asked": json.dumps(asked, default=str), "scanned": MOST_SCANNED}
+        values = {"asked": json.dumps(asked, default=str), "scanned": MOST_NAMESAKES}
         for place, record in self.query(SIMILAR_NAMES, **values) if asked else []:
             rows[place].on_record.add(record)
 

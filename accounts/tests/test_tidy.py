@@ -22,7 +22,7 @@ from healthcare.api.models import IdempotencyRecord
 from healthcare.imports.models import Import, StagedFile, StagedRow
 from healthcare.operations import tidying
 from healthcare.replicas.models import OwnerWrite
-from healthcare.replicas.position import KEPT
+from healthcare.replicas.position import KEPT_TRANSACTIONS
 from healthcare.tests.live import LiveServer
 from patients.models import Patient
 
@@ -90,7 +90,7 @@ def test_every_kind_of_row_is_removed_after_its_time_and_no_earlier(alice: User,
         StagedRow.objects.bulk_create(StagedRow(file=file, line=line, content="") for line in range(len(name) // 2))
     for days in (0.9, 1.1):
         BulkExport.objects.create(caller=alice, created_by=alice, created_at=ago(days=days))
-    OwnerWrite.objects.create(owner=alice.pk, transaction=-KEPT)
+    OwnerWrite.objects.create(owner=alice.pk, transaction=-KEPT_TRANSACTIONS)
     expected = {
         "login sessions": 5, "attempts": 1, "login addresses": 1, "read notices": 1, "invitations": 2,
         "unconfirmed second factors": 1, "idempotency records": 1, "sessions of the admin": 1,

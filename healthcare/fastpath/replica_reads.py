@@ -18,7 +18,7 @@ from healthcare.rls.context import CLAIM_PLANNED_ONCE, TAKE_ROLE, Entry, claims
 IDS = Placeholder("ids of the subjects")
 # The position of the replica and, after a line feed, the ids of those whose data the rows are; nothing after it if no
 # access is to be recorded, because there is no such list.
-POSITION_AND_IDS = f"concat({position.POSITION}, chr(10), (SELECT ids FROM recorded))"  # noqa: S608
+POSITION_AND_IDS = f"concat({position.STORED_POSITION}, chr(10), (SELECT ids FROM recorded))"  # noqa: S608
 SELECT_IDS = "SELECT {ids} AS ids WHERE {condition}"
 
 List = TypeVar("List", bound=Any)  # FastList, which imports this module
@@ -45,7 +45,7 @@ class ReplicaRead:
         condition = Fragment(f"{IS_PRINCIPAL.sql} AND {position.IS_CURRENT}", IS_PRINCIPAL.parameters)
         recorded = self.recording.fragment(Fragment("%s::bigint[]", (IDS,)), Fragment("200"), condition)
         return compile_read(
-            {"recorded": recorded}, Fragment("true"), state=position.VERDICT, plannable=True, rare=False
+            {"recorded": recorded}, Fragment("true"), state=position.STORED_VERDICT, plannable=True, rare=False
         )
 
     def read(self, entry: Entry, parameters: Any, values: Mapping[Placeholder, Any]) -> ReplicaRows | None:
@@ -66,12 +66,12 @@ class ReplicaRead:
         if not ids:
             return None
         principal, verdict = self.ask_primary(entry, replica, {**values, IDS: ids})
-        if principal == principal_of(entry) and verdict != "current":
-            count_replica_read(verdict)
+        if principal == principal_of(entry):  # else the caller is refused, whatever the verdict is
+            count_replica_read("served" if verdict == "current" else verdict)
             if verdict == "other":
                 position.store_timeline()
-            return None
-        count_replica_read("served")
+            if verdict != "current":
+                return None
         return ReplicaRows(rows, principal)
 
     def ask_primary(self, entry: Entry, replica: str, values: Mapping[Placeholder, Any]) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from django.db import connection
 
 from healthcare.operations.backup_parts import BackupPart, RestoreOptions
 from healthcare.replicas.models import OwnerWrite
-from healthcare.replicas.position import NO_OWNER
+from healthcare.replicas.position import DIRECTORY
 
 # The restore changes the records of every owner, and each verdict considers those of nobody.
 RECORD_RESTORE = "INSERT INTO replicas_ownerwrite (owner, transaction) VALUES (%s, pg_current_xact_id()::text::bigint)"
@@ -18,5 +18,5 @@ class OwnerWritesPart(BackupPart):
     def finish(self, described: Any, options: RestoreOptions) -> str:
         OwnerWrite.objects.all().delete()
         with connection.cursor() as cursor:
-            cursor.execute(RECORD_RESTORE, [NO_OWNER])
+            cursor.execute(RECORD_RESTORE, [DIRECTORY])
         return ""

@@ -16,7 +16,7 @@ from healthcare.search.statements import PageOfHits
 # Within the request's transaction, whose role has no rights on what is known about replicas.
 ASK_PRIMARY = f"""SELECT set_config('role', 'none', true);
 {position.STORE_VERDICT};
-SELECT {position.VERDICT}, set_config('role', '{ROLE}', true)"""
+SELECT {position.STORED_VERDICT}, set_config('role', '{ROLE}', true)"""
 
 
 class ReplicaHits(Hits):

@@ -8,10 +8,10 @@ from django.db.models import Q
 
 from healthcare.model_fields import LARGEST_ID
 
-MAXIMUM_LAG = 10  # seconds, for what is no record of the owner
-NO_OWNER = 0  # of records that belong to nobody
-MOST_BEHIND = 1_000_000  # transactions
-KEPT = 2_000_000  # transactions whose rows of OwnerWrite `tidy` keeps, of which MOST_BEHIND may be asked for
+MAXIMUM_LAG = 10  # seconds since the last commit that a replica has replayed
+DIRECTORY = 0  # the owner in OwnerWrite of records that belong to nobody: the doctors
+# Transactions. A replica further behind than the first is not read, so `tidy` may remove rows older than the second.
+MOST_BEHIND, KEPT_TRANSACTIONS = 1_000_000, 2_000_000
 TIMELINE = (
     "concat((SELECT system_identifier FROM pg_control_system()), ' ', left(pg_walfile_name(pg_current_wal_lsn()), 8))"
 )
@@ -25,7 +25,7 @@ STORE_POSITION = """SELECT set_config('replicas.position', json_build_object(
     'cluster', (SELECT system_identifier FROM pg_control_system())::text,
     'timeline', (SELECT timeline FROM replicas_source)
 )::text, true)"""
-POSITION = "current_setting('replicas.position', true)"
+STORED_POSITION = "current_setting('replicas.position', true)"
 
 # On the primary, as the login role. `current`: the replica lacks no change of the owner's records. `behind`: it
 # may. `other`: it follows another primary, or none has said yet which timeline this is. `at` is the primary's clock,
@@ -38,13 +38,13 @@ STORE_VERDICT = f"""SELECT set_config('replicas.verdict', CASE
     WHEN extract(epoch FROM now()) - (position->>'at')::numeric BETWEEN -1 AND {MAXIMUM_LAG}
         AND (position->>'xmin')::bigint > pg_snapshot_xmax(pg_current_snapshot())::text::bigint - {MOST_BEHIND}
         AND NOT EXISTS (
-            SELECT FROM replicas_ownerwrite write WHERE write.owner IN (%s, {NO_OWNER})
+            SELECT FROM replicas_ownerwrite write WHERE write.owner IN (%s, {DIRECTORY})
             AND write.transaction >= (position->>'xmin')::bigint
         ) THEN 'current'
     ELSE 'behind' END, true)
 FROM (VALUES (%s::json)) AS replica(position)"""  # noqa: S608
-VERDICT = "current_setting('replicas.verdict', true)"
-IS_CURRENT = f"{VERDICT} = 'current'"
+STORED_VERDICT = "current_setting('replicas.verdict', true)"
+IS_CURRENT = f"{STORED_VERDICT} = 'current'"
 
 STORE_TIMELINE = f"""
 INSERT INTO replicas_source (id, timeline) VALUES (1, {TIMELINE})
@@ -60,7 +60,7 @@ def is_old() -> Q:
     """Of the rows of OwnerWrite: which no position that is still accepted needs."""
     with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
         cursor.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
-        return Q(transaction__lt=cursor.fetchone()[0] - KEPT)
+        return Q(transaction__lt=cursor.fetchone()[0] - KEPT_TRANSACTIONS)
 
 
 def store_timeline() -> None:

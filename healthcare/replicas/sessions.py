@@ -14,8 +14,8 @@ from healthcare.postgresql.errors import is_unavailable, sqlstate_of
 
 logger = logging.getLogger("healthcare.replicas")
 ALIAS = "replica"
-PAUSE = 10.0  # seconds without replicas after a failure; then one request tries again
-# Seconds that a request waits for a replica, since it may then have to wait for the primary.
+PAUSE_AFTER_FAILURE = 10.0  # seconds without replicas; then one request tries again
+# Seconds that a request waits for a replica, few since it may have to wait for the primary afterwards.
 ANSWER, CONNECTION = 5.0, 2.0
 
 # A statement was cancelled, because it took too long or conflicts with replay. The next one may succeed.
@@ -35,7 +35,7 @@ class Availability:
         if self.tried_at is None:
             return True
         with self.lock:
-            if self.tried_at is not None and time.monotonic() - self.tried_at < PAUSE:
+            if self.tried_at is not None and time.monotonic() - self.tried_at < PAUSE_AFTER_FAILURE:
                 return False
             self.tried_at = time.monotonic()
             return True

@@ -126,7 +126,7 @@ def test_of_many_namesakes_born_on_one_day_the_last_ones_are_read(alice: User, m
     fields: dict[str, Any] = {"name": "Unknown Person", "birth_date": DAYS[0], "birth_year": DAYS[0].year}
     Patient.objects.bulk_create(Patient(created_by=alice, **fields) for _ in range(400))
     every = found_in_batch(alice, [fields])
-    monkeypatch.setattr(likely_in_batch, "MOST_SCANNED", 100)
+    monkeypatch.setattr(likely_in_batch, "MOST_NAMESAKES", 100)
     with CaptureQueriesContext(connection) as queries:
         assert found_in_batch(alice, [fields]) == every
     last = Patient.objects.order_by("-pk").values_list("pk", flat=True)[: len(every[0])]

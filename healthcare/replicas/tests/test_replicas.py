@@ -15,9 +15,11 @@ import pytest
 from django.apps import apps
 from django.core.management import call_command
 from django.db import connection, connections, transaction
+from rest_framework.test import APIClient
 
 from accounts.delegations.models import Delegation
 from accounts.models import LoginSession, User
+from accounts.personal_tokens.rules import create_token
 from audit.models import AccessLog
 from conftest import LoggedInClient, logged_in
 from doctors.models import Doctor
@@ -129,7 +131,7 @@ def writes(owner: Owner, other: Owner) -> dict[str, Callable[[], Any]]:
     """Ways to change what the lists of the owner answer, by all who may."""
     client, path = owner.client, f"{PATIENTS}{owner.patient.pk}/"
     csv = b"name,birth_date\nAda Imported,1980-01-01\n"
-    duplicate = owner.add("Ada Duplicate")
+    duplicate, erased = owner.add("Ada Duplicate"), owner.add("Ada Erased")
     Delegation.objects.create(owner=owner.user, delegate=other.user, role="write")
     acting: Any = {"HTTP_X_ACTING_FOR": owner.user.username}
     assignment = {"patient": owner.patient.pk, "doctor": owner.doctor.pk, "is_primary": True}
@@ -149,6 +151,9 @@ def writes(owner: Owner, other: Owner) -> dict[str, Callable[[], Any]]:
         ),
         "by a delegate": lambda: other.client.post(PATIENTS, {"name": "Ada Delegated"}, "json", **acting),
         "a doctor": lambda: client.patch(f"/api/doctors/{owner.doctor.pk}/", {"name": "Dr New"}, "json"),
+        "erased": lambda: call_command(
+            "erase_patient", str(erased.pk), "--yes", "--reason", "Asked for it", stdout=StringIO(), stderr=StringIO()
+        ),
         "by SQL": lambda: Patient.objects.filter(pk=owner.patient.pk).update(name="Ada by SQL"),
         "handed over": lambda: Patient.objects.filter(pk=other.patient.pk).update(created_by=owner.user),
         "handed on": lambda: Patient.objects.filter(pk=other.patient.pk).update(created_by=other.user),
@@ -205,6 +210,17 @@ def test_the_standby_lets_nobody_in_whom_the_primary_refuses(
         assert AccessLog.objects.count() == logged
 
 
+def test_the_standby_lets_no_revoked_token_in(replicated: Replicated, owner: Owner) -> None:
+    token, client = create_token(owner.user, name="Lists", scope="read"), APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {token.text}")
+    assert client.get(PATIENTS).status_code == 200  # from now on the fast path knows the token
+    replicated.wait_for_standby()
+    assert replicated.outcome_of(lambda: client.get(PATIENTS).status_code) == (200, SERVED)
+    with replicated.paused():
+        LoginSession.objects.filter(pk=token.session.pk).revoke()
+        assert [client.get(path).status_code for path in (PATIENTS, "/api/patients/?search=ada")] == [401, 401]
+
+
 def test_the_standby_shows_a_delegate_nothing_after_the_delegation(replicated: Replicated, owner: Owner) -> None:
     delegate = Owner(replicated)
     delegation = Delegation.objects.create(owner=owner.user, delegate=delegate.user, role="read")
@@ -238,7 +254,7 @@ def test_without_a_standby_the_primary_answers(
         replicated.start_standby()
     assert [(len(answer.json()), outcome) for answer, outcome in answers] == [(1, FAILED), (1, {}), (1, {})]
     assert len(search.json()) == 1
-    monkeypatch.setattr(sessions, "PAUSE", 0.0)
+    monkeypatch.setattr(sessions, "PAUSE_AFTER_FAILURE", 0.0)
     assert replicated.outcome_of(lambda: owner.client.get(PATIENTS))[1] == SERVED
     warnings = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
     assert [re.sub(":.*", "", one) for one in warnings] == ["replicas are not read", "replicas are read again"]
@@ -368,7 +384,7 @@ def test_rows_that_tidy_may_have_removed_are_not_relied_on(replicated: Replicate
 
 def test_tidy_removes_old_rows_alone(replicated: Replicated, owner: Owner) -> None:
     before = {*OwnerWrite.objects.values_list("owner", "transaction")}
-    OwnerWrite.objects.create(owner=owner.user.pk, transaction=-position.KEPT)
+    OwnerWrite.objects.create(owner=owner.user.pk, transaction=-position.KEPT_TRANSACTIONS)
     call_command("tidy", stdout=StringIO())
     assert {*OwnerWrite.objects.values_list("owner", "transaction")} == before
 
