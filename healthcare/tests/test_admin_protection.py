@@ -115,7 +115,7 @@ def test_no_value_in_the_query_string_breaks_the_form_of_a_new_record(staff: Use
         path = f"/admin/{options.app_label}/{options.model_name}/add/"
         if client.get(path).status_code != 200:  # nobody adds one
             continue
-        for field in [*options.concrete_fields, *options.many_to_many]:
-            for value in ("x", "9" * 30, "\0", "[1]"):
-                answer = client.get(path, {field.name: value})
-                assert answer.status_code == 200, (path, field.name, value)
+        names = [field.name for field in [*options.concrete_fields, *options.many_to_many]]
+        for value in ("x", "9" * 30, "\0", "[1]"):
+            answer = client.get(path, dict.fromkeys(names, value))
+            assert answer.status_code == 200, (path, value)

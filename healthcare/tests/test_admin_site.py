@@ -154,7 +154,10 @@ def test_no_lookup_in_the_query_string_breaks_a_list(
             tried.add((kind, lookup))
             for value in LOOKUP_VALUES:
                 query = f"{name}__{lookup}={value}"
-                assert client.get(f"{model.path}?{query}").status_code < 500, (model.path, query)
+                answer = client.get(f"{model.path}?{query}")
+                assert answer.status_code < 500, (model.path, query)
+                if b"This list has no filter" in answer.content:  # whatever the value
+                    break
     assert len(tried) > 200
 
 
