@@ -16,7 +16,7 @@ from accounts.authentication import known_owners, known_tokens
 from accounts.models import LoginSession, User
 from accounts.tokens import issue_token_pair
 from healthcare.embedded.home import Home
-from healthcare.tests import database_flush, export_connections
+from healthcare.tests import database_flush, export_connections, static_files
 from healthcare.tests.migrated import copy_test_databases, stopped_home
 from healthcare.tests.superuser import prepare_login_of_tests
 
@@ -57,6 +57,7 @@ def django_db_modify_db_settings(django_db_modify_db_settings: None, django_db_b
 
 database_flush.install()
 export_connections.install()
+static_files.install()
 # Subprocesses use the project's own settings unless a fixture such as `live.serving` sets others.
 os.environ["DJANGO_SETTINGS_MODULE"] = "healthcare.settings"
 pytest_plugins = ["accounts.tests.smtp_server", "healthcare.tests.live"]

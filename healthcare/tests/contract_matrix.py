@@ -19,7 +19,7 @@ from django.http import HttpResponse
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from healthcare.tests.cast import CALLERS, Cast
-from healthcare.tests.declarations import DELEGATES, NOT_DELEGATES, REJECTED_CALLERS, TOKEN_CALLERS, Row
+from healthcare.tests.declarations import DELEGATES, NOT_DELEGATES, TOKEN_CALLERS, Row
 
 FORM = "application/x-www-form-urlencoded"
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -191,87 +191,97 @@ def send_cell(cast: Cast, row: Row, method: str, caller: str, target: str) -> Ht
     return read_whole(cast.clients[caller].generic(method, path, text, content_type=row.content_type))
 
 
+def every_cell(row: Row, method: str, caller: str) -> bool:
+    return True
+
+
 def find_deviations(
-    cast: Cast, rows: list[Row], rejected_targets: Sequence[str] = TARGETS, callers: Sequence[str] = CALLERS
-) -> list[str]:
-    """Send the call of every cell, roll it back, and say where the answer is not what the row promises.
-
-    Each cell is checked for its status, for `protocol_faults` and `acting_faults`, and for tables that a refused call
-    has changed. Of a record that the caller may not see, the 404 must be the same bytes and headers whether the record
-    is another's, is deleted or never existed; so must the 403 of callers who are no delegates, whatever the reason. A
-    caller whose login or delegation is rejected tries the `rejected_targets`.
-    """
-    with connection.cursor() as cursor:
-        return _find_deviations(cast, rows, rejected_targets, callers, prepare_table_hashes(cursor))
-
-
-def _find_deviations(
     cast: Cast,
     rows: list[Row],
-    rejected_targets: Sequence[str],
-    callers: Sequence[str],
-    hash_tables: Callable[[], dict[str, str]],
+    callers: Sequence[str] = CALLERS,
+    selects: Callable[[Row, str, str], bool] = every_cell,
 ) -> list[str]:
-    found: list[str] = []
+    """Send the call of every cell that `selects` names by its row, method and caller, roll it back, and say where the
+    answer is not what the row promises.
+
+    Each cell is checked for its status, for `protocol_faults` and `acting_faults`, and the refused calls of each method
+    of a row for tables that they have changed. Of a record that the caller may not see, the 404 must be the same bytes
+    and headers whether the record is another's, is deleted or never existed; so must the 403 of callers who are no
+    delegates, whatever the reason.
+    """
+    hash_tables = prepare_table_hashes(connection.cursor())
     before = hash_tables()
     make_callers_known(cast)
+    found: list[str] = []
     for row, method in itertools.product(rows, METHODS):
-        by_owner: dict[str, HttpResponse] = {}
-        not_delegates = set()
-        for caller in [one for one in row.callers() if one in callers]:
-            not_found = set()
-            for target in targets_of(row, caller, rejected_targets):
-                answer, faults = try_cell(cast, row, method, caller, target, before, hash_tables)
-                if caller == "owner":
-                    by_owner[target] = answer
-                served_alike = caller in TOKEN_CALLERS or (row.roles and caller in DELEGATES)
-                if served_alike and target in by_owner:
-                    faults += path_faults(by_owner[target], answer)
-                if answer.status_code == 404:
-                    not_found.add(repr(without_request_id(answer)))
-                if caller in NOT_DELEGATES:
-                    not_delegates.add(repr(without_request_id(answer)))
-                cell = f"{method} /{row.route} as {caller}, {target or '-'}, expected"
-                found += [f"{cell} {row.expected(method, caller, target)}: {fault}" for fault in faults]
-            if len(not_found) > 1:
-                found.append(f"{method} /{row.route} as {caller} answers different 404s")
-        if len(not_delegates) > 1:
-            found.append(f"{method} /{row.route} answers different 403s to callers who are no delegates")
+        chosen = [caller for caller in row.callers() if caller in callers and selects(row, method, caller)]
+        with transaction.atomic():
+            found += find_deviations_of_method(cast, row, method, chosen)
+            changed = {*hash_tables().items()} ^ {*before.items()} if chosen else set()
+            transaction.set_rollback(True)
+        if changed:
+            found.append(f"{method} /{row.route} refused, and changed {sorted(changed)}")
     return found
 
 
-def targets_of(row: Row, caller: str, rejected_targets: Sequence[str]) -> Sequence[str]:
-    """What a caller tries. Without a delegation it is refused before anything is looked up, so two targets show it."""
+def find_deviations_of_method(cast: Cast, row: Row, method: str, callers: Sequence[str]) -> list[str]:
+    """What is wrong with the answers. What refused calls have changed is left in the transaction."""
+    start = transaction.savepoint()
+    found: list[str] = []
+    by_owner: dict[str, HttpResponse] = {}
+    not_delegates = set()
+    for caller in callers:
+        not_found = set()
+        for target in targets_of(row, method, caller):
+            answer, faults = try_cell(cast, row, method, caller, target, start)
+            if caller == "owner":
+                by_owner[target] = answer
+            served_alike = caller in TOKEN_CALLERS or (row.roles and caller in DELEGATES)
+            if served_alike and target in by_owner:
+                faults += path_faults(by_owner[target], answer)
+            if answer.status_code == 404:
+                not_found.add(repr(without_request_id(answer)))
+            if caller in NOT_DELEGATES:
+                not_delegates.add(repr(without_request_id(answer)))
+            cell = f"{method} /{row.route} as {caller}, {target or '-'}, expected"
+            found += [f"{cell} {row.expected(method, caller, target)}: {fault}" for fault in faults]
+        if len(not_found) > 1:
+            found.append(f"{method} /{row.route} as {caller} answers different 404s")
+    if len(not_delegates) > 1:
+        found.append(f"{method} /{row.route} answers different 403s to callers who are no delegates")
+    return found
+
+
+def looks_up(row: Row, method: str, caller: str) -> bool:
+    """Whether the caller's call gets as far as its record or its list, and is not refused before."""
+    statuses = {row.expected(method, caller, target) for target in TARGETS}
+    return method != "OPTIONS" and not statuses <= {401, 403, 405}
+
+
+def targets_of(row: Row, method: str, caller: str) -> Sequence[str]:
+    """What a caller tries: two targets where nothing is looked up, and one where the view has no such method."""
     if "<" not in row.route:
         return [""]
-    if caller in NOT_DELEGATES:
-        return [target for target in rejected_targets if target in {"own", "missing"}]
-    return rejected_targets if caller in REJECTED_CALLERS else TARGETS
+    if looks_up(row, method, caller):
+        return TARGETS
+    return ["own", "missing"] if method in row.methods or method in {"HEAD", "OPTIONS"} else ["own"]
 
 
-def try_cell(
-    cast: Cast,
-    row: Row,
-    method: str,
-    caller: str,
-    target: str,
-    before: dict[str, str],
-    hash_tables: Callable[[], dict[str, str]],
-) -> tuple[HttpResponse, list[str]]:
-    """The answer to the call of one cell, which is rolled back, and what is wrong with it by itself."""
-    with transaction.atomic():
-        answer = send_cell(cast, row, method, caller, target)
-        transaction.set_rollback(False)  # DRF has set it on this transaction; `hash_tables` still reads in it
-        after = hash_tables() if answer.status_code >= 400 else before
-        transaction.set_rollback(True)
+def try_cell(cast: Cast, row: Row, method: str, caller: str, target: str, start: str) -> tuple[HttpResponse, list[str]]:
+    """The answer to the call of one cell, which is rolled back unless it is refused, and what is wrong with it by
+    itself. A success that no row promises is rolled back to `start`: few calls need a savepoint of their own."""
+    expected = row.expected(method, caller, target)
+    savepoint = transaction.savepoint() if expected < 400 else start
+    answer = send_cell(cast, row, method, caller, target)
+    transaction.set_rollback(False)  # DRF has set it on this transaction, which goes on
+    if answer.status_code < 400:
+        transaction.savepoint_rollback(savepoint)
     status, headers = answer.status_code, answer.headers
-    faults = [] if status == row.expected(method, caller, target) else [f"{status}"]
+    faults = [] if status == expected else [f"{status}"]
     faults += protocol_faults(
         status, headers, answer.content, head=method == "HEAD", page=row.access == "PAGE", errors=row.errors
     )
     faults += acting_faults(row, method, caller, target, answer)
-    if after != before:
-        faults.append(f"refused, and changed {sorted(set(after.items()) ^ set(before.items()))}")
     return answer, faults
 
 

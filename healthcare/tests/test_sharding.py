@@ -13,7 +13,7 @@ from django.db import connection
 from accounts.models import User
 from doctors.tests.factories import make_doctor
 from healthcare.tests.cast import Cast
-from healthcare.tests.contract_matrix import METHODS, TARGETS, send_cell, targets_of
+from healthcare.tests.contract_matrix import METHODS, send_cell, targets_of
 from healthcare.tests.declarations import all_rows
 from healthcare.tests.one_owner import DistributedTable, OneOwnerCheck, call_and_roll_back, statements_checked
 from mappings.models import Mapping
@@ -64,7 +64,7 @@ def test_every_statement_of_a_request_is_bound_to_one_owner(
     with statements_checked(OneOwnerCheck(cast.users["alice"].pk, distributed_tables())) as check:
         for row, method in itertools.product(all_rows(), METHODS):
             if "owner" in row.callers() and method in row.methods:
-                for target in targets_of(row, "owner", TARGETS)[:2]:  # her own and bob's
+                for target in targets_of(row, method, "owner")[:2]:  # her own and bob's
                     check.request = f"{method} /{row.route}"
                     call_and_roll_back(lambda: send_cell(cast, row, method, "owner", target))  # noqa: B023
     several = {request for request, _ in rows_of("Requests that touch several shards")}
