@@ -1,9 +1,10 @@
 """Pages of the admin in Chromium: opened as a role, at a width and in a colour scheme, and checked there."""
 
+import itertools
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -26,7 +27,7 @@ WIDTHS = (WIDE, NARROW)
 HEIGHTS = {WIDE: 900, NARROW: 844}
 Scheme = Literal["light", "dark"]
 SCHEMES: tuple[Scheme, Scheme] = ("light", "dark")
-EXECUTABLES = ("chromium", "chromium-browser", "google-chrome")
+EXECUTABLES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 PATIENCE = 60_000  # milliseconds that Playwright waits: for a busy machine
 # A file to which `check_accessibility` appends one line a page; `.ci/run` prints it.
 REPORT_FILE = "AXE_REPORT"
@@ -59,7 +60,7 @@ def what_is_missing() -> str:
         installer = f"{sys.executable} -m pip" if find_spec("pip") else "uv pip"  # uv makes environments without pip
         missing.append(f"Playwright and axe: {installer} install --require-hashes -r requirements-dev.lock")
     if not browser_executable():
-        missing.append("Chromium: apt-get install chromium")
+        missing.append("Chromium: apt-get install chromium-headless-shell")
     return f"The browser tests need {'; '.join(missing)}" if missing else ""
 
 
@@ -212,12 +213,20 @@ def check_page(page: "Page") -> None:
 
 def check_everywhere(page: "Page") -> None:
     """Check the page as it is at each width and in each colour scheme."""
+    check_combinations(page, itertools.product(WIDTHS, SCHEMES))
+
+
+def check_crosswise(page: "Page") -> None:
+    """Check the page as it is at each width, in another colour scheme each."""
+    check_combinations(page, zip(WIDTHS, SCHEMES, strict=True))
+
+
+def check_combinations(page: "Page", combinations: Iterable[tuple[int, Scheme]]) -> None:
     size = page.viewport_size
-    for scheme in SCHEMES:
+    for width, scheme in combinations:
         page.emulate_media(color_scheme=scheme)
-        for width in WIDTHS:
-            page.set_viewport_size({"width": width, "height": HEIGHTS[width]})
-            check_page(page)
+        page.set_viewport_size({"width": width, "height": HEIGHTS[width]})
+        check_page(page)
     page.emulate_media(color_scheme=SCHEMES[0])
     if size:
         page.set_viewport_size(size)
