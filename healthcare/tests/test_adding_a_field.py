@@ -67,7 +67,7 @@ def test_the_new_field_appears_everywhere(extended: ProjectCopy) -> None:
 def test_the_new_field_passes_the_static_checks(extended: ProjectCopy) -> None:
     for tool in ("ruff", "mypy"):
         pytest.importorskip(tool, reason="requirements-dev.txt has it")
-    extended.check_style()
+    extended.check_style(".")
     assert extended.test("healthcare/upgrades/tests/test_new_migrations.py") == 3
 
 
