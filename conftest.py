@@ -70,6 +70,13 @@ def migrated_home() -> Iterator[Home]:
         yield home
 
 
+def pytest_xdist_auto_num_workers() -> int | None:
+    """One worker more than CPUs, since tests that start servers wait much of their time."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
