@@ -4,6 +4,7 @@ session is live and its user active."""
 import time
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 from django.db import connection
@@ -120,6 +121,7 @@ WRITE_AS_DELEGATE = f"SELECT {SETTINGS.format(metadata='%s', **DELEGATE_SETTINGS
 known_owners: dict[str, tuple[int, str]] = {}  # whom callers have acted for: id and username by the name in the request
 known_tokens: dict[str, "KnownToken"] = {}  # personal access tokens that were found live, by the hash of their secret
 MOST_KNOWN = 4096  # of either
+remembering = Lock()
 
 
 @dataclass(frozen=True)
@@ -148,9 +150,10 @@ class Bearer:
 
 
 def remember(cache: dict[str, Any], name: str, value: Any) -> None:
-    if len(cache) >= MOST_KNOWN:
-        cache.clear()
-    cache[name] = value
+    with remembering:
+        if len(cache) >= MOST_KNOWN:
+            cache.clear()
+        cache[name] = value
 
 
 @lru_cache(maxsize=4096)
@@ -285,6 +288,17 @@ class SessionJWTAuthentication(JWTAuthentication):
     @staticmethod
     def load_user(user_id: int) -> User:
         return User.objects.get(pk=user_id)
+
+    def session_of(self, request: HttpRequest) -> LoginSession | None:
+        """The session of a request that the fast path has answered, as `authenticate` gives it."""
+        bearer = self.read_bearer(request)
+        if bearer is None:
+            return None
+        session = LoginSession(pk=bearer.session_id, user_id=bearer.user_id)
+        if bearer.secret_hash is not None and (token := known_tokens.get(bearer.secret_hash)):
+            session.kind, session.secret_hash = LoginSession.Kind.TOKEN, bearer.secret_hash
+            session.scope, session.acting_for = token.scope, token.acting_for  # type: ignore[assignment]
+        return session
 
     def get_validated_token(self, raw_token: bytes) -> Token:
         try:

@@ -1,19 +1,28 @@
 """The base class of fast actions: their view, the caller, and the answers that need no statement."""
 
+import json
 import logging
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import date
 from functools import cached_property
+from random import Random
+from types import FrameType, ModuleType
 from typing import Any, ClassVar
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser
 from django.db import DEFAULT_DB_ALIAS, Error, connection
 from django.db.models import Model, QuerySet
+from django.db.models.query import ModelIterable
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import SimpleLazyObject
 from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
 from rest_framework.permissions import IsAuthenticated, IsAuthenticatedOrReadOnly
+from rest_framework.renderers import JSONRenderer
 
 from healthcare.api.acting_for import required_role
 from healthcare.api.problems import problem_response
@@ -78,6 +87,30 @@ class InaccessibleObject:
         raise NotExpressibleError
 
 
+class InaccessibleValue(InaccessibleObject):
+    """The same for what validations read: they may ask for its class and compare it, too."""
+
+    @property
+    def __class__(self) -> Any:
+        raise NotExpressibleError
+
+    __bool__ = __eq__ = __str__ = InaccessibleObject.__getattr__  # type: ignore[assignment]
+    __hash__ = object.__hash__
+
+
+class FastResponse(HttpResponse):
+    """An answer whose `data` middleware and decorators may read and change, as they do with DRF's Response."""
+
+    @cached_property
+    def data(self) -> Any:
+        return json.loads(self.content)
+
+    def render(self) -> "FastResponse":
+        if "data" in vars(self):
+            self.content = JSONRenderer().render(self.data)
+        return self
+
+
 class FastAction:
     """An action of a viewset with its URL's options, answered by one statement.
 
@@ -102,7 +135,7 @@ class FastAction:
         self.recording: AccessRecording | None = recording(action) if recording else None
         self.model = viewset.queryset.model
         self.serializer_class = (
-            options.get("serializer_class") or viewset.serializer_classes.get(action) or viewset.serializer_class
+            viewset.serializer_classes.get(action) or options.get("serializer_class") or viewset.serializer_class
         )
 
     @classmethod
@@ -122,6 +155,8 @@ class FastAction:
             for model in one.models:
                 yield from obstacles_of_model(model, action if model is one.model else "retrieve")
             yield from obstacles_of_serializer(one.serializer_class)
+            if one.model._meta.proxy or one.model._meta.parents:
+                yield Obstacle(one.model.__name__, "The fast path reads the columns of one table as its own model.")
             yield from one.obstacles_of_statements()
         except UnsupportedError as error:
             yield Obstacle(error.member, error.hint)
@@ -194,15 +229,16 @@ class FastAction:
         return required_role(self.viewset, HTTP_METHOD_OF_ACTION.get(self.action, "get").upper(), self.action)
 
     def set_user(self, request: HttpRequest, entry: Entry) -> None:
-        """Set `request.user` as DRF does, for middleware that reads it. The user is loaded lazily."""
+        """Set `request.user` and `request.auth` as DRF does, for middleware that reads them. Both are loaded lazily."""
         authentication, caller = self.authentication, entry.caller
         request.entered_as_delegate = entry.owner.role is not None  # type: ignore[attr-defined]
         request.user = SimpleLazyObject(lambda: authentication.load_user(caller)) if caller else AnonymousUser()  # type: ignore[assignment]
+        request.auth = SimpleLazyObject(lambda: authentication.session_of(request)) if caller else None  # type: ignore[attr-defined]
 
     def respond_with_json(
         self, content: bytes, status: int = 200, headers: Mapping[str, str] | None = None
     ) -> HttpResponse:
-        response = HttpResponse(content, status=status, content_type=self.content_type, headers=headers)
+        response = FastResponse(content, status=status, content_type=self.content_type, headers=headers)
         response.headers["Allow"] = self.allow
         return response
 
@@ -259,7 +295,7 @@ def obstacles_of_scope(
     user = get_user_model()
     samples = [user(pk=SAMPLE_ID), user(pk=SAMPLE_ID, is_staff=True, is_superuser=True)]
     try:
-        with connection.execute_wrapper(refuse_query):
+        with connection.execute_wrapper(refuse_query), watch_changing_inputs() as inputs:
             rows = [scope(owner) for owner in (Parameter(OWNER), Parameter(OWNER), *samples)]
             compiled = [one.query.get_compiler(connection=connection).as_sql() for one in rows]
     except Exception as error:
@@ -270,11 +306,39 @@ def obstacles_of_scope(
         tuple(OWNER if type(value) is int and value == SAMPLE_ID else value for value in parameters)
         for _, parameters in compiled
     }
-    if len(texts) > 1 or len(values) > 1 or not all(type(value) in {type(OWNER), bool} for value in compiled[0][1]):
+    if inputs:
+        yield Obstacle(member, f"It depends on more than the owner's id ({inputs[0]}).")
+    elif len(texts) > 1 or len(values) > 1 or not all(type(value) in {type(OWNER), bool} for value in compiled[0][1]):
         yield Obstacle(member, "Its conditions depend on more than the owner's id, or hold literal values.")
     elif rows[0].db != DEFAULT_DB_ALIAS or (model and rows[0].model is not model):
         yield Obstacle(member, "It reads another database or model.")
+    elif rows[0]._iterable_class is not ModelIterable or rows[0].query.extra or not rows[0].query.standard_ordering:
+        yield Obstacle(member, "Its rows are not those of the model in the order of the page.")
     yield from replaced_members(type(rows[0]), QUERYSET_CLASSES, {"end", "restore"})
+
+
+@contextmanager
+def watch_changing_inputs() -> Iterator[list[str]]:
+    """Yields the names of the functions of the clock, of chance and of context variables that the block calls."""
+    called: list[str] = []
+
+    def watch(frame: FrameType, event: str, function: Any) -> None:
+        owner = getattr(function, "__self__", None)
+        if event != "c_call" or "asgiref" in frame.f_code.co_filename:  # Django's connections are context variables
+            return
+        if (
+            isinstance(owner, ContextVar | Random)
+            or (isinstance(owner, type) and issubclass(owner, date))
+            or (isinstance(owner, ModuleType) and owner.__name__ in {"time", "posix"})
+        ):
+            called.append(function.__qualname__)
+
+    earlier = sys.getprofile()
+    sys.setprofile(watch)
+    try:
+        yield called
+    finally:
+        sys.setprofile(earlier)
 
 
 def refuse_query(*_: Any) -> Any:

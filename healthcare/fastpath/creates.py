@@ -13,9 +13,7 @@ from django.http import HttpRequest
 from healthcare.api.conditional_requests import read_tags
 from healthcare.api.idempotency import Key
 from healthcare.api.models import IdempotencyRecord
-from healthcare.fastpath.actions import (
-    NotExpressibleError,
-)
+from healthcare.fastpath.actions import NotExpressibleError, refuse_query
 from healthcare.fastpath.eligibility import Obstacle
 from healthcare.fastpath.execution import Statement
 from healthcare.fastpath.json_sql import (
@@ -104,7 +102,8 @@ class FastCreate(FastWrite):
     ) -> list[Statement]:
         if "HTTP_IF_MATCH" in request.META:
             read_tags(request.META, "If-Match")  # there is nothing to match, but a malformed one is refused
-        known |= self.column_values(values, known[OWNER])
+        with connection.execute_wrapper(refuse_query):
+            known |= self.column_values(values, known[OWNER])
         key = self.find_key(request, known) if "HTTP_IDEMPOTENCY_KEY" in request.META else None
         if key is None:
             return [self.compile(False).statement(known)]

@@ -13,7 +13,6 @@ from django.db.models import QuerySet
 from django.db.models.manager import BaseManager
 from django.db.models.signals import ModelSignal, post_init, post_save, pre_init, pre_save
 from django.db.models.utils import AltersData
-from django.utils.module_loading import import_string
 from django.views import View
 from django_filters.filterset import BaseFilterSet
 from django_filters.rest_framework import FilterSet
@@ -119,7 +118,7 @@ READ_SIGNALS: tuple[ModelSignal, ...] = (pre_init, post_init)
 WRITE_SIGNALS: tuple[ModelSignal, ...] = (pre_init, post_init, pre_save, post_save)
 
 
-INTERCEPTORS = {"__getattr__", "__getattribute__", "__init__", "__new__"}
+INTERCEPTORS = {"__getattr__", "__getattribute__", "__setattr__", "__delattr__", "__init__", "__new__"}
 DOCUMENTATION = {"__str__", "__repr__"}
 
 
@@ -189,9 +188,6 @@ def obstacles_of_settings() -> Iterator[Obstacle]:
         yield Obstacle("TIME_ZONE", "The fast path writes times in UTC, from sessions in UTC.")
     if settings.DATABASE_ROUTERS:
         yield Obstacle("DATABASE_ROUTERS", "The fast path knows one database.")
-    for path in settings.MIDDLEWARE:
-        if hasattr(import_string(path), "process_template_response"):
-            yield Obstacle(f"{path}.process_template_response", "An answer of the fast path is rendered already.")
 
 
 def patches(kind: type, extension_points: Set[str] = frozenset()) -> Iterator[Obstacle]:

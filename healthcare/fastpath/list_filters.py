@@ -68,7 +68,7 @@ class ListFilters:
 
         Such a record is looked for in the same statement. Without it no row is left.
         """
-        filterset, rows, names_record = self.filterset(), self.unfiltered, False
+        filterset, rows, names_record = self.filterset(query), self.unfiltered, False
         with connection.execute_wrapper(refuse_query):
             for name, one in filterset.filters.items():
                 if name not in query:
@@ -85,16 +85,18 @@ class ListFilters:
                     rows, names_record = rows.filter(Exists(one.scope(Parameter(OWNER)).filter(pk=value))), True
         return rows, names_record
 
-    def filterset(self) -> Any:
-        """A filter set of this thread with every filter: what one request leaves in it, the next one overwrites."""
-        filterset = getattr(self.thread, "filterset", None)
-        if filterset is None:
+    def filterset(self, query: QueryDict) -> Any:
+        """A filter set of this thread with every filter, as it was made, for these parameters."""
+        if not hasattr(self.thread, "made"):
             everything = dict.fromkeys(self.names, "")
             filterset = self.filterset_class(everything, self.unfiltered, request=InaccessibleObject())
             for one in filterset.filters.values():
                 if isinstance(one, IdFilter):
                     vars(one.field)["checked_in_statement"] = True
-            self.thread.filterset = filterset
+            self.thread.made = filterset, dict(vars(filterset))
+        filterset, state = self.thread.made
+        vars(filterset).clear()
+        vars(filterset).update(state, data=query)
         return filterset
 
     def conditions_of(self, rows: QuerySet) -> Fragment | None:

@@ -1,5 +1,6 @@
 """The base class of the fast GETs: parameters, the public cache, conditional requests and what a record contains."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence, Set
 from functools import lru_cache, partial
 from typing import Any
@@ -37,6 +38,7 @@ from healthcare.postgresql.errors import waiting_is_futile
 from healthcare.rls.context import Entry
 
 WHOLE_RECORD = FieldSelection()
+TABLES = re.compile(r'\b(?:FROM|JOIN)\s+"?(\w+)')  # that a statement of Django reads
 TABLE_VERSION = "nullif(current_setting('fastpath.table_version', true), '')"
 CACHED_HEADERS = {"ETag", "Last-Modified", "Link"}
 
@@ -75,6 +77,13 @@ class FastRead(FastAction):
         if self.cached_table and (self.recording or self.viewset.acts_for_owner):
             hint = "A cached answer records no access, and is the same for every owner."
             yield Obstacle(f"{self.viewset.__name__}.cached_by_table_version", hint)
+        elif self.cached_table and (self.inclusions or not self.is_same_for_everybody()):
+            hint = "A cached answer depends on its own table alone, not on the owner or on other tables."
+            yield Obstacle(f"{self.viewset.__name__}.cached_by_table_version", hint)
+
+    def is_same_for_everybody(self) -> bool:
+        rows = compile_rows(self.rows())
+        return OWNER not in rows.parameters and {*TABLES.findall(rows.sql)} == {self.cached_table}
 
     def compile_content(self, selection: FieldSelection) -> Fragment:
         included = [

@@ -114,6 +114,8 @@ class FastActions:
         """The served actions. They are determined once, at the first request to the URL."""
         obstacles = self.obstacles
         allowed = self.options.get("http_method_names", self.viewset.http_method_names)
+        if not isinstance(allowed, list | tuple | set | frozenset):
+            return {}  # a property, say, which only an instance has
         return {
             method.upper(): self.implementation(action)(self.viewset, action, self.actions, self.options)
             for method, action in self.opted_in.items()

@@ -19,12 +19,13 @@ from rest_framework.exceptions import APIException, AuthenticationFailed, NotAut
 from rest_framework.fields import empty
 from rest_framework.relations import ManyRelatedField, RelatedField
 from rest_framework.serializers import BaseSerializer
+from rest_framework.utils.serializer_helpers import BindingDict
 
 from healthcare.api.conditional_requests import entity_tag
 from healthcare.api.parsers import StrictJSONParser
 from healthcare.fastpath.actions import (
     FastAction,
-    InaccessibleObject,
+    InaccessibleValue,
     NotExpressibleError,
     basis_of,
     encode_json,
@@ -67,6 +68,28 @@ class CompiledWrite:
 
     def statement(self, values: dict[Placeholder, Any]) -> Statement:
         return Statement(self.fragment.sql, fill(self.fragment.parameters, values), self.plannable)
+
+
+class UnreadableFields(BindingDict):
+    """The fields that a validation runs. Code that looks for one sends the request to standard DRF, which has all."""
+
+    def __init__(self, serializer: Any, fields: BindingDict) -> None:
+        super().__init__(serializer)
+        self.fields = dict(fields)
+
+    def __getitem__(self, name: Any) -> Any:
+        raise NotExpressibleError
+
+    def __iter__(self) -> Any:
+        raise NotExpressibleError
+
+    def __len__(self) -> int:
+        raise NotExpressibleError
+
+    __contains__ = __getitem__
+
+    def values(self) -> Any:
+        return self.fields.values()
 
 
 class FastWrite(FastAction):
@@ -175,7 +198,9 @@ class FastWrite(FastAction):
         """The validated values by field. Any exception sends the request to standard DRF."""
         if request.content_type != "application/json" or (request.content_params or {}).keys() - {"charset"}:
             raise NotExpressibleError
-        if not request.META.get("CONTENT_LENGTH"):
+        if not request.META.get("CONTENT_LENGTH") or not request.META["CONTENT_TYPE"].lower().startswith(
+            PARSER.media_type
+        ):
             raise NotExpressibleError
         content = request.body
         if len(content) != int(request.META["CONTENT_LENGTH"]):
@@ -201,12 +226,13 @@ class FastWrite(FastAction):
                     vars(one).clear()
                     vars(one).update(state)
         else:
-            instance = None if self.action == "create" else InaccessibleObject()
+            instance = None if self.action == "create" else InaccessibleValue()
             serializer = self.serializer_class(instance, data={}, partial=self.partial)
             for name, field in list(serializer.fields.items()):
                 if name not in key and not field.required and field.default is empty:
                     del serializer.fields[name]
-            serializer._context = InaccessibleObject()
+            serializer.fields = UnreadableFields(serializer, serializer.fields)
+            serializer._context = serializer.initial_data = InaccessibleValue()
             if len(cache) >= 256:
                 cache.clear()
             ones = [serializer, *serializer.fields.values()]
