@@ -317,6 +317,9 @@ def obstacles_of_scope(
     yield from replaced_members(type(rows[0]), QUERYSET_CLASSES, {"end", "restore"})
 
 
+WALL_CLOCK = {"time", "time_ns", "localtime", "gmtime"}  # and not what only measures, also in a callback of `gc`
+
+
 @contextmanager
 def watch_changing_inputs() -> Iterator[list[str]]:
     """Yields the names of the functions of the clock, of chance and of context variables that the block calls."""
@@ -329,7 +332,7 @@ def watch_changing_inputs() -> Iterator[list[str]]:
         if (
             isinstance(owner, ContextVar | Random)
             or (isinstance(owner, type) and issubclass(owner, date))
-            or (isinstance(owner, ModuleType) and owner.__name__ in {"time", "posix"})
+            or (isinstance(owner, ModuleType) and owner.__name__ == "time" and function.__name__ in WALL_CLOCK)
         ):
             called.append(function.__qualname__)
 
