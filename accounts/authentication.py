@@ -297,7 +297,7 @@ class SessionJWTAuthentication(JWTAuthentication):
         session = LoginSession(pk=bearer.session_id, user_id=bearer.user_id)
         if bearer.secret_hash is not None and (token := known_tokens.get(bearer.secret_hash)):
             session.kind, session.secret_hash = LoginSession.Kind.TOKEN, bearer.secret_hash
-            session.scope, session.acting_for = token.scope, token.acting_for  # type: ignore[assignment]
+            session.scope, session.acting_for = token.scope, token.acting_for
         return session
 
     def get_validated_token(self, raw_token: bytes) -> Token:

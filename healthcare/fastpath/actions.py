@@ -90,7 +90,7 @@ class InaccessibleObject:
 class InaccessibleValue(InaccessibleObject):
     """The same for what validations read: they may ask for its class and compare it, too."""
 
-    @property
+    @property  # type: ignore[misc]  # `object` lets it be set
     def __class__(self) -> Any:
         raise NotExpressibleError
 

@@ -14,7 +14,7 @@ from conftest import LoggedInClient
 from doctors.models import Doctor
 from doctors.tests.factories import make_doctor
 from healthcare.fastpath import public_cache
-from healthcare.tests.concurrent_calls import call_concurrently
+from healthcare.tests.concurrent_calls import call_concurrently, until_run
 from healthcare.tests.live import LiveServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -159,10 +159,10 @@ def test_no_answer_is_older_than_an_earlier_one(live: LiveServer):
 
     def change_and_read(key: int) -> Any:
         name = f"Dr. {next(versions)}"
-        changed = live.call("PATCH", f"/api/doctors/{key}/", {"name": name}, tokens["access"])
+        changed = until_run(lambda: live.call("PATCH", f"/api/doctors/{key}/", {"name": name}, tokens["access"]))
         assert changed.status == 200, changed.body
         for path in (f"/api/doctors/{key}/", "/api/doctors/?limit=500"):
-            seen = live.call("GET", path)
+            seen = until_run(partial(live.call, "GET", path))
             assert seen.status == 200, (path, seen.status, seen.body)
             rows = seen.json if isinstance(seen.json, list) else [seen.json]
             assert name in {row["name"] for row in rows if row["id"] == key}

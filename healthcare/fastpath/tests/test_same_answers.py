@@ -89,8 +89,8 @@ def test_an_answer_that_depends_on_more_than_its_table_is_not_cached(
 
 
 class RememberingFilter(PatientFilter):
-    birth_date_after = django_filters.CharFilter(method="keep")
-    gender = django_filters.CharFilter(method="by_gender")
+    birth_date_after: Any = django_filters.CharFilter(method="keep")
+    gender: Any = django_filters.CharFilter(method="by_gender")
 
     def keep(self, rows: Any, name: str, value: str) -> Any:
         self.seen = value
@@ -101,8 +101,9 @@ class RememberingFilter(PatientFilter):
 
 
 class FilterOfTwo(PatientFilter):
-    gender = django_filters.CharFilter(method="by_gender")
-    identifier = django_filters.CharFilter(method="keep")
+    data: Any
+    gender: Any = django_filters.CharFilter(method="by_gender")
+    identifier: Any = django_filters.CharFilter(method="keep")
 
     def keep(self, rows: Any, name: str, value: str) -> Any:
         return rows
