@@ -53,21 +53,21 @@ WRONG_CODE = "This code is wrong or was used before. Enter the one that your app
 ASK_FOR_CODE = "Enter the code that your authenticator app shows now, or a recovery code."
 
 
-class Missing(Enum):
+class MissingStep(Enum):
     """What a member of staff has to do before anything else in the admin."""
 
     CODE = "give a code of the second factor"
     FACTOR = "enrol a second factor"
 
 
-def find_missing(request: HttpRequest) -> Missing | None:
+def find_missing(request: HttpRequest) -> MissingStep | None:
     user: Any = request.user
     if not (user.is_active and user.is_staff):
         return None
     factor = confirmed_factor(user)
     if factor:
-        return None if request.session.get(PASSED) == time_of(factor.confirmed_at) else Missing.CODE
-    return Missing.FACTOR if settings.ADMIN_OTP == "required" else None
+        return None if request.session.get(PASSED) == time_of(factor.confirmed_at) else MissingStep.CODE
+    return MissingStep.FACTOR if settings.ADMIN_OTP == "required" else None
 
 
 def confirmed_factor(user: User | AnonymousUser) -> SecondFactor | None:

@@ -22,7 +22,7 @@ from accounts.models import Attempts, LoginSession, User
 from audit.models import Basis
 from healthcare.api.acting_for import role_suffices
 from healthcare.demo.parts import Demo, DemoPart
-from healthcare.demo.past import Past, columns_of, insert, next_ids
+from healthcare.demo.past import Past, column_values, insert, next_ids
 
 DOMAIN = "demo.example.org"  # no other account has an e-mail there
 
@@ -158,7 +158,7 @@ class Accounts(DemoPart):
                 sessions.append(session)
         sessions.sort(key=lambda session: session.created_at)
         keys = next_ids(LoginSession, len(sessions))
-        insert(LoginSession, [columns_of(one) | {"id": key} for one, key in zip(sessions, keys, strict=True)])
+        insert(LoginSession, [column_values(one) | {"id": key} for one, key in zip(sessions, keys, strict=True)])
 
     def add_refused_logins(self) -> None:
         """Of today, and of accounts that do not exist, so that nobody has to wait."""

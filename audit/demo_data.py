@@ -6,7 +6,7 @@ from typing import Any
 from django.db import connection
 
 from audit.models import AccessLog, Basis, Seal
-from audit.tables import ROWS_PER_BATCH, sealed_tables
+from audit.tables import ROWS_PER_READ, sealed_tables
 from healthcare.demo.parts import Demo, DemoPart
 from healthcare.demo.past import insert
 
@@ -44,7 +44,7 @@ class Reads(DemoPart):
                 cursor.execute(f'SELECT count(*), max("{table.time}") FROM "{table.name}"')  # noqa: S608
                 count, newest = cursor.fetchone()
                 is_sealed = Seal.objects.filter(table=table.name).exists()
-                if count and (is_sealed or count + planned > ROWS_PER_BATCH):
+                if count and (is_sealed or count + planned > ROWS_PER_READ):
                     start = max(start, newest)
         return start
 

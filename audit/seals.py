@@ -17,7 +17,7 @@ from django.core.management.base import CommandError
 from django.db import connection, transaction
 
 from audit.models import Seal
-from audit.tables import BELOW_EVERY_ID, ROWS_PER_BATCH, SealedRow, Table
+from audit.tables import BELOW_EVERY_ID, ROWS_PER_READ, SealedRow, Table
 
 CODE_LENGTH = 16  # bytes of each row's code: 128 bits, NIST SP 800-107 section 5.3
 
@@ -55,7 +55,7 @@ def seal_batch(key: bytes, table: Table, until: int) -> int:
         [now] = cursor.fetchone()
     previous = Seal.objects.order_by("-id").first()
     last = Seal.objects.filter(table=table.name).order_by("-id").first()
-    rows = table.rows(last.last_id if last else BELOW_EVERY_ID, until, table.columns, ROWS_PER_BATCH)
+    rows = table.rows(last.last_id if last else BELOW_EVERY_ID, until, table.columns, ROWS_PER_READ)
     if rows:
         seal = Seal(
             table=table.name,

@@ -16,7 +16,7 @@ from audit.models import AccessLog, Forgotten
 from healthcare.model_fields import LARGEST_ID
 
 BELOW_EVERY_ID = -(2**63)
-ROWS_PER_BATCH = 1000  # rows
+ROWS_PER_READ = 1000  # rows
 SETTLE_TIMEOUT = 300  # seconds
 UNSEALED = {"pgh_owner_id"}  # who owns an event now, which a transfer changes: see `audit.history.OwnedEvent`
 
@@ -85,7 +85,7 @@ class Table:
 
     def rows_after(self, last: int) -> Iterator[SealedRow]:
         """All rows with an id above `last`, fetched in batches, without their texts."""
-        while rows := self.rows(last, LARGEST_ID, (), ROWS_PER_BATCH):
+        while rows := self.rows(last, LARGEST_ID, (), ROWS_PER_READ):
             yield from rows
             last = rows[-1].id
 

@@ -18,7 +18,7 @@ from django.conf import settings
 from audit.archived_rows import ArchivedRows
 from audit.models import Forgotten, Seal, VerificationMark
 from audit.seals import TamperingError, codes_of, row_code, seal_code, seal_key
-from audit.tables import BELOW_EVERY_ID, ROWS_PER_BATCH, SealedRow, Table
+from audit.tables import BELOW_EVERY_ID, ROWS_PER_READ, SealedRow, Table
 
 CLOCK_TOLERANCE = datetime.timedelta(minutes=1)  # by which a clock may be set back
 
@@ -115,7 +115,7 @@ class Verifier:
             for row in table.rows_after(self.position[table.name]):
                 self.check_date(table, row)
                 count += 1
-                if count % ROWS_PER_BATCH == 0 and time.monotonic() > deadline:
+                if count % ROWS_PER_READ == 0 and time.monotonic() > deadline:
                     return count
         return count
 

@@ -207,7 +207,7 @@ class BulkExportViewSet(FhirView, ActsForOwner, viewsets.ViewSet):
     def manifest(self, export: BulkExport) -> dict[str, Any]:
         output = []
         for name, contents in contents_of(export, self.owner).items():
-            count = count_rows(contents)
+            count = count_resources(contents)
             if count != 0:
                 counted = {} if count is None else {"count": count}
                 output.append({"type": name, "url": f"{self.status_url(export)}/{name}", **counted})
@@ -224,7 +224,7 @@ class BulkExportViewSet(FhirView, ActsForOwner, viewsets.ViewSet):
         return Response(None, 202)
 
 
-def count_rows(contents: Contents) -> int | None:
+def count_resources(contents: Contents) -> int | None:
     """The number of resources; None if it takes too long to count them. The IG does not need it."""
     try:
         with transaction.atomic():

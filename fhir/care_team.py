@@ -68,8 +68,8 @@ def versions_of(patient: int, events: Sequence[Any]) -> Iterator[Team]:
         else:
             present.pop(event.id, None)
         if concerned:
-            yield Team(patient, in_order(present.values()), event.pgh_id, event.pgh_created_at, created)
+            yield Team(patient, by_start(present.values()), event.pgh_id, event.pgh_created_at, created)
 
 
-def in_order(assignments: Any) -> list[Any]:
+def by_start(assignments: Any) -> list[Any]:
     return sorted(assignments, key=lambda assignment: (assignment.started_at, assignment.id))

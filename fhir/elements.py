@@ -43,6 +43,13 @@ class Reading:
         self.used.setdefault(element, set()).add(position)
 
 
+def read_active(_: Elements) -> Reading:
+    """`active`, which the state of a record gives and no column holds."""
+    reading = Reading()
+    reading.use("active")
+    return reading
+
+
 @dataclass(frozen=True)
 class ElementGroup:
     """Elements that columns model together.
@@ -169,9 +176,9 @@ class ResourceMapping:
         """The resource with these elements, in the order of R4."""
         kept_meta = elements.pop("meta", {})
         if kept_meta:
-            meta = in_order(kept_meta | meta, META_RANKS)
+            meta = elements_in_order(kept_meta | meta, META_RANKS)
         complete = {"resourceType": self.resource_type, "id": str(key), "meta": meta} | elements
-        return in_order(complete, self.ranks)
+        return elements_in_order(complete, self.ranks)
 
     @cached_property
     def ranks(self) -> dict[str, int]:
@@ -214,7 +221,7 @@ def ranks(order: Iterable[str]) -> dict[str, int]:
     return {name: place for place, name in enumerate(names)}
 
 
-def in_order(elements: Elements, ranks: Mapping[str, int]) -> Elements:
+def elements_in_order(elements: Elements, ranks: Mapping[str, int]) -> Elements:
     """The elements in the order of their ranks, unknown ones last."""
     return {name: elements[name] for name in sorted(elements, key=lambda name: ranks.get(name, len(ranks)))}
 

@@ -65,7 +65,9 @@ def contradict(patient: Patient, likely: LikelyDuplicate) -> bool:
     """Whether the two, who share a number, cannot both be right about birth, gender or death, or have different names.
     A person may get a new name: with the same date of birth, names do not contradict."""
     other, agreed = likely.patient, {*likely.agrees_on}
-    names_differ = bool(patient.name) and "name" not in agreed and words(patient.name) != words(other.name)
+    names_differ = (
+        bool(patient.name) and "name" not in agreed and folded_words(patient.name) != folded_words(other.name)
+    )
     return (
         (bool(patient.birth_year and other.birth_year) and agreed.isdisjoint(BIRTH))
         or (patient.gender != other.gender and Gender.UNKNOWN not in {patient.gender, other.gender})
@@ -75,7 +77,7 @@ def contradict(patient: Patient, likely: LikelyDuplicate) -> bool:
     )
 
 
-def words(name: str) -> list[str]:
+def folded_words(name: str) -> list[str]:
     return sorted(name.casefold().replace(",", " ").split())
 
 

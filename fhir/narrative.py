@@ -3,21 +3,21 @@
 import re
 from xml.parsers import expat
 
-from fhir.value_sets import words
+from fhir.value_sets import codes_in
 
 XHTML = "http://www.w3.org/1999/xhtml"
 XML = "http://www.w3.org/XML/1998/namespace"
 
 # The elements of txt-1, and three that the chapters have to which it refers.
 HTML_ELEMENTS = frozenset(
-    words("""
+    codes_in("""
         a abbr acronym b big blockquote br caption cite code col colgroup dd dfn div dl dt em h1 h2 h3 h4 h5 h6 hr i
         img li ol p pre q samp small span strong sub sup table tbody td tfoot th thead tr tt ul var address bdo kbd
     """)
 )
 # The attributes of txt-1, and xml:lang, which https://hl7.org/fhir/R4/languages.html wants beside lang.
 HTML_ATTRIBUTES = frozenset(
-    words("""
+    codes_in("""
         abbr accesskey align alt axis bgcolor border cellhalign cellpadding cellspacing cellvalign char charoff
         charset cite class colspan compact coords dir frame headers height href hreflang hspace id lang longdesc name
         nowrap rel rev rowspan rules scope shape span src start style summary tabindex title type valign value vspace

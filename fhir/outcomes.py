@@ -34,10 +34,10 @@ def outcome(
     body: dict[str, Any] = {"resourceType": "OperationOutcome"}
     if request_id:
         body["id"] = request_id
-    return body | {"issue": [as_json(issue, severity, code) for issue in issues]}
+    return body | {"issue": [issue_as_json(issue, severity, code) for issue in issues]}
 
 
-def as_json(issue: Issue, severity: str, code: str | None) -> dict[str, Any]:
+def issue_as_json(issue: Issue, severity: str, code: str | None) -> dict[str, Any]:
     entry: dict[str, Any] = {"severity": severity, "code": issue.code}
     if code:
         entry["details"] = {"coding": [{"system": PROBLEM_CODES, "code": code}]}

@@ -17,7 +17,16 @@ from fhir.datatypes import (
     read_text,
     write_telecom,
 )
-from fhir.elements import RESOURCE_ORDER, ElementGroup, Elements, Incoming, Reading, ResourceMapping, instant
+from fhir.elements import (
+    RESOURCE_ORDER,
+    ElementGroup,
+    Elements,
+    Incoming,
+    Reading,
+    ResourceMapping,
+    instant,
+    read_active,
+)
 from fhir.exceptions import Invalid
 from fhir.issues import Issue
 from healthcare.model_fields import LineField, NameField
@@ -44,7 +53,7 @@ class PatientState:
     survivor: int | None = None
 
 
-def columns(*names: str) -> Any:
+def values_of_state(*names: str) -> Any:
     """The values of these columns, as the basis of a group."""
     return lambda state: [getattr(state.row, name) for name in names]
 
@@ -251,12 +260,6 @@ def write_language(state: PatientState) -> Elements:
     return {"communication": [{"language": concept, "preferred": True}]}
 
 
-def read_active(_: Elements) -> Reading:
-    reading = Reading()
-    reading.use("active")
-    return reading
-
-
 def write_active(state: PatientState) -> Elements:
     return {"active": state.row.merged_into_id is None}
 
@@ -284,31 +287,32 @@ PATIENT_COLUMNS = (
 PATIENT_MAPPING = ResourceMapping(
     "Patient",
     groups=[
-        ElementGroup("text", ("text",), columns(*PATIENT_COLUMNS), read_text, lambda _: {}),
+        ElementGroup("text", ("text",), values_of_state(*PATIENT_COLUMNS), read_text, lambda _: {}),
         ElementGroup(
-            "identifier", ("identifier",), columns("identifier", "identifiers"), read_identifiers, write_identifiers
-        ),
-        ElementGroup("active", ("active",), columns("merged_into_id"), read_active, write_active),
-        ElementGroup("name", ("name",), columns("name"), partial(read_name, expression="Patient"), write_name),
+            "identifier", ("identifier",), values_of_state("identifier", "identifiers"),
+            read_identifiers, write_identifiers,
+        ),  # fmt: skip
+        ElementGroup("active", ("active",), values_of_state("merged_into_id"), read_active, write_active),
+        ElementGroup("name", ("name",), values_of_state("name"), partial(read_name, expression="Patient"), write_name),
         ElementGroup(
             "telecom",
             ("telecom",),
-            columns("phone", "alternate_phone", "email"),
+            values_of_state("phone", "alternate_phone", "email"),
             partial(read_telecom, expression="Patient", model=Patient, phones=("phone", "alternate_phone")),
             write_phones,
         ),
-        ElementGroup("gender", ("gender",), columns("gender"), read_gender, write_gender),
-        ElementGroup("birth", ("birthDate",), columns("birth_date", "birth_year"), read_birth, write_birth),
+        ElementGroup("gender", ("gender",), values_of_state("gender"), read_gender, write_gender),
+        ElementGroup("birth", ("birthDate",), values_of_state("birth_date", "birth_year"), read_birth, write_birth),
         ElementGroup(
             "death",
             ("deceasedBoolean", "deceasedDateTime"),
-            columns("deceased", "deceased_on"),
+            values_of_state("deceased", "deceased_on"),
             read_death,
             write_death,
         ),
-        ElementGroup("address", ("address",), columns("address"), read_address, write_address),
-        ElementGroup("contact", ("contact",), columns("contacts"), read_contacts, write_contacts),
-        ElementGroup("communication", ("communication",), columns("language"), read_language, write_language),
+        ElementGroup("address", ("address",), values_of_state("address"), read_address, write_address),
+        ElementGroup("contact", ("contact",), values_of_state("contacts"), read_contacts, write_contacts),
+        ElementGroup("communication", ("communication",), values_of_state("language"), read_language, write_language),
         ElementGroup(
             "generalPractitioner",
             ("generalPractitioner",),

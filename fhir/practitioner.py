@@ -10,7 +10,16 @@ from typing import Any
 
 from doctors.models import Doctor
 from fhir.datatypes import as_line, fits, read_name, read_telecom, read_text, write_telecom
-from fhir.elements import RESOURCE_ORDER, ElementGroup, Elements, Incoming, Reading, ResourceMapping, instant
+from fhir.elements import (
+    RESOURCE_ORDER,
+    ElementGroup,
+    Elements,
+    Incoming,
+    Reading,
+    ResourceMapping,
+    instant,
+    read_active,
+)
 from fhir.exceptions import Invalid
 from fhir.issues import Issue
 
@@ -18,7 +27,7 @@ IDENTIFIER_TYPES = "http://terminology.hl7.org/CodeSystem/v2-0203"
 LICENSE = "MD"  # Medical License number, in IDENTIFIER_TYPES
 
 
-def columns(*names: str) -> Any:
+def values_of_row(*names: str) -> Any:
     """The values of these columns, as the basis of a group."""
     return lambda row: [getattr(row, name) for name in names]
 
@@ -83,36 +92,30 @@ def write_qualification(row: Any) -> Elements:
     return found
 
 
-def read_active(_: Elements) -> Reading:
-    reading = Reading()
-    reading.use("active")
-    return reading
-
-
 PRACTITIONER_COLUMNS = ("name", "license_number", "specialization", "phone", "email")
 PRACTITIONER_MAPPING = ResourceMapping(
     "Practitioner",
     groups=[
-        ElementGroup("text", ("text",), columns(*PRACTITIONER_COLUMNS), read_text, lambda _: {}),
+        ElementGroup("text", ("text",), values_of_row(*PRACTITIONER_COLUMNS), read_text, lambda _: {}),
         ElementGroup(
             "qualification",
             ("identifier", "qualification"),
-            columns("license_number", "specialization"),
+            values_of_row("license_number", "specialization"),
             read_qualification,
             write_qualification,
         ),
-        ElementGroup("active", ("active",), columns(), read_active, lambda _: {"active": True}),
+        ElementGroup("active", ("active",), values_of_row(), read_active, lambda _: {"active": True}),
         ElementGroup(
             "name",
             ("name",),
-            columns("name"),
+            values_of_row("name"),
             partial(read_name, expression="Practitioner"),
             lambda row: {"name": [{"text": row.name}]},
         ),
         ElementGroup(
             "telecom",
             ("telecom",),
-            columns("phone", "email"),
+            values_of_row("phone", "email"),
             partial(read_telecom, expression="Practitioner", model=Doctor, phones=("phone",)),
             lambda row: write_telecom([row.phone], row.email),
         ),

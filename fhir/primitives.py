@@ -38,13 +38,13 @@ def integer_from(smallest: int) -> Callable[[Any], bool]:
     return lambda value: type(value) is int and smallest <= value <= LARGEST_INTEGER
 
 
-def matches(pattern: str) -> Callable[[Any], bool]:
+def matches_pattern(pattern: str) -> Callable[[Any], bool]:
     expression = re.compile(pattern)
     return lambda value: isinstance(value, str) and expression.fullmatch(value) is not None
 
 
 def day_matches(pattern: str) -> Callable[[Any], bool]:
-    has_the_form = matches(pattern)
+    has_the_form = matches_pattern(pattern)
     return lambda value: has_the_form(value) and is_calendar_day(value)
 
 
@@ -59,8 +59,8 @@ STRING = re.compile(r"[ \r\n\t\S]+", re.ASCII)  # R4's own expression: no form f
 PRIMITIVES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "base64Binary": (lambda value: isinstance(value, str) and is_base64(value), "Send base64 (RFC 4648 section 4)."),
     "boolean": (lambda value: isinstance(value, bool), "Send true or false."),
-    "canonical": (matches(r"\S+"), "Send a canonical URL: a string without whitespace."),
-    "code": (matches(r"\S+(?: \S+)*"), "Send a code: a string without whitespace but single spaces inside."),
+    "canonical": (matches_pattern(r"\S+"), "Send a canonical URL: a string without whitespace."),
+    "code": (matches_pattern(r"\S+(?: \S+)*"), "Send a code: a string without whitespace but single spaces inside."),
     "date": (
         day_matches(rf"{YEAR}(?:-{MONTH}(?:-{DAY})?)?"),
         "Send a date of the calendar as YYYY, YYYY-MM or YYYY-MM-DD.",
@@ -70,34 +70,34 @@ PRIMITIVES: dict[str, tuple[Callable[[Any], bool], str]] = {
         "Send YYYY, YYYY-MM, YYYY-MM-DD or YYYY-MM-DDThh:mm:ss with a zone, such as Z or +05:30; the day must exist.",
     ),
     "decimal": (lambda value: type(value) in (int, Decimal), "Send a number."),
-    "element-id": (matches(r"\S+"), "Send a string without whitespace."),
-    "id": (matches(r"[A-Za-z0-9\-.]{1,64}"), "Send 1 to 64 letters, digits, hyphens and periods."),
+    "element-id": (matches_pattern(r"\S+"), "Send a string without whitespace."),
+    "id": (matches_pattern(r"[A-Za-z0-9\-.]{1,64}"), "Send 1 to 64 letters, digits, hyphens and periods."),
     "instant": (
         day_matches(rf"{YEAR}-{MONTH}-{DAY}T{TIME}{ZONE}"),
         "Send YYYY-MM-DDThh:mm:ss with a zone, such as Z or +05:30; the day must exist.",
     ),
     "integer": (integer_from(-LARGEST_INTEGER - 1), "Send a whole number of 32 bits, without fraction or exponent."),
     "markdown": (has_text, "Send a string with other characters than whitespace."),
-    "oid": (matches(r"urn:oid:[0-2](?:\.(?:0|[1-9][0-9]*))+"), "Send an OID, such as urn:oid:1.2.3."),
+    "oid": (matches_pattern(r"urn:oid:[0-2](?:\.(?:0|[1-9][0-9]*))+"), "Send an OID, such as urn:oid:1.2.3."),
     "positiveInt": (integer_from(1), "Send a whole number from 1 to 2147483647, without fraction or exponent."),
     "string": (
         lambda value: has_text(value) and STRING.fullmatch(value) is not None,
         "Send a string with other characters than whitespace, and no form feed or vertical tab.",
     ),
-    "time": (matches(TIME), "Send a time of the day as hh:mm:ss, without a time zone."),
+    "time": (matches_pattern(TIME), "Send a time of the day as hh:mm:ss, without a time zone."),
     "unsignedInt": (integer_from(0), "Send a whole number from 0 to 2147483647, without fraction or exponent."),
-    "uri": (matches(r"\S+"), "Send a URI: a string without whitespace."),
-    "url": (matches(r"\S+"), "Send a URL: a string without whitespace."),
+    "uri": (matches_pattern(r"\S+"), "Send a URI: a string without whitespace."),
+    "url": (matches_pattern(r"\S+"), "Send a URL: a string without whitespace."),
     "uuid": (
-        matches(r"urn:uuid:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"),
+        matches_pattern(r"urn:uuid:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"),
         "Send a UUID in lower case, such as urn:uuid:c757873d-ec9a-4326-a141-556f43239520.",
     ),
 }
 
 # Required bindings to lists that others maintain and extend: media types (BCP 13) and currencies (ISO 4217).
 OPEN_VALUE_SETS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "mimetypes": (matches(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(?:\s*;.*)?"), "Send a media type, such as image/png."),
-    "currencies": (matches(r"[A-Z]{3}"), "Send a currency of ISO 4217, such as EUR."),
+    "mimetypes": (matches_pattern(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(?:\s*;.*)?"), "Send a media type, such as image/png."),
+    "currencies": (matches_pattern(r"[A-Z]{3}"), "Send a currency of ISO 4217, such as EUR."),
 }
 
 

@@ -17,7 +17,7 @@ from fhir.outcomes import outcome
 from fhir.rendering import ANSWER_FORMAT, PARSERS, FhirNegotiation, FhirRenderer, written
 from healthcare.api.exceptions import LimitedErrors
 from healthcare.api.preferences import read_preferences
-from healthcare.api.unknown_parameters import printable, suggest
+from healthcare.api.unknown_parameters import printable_parameter, suggest
 from healthcare.coverage import covered_by_fast_path
 
 EVERYWHERE = frozenset({ANSWER_FORMAT, "_pretty"})  # parameters of every interaction
@@ -59,7 +59,7 @@ class FhirView(APIView):
             found = unknown[: LimitedErrors.LIMIT]
             problem = "This interaction has no such parameter"
             raise LimitedErrors(
-                {printable(name): suggest(name, known, problem, "remove it") for name in found}, len(unknown)
+                {printable_parameter(name): suggest(name, known, problem, "remove it") for name in found}, len(unknown)
             )
 
     def options(self, request: Any, *args: Any, **kwargs: Any) -> Response:

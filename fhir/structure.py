@@ -64,7 +64,7 @@ class StructureCheck:
         if not self.is_object(value, place):
             return
         outer_ids, found = self.contained_ids, len(self.issues)
-        self.contained_ids = frozenset(ids_of(value.get("contained")))
+        self.contained_ids = frozenset(contained_ids(value.get("contained")))
         definition = self.definition_of(value, place)
         if definition is not None:
             self.object(definition, value, place)
@@ -215,7 +215,7 @@ class StructureCheck:
             return
         is_valid, diagnostics = PRIMITIVES[known.type]
         if not is_valid(item):
-            wrong_type = type(item) is not type_of(known.type)
+            wrong_type = type(item) is not python_type(known.type)
             self.report("structure" if wrong_type else "value", diagnostics, place)
         elif known.value_set in OPEN_VALUE_SETS:
             is_valid, diagnostics = OPEN_VALUE_SETS[known.value_set]
@@ -296,7 +296,7 @@ def has_companion(definition: Definition, known: Property) -> bool:
     return known.is_primitive and known.type != "xhtml" and not is_attribute
 
 
-def type_of(primitive: str) -> type:
+def python_type(primitive: str) -> type:
     if primitive == "boolean":
         return bool
     if primitive in ("integer", "positiveInt", "unsignedInt"):
@@ -309,7 +309,7 @@ def place_of(place: str, key: str) -> str:
     return f"{place}.{key.removeprefix('_')}" if PRINTABLE_NAME.fullmatch(key) else place
 
 
-def ids_of(contained: Any) -> Iterator[str]:
+def contained_ids(contained: Any) -> Iterator[str]:
     for resource in contained if isinstance(contained, list) else ():
         if isinstance(resource, dict) and isinstance(resource.get("id"), str):
             yield resource["id"]

@@ -142,7 +142,7 @@ class BundleView(FhirView, ActsForOwner, IdempotentMixin, viewsets.ViewSet):
         check_identities(entries)
         links = {entry.full_url: "/".join(entry.target) for entry in entries if entry.method == "PUT" and entry.target}
         answers = {}
-        for entry in in_order(entries):
+        for entry in processing_order(entries):
             if entry.resource is not None:
                 entry.resource = self.resolve_references(entry, links)
             response = answers[entry.place] = self.run(entry)
@@ -173,7 +173,7 @@ class BundleView(FhirView, ActsForOwner, IdempotentMixin, viewsets.ViewSet):
                 raise Invalid(Issue("not-found", NOT_FOUND, entry.expression_of(expression)))
             return reference
 
-        return replace_references(entry.resource, type_of(entry.resource), resolve)
+        return replace_references(entry.resource, stated_type(entry.resource), resolve)
 
     def search(self, reference: str, expression: str) -> str:
         """The one resource that a search finds. Raises Invalid (412) if it finds none or several."""
@@ -247,18 +247,18 @@ def is_urn(reference: str) -> bool:
     return reference.startswith("urn:")
 
 
-def type_of(resource: Any) -> str:
+def stated_type(resource: Any) -> str:
     """The type of a resource that no view has checked yet, to begin its expressions."""
     return str(resource.get("resourceType", "Resource"))
 
 
-def links_of(entry: BundleEntry) -> Iterator[tuple[str, str]]:
-    return references_in(entry.resource, type_of(entry.resource)) if entry.resource is not None else iter(())
+def references_of_entry(entry: BundleEntry) -> Iterator[tuple[str, str]]:
+    return references_in(entry.resource, stated_type(entry.resource)) if entry.resource is not None else iter(())
 
 
 def refuse_links(entry: BundleEntry) -> None:
     """Raises Invalid for a reference from an entry of a batch to another one: each is independent of the others."""
-    for reference, expression in links_of(entry):
+    for reference, expression in references_of_entry(entry):
         if is_urn(reference):
             problem = "The entries of a batch cannot refer to each other; send a transaction."
             raise Invalid(Issue("not-found", problem, entry.expression_of(expression)))
@@ -276,7 +276,7 @@ def check_identities(entries: Iterable[BundleEntry]) -> None:
             targets.add(entry.target)
 
 
-def in_order(entries: list[BundleEntry]) -> list[BundleEntry]:
+def processing_order(entries: list[BundleEntry]) -> list[BundleEntry]:
     """The entries in R4's order of processing: by method, and each create after those that it refers to.
 
     Raises Invalid if these refer to each other in a circle: the database gives an id to a row that it writes.
@@ -284,10 +284,14 @@ def in_order(entries: list[BundleEntry]) -> list[BundleEntry]:
     creates = {entry.full_url: entry for entry in entries if entry.method == "POST" and entry.full_url}
     graph: TopologicalSorter[int] = TopologicalSorter()
     # A search may find what another entry creates.
-    for entry in sorted(entries, key=lambda entry: any(CONDITIONAL.fullmatch(text) for text, _ in links_of(entry))):
+    for entry in sorted(
+        entries, key=lambda entry: any(CONDITIONAL.fullmatch(text) for text, _ in references_of_entry(entry))
+    ):
         if entry.method != "POST":
             continue
-        linked = [url for text, _ in links_of(entry) for url in full_urls(text, entry.full_url) if url in creates]
+        linked = [
+            url for text, _ in references_of_entry(entry) for url in full_urls(text, entry.full_url) if url in creates
+        ]
         graph.add(entry.place, *(creates[url].place for url in linked))
     try:
         created = [entries[place] for place in graph.static_order()]

@@ -27,7 +27,9 @@ PUBLISHED_KEY = re.compile(
     "|password|example"
 )
 # Scheme, host, port and path, without a user, a query or a fragment.
-PUBLIC_URL = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(:[0-9]+)?(/[A-Za-z0-9._~%!$&'()*+,;=:@-]+)*")
+PUBLIC_URL_PATTERN = re.compile(
+    r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(:[0-9]+)?(/[A-Za-z0-9._~%!$&'()*+,;=:@-]+)*"
+)
 # Of libpq, in seconds, but for tcp_user_timeout, which is in milliseconds. The kernel's defaults keep a connection to a
 # host that has vanished for 15 minutes while it sends, and for two hours while it waits.
 CONNECTION_LIMITS = {
@@ -302,7 +304,7 @@ def public_url(name: str, *, debug: bool) -> str:
     except ValueError:
         bad_port = True
     schemes = {"https", "http"} if debug else {"https"}
-    if value and (bad_port or url.scheme not in schemes or not PUBLIC_URL.fullmatch(value)):
+    if value and (bad_port or url.scheme not in schemes or not PUBLIC_URL_PATTERN.fullmatch(value)):
         raise ImproperlyConfigured(
             f"{name} is not the address of a front end{'' if debug else ' with HTTPS'}; write "
             f"{name}=https://app.example.org or {name}=https://example.org/clinic, for example."

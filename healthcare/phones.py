@@ -10,7 +10,7 @@ from healthcare.characters import ASCII_DIGITS, DIGITS, FULL_WIDTH, visible_text
 # Beside those of the category Pd: the minus, modifier letters, and the long vowel sign, which Japanese keyboards have.
 DASHES = "\u02d7\u2043\u2212\u2796\u30fc\uff70"
 ASCII = str.maketrans(DIGITS, ASCII_DIGITS) | FULL_WIDTH | str.maketrans(dict.fromkeys(DASHES, "-"))
-SEPARATORS = {"Zs": " ", "Pd": "-"}  # by Unicode category
+ASCII_SEPARATORS = {"Zs": " ", "Pd": "-"}  # by Unicode category
 SCHEME = re.compile(r"\A\s*tel:(//)?", re.IGNORECASE)
 # Possessive quantifiers, so that a long text is refused in linear time.
 PHONE_NUMBER = re.compile(
@@ -23,7 +23,7 @@ def phone_number(text: str) -> str:
     """The number with digits, dashes and spaces of ASCII, without invisible characters and `tel:` (RFC 3966)."""
     if not text.isascii():
         text = visible_text(text).translate(ASCII)
-        text = "".join(SEPARATORS.get(unicodedata.category(character), character) for character in text).strip()
+        text = "".join(ASCII_SEPARATORS.get(unicodedata.category(character), character) for character in text).strip()
     return SCHEME.sub("", text)
 
 

@@ -135,9 +135,9 @@ class MappingImporter(Importer):
         if model is Doctor:
             # The directory is of all: who acts for an owner imports doctors as themselves.
             with without_role():
-                found = ids_of(lines.filter(created_by__in={self.run.owner_id, self.run.caller_id}))
+                found = imported_ids(lines.filter(created_by__in={self.run.owner_id, self.run.caller_id}))
         else:
-            found = ids_of(lines.owned_by(self.run.owner))
+            found = imported_ids(lines.owned_by(self.run.owner))
         present = survivors(model, {key for _, key in found})
         return {old_id: present[key] for old_id, key in found if key in present}
 
@@ -245,7 +245,7 @@ class MappingImporter(Importer):
         return {*Mapping.objects.filter(pk__in=found).values_list("patient_id", flat=True)} if found else set()
 
 
-def ids_of(lines: QuerySet) -> list[Any]:
+def imported_ids(lines: QuerySet) -> list[Any]:
     """The old id and the id of each of these lines of imports, the latest last."""
     return list(lines.order_by("pk").values_list("old_id", "record_id"))
 

@@ -28,7 +28,7 @@ from healthcare.admin.value_texts import local_time
 from patients.admin_actions import ReleaseHolds, RestorePatients
 from patients.admin_forms import PatientForm
 from patients.admin_hand_over import HandOverPatients, HandOverUsers
-from patients.admin_home import read_new_patients, read_patients
+from patients.admin_home import patient_figures, read_new_patients
 from patients.admin_merge import MergePatients, UndoMerges
 from patients.admin_search import MOST_SEARCHED, MergedHits
 from patients.legal_hold import HoldError, check_holdable, held_among, set_hold
@@ -47,7 +47,7 @@ class GenderListFilter(FieldChoiceFilter):
 
 @admin.register(Patient)
 class PatientAdmin(ReadsRecordedAdmin, RecordAdmin):
-    home_panels = [Panel("Patients", read_patients), Panel("New this week", read_new_patients)]
+    home_panels = [Panel("Patients", patient_figures), Panel("New this week", read_new_patients)]
     home_search = True
     form = PatientForm
     list_display = ["name", "state", "age", "gender", "identifier", "phone", "owner", "created_at"]

@@ -12,7 +12,7 @@ from patients.models import Patient
 NEW_PATIENTS = TimedRows(Patient, "created_at", "deleted_at IS NULL")
 
 
-def read_patients() -> list[Figure]:
+def patient_figures() -> list[Figure]:
     # In the order of the index `patient_list`, which holds the active patients alone.
     count = count_rows(Patient.objects.active().order_by("created_by_id", "-id"))
     return [Figure("Patients", str(count), "active records", filtered_list_url(Patient))]

@@ -69,7 +69,7 @@ class MergePatients(PreviewedAction):
         return "" if len(ids) == 2 else "Select exactly two patients to merge. Nothing was changed."
 
     def preview(self, model_admin: ActionsAdmin, request: HttpRequest, ids: Sequence[int]) -> HttpResponse:
-        pair = in_order(list(self.rows(model_admin, request, ids)), request)
+        pair = survivor_and_duplicate(list(self.rows(model_admin, request, ids)), request)
         if pair is None:
             model_admin.message_user(request, "One of the two patients does not exist.", messages.WARNING)
             return HttpResponseRedirect(list_url(model_admin, request))
@@ -129,7 +129,7 @@ class MergePatients(PreviewedAction):
     def confirm(self, model_admin: ActionsAdmin, request: HttpRequest, ids: Sequence[int]) -> HttpResponse:
         with transaction.atomic():
             locked = self.lock(model_admin, request, ids)
-            pair = in_order(locked, request)
+            pair = survivor_and_duplicate(locked, request)
             if pair is None:
                 return self.preview(model_admin, request, ids)
             survivor, duplicate = pair
@@ -271,7 +271,7 @@ class UndoMerges(PreviewedAction):
         return format_html("{}", "They can be merged again.")
 
 
-def in_order(patients: Sequence[Patient], request: HttpRequest) -> tuple[Patient, Patient] | None:
+def survivor_and_duplicate(patients: Sequence[Patient], request: HttpRequest) -> tuple[Patient, Patient] | None:
     """The survivor and the duplicate; None unless there are two."""
     if len(patients) != 2:
         return None

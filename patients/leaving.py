@@ -42,10 +42,10 @@ class PatientsPart(AccountPart):
         """The offers on either side, which tell nothing about the patient, as in the API."""
         transfers = PatientTransfer.objects.filter(Q(from_owner=user) | Q(to_owner=user)).order_by("-pk")
         named = transfers.annotate(named_from=NamedUser("from_owner_id"), named_to=NamedUser("to_owner_id"))
-        return {"transfers": [describe(transfer) for transfer in named[:most]]}
+        return {"transfers": [transfer_as_dict(transfer) for transfer in named[:most]]}
 
 
-def describe(transfer: Any) -> dict[str, Any]:
+def transfer_as_dict(transfer: Any) -> dict[str, Any]:
     at = DateTimeField().to_representation
     return {
         "id": transfer.pk,

@@ -126,11 +126,11 @@ def find_likely_in_batch(
     """
     if not patients:
         return []
-    rows = read_patients(patients, vocabulary.names, prepared)
+    rows = prepare_patients(patients, vocabulary.names, prepared)
     return LikelyBatch(owner_id, rows, numbers_count=numbers_count, vocabulary=vocabulary).find_likely()
 
 
-def read_patients(
+def prepare_patients(
     patients: Sequence[Patient], names: NameReader, prepared: Sequence[BatchPatient | None]
 ) -> list[BatchPatient]:
     if not prepared or not names.reads_plain_names:

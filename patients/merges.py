@@ -84,7 +84,8 @@ def merge(survivor: Patient, duplicate: Patient, chosen: Collection[str] | None 
         created_by_id=survivor.created_by_id,
         survivor=survivor,
         duplicate=duplicate,
-        filled={field: as_json(value) for field, value in filled.items()} | ({"identifiers": added} if added else {}),
+        filled={field: as_stored_json(value) for field, value in filled.items()}
+        | ({"identifiers": added} if added else {}),
         replaced={field: as_exact_json(value) for field, value in replaced.items()},
         moved=moved,
         first_version=merged.version if filled or added else None,
@@ -165,7 +166,7 @@ def fields_to_restore(survivor: Patient, undone: PatientMerge) -> dict[str, Any]
     for field in choosable_fields():
         if field not in undone.filled or any(field in merge.filled for merge in later):
             continue
-        if as_json(getattr(survivor, field)) == undone.filled[field]:
+        if as_stored_json(getattr(survivor, field)) == undone.filled[field]:
             restored[field] = value_before(undone, field)
     return without_contradictions_to_changes(survivor, restored)
 
@@ -199,7 +200,7 @@ def pass_on_replaced(undone: PatientMerge) -> None:
     for merge in later_merges(undone):
         fields = passed_on & merge.filled.keys()
         passed_on -= fields
-        same = {field for field in fields if as_json(value_before(merge, field)) == undone.filled[field]}
+        same = {field for field in fields if as_stored_json(value_before(merge, field)) == undone.filled[field]}
         replaced = {field: value for field, value in merge.replaced.items() if field not in same}
         replaced |= {field: value for field, value in undone.replaced.items() if field in same}
         if replaced != merge.replaced:
@@ -251,14 +252,14 @@ def pairs_to_remove(survivor: Patient, undone: PatientMerge) -> list[Pair]:
     return added
 
 
-def as_json(value: Any) -> Any:
+def as_stored_json(value: Any) -> Any:
     """A field's value as a JSONField gives it back."""
     return json.loads(json.dumps(value, cls=DjangoJSONEncoder))
 
 
 def as_exact_json(value: Any) -> Any:
     """A field's value as JSON of which the field makes the same value again: with all digits of a time."""
-    return value.isoformat() if isinstance(value, datetime.time | datetime.datetime) else as_json(value)
+    return value.isoformat() if isinstance(value, datetime.time | datetime.datetime) else as_stored_json(value)
 
 
 def update_row(record: Patient | PatientMerge, changes: dict[str, Any]) -> None:

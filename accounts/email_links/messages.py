@@ -49,7 +49,7 @@ VERIFICATION = LinkMessage(
     "Confirm your e-mail",
     "Confirm here that this is the e-mail of your account:",
 )
-CHANGE = LinkMessage(
+ADDRESS_CHANGE = LinkMessage(
     EMAIL_CHANGE,
     "verify-email",
     "Confirm your new e-mail",

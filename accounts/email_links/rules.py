@@ -139,7 +139,7 @@ def request_email_change(request: Request, user: User, email: str, *, is_allowed
         owner = User.objects.filter(Q(email__lower=name) | Q(username__lower=name)).exclude(pk=user.pk).first()
         User.objects.filter(pk=user.pk).update(pending_email=email)
     user.pending_email = email
-    link, in_use = messages.CHANGE, messages.EMAIL_IN_USE
+    link, in_use = messages.ADDRESS_CHANGE, messages.EMAIL_IN_USE
     body = link.body(user)
     if owner is None:
         later = partial(mail.send_later, [email], link.subject, body)

@@ -30,7 +30,9 @@ from healthcare.api.unknown_parameters import UnknownParametersViewSet
 from healthcare.rls.context import entered
 
 NOT_CONFIGURED = "404 with the code `email_not_configured` where this server sends no e-mails."
-LIMITS = f"At most 3 e-mails an hour are sent to one address, and 20 an hour for one client: then 429. {NOT_CONFIGURED}"
+MAIL_LIMITS = (
+    f"At most 3 e-mails an hour are sent to one address, and 20 an hour for one client: then 429. {NOT_CONFIGURED}"
+)
 LINK_LIMITS = f"400 on `token` for one that does not work; 429 after 20 of them within an hour. {NOT_CONFIGURED}"
 
 
@@ -60,7 +62,8 @@ class EmailLinkViewSet(EmailViewSet):
     @extend_schema(
         operation_id="auth_password_reset",
         summary="Ask for a new password",
-        description=f"Sends a link to the e-mail of an active account. It answers the same for any address. {LIMITS}",
+        description="Sends a link to the e-mail of an active account. It answers the same for any address. "
+        + MAIL_LIMITS,
         responses={202: None, 404: PROBLEM},
     )
     @action(detail=False, methods=["post"], url_path="password/reset", serializer_class=LinkRequestSerializer)
@@ -92,7 +95,7 @@ class EmailLinkViewSet(EmailViewSet):
         operation_id="auth_email_verify",
         summary="Ask for a link that verifies your e-mail",
         description="Sends a link to the e-mail of an active account, unless it is verified. It answers the same for "
-        f"any address. {LIMITS}",
+        f"any address. {MAIL_LIMITS}",
         responses={202: None, 404: PROBLEM},
     )
     @action(detail=False, methods=["post"], url_path="email/verify", serializer_class=LinkRequestSerializer)
@@ -131,7 +134,7 @@ class EmailChangeViewSet(EmailViewSet):
         summary="Ask to change your e-mail",
         description="Sends a link to the new e-mail, and tells the present one. The e-mail, and a username that is the "
         "same, change when the link is opened. It answers the same for an e-mail that another account has. 429 after "
-        f"repeated wrong passwords. {LIMITS}",
+        f"repeated wrong passwords. {MAIL_LIMITS}",
         parameters=[KEY_PARAMETER],
         responses={202: None, 404: PROBLEM},
     )

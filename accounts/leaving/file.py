@@ -18,7 +18,7 @@ from accounts.delegations.named_users import NamedUser
 from accounts.invitations.models import Invitation
 from accounts.leaving.attempts import attempts_of, own_address_of
 from accounts.leaving.file_serializers import AccountFileSerializer
-from accounts.leaving.parts import PARTS, count_records
+from accounts.leaving.parts import ACCOUNT_PARTS, count_records
 from accounts.models import Attempts, LoginSession, User
 from accounts.second_factor.models import SecondFactor
 from audit.history import attach_previous
@@ -27,7 +27,7 @@ from healthcare.api.models import IdempotencyRecord
 from healthcare.imports.models import Import
 
 MOST_ROWS = 10_000  # of one list
-MOST_SCANNED = 1_000_000  # rows of the access log, of all users
+MOST_ACCESSES_SCANNED = 1_000_000  # rows of the access log, of all users
 
 
 def write_file(user: User, access_log_before: int | None = None) -> Any:
@@ -51,8 +51,8 @@ def write_file(user: User, access_log_before: int | None = None) -> Any:
         "permissions": permissions_of(user),
         "stored_answers": IdempotencyRecord.objects.filter(user_id=user.pk).count(),
         "records": count_records(user),
-        "other": {name: found for part in PARTS for name, found in part.file_sections(user, MOST_ROWS).items()},
-        "access_log": read_accesses(user, access_log_before),
+        "other": {name: found for part in ACCOUNT_PARTS for name, found in part.file_sections(user, MOST_ROWS).items()},
+        "access_log": read_own_accesses(user, access_log_before),
         "shortened": shortened,
     }
     return AccountFileSerializer(document).data
@@ -97,14 +97,14 @@ def attach_previous_of_each(events: list[Any]) -> None:
         following[event.id] = event
 
 
-def read_accesses(user: User, before: int | None) -> Mapping[str, Any]:
+def read_own_accesses(user: User, before: int | None) -> Mapping[str, Any]:
     """The entries of the access log by this user, and where the part before them begins: see the module. They name
     patients by the ids that the user had read, also patients of other owners, and say nothing else about them."""
     ids = AccessLog.objects.order_by("-id").values_list("id", flat=True)
     end = (ids.first() or 0) + 1
     if before is not None:
         end = min(before, end)
-    start = end - MOST_SCANNED
+    start = end - MOST_ACCESSES_SCANNED
     part = AccessLog.objects.filter(actor=user.pk, id__lt=end, id__gte=start).order_by("-id")
     entries = list(part[:MOST_ROWS])
     if len(entries) == MOST_ROWS:

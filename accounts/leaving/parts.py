@@ -27,18 +27,18 @@ class AccountPart:
         return {}
 
 
-PARTS: list[AccountPart] = []
+ACCOUNT_PARTS: list[AccountPart] = []
 
 
 def register_account_part(part: AccountPart) -> None:
-    PARTS.append(part)
+    ACCOUNT_PARTS.append(part)
 
 
 def count_records(user: User) -> dict[str, Any]:
     """How many records belong to the user, by kind; kinds of which there are none are left out."""
-    counted = {kind: number for part in PARTS for kind, number in part.count_records(user).items()}
+    counted = {kind: number for part in ACCOUNT_PARTS for kind, number in part.count_records(user).items()}
     return {kind: number for kind, number in counted.items() if number}
 
 
 def advice() -> str:
-    return " ".join(part.advice for part in PARTS if part.advice)
+    return " ".join(part.advice for part in ACCOUNT_PARTS if part.advice)

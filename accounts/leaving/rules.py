@@ -5,7 +5,7 @@ from rest_framework.exceptions import AuthenticationFailed
 
 from accounts.delegations.models import Delegation
 from accounts.delegations.rules import as_table_owner, revoke_delegation
-from accounts.leaving.parts import PARTS, advice, count_records
+from accounts.leaving.parts import ACCOUNT_PARTS, advice, count_records
 from accounts.models import User
 from healthcare.api.exceptions import Conflict
 
@@ -44,7 +44,7 @@ def leave_account(user: User) -> None:
     with as_table_owner():
         refuse_records(user)  # the usual reason, before anything is locked
         end_delegations(user)
-        for part in PARTS:
+        for part in ACCOUNT_PARTS:
             part.settle(user)
         rows = User.objects.select_for_update().filter(pk=user.pk, password=user.password, is_active=True)
         locked = rows.first()

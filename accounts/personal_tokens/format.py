@@ -7,7 +7,7 @@ import zlib
 from dataclasses import dataclass
 
 PREFIX = "hcp_"
-SECRET_BYTES = 32
+TOKEN_SECRET_BYTES = 32
 # A checksum of CRC-32 in hex, so that scanners of secrets and this server recognise a token without a database.
 FORMAT = re.compile(r"hcp_([1-9][0-9]{0,17})_([1-9][0-9]{0,17})_([0-9a-f]{64})([0-9a-f]{8})", re.ASCII)
 
@@ -21,9 +21,9 @@ class PersonalToken:
     secret_hash: str
 
 
-def new_secret() -> str:
+def new_token_secret() -> str:
     """256 random bits in hex."""
-    return secrets.token_hex(SECRET_BYTES)
+    return secrets.token_hex(TOKEN_SECRET_BYTES)
 
 
 def hash_secret(secret: str) -> str:

@@ -10,7 +10,7 @@ from rest_framework.exceptions import ErrorDetail, ValidationError
 from accounts.identity import check_unchanged
 from accounts.mail import Message, send_on_commit
 from accounts.models import LoginSession, User
-from accounts.personal_tokens.format import hash_secret, new_secret, write_token
+from accounts.personal_tokens.format import hash_secret, new_token_secret, write_token
 from accounts.tokens import find_owner_to_act_for
 from healthcare.api.acting_for import parse_owner_name
 from healthcare.api.exceptions import Conflict
@@ -61,11 +61,11 @@ def create_token(
         # Lock the user's row: concurrent requests count the tokens one after the other, and a change of the password,
         # which ends the tokens, comes before or after.
         check_unchanged(user)
-        owner = find_owner(user, acting_for)
+        owner = find_delegating_owner(user, acting_for)
         if LoginSession.objects.live().tokens().filter(user=user).count() >= MOST_LIVING:
             detail = f"You have {MOST_LIVING} tokens, the most that one user can have; end one of them first."
             raise Conflict(detail, code="too_many_tokens")
-        secret = new_secret()
+        secret = new_token_secret()
         session = LoginSession.new(user, user_agent, address, owner.pk if owner else None)
         session.kind, session.name, session.scope = LoginSession.Kind.TOKEN, name, scope
         session.secret_hash = hash_secret(secret)
@@ -75,7 +75,7 @@ def create_token(
     return NewToken(session, owner, write_token(session.pk, user.pk, secret))
 
 
-def find_owner(user: User, name: str | None) -> User | None:
+def find_delegating_owner(user: User, name: str | None) -> User | None:
     """The owner with this name, who has made the user a delegate, or the user; None without a name."""
     if name is None:
         return None

@@ -20,7 +20,7 @@ RECOVERY_CODE = re.compile("[A-Z2-7]{16}", re.ASCII)
 SEPARATORS = re.compile(r"[\s\-\u2010-\u2015\u2212]+")  # spaces, and what keyboards make of a hyphen
 
 
-def new_secret() -> bytes:
+def new_otp_secret() -> bytes:
     return secrets.token_bytes(SECRET_BYTES)
 
 

@@ -8,13 +8,13 @@ from django.conf import settings
 
 
 def encrypt_secret(secret: bytes, user_id: int) -> bytes:
-    return cipher(settings.OTP_KEY).encrypt(secret, associated_data(user_id))
+    return cipher_of(settings.OTP_KEY).encrypt(secret, associated_data(user_id))
 
 
 def decrypt_secret(encrypted: bytes | memoryview, user_id: int) -> bytes | None:
     """The secret; None if it was encrypted with another key or for another user, or is damaged."""
     try:
-        return cipher(settings.OTP_KEY).decrypt(bytes(encrypted), associated_data(user_id))
+        return cipher_of(settings.OTP_KEY).decrypt(bytes(encrypted), associated_data(user_id))
     except (InvalidTag, ValueError):
         return None
 
@@ -25,6 +25,6 @@ def associated_data(user_id: int) -> list[bytes]:
 
 
 @cache
-def cipher(key: bytes) -> AESSIV:
+def cipher_of(key: bytes) -> AESSIV:
     """AES-SIV (RFC 5297), as for cursors: it needs no nonce that could be used twice."""
     return AESSIV(key)

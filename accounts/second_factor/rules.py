@@ -22,8 +22,8 @@ from accounts.second_factor.codes import (
     find_step,
     hash_recovery_code,
     is_app_code,
+    new_otp_secret,
     new_recovery_codes,
-    new_secret,
     normalize_code,
     otpauth_uri,
 )
@@ -92,7 +92,7 @@ class NewFactor:
 
 def begin_factor(user: User) -> NewFactor:
     """Give the user a secret, instead of an earlier one that is not confirmed. Raises FactorEnrolled (409)."""
-    secret = new_secret()
+    secret = new_otp_secret()
     encrypted = encrypt_secret(secret, user.pk)
     with transaction.atomic():
         factor, is_new = SecondFactor.objects.select_for_update().get_or_create(

@@ -78,4 +78,4 @@ def test_the_metrics_name_each_of_these_limits() -> None:
         one for module in (limits, email_limits) for one in vars(module).values() if isinstance(one, RatePolicy)
     ]
     assert len(policies) == 9
-    assert {policy.name for policy in policies} <= {*metrics.LIMITS}
+    assert {policy.name for policy in policies} <= {*metrics.BUCKET_LIMITS}

@@ -15,7 +15,7 @@ from rest_framework_simplejwt.tokens import AccessToken
 
 from accounts import request_limit
 from accounts.models import LoginSession, User
-from accounts.personal_tokens.format import new_secret, write_token
+from accounts.personal_tokens.format import new_token_secret, write_token
 from accounts.personal_tokens.rules import create_token
 from accounts.request_limit import RequestCounts, identify_caller
 from conftest import LoggedInClient
@@ -165,7 +165,7 @@ def test_forged_tokens_use_up_nobodys_quota_but_the_addresss(alice: User) -> Non
     client = APIClient()
     owner: dict[str, Any] = {"HTTP_AUTHORIZATION": f"Bearer {real.text}", "REMOTE_ADDR": "203.0.113.9"}
     assert client.get("/api/patients/", **owner).status_code == 200
-    forged = [write_token(real.session.pk, alice.pk, new_secret()) for _ in range(QUOTA + 1)]
+    forged = [write_token(real.session.pk, alice.pk, new_token_secret()) for _ in range(QUOTA + 1)]
     answers = [client.get("/api/patients/", HTTP_AUTHORIZATION=f"Bearer {text}").status_code for text in forged]
     assert answers == [401] * QUOTA + [429]
     assert statuses(client, "/api/patients/", **owner) == LIMITED  # all of the user's quota was left

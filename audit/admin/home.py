@@ -13,7 +13,7 @@ from healthcare.admin.value_texts import local_time
 ACCESSES_BY_TIME = TimedRows(AccessLog, "at")
 
 
-def read_accesses() -> list[Figure | ColumnChart]:
+def access_figures() -> list[Figure | ColumnChart]:
     days = RecentDays(14, timezone.localdate())
     counts = ACCESSES_BY_TIME.count_by_interval(days.beginnings)
     today = counts[-1] if counts[-1].is_exact else ACCESSES_BY_TIME.count_since(days.beginnings[-1])

@@ -14,7 +14,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from audit.admin.accesses import POSITION, patient_history_route
-from audit.admin.home import read_accesses, read_last_seal
+from audit.admin.home import access_figures, read_last_seal
 from audit.admin.log_filters import (
     ActorFilter,
     BasisFilter,
@@ -138,7 +138,7 @@ class AccessLogAdmin(LogAdmin):
     """Names patients by their ids alone. Looking at the log is in the log: a list of one patient's accesses, and a
     single row, as a read about these patients; any other list as one about none, since it shows no patient's data."""
 
-    home_panels = [Panel("Reads today", read_accesses)]
+    home_panels = [Panel("Reads today", access_figures)]
     list_display = ["moment", "who", "what", "about", "basis", "result"]
     list_filter = [LoggedPatientFilter, ActorFilter, OutcomeFilter, BasisFilter, LoggedDayFilter]
     fields = ["moment", "who", "what", "about_all", "basis", "result", "request_id", "action"]

@@ -21,7 +21,7 @@ import django
 django.setup()
 from django.core.management import call_command
 from healthcare.imports import staging
-staging.ROWS_PER_TRANSACTION = staging.ROWS_PER_BATCH = 2
+staging.STAGED_PER_TRANSACTION = staging.ROWS_PER_BATCH = 2
 function, number, when, *arguments = sys.argv[1:]
 calls = []
 def die(moment):

@@ -50,7 +50,7 @@ class BadValueError(ValueError):
     """A value that the parameter cannot have. Its text tells the client what to write."""
 
 
-def split(text: str, separator: str) -> list[str]:
+def split_unescaped(text: str, separator: str) -> list[str]:
     """The parts between the separators that no backslash escapes (https://hl7.org/fhir/R4/search.html#escaping)."""
     parts, escaped = [""], False
     for character in text:
@@ -132,7 +132,7 @@ class CodeParameter(TokenParameter):
 
     def read(self, text: str) -> tuple[str | None, str]:
         """The system, None where the value names none, and the code."""
-        parts = [unescape(part) for part in split(text, "|")]
+        parts = [unescape(part) for part in split_unescaped(text, "|")]
         if len(parts) == 1:
             return None, parts[0]
         if len(parts) > 2 or not self.system:
@@ -167,7 +167,7 @@ class IdentifierParameter(TokenParameter):
     index: TermIndex | None = None
 
     def read(self, text: str) -> tuple[str | None, str]:
-        parts = [unescape(part) for part in split(text, "|")]
+        parts = [unescape(part) for part in split_unescaped(text, "|")]
         if len(parts) > 2 or not any(parts):
             raise BadValueError(
                 "Write `value`, `system|value`, `|value` or `system|`, and a bar of the value as `\\|`."

@@ -18,14 +18,14 @@ from fhir.search.parameters import (
     Context,
     SearchParameter,
     StringParameter,
-    split,
+    split_unescaped,
     unescape,
 )
 from fhir.search.sql import normalize
 from healthcare.api.cursors import Cursor, decode_cursor
 from healthcare.api.exceptions import LimitedErrors
 from healthcare.api.parsers import UNSTORABLE
-from healthcare.api.unknown_parameters import printable, suggest
+from healthcare.api.unknown_parameters import printable_parameter, suggest
 
 SEALED = "_query"  # of `next` links after POST: the parameters, encrypted, since URLs end up in logs
 IGNORED = {"_totalMethod"}  # fhirpy and others send it to every server
@@ -167,7 +167,7 @@ class QueryReader:
     def read_criterion(self, query: Query, text: str, value: str) -> None:
         name, colon, modifier = text.partition(":")
         parameter = self.parameters.get(name)
-        expression = f"http.{self.source or printable(text)}"
+        expression = f"http.{self.source or printable_parameter(text)}"
         if parameter is None:
             problem = "This search has no such parameter"
             self.unknown(suggest(name, {*self.parameters}, problem, "remove it"), expression)
@@ -177,7 +177,7 @@ class QueryReader:
             known = ", ".join(f":{one}" for one in sorted(modifiers))
             self.unknown([f"`{name}` has no such modifier; use one of these: {known}."], expression)
             return
-        values = [unescape(one) if parameter.unescapes else one for one in split(value, ",")]
+        values = [unescape(one) if parameter.unescapes else one for one in split_unescaped(value, ",")]
         if UNSTORABLE.search(value):
             self.issues.append(Issue("value", "Remove NUL characters and lone surrogates.", expression))
         elif not all(one.strip() for one in values):

@@ -26,7 +26,7 @@ from healthcare.api.serializers import RecordSerializer
 from healthcare.exports.csv_text import BYTE_ORDER_MARK, as_cell, csv_lines, escape_formula
 
 LARGEST_EXPORT = 10_000  # rows
-ROWS_AT_ONCE = 500  # in memory
+EXPORTED_AT_ONCE = 500  # in memory
 
 
 class ExportRecords(PreviewedAction):
@@ -140,8 +140,8 @@ class ExportRecords(PreviewedAction):
             return [as_admin_cell(value) for value in [*map(values.get, own), *(getattr(row, name) for name in more)]]
 
         yield BYTE_ORDER_MARK + csv_lines([self.columns()])
-        for start in range(0, len(keys), ROWS_AT_ONCE):
-            some = keys[start : start + ROWS_AT_ONCE]
+        for start in range(0, len(keys), EXPORTED_AT_ONCE):
+            some = keys[start : start + EXPORTED_AT_ONCE]
             rows = {row.pk: row for row in self.rows(model_admin, request, some)}
             yield csv_lines(cells(rows[key]) for key in some if key in rows)
 

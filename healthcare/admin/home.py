@@ -62,7 +62,7 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Missing:
+class MissingFigure:
     """A panel that could not be read."""
 
     title: str
@@ -78,7 +78,7 @@ class Group:
 
 @dataclass(frozen=True)
 class HomePage:
-    figures: Sequence[Figure | Missing]
+    figures: Sequence[Figure | MissingFigure]
     charts: Sequence[ColumnChart | BarTable]
     groups: Sequence[Group]
     quick_links: Sequence[dict[str, Any]]
@@ -105,7 +105,7 @@ def build_home(site: AdminSite, request: HttpRequest, app_list: Sequence[Any]) -
     parts = list(read_panels(panels_for(site, request)))
     groups = group_by_task(site, app_list)
     return HomePage(
-        figures=[part for part in parts if isinstance(part, Figure | Missing)],
+        figures=[part for part in parts if isinstance(part, Figure | MissingFigure)],
         charts=[part for part in parts if isinstance(part, ColumnChart | BarTable)],
         groups=groups,
         quick_links=[
@@ -131,7 +131,7 @@ def panels_for(site: AdminSite, request: HttpRequest) -> list[Panel]:
     ]
 
 
-def read_panels(panels: Sequence[Panel]) -> Iterator[Figure | ColumnChart | BarTable | Missing]:
+def read_panels(panels: Sequence[Panel]) -> Iterator[Figure | ColumnChart | BarTable | MissingFigure]:
     if not panels:
         return
     with transaction.atomic():
@@ -142,7 +142,7 @@ def read_panels(panels: Sequence[Panel]) -> Iterator[Figure | ColumnChart | BarT
         transaction.set_rollback(True)  # to the savepoint: the settings are the request's again
 
 
-def read_panel(panel: Panel) -> Sequence[Figure | ColumnChart | BarTable | Missing]:
+def read_panel(panel: Panel) -> Sequence[Figure | ColumnChart | BarTable | MissingFigure]:
     try:
         with transaction.atomic():
             return panel.read()
@@ -150,7 +150,7 @@ def read_panel(panel: Panel) -> Sequence[Figure | ColumnChart | BarTable | Missi
         if connection.connection is None or connection.connection.closed:
             raise  # the database is away, and the page with it
         logger.warning("no figures for %s: %s", panel.title, type(error).__name__)
-        return [Missing(panel.title)]
+        return [MissingFigure(panel.title)]
 
 
 def group_by_task(site: AdminSite, app_list: Sequence[Any]) -> list[Group]:

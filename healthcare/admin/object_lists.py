@@ -18,7 +18,7 @@ from healthcare.characters import visible_text
 from healthcare.phones import phone_number
 
 EXTRA_ROWS, MOST_ROWS = 2, 1000
-Row = dict[str, str]
+TextRow = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class TextMember:
         return phone_number(text.strip()) if self.is_phone else visible_text(text.strip())
 
 
-def objects_in_words(objects: Sequence[Row]) -> str:
+def objects_in_words(objects: Sequence[TextRow]) -> str:
     """One line for each object."""
     return "\n".join(", ".join(text for text in one.values() if text) for one in objects)
 
@@ -68,13 +68,13 @@ class ObjectRowsWidget(forms.Widget):
     def value_omitted_from_data(self, data: Any, files: Any, name: str) -> bool:
         return f"{name}-TOTAL_FORMS" not in data
 
-    def value_from_datadict(self, data: Any, files: Any, name: str) -> list[Row]:
+    def value_from_datadict(self, data: Any, files: Any, name: str) -> list[TextRow]:
         total = data.get(f"{name}-TOTAL_FORMS", "")
         count = min(int(total), MOST_ROWS) if total.isascii() and total.isdigit() and len(total) < 9 else 0
         names = [*(member.name for member in self.members), DELETION_FIELD_NAME]
         return [{one: data.get(f"{name}-{number}-{one}", "") for one in names} for number in range(count)]
 
-    def as_sent(self, name: str, objects: Sequence[Row] | None) -> Row:
+    def as_sent(self, name: str, objects: Sequence[TextRow] | None) -> TextRow:
         """The inputs of a table with these objects, as a browser sends them."""
         cells = {
             f"{name}-{number}-{key}": text for number, one in enumerate(objects or []) for key, text in one.items()
@@ -143,18 +143,18 @@ class ObjectListFormField(forms.Field):
     def rows(self) -> ObjectRowsWidget:
         return cast("ObjectRowsWidget", self.widget)
 
-    def to_python(self, value: Any) -> list[Row]:
+    def to_python(self, value: Any) -> list[TextRow]:
         if isinstance(value, str):
             value = read_json(value)
         return [self.object_of(row) for _, row in self.filled_rows(value or [])]
 
-    def filled_rows(self, rows: Sequence[Row]) -> Iterator[tuple[int, Row]]:
+    def filled_rows(self, rows: Sequence[TextRow]) -> Iterator[tuple[int, TextRow]]:
         """The rows that hold an object, with their numbers."""
         for number, row in enumerate(rows):
             if not row.get(DELETION_FIELD_NAME) and any(row.get(member.name, "").strip() for member in self.members):
                 yield number, row
 
-    def object_of(self, row: Row) -> Row:
+    def object_of(self, row: TextRow) -> TextRow:
         return {member.name: member.normalize(row.get(member.name, "")) for member in self.members}
 
     def show_errors(self, sent: Any, errors: Sequence[Mapping[str, str]]) -> list[str]:
@@ -174,7 +174,7 @@ class ObjectListFormField(forms.Field):
         return lines
 
 
-def read_json(text: str) -> list[Row]:
+def read_json(text: str) -> list[TextRow]:
     """Raises ValidationError unless the text is a list of objects whose members are texts."""
     try:
         rows = json.loads(text or "[]")

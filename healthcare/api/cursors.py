@@ -34,7 +34,7 @@ class Cursor:
         """Base64url of encrypted JSON: the values may be a patient's name, and URLs end up in logs."""
         parts = [self.back, *(value if isinstance(value, int) else str(value) for value in self.values)]
         content = COMPACT_JSON.encode(parts)
-        return base64.urlsafe_b64encode(cipher().encrypt(content.encode(), None)).decode().rstrip("=")
+        return base64.urlsafe_b64encode(cursor_cipher().encrypt(content.encode(), None)).decode().rstrip("=")
 
 
 def decode_cursor(text: str) -> list[Any] | None:
@@ -42,7 +42,7 @@ def decode_cursor(text: str) -> list[Any] | None:
     try:
         padded = text.encode("ascii") + b"=" * (-len(text) % 4)
         encrypted = base64.b64decode(padded, altchars=b"-_", validate=True)
-        parts = json.loads(cipher().decrypt(encrypted, None))
+        parts = json.loads(cursor_cipher().decrypt(encrypted, None))
     except (binascii.Error, InvalidTag, ValueError):
         return None
     known = isinstance(parts, list) and len(parts) > 1 and isinstance(parts[0], bool)
@@ -51,7 +51,7 @@ def decode_cursor(text: str) -> list[Any] | None:
 
 
 @cache
-def cipher() -> AESSIV:
+def cursor_cipher() -> AESSIV:
     """AES-SIV (RFC 5297): it needs no nonce, so that the same position always has the same cursor."""
     key = hashlib.blake2b(settings.SECRET_KEY.encode(), digest_size=32, person=b"cursors").digest()
     return AESSIV(key)

@@ -34,12 +34,12 @@ from healthcare.operations.metrics import count_idempotent_replay
 
 KEY_HEADER = "Idempotency-Key"
 BARE = re.compile(r"[!#-~][!-~]{0,254}", re.ASCII)
-QUOTED = re.compile(r'"([!#-\[\]-~]|\\["\\]){1,255}"', re.ASCII)  # a string of RFC 9651, without blanks
+KEY_STRING = re.compile(r'"([!#-\[\]-~]|\\["\\]){1,255}"', re.ASCII)  # a string of RFC 9651, without blanks
 DIGESTED_AT_ONCE = 64 * 1024  # bytes
 STORED_HEADERS = ("ETag", "Location")
 KEY_PARAMETER = OpenApiParameter(
     KEY_HEADER,
-    {"type": "string", "pattern": f"^({BARE.pattern}|{QUOTED.pattern})$"},
+    {"type": "string", "pattern": f"^({BARE.pattern}|{KEY_STRING.pattern})$"},
     OpenApiParameter.HEADER,
     description="Makes the request safe to retry: for 24 hours, the same request with the same key returns the first "
     "answer with `Idempotency-Replayed: true` and is not executed again. Use a new UUID for each request. "
@@ -165,7 +165,7 @@ class Key:
 
 def read_idempotency_key(header: str) -> str:
     """The key in the header's value, with or without the quotes of the draft. Raises ParseError (400)."""
-    if QUOTED.fullmatch(header):
+    if KEY_STRING.fullmatch(header):
         return re.sub(r"\\(.)", r"\1", header[1:-1])
     if not BARE.fullmatch(header):
         raise ParseError(f"{KEY_HEADER} must be 1 to 255 visible ASCII characters, quoted or not.")

@@ -93,7 +93,7 @@ def check_parameters(request: Request, known: Set[str]) -> None:
     if unknown:
         raise LimitedErrors(
             {
-                printable(name): suggest(name, known, "This path has no such parameter", "remove it")
+                printable_parameter(name): suggest(name, known, "This path has no such parameter", "remove it")
                 for name in sorted(unknown)[: LimitedErrors.LIMIT]
             },
             len(unknown),
@@ -102,7 +102,7 @@ def check_parameters(request: Request, known: Set[str]) -> None:
     refuse(repeated - {CACHE_BUSTER}, "repeated", "Send this parameter once.")
 
 
-def printable(name: str) -> str:
+def printable_parameter(name: str) -> str:
     """A name as ASCII of at most 64 characters, percent-encoded."""
     return quote(name, safe="!$'()*,-./:;@[]_")[:64]
 

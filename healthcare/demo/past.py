@@ -54,7 +54,7 @@ class Past:
 
     def add_event(self, label: str, at: datetime.datetime, context: Columns) -> None:
         event = {"pgh_label": label, "pgh_created_at": at + EVENT_DELAY, "pgh_context": context}
-        self.events.append(columns_of(self.record) | event)
+        self.events.append(column_values(self.record) | event)
 
 
 class Pasts:
@@ -81,7 +81,7 @@ class Pasts:
         if not pasts:
             return
         model = type(pasts[0].record)
-        insert(model, [columns_of(past.record) for past in pasts])
+        insert(model, [column_values(past.record) for past in pasts])
         events = self.event_models[model]
         rows = [event for past in pasts for event in past.events]
         insert(events, rows, staging(events))
@@ -120,7 +120,7 @@ def next_ids(model: type[Model], count: int) -> list[int]:
         return [key for (key,) in cursor.fetchall()]
 
 
-def columns_of(record: Model) -> Columns:
+def column_values(record: Model) -> Columns:
     return {str(field.column): getattr(record, field.attname) for field in record._meta.concrete_fields}
 
 

@@ -72,7 +72,7 @@ class FastRead(FastAction):
             if type(getattr(inclusion.field(), "child", None)) is not inclusion.serializer:
                 yield Obstacle(f"{member}.field", "It has to be a list of the inclusion's serializer.")
             yield from obstacles_of_serializer(inclusion.serializer)
-            yield from obstacles_of_scope(f"{member}.links", partial(links_of, inclusion))
+            yield from obstacles_of_scope(f"{member}.links", partial(inclusion_links, inclusion))
             self.content(FieldSelection(included=frozenset({name})))
         if self.cached_table and (self.recording or self.viewset.acts_for_owner):
             hint = "A cached answer records no access, and is the same for every owner."
@@ -241,7 +241,7 @@ class FastRead(FastAction):
         return set(fields)
 
 
-def links_of(inclusion: Inclusion, _: Any) -> QuerySet:
+def inclusion_links(inclusion: Inclusion, _: Any) -> QuerySet:
     return inclusion.links()
 
 

@@ -85,9 +85,9 @@ class ReplicaRead:
 
 def selecting_ids(action: List) -> List:
     """The same list, whose statement selects the ids of the subjects in place of recording them."""
-    twin = copy(action)
-    twin.recording = replace(action.recording, insert=SELECT_IDS, parameters=((), ()))
-    twin.state = POSITION_AND_IDS
-    twin.compile = lru_cache(maxsize=256)(twin.compile_list)
-    twin.compile_filtered_page = lru_cache(maxsize=256)(twin.compile_with_place)
-    return twin
+    selecting = copy(action)
+    selecting.recording = replace(action.recording, insert=SELECT_IDS, parameters=((), ()))
+    selecting.state = POSITION_AND_IDS
+    selecting.compile = lru_cache(maxsize=256)(selecting.compile_list)
+    selecting.compile_filtered_page = lru_cache(maxsize=256)(selecting.compile_with_place)
+    return selecting

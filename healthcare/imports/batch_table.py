@@ -53,8 +53,8 @@ class BatchTable:
         times = [field for field in meta.concrete_fields if is_set_to_now(field)]
         fields = [field for field in meta.concrete_fields if field is not key and field not in times]
         self.steps = [(field, field.attname, stored_as_they_are(field)) for field in fields]
-        self.copied = columns_of(fields)
-        self.columns = columns_of([*fields, *times])
+        self.copied = quoted_columns(fields)
+        self.columns = quoted_columns([*fields, *times])
         self.selected = ", ".join([self.copied, *["%(now)s"] * len(times)])
 
     def create(self) -> None:
@@ -133,7 +133,7 @@ def stored_as_they_are(field: Field) -> frozenset[type]:
     return frozenset(PLAIN_TYPES.get(type(field), ()))
 
 
-def columns_of(fields: Iterable[Field]) -> str:
+def quoted_columns(fields: Iterable[Field]) -> str:
     return ", ".join(f'"{field.column}"' for field in fields)
 
 

@@ -24,7 +24,7 @@ from healthcare.imports.models import Import, ImportedLine
 from healthcare.imports.options import ImportOptions
 from healthcare.imports.reading import ReadRecord
 from healthcare.imports.row_checks import RowChecks, problems_of
-from healthcare.imports.rows import CREATED, FAILED, LIKELY, SKIPPED, STATUSES, UNCHANGED, UPDATED, Row
+from healthcare.imports.rows import CREATED, FAILED, LIKELY, LINE_STATUSES, SKIPPED, UNCHANGED, UPDATED, Row
 from healthcare.ownership import RecordOwner
 
 ROWS_PER_BATCH = 1000
@@ -62,7 +62,7 @@ class ImportRun:
         self.owner_id = owner.pk or 0
         self.is_check = options.mode == "check"
         self.is_text = is_text
-        self.summary: Counter[str] = Counter(dict.fromkeys(STATUSES, 0))
+        self.summary: Counter[str] = Counter(dict.fromkeys(LINE_STATUSES, 0))
         self.patients: set[int] = set()
         self.importer = importer_class(self)
         # A serializer validates in one thread at a time.

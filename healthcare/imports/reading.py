@@ -20,7 +20,7 @@ from healthcare.imports.unpacking import gathered, limited, unpacked
 
 CSV, NDJSON = "text/csv", "application/x-ndjson"
 DELIMITERS = (",", ";", "\t")
-QUOTED = re.compile(r'"[^"]*(?:"|\Z)')
+QUOTED_CELL = re.compile(r'"[^"]*(?:"|\Z)')
 MIB = 1024 * 1024
 JSON_WHITESPACE = " \t\r\n"
 TOO_LARGE = "The file is too large; send a smaller one, packed with gzip or in parts."
@@ -195,7 +195,7 @@ def read_csv(
 
 def find_delimiter(header: str) -> str:
     """The most frequent of the delimiters outside quotation marks; a comma if there is none."""
-    counts = Counter(QUOTED.sub("", header))
+    counts = Counter(QUOTED_CELL.sub("", header))
     return max(DELIMITERS, key=lambda delimiter: counts[delimiter])
 
 

@@ -8,8 +8,8 @@ from healthcare.imports.models import LineStatus
 Problem = dict[str, str]  # `pointer`, `code` and `detail`, as in the `errors` of a problem
 Likely = dict[str, int]  # `{"id": …}` of a record, or `{"line": …}` of an earlier row of the file
 
-STATUSES: tuple[str, ...] = tuple(LineStatus.values)
-CREATED, UPDATED, UNCHANGED, SKIPPED, LIKELY, FAILED = STATUSES
+LINE_STATUSES: tuple[str, ...] = tuple(LineStatus.values)
+CREATED, UPDATED, UNCHANGED, SKIPPED, LIKELY, FAILED = LINE_STATUSES
 
 
 @dataclass(slots=True, eq=False)

@@ -9,7 +9,7 @@ from rest_framework import serializers
 
 from healthcare.api.fields import ModelSerializer
 from healthcare.imports.models import Import, ImportedLine
-from healthcare.imports.rows import STATUSES
+from healthcare.imports.rows import LINE_STATUSES
 
 
 class RowErrorSerializer(serializers.Serializer):
@@ -31,7 +31,7 @@ class RowResultSerializer(serializers.Serializer):
     """What became of a record of the file."""
 
     line = serializers.IntegerField(help_text="The physical line where it starts; the header of CSV is line 1.")
-    status = serializers.ChoiceField(choices=STATUSES)
+    status = serializers.ChoiceField(choices=LINE_STATUSES)
     id = serializers.IntegerField(
         allow_null=True, help_text="The record that it created or names; null where there is none, or not yet."
     )
@@ -43,7 +43,7 @@ class ImportSummarySerializer(serializers.Serializer):
     """The number of records of the file by status."""
 
     def get_fields(self) -> dict[str, serializers.Field]:
-        return {status: serializers.IntegerField() for status in STATUSES}
+        return {status: serializers.IntegerField() for status in LINE_STATUSES}
 
 
 class ImportAnswerSerializer(serializers.Serializer):
@@ -60,7 +60,7 @@ class ImportAnswerSerializer(serializers.Serializer):
 
 
 def summary_of(counts: Mapping[str, int]) -> dict[str, Any]:
-    return {status: counts.get(status, 0) for status in STATUSES}
+    return {status: counts.get(status, 0) for status in LINE_STATUSES}
 
 
 class ImportSerializer(ModelSerializer):

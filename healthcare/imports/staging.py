@@ -23,7 +23,7 @@ from healthcare.imports.reading import LineError, ReadRecord
 from healthcare.imports.rows import FAILED, Row
 from healthcare.rls.context import without_role
 
-ROWS_PER_TRANSACTION = 5_000  # staged together
+STAGED_PER_TRANSACTION = 5_000  # staged together
 BATCH_CHARACTERS = 8 * 1024 * 1024  # of the content of these rows, but for the first one
 FILE = "file"  # the key of `Import.parameters` with the digest of a file that has been imported completely
 
@@ -57,7 +57,7 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def digest_of(file_digest: str, kind: str, owner_id: int, options: dict[str, Any]) -> str:
+def digest_of_command(file_digest: str, kind: str, owner_id: int, options: dict[str, Any]) -> str:
     """The digest by which the same command finds what it has staged: of the file, the owner and the options."""
     named = json.dumps([file_digest, kind, owner_id, options], sort_keys=True)
     return hashlib.sha256(named.encode()).hexdigest()
@@ -80,12 +80,12 @@ def stage(file: StagedFile, records: Iterator[ReadRecord], report: Callable[[int
     last = last_staged_line(file)
     total = 0
     rest = enumerate(records, start=1)
-    while batch := list(islice(rest, ROWS_PER_TRANSACTION)):
+    while batch := list(islice(rest, STAGED_PER_TRANSACTION)):
         total = batch[-1][0]
         new = [record for _, record in batch if record.line > last]
         if new:
             with transaction.atomic():
-                lock(file)
+                lock_staged_file(file)
                 if last_staged_line(file) != last:
                     raise StagingError(SAME_FILE_RUNNING)
                 copy_rows(file, new)
@@ -113,7 +113,7 @@ def copy_rows(file: StagedFile, records: Iterable[ReadRecord]) -> None:
         cursor.copy_expert("COPY imports_stagedrow (file_id, line, content) FROM STDIN", text)
 
 
-def lock(file: StagedFile) -> StagedFile:
+def lock_staged_file(file: StagedFile) -> StagedFile:
     """The file's row, locked until the transaction ends. Raises StagingError while another run has it."""
     found = StagedFile.objects.select_for_update(skip_locked=True).filter(pk=file.pk).first()
     if found is None:
@@ -154,7 +154,7 @@ def write_whole(
     """Write all rows in one transaction, and forget what was staged. Raises RefusedRowsError if a row has failed."""
     count = 0
     with transaction.atomic():
-        lock(file)
+        lock_staged_file(file)
         enter()
         run.begin()
         batch = next_batch(file, 0)
@@ -169,7 +169,7 @@ def write_whole(
         if run.summary[FAILED]:
             raise RefusedRowsError
         run.finish()
-        complete(file, run)
+        discard_staged(file, run)
 
 
 def write_in_parts(
@@ -179,7 +179,7 @@ def write_in_parts(
     is_complete = False
     while not is_complete:
         with transaction.atomic():
-            present = lock(file)
+            present = lock_staged_file(file)
             if present.written_line != file.written_line:
                 raise StagingError(SAME_FILE_RUNNING)
             enter()
@@ -199,11 +199,11 @@ def write_in_parts(
                 file.parent, file.used_at = run.record, timezone.now()
                 file.save()
             if is_complete:
-                complete(file, run)
+                discard_staged(file, run)
         reset_queries()
 
 
-def complete(file: StagedFile, run: ImportRun) -> None:
+def discard_staged(file: StagedFile, run: ImportRun) -> None:
     """Forget what was staged. The import stores the digest, so that the same command does not write it again."""
     record: Any = run.record
     with without_role():

@@ -18,7 +18,7 @@ from django.db import DEFAULT_DB_ALIAS, Error, connection, connections, transact
 
 from healthcare.operations.backup_errors import BackupError, describe_database_error
 from healthcare.operations.backup_file import BACKUP_FORMAT, PART, BackupWriter, Manifest
-from healthcare.operations.backup_parts import PARTS
+from healthcare.operations.backup_parts import BACKUP_PARTS
 from healthcare.operations.encryption import encrypted_to, parse_recipient
 from healthcare.operations.models import Backup
 from healthcare.operations.programs import (
@@ -134,7 +134,7 @@ def describe_database(major: int) -> Manifest:
         extensions = dict(cursor.fetchall())
         cursor.execute(SELECT_EXTENSION_INDEXES)
         indexes = {name: found for name, found in cursor.fetchall() if name in extensions}
-    described = {name: part.describe() for name, part in PARTS.items()}
+    described = {name: part.describe() for name, part in BACKUP_PARTS.items()}
     moment = taken_at.astimezone(datetime.UTC).isoformat()
     return Manifest(BACKUP_FORMAT, settings.VERSION, major, moment, migrations, tables, extensions, indexes, described)
 

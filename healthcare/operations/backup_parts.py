@@ -29,8 +29,8 @@ class BackupPart:
         return ""
 
 
-PARTS: dict[str, BackupPart] = {}
+BACKUP_PARTS: dict[str, BackupPart] = {}
 
 
 def register_part(part: BackupPart) -> None:
-    PARTS[part.name] = part
+    BACKUP_PARTS[part.name] = part

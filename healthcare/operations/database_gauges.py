@@ -26,14 +26,14 @@ Values = Mapping[str, float | None]
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class GaugeSource:
     """Reads some gauges in one transaction. `help_texts` has the name of each."""
 
     read: Callable[[], Values]
     help_texts: Mapping[str, str]
 
 
-sources: list[Source] = []
+sources: list[GaugeSource] = []
 
 
 def register_gauges(read: Callable[[], Values], **help_texts: str) -> None:
@@ -41,7 +41,7 @@ def register_gauges(read: Callable[[], Values], **help_texts: str) -> None:
 
     Call it when the app is ready. `read` runs as the owner of the database, in a read-only transaction with a deadline.
     """
-    sources.append(Source(read, help_texts))
+    sources.append(GaugeSource(read, help_texts))
 
 
 def count_sessions() -> Values:
@@ -63,7 +63,7 @@ class DatabaseGauges:
     def __init__(self) -> None:
         self.read_at = time.monotonic()
         self.values: dict[str, float] = {}
-        self.failing: set[Source] = set()
+        self.failing: set[GaugeSource] = set()
 
     def start(self) -> None:
         threading.Thread(target=self.run, name="database gauges", daemon=True).start()
@@ -99,7 +99,7 @@ class DatabaseGauges:
         return {name: float(value) for name, value in values.items() if value is not None}
 
 
-def read_in_transaction(source: Source) -> Values:
+def read_in_transaction(source: GaugeSource) -> Values:
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION READ ONLY")

@@ -36,7 +36,7 @@ STATUSES = (
     *(500, 501, 502, 503, 504),
 )
 # The names of the rate limits.
-LIMITS = (
+BUCKET_LIMITS = (
     *("requests", "failures", "registrations", "e-mail-changes", "names", "account-files", "e-mails", "links"),
     "exports",
     OTHER,
@@ -58,7 +58,7 @@ HISTOGRAM_CELLS = SUM_OF_SECONDS + 1
 OWNER, IN_FLIGHT, THREADS_BUSY, LOGIN_FAILURES, IDEMPOTENT_REPLAYS = range(5)
 FIRST_REPLICA_READ = IDEMPOTENT_REPLAYS + 1
 FIRST_LIMIT = FIRST_REPLICA_READ + len(REPLICA_READS)
-FIRST_SQLSTATE = FIRST_LIMIT + len(LIMITS)
+FIRST_SQLSTATE = FIRST_LIMIT + len(BUCKET_LIMITS)
 QUEUE = FIRST_SQLSTATE + len(SQLSTATES)
 QUEUE_SECONDS = QUEUE + SUM_OF_SECONDS
 FIRST_REQUESTS = QUEUE + HISTOGRAM_CELLS
@@ -68,7 +68,7 @@ REQUESTS_CELLS = REQUESTS_HISTOGRAM + HISTOGRAM_CELLS
 # The cells of the parent, before the slots.
 WORKER_RESTARTS, DRAIN_ANNOUNCED, PARENT_CELLS = 0, 1, 8
 
-LIMIT_CELLS = {name: FIRST_LIMIT + number for number, name in enumerate(LIMITS)}
+LIMIT_CELLS = {name: FIRST_LIMIT + number for number, name in enumerate(BUCKET_LIMITS)}
 REPLICA_READ_CELLS = {name: FIRST_REPLICA_READ + number for number, name in enumerate(REPLICA_READS)}
 SQLSTATE_CELLS = {code: FIRST_SQLSTATE + number for number, code in enumerate(SQLSTATES)}
 STATUS_CELLS = {status: number for number, status in enumerate(STATUSES)}

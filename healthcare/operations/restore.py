@@ -26,7 +26,7 @@ from healthcare.operations import restore_target
 from healthcare.operations.backup import count_rows_by_table
 from healthcare.operations.backup_errors import BackupError, describe_database_error
 from healthcare.operations.backup_file import PG_DUMP_MAGIC, BackupReader, Manifest
-from healthcare.operations.backup_parts import PARTS, RestoreOptions
+from healthcare.operations.backup_parts import BACKUP_PARTS, RestoreOptions
 from healthcare.operations.dump_loader import DumpLoader
 from healthcare.operations.encryption import decrypted_by, is_encrypted, read_identities
 from healthcare.operations.programs import find_program, server_major, termination_unwinds
@@ -68,7 +68,7 @@ def restore_backup(path: Path, identity: Path | None, options: RestoreOptions) -
             restore_role(connections[DEFAULT_DB_ALIAS])  # not the proxy, whose class is another
             loader = DumpLoader(pg_restore, backup.reader, backup.dump_size, options.report)
             done, absent = load(backup, loader, options)
-            complete(backup.manifest, absent, options)
+            migrate_restored(backup.manifest, absent, options)
     except OSError as error:
         raise BackupError(f"{path} cannot be read: {error.strerror or error}.") from error
     except Error as error:
@@ -125,7 +125,7 @@ def check_compatibility(manifest: Manifest) -> None:
             f"The backup is of release {manifest.version}, whose migration {unknown[0]} this release "
             f"({settings.VERSION}) does not have; restore it with that release or a newer one."
         )
-    for name, part in PARTS.items():
+    for name, part in BACKUP_PARTS.items():
         part.check(manifest.apps.get(name))
 
 
@@ -156,7 +156,7 @@ def load(backup: VerifiedBackup, loader: DumpLoader, options: RestoreOptions) ->
     manifest = backup.manifest
     with transaction.atomic():
         remove_timeouts()
-        restore_target.lock(connection)
+        restore_target.lock_for_restore(connection)
         restore_target.check_empty(connections[DEFAULT_DB_ALIAS])
         absent = restore_target.find_absent_extensions(connection, manifest.extensions)
         loader.load(connection, absent, manifest)
@@ -167,7 +167,7 @@ def load(backup: VerifiedBackup, loader: DumpLoader, options: RestoreOptions) ->
         restore_target.enable_triggers(connection)
         restore_access(connection)
         options.report("Verifying the restored data…")
-        done = [part.finish(manifest.apps.get(name), options) for name, part in PARTS.items()]
+        done = [part.finish(manifest.apps.get(name), options) for name, part in BACKUP_PARTS.items()]
     rows = sum(manifest.tables.values())
     first = f"{rows:,} rows of {len(manifest.tables)} tables restored, as of {manifest.taken_at}."
     return [first, *filter(None, done)], absent
@@ -199,7 +199,7 @@ def refresh_search_functions() -> bool:
         return bool(cursor.fetchone() != before)
 
 
-def complete(manifest: Manifest, absent: set[str], options: RestoreOptions) -> None:
+def migrate_restored(manifest: Manifest, absent: set[str], options: RestoreOptions) -> None:
     """Bring the restored database to this release. If that fails, empty it again."""
     options.report("Migrating…")
     try:

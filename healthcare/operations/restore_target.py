@@ -32,7 +32,7 @@ SELECT kind, name, format('DROP %s IF EXISTS %s CASCADE', upper(kind), name) FRO
 """
 
 
-def lock(connection: BaseDatabaseWrapper) -> None:
+def lock_for_restore(connection: BaseDatabaseWrapper) -> None:
     """Until the transaction ends. Raises BackupError if another restore runs."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [RESTORE_LOCK_KEY])

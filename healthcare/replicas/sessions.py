@@ -46,7 +46,7 @@ class Availability:
         if first:
             logger.warning("replicas are not read: %s", " ".join(str(error).split()))
 
-    def succeeded(self) -> None:
+    def clear_failure(self) -> None:
         if self.tried_at is not None:
             self.tried_at = None
             logger.warning("replicas are read again")
@@ -74,7 +74,7 @@ def read(send: Callable[[str], Result]) -> Result | None:
         return None
     finally:
         del connections[ALIAS]  # another thread may use it next
-    availability.succeeded()
+    availability.clear_failure()
     return result
 
 

@@ -150,13 +150,13 @@ def restore_access(connection: BaseDatabaseWrapper) -> list[AccessGap]:
                 put_back(connection, declared.access, expected)
             left = compare_access(connection, declared, expected)
             if left:
-                raise CommandError(f"The database user may not put back {describe(left)}; migrate as the owner.")
+                raise CommandError(f"The database user may not put back {name_gaps(left)}; migrate as the owner.")
     except DeclarationError as error:
         raise CommandError(str(error)) from error
     return gaps
 
 
-def describe(gaps: list[AccessGap]) -> str:
+def name_gaps(gaps: list[AccessGap]) -> str:
     names = [gap.name for gap in gaps]
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 

@@ -94,12 +94,12 @@ class Policies:
         column = foreign_key.column
         return any(
             self.condition_holds(condition, column, foreign_key.related_model, refers_to_user=refers_to_user)
-            for condition in split(policy.check, " and ")
+            for condition in split_outside_parentheses(policy.check, " and ")
         )
 
     def condition_holds(self, condition: str, column: str, owned: type[Model], *, refers_to_user: bool) -> bool:
         """Whether this one condition of a conjunction ensures that the column names a record of the owner, or none."""
-        alternatives = split(without_parentheses(condition), " or ")
+        alternatives = split_outside_parentheses(without_parentheses(condition), " or ")
         if len(alternatives) > 1:
             needed = [one for one in alternatives if one != f"{column} is null"]
             return all(self.condition_holds(one, column, owned, refers_to_user=refers_to_user) for one in needed)
@@ -145,7 +145,7 @@ def closing(text: str, start: int) -> int:
     return len(text)
 
 
-def split(text: str, separator: str) -> list[str]:
+def split_outside_parentheses(text: str, separator: str) -> list[str]:
     """The parts between separators that stand outside parentheses and quotes."""
     parts, depth, quoted, begin, position = [], 0, False, 0, 0
     while position < len(text):

@@ -66,7 +66,7 @@ REMOVE_WORDS = """LOCK TABLE {words} IN SHARE ROW EXCLUSIVE MODE;
     )"""
 
 
-def columns(index: Index) -> list[str]:
+def indexed_columns(index: Index) -> list[str]:
     """The columns that the terms are made of."""
     names = (
         index.owner, index.successor, index.name, index.identifier, index.identifiers, index.phone,
@@ -169,7 +169,7 @@ class SearchUpdateTrigger(SearchTrigger):
 
     def render_condition(self, model: type[Model]) -> str:  # type: ignore[override]
         new, old = (
-            ", ".join([*(f'{row}."{name}"' for name in columns(self.index)), f"{row}.deleted_at IS NULL"])
+            ", ".join([*(f'{row}."{name}"' for name in indexed_columns(self.index)), f"{row}.deleted_at IS NULL"])
             for row in ("NEW", "OLD")
         )
         return f"WHEN (ROW({new}) IS DISTINCT FROM ROW({old}))"

@@ -20,7 +20,7 @@ from healthcare.server.environ import Environ
 MAX_FILES = 8  # that arrive at once at a worker
 SLOWEST_UPLOAD_RATE = 64 * 1024  # bytes a second, beyond BODY_SECONDS
 YOUNG_SECONDS = 1.0  # in which the rate of a body says nothing yet
-CHECK_INTERVAL = 1.0  # seconds
+STALE_FILE_INTERVAL = 1.0  # seconds
 
 logger = logging.getLogger("healthcare.server")
 
@@ -48,7 +48,7 @@ class FileBody:
         arrived = threading.Event()
         self.future = self.protocol.__anext__()
         self.future.add_done_callback(lambda _: arrived.set())
-        while not arrived.wait(CHECK_INTERVAL):
+        while not arrived.wait(STALE_FILE_INTERVAL):
             if self.is_displaced or time.monotonic() > self.deadline:
                 self.future.cancel()
         return None if self.future.cancelled() else bytes(self.future.result())

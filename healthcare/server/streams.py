@@ -42,7 +42,7 @@ MAX_STREAMS = 2  # of a worker, each with a thread and a database session of its
 LONGEST_STALL = 30.0  # seconds that a client may take nothing, and that it may be late in all
 SLOWEST_DOWNLOAD_RATE = 16 * 1024  # bytes a second that a client has to take on average, beyond these seconds
 LARGEST_WRITE = 64 * 1024  # bytes that a client has LONGEST_STALL to take
-CHECK_INTERVAL = 1.0  # seconds between two checks whether the worker stops
+STOP_CHECK_INTERVAL = 1.0  # seconds between two checks whether the worker stops
 CLOSING_SECONDS = 5.0  # for a client to close its end after it has everything
 EARLIER_ANSWER_SECONDS = 5.0  # for a client to take what was sent before on its connection
 
@@ -179,7 +179,7 @@ class Stream:
         found = find_connection(environ["REMOTE_ADDR"], int(environ["REMOTE_PORT"]), int(environ["SERVER_PORT"]))
         if found is None:
             raise StreamBrokenError("its client has closed the connection")
-        found.settimeout(CHECK_INTERVAL)
+        found.settimeout(STOP_CHECK_INTERVAL)
         # A client that sends several requests at once may get the end of an earlier answer from granian just now.
         deadline = time.monotonic() + EARLIER_ANSWER_SECONDS
         while unacknowledged(found):
@@ -237,7 +237,7 @@ class Stream:
             self.reset_when_closed()
         if not self.disconnected.is_set():
             self.connection.shutdown(socket.SHUT_RD)  # granian takes it for the client's end, and closes its descriptor
-            if not self.disconnected.wait(CHECK_INTERVAL):
+            if not self.disconnected.wait(STOP_CHECK_INTERVAL):
                 self.connection.shutdown(socket.SHUT_RDWR)
 
     def reset_when_closed(self) -> None:

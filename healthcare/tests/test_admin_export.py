@@ -180,7 +180,7 @@ def test_a_filter_that_the_list_does_not_have_is_refused(admin: AdminClient):
 def test_the_queries_grow_with_the_parts_that_are_in_memory_and_not_with_the_rows(
     admin: AdminClient, alice: User, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(export, "ROWS_AT_ONCE", 5)
+    monkeypatch.setattr(export, "EXPORTED_AT_ONCE", 5)
     counts: list[int] = []
     for _ in range(2):
         for _ in range(5):

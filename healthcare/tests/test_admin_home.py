@@ -15,7 +15,7 @@ from accounts.models import User
 from audit.models import Seal
 from doctors.tests.factories import make_doctor
 from healthcare.admin import home
-from healthcare.admin.home import Figure, Missing, Panel
+from healthcare.admin.home import Figure, MissingFigure, Panel
 from healthcare.admin.tests.access_rows import add_accesses, execute
 from healthcare.tests.admin_pages import AdminClient, allow
 from healthcare.tests.planner import rewrite_and_analyze
@@ -224,7 +224,7 @@ def test_a_figure_that_cannot_be_read_leaves_the_others(
     monkeypatch.setattr(registered, "home_panels", [Panel("Patients", read), new], raising=False)
     client = AdminClient(staff)
     parts = parts_of(client)
-    assert parts["Patients"] == Missing("Patients")
+    assert parts["Patients"] == MissingFigure("Patients")
     assert parts["New this week"].value == "3"
     assert parts["Active assignments"].value == "4"
     assert "no figures for Patients" in caplog.text

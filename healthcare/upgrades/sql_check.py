@@ -38,7 +38,9 @@ TARGET = re.compile(
 )
 STRUCTURE = re.compile(r"ALTER\b|DROP\b|REINDEX\b|CREATE\s+(?:UNIQUE\s+)?INDEX\b|CREATE\s+TABLE\b", re.I)
 DROPPED_INDEX = re.compile(rf"\A(?:DROP\s+INDEX|REINDEX\s+INDEX)\s+(?:CONCURRENTLY\s+)?{TABLE}", re.I)
-CHANGE = re.compile(r"(?:\A|;|\bBEGIN\b|\bTHEN\b|\bLOOP\b|\bELSE\b|\)|')\s*(?:UPDATE|DELETE\s+FROM|TRUNCATE)\b", re.I)
+ROW_CHANGE = re.compile(
+    r"(?:\A|;|\bBEGIN\b|\bTHEN\b|\bLOOP\b|\bELSE\b|\)|')\s*(?:UPDATE|DELETE\s+FROM|TRUNCATE)\b", re.I
+)
 LONG_LOCK = re.compile(
     r"(?:\A|;|\bBEGIN\b|')\s*(?:LOCK\b|CLUSTER\b|VACUUM\b.*\bFULL\b|REFRESH\s+MATERIALIZED\s+VIEW\s+(?!CONCURRENTLY)"
     r"|ALTER\s+TABLE\b[^;]*\b(?:DISABLE\s+TRIGGER|SET\s+TABLESPACE|SET\s+LOGGED|SET\s+UNLOGGED)\b)",
@@ -140,7 +142,7 @@ def read_by_rules(statements: list[str]) -> list[tuple[str, str]]:
         text = executed_body(statement) or statement
         if text is statement and re.match(r"CREATE\b", statement, re.I):
             continue  # the body of a function is not executed
-        if CHANGE.search(text):
+        if ROW_CHANGE.search(text):
             found.append(("data-in-transaction", statement))
         if LONG_LOCK.search(text):
             found.append(("long-lock", statement))

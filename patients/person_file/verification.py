@@ -35,27 +35,27 @@ def verify_parts(archive: zipfile.ZipFile) -> tuple[str, dict[str, Any]]:
     names = Counter(entry.filename for entry in entries)
     for name, count in sorted(names.items()):
         if count > 1:
-            raise PersonFileError(f"The part {printable(name)} is there {count} times.")
+            raise PersonFileError(f"The part {printable_file_name(name)} is there {count} times.")
     if MANIFEST not in names:
         raise PersonFileError(f"The part {MANIFEST} is missing.")
-    digest, text = read_manifest(archive)
+    digest, text = read_person_file_manifest(archive)
     manifest, listed = parse_manifest(text)
     if missing := sorted(listed.keys() - names.keys()):
-        raise PersonFileError(f"The part {printable(missing[0])} is missing.")
+        raise PersonFileError(f"The part {printable_file_name(missing[0])} is missing.")
     if extra := sorted(names.keys() - listed.keys() - {MANIFEST}):
-        raise PersonFileError(f"The part {printable(extra[0])} is not in the manifest.")
+        raise PersonFileError(f"The part {printable_file_name(extra[0])} is not in the manifest.")
     for name, (size, expected) in sorted(listed.items()):
-        if digest_of(archive, name, size) != expected:
-            raise PersonFileError(f"The part {printable(name)} is not as it was written.")
+        if digest_of_part(archive, name, size) != expected:
+            raise PersonFileError(f"The part {printable_file_name(name)} is not as it was written.")
     return digest, manifest
 
 
-def printable(name: str) -> str:
+def printable_file_name(name: str) -> str:
     """A name as ASCII of bounded length, for a terminal."""
     return ascii(name[:100])
 
 
-def read_manifest(archive: zipfile.ZipFile) -> tuple[str, bytes]:
+def read_person_file_manifest(archive: zipfile.ZipFile) -> tuple[str, bytes]:
     with archive.open(MANIFEST) as part:
         text = part.read(LARGEST_MANIFEST + 1)
     if len(text) > LARGEST_MANIFEST:
@@ -78,7 +78,7 @@ def parse_manifest(text: bytes) -> tuple[dict[str, Any], dict[str, tuple[int, st
     return manifest, listed
 
 
-def digest_of(archive: zipfile.ZipFile, name: str, size: int) -> str | None:
+def digest_of_part(archive: zipfile.ZipFile, name: str, size: int) -> str | None:
     """The SHA-256 of a part; None if it has another size, of which no more is read."""
     found, left = hashlib.sha256(), size
     with archive.open(name) as part:

@@ -26,7 +26,7 @@ from healthcare.rls.context import enter, entered, leave
 from patients.erasure import merged_record_ids
 from patients.merges import survivor_path
 from patients.models import Patient
-from patients.person_file.writer import TooLargeError, begin_snapshot, write_person_file
+from patients.person_file.writer import TooLargeError, begin_reading_one_state, write_person_file
 
 LARGEST_PERSON_FILE = 32 * 1024 * 1024  # bytes
 FILE_ACCESS_ACTION = "patient.file"  # in the access log
@@ -79,7 +79,7 @@ class PersonFileViewSet(NoKeyMixin, ActsForOwner, UnknownParametersViewSet):
         content = io.BytesIO()
         with transaction.atomic():
             if not connection.savepoint_ids:  # else a test has begun the transaction
-                begin_snapshot()
+                begin_reading_one_state()
             enter(caller.pk, request, self.owner)
             patient = self.find_patient(pk)
             leave()

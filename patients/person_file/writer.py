@@ -125,7 +125,7 @@ class ArchivePart:
         self.file.write(data)
 
 
-def as_json(value: Any) -> str:
+def as_json_text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, cls=JSONEncoder)
 
 
@@ -154,7 +154,7 @@ def write_person_file(file: IO[bytes], patient: Patient, *, names: bool = False,
         return write_manifest(archive, about)
 
 
-def begin_snapshot() -> None:
+def begin_reading_one_state() -> None:
     """Let the transaction, of which this is the first statement, read one state however long it takes."""
     with connection.cursor() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
@@ -171,9 +171,9 @@ def write_part(archive: PersonFileArchive, name: str, sections: Any, sealed: dic
     with archive.part(f"{name}.json") as part:
         for number, section in enumerate(sections):
             tables.append(PageTable(section))
-            part.write(f"{',' if number else '{'}\n{as_json(section.name)}: [")
+            part.write(f"{',' if number else '{'}\n{as_json_text(section.name)}: [")
             for index, row in enumerate(section.rows):
-                part.write(f"{',' if index else ''}\n{as_json(row)}")
+                part.write(f"{',' if index else ''}\n{as_json_text(row)}")
                 tables[-1].add(row)
                 if section.table:
                     sealed.setdefault(section.table, []).append(row["row"])

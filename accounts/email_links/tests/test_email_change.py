@@ -13,7 +13,7 @@ from rest_framework.test import APIClient
 from accounts.email_links.tests.links import CHANGE, LOGIN, ME, VERIFY_CONFIRM, link_in, statements, text_of
 from accounts.limits import attempts_key
 from accounts.models import Attempts, LoginSession, User
-from accounts.personal_tokens.format import hash_secret, new_secret, write_token
+from accounts.personal_tokens.format import hash_secret, new_token_secret, write_token
 from accounts.tests.answers import refusals
 from accounts.tests.smtp_server import SMTPServer
 from audit.models import UserEvent
@@ -226,7 +226,7 @@ def test_the_account_names_this_call_for_another_email(
 
 def test_a_personal_access_token_changes_no_email(alice: User, anonymous: APIClient, mail_server: SMTPServer):
     token = LoginSession.new(alice, "", None)
-    token.kind, token.scope, secret = LoginSession.Kind.TOKEN, LoginSession.Scope.WRITE, new_secret()
+    token.kind, token.scope, secret = LoginSession.Kind.TOKEN, LoginSession.Scope.WRITE, new_token_secret()
     token.secret_hash = hash_secret(secret)
     token.save()
     anonymous.credentials(HTTP_AUTHORIZATION=f"Bearer {write_token(token.pk, alice.pk, secret)}")

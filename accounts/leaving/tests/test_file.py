@@ -157,7 +157,7 @@ def test_the_access_log_comes_in_parts_until_it_is_complete(
     alice: User, bob: User, as_alice: LoggedInClient, monkeypatch: pytest.MonkeyPatch, rows: int, scanned: int
 ):
     monkeypatch.setattr(file, "MOST_ROWS", rows)
-    monkeypatch.setattr(file, "MOST_SCANNED", scanned)
+    monkeypatch.setattr(file, "MOST_ACCESSES_SCANNED", scanned)
     for _ in range(3):
         read(alice)
         read(bob)

@@ -7,7 +7,7 @@ from rest_framework.test import APIClient
 
 from accounts.authentication import known_tokens
 from accounts.models import LoginSession, User
-from accounts.personal_tokens.format import checksum, new_secret, read_token, write_token
+from accounts.personal_tokens.format import checksum, new_token_secret, read_token, write_token
 from accounts.personal_tokens.rules import NewToken
 from accounts.personal_tokens.tests.token_requests import (
     JANE,
@@ -46,7 +46,7 @@ def test_a_wrong_secret_and_an_unknown_token_are_refused_with_the_same_bytes(
 ) -> None:
     LoggedInClient(alice)  # a login whose session has the next id
     client = known(token)
-    altered = parts_altered(token.text) | {"unknown": write_token(10**17, 10**17, new_secret())}
+    altered = parts_altered(token.text) | {"unknown": write_token(10**17, 10**17, new_token_secret())}
     bodies = []
     for text in altered.values():
         assert read_token(text) is not None
@@ -90,7 +90,7 @@ def malformed(text: str) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("case", malformed(write_token(1, 1, new_secret())))
+@pytest.mark.parametrize("case", malformed(write_token(1, 1, new_token_secret())))
 def test_a_malformed_token_is_refused(token: NewToken, path: str, case: str) -> None:
     client = known(token)
     text = malformed(token.text)[case]
@@ -139,7 +139,7 @@ def test_a_signed_token_of_a_personal_access_tokens_session_is_refused(token: Ne
 
 def test_a_token_cannot_be_made_of_a_logins_session(as_alice: LoggedInClient, alice: User) -> None:
     session = as_alice.login_session
-    for secret in (new_secret(), session.token_id * 2, "0" * 64):
+    for secret in (new_token_secret(), session.token_id * 2, "0" * 64):
         assert using(write_token(session.pk, alice.pk, secret)).get(ME).status_code == 401
 
 
@@ -147,7 +147,7 @@ def test_a_forged_token_gets_no_stored_answer_of_the_token_that_it_names(token: 
     key: dict[str, Any] = {"HTTP_IDEMPOTENCY_KEY": "once"}
     ended = APIClient().post("/api/auth/logout/", HTTP_AUTHORIZATION=f"Bearer {token.text}", **key)
     assert ended.status_code == 204
-    forged = write_token(token.session.pk, alice.pk, new_secret())
+    forged = write_token(token.session.pk, alice.pk, new_token_secret())
     answer = APIClient().post("/api/auth/logout/", HTTP_AUTHORIZATION=f"Bearer {forged}", **key)
     assert answer.status_code == 401
 

@@ -78,7 +78,7 @@ class Command(BaseCommand):
 def open_stream(kind: str, options: dict[str, Any]) -> ExportStream:
     """What a request of the owner would get, without its limits. Raises ValidationError for unknown columns."""
     view: Any = exported_viewsets()[kind]()
-    owner = find_owner(options["owner"])
+    owner = find_exported_owner(options["owner"])
     if owner is None and view.acts_for_owner:
         raise CommandError("--owner: Say whose records to export.")
     asked = {"format": options["format"], "bom": str(options["bom"]), "fields": options["fields"]}
@@ -89,7 +89,7 @@ def open_stream(kind: str, options: dict[str, Any]) -> ExportStream:
     view.written_as = view.choose_columns_and_format(view.request)
     view.lock_name = lambda request: f"export_records {uuid4()}"  # it runs beside the owner's own exports
     if view.record_export:
-        view.record_export = lambda records: record(view.access_action("export"), records)
+        view.record_export = lambda records: record_export(view.access_action("export"), records)
     stream: ExportStream = view.open_stream(*view.rows_of_list(view.request))
     return stream
 
@@ -102,7 +102,7 @@ def request_of(owner: Any, parameters: dict[str, str]) -> HttpRequest:
     return request  # type: ignore[no-any-return]
 
 
-def record(action: str, records: Sequence[Any]) -> None:
+def record_export(action: str, records: Sequence[Any]) -> None:
     """Record a read by nobody who is logged in, with the account of the operating system."""
     leave()  # a caller of the API records their own reads alone
     AccessLog.objects.record(
@@ -116,7 +116,7 @@ def record(action: str, records: Sequence[Any]) -> None:
     )
 
 
-def find_owner(name: str) -> Any:
+def find_exported_owner(name: str) -> Any:
     users: Any = get_user_model()._default_manager
     user = users.find_by_identifier(name) if name else None
     if name and user is None:

@@ -152,7 +152,7 @@ class FileImport:
         self.record_access_apart()
 
     def find_complete(self) -> Import | None:
-        self.digest = staging.digest_of(
+        self.digest = staging.digest_of_command(
             staging.sha256_of(self.path),
             self.kind,
             self.owner.pk,

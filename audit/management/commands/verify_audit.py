@@ -36,7 +36,7 @@ class Command(BaseCommand):
             verifier = Verifier(key, sealed_tables())
             if not options["full"]:
                 verifier.resume()
-                found = found or is_before(verifier.seal_id, expected)
+                found = found or is_sealed_before(verifier.seal_id, expected)
             since = verifier.seal_id
             for seal in seals(since):
                 verifier.verify(seal)
@@ -57,7 +57,7 @@ class Command(BaseCommand):
         self.stdout.write(verifier.summary(unsealed) + after)
 
 
-def is_before(last: int, expected: str) -> bool:
+def is_sealed_before(last: int, expected: str) -> bool:
     """Whether the expected seal is in the database and no later than this one."""
     number = min(int(expected.partition(":")[0]), LARGEST_ID)
     return number <= last and str(Seal.objects.filter(pk=number).first()) == expected

@@ -14,7 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from healthcare.management.commands.makemigrations import MigrationAutodetector
 from healthcare.management.substitution import substituted
-from healthcare.rls.access import describe, restore_access
+from healthcare.rls.access import name_gaps, restore_access
 from healthcare.rls.privileges import close_database
 from healthcare.rls.role import restore_role
 from healthcare.upgrades.executor import PATIENCE, PatientExecutor
@@ -73,7 +73,7 @@ class Command(migrate.Command):
             # Before, since a migration may alter a policy; afterwards, since it may grant more than requests need.
             restore_role(connection)
             if put_back := [gap for gap in restore_access(connection) if gap.check == "policies"]:
-                self.stderr.write(f"Put back what the migrations declare: {describe(put_back)}.")
+                self.stderr.write(f"Put back what the migrations declare: {name_gaps(put_back)}.")
             with substituted(migrate, "MigrationExecutor", Executor), session_settings(connection):
                 super().handle(*args, **options)
             lock.verify()

@@ -16,7 +16,7 @@ from rest_framework.test import APIClient
 
 from accounts.limits import account_key
 from accounts.models import User
-from accounts.personal_tokens.format import new_secret, write_token
+from accounts.personal_tokens.format import new_token_secret, write_token
 from accounts.personal_tokens.rules import create_token
 from conftest import LoggedInClient
 from healthcare.api.tests import views_that_fail
@@ -149,7 +149,7 @@ def test_a_personal_access_token_names_its_user_from_the_first_request_on(
     client = APIClient()
     for _ in range(2):
         assert client.get(path, HTTP_AUTHORIZATION=f"Bearer {token}").status_code == 200
-    forged = write_token(1, alice.pk, new_secret())
+    forged = write_token(1, alice.pk, new_token_secret())
     assert client.get(path, HTTP_AUTHORIZATION=f"Bearer {forged}").status_code == 401
     callers = [line["caller"] for line in json_log.objects("healthcare.access")]
     assert callers == [account_key("", alice)] * 2 + [None]

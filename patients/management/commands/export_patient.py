@@ -15,7 +15,7 @@ from healthcare.operations.unfinished_file import check_target, unfinished_file
 from patients.command_options import staff_username
 from patients.erasure import merged_record_ids
 from patients.models import Patient
-from patients.person_file.writer import begin_snapshot, write_person_file
+from patients.person_file.writer import begin_reading_one_state, write_person_file
 
 
 class Command(BaseCommand):
@@ -41,10 +41,10 @@ class Command(BaseCommand):
         try:
             check_target(path)
             with unfinished_file(path) as file, transaction.atomic():
-                begin_snapshot()
+                begin_reading_one_state()
                 patient = find_patient(options["id"], options["owner"])
                 digest = write_person_file(file, patient, names=options["names"])
-                record(patient, username)
+                record_person_file(patient, username)
         except BackupError as error:
             raise CommandError(f"{path} exists, or its folder does not; give the name of a new file.") from error
         except OSError as error:
@@ -69,7 +69,7 @@ def find_patient(patient_id: int, owner: str) -> Patient:
     return patient
 
 
-def record(patient: Patient, username: str) -> None:
+def record_person_file(patient: Patient, username: str) -> None:
     """Record the export as a read by the member of staff who has asked for it, or by nobody who is logged in, and with
     the account of the operating system."""
     staff = User.objects.find_by_identifier(username) if username else None
