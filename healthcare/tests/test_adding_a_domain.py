@@ -37,6 +37,7 @@ CONTRACT_TESTS = [
     "healthcare/tests/test_quickstart.py::test_the_script_makes_every_call_of_the_contract",
     "healthcare/tests/test_hostile_input.py",
     "healthcare/tests/test_layers.py",
+    "healthcare/tests/deployment/test_image.py",
     "healthcare/rls/tests/test_checks.py::test_every_table_of_the_project_passes",
     "healthcare/rls/tests/test_row_level_security.py",
 ]
@@ -61,12 +62,15 @@ def extended(
         for path, text in (dict.fromkeys(empty, "") | files).items():
             if path not in {ROW_SECURITY, ROLES}:
                 project.write(path, text)
-        for text, path, after in [
-            ('"appointments"', "healthcare/settings.py", '    "mappings",\n'),
-            ('"appointments.urls"', "healthcare/urls.py", '    "mappings.urls",\n'),
+        for text, path, after, line in [
+            ('"appointments"', "healthcare/settings.py", '    "mappings",\n', '    "appointments",\n'),
+            ('"appointments.urls"', "healthcare/urls.py", '    "mappings.urls",\n', '    "appointments.urls",\n'),
+            ("!appointments", ".dockerignore", "!mappings\n", "!appointments\n"),
+            ('"appointments"', "pyproject.toml", "root_packages = [", '"appointments", '),
+            ('"appointments"', "pyproject.toml", 'layers = ["fhir", ', '"appointments", '),
         ]:
             assert f"`{text}`" in GUIDE
-            project.replace(path, after, f"{after}    {text},\n")
+            project.replace(path, after, after + line)
         project.manage("makemigrations", "appointments", "--skip-checks")
         for path in (ROW_SECURITY, ROLES):
             project.write(path, files[path])
