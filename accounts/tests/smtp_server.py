@@ -113,6 +113,7 @@ def mail_to(settings: Any) -> Callable[[int], None]:
 @pytest.fixture
 def mail_server(mail_to: Callable[[int], None]) -> Iterator[SMTPServer]:
     """A server to which this process sends its e-mails."""
+    mail._queue.join()  # what an earlier test has queued is none of this one's
     with smtp_server() as server:
         mail_to(server.port)
         yield server
