@@ -53,7 +53,7 @@ class Command:
         self.arguments = ["patients", str(self.path), "--owner", user["username"], "--apply", "--match", "none"]
         self.arguments += ["--on-likely", "create", *options]
 
-    def run(self, function: str = "complete", number: int = 0, when: str = "before") -> tuple[int, str]:
+    def run(self, function: str = "discard_staged", number: int = 0, when: str = "before") -> tuple[int, str]:
         """The exit status and what was printed. By default it is not killed."""
         command = [sys.executable, "-c", PROGRAM, function, str(number), when, *self.arguments]
         done = subprocess.run(
@@ -98,7 +98,7 @@ def command(live: LiveServer, tmp_path: Path, request: pytest.FixtureRequest) ->
         ("stage", 1, "after", 7),
         ("run.import_batch", 4, "after", 7),
         ("run.finish", 1, "after", 7),
-        ("complete", 1, "after", 7),
+        ("discard_staged", 1, "after", 7),
     ],
 )
 def test_a_killed_import_has_written_nothing_and_is_completed(
@@ -125,7 +125,7 @@ def test_an_import_that_was_killed_after_its_commit_is_not_written_again(command
         ("copy_rows", 3, "after", 0),
         ("run.import_batch", 2, "after", 2),
         ("run.finish", 3, "after", 4),
-        ("complete", 1, "after", 6),
+        ("discard_staged", 1, "after", 6),
         ("write_in_parts", 1, "after", 7),
     ],
 )
