@@ -94,7 +94,15 @@ class InaccessibleValue(InaccessibleObject):
     def __class__(self) -> Any:
         raise NotExpressibleError
 
-    __bool__ = __eq__ = __str__ = InaccessibleObject.__getattr__  # type: ignore[assignment]
+    def __bool__(self) -> bool:
+        raise NotExpressibleError
+
+    def __eq__(self, other: object) -> bool:
+        raise NotExpressibleError
+
+    def __str__(self) -> str:
+        raise NotExpressibleError
+
     __hash__ = object.__hash__
 
 
@@ -243,7 +251,8 @@ class FastAction:
         return response
 
     def respond_with_problem(self, request: HttpRequest, status: int, detail: str = "", **headers: str) -> HttpResponse:
-        return problem_response(request, status, detail, {**headers, "Allow": self.allow})
+        problem = problem_response(request, status, detail, {**headers, "Allow": self.allow})
+        return FastResponse(problem.content, status=status, headers=problem.headers)
 
     def respond_unauthenticated(
         self, request: HttpRequest, error: NotAuthenticated | AuthenticationFailed
