@@ -25,9 +25,16 @@ DOMAINS = [
     "accounts.urls",
     "audit.urls",
 ]
+# The routes that clients call most. They are tried first; no path matches two routes.
+FREQUENT = ["patient-list", "patient-detail", "doctor-list", "patient-doctors", "doctor-detail", "mapping-list"]
+
+
+def by_frequency(pattern: URLPattern) -> int:
+    return FREQUENT.index(str(pattern.name)) if pattern.name in FREQUENT else len(FREQUENT)
+
 
 api: list[URLPattern | URLResolver] = [
-    *(pattern for domain in DOMAINS for pattern in import_module(domain).urlpatterns),
+    *sorted((pattern for domain in DOMAINS for pattern in import_module(domain).urlpatterns), key=by_frequency),
     path("", pages.landing, {"api_routes": API_ROUTES}, name="api"),
     path("docs/", pages.docs, name="docs"),
     path("schema/", SchemaView.as_view(), name="schema"),

@@ -317,15 +317,23 @@ def is_api(request: HttpRequest) -> bool:
 
 
 def outside_api(middleware: type[MiddlewareMixin]) -> type[MiddlewareMixin]:
-    """A subclass of a Django middleware that skips API requests, which need no cookies or static files."""
+    """A subclass of a Django middleware that skips API requests, which need no cookies or static files.
+
+    Of several in a row, the first one skips all: `after_pages` is what follows the last of them. Django's wrapper of a
+    middleware has the attributes of the middleware.
+    """
+
+    def init(self: Any, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        middleware.__init__(self, get_response)
+        self.after_pages = getattr(get_response, "after_pages", get_response)
 
     def call(self: Any, request: HttpRequest) -> Any:
-        return self.get_response(request) if is_api(request) else middleware.__call__(self, request)
+        return self.after_pages(request) if is_api(request) else middleware.__call__(self, request)
 
     def process_view(self: Any, request: HttpRequest, *args: Any) -> Any:
         return None if is_api(request) else middleware.process_view(self, request, *args)  # type: ignore[attr-defined]
 
-    members: dict[str, Any] = {"__call__": call, "__module__": __name__}
+    members: dict[str, Any] = {"__init__": init, "__call__": call, "__module__": __name__}
     if hasattr(middleware, "process_view"):
         members["process_view"] = process_view
     return type(middleware.__name__, (middleware,), members)

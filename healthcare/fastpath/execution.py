@@ -63,7 +63,7 @@ def send(statements: Sequence[Statement], using: str, *, preparing: bool) -> lis
     try:
         # Inside a transaction, a failure must undo this message alone.
         with transaction.atomic(using) if database.in_atomic_block else nullcontext():
-            cursor = database.cursor()
+            cursor = open_cursor(database)
             cursor.cursor.sets_timeouts = "statement_timeout" in statements[0].sql
             cursor.execute(";\n".join(texts), values)
             rows: list[tuple[Any, ...]] = cursor.fetchall()
@@ -72,6 +72,13 @@ def send(statements: Sequence[Statement], using: str, *, preparing: bool) -> lis
         raise
     known.update(new)
     return rows
+
+
+def open_cursor(database: Any) -> Any:
+    """A cursor of Django. `cursor()` asks three times whether an event loop runs in this thread; once is enough."""
+    if database.connection is None:
+        return database.cursor()
+    return database._prepare_cursor(database.create_cursor())
 
 
 def is_healthy() -> bool:

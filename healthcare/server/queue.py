@@ -60,7 +60,7 @@ class QueuedRequest:
     body: bytes | IO[bytes]
     line: Line
     arrived: float = 0.0  # time.monotonic(); set when it has to wait
-    disconnect: Any = None  # granian's future, done when the client has closed the connection
+    disconnect: Any = None  # granian's future, done when the client has closed the connection; see `watch_clients`
 
 
 class RequestQueue:
@@ -131,7 +131,6 @@ class RequestQueue:
 
     def wait(self, request: QueuedRequest) -> None:
         request.arrived = time.monotonic()
-        request.disconnect = request.protocol.client_disconnect()
         request.line.waiting.append(request)
 
     def next_request(self, connection: BaseDatabaseWrapper, finished: QueuedRequest) -> QueuedRequest | None:
@@ -183,6 +182,7 @@ class RequestQueue:
         while True:
             time.sleep(CHECK_INTERVAL)
             now = time.monotonic()
+            self.watch_clients(now)
             for request in self.take_late(now):
                 is_gone = is_disconnected(request)
                 self.count_and_refuse(request, Refusal.CLIENT_GONE if is_gone else Refusal.WAITED_TOO_LONG)
@@ -190,6 +190,15 @@ class RequestQueue:
             if now >= report_at and self.refused != reported:
                 self.report(reported)
                 reported, report_at = dict(self.refused), now + REPORT_INTERVAL
+
+    def watch_clients(self, now: float) -> None:
+        """Watch whether the clients of requests that have waited for a while are still there. Most wait for less than a
+        watch costs."""
+        with self.lock:
+            for line in self.lines:
+                for request in line.waiting:
+                    if request.disconnect is None and request.arrived < now - CHECK_INTERVAL:
+                        request.disconnect = request.protocol.client_disconnect()
 
     def take_late(self, now: float) -> list[QueuedRequest]:
         late = []
@@ -217,7 +226,9 @@ def arrived_before(now: float, longest_wait: float) -> float:
 
 
 def is_disconnected(request: QueuedRequest) -> bool:
-    """Whether the client of a request that has waited has closed the connection. Ends the watch for it."""
+    """Whether the client of a request is known to have closed the connection. Ends the watch for it."""
+    if request.disconnect is None:
+        return False
     disconnected: bool = request.disconnect.done()
     if not disconnected:
         request.disconnect.cancel()
