@@ -22,7 +22,6 @@ from accounts import (
 from accounts.admin_actions import DeactivateUsers, ReactivateUsers, RemoveSecondFactor, may_change_user
 from accounts.admin_clinics import ClinicsAdmin, concerns_clinic
 from accounts.admin_home import read_refused_logins
-from accounts.admin_second_factor import confirmed_factor
 from accounts.client_address import client_network
 from accounts.delegations.models import Delegation, Notice
 from accounts.email_links.limits import Purpose, emails_from_key, emails_to_key, wrong_links_key
@@ -30,6 +29,7 @@ from accounts.identifiers import normalize_identifier
 from accounts.leaving.attempts import attempts_of, own_address_of
 from accounts.limits import account_key, attempts_key, pair_key
 from accounts.models import Attempts, LoginSession, User
+from accounts.second_factor.models import confirmed_factor
 from healthcare.admin.edit_conflicts import ConflictCheckingAdmin, ConflictCheckingForm
 from healthcare.admin.home import Panel
 from healthcare.admin.list_filters import DayRangeFilter, FieldChoiceFilter, FlagFilter

@@ -31,7 +31,7 @@ from django.utils.safestring import SafeString, mark_safe
 from accounts.hashing_limit import hashing_slot
 from accounts.limits import SessionAttempt
 from accounts.models import User
-from accounts.second_factor.models import SecondFactor
+from accounts.second_factor.models import SecondFactor, confirmed_factor
 from accounts.second_factor.rules import (
     FACTOR_REMOVED,
     CodeCheck,
@@ -68,12 +68,6 @@ def find_missing(request: HttpRequest) -> MissingStep | None:
     if factor:
         return None if request.session.get(PASSED) == time_of(factor.confirmed_at) else MissingStep.CODE
     return MissingStep.FACTOR if settings.ADMIN_OTP == "required" else None
-
-
-def confirmed_factor(user: User | AnonymousUser) -> SecondFactor | None:
-    """The user's factor if it is confirmed. `accounts.backends` has read that of the session's user with the user."""
-    factor: SecondFactor | None = getattr(user, "second_factor", None)
-    return factor if factor and factor.confirmed_at else None
 
 
 def time_of(moment: Any) -> str:

@@ -11,6 +11,7 @@ from accounts.hashing_limit import hashing_slot
 from accounts.limits import LoginAttempt
 from accounts.models import User
 from accounts.passwords import spellings
+from accounts.second_factor.models import confirmed_factor
 from accounts.second_factor.rules import CodeCheck, OtpRequired, check_code
 
 
@@ -39,7 +40,7 @@ class UsernameOrEmailBackend(ModelBackend):
     def check_credentials(
         self, request: HttpRequest, username: str, password: str, otp: str | None, *, verified_email: bool
     ) -> User | None:
-        user = User.objects.find_by_identifier(username)
+        user = User.objects.find_with_factor(username)
         attempt = LoginAttempt.begin(request, username, user)
         if user is None:
             for spelling in spellings(password):  # takes as long as checking a wrong password
@@ -58,7 +59,7 @@ class UsernameOrEmailBackend(ModelBackend):
     def check_second_factor(request: HttpRequest, attempt: LoginAttempt, user: User, otp: str | None) -> None:
         """Raises OtpRequired (401). A wrong code counts as a wrong password does; none is asked for without counting,
         and leaves the failures that were counted before."""
-        check = check_code(request, user, otp)
+        check = check_code(request, confirmed_factor(user), otp)
         # For the session of the admin, see `accounts.admin_second_factor`.
         request.passed_second_factor = check is CodeCheck.ACCEPTED  # type: ignore[attr-defined]
         if check is CodeCheck.MISSING:

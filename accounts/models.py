@@ -8,7 +8,7 @@ from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
 from django.contrib.postgres.indexes import OpClass
 from django.db import connection, connections, models, transaction
-from django.db.models import F, Q, Value
+from django.db.models import Exists, F, OuterRef, Q, Value
 from django.db.models.functions import Lower, Now
 from django.db.models.signals import post_save, pre_save
 from django.utils import timezone
@@ -20,7 +20,7 @@ from accounts.identifiers import ASCII_EMAIL, NOT_RESERVED, USERNAME, normalize_
 from accounts.invitations.models import Invitation  # noqa: F401
 from accounts.login_session_sql import REPLAY_GRACE, ROTATE
 from accounts.passwords import prepare_password, spellings
-from accounts.second_factor.models import SecondFactor  # noqa: F401
+from accounts.second_factor.models import SecondFactor, confirmed_factor
 from healthcare.api.triggers import ExpiredRecordsTrigger
 from healthcare.model_fields import EmailField, LineField, NameField
 
@@ -68,8 +68,15 @@ class UserManager(BaseUserManager["User"]):
 
     def find_by_identifier(self, identifier: str) -> "User | None":
         """The user with this username or e-mail. At most one: a username with an @ is its owner's e-mail."""
+        return self.with_identifier(identifier).first()
+
+    def find_with_factor(self, identifier: str) -> "User | None":
+        """The same, read together with the second factor."""
+        return self.with_identifier(identifier).select_related("second_factor").first()
+
+    def with_identifier(self, identifier: str) -> UserQuerySet:
         name = normalize_identifier(identifier)
-        return self.filter(Q(username__lower=name) | Q(email__lower=name)).first()
+        return self.get_queryset().filter(Q(username__lower=name) | Q(email__lower=name))
 
     def get_by_natural_key(self, username: str | None) -> "User":
         return self.get(username__lower=normalize_identifier(username or ""))
@@ -230,7 +237,8 @@ class LoginSessionQuerySet(models.QuerySet["LoginSession"]):
     ) -> "LoginSession | None":
         """Start a session for a user whose password was checked before, in one statement.
 
-        None when the user was deactivated or got another password since it was read.
+        None when the user was deactivated or got another password since it was read, or, if it was read together with
+        the second factor and had none, has one now.
         """
         session = self.model.new(user, user_agent, address, acting_for)
         with transaction.atomic(using=self.db):
@@ -238,8 +246,10 @@ class LoginSessionQuerySet(models.QuerySet["LoginSession"]):
             pre_save.send(**signal)
             fields = [field for field in self.model._meta.concrete_fields if not field.primary_key]
             values = [Value(field.pre_save(session, add=True), output_field=field) for field in fields]
-            locked = User.objects.get_queryset().lock_if_unchanged(user).order_by().values_list(*values)
-            select, parameters = locked.query.sql_with_params()
+            unchanged = User.objects.get_queryset().lock_if_unchanged(user)
+            if "second_factor" in user._state.fields_cache and not confirmed_factor(user):
+                unchanged = unchanged.filter(~Exists(SecondFactor.objects.confirmed().filter(user=OuterRef("pk"))))
+            select, parameters = unchanged.order_by().values_list(*values).query.sql_with_params()
             columns = ", ".join(connections[self.db].ops.quote_name(str(field.column)) for field in fields)
             with connections[self.db].cursor() as cursor:
                 cursor.execute(

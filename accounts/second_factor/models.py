@@ -1,6 +1,6 @@
 """The second factor of a user."""
 
-from typing import Self
+from typing import Any, Self
 
 from django.conf import settings
 from django.db import models
@@ -29,6 +29,12 @@ class SecondFactor(models.Model):
 
     def __str__(self) -> str:
         return f"second factor of user {self.pk}"
+
+
+def confirmed_factor(user: Any) -> SecondFactor | None:
+    """The user's factor if it is confirmed. It is read with the user where that is who logs in, or has the session."""
+    factor: SecondFactor | None = getattr(user, "second_factor", None)
+    return factor if factor and factor.confirmed_at else None
 
 
 class RecoveryCode(models.Model):

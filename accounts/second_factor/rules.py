@@ -136,9 +136,11 @@ def confirm_factor(request: HttpRequest | Request, user: User, otp: str | None) 
     return codes
 
 
-def check_code(request: HttpRequest | Request, user: User, otp: str | None) -> CodeCheck:
-    """Use up a code of the user's app, or a recovery code. Of two requests with the same code one is accepted."""
-    factor = SecondFactor.objects.confirmed().filter(pk=user.pk).first()
+def check_code(request: HttpRequest | Request, factor: SecondFactor | None, otp: str | None) -> CodeCheck:
+    """Use up a code of the user's app, or a recovery code. Of two requests with the same code one is accepted.
+
+    `factor` is the user's confirmed one, or None. One that was removed or replaced since it was read accepts no code.
+    """
     if factor is None:
         return CodeCheck.NOT_ENROLLED
     code = normalize_code(otp)
@@ -146,7 +148,7 @@ def check_code(request: HttpRequest | Request, user: User, otp: str | None) -> C
         return CodeCheck.MISSING
     if use_app_code(request, factor, code) or use_recovery_code(request, factor, code):
         return CodeCheck.ACCEPTED
-    log_factor_event("second factor code wrong", request, user.pk)
+    log_factor_event("second factor code wrong", request, factor.pk)
     return CodeCheck.WRONG
 
 
@@ -156,10 +158,11 @@ def check_counted_code(request: HttpRequest | Request, user: User, otp: str | No
     A wrong one counts as that of a login does, and not with the passwords of the session: neither does a right password
     clear the count, nor do several sessions give more guesses than logins do.
     """
+    factors = SecondFactor.objects.confirmed().filter(pk=user.pk)
     if not normalize_code(otp):
-        return check_code(request, user, otp)
+        return check_code(request, factors.first(), otp)
     attempt = LoginAttempt.begin(request, user.username, user)
-    check = check_code(request, user, otp)
+    check = check_code(request, factors.first(), otp)
     if check is CodeCheck.ACCEPTED:
         attempt.succeed()
     elif check is CodeCheck.NOT_ENROLLED:

@@ -13,14 +13,7 @@ from accounts.second_factor import codes
 from accounts.second_factor.models import RecoveryCode, SecondFactor
 from accounts.second_factor.rules import begin_factor
 from accounts.second_factor.tests.conftest import App, Clock
-from accounts.tests.test_login import (
-    CLEAR_FAILURES,
-    COUNT_ATTEMPT,
-    FIND_FACTOR,
-    FIND_USER,
-    START_SESSION,
-    names_of_statements,
-)
+from accounts.tests.test_login import CLEAR_FAILURES, COUNT_ATTEMPT, FIND_USER, START_SESSION, names_of_statements
 from conftest import PASSWORD
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -112,6 +105,33 @@ def test_who_has_no_second_factor_or_none_confirmed_needs_no_code(alice: User, a
     assert log_in(anonymous, "123456").status_code == 200
 
 
+def test_a_factor_that_is_confirmed_during_a_login_is_asked_for(
+    alice: User, anonymous: APIClient, enrol: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """The login has read that there is none; the statement that starts the session looks once more."""
+
+    def succeed(attempt: LoginAttempt) -> None:
+        enrol(alice)
+
+    monkeypatch.setattr(LoginAttempt, "succeed", succeed)
+    assert log_in(anonymous).status_code == 401
+    monkeypatch.undo()
+    assert not LoginSession.objects.exists()
+    assert is_refused(log_in(anonymous))
+
+
+def test_a_factor_that_is_removed_during_a_login_takes_no_code(
+    app: App, alice: User, anonymous: APIClient, monkeypatch: pytest.MonkeyPatch
+):
+    def find_step(*checked: Any) -> int | None:
+        SecondFactor.objects.filter(pk=alice.pk).delete()
+        return codes.find_step(*checked)
+
+    monkeypatch.setattr(FIND_STEP, find_step)
+    assert is_refused(log_in(anonymous, app.code()))
+    assert log_in(anonymous).status_code == 200
+
+
 def counts(user: User) -> tuple[int, int, int]:
     """The failures that are counted for the account from this address, the account, and the address."""
     account = account_key("", user)
@@ -128,7 +148,7 @@ def statements(client: APIClient, otp: str) -> list[str]:
 
 
 def test_a_login_with_a_code_has_these_queries(app: App, anonymous: APIClient):
-    check = [FIND_USER, "BEGIN", COUNT_ATTEMPT, "COMMIT", FIND_FACTOR]
+    check = [FIND_USER, "BEGIN", COUNT_ATTEMPT, "COMMIT"]
     start = [CLEAR_FAILURES, "BEGIN", START_SESSION, "COMMIT"]
     use_code = ['UPDATE "accounts_sec']
     use_recovery_code = ["BEGIN", 'DELETE FROM "account', "COMMIT", 'SELECT COUNT(*) AS "']
