@@ -22,7 +22,6 @@ from django.middleware import common, csrf
 from django.templatetags.static import static
 from django.urls import Resolver404, resolve, reverse
 from django.utils.cache import patch_vary_headers
-from django.utils.deprecation import MiddlewareMixin
 from whitenoise import middleware as whitenoise
 
 from healthcare.api.acting_for import ACTING_FOR_HEADER
@@ -316,27 +315,22 @@ def is_api(request: HttpRequest) -> bool:
     return request.path_info.startswith("/api/") or error_format(request.path_info) is not None
 
 
-def outside_api(middleware: type[MiddlewareMixin]) -> type[MiddlewareMixin]:
-    """A subclass of a Django middleware that skips API requests, which need no cookies or static files.
+class OutsideAPI:
+    """Lets API requests skip a middleware of Django, since they need no cookies and no static files.
 
-    Of several in a row, the first one skips all: `after_pages` is what follows the last of them. Django's wrapper of a
-    middleware has the attributes of the middleware.
+    Of several such middlewares in a row, the first one skips all.
     """
 
-    def init(self: Any, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
-        middleware.__init__(self, get_response)
-        self.after_pages = getattr(get_response, "after_pages", get_response)
+    after_pages: Callable[[HttpRequest], HttpResponseBase]
 
-    def call(self: Any, request: HttpRequest) -> Any:
-        return self.after_pages(request) if is_api(request) else middleware.__call__(self, request)
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        super().__init__(get_response)  # type: ignore[call-arg]  # of Django's middleware
+        # Django wraps each middleware in a function whose `__wrapped__` it is.
+        following = getattr(get_response, "__wrapped__", None)
+        self.after_pages = following.after_pages if isinstance(following, OutsideAPI) else get_response
 
-    def process_view(self: Any, request: HttpRequest, *args: Any) -> Any:
-        return None if is_api(request) else middleware.process_view(self, request, *args)  # type: ignore[attr-defined]
-
-    members: dict[str, Any] = {"__init__": init, "__call__": call, "__module__": __name__}
-    if hasattr(middleware, "process_view"):
-        members["process_view"] = process_view
-    return type(middleware.__name__, (middleware,), members)
+    def __call__(self, request: HttpRequest) -> Any:
+        return self.after_pages(request) if is_api(request) else super().__call__(request)  # type: ignore[misc]
 
 
 class CommonMiddleware(common.CommonMiddleware):
@@ -357,8 +351,22 @@ class CorsMiddleware(cors.CorsMiddleware):
         return response
 
 
-WhiteNoiseMiddleware = outside_api(whitenoise.WhiteNoiseMiddleware)
-SessionMiddleware = outside_api(sessions.SessionMiddleware)
-CsrfViewMiddleware = outside_api(csrf.CsrfViewMiddleware)
-AuthenticationMiddleware = outside_api(auth.AuthenticationMiddleware)
-MessageMiddleware = outside_api(messages.MessageMiddleware)
+class WhiteNoiseMiddleware(OutsideAPI, whitenoise.WhiteNoiseMiddleware):  # type: ignore[misc]  # it has no types
+    pass
+
+
+class SessionMiddleware(OutsideAPI, sessions.SessionMiddleware):
+    pass
+
+
+class CsrfViewMiddleware(OutsideAPI, csrf.CsrfViewMiddleware):
+    def process_view(self, request: HttpRequest, *args: Any) -> Any:
+        return None if is_api(request) else super().process_view(request, *args)
+
+
+class AuthenticationMiddleware(OutsideAPI, auth.AuthenticationMiddleware):
+    pass
+
+
+class MessageMiddleware(OutsideAPI, messages.MessageMiddleware):
+    pass

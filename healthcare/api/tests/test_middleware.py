@@ -1,13 +1,19 @@
 """The middleware: request ids, headers, HTTPS, CORS and the framing of bodies."""
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import pytest
+from django.conf import settings as django_settings
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from django.test import Client
 from pytest_django import Settings
 from rest_framework.test import APIClient
 
 from conftest import LoggedInClient
+from healthcare.api.middleware import OutsideAPI
 from healthcare.tests.contract_matrix import protocol_faults
 
 pytestmark = pytest.mark.django_db
@@ -84,3 +90,39 @@ def test_a_body_of_1_mib_is_accepted_and_one_more_byte_is_413(as_alice: LoggedIn
     body = '{"name": "X"}'.ljust(size)
     answer = as_alice.generic("POST", "/api/patients/", body, content_type="application/json")
     assert answer.status_code == (201 if size == 1024 * 1024 else 413)
+
+
+def seen(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[HttpRequest], HttpResponseBase]:
+    """A middleware of somebody else that looks like the one that follows it."""
+
+    @wraps(get_response)
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        response = get_response(request)
+        response.headers["X-Seen"] = "yes"
+        return response
+
+    return middleware
+
+
+@pytest.mark.parametrize("position", range(len(django_settings.MIDDLEWARE) + 1))
+def test_a_middleware_among_those_that_api_requests_skip_is_not_skipped(position: int, settings: Settings) -> None:
+    names = [*django_settings.MIDDLEWARE]
+    settings.MIDDLEWARE = [*names[:position], f"{__name__}.seen", *names[position:]]
+    assert Client().get("/api/doctors/").headers["X-Seen"] == "yes"
+
+
+def test_an_api_request_meets_one_of_the_middlewares_that_it_skips(monkeypatch: pytest.MonkeyPatch) -> None:
+    met: list[str] = []
+    call = OutsideAPI.__call__
+
+    def record(middleware: OutsideAPI, request: HttpRequest) -> Any:
+        met.append(type(middleware).__name__)
+        return call(middleware, request)
+
+    monkeypatch.setattr(OutsideAPI, "__call__", record)
+    assert Client().get("/api/doctors/").status_code == 200
+    assert met == ["WhiteNoiseMiddleware"]
+    met.clear()
+    assert Client().get("/admin/login/").status_code == 200
+    assert met[:2] == ["WhiteNoiseMiddleware", "SessionMiddleware"]
+    assert len(met) == 5
