@@ -5,6 +5,8 @@ registered, so that `healthcare.fastpath` leaves the action to Django REST frame
 place, change its counterpart in `healthcare.fastpath` in the same commit; the tests there compare both.
 """
 
+import functools
+import sys
 from collections.abc import Hashable, Iterator
 from functools import cached_property as functools_cached_property
 from types import FunctionType
@@ -14,19 +16,22 @@ from django.utils.functional import cached_property
 
 Member = TypeVar("Member")
 
+LIBRARIES = {"django", "django_filters", "rest_framework", "rest_framework_simplejwt"}
+
 # The kinds of class attributes that are code. Functions, descriptors and classes are equal only to themselves.
 CODE = (FunctionType, classmethod, staticmethod, property, cached_property, functools_cached_property)
 
 _covered: set[Any] = set()
-_members: dict[type, dict[str, Any]] = {}  # the code of each registered class, as it was registered
+# The code of each registered class, as it was registered, without what had been patched into a library before that.
+_members: dict[type, dict[str, Any]] = {}
 
 
 def covered_by_fast_path(member: Member) -> Member:
     """Register a function, a descriptor, or a class together with all the members it defines. A decorator, too."""
     _covered.add(member)
     if isinstance(member, type):
-        _members[member] = code_of(member)
-        _covered.update(value for value in vars(member).values() if isinstance(value, CODE))
+        _members[member] = {name: value for name, value in code_of(member).items() if is_original(member, value)}
+        _covered.update(value for value in _members[member].values() if isinstance(value, CODE))
     return member
 
 
@@ -35,8 +40,18 @@ def code_of(kind: type) -> dict[str, Any]:
     return {name: value for name, value in vars(kind).items() if isinstance(value, CODE) or callable(value)}
 
 
+def is_original(kind: type, value: Any) -> bool:
+    """Whether a member of a library's class stands in the file of the class. Another package may have patched it."""
+    function = getattr(value, "__func__", None) or getattr(value, "fget", None) or getattr(value, "func", value)
+    if kind.__module__.partition(".")[0] not in LIBRARIES or not isinstance(function, FunctionType):
+        return True
+    # `functools.total_ordering` writes some of the comparisons.
+    return function.__code__.co_filename in {sys.modules[kind.__module__].__file__, functools.__file__}
+
+
 def patched_members(kind: type) -> Iterator[tuple[type, str]]:
-    """The members of registered classes in the MRO that were added, replaced or removed since the registration."""
+    """The members of registered classes in the MRO that were added, replaced or removed, whether before or since the
+    registration."""
     for base in kind.__mro__:
         if base in _members:
             now, registered = code_of(base), _members[base]

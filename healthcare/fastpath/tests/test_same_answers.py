@@ -1,5 +1,8 @@
 """What a developer adds to a view, model, serializer or middleware has the same effect with FAST_PATH=on as off."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
@@ -7,6 +10,7 @@ from typing import Any
 import django_filters
 import pytest
 from django.apps import apps
+from django.conf import settings as django_settings
 from django.db.models import Q
 from django.db.models.query import ModelIterable
 from django.http import HttpRequest, HttpResponse
@@ -393,3 +397,40 @@ def test_the_serializer_of_an_action_comes_before_that_of_as_view(
 def test_method_names_that_only_an_instance_has(serve: Serve, both: Both, as_alice: LoggedInClient, alice: User):
     serve(subclass(http_method_names=property(lambda self: ["get"])))
     assert both(lambda: as_alice.get("/api/patients/").status_code) == (200, 200)
+
+
+PATCHED_BEFORE = """
+import django
+from rest_framework import fields, mixins, serializers
+
+def masked(self, *arguments):
+    return original(self, *arguments)
+
+original = {kind}.{name}
+{kind}.{name} = masked
+django.setup()
+from healthcare.fastpath.views import fast_views
+print(*sorted({{obstacle.member for one in fast_views() for found in one.obstacles.values() for obstacle in found}}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("serializers.Serializer", "to_representation"),
+        ("mixins.CreateModelMixin", "create"),
+        ("fields.DateField", "to_representation"),
+    ],
+)
+def test_what_another_package_has_patched_into_a_library_before_the_project_is_imported(kind: str, name: str):
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "healthcare.settings",
+        "DEBUG": "True",
+        "SECRET_KEY": "x" * 50,
+    }
+    ran = subprocess.run(
+        [sys.executable, "-c", PATCHED_BEFORE.format(kind=kind, name=name)],
+        env=environment, cwd=django_settings.BASE_DIR, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert f"{kind.partition('.')[2]}.{name}" in ran.stdout.split()
