@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from django.db.models import F, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
+from django.utils.functional import cached_property
 
 from fhir.bundles import CURSOR_PARAMETER, bundle
 from fhir.json import encode
@@ -21,7 +22,7 @@ from fhir.versions import version_headers, weak
 from healthcare.api.conditional_requests import matches
 from healthcare.api.cursors import Cursor
 from healthcare.api.sparse_fieldsets import FieldSelection
-from healthcare.fastpath.actions import NotExpressibleError
+from healthcare.fastpath.actions import FastResponse, NotExpressibleError
 from healthcare.fastpath.eligibility import VIEW_ATTRIBUTES, Obstacle
 from healthcare.fastpath.execution import Statement
 from healthcare.fastpath.json_sql import Fragment
@@ -37,11 +38,25 @@ from healthcare.rls.context import PLANNED_FOR_VALUES, Entry
 NOT_SERVED = {"_pretty", SEALED}  # parameters of a search
 
 
+class FhirResponse(FastResponse):
+    """An answer whose `data` is the text that `FhirRenderer` writes."""
+
+    @cached_property
+    def data(self) -> str:
+        return self.content.decode()
+
+    def render(self) -> "FhirResponse":
+        if "data" in vars(self):
+            self.content = self.data.encode()
+        return self
+
+
 class FastResources(FastRead):
     """Reads of resources. The viewset says in `related_values` what a resource has of other rows, in `with_related`
     which these are, and in `resource_of` what the resource of a row is."""
 
     content_type = FHIR_JSON
+    response_class = FhirResponse
     view_attributes = VIEW_ATTRIBUTES | {
         "renderer_classes": [FhirRenderer],
         "parser_classes": PARSERS,

@@ -291,3 +291,28 @@ def test_a_read_and_a_page_scan_few_more_rows_than_they_return(
     for url in (f"/fhir/Patient/{patients[1].pk}", "/fhir/Patient?_count=20", "/fhir/Patient?_count=20&_sort=-name"):
         plan = plan_of(as_alice, url)
         assert 0 < rows_read(plan) < 150, json.dumps(plan, indent=1)
+
+
+def replace_text(get_response: Any) -> Any:
+    """Middleware that changes the text of an answer and renders it again."""
+
+    def middleware(request: Any) -> Any:
+        response = get_response(request)
+        if isinstance(getattr(response, "data", None), str):
+            response.data = response.data.replace("Brontë", "***").replace("72.5", "73.5")
+            response._is_rendered = False
+            response.render()
+        return response
+
+    return middleware
+
+
+@pytest.mark.parametrize(("path", "token"), [("/Patient/{id}", True), ("/Patient", True), ("/Patient/{id}", False)])
+def test_middleware_changes_the_text_of_an_answer(
+    as_alice: LoggedInClient, alice: User, settings: Any, path: str, token: bool
+):
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.replace_text"]
+    created = send(as_alice, "post", "/Patient", FULL)
+    _, _, content = compare(as_alice if token else APIClient(), path.format(id=created.resource["id"]))
+    body = content.decode()
+    assert ("***" in body, "73.5" in body, "Bront" in body) == (token, token, False)

@@ -129,6 +129,7 @@ class FastAction:
     path_arguments: frozenset[str] = frozenset({"pk"})  # what the URL has to capture
     view_attributes: ClassVar[Mapping[str, Any]] = VIEW_ATTRIBUTES  # the values that the viewset must have
     content_type: ClassVar[str] = "application/json"
+    response_class: ClassVar[type[FastResponse]] = FastResponse
 
     def __init__(self, viewset: Any, action: str, actions: dict[str, str], options: dict[str, Any]) -> None:
         self.viewset, self.action, self.options = viewset, action, options
@@ -246,13 +247,13 @@ class FastAction:
     def respond_with_json(
         self, content: bytes, status: int = 200, headers: Mapping[str, str] | None = None
     ) -> HttpResponse:
-        response = FastResponse(content, status=status, content_type=self.content_type, headers=headers)
+        response = self.response_class(content, status=status, content_type=self.content_type, headers=headers)
         response.headers["Allow"] = self.allow
         return response
 
     def respond_with_problem(self, request: HttpRequest, status: int, detail: str = "", **headers: str) -> HttpResponse:
         problem = problem_response(request, status, detail, {**headers, "Allow": self.allow})
-        return FastResponse(problem.content, status=status, headers=problem.headers)
+        return self.response_class(problem.content, status=status, headers=problem.headers)
 
     def respond_unauthenticated(
         self, request: HttpRequest, error: NotAuthenticated | AuthenticationFailed
