@@ -208,10 +208,13 @@ class SessionJWTAuthentication(JWTAuthentication):
             raise AuthenticationFailed(SESSION_ENDED, code="session_ended")
         return bearer
 
-    def entry(self, request: HttpRequest, *, writes: bool = False, role: str | None = None) -> Entry | None:
+    def entry(
+        self, request: HttpRequest, *, writes: bool = False, role: str | None = None, by_tokens: bool = True
+    ) -> Entry | None:
         """How a request of the fast path enters the database, in the round trip of its statement.
 
-        `role` is the role that a delegate needs; None where the action ignores X-Acting-For. Returns None where only
+        `role` is the role that a delegate needs; None where the action ignores X-Acting-For. `by_tokens` is whether
+        personal access tokens may do it. Returns None where only
         standard DRF can answer: for an owner or a token that the caches do not have, and for what a token may not do.
         Raises AuthenticationFailed (401) for a token that is not valid, and ValidationError (400) for a bad
         X-Change-Reason or X-Acting-For. Only the statement itself checks session and delegation.
@@ -223,7 +226,7 @@ class SessionJWTAuthentication(JWTAuthentication):
         name = OWN_RECORDS if role is None else self.requested_owner(request, bearer)
         if bearer.secret_hash is not None:
             token = known_tokens.get(bearer.secret_hash)
-            if token is None or (writes and token.scope != WRITE):
+            if token is None or not by_tokens or (writes and token.scope != WRITE):
                 return None
             if role is not None and token.acting_for is not None:
                 if owner_in_header(request) is not None:

@@ -41,14 +41,11 @@ NOT_SERVED = {"_pretty", SEALED}  # parameters of a search
 class FhirResponse(FastResponse):
     """An answer whose `data` is the text that `FhirRenderer` writes."""
 
+    renderer = FhirRenderer()
+
     @cached_property
     def data(self) -> str:
-        return self.content.decode()
-
-    def render(self) -> "FhirResponse":
-        if "data" in vars(self):
-            self.content = self.data.encode()
-        return self
+        return self.body.decode()
 
 
 class FastResources(FastRead):
@@ -116,7 +113,7 @@ class FastResourceRead(FastResources, FastRetrieve):
             raise NotExpressibleError
         return self.parameters_of(request, kwargs, WHOLE_RECORD)
 
-    def respond_with_record(self, content: Sequence[Any]) -> HttpResponse:
+    def respond_with_record(self, content: Sequence[Any]) -> FastResponse:
         row, resource = self.represent(content)
         return self.respond_with_json(encode(resource).encode(), headers=version_headers(row))
 
@@ -174,7 +171,7 @@ class FastResourceSearch(FastResources, FastList):
 
     def execute_read(
         self, request: HttpRequest, entry: Entry, parameters: Any, before: list[Statement]
-    ) -> tuple[HttpResponse | None, str | None]:
+    ) -> tuple[FastResponse | None, str | None]:
         if parameters.query.criteria:
             owner: Any = RecordOwner(Parameter(OWNER))  # type: ignore[arg-type]  # any owner: the statement gets the id
             context = Context(owner, parameters.base)
@@ -188,7 +185,7 @@ class FastResourceSearch(FastResources, FastList):
     def planner_settings_of(self, parameters: Any) -> Sequence[Statement]:
         return () if parameters.filtered is None else [Statement(PLANNED_FOR_VALUES)]
 
-    def respond_with_page(self, request: HttpRequest, parameters: Any, page: list[Any], *, more: bool) -> HttpResponse:
+    def respond_with_page(self, request: HttpRequest, parameters: Any, page: list[Any], *, more: bool) -> FastResponse:
         query, base = parameters.query, parameters.base
         resources = [self.represent(row[4 : 4 + len(self.content_columns)])[1] for row in page]
         entries = [search_entry(base, subset(one, query), "match") for one in resources]

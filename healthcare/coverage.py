@@ -21,6 +21,19 @@ LIBRARIES = {"django", "django_filters", "rest_framework", "rest_framework_simpl
 # The kinds of class attributes that are code. Functions, descriptors and classes are equal only to themselves.
 CODE = (FunctionType, classmethod, staticmethod, property, cached_property, functools_cached_property)
 
+# Other class attributes by which a field, a renderer or a pagination is configured.
+VALUES = {
+    "charset",
+    "compact",
+    "encoder_class",
+    "ensure_ascii",
+    "format",
+    "input_formats",
+    "key",
+    "media_type",
+    "strict",
+}
+
 _covered: set[Any] = set()
 # The code of each registered class, as it was registered, without what had been patched into a library before that.
 _members: dict[type, dict[str, Any]] = {}
@@ -36,8 +49,12 @@ def covered_by_fast_path(member: Member) -> Member:
 
 
 def code_of(kind: type) -> dict[str, Any]:
-    """The functions, descriptors and other callables among the attributes of a class itself."""
-    return {name: value for name, value in vars(kind).items() if isinstance(value, CODE) or callable(value)}
+    """The functions, descriptors and other callables among the attributes of a class itself, and its VALUES."""
+    return {
+        name: value
+        for name, value in vars(kind).items()
+        if isinstance(value, CODE) or callable(value) or name in VALUES
+    }
 
 
 def is_original(kind: type, value: Any) -> bool:

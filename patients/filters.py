@@ -8,9 +8,8 @@ from django import forms
 from django.db.models import QuerySet
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema_field
-from rest_framework.request import Request
 
-from healthcare.api.filters import DayFilter, ListFilterSet, TextFilter, TimeFilter, WholeNumberFilter
+from healthcare.api.filters import DayFilter, ListFilterSet, TextFilter, TimeFilter, WholeNumberFilter, read_date_time
 from patients.birth import HAS_AGE, MAXIMUM_AGE, at_least_this_old, born_on_or_after, born_on_or_before
 from patients.identifiers import LONGEST_PAIR, with_identifier
 from patients.models import Gender, gender_code
@@ -70,6 +69,6 @@ class PatientFilter(ListFilterSet):
 
     @property
     def day(self) -> datetime.date:
-        """The day on which ages are counted: today, or that of `as_of`. The fast path serves no `as_of`."""
-        view: Any = self.request.parser_context["view"] if isinstance(self.request, Request) else None
-        return timezone.localdate(view.as_of if view else None)
+        """The day on which ages are counted: today, or that of `as_of`, which the view has checked."""
+        moment = (self.data or {}).get("as_of")
+        return timezone.localdate(read_date_time(moment) if moment else None)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser
-from django.db import DEFAULT_DB_ALIAS, Error, connection
+from django.db import DEFAULT_DB_ALIAS, Error, connection, connections
 from django.db.models import Model, QuerySet
 from django.db.models.query import ModelIterable
 from django.http import HttpRequest, HttpResponse
@@ -23,6 +23,8 @@ from django.utils.functional import SimpleLazyObject
 from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
 from rest_framework.permissions import IsAuthenticated, IsAuthenticatedOrReadOnly
 from rest_framework.renderers import JSONRenderer
+from rest_framework.response import Response
+from rest_framework.utils.serializer_helpers import ReturnDict, ReturnList
 
 from healthcare.api.acting_for import required_role
 from healthcare.api.problems import problem_response
@@ -76,9 +78,9 @@ class NotExpressibleError(Exception):
     """The fast action does not support this request, so standard DRF answers it."""
 
 
-class InaccessibleObject:
-    """Replaces what a serializer or a filter must not read: the request, the record, the context. Reading it sends the
-    request to standard DRF."""
+class InaccessibleValue:
+    """Replaces what validations and filters must not read or change: the request, the record, the context. Whatever is
+    asked of it sends the request to standard DRF."""
 
     def __getattr__(self, name: str) -> Any:
         raise NotExpressibleError
@@ -86,9 +88,11 @@ class InaccessibleObject:
     def __getitem__(self, name: str) -> Any:
         raise NotExpressibleError
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise NotExpressibleError  # the next request would read it
 
-class InaccessibleValue(InaccessibleObject):
-    """The same for what validations read: they may ask for its class and compare it, too."""
+    def __delattr__(self, name: str) -> None:
+        raise NotExpressibleError
 
     @property  # type: ignore[misc]  # `object` lets it be set
     def __class__(self) -> Any:
@@ -106,17 +110,47 @@ class InaccessibleValue(InaccessibleObject):
     __hash__ = object.__hash__
 
 
-class FastResponse(HttpResponse):
-    """An answer whose `data` middleware and decorators may read and change, as they do with DRF's Response."""
+class FastResponse(Response):
+    """DRF's Response, whose body is there already. Middleware and decorators may read and change its `data`; then it is
+    rendered from that."""
+
+    renderer: ClassVar[Any] = JSONRenderer()
+    view: Any = None  # makes the view of the action, for whatever asks for the renderer's context
+
+    def __init__(
+        self, body: bytes, *, status: int, headers: Mapping[str, str] | None, content_type: str | None = None
+    ) -> None:
+        HttpResponse.__init__(self, status=status, content_type=content_type, headers=headers)
+        self.body, self.exception = body, status >= 400
+        self.accepted_renderer, self.accepted_media_type = self.renderer, self.renderer.media_type
+        self._post_render_callbacks: list[Any] = []
+        self._is_rendered = False  # as DRF's, until it has passed the decorators and `process_template_response`
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name != "view"}  # for caches
 
     @cached_property
     def data(self) -> Any:
-        return json.loads(self.content)
+        data = json.loads(self.body)
+        if self.exception or not isinstance(data, dict | list):
+            return data
+        serializer = self.view().get_serializer()
+        return (
+            ReturnDict(data, serializer=serializer)
+            if isinstance(data, dict)
+            else ReturnList(data, serializer=serializer)
+        )
 
-    def render(self) -> "FastResponse":
-        if "data" in vars(self):
-            self.content = JSONRenderer().render(self.data)
-        return self
+    @cached_property
+    def renderer_context(self) -> dict[str, Any]:
+        view = self.view()
+        return {"view": view, "args": view.args, "kwargs": view.kwargs, "request": view.request}
+
+    @property
+    def rendered_content(self) -> Any:
+        if "data" not in vars(self):
+            return self.body
+        return self.renderer.render(self.data, self.accepted_media_type, self.renderer_context)
 
 
 class FastAction:
@@ -164,6 +198,8 @@ class FastAction:
             for model in one.models:
                 yield from obstacles_of_model(model, action if model is one.model else "retrieve")
             yield from obstacles_of_serializer(one.serializer_class)
+            if one.serializer_class.Meta.model not in one.models:
+                yield Obstacle(f"{one.serializer_class.__name__}.Meta.model", "It is another one than the view's.")
             if one.model._meta.proxy or one.model._meta.parents:
                 yield Obstacle(one.model.__name__, "The fast path reads the columns of one table as its own model.")
             yield from one.obstacles_of_statements()
@@ -195,6 +231,15 @@ class FastAction:
     def respond(self, request: HttpRequest, kwargs: dict[str, Any]) -> HttpResponse | None:
         raise NotImplementedError
 
+    def view(self, request: HttpRequest, kwargs: dict[str, Any]) -> Any:
+        """The view that standard DRF would have made for the request."""
+        view = self.viewset(**self.options)
+        view.action_map = {str(request.method).lower(): self.action}
+        view.request, view.args, view.kwargs, view.format_kwarg = request, (), kwargs, None
+        view.request = view.initialize_request(request, **kwargs)
+        view.request.user, view.request.auth = request.user, request.auth  # type: ignore[attr-defined]
+        return view
+
     def attribute(self, name: str) -> Any:
         return self.options.get(name, getattr(self.viewset, name))
 
@@ -216,13 +261,17 @@ class FastAction:
         )
 
     def is_observed(self) -> bool:
-        return has_receivers(self.models, writes=self.action in WRITE_ACTIONS)
+        """Whether a signal has receivers that standard DRF would call, also for the user that it builds."""
+        is_written = has_receivers(self.models, writes=self.action in WRITE_ACTIONS)
+        return is_written or has_receivers([get_user_model()], writes=False)
 
     def enter(self, request: HttpRequest) -> Entry:
         """The statement that authenticates the request. Raises NotAuthenticated and AuthenticationFailed (401), and
         NotExpressibleError for a delegate whose owner is not known here."""
+        writes = self.action in WRITE_ACTIONS
+        by_tokens = not writes or getattr(self.viewset, "writable_by_tokens", False)
         entry: Entry | None = self.authentication.entry(
-            request, writes=self.action in WRITE_ACTIONS, role=self.role_of_delegates
+            request, writes=writes, role=self.role_of_delegates, by_tokens=by_tokens
         )
         if entry is None:
             raise NotExpressibleError
@@ -246,19 +295,20 @@ class FastAction:
 
     def respond_with_json(
         self, content: bytes, status: int = 200, headers: Mapping[str, str] | None = None
-    ) -> HttpResponse:
+    ) -> FastResponse:
         response = self.response_class(content, status=status, content_type=self.content_type, headers=headers)
         response.headers["Allow"] = self.allow
         return response
 
-    def respond_with_problem(self, request: HttpRequest, status: int, detail: str = "", **headers: str) -> HttpResponse:
+    def respond_with_problem(self, request: HttpRequest, status: int, detail: str = "", **headers: str) -> FastResponse:
         problem = problem_response(request, status, detail, {**headers, "Allow": self.allow})
         return self.response_class(problem.content, status=status, headers=problem.headers)
 
     def respond_unauthenticated(
         self, request: HttpRequest, error: NotAuthenticated | AuthenticationFailed
-    ) -> HttpResponse:
+    ) -> FastResponse:
         """The same 401 as the exception handler's."""
+        request.user, request.auth = AnonymousUser(), None  # type: ignore[attr-defined]
         detail = error.detail if isinstance(error, AuthenticationFailed) and isinstance(error.detail, str) else ""
         challenge = {"WWW-Authenticate": self.authentication.authenticate_header(request)}
         return self.respond_with_problem(request, 401, detail, **challenge)
@@ -273,11 +323,11 @@ class FastAction:
         request.record_owner = entry.owner  # type: ignore[attr-defined]
         return True
 
-    def respond_unverified(self, request: HttpRequest, entry: Entry) -> HttpResponse | None:
+    def respond_unverified(self, request: HttpRequest, entry: Entry) -> FastResponse | None:
         """The answer where the statement has not found the session, or for a delegate the delegation."""
         return None if entry.owner.role else self.respond_session_ended(request)
 
-    def respond_session_ended(self, request: HttpRequest) -> HttpResponse:
+    def respond_session_ended(self, request: HttpRequest) -> FastResponse:
         return self.respond_unauthenticated(request, self.authentication.session_ended(request))
 
     def log_failure(self, error: Exception) -> None:
@@ -291,7 +341,7 @@ class FastAction:
         if state.startswith(("42", "0A", "XX")):  # syntax error or access rule violation, not supported, internal
             logger.error("%s.%s: statement refused, sqlstate=%s", self.viewset.__name__, self.action, state)
 
-    def respond_unavailable(self, request: HttpRequest) -> HttpResponse:
+    def respond_unavailable(self, request: HttpRequest) -> FastResponse:
         return self.respond_with_problem(request, 503, **RETRY_AFTER)
 
 
@@ -354,9 +404,21 @@ def watch_changing_inputs() -> Iterator[list[str]]:
         sys.setprofile(earlier)
 
 
-def refuse_query(*_: Any) -> Any:
+def refuse_query(*_: Any, **__: Any) -> Any:
     """Refuse a query: before the message is sent, it would run outside the caller's role."""
     raise NotExpressibleError
+
+
+@contextmanager
+def without_database() -> Iterator[None]:
+    """Refuse queries, and what is to happen once a transaction commits: none has begun, and the call may fail."""
+    database: Any = connections[DEFAULT_DB_ALIAS]
+    with database.execute_wrapper(refuse_query):
+        database.on_commit = refuse_query
+        try:
+            yield
+        finally:
+            del database.on_commit
 
 
 def encode_json(text: str) -> bytes:

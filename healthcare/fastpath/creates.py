@@ -13,7 +13,7 @@ from django.http import HttpRequest
 from healthcare.api.conditional_requests import read_tags
 from healthcare.api.idempotency import Key
 from healthcare.api.models import IdempotencyRecord
-from healthcare.fastpath.actions import NotExpressibleError, refuse_query
+from healthcare.fastpath.actions import NotExpressibleError, without_database
 from healthcare.fastpath.eligibility import Obstacle
 from healthcare.fastpath.execution import Statement
 from healthcare.fastpath.json_sql import (
@@ -56,8 +56,13 @@ class FastCreate(FastWrite):
         return [
             column
             for column in self.meta.concrete_fields
-            if not column.primary_key and (not column.has_db_default() or column.name in self.writable_names)
+            if not column.primary_key
+            and (not column.has_db_default() or column.has_default() or column.name in self.writable_names)
         ]
+
+    @cached_property
+    def omitted_columns(self) -> list[Field]:
+        return [column for column in self.meta.concrete_fields if column not in [self.meta.pk, *self.inserted_columns]]
 
     def compile_insert(self, keyed: bool) -> CompiledWrite:
         columns = self.inserted_columns
@@ -102,7 +107,7 @@ class FastCreate(FastWrite):
     ) -> list[Statement]:
         if "HTTP_IF_MATCH" in request.META:
             read_tags(request.META, "If-Match")  # there is nothing to match, but a malformed one is refused
-        with connection.execute_wrapper(refuse_query):
+        with without_database():
             known |= self.column_values(values, known[OWNER])
         key = self.find_key(request, known) if "HTTP_IDEMPOTENCY_KEY" in request.META else None
         if key is None:
@@ -123,11 +128,14 @@ class FastCreate(FastWrite):
         record.complete()
         database = connections[DEFAULT_DB_ALIAS]
         prepared = self.constant_defaults.copy()
+        for column in self.omitted_columns:
+            if not isinstance(getattr(record, column.attname), DatabaseDefault):
+                raise NotExpressibleError  # a validation has given it a value, or `complete`
         for column, placeholder, default in self.insertions:
             value = getattr(record, column.attname)
             if value is default:
                 continue
-            if isinstance(value, DatabaseDefault):
+            if hasattr(value, "resolve_expression"):
                 raise NotExpressibleError
             prepared[placeholder] = column.get_db_prep_save(column.pre_save(record, True), database)
         return prepared

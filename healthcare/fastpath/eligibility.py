@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 import django_filters
 from django import forms
 from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
 from django.db import connection, models
 from django.db.models import QuerySet
 from django.db.models.manager import BaseManager
@@ -105,6 +106,8 @@ VIEW_ATTRIBUTES: dict[str, Any] = {
 }
 DRF_SETTINGS: dict[str, Any] = {
     "EXCEPTION_HANDLER": errors.exception_handler,
+    "UNAUTHENTICATED_USER": AnonymousUser,
+    "UNAUTHENTICATED_TOKEN": None,
     "UNICODE_JSON": True,
     "COMPACT_JSON": True,
     "STRICT_JSON": True,
@@ -201,6 +204,8 @@ def obstacles_of_serializer(serializer: type[serializers.BaseSerializer]) -> Ite
     points = {name for kind in serializer.__mro__ for name in vars(kind) if name.startswith("validate_")}
     yield from replaced_members(serializer, SERIALIZER_CLASSES, SERIALIZER_EXTENSION_POINTS | points)
     meta = getattr(serializer, "Meta", None)
+    if type(serializer) is not serializers.SerializerMetaclass:
+        yield Obstacle(f"{serializer.__name__}.__class__", "Its metaclass may make another serializer of it.")
     if not issubclass(serializer, serializers.ModelSerializer) or meta is None:
         yield Obstacle(serializer.__name__, "The fast path serializes models.")
     elif hasattr(meta, "list_serializer_class"):
@@ -228,7 +233,33 @@ def obstacles_of_model(model: type[models.Model], action: str) -> Iterator[Obsta
     manager: Any = model._default_manager
     if type(manager).get_queryset is not BaseManager.get_queryset:
         yield Obstacle(f"{model.__name__}.objects.get_queryset", "Put the condition into a verb of the queryset.")
+    for name in sorted(own_members_of_manager(manager)):
+        yield Obstacle(f"{model.__name__}.objects.{name}", "Put it into the queryset, where it is compared.")
     yield from replaced_members(type(manager.all()), QUERYSET_CLASSES, {"end", "restore"})
+    for field in model._meta.concrete_fields:
+        for name in sorted(own_methods(field)):
+            yield Obstacle(f"{model.__name__}.{field.name}.{name}", "It was put on this one column.")
+
+
+def own_members_of_manager(manager: BaseManager) -> Set[str]:
+    """The methods of a manager that `from_queryset` has not made of the queryset's."""
+    made = models.Manager.filter.__code__
+    return own_methods(manager) | {
+        name
+        for base in type(manager).__mro__
+        if base not in models.Manager.__mro__
+        for name, value in vars(base).items()
+        if isinstance(value, FunctionType) and value.__code__ is not made
+    }
+
+
+def own_methods(one: object) -> Set[str]:
+    """The methods of a class that one object replaces, or adds, by attributes of its own."""
+    return {
+        name
+        for name, value in vars(one).items()
+        if callable(value) and (name == "from_db_value" or callable(getattr(type(one), name, None)))
+    }
 
 
 def has_receivers(observed: Iterable[type[models.Model]], *, writes: bool) -> bool:
@@ -250,6 +281,8 @@ def replaced_members(kind: type, known: list[type], extension_points: set[str], 
         if base in reproduced or base is object:
             continue
         for name in sorted(names & vars(base).keys()):
-            if not is_covered(vars(base)[name]):
+            value = vars(base)[name]
+            # What another registered class has under this name is not what this one does.
+            if not is_covered(value) or any(vars(other).get(name) is value for other in reproduced):
                 hint = f"The fast path does not reproduce it. What it replaces is known from {known[-1].__name__}."
                 yield Obstacle(f"{base.__name__}.{name}", hint)

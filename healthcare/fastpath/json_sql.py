@@ -16,6 +16,7 @@ from healthcare.fastpath.placeholders import TODAY, Placeholder
 from healthcare.model_fields import ObjectListField
 from healthcare.ownership import Derived
 
+LONGEST_NAME = 63  # bytes of a name in PostgreSQL
 TEXT_COLUMNS: set[type[models.Field]] = {models.CharField, models.EmailField, models.TextField}
 INTEGER_COLUMNS: set[type[models.Field]] = {
     models.AutoField, models.BigAutoField, models.SmallIntegerField, models.IntegerField, models.BigIntegerField,
@@ -89,6 +90,11 @@ def record_as_json(
     for name, field in serializer.fields.items():  # type: ignore[attr-defined]
         if field.write_only or (only is not None and name not in only):
             continue
+        member = f"{type(serializer).__name__}.{name}"
+        if len(name.encode()) > LONGEST_NAME or not name.isidentifier():
+            raise UnsupportedError(member, f"PostgreSQL takes names of at most {LONGEST_NAME} bytes.")
+        if name in given and (not known_columns(type(field)) or is_formatted(field)):
+            raise UnsupportedError(member, f"{type(field).__name__} has no SQL in healthcare.fastpath.json_sql.")
         expression = Fragment(given[name]) if name in given else field_as_json(type(serializer), model, name, field)
         parts.append(f'{expression.sql} AS "{name}"')
         parameters += expression.parameters
@@ -107,6 +113,10 @@ def field_as_json(
 ) -> Fragment:
     derived = getattr(model, field.source or "", None)
     if type(derived) is Derived and isinstance(derived.sql, str) and derived.sql:
+        if not known_columns(type(field)) or is_formatted(field):
+            raise UnsupportedError(
+                f"{owner.__name__}.{name}", f"{type(field).__name__} has a representation of its own."
+            )
         sql = derived.sql.replace("{today}", "%s::date")
         return Fragment(sql, (TODAY,) * sql.count("%s"))
     column = next((c for c in model._meta.concrete_fields if field.source in {c.name, c.attname}), None)

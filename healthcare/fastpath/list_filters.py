@@ -13,7 +13,7 @@ from django.http import QueryDict
 from django.utils.functional import cached_property
 
 from healthcare.api.filters import IdFilter
-from healthcare.fastpath.actions import InaccessibleObject, NotExpressibleError, obstacles_of_scope, refuse_query
+from healthcare.fastpath.actions import InaccessibleValue, NotExpressibleError, obstacles_of_scope, refuse_query
 from healthcare.fastpath.eligibility import Obstacle, obstacles_of_filterset
 from healthcare.fastpath.json_sql import Fragment
 from healthcare.fastpath.placeholders import OWNER, Parameter, Placeholder
@@ -40,6 +40,12 @@ class StatementWithConditions:
     def with_conditions(self, conditions: Fragment) -> Fragment:
         sql = f"{self.before.sql}{conditions.sql}{self.after.sql}"
         return Fragment(sql, self.before.parameters + conditions.parameters + self.after.parameters)
+
+
+def kind_of_rows(rows: QuerySet) -> Any:
+    """All that a filter may change about a queryset, beside its conditions."""
+    query = rows.query
+    return rows.model, rows.db, rows._iterable_class, query.extra, query.standard_ordering, query.order_by
 
 
 class ListFilters:
@@ -71,32 +77,35 @@ class ListFilters:
         filterset, rows, names_record = self.filterset(query), self.unfiltered, False
         with connection.execute_wrapper(refuse_query):
             for name, one in filterset.filters.items():
-                if name not in query:
-                    continue
-                text = one.field.widget.value_from_datadict(query, {}, name)
+                # That of an IdFilter was made without a request: the statement looks for its record.
+                field = vars(one)["_field"] if isinstance(one, IdFilter) else one.field
+                text = field.widget.value_from_datadict(query, {}, name)
                 if not isinstance(text, str) or not text.strip():
                     raise NotExpressibleError
                 try:
-                    value = one.field.clean(text)
+                    value = field.clean(text)
                 except InvalidValueError as error:
                     raise NotExpressibleError from error
                 rows = one.filter(rows, value)
                 if isinstance(one, IdFilter):
                     rows, names_record = rows.filter(Exists(one.scope(Parameter(OWNER)).filter(pk=value))), True
+        if kind_of_rows(rows) != kind_of_rows(self.unfiltered):
+            raise NotExpressibleError
         return rows, names_record
 
     def filterset(self, query: QueryDict) -> Any:
-        """A filter set of this thread with every filter, as it was made, for these parameters."""
+        """A filter set of this thread, as it was made, for these parameters, with the filters that they name."""
         if not hasattr(self.thread, "made"):
             everything = dict.fromkeys(self.names, "")
-            filterset = self.filterset_class(everything, self.unfiltered, request=InaccessibleObject())
+            filterset = self.filterset_class(everything, self.unfiltered)
             for one in filterset.filters.values():
                 if isinstance(one, IdFilter):
                     vars(one.field)["checked_in_statement"] = True
-            self.thread.made = filterset, dict(vars(filterset))
+            self.thread.made = filterset, vars(filterset) | {"request": InaccessibleValue()}
         filterset, state = self.thread.made
         vars(filterset).clear()
-        vars(filterset).update(state, data=query)
+        named = {name: one for name, one in state["filters"].items() if name in query}
+        vars(filterset).update(state, data=query, filters=named)
         return filterset
 
     def conditions_of(self, rows: QuerySet) -> Fragment | None:

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 from django.db import connection
 from django.db.models import BooleanField, F, QuerySet
 from django.db.models.expressions import RawSQL
-from django.http import HttpRequest, HttpResponse, QueryDict
+from django.http import HttpRequest, QueryDict
 
 from healthcare.api.cursors import Cursor, Keyset
 from healthcare.api.pagination import link_header, query_around_cursor, read_limit, read_ordering
 from healthcare.api.sparse_fieldsets import PARAMETERS, FieldSelection
-from healthcare.fastpath.actions import NotExpressibleError, encode_json, entry_statements
+from healthcare.fastpath.actions import FastResponse, NotExpressibleError, encode_json, entry_statements
 from healthcare.fastpath.eligibility import Obstacle
 from healthcare.fastpath.execution import Statement, execute
 from healthcare.fastpath.json_sql import Fragment
@@ -219,7 +219,7 @@ class FastList(FastRead):
 
     def execute_read(
         self, request: HttpRequest, entry: Entry, parameters: ListParameters, before: list[Statement]
-    ) -> tuple[HttpResponse | None, str | None]:
+    ) -> tuple[FastResponse | None, str | None]:
         values = self.values_of(request, entry)
         values[KEY] = parameters.target
         if parameters.cursor:
@@ -245,7 +245,7 @@ class FastList(FastRead):
 
     def respond_with_page(
         self, request: HttpRequest, parameters: ListParameters, page: list[Any], *, more: bool
-    ) -> HttpResponse:
+    ) -> FastResponse:
         """The answer with the rows of a page: of each, after three values that are not its own, the key, the content
         and the position."""
         headers = self.page_links(request, parameters, page, more=more)

@@ -13,12 +13,13 @@ from django.utils import timezone
 from django.utils.functional import cached_property
 from psycopg2.errors import LockNotAvailable
 from rest_framework.exceptions import APIException, AuthenticationFailed, NotAuthenticated
-from rest_framework.serializers import BaseSerializer
+from rest_framework.serializers import BaseSerializer, ListSerializer
 
 from healthcare.api.conditional_requests import matches, read_tags
 from healthcare.api.sparse_fieldsets import PARAMETERS, FieldSelection, Inclusion
+from healthcare.coverage import is_covered
 from healthcare.fastpath import public_cache
-from healthcare.fastpath.actions import FastAction, NotExpressibleError, basis_of, obstacles_of_scope
+from healthcare.fastpath.actions import FastAction, FastResponse, NotExpressibleError, basis_of, obstacles_of_scope
 from healthcare.fastpath.eligibility import Obstacle, obstacles_of_serializer
 from healthcare.fastpath.execution import Statement, execute
 from healthcare.fastpath.json_sql import Fragment, UnsupportedError, included_as_json, record_as_json, substitute
@@ -69,8 +70,13 @@ class FastRead(FastAction):
         yield from super().obstacles_of_statements()
         for name, inclusion in self.inclusions.items():
             member = f"{self.viewset.__name__}.inclusions[{name!r}]"
-            if type(getattr(inclusion.field(), "child", None)) is not inclusion.serializer:
+            field = inclusion.field()
+            if type(field) is not ListSerializer or type(field.child) is not inclusion.serializer:
                 yield Obstacle(f"{member}.field", "It has to be a list of the inclusion's serializer.")
+            if not is_covered(inclusion.fetch):
+                yield Obstacle(
+                    f"{member}.fetch", "Cover it (healthcare.coverage) if it changes nothing of the records."
+                )
             yield from obstacles_of_serializer(inclusion.serializer)
             yield from obstacles_of_scope(f"{member}.links", partial(inclusion_links, inclusion))
             self.content(FieldSelection(included=frozenset({name})))
@@ -129,7 +135,7 @@ class FastRead(FastAction):
             return None  # middleware has replaced the parameters
         try:
             tags = read_tags(meta, "If-None-Match") if "HTTP_IF_NONE_MATCH" in meta else set()
-            cached = self.find_cached_answer(request)
+            cached = self.find_cached_answer(request, kwargs)
             parameters = cached.parsed_request if cached else self.read_parameters(request, kwargs)
         except (APIException, SuspiciousOperation, NotExpressibleError, UnsupportedError):
             return None
@@ -144,7 +150,7 @@ class FastRead(FastAction):
             return None
         self.set_user(request, entry)
         try:
-            response = self.respond_from_cache(request, entry, parameters, cached)
+            response = self.respond_from_cache(request, kwargs, entry, parameters, cached)
         except NotExpressibleError:
             return None
         except Error as error:
@@ -156,20 +162,30 @@ class FastRead(FastAction):
         if response is not None and tags and response.status_code == 200 and self.is_held(response, tags):
             # RFC 9110 section 8.6: the length that the whole answer has.
             not_modified = HttpResponse(status=304, headers={**response.headers})
-            not_modified.headers["Content-Length"] = str(len(response.content))
+            not_modified.headers["Content-Length"] = str(len(response.body))
             del not_modified.headers["Content-Type"]
             return not_modified
         return response
 
-    def find_cached_answer(self, request: HttpRequest) -> public_cache.CachedAnswer | None:
+    def find_cached_answer(self, request: HttpRequest, kwargs: dict[str, Any]) -> public_cache.CachedAnswer | None:
         """Inside a transaction nothing is cached: it sees changes that are not committed."""
         if not self.cached_table or connection.in_atomic_block:
             return None
-        return public_cache.answers.get(cache_key(request))
+        return public_cache.answers.get(self.cache_key(request, kwargs))
+
+    def cache_key(self, request: HttpRequest, kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """All that a public answer depends on. Middleware may have chosen another view than the path names."""
+        place = str(request.scheme), request.get_host(), request.path, request.META["QUERY_STRING"]
+        return *place, self, *kwargs.values()
 
     def respond_from_cache(
-        self, request: HttpRequest, entry: Entry, parameters: Any, cached: public_cache.CachedAnswer | None
-    ) -> HttpResponse | None:
+        self,
+        request: HttpRequest,
+        kwargs: dict[str, Any],
+        entry: Entry,
+        parameters: Any,
+        cached: public_cache.CachedAnswer | None,
+    ) -> FastResponse | None:
         """The cached answer if the table has not changed since, otherwise the current one, which is then cached.
 
         A filter may depend on the clock, so a filtered list is not cached.
@@ -177,15 +193,20 @@ class FastRead(FastAction):
         if not self.cached_table or connection.in_atomic_block or parameters.filtered is not None:
             return self.execute_read(request, entry, parameters, [])[0]
         try:
-            return self.respond_by_version(request, entry, parameters, cached)
+            return self.respond_by_version(request, kwargs, entry, parameters, cached)
         except Error as error:
             if not isinstance(error.__cause__, LockNotAvailable):
                 raise
             return self.execute_read(request, entry, parameters, [])[0]  # the table of versions is locked
 
     def respond_by_version(
-        self, request: HttpRequest, entry: Entry, parameters: Any, cached: public_cache.CachedAnswer | None
-    ) -> HttpResponse | None:
+        self,
+        request: HttpRequest,
+        kwargs: dict[str, Any],
+        entry: Entry,
+        parameters: Any,
+        cached: public_cache.CachedAnswer | None,
+    ) -> FastResponse | None:
         table = str(self.cached_table)
         today = timezone.localdate(None, timezone.get_default_timezone())
         if cached is not None and cached.day == today:
@@ -198,8 +219,8 @@ class FastRead(FastAction):
         response, version = self.execute_read(request, entry, parameters, public_cache.store_version(table))
         if response is not None and response.status_code == 200 and version:
             headers = {name: value for name, value in response.items() if name in CACHED_HEADERS}
-            answer = public_cache.CachedAnswer(version, today, response.content, headers, parameters)
-            public_cache.answers.put(cache_key(request), answer)
+            answer = public_cache.CachedAnswer(version, today, response.body, headers, parameters)
+            public_cache.answers.put(self.cache_key(request, kwargs), answer)
         return response
 
     def compile_for(self, parameters: Any) -> CompiledRead:
@@ -222,7 +243,7 @@ class FastRead(FastAction):
 
     def execute_read(
         self, request: HttpRequest, entry: Entry, parameters: Any, before: list[Statement]
-    ) -> tuple[HttpResponse | None, str | None]:
+    ) -> tuple[FastResponse | None, str | None]:
         """The answer, and the version of the cached table if `before` has stored it."""
         raise NotImplementedError
 
@@ -251,10 +272,6 @@ def compile_nested(links: QuerySet, related: str, serializer: BaseSerializer) ->
     name = meta.model_name or ""
     content = record_as_json(serializer, columns=[(name, f'"{meta.db_table}"."{meta.pk.column}"')])
     return compile_rows(links.values(key=F("pk"), joined=F(f"{related}__created_at"), content=raw_sql(content)))
-
-
-def cache_key(request: HttpRequest) -> tuple[str, ...]:
-    return str(request.scheme), request.get_host(), request.path, request.META["QUERY_STRING"]
 
 
 def parse_query(query: str, encoding: str | None) -> QueryDict:

@@ -5,11 +5,11 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from django.db.models import F
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 
 from healthcare.api.conditional_requests import entity_tag, read_tags
 from healthcare.api.sparse_fieldsets import PARAMETERS, FieldSelection
-from healthcare.fastpath.actions import NotExpressibleError, encode_json, entry_statements
+from healthcare.fastpath.actions import FastResponse, NotExpressibleError, encode_json, entry_statements
 from healthcare.fastpath.eligibility import Obstacle
 from healthcare.fastpath.execution import Statement, execute
 from healthcare.fastpath.json_sql import Fragment
@@ -109,7 +109,7 @@ class FastRetrieve(FastRead):
 
     def execute_read(
         self, request: HttpRequest, entry: Entry, parameters: RecordParameters, before: list[Statement]
-    ) -> tuple[HttpResponse | None, str | None]:
+    ) -> tuple[FastResponse | None, str | None]:
         values = self.values_of(request, entry) | {KEY: parameters.key}
         values[ENTITY_TAGS] = [tag.removeprefix("W/") for tag in parameters.tags]  # they are compared weakly
         statement = self.compiled(parameters).statement(values)
@@ -122,7 +122,7 @@ class FastRetrieve(FastRead):
             return self.respond_with_problem(request, 404), None
         return self.respond_with_record(content), version
 
-    def respond_with_record(self, content: Sequence[Any]) -> HttpResponse:
+    def respond_with_record(self, content: Sequence[Any]) -> FastResponse:
         """The answer with a record, given the values of `content_columns`."""
         body = encode_json(content[0])
         return self.respond_with_json(body, headers={"ETag": entity_tag(body)})

@@ -10,6 +10,7 @@ from django.db.models.sql import UpdateQuery
 from django.http import HttpRequest
 
 from healthcare.api.conditional_requests import read_tags
+from healthcare.fastpath.actions import NotExpressibleError
 from healthcare.fastpath.eligibility import Obstacle
 from healthcare.fastpath.execution import Statement
 from healthcare.fastpath.json_sql import (
@@ -100,5 +101,7 @@ class FastUpdate(FastWrite):
         database = connections[DEFAULT_DB_ALIAS]
         for name in fields:
             field = self.meta.get_field(name)
+            if hasattr(values[name], "resolve_expression"):
+                raise NotExpressibleError
             known[self.placeholders[field.attname]] = field.get_db_prep_save(values[name], database)
         return [self.compile(fields, matching).statement(known)]

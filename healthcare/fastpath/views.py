@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Iterator, Set
-from functools import update_wrapper
+from functools import partial, update_wrapper
 from typing import Any, ClassVar
 
 from django.conf import settings
@@ -15,7 +15,7 @@ from django.utils.functional import cached_property
 
 from healthcare.api.viewsets import NestedListViewSet
 from healthcare.coverage import covered_by_fast_path
-from healthcare.fastpath.actions import FastAction
+from healthcare.fastpath.actions import FastAction, FastResponse
 from healthcare.fastpath.creates import FastCreate
 from healthcare.fastpath.eligibility import HTTP_METHOD_OF_ACTION, Obstacle
 from healthcare.fastpath.execution import is_healthy
@@ -77,6 +77,8 @@ class FastPathMixin:
                     leave()  # else an outer transaction hides the owner's account from the authentication statement
                 return atomic(request, **kwargs)
             request.served_by = "fast"  # type: ignore[attr-defined]
+            if isinstance(response, FastResponse):
+                response.view = partial(action.view, request, kwargs)
             return response
 
         update_wrapper(view, standard)
@@ -155,6 +157,8 @@ def verify(action: FastAction, standard: Callable[..., Any], request: HttpReques
         with transaction.atomic():
             fast = action.respond(request, kwargs)
             transaction.set_rollback(True)
+        if isinstance(fast, FastResponse):
+            fast.render()
         vars(request).pop("user", None)
     response = standard(request, **kwargs)
     if fast is not None:

@@ -4,21 +4,23 @@ The serializer validates the body as in standard DRF, but without access to the 
 If a validation needs one of them, it raises NotExpressibleError, and standard DRF answers.
 """
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from inspect import getattr_static
 from io import BytesIO
 from threading import local
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig
-from django.db import Error, connection
+from django.db import Error
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.utils import timezone
 from rest_framework.exceptions import APIException, AuthenticationFailed, NotAuthenticated
 from rest_framework.fields import empty
 from rest_framework.relations import ManyRelatedField, RelatedField
-from rest_framework.serializers import BaseSerializer
+from rest_framework.serializers import BaseSerializer, Serializer
 from rest_framework.utils.serializer_helpers import BindingDict
 
 from healthcare.api.conditional_requests import entity_tag
@@ -30,7 +32,7 @@ from healthcare.fastpath.actions import (
     basis_of,
     encode_json,
     entry_statements,
-    refuse_query,
+    without_database,
 )
 from healthcare.fastpath.eligibility import Obstacle
 from healthcare.fastpath.execution import Statement, execute, is_rolled_back
@@ -70,6 +72,10 @@ class CompiledWrite:
         return Statement(self.fragment.sql, fill(self.fragment.parameters, values), self.plannable)
 
 
+# The code of DRF that reads the fields while it validates.
+FIELD_READERS = {Serializer._writable_fields.fget.__code__, Serializer._read_only_defaults.__code__}  # type: ignore[attr-defined]
+
+
 class UnreadableFields(BindingDict):
     """The fields that a validation runs. Code that looks for one sends the request to standard DRF, which has all."""
 
@@ -89,6 +95,8 @@ class UnreadableFields(BindingDict):
     __contains__ = __getitem__
 
     def values(self) -> Any:
+        if sys._getframe(1).f_code not in FIELD_READERS:
+            raise NotExpressibleError
         return self.fields.values()
 
 
@@ -114,6 +122,8 @@ class FastWrite(FastAction):
             elif field.write_only and not known_columns(type(field)):
                 yield Obstacle(member, f"{type(field).__name__} is not known to healthcare.fastpath.json_sql.")
         for column in self.meta.concrete_fields:
+            if type(getattr_static(self.model, column.attname, None)) is not column.descriptor_class:
+                yield Obstacle(f"{self.model.__name__}.{column.attname}", "It is not stored as it is set.")
             if column.name in self.writable_names and (
                 getattr(column, "auto_now", False) or getattr(column, "auto_now_add", False)
             ):
@@ -209,7 +219,7 @@ class FastWrite(FastAction):
         if not body.keys() <= self.known_names:
             raise NotExpressibleError
         serializer = self.serializer_for(frozenset(body))
-        with connection.execute_wrapper(refuse_query):
+        with without_database():
             values: dict[str, Any] = serializer.run_validation(body)
         if not values or not values.keys() <= self.column_names:
             raise NotExpressibleError
@@ -235,7 +245,7 @@ class FastWrite(FastAction):
             serializer._context = serializer.initial_data = InaccessibleValue()
             if len(cache) >= 256:
                 cache.clear()
-            ones = [serializer, *serializer.fields.values()]
+            ones = [serializer, *serializer.fields.fields.values()]
             cache[key] = serializer, [(one, dict(vars(one))) for one in ones]
         return serializer
 
