@@ -127,7 +127,8 @@ class FastResponse(Response):
         self._is_rendered = False  # as DRF's, until it has passed the decorators and `process_template_response`
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in super().__getstate__().items() if name != "view"}  # for caches
+        state: Any = super().__getstate__()  # for a cache
+        return {name: value for name, value in state.items() if name != "view"}
 
     @cached_property
     def data(self) -> Any:

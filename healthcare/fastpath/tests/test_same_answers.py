@@ -14,7 +14,6 @@ from django.conf import settings as django_settings
 from django.db.models import Q
 from django.db.models.query import ModelIterable
 from django.http import HttpRequest, HttpResponse
-from django.urls import path
 from django.utils import timezone
 
 from accounts.models import LoginSession, User
@@ -22,49 +21,19 @@ from conftest import LoggedInClient
 from doctors.models import Doctor
 from doctors.tests.factories import make_doctor
 from doctors.views import DoctorViewSet
-from healthcare.api.unknown_parameters import known_parameters
+from healthcare.fastpath.tests.conftest import Both, Serve
 from patients.filters import PatientFilter
 from patients.models import Patient
 from patients.serializers import PatientSerializer
 from patients.tests.factories import make_patient
 from patients.views import PatientViewSet
 
-LIST, DETAIL = {"get": "list", "post": "create"}, {"get": "retrieve", "put": "update", "patch": "partial_update"}
 PHONE = "+91 80 5550 0100"
-Serve = Callable[..., None]
-Both = Callable[[Callable[[], Any]], tuple[Any, Any]]
 Respond = Callable[[HttpRequest], HttpResponse]
 
 
 def subclass(base: Any = PatientViewSet, **members: Any) -> Any:
     return type("OwnViewSet", (base,), members)
-
-
-@pytest.fixture
-def serve(settings: Any) -> Serve:
-    """Serves a viewset at the paths of a kind of record; `around` wraps its views."""
-    known_parameters()  # which the OpenAPI description of the product's own URLs names
-
-    def at(viewset: Any, kind: str = "patients", around: Any = lambda view: view, **options: Any) -> None:
-        settings.ROOT_URLCONF = (
-            path(f"api/{kind}/", around(viewset.as_view(dict(LIST), **options))),
-            path(f"api/{kind}/<int:pk>/", around(viewset.as_view(dict(DETAIL), **options))),
-        )
-
-    return at
-
-
-@pytest.fixture
-def both(settings: Any) -> Both:
-    """Makes calls with FAST_PATH=off and then on, and returns what they return."""
-
-    def with_each_path(call: Callable[[], Any]) -> tuple[Any, Any]:
-        settings.FAST_PATH = "off"
-        expected = call()
-        settings.FAST_PATH = "on"
-        return expected, call()
-
-    return with_each_path
 
 
 def doctors_of(owner: Any) -> Any:
