@@ -214,8 +214,8 @@ class SessionJWTAuthentication(JWTAuthentication):
         """How a request of the fast path enters the database, in the round trip of its statement.
 
         `role` is the role that a delegate needs; None where the action ignores X-Acting-For. `by_tokens` is whether
-        personal access tokens may do it. Returns None where only
-        standard DRF can answer: for an owner or a token that the caches do not have, and for what a token may not do.
+        personal access tokens may do it. Returns None where only standard DRF can answer: for an owner or a token that
+        the caches do not have, and for what a token may not do.
         Raises AuthenticationFailed (401) for a token that is not valid, and ValidationError (400) for a bad
         X-Change-Reason or X-Acting-For. Only the statement itself checks session and delegation.
         """

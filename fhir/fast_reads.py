@@ -41,7 +41,7 @@ NOT_SERVED = {"_pretty", SEALED}  # parameters of a search
 class FhirResponse(FastResponse):
     """An answer whose `data` is the text that `FhirRenderer` writes."""
 
-    renderer = FhirRenderer()
+    renderer_class = FhirRenderer
 
     @cached_property
     def data(self) -> str:

@@ -22,7 +22,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.functional import SimpleLazyObject
 from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
 from rest_framework.permissions import IsAuthenticated, IsAuthenticatedOrReadOnly
-from rest_framework.renderers import JSONRenderer
+from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.response import Response
 from rest_framework.utils.serializer_helpers import ReturnDict, ReturnList
 
@@ -111,10 +111,12 @@ class InaccessibleValue:
 
 
 class FastResponse(Response):
-    """DRF's Response, whose body is there already. Middleware and decorators may read and change its `data`; then it is
-    rendered from that."""
+    """DRF's Response, whose body is there already.
 
-    renderer: ClassVar[Any] = JSONRenderer()
+    Middleware and decorators may read and change its `data`, and replace its renderer. Then it is rendered from these.
+    """
+
+    renderer_class: ClassVar[type[BaseRenderer]] = JSONRenderer
     view: Any = None  # makes the view of the action, for whatever asks for the renderer's context
 
     def __init__(
@@ -122,7 +124,7 @@ class FastResponse(Response):
     ) -> None:
         HttpResponse.__init__(self, status=status, content_type=content_type, headers=headers)
         self.body, self.exception = body, status >= 400
-        self.accepted_renderer, self.accepted_media_type = self.renderer, self.renderer.media_type
+        self.content_type, self.accepted_media_type = self.headers["Content-Type"], str(self.renderer_class.media_type)
         self._post_render_callbacks: list[Any] = []
         self._is_rendered = False  # as DRF's, until it has passed the decorators and `process_template_response`
 
@@ -132,15 +134,15 @@ class FastResponse(Response):
 
     @cached_property
     def data(self) -> Any:
-        data = json.loads(self.body)
-        if self.exception or not isinstance(data, dict | list):
+        data = json.loads(self.body) if self.body else None
+        if self.exception or data is None:
             return data
-        serializer = self.view().get_serializer()
-        return (
-            ReturnDict(data, serializer=serializer)
-            if isinstance(data, dict)
-            else ReturnList(data, serializer=serializer)
-        )
+        many = isinstance(data, list)
+        return (ReturnList if many else ReturnDict)(data, serializer=self.view().get_serializer(many=many))
+
+    @cached_property  # type: ignore[override]  # it can be set
+    def accepted_renderer(self) -> Any:
+        return self.renderer_class()
 
     @cached_property
     def renderer_context(self) -> dict[str, Any]:
@@ -149,9 +151,13 @@ class FastResponse(Response):
 
     @property
     def rendered_content(self) -> Any:
-        if "data" not in vars(self):
-            return self.body
-        return self.renderer.render(self.data, self.accepted_media_type, self.renderer_context)
+        if not vars(self).keys().isdisjoint({"data", "accepted_renderer"}):
+            return super().rendered_content
+        if self.body:
+            self.headers["Content-Type"] = str(self.content_type)  # like DRF, whatever the header was set to
+        else:
+            del self.headers["Content-Type"]
+        return self.body
 
 
 class FastAction:

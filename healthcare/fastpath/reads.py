@@ -135,7 +135,8 @@ class FastRead(FastAction):
             return None  # middleware has replaced the parameters
         try:
             tags = read_tags(meta, "If-None-Match") if "HTTP_IF_NONE_MATCH" in meta else set()
-            cached = self.find_cached_answer(request, kwargs)
+            key = self.cache_key(request, kwargs)
+            cached = public_cache.answers.get(key) if key else None
             parameters = cached.parsed_request if cached else self.read_parameters(request, kwargs)
         except (APIException, SuspiciousOperation, NotExpressibleError, UnsupportedError):
             return None
@@ -150,7 +151,10 @@ class FastRead(FastAction):
             return None
         self.set_user(request, entry)
         try:
-            response = self.respond_from_cache(request, kwargs, entry, parameters, cached)
+            if key:
+                response = self.respond_from_cache(request, entry, parameters, key)
+            else:
+                response = self.execute_read(request, entry, parameters, [])[0]
         except NotExpressibleError:
             return None
         except Error as error:
@@ -161,53 +165,40 @@ class FastRead(FastAction):
             return None
         if response is not None and tags and response.status_code == 200 and self.is_held(response, tags):
             # RFC 9110 section 8.6: the length that the whole answer has.
-            not_modified = HttpResponse(status=304, headers={**response.headers})
-            not_modified.headers["Content-Length"] = str(len(response.body))
-            del not_modified.headers["Content-Type"]
-            return not_modified
+            headers = {**response.headers, "Content-Length": str(len(response.body))}
+            return self.response_class(b"", status=304, headers=headers)
         return response
 
-    def find_cached_answer(self, request: HttpRequest, kwargs: dict[str, Any]) -> public_cache.CachedAnswer | None:
-        """Inside a transaction nothing is cached: it sees changes that are not committed."""
+    def cache_key(self, request: HttpRequest, kwargs: dict[str, Any]) -> tuple[Any, ...] | None:
+        """All that a public answer depends on, None for one that is not cached. Middleware may have chosen another view
+        than the path names.
+
+        Inside a transaction nothing is cached: it sees changes that are not committed.
+        """
         if not self.cached_table or connection.in_atomic_block:
             return None
-        return public_cache.answers.get(self.cache_key(request, kwargs))
-
-    def cache_key(self, request: HttpRequest, kwargs: dict[str, Any]) -> tuple[Any, ...]:
-        """All that a public answer depends on. Middleware may have chosen another view than the path names."""
         place = str(request.scheme), request.get_host(), request.path, request.META["QUERY_STRING"]
         return *place, self, *kwargs.values()
 
     def respond_from_cache(
-        self,
-        request: HttpRequest,
-        kwargs: dict[str, Any],
-        entry: Entry,
-        parameters: Any,
-        cached: public_cache.CachedAnswer | None,
+        self, request: HttpRequest, entry: Entry, parameters: Any, key: tuple[Any, ...]
     ) -> FastResponse | None:
         """The cached answer if the table has not changed since, otherwise the current one, which is then cached.
 
         A filter may depend on the clock, so a filtered list is not cached.
         """
-        if not self.cached_table or connection.in_atomic_block or parameters.filtered is not None:
-            return self.execute_read(request, entry, parameters, [])[0]
-        try:
-            return self.respond_by_version(request, kwargs, entry, parameters, cached)
-        except Error as error:
-            if not isinstance(error.__cause__, LockNotAvailable):
-                raise
-            return self.execute_read(request, entry, parameters, [])[0]  # the table of versions is locked
+        if parameters.filtered is None:
+            try:
+                return self.respond_by_version(request, entry, parameters, key)
+            except Error as error:
+                if not isinstance(error.__cause__, LockNotAvailable):
+                    raise  # else the table of versions is locked
+        return self.execute_read(request, entry, parameters, [])[0]
 
     def respond_by_version(
-        self,
-        request: HttpRequest,
-        kwargs: dict[str, Any],
-        entry: Entry,
-        parameters: Any,
-        cached: public_cache.CachedAnswer | None,
+        self, request: HttpRequest, entry: Entry, parameters: Any, key: tuple[Any, ...]
     ) -> FastResponse | None:
-        table = str(self.cached_table)
+        table, cached = str(self.cached_table), public_cache.answers.get(key)
         today = timezone.localdate(None, timezone.get_default_timezone())
         if cached is not None and cached.day == today:
             session = [Statement(entry.sql, entry.parameters, plannable=True)] if entry.caller else []
@@ -219,8 +210,7 @@ class FastRead(FastAction):
         response, version = self.execute_read(request, entry, parameters, public_cache.store_version(table))
         if response is not None and response.status_code == 200 and version:
             headers = {name: value for name, value in response.items() if name in CACHED_HEADERS}
-            answer = public_cache.CachedAnswer(version, today, response.body, headers, parameters)
-            public_cache.answers.put(self.cache_key(request, kwargs), answer)
+            public_cache.answers.put(key, public_cache.CachedAnswer(version, today, response.body, headers, parameters))
         return response
 
     def compile_for(self, parameters: Any) -> CompiledRead:
