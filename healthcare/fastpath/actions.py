@@ -140,8 +140,8 @@ class FastResponse(Response):
         many = isinstance(data, list)
         return (ReturnList if many else ReturnDict)(data, serializer=self.view().get_serializer(many=many))
 
-    @cached_property  # type: ignore[override]  # it can be set
-    def accepted_renderer(self) -> Any:
+    @cached_property
+    def accepted_renderer(self) -> Any:  # type: ignore[override]  # it can be set
         return self.renderer_class()
 
     @cached_property
