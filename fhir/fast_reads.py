@@ -127,6 +127,7 @@ class SearchRequest(NamedTuple):
     cursor: Cursor | None = None
     filtered: QuerySet | None = None
     names_record: bool = False
+    text: None = None
     target: None = None
 
 

@@ -111,7 +111,11 @@ def is_searchable(view: APIView | None) -> bool:
 
 def read_search(request: Request, view: APIView | None) -> str | None:
     """The text to search for; None without one, also for a search box that was cleared (`?search=`)."""
-    text = request.query_params.get("search", "") if is_searchable(view) else ""
+    return read_search_text(request.query_params) if is_searchable(view) else None
+
+
+def read_search_text(parameters: Mapping[str, str]) -> str | None:
+    text = parameters.get("search", "")
     if len(text) > LONGEST_SEARCH or UNSTORABLE.search(text):
         refuse(["search"], "invalid", f"Send the text to search for, at most {LONGEST_SEARCH} characters.")
     return text if text.strip() else None

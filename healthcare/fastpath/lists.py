@@ -11,7 +11,7 @@ from django.db.models.expressions import RawSQL
 from django.http import HttpRequest, QueryDict
 
 from healthcare.api.cursors import Cursor, Keyset
-from healthcare.api.pagination import link_header, query_around_cursor, read_limit, read_ordering
+from healthcare.api.pagination import link_header, query_around_cursor, read_limit, read_ordering, read_search_text
 from healthcare.api.sparse_fieldsets import PARAMETERS, FieldSelection
 from healthcare.fastpath.actions import FastResponse, NotExpressibleError, encode_json, entry_statements
 from healthcare.fastpath.eligibility import Obstacle
@@ -21,10 +21,13 @@ from healthcare.fastpath.list_filters import CONDITIONS, ListFilters, StatementW
 from healthcare.fastpath.placeholders import KEY, Placeholder
 from healthcare.fastpath.reads import WHOLE_RECORD, FastRead, parse_query, read_query
 from healthcare.fastpath.replica_reads import ReplicaRead
-from healthcare.fastpath.statements import IS_PRINCIPAL, CompiledRead, compile_read, compile_rows
+from healthcare.fastpath.searches import FastSearch
+from healthcare.fastpath.statements import IS_PRINCIPAL, CompiledRead, compile_read, compile_rows, distinct_ids
 from healthcare.model_fields import LARGEST_ID
 from healthcare.replicas.sessions import is_usable
 from healthcare.rls.context import Entry
+from healthcare.search.hits import Hits
+from healthcare.search.index import Index
 
 # The limits whose statements are planned once: what clients ask for most, as many as a session keeps.
 PLANNED_LIMITS = {1, 10, 20, 50, 100}
@@ -65,11 +68,12 @@ class ListParameters(NamedTuple):
     cursor: Cursor | None = None
     filtered: QuerySet | None = None  # None without filters
     names_record: bool = False  # whether a filter names another record by its id
+    text: str | None = None  # to search for
     target: int | None = None  # the id in the path
 
 
 class FastList(FastRead):
-    """`GET /…/` with limit, cursor, ordering, fields, include and the filters of the viewset: 200 and 401."""
+    """`GET /…/` with limit, cursor, ordering, search, fields, include and the filters of the viewset: 200 and 401."""
 
     planner_settings: Sequence[Statement] = ()  # for plans that `rls.context.PLANNED_ONCE` rules out
     path_arguments = frozenset()
@@ -84,14 +88,20 @@ class FastList(FastRead):
         self.known_parameters = {"limit", "cursor"} | self.filters.names
         self.known_parameters |= {"ordering"} if self.orderings else set()
         self.known_parameters |= PARAMETERS if self.selects else set()
+        index = self.options.get("search_index", getattr(self.viewset, "search_index", None))
+        self.search = FastSearch(self, index) if self.action == "list" and isinstance(index, Index) else None
+        self.known_parameters |= {"search"} if self.search else set()
         self.plain_parameters = lru_cache(maxsize=256)(self.parse_plain_query)
-        # The value of a filter may name a person, and what it means may depend on the clock.
-        self.not_plain = re.compile(rf"\b({'|'.join(['cursor', *sorted(self.filters.names)])})=")
+        # These values may name a person, and what they mean may depend on the clock.
+        self.not_plain = frozenset({"cursor", "search", *self.filters.names})
+        self.may_not_be_plain = re.compile(rf"\b({'|'.join(sorted(self.not_plain))})=")
 
     def obstacles_of_statements(self) -> Iterator[Obstacle]:
         yield from super().obstacles_of_statements()
         yield from self.filters.obstacles()
         self.compile(ListPage(20))
+        if self.search:
+            self.search.compile(WHOLE_RECORD)
 
     @cached_property
     def on_replica(self) -> ReplicaRead | None:
@@ -121,10 +131,9 @@ class FastList(FastRead):
         expressions = self.compile_target()
         expressions["page"] = Fragment(f"{fragment.sql} LIMIT {page.limit + 1}", fragment.parameters)
         if self.recording:
-            accessed = f"(SELECT subject FROM page {page.order_by} LIMIT {page.limit})"  # noqa: S608
-            ids = f"(SELECT coalesce(array_agg(DISTINCT subject ORDER BY subject), '{{}}') FROM {accessed} AS accessed)"  # noqa: S608
+            answered = Fragment(f"SELECT subject FROM page {page.order_by} LIMIT {page.limit}")  # noqa: S608
             condition = " AND EXISTS (SELECT FROM page)" if needs_rows else ""
-            expressions["recorded"] = self.record_list(Fragment(ids), condition)
+            expressions["recorded"] = self.record_list(distinct_ids(answered), condition)
         rare = page.selection != WHOLE_RECORD or page.ordering is not None or needs_rows
         plannable = plannable and page.limit in PLANNED_LIMITS
         return compile_read(expressions, self.compile_result(page), state=self.state, plannable=plannable, rare=rare)
@@ -159,28 +168,32 @@ class FastList(FastRead):
 
     def read_parameters(self, request: HttpRequest, kwargs: dict[str, Any]) -> ListParameters:
         query, parameters = request.META["QUERY_STRING"], None
-        if not self.not_plain.search(query):
+        if not self.may_not_be_plain.search(query):
             parameters = self.plain_parameters(query, request.encoding)
         if parameters is None:
             parameters = self.parse(request.GET)
         return parameters._replace(target=self.target_of(kwargs)) if self.path_arguments else parameters
 
     def parse_plain_query(self, query: str, encoding: str | None) -> ListParameters | None:
-        """The parameters of a query string, which alone determines them; None if it names a filter or a cursor."""
+        """The parameters of a query string, which alone determines them; None if another could mean the same."""
         names = parse_query(query, encoding)
-        return self.parse(names) if self.filters.names.isdisjoint(names) and "cursor" not in names else None
+        return self.parse(names) if self.not_plain.isdisjoint(names) else None
 
     def parse(self, query: QueryDict) -> ListParameters:
         parameters = read_query(query, self.known_parameters)
         ordering = read_ordering(parameters, self.orderings) if self.orderings else None
         page = ListPage(read_limit(parameters), ordering, None, self.read_selection(parameters))
-        cursor = self.read_cursor(parameters.get("cursor"), page.columns)
+        text = read_search_text(parameters) if self.search else None
+        if text is not None and ordering is not None:
+            raise NotExpressibleError
+        position = parameters.get("cursor")
+        cursor = self.read_cursor(position, page.columns) if text is None else Hits.read(position)
         filtered, names_record = None, False
         if not self.filters.names.isdisjoint(parameters):
             filtered, names_record = self.filters.apply(query)
         if cursor:
             page = page._replace(back=cursor.back)
-        return ListParameters(page, query_around_cursor(parameters), cursor, filtered, names_record)
+        return ListParameters(page, query_around_cursor(parameters), cursor, filtered, names_record, text)
 
     def read_cursor(self, text: str | None, columns: list[str]) -> Cursor | None:
         if text is None:
@@ -193,10 +206,15 @@ class FastList(FastRead):
             raise NotExpressibleError
         return key
 
+    def is_cacheable(self, parameters: ListParameters) -> bool:
+        return super().is_cacheable(parameters) and parameters.text is None
+
     def planner_settings_of(self, parameters: ListParameters) -> Sequence[Statement]:
         return self.planner_settings
 
     def compile_for(self, parameters: ListParameters) -> CompiledRead:
+        if self.search and parameters.text is not None:
+            return self.search.compile(parameters.page.selection)
         if parameters.filtered is not None:
             return self.compile_filtered(parameters, parameters.filtered)
         return self.compile(parameters.page)
@@ -224,14 +242,7 @@ class FastList(FastRead):
         values[KEY] = parameters.target
         if parameters.cursor:
             values |= dict(zip(CURSOR, parameters.cursor.values, strict=False))
-        replica = self.on_replica.read(entry, parameters, values) if self.on_replica and is_usable() else None
-        if replica:
-            rows = replica.rows
-            principal, version = replica.principal, None
-        else:
-            statement = self.compiled(parameters).statement(values)
-            rows = execute([*before, *entry_statements(entry), *self.planner_settings_of(parameters), statement])
-            principal, version = rows[0][:2]
+        rows, principal, version = self.read_rows(entry, parameters, values, before)
         exists, first_key = rows[0][2:4]
         if not self.confirm_entry(request, entry, principal):
             return self.respond_unverified(request, entry), None
@@ -242,6 +253,22 @@ class FastList(FastRead):
         if parameters.page.back:
             page.reverse()
         return self.respond_with_page(request, parameters, page, more=len(rows) > parameters.page.limit), version
+
+    def read_rows(
+        self, entry: Entry, parameters: ListParameters, values: dict[Placeholder, Any], before: list[Statement]
+    ) -> tuple[list[tuple[Any, ...]], str, str | None]:
+        """The rows of the page and one more, whom they were read for, and the version of the cached table."""
+        reads_replicas = self.on_replica is not None and is_usable()
+        if self.search and parameters.text is not None:
+            if reads_replicas:
+                raise NotExpressibleError
+            rows = self.search.read(entry, parameters, values)
+        elif reads_replicas and (replica := self.on_replica.read(entry, parameters, values)):  # type: ignore[union-attr]
+            return replica.rows, replica.principal, None
+        else:
+            statement = self.compiled(parameters).statement(values)
+            rows = execute([*before, *entry_statements(entry), *self.planner_settings_of(parameters), statement])
+        return rows, *rows[0][:2]
 
     def respond_with_page(
         self, request: HttpRequest, parameters: ListParameters, page: list[Any], *, more: bool
@@ -258,8 +285,7 @@ class FastList(FastRead):
         if not page or not (more or parameters.cursor):
             return {}
         before, after = (
-            Cursor((*([cursor_value(row[5])] if parameters.page.ordering else []), row[3]), back)
-            for row, back in ((page[0], True), (page[-1], False))
+            Cursor((*map(cursor_value, row[5:]), row[3]), back) for row, back in ((page[0], True), (page[-1], False))
         )
         return link_header(request, parameters.cursor, before, after, more=more, query=parameters.link_query)
 

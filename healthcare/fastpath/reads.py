@@ -183,17 +183,18 @@ class FastRead(FastAction):
     def respond_from_cache(
         self, request: HttpRequest, entry: Entry, parameters: Any, key: tuple[Any, ...]
     ) -> FastResponse | None:
-        """The cached answer if the table has not changed since, otherwise the current one, which is then cached.
-
-        A filter may depend on the clock, so a filtered list is not cached.
-        """
-        if parameters.filtered is None:
+        """The cached answer if the table has not changed since, otherwise the current one, which is then cached."""
+        if self.is_cacheable(parameters):
             try:
                 return self.respond_by_version(request, entry, parameters, key)
             except Error as error:
                 if not isinstance(error.__cause__, LockNotAvailable):
                     raise  # else the table of versions is locked
         return self.execute_read(request, entry, parameters, [])[0]
+
+    def is_cacheable(self, parameters: Any) -> bool:
+        """Whether the answer depends on the table alone. A filter may depend on the clock."""
+        return parameters.filtered is None
 
     def respond_by_version(
         self, request: HttpRequest, entry: Entry, parameters: Any, key: tuple[Any, ...]

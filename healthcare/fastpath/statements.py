@@ -59,6 +59,12 @@ def compile_read(
     return CompiledRead(Fragment(sql, tuple(parameters)), plannable, rare)
 
 
+def distinct_ids(subjects: Fragment) -> Fragment:
+    """SQL for the array of the ids that a SELECT of `subject` returns, each once."""
+    sql = f"(SELECT coalesce(array_agg(DISTINCT subject ORDER BY subject), '{{}}') FROM ({subjects.sql}) AS accessed)"  # noqa: S608
+    return Fragment(sql, subjects.parameters)
+
+
 def escaped(content: str) -> str:
     """SQL that escapes the separators as `actions.encode_json` does."""
     return rf"replace(replace({content}, U&'\2028', '\u2028'), U&'\2029', '\u2029')"

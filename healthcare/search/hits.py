@@ -34,7 +34,8 @@ class Hits:
     def cursor(self, row: Any, *, back: bool) -> Cursor:
         return Cursor((row.search_rank, row.pk), back)
 
-    def read(self, text: str | None) -> Cursor | None:
+    @staticmethod
+    def read(text: str | None) -> Cursor | None:
         """Decode the cursor that a client sent; None for none. Raises ValidationError (400) for any other text."""
         if text is None:
             return None
@@ -80,9 +81,8 @@ class Hits:
     @cached_property
     def query_terms(self) -> QueryTerms:
         """The terms to look up: those of the owner's words that equal or resemble the words of the text."""
-        with self.database.cursor() as cursor:
-            cursor.execute(f"SELECT place, rank, term, words FROM {self.index.words}_near(%s)", [self.text])  # noqa: S608
-            return QueryTerms(cursor.fetchall())
+        sql = f"SELECT place, rank, term, words FROM {self.index.words}_near(%s)"  # noqa: S608
+        return QueryTerms(self.query(sql, [self.text]))
 
     def statement(self, page: PageOfHits, allowed: str, parameters: Any) -> SearchStatement:
         """The statement of a page. `allowed` is SQL for the ids of the queryset, with its parameters."""
@@ -90,10 +90,17 @@ class Hits:
 
     def execute(self, ranks: list[int], page: PageOfHits) -> dict[int, int]:
         try:
-            allowed = self.queryset.order_by().values("pk").query.sql_with_params()
+            allowed = self.allowed()
         except EmptyResultSet:
             return {}
-        statement = self.statement(page, *allowed)
+        return {key: rank for rank, key in self.query(*self.statement(page, *allowed).for_ranks(ranks))}
+
+    def allowed(self) -> tuple[str, Any]:
+        """SQL for the ids of the queryset, and its parameters. Raises EmptyResultSet where there can be none."""
+        return self.queryset.order_by().values("pk").query.sql_with_params()
+
+    def query(self, sql: str, parameters: list[Any]) -> list[tuple[Any, ...]]:
         with self.database.cursor() as cursor:
-            cursor.execute(*statement.for_ranks(ranks))
-            return {key: rank for rank, key in cursor.fetchall()}
+            cursor.execute(sql, parameters)
+            rows: list[tuple[Any, ...]] = cursor.fetchall()
+            return rows

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import connection
 from django.db.models import Model, QuerySet
 from django.utils.functional import cached_property
 
@@ -99,9 +98,7 @@ class StaffHits(Hits):
             function += "_all" if self.one_owner is None else "_of"
             parameters += [] if self.one_owner is None else [self.one_owner]  # type: ignore[list-item]
         places = ", ".join(["%s"] * len(parameters))
-        with connection.cursor() as cursor:
-            cursor.execute(f"SELECT place, rank, term, words FROM {function}({places})", parameters)  # noqa: S608
-            return QueryTerms(cursor.fetchall())
+        return QueryTerms(self.query(f"SELECT place, rank, term, words FROM {function}({places})", parameters))  # noqa: S608
 
     def statement(self, page: PageOfHits, allowed: str, parameters: Any) -> "StaffStatement":
         return StaffStatement(
