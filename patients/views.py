@@ -83,7 +83,9 @@ class PatientViewSet(FastPathMixin, ImportMixin, SearchByPostMixin, RecordedExpo
     more_columns = ["fhir"]
     ordering_fields = ["name", "created_at", "updated_at"]
     create_hooks = {"on_duplicate": "reject_duplicates"}
-    fast_actions = frozenset({"list", "retrieve", "create", "update", "partial_update", "history", "access_log"})
+    fast_actions = frozenset(
+        {"list", "retrieve", "create", "update", "partial_update", "search", "history", "access_log"}
+    )
     fast_implementations = {**ReadsRecordedViewSet.fast_implementations, "access_log": FastAccessLog}
     reads_replicas = True
     successor_field = "merged_into"

@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
+from io import BytesIO
 from random import Random
 from types import FrameType, ModuleType
 from typing import Any, ClassVar
@@ -27,6 +28,7 @@ from rest_framework.response import Response
 from rest_framework.utils.serializer_helpers import ReturnDict, ReturnList
 
 from healthcare.api.acting_for import required_role
+from healthcare.api.parsers import StrictJSONParser
 from healthcare.api.problems import problem_response
 from healthcare.fastpath.eligibility import (
     HTTP_METHOD_OF_ACTION,
@@ -50,6 +52,7 @@ from healthcare.model_fields import LARGEST_ID
 from healthcare.rls.context import TAKE_ROLE, Entry
 
 logger = logging.getLogger("healthcare.fastpath")
+PARSER = StrictJSONParser()
 RETRY_AFTER = {"Retry-After": "5"}
 SAMPLE_ID = LARGEST_ID - 1  # of a user who stands for any, when a scope is examined
 
@@ -276,15 +279,19 @@ class FastAction:
         """The statement that authenticates the request. Raises NotAuthenticated and AuthenticationFailed (401), and
         NotExpressibleError for a delegate whose owner is not known here."""
         writes = self.action in WRITE_ACTIONS
-        by_tokens = not writes or getattr(self.viewset, "writable_by_tokens", False)
         entry: Entry | None = self.authentication.entry(
-            request, writes=writes, role=self.role_of_delegates, by_tokens=by_tokens
+            request, writes=writes, role=self.role_of_delegates, by_tokens=self.by_tokens
         )
         if entry is None:
             raise NotExpressibleError
         if entry.caller is None and not self.is_open:
             raise NotAuthenticated
         return entry
+
+    @cached_property
+    def by_tokens(self) -> bool:
+        """Whether personal access tokens may do it, those that write if it writes."""
+        return self.action not in WRITE_ACTIONS or getattr(self.viewset, "writable_by_tokens", False)
 
     @cached_property
     def role_of_delegates(self) -> str | None:
@@ -431,6 +438,20 @@ def without_database() -> Iterator[None]:
 def encode_json(text: str) -> bytes:
     """The bytes that DRF's renderer produces: UTF-8, with line and paragraph separators escaped."""
     return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").encode()
+
+
+def read_json(request: HttpRequest) -> dict[str, Any]:
+    """The JSON object of the body. Raises NotExpressibleError or an APIException for what standard DRF has to read or
+    refuse, UnreadablePostError for a client that has disconnected."""
+    meta, content_type = request.META, request.content_type
+    if content_type != PARSER.media_type or (request.content_params or {}).keys() - {"charset"}:
+        raise NotExpressibleError
+    if not meta.get("CONTENT_LENGTH") or not meta["CONTENT_TYPE"].lower().startswith(content_type):
+        raise NotExpressibleError
+    content = request.body
+    if len(content) != int(meta["CONTENT_LENGTH"]):
+        raise NotExpressibleError
+    return PARSER.parse(BytesIO(content))
 
 
 def basis_of(entry: Entry) -> str:

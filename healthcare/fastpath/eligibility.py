@@ -24,7 +24,7 @@ from rest_framework.settings import api_settings
 from rest_framework_simplejwt.authentication import JWTAuthentication
 
 from healthcare import ownership
-from healthcare.api import conditional_requests, errors, idempotency, parsers, unknown_parameters
+from healthcare.api import conditional_requests, errors, idempotency, parsers, search_by_post, unknown_parameters
 from healthcare.api import fields as api_fields
 from healthcare.api import serializers as api_serializers
 from healthcare.api import viewsets as api_viewsets
@@ -40,7 +40,7 @@ VIEW_CLASSES: list[type] = [
     mixins.CreateModelMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, mixins.UpdateModelMixin,
     mixins.DestroyModelMixin, idempotency.IdempotentMixin, conditional_requests.ConditionalRequests,
     unknown_parameters.UnknownParametersViewSet, api_viewsets.ActsForOwner, api_viewsets.RecordViewSet,
-    api_viewsets.RestorableViewSet, api_viewsets.NestedListViewSet,
+    api_viewsets.RestorableViewSet, api_viewsets.NestedListViewSet, search_by_post.SearchByPostMixin,
 ]  # fmt: skip
 SERIALIZER_CLASSES: list[type] = [
     drf_fields.Field, serializers.BaseSerializer, serializers.Serializer, serializers.ModelSerializer,
@@ -76,10 +76,11 @@ METHODS_OF_ACTION = {
     "destroy": {"destroy", "perform_destroy"},
     "restore": {"restore"},
 }
+METHODS_OF_ACTION["search"] = METHODS_OF_ACTION["list"] | {"search", "read_body"}
 METHODS_OF_RECORD_LIST = {*METHODS_OF_ACTION["list"], "get_object", "find_object"} - {"list"}
 METHODS_OF_ACTIONS = set().union(*METHODS_OF_ACTION.values())
 # The only HTTP method by which each action is fast; any other action is a GET.
-HTTP_METHOD_OF_ACTION = {"create": "post", "update": "put", "partial_update": "patch"}
+HTTP_METHOD_OF_ACTION = {"create": "post", "update": "put", "partial_update": "patch", "search": "post"}
 # The fast path calls these itself, so a viewset may override them.
 VIEW_EXTENSION_POINTS = {
     "scope", "in_state", "parent_scope", "past_scope", "history_scope", "access_recording", "access_action",

@@ -20,6 +20,7 @@ from healthcare.fastpath.creates import FastCreate
 from healthcare.fastpath.eligibility import HTTP_METHOD_OF_ACTION, Obstacle
 from healthcare.fastpath.execution import is_healthy
 from healthcare.fastpath.lists import FastList
+from healthcare.fastpath.lists_by_post import FastListByPost
 from healthcare.fastpath.lists_of_records import FastNestedList
 from healthcare.fastpath.retrieve import FastRetrieve
 from healthcare.fastpath.updates import FastUpdate
@@ -32,6 +33,7 @@ IMPLEMENTATIONS: dict[str, type[FastAction]] = {
     "create": FastCreate,
     "update": FastUpdate,
     "partial_update": FastUpdate,
+    "search": FastListByPost,
 }
 OWN_HEADERS = {"Content-Length"}  # set by middleware, from the content
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from inspect import getattr_static
-from io import BytesIO
 from threading import local
 from typing import Any
 
@@ -24,7 +23,6 @@ from rest_framework.serializers import BaseSerializer, Serializer
 from rest_framework.utils.serializer_helpers import BindingDict
 
 from healthcare.api.conditional_requests import entity_tag
-from healthcare.api.parsers import StrictJSONParser
 from healthcare.fastpath.actions import (
     FastAction,
     InaccessibleValue,
@@ -32,6 +30,7 @@ from healthcare.fastpath.actions import (
     basis_of,
     encode_json,
     entry_statements,
+    read_json,
     without_database,
 )
 from healthcare.fastpath.eligibility import Obstacle
@@ -58,7 +57,6 @@ from healthcare.model_fields import LARGEST_ID
 from healthcare.postgresql.errors import waiting_is_futile
 from healthcare.rls.context import Entry
 
-PARSER = StrictJSONParser()
 RELATIONS = (BaseSerializer, ManyRelatedField, RelatedField)
 STANDARD_PATH_HEADERS = {"HTTP_IF_NONE_MATCH", "HTTP_PREFER"}
 
@@ -206,16 +204,7 @@ class FastWrite(FastAction):
 
     def validate_body(self, request: HttpRequest) -> dict[str, Any]:
         """The validated values by field. Any exception sends the request to standard DRF."""
-        if request.content_type != "application/json" or (request.content_params or {}).keys() - {"charset"}:
-            raise NotExpressibleError
-        if not request.META.get("CONTENT_LENGTH") or not request.META["CONTENT_TYPE"].lower().startswith(
-            PARSER.media_type
-        ):
-            raise NotExpressibleError
-        content = request.body
-        if len(content) != int(request.META["CONTENT_LENGTH"]):
-            raise NotExpressibleError
-        body = PARSER.parse(BytesIO(content))
+        body = read_json(request)
         if not body.keys() <= self.known_names:
             raise NotExpressibleError
         serializer = self.serializer_for(frozenset(body))

@@ -1,0 +1,60 @@
+"""The fast POST of `healthcare.api.search_by_post`: a list with its query parameters in the body."""
+
+from functools import cached_property
+from typing import Any
+from urllib.parse import urlencode
+
+from django.http import HttpRequest, HttpResponse, QueryDict, UnreadablePostError
+
+from healthcare.api.acting_for import required_role
+from healthcare.api.pagination import query_around_cursor
+from healthcare.api.search_by_post import query_text
+from healthcare.fastpath.actions import NotExpressibleError, read_json
+from healthcare.fastpath.lists import FastList, ListParameters
+from healthcare.fastpath.reads import read_query
+
+STANDARD_PATH_HEADERS = {"HTTP_IDEMPOTENCY_KEY", "HTTP_IF_NONE_MATCH", "HTTP_PREFER"}
+LONGEST_BODY = 4096  # bytes: it is read before the caller is authenticated
+
+
+class FastListByPost(FastList):
+    """`POST /…/search/`: 200 and 401. Its statements are those of the list."""
+
+    def __init__(self, viewset: Any, action: str, actions: dict[str, str], options: dict[str, Any]) -> None:
+        super().__init__(viewset, "list", actions, options)
+        self.posted_action = action
+
+    @cached_property
+    def by_tokens(self) -> bool:
+        return getattr(self.viewset, "writable_by_tokens", False) and self.needed_role == "read"
+
+    @cached_property
+    def role_of_delegates(self) -> str | None:
+        return self.needed_role if self.viewset.acts_for_owner else None
+
+    @property
+    def needed_role(self) -> str:
+        return required_role(self.viewset, "POST", self.posted_action)
+
+    def respond(self, request: HttpRequest, kwargs: dict[str, Any]) -> HttpResponse | None:
+        return super().respond(request, kwargs) if STANDARD_PATH_HEADERS.isdisjoint(request.META) else None
+
+    def cache_key(self, request: HttpRequest, kwargs: dict[str, Any]) -> None:
+        """Nothing is cached: the path and the query do not tell what is searched for."""
+
+    def read_parameters(self, request: HttpRequest, kwargs: dict[str, Any]) -> ListParameters:
+        in_url = read_query(request.GET, {"cursor"})
+        if int(request.META.get("CONTENT_LENGTH") or 0) > LONGEST_BODY:
+            raise NotExpressibleError
+        try:
+            body = read_json(request)
+        except UnreadablePostError as error:
+            raise NotExpressibleError from error
+        if not body.keys() <= self.known_parameters - in_url.keys():
+            raise NotExpressibleError
+        values = {name: value for name, value in body.items() if value is not None}
+        if not all(isinstance(value, str | int | float) for value in values.values()):
+            raise NotExpressibleError
+        texts = {name: query_text(value) for name, value in values.items()}
+        parameters = self.parse(QueryDict(urlencode({**texts, **in_url})))
+        return parameters._replace(link_query=query_around_cursor({}))  # no URL repeats what is in a body
