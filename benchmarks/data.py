@@ -70,8 +70,8 @@ SEQUENCES = ("accounts_user", "doctors_doctor", "patients_patient")
 @dataclass(frozen=True)
 class Caller:
     """A user whose requests are measured. `after` is the id that the last page comes before. `samples`, spread over
-    all rows of the user, are ids of "patients" and of those who are "treated" by a doctor, "names" of patients,
-    "unknown_names" that no patient has, and user names for "logins"."""
+    all rows of the user, are ids of "patients" and of those who are "treated" by a doctor, "names" of patients, which
+    "quoted names" has for URLs, "unknown_names" that no patient has, and user names for "logins"."""
 
     token: str
     revoked_token: str
@@ -126,7 +126,8 @@ def log_in(username: str, others: int) -> Caller:
     samples = {
         "patients": [str(key) for key, _ in patients],
         "treated": [str(key) for key, _ in treated],
-        "names": [quote(name) for _, name in patients],
+        "names": [name for _, name in patients],
+        "quoted names": [quote(name) for _, name in patients],
         "unknown_names": [quote(f"Qwoxulf Zzyxvent{chr(97 + n // 26)}{chr(97 + n % 26)}") for n in range(200)],
         "logins": [f"user{n}" for n in range(1, LOGINS + 1)],
     }

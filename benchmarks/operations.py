@@ -14,6 +14,7 @@ CREATED_WITH_ALL_FIELDS = (  # with an escaped @, because a bare one stands for 
 )
 CHANGED = '{"address": "# Church Street, Bengaluru"}'
 CHANGED_BIRTH_DATE = '{"birth_date": "$"}'
+SEARCHED = f'{{"search": "@", "limit": {PAGE}}}'
 LOGIN_BODY = f'{{"username": "@", "password": "{PASSWORD}"}}'
 TRACE = "00-0000000000000000000#-00f067aa0ba902b7-01"  # W3C trace context; # has 13 digits
 UNKNOWN_TAG = '"00000000000000000000000000000000"'
@@ -71,7 +72,7 @@ def plain_requests(caller: Caller, paging: str) -> dict[str, BenchmarkRequest]:
         "a patient's doctors": BenchmarkRequest("GET", "/api/patients/@/doctors/", sample="treated"),
         # The server hashes two passwords at once in a worker, and answers 503 to what waits for a second.
         "login": BenchmarkRequest("POST", "/api/auth/login/", LOGIN_BODY, token=False, sample="logins", connections=4),
-        "search hit": BenchmarkRequest("GET", f"/api/patients/?search=@&{size}", sample="names"),
+        "search hit": BenchmarkRequest("GET", f"/api/patients/?search=@&{size}", sample="quoted names"),
         "search miss": BenchmarkRequest("GET", f"/api/patients/?search=@&{size}", sample="unknown_names"),
     }
 
@@ -176,6 +177,12 @@ EVERYDAY_CALLS = {
     "patch, If-Match": patch(is_patient, sample="tagged", headers=(("If-Match", "~"),)),
     "patch, X-Change-Reason": patch(is_patient, headers=(("X-Change-Reason", "Moved to another street"),)),
     "patch, birth_date": patch(lambda body: body["birth_date"].endswith("-05-17"), CHANGED_BIRTH_DATE),
+    "search hit, by POST": EverydayCall(
+        "search hit",
+        1.2,
+        BenchmarkRequest("POST", "/api/patients/search/", SEARCHED, sample="names"),
+        lambda rows: 0 < len(rows) <= PAGE,
+    ),
     "doctors, ?specialization=": doctors(
         "&specialization=Cardiology", 4, of_each(lambda row: row["specialization"] == "Cardiology")
     ),

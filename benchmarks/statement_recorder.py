@@ -170,4 +170,4 @@ def record_operation(testbed: Testbed, name: str, server: RunningServer, recorde
         recorder.messages.clear()
         equal_answers.fetch_json(name, server, request.filled(caller, number), caller)
         found.append(Sent(list(recorder.messages)))
-    return min(found, key=lambda sent: (len(sent.statements), len(sent.messages), len("".join(sent.messages))))
+    return min(found, key=lambda sent: (len(sent.messages), len(sent.statements), len("".join(sent.messages))))

@@ -14,7 +14,7 @@ from healthcare.fastpath.execution import Statement, execute
 from healthcare.fastpath.json_sql import Fragment
 from healthcare.fastpath.placeholders import OWNER, Placeholder, fill
 from healthcare.fastpath.statements import CompiledRead, compile_read, compile_rows, distinct_ids
-from healthcare.rls.context import PLANNED_FOR_VALUES, Entry, leave
+from healthcare.rls.context import CLAIM, TAKE_ROLE, Entry, claims, leave
 from healthcare.search.hits import Hits
 from healthcare.search.index import Index
 from healthcare.search.statements import PageOfHits
@@ -24,7 +24,10 @@ BEST_FIRST = "ORDER BY array_position(%s::bigint[], page.key)"
 
 
 class FastHits(Hits):
-    """Hits that are looked up in messages of their own, each of which checks the caller's session and sets the role."""
+    """Hits that are looked up in messages of their own, in which the caller is what the token claims, as on a replica.
+
+    Whoever reads the records of the hits has to authenticate the caller.
+    """
 
     def __init__(self, search: "FastSearch", entry: Entry, text: str, rows: QuerySet | None) -> None:
         owner = int(entry.owner.pk or 0) if search.index.owner else 0
@@ -36,11 +39,8 @@ class FastHits(Hits):
         return fragment.sql, fill(fragment.parameters, {OWNER: self.entry.owner.pk})
 
     def query(self, sql: str, parameters: list[Any]) -> list[tuple[Any, ...]]:
-        # As in standard DRF, these statements are planned for their values.
-        rows = execute([*entry_statements(self.entry), Statement(PLANNED_FOR_VALUES), Statement(sql, parameters)])
-        if self.entry.owner.role and connection.in_atomic_block:
-            leave()  # else an outer transaction hides the owner's account from the next message
-        return rows
+        claim = Statement(CLAIM, claims(self.entry.caller, self.entry.owner), plannable=True)
+        return execute([claim, Statement(TAKE_ROLE), Statement(sql, parameters)])
 
 
 class FastSearch:
@@ -93,6 +93,8 @@ class FastSearch:
         if not found and parameters.names_record:
             raise NotExpressibleError  # the record may not be there
         statement = self.action.compiled(parameters).statement({**values, HITS: list(found), LIMIT: limit})
+        if entry.owner.role and connection.in_atomic_block:
+            leave()  # else an outer transaction hides the owner's account from the authentication statement
         rows = execute([*entry_statements(entry), statement])
         return [(*row, found.get(row[3])) for row in rows]
 

@@ -45,7 +45,8 @@ PLANNER_SETTINGS = {
 PLANNED_ONCE = ", ".join(f"set_config('{setting}', '{value}', true)" for setting, value in PLANNER_SETTINGS.items())
 # Undoes them, for a statement that is planned for its values.
 PLANNED_FOR_VALUES = "; ".join(f"SET LOCAL {setting} TO DEFAULT" for setting in PLANNER_SETTINGS)
-# On a replica, where a caller is not authenticated: the primary does that before anything is answered. See `claims`.
+# Where a caller is not authenticated, since a later statement does that before anything is answered: on a replica, and
+# where hits are looked up. See `claims`.
 CLAIM = "SELECT " + SETTINGS.format(caller="%s", owner="%s", role="%s", metadata="''")
 CLAIM_PLANNED_ONCE = f"{CLAIM}, {PLANNED_ONCE}"
 # Separate from the settings where those are a prepared statement: PostgreSQL plans a statement again when the role has
@@ -65,9 +66,10 @@ class Entry:
     owner: RecordOwner
 
 
-def claims(caller: int, owner: RecordOwner) -> list[str]:
-    """The parameters of CLAIM. A delegate's role is the least, since replicas are only read."""
-    return [str(caller), str(owner.pk), "read"] if owner.role else [str(caller), "", ""]
+def claims(caller: int | None, owner: RecordOwner) -> list[str]:
+    """The parameters of CLAIM. A delegate's role is the least, since it is only used to read."""
+    user = "" if caller is None else str(caller)
+    return [user, str(owner.pk), "read"] if owner.role else [user, "", ""]
 
 
 def leave() -> None:
