@@ -41,6 +41,7 @@ OWN_HEADERS = {"Content-Length"}  # set by middleware, from the content
 @covered_by_fast_path
 class FastPathMixin:
     """Serves each action in `fast_actions` by one SQL statement, if all members that take part in it are covered.
+    Searches look up their hits before it.
 
     - `fast_implementations`, where a base class has it: the classes that serve actions beyond DRF's own,
       or those with answers of another format.
@@ -85,7 +86,7 @@ class FastPathMixin:
 
         update_wrapper(view, standard)
         view.fast_actions = fast  # type: ignore[attr-defined]
-        # A fast action is one statement and needs no transaction around it; standard DRF gets one above.
+        # What a fast action writes is one statement, which needs no transaction around it; standard DRF gets one above.
         return transaction.non_atomic_requests(view)
 
 
