@@ -152,7 +152,7 @@ EVERYDAY_CALLS = {
     ),
     "list 20, ?gender=": list_20("gender=F", 2, of_each(lambda row: row["gender"] == "F")),
     "list 20, ?birth_date_after=": list_20(
-        "birth_date_after=1990-01-01", 2, of_each(lambda row: row["birth_date"] >= "1990-01-01")
+        "birth_date_after=1990-01-01", 2, of_each(lambda row: row["birth_year"] >= 1990)
     ),
     "list 20, ?include=doctors": list_20("include=doctors", 2.5, of_each(lambda row: "doctors" in row)),
     "history": EverydayCall(
