@@ -202,8 +202,10 @@ class ReadsRecordedViewSet(HistoryViewSet):
                 "request_id": getattr(request, "request_id", ""),
                 "outcome": final.status_code,
             }
+            # A list by POST (`healthcare.api.search_by_post`) has become the action `list`.
+            is_pure_read = request.method in SAFE_METHODS or self.action == "list"
             if final.status_code >= 400:
                 record_refusal(request._request, access)
             else:
-                AccessLog.objects.record(**access, pure_read=request.method in SAFE_METHODS)
+                AccessLog.objects.record(**access, pure_read=is_pure_read)
         return final

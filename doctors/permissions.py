@@ -25,7 +25,8 @@ class DirectoryPermission(BasePermission):
     def equivalent(cls, action: str) -> type[BasePermission] | None:
         """DRF's permission that allows the same for this action, by which the fast path serves it."""
         restricted: set[str] = {"anyone": set(), "creator": {"update", "partial_update"}}.get(
-            settings.DIRECTORY_EDITORS, {"create", "update", "partial_update"}
+            settings.DIRECTORY_EDITORS,
+            {"create", "update", "partial_update", "search"},  # what is no GET
         )
         return None if action in restricted else AllowAny
 

@@ -36,15 +36,19 @@ class SearchByPostMixin(RecordViewSet):
     def search(self, request: Request) -> Response:
         parameters = self.read_body(request)
         refuse(parameters.keys() & request.query_params.keys(), "repeated", "Send this in the body or in the URL.")
-        request._request.GET = QueryDict(urlencode({**parameters, **joined_parameters(request.query_params)}))
+        sent = request.query_params
+        request._request.GET = QueryDict(urlencode({**parameters, **joined_parameters(sent)}))
         self.action = "list"  # from here on it is the list
-        self.select_fields(request)
-        return self.list(request)
+        try:
+            self.select_fields(request)
+            return self.list(request)
+        finally:
+            request._request.GET = sent  # middleware may log the parameters of a URL
 
     def read_body(self, request: Request) -> dict[str, str]:
         """The parameters of the body as a query string would have them; null stands for none."""
         path = path_shape(request._request.resolver_match.route.removesuffix("search/"))  # type: ignore[union-attr]
-        known, body = known_parameters()["GET", path], dict(request.data)
+        known, body = known_parameters().get(("GET", path), frozenset()), dict(request.data)
         if self.handling != "lenient":
             refuse_fields([UnknownField((), name, known) for name in body if name not in known])
         values = {name: value for name, value in body.items() if name in known and value is not None}

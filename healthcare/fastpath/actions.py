@@ -174,21 +174,25 @@ class FastAction:
     view_attributes: ClassVar[Mapping[str, Any]] = VIEW_ATTRIBUTES  # the values that the viewset must have
     content_type: ClassVar[str] = "application/json"
     response_class: ClassVar[type[FastResponse]] = FastResponse
+    answered_as: ClassVar[str | None] = None  # the action whose rows and serializer it has, if not its own
 
     def __init__(self, viewset: Any, action: str, actions: dict[str, str], options: dict[str, Any]) -> None:
-        self.viewset, self.action, self.options = viewset, action, options
+        self.viewset, self.options = viewset, options
+        # What the caller may do depends on the action of the URL and its method, as in standard DRF.
+        self.routed_action, self.action = action, self.answered_as or action
+        self.method = HTTP_METHOD_OF_ACTION.get(action, "get").upper()
         self.http_method_names = self.attribute("http_method_names")
         self.allow = ", ".join(self.allowed_methods(actions))
         self.authentication = self.attribute("authentication_classes")[0]()
-        login_permissions = {IsAuthenticated, *({IsAuthenticatedOrReadOnly} if action in WRITE_ACTIONS else set())}
+        login_permissions = {IsAuthenticated, *({IsAuthenticatedOrReadOnly} if self.method != "GET" else set())}
         self.permissions = equivalent_permissions(self.attribute("permission_classes"), action)
         self.is_open = login_permissions.isdisjoint(self.permissions)
         self.conditional_permissions = [one for one in self.attribute("permission_classes") if is_conditional(one)]
         recording = getattr(viewset, "access_recording", None)
-        self.recording: AccessRecording | None = recording(action) if recording else None
+        self.recording: AccessRecording | None = recording(self.action) if recording else None
         self.model = viewset.queryset.model
         self.serializer_class = (
-            viewset.serializer_classes.get(action) or options.get("serializer_class") or viewset.serializer_class
+            viewset.serializer_classes.get(self.action) or options.get("serializer_class") or viewset.serializer_class
         )
 
     @classmethod
@@ -267,7 +271,7 @@ class FastAction:
     def permissions_hold(self) -> bool:
         """Whether the permissions still allow what they allowed when the action was compiled."""
         return not self.conditional_permissions or self.permissions == equivalent_permissions(
-            self.attribute("permission_classes"), self.action
+            self.attribute("permission_classes"), self.routed_action
         )
 
     def is_observed(self) -> bool:
@@ -291,14 +295,20 @@ class FastAction:
     @cached_property
     def by_tokens(self) -> bool:
         """Whether personal access tokens may do it, those that write if it writes."""
-        return self.action not in WRITE_ACTIONS or getattr(self.viewset, "writable_by_tokens", False)
+        if self.method == "GET":
+            return True
+        # Only for an action that writes does the statement of the entry compare the token's scope.
+        scope_suffices = self.action in WRITE_ACTIONS or self.needed_role == "read"
+        return scope_suffices and getattr(self.viewset, "writable_by_tokens", False)
 
     @cached_property
     def role_of_delegates(self) -> str | None:
         """The role that a delegate needs; None where the action ignores X-Acting-For."""
-        if not self.viewset.acts_for_owner:
-            return None
-        return required_role(self.viewset, HTTP_METHOD_OF_ACTION.get(self.action, "get").upper(), self.action)
+        return self.needed_role if self.viewset.acts_for_owner else None
+
+    @property
+    def needed_role(self) -> str:
+        return required_role(self.viewset, self.method, self.routed_action)
 
     def set_user(self, request: HttpRequest, entry: Entry) -> None:
         """Set `request.user` and `request.auth` as DRF does, for middleware that reads them. Both are loaded lazily."""
@@ -444,7 +454,9 @@ def read_json(request: HttpRequest) -> dict[str, Any]:
     """The JSON object of the body. Raises NotExpressibleError or an APIException for what standard DRF has to read or
     refuse, UnreadablePostError for a client that has disconnected."""
     meta, content_type = request.META, request.content_type
-    if content_type != PARSER.media_type or (request.content_params or {}).keys() - {"charset"}:
+    if content_type != PARSER.media_type or "*" in meta["CONTENT_TYPE"]:  # RFC 8187
+        raise NotExpressibleError
+    if (request.content_params or {}).keys() - {"charset"}:
         raise NotExpressibleError
     if not meta.get("CONTENT_LENGTH") or not meta["CONTENT_TYPE"].lower().startswith(content_type):
         raise NotExpressibleError

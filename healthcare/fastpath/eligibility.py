@@ -1,7 +1,9 @@
 """Finds the members of a viewset that the fast path does not reproduce. Every member is compared by identity."""
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
+from inspect import getattr_static
 from types import FunctionType, SimpleNamespace
 from typing import Any
 
@@ -14,6 +16,7 @@ from django.db.models import QuerySet
 from django.db.models.manager import BaseManager
 from django.db.models.signals import ModelSignal, post_init, post_save, pre_init, pre_save
 from django.db.models.utils import AltersData
+from django.utils.functional import cached_property
 from django.views import View
 from django_filters.filterset import BaseFilterSet
 from django_filters.rest_framework import FilterSet
@@ -32,6 +35,8 @@ from healthcare.api.filters import ListFilterBackend, ListFilterSet
 from healthcare.api.pagination import KeysetPagination
 from healthcare.api.sparse_fieldsets import FieldSelection
 from healthcare.coverage import CODE, covered_by_fast_path, is_covered, patched_members
+from healthcare.replicas.hits import ReplicaHits
+from healthcare.search.hits import Hits
 
 WRITE_ACTIONS = {"create", "update", "partial_update"}
 
@@ -53,7 +58,7 @@ POLICY_CLASSES: list[type] = [
     kind
     for policy in (renderers.JSONRenderer, parsers.StrictJSONParser, parsers.OnlyJSON, KeysetPagination,
                    ListFilterBackend, AllowAny, IsAuthenticated, IsAuthenticatedOrReadOnly, JWTAuthentication,
-                   serializers.ListSerializer)
+                   serializers.ListSerializer, Hits, ReplicaHits)
     for kind in policy.__mro__ if kind is not object
 ]  # fmt: skip
 for known in (
@@ -105,6 +110,13 @@ VIEW_ATTRIBUTES: dict[str, Any] = {
     "settings": api_settings,
     "field_selection": FieldSelection(),
 }
+# Class attributes that the fast path reads of the class. A property has its value in an instance only.
+CLASS_ATTRIBUTES = {
+    "action_roles", "acts_for_owner", "added_fields", "association_id_field", "cached_by_table_version",
+    "filterset_class", "inclusions", "ordering_fields", "parent", "path_methods", "queryset", "reads_replicas",
+    "related", "search_index", "selecting_actions", "serializer_class", "serializer_classes", "successor_actions",
+    "successor_field", "writable_by_tokens",
+}  # fmt: skip
 DRF_SETTINGS: dict[str, Any] = {
     "EXCEPTION_HANDLER": errors.exception_handler,
     "UNAUTHENTICATED_USER": AnonymousUser,
@@ -161,6 +173,9 @@ def obstacles_of_view(
     for name, expected in DRF_SETTINGS.items():
         if getattr(api_settings, name) != expected:
             yield Obstacle(f"REST_FRAMEWORK[{name!r}]", "The fast path knows only the project's own value of it.")
+    for name in sorted(CLASS_ATTRIBUTES):
+        if isinstance(getattr_static(viewset, name, None), property | cached_property | functools.cached_property):
+            yield Obstacle(f"{viewset.__name__}.{name}", "Make it an attribute of the class.")
     for name in options.keys() - VIEW_OPTIONS - VIEW_ATTRIBUTES.keys():
         yield Obstacle(f"{viewset.__name__}.as_view({name}=…)", "The fast path does not know this option.")
     yield from obstacles_of_settings()

@@ -89,19 +89,21 @@ class FastList(FastRead):
         self.known_parameters |= {"ordering"} if self.orderings else set()
         self.known_parameters |= PARAMETERS if self.selects else set()
         index = self.options.get("search_index", getattr(self.viewset, "search_index", None))
-        self.search = FastSearch(self, index) if self.action == "list" and isinstance(index, Index) else None
+        searches = self.action == "list" and not self.path_arguments and isinstance(index, Index)
+        self.search = FastSearch(self, index) if searches else None
         self.known_parameters |= {"search"} if self.search else set()
         self.plain_parameters = lru_cache(maxsize=256)(self.parse_plain_query)
         # These values may name a person, and what they mean may depend on the clock.
         self.not_plain = frozenset({"cursor", "search", *self.filters.names})
-        self.may_not_be_plain = re.compile(rf"\b({'|'.join(sorted(self.not_plain))})=")
+        named = "|".join(sorted(self.not_plain))
+        self.may_not_be_plain = re.compile(rf"\b({named})=|(^|&)[^&=]*[%+]")  # an encoded name may be one of them
 
     def obstacles_of_statements(self) -> Iterator[Obstacle]:
         yield from super().obstacles_of_statements()
         yield from self.filters.obstacles()
         self.compile(ListPage(20))
         if self.search:
-            self.search.compile(WHOLE_RECORD)
+            yield from self.search.obstacles()
 
     @cached_property
     def on_replica(self) -> ReplicaRead | None:
@@ -214,7 +216,7 @@ class FastList(FastRead):
 
     def compile_for(self, parameters: ListParameters) -> CompiledRead:
         if self.search and parameters.text is not None:
-            return self.search.compile(parameters.page.selection)
+            return self.search.compile_for(parameters)
         if parameters.filtered is not None:
             return self.compile_filtered(parameters, parameters.filtered)
         return self.compile(parameters.page)

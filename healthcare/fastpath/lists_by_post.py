@@ -1,12 +1,10 @@
 """The fast POST of `healthcare.api.search_by_post`: a list with its query parameters in the body."""
 
-from functools import cached_property
 from typing import Any
 from urllib.parse import urlencode
 
 from django.http import HttpRequest, HttpResponse, QueryDict, UnreadablePostError
 
-from healthcare.api.acting_for import required_role
 from healthcare.api.pagination import query_around_cursor
 from healthcare.api.search_by_post import query_text
 from healthcare.fastpath.actions import NotExpressibleError, read_json
@@ -20,21 +18,7 @@ LONGEST_BODY = 4096  # bytes: it is read before the caller is authenticated
 class FastListByPost(FastList):
     """`POST /…/search/`: 200 and 401. Its statements are those of the list."""
 
-    def __init__(self, viewset: Any, action: str, actions: dict[str, str], options: dict[str, Any]) -> None:
-        super().__init__(viewset, "list", actions, options)
-        self.posted_action = action
-
-    @cached_property
-    def by_tokens(self) -> bool:
-        return getattr(self.viewset, "writable_by_tokens", False) and self.needed_role == "read"
-
-    @cached_property
-    def role_of_delegates(self) -> str | None:
-        return self.needed_role if self.viewset.acts_for_owner else None
-
-    @property
-    def needed_role(self) -> str:
-        return required_role(self.viewset, "POST", self.posted_action)
+    answered_as = "list"
 
     def respond(self, request: HttpRequest, kwargs: dict[str, Any]) -> HttpResponse | None:
         return super().respond(request, kwargs) if STANDARD_PATH_HEADERS.isdisjoint(request.META) else None

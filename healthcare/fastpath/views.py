@@ -22,6 +22,7 @@ from healthcare.fastpath.execution import is_healthy
 from healthcare.fastpath.lists import FastList
 from healthcare.fastpath.lists_by_post import FastListByPost
 from healthcare.fastpath.lists_of_records import FastNestedList
+from healthcare.fastpath.reads import FastRead
 from healthcare.fastpath.retrieve import FastRetrieve
 from healthcare.fastpath.updates import FastUpdate
 from healthcare.rls.context import leave
@@ -156,7 +157,7 @@ def verify(action: FastAction, standard: Callable[..., Any], request: HttpReques
     What the fast path writes, the row of the access log, is rolled back. Only the names of members are logged.
     """
     fast = None
-    if request.method == "GET":
+    if isinstance(action, FastRead):
         with transaction.atomic():
             fast = action.respond(request, kwargs)
             transaction.set_rollback(True)

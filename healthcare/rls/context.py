@@ -46,7 +46,7 @@ PLANNED_ONCE = ", ".join(f"set_config('{setting}', '{value}', true)" for setting
 # Undoes them, for a statement that is planned for its values.
 PLANNED_FOR_VALUES = "; ".join(f"SET LOCAL {setting} TO DEFAULT" for setting in PLANNER_SETTINGS)
 # Where a caller is not authenticated, since a later statement does that before anything is answered: on a replica, and
-# where hits are looked up. See `claims`.
+# where hits are looked up after the first message of a search. See `claims`.
 CLAIM = "SELECT " + SETTINGS.format(caller="%s", owner="%s", role="%s", metadata="''")
 CLAIM_PLANNED_ONCE = f"{CLAIM}, {PLANNED_ONCE}"
 # Separate from the settings where those are a prepared statement: PostgreSQL plans a statement again when the role has

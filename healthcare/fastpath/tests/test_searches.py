@@ -10,6 +10,10 @@ import pytest
 from django.db import connection
 from django.http import QueryDict
 from django.test.utils import CaptureQueriesContext
+from django.urls import path, resolve
+from django.utils import timezone
+from django.utils.functional import cached_property
+from rest_framework.permissions import AllowAny, IsAuthenticated, IsAuthenticatedOrReadOnly
 from rest_framework.test import APIClient
 
 from accounts.delegations.models import Delegation
@@ -17,13 +21,20 @@ from accounts.models import LoginSession, User
 from accounts.personal_tokens.rules import create_token
 from audit.models import AccessLog
 from conftest import LoggedInClient
-from doctors.models import Doctor
+from doctors.models import DOCTOR_SEARCH, Doctor
 from doctors.tests.factories import make_doctor
+from doctors.views import DoctorViewSet
+from healthcare.api.search_by_post import SearchByPostMixin
+from healthcare.api.unknown_parameters import known_parameters
 from healthcare.coverage import covered_by_fast_path
+from healthcare.fastpath import views
 from healthcare.fastpath.searches import FastHits
 from healthcare.fastpath.tests.conftest import Both
 from healthcare.fastpath.views import FastActions
+from healthcare.search.hits import Hits
+from mappings.models import Mapping
 from mappings.tests.factories import make_mapping
+from mappings.views import PatientDoctorsViewSet
 from patients.models import Patient
 from patients.tests.factories import make_patient
 from patients.views import PatientViewSet
@@ -280,8 +291,8 @@ def test_a_personal_access_token_that_may_read_searches(
 ) -> None:
     anonymous.credentials(HTTP_AUTHORIZATION=f"Bearer {create_token(alice, name='Report', scope='read').text}")
     assert anonymous.get(LIST).status_code == 200
-    for path, body in ((f"{LIST}?search=smith", None), (SEARCH, {"search": "smith"})):
-        assert len(answers_alike(both, anonymous, path, body).json()) == 6
+    for url, body in ((f"{LIST}?search=smith", None), (SEARCH, {"search": "smith"})):
+        assert len(answers_alike(both, anonymous, url, body).json()) == 6
 
 
 def test_verify_compares_searches_and_records_one_access(
@@ -292,14 +303,159 @@ def test_verify_compares_searches_and_records_one_access(
     doctor: Doctor,
     settings: Any,
     caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    differences: list[list[str]] = []
+    find = views.differences
+    monkeypatch.setattr(views, "differences", lambda *both: differences.append([*find(*both)]) or differences[-1])
     Delegation.objects.create(owner=alice, delegate=bob, role="read")
     assert as_bob.get(f"{LIST}?limit=1", headers={"X-Acting-For": "alice"}).status_code == 200
     settings.FAST_PATH = "verify"
     for number, (client, headers) in enumerate([(as_alice, {}), (as_bob, {"X-Acting-For": "alice"})], 2):
         assert len(client.get(f"{LIST}?search=jon+smith&limit=4", headers=headers).json()) == 4
         assert AccessLog.objects.count() == number
+    assert len(as_alice.post(SEARCH, {"search": "jon smith", "limit": 4}).json()) == 4
+    assert len(differences) == 3
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+class SearchableDoctors(SearchByPostMixin, DoctorViewSet):
+    fast_actions = DoctorViewSet.fast_actions | {"search"}
+
+
+@pytest.mark.parametrize("editors", ["staff", "creator", "anyone"])
+@pytest.mark.parametrize("permissions", [None, [IsAuthenticatedOrReadOnly], [IsAuthenticated], [AllowAny]])
+def test_a_post_needs_the_permissions_of_a_post(
+    as_alice: LoggedInClient,
+    anonymous: APIClient,
+    doctor: Doctor,
+    both: Both,
+    settings: Any,
+    editors: str,
+    permissions: list[Any] | None,
+) -> None:
+    known_parameters()
+    settings.DIRECTORY_EDITORS = editors
+    options = {} if permissions is None else {"permission_classes": permissions}
+    settings.ROOT_URLCONF = (path("api/doctors/search/", SearchableDoctors.as_view({"post": "search"}, **options)),)
+    seen = []
+    for client in (anonymous, as_alice):
+        standard, fast = both(lambda client=client: client.post("/api/doctors/search/", {"limit": 1}))
+        assert compared(fast) == compared(standard)
+        seen.append(fast.status_code)
+    restricted = permissions is None and editors == "staff"
+    assert seen == [200 if permissions == [AllowAny] else 401, 403 if restricted else 200]
+
+
+@pytest.mark.parametrize("members", [{"writable_by_tokens": False}, {"action_roles": {"search": "write"}}])
+def test_a_token_needs_the_rights_of_a_post(
+    anonymous: APIClient, alice: User, doctor: Doctor, both: Both, settings: Any, members: dict[str, Any]
+) -> None:
+    known_parameters()
+    viewset: Any = type("Other", (PatientViewSet,), members)
+    settings.ROOT_URLCONF = (
+        path("api/patients/", viewset.as_view({"get": "list"})),
+        path("api/patients/search/", viewset.as_view({"post": "search"})),
+    )
+    anonymous.credentials(HTTP_AUTHORIZATION=f"Bearer {create_token(alice, name='Report', scope='read').text}")
+    assert anonymous.get(LIST).status_code == 200
+    standard, fast = both(lambda: anonymous.post(SEARCH, {"search": "smith"}))
+    assert compared(fast) == compared(standard)
+    assert fast.status_code == 403
+
+
+@pytest.mark.parametrize("filters", ["gender=M", "doctor={}"])
+def test_a_filter_that_ceases_to_hold_between_the_messages_is_applied(
+    as_alice: LoggedInClient, doctor: Doctor, monkeypatch: pytest.MonkeyPatch, filters: str
+) -> None:
+    look_up = FastHits.look_up
+
+    def and_change(hits: Any, page: Any) -> dict[int, int]:
+        found = look_up(hits, page)
+        Patient.objects.update(gender="F")
+        Mapping.objects.update(ended_at=timezone.now())
+        return found
+
+    monkeypatch.setattr(FastHits, "look_up", and_change)
+    assert as_alice.get(f"{LIST}?search=smith&{filters.format(doctor.pk)}").json() == []
+    [row] = AccessLog.objects.all()
+    assert row.patient_ids == []
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_nothing_is_looked_up_for_a_caller_who_is_refused(
+    as_alice: LoggedInClient, as_bob: LoggedInClient, alice: User, bob: User, doctor: Doctor, ended: bool
+) -> None:
+    acting = {"X-Acting-For": "alice"}
+    delegation = Delegation.objects.create(owner=alice, delegate=bob, role="read")
+    assert as_bob.get(LIST, headers=acting).status_code == 200
+    delegation.delete()
+    if ended:
+        LoginSession.objects.all().update(revoked_at=timezone.now())
+    with CaptureQueriesContext(connection) as queries:
+        answer = as_alice.get(f"{LIST}?search=smith") if ended else as_bob.get(f"{LIST}?search=smith", headers=acting)
+    assert answer.status_code == (401 if ended else 403)
+    assert not [query for query in queries if "patients_patientterm" in query["sql"]]
+
+
+def test_the_access_is_recorded_as_that_of_a_get(as_alice: LoggedInClient, doctor: Doctor, settings: Any) -> None:
+    """Both commit the row without waiting for the disk."""
+    settings.FAST_PATH = "off"
+    sent = []
+    for body in (None, {"search": "smith"}):
+        with CaptureQueriesContext(connection) as queries:
+            call(as_alice, f"{LIST}?search=smith" if body is None else SEARCH, body)
+        sent.append(["synchronous_commit" in query["sql"] for query in queries if "audit_accesslog" in query["sql"]])
+    assert sent == [[True], [True]]
+
+
+@pytest.mark.parametrize("url", [SEARCH, LIST])
+def test_a_content_type_with_an_extended_parameter_is_refused(as_alice: LoggedInClient, both: Both, url: str) -> None:
+    sent = '{"search": "smith"}' if url == SEARCH else '{"name": "Jane", "age": 1, "gender": "F"}'
+    standard, fast = both(
+        lambda: as_alice.generic("POST", url, sent, content_type="application/json; charset*=utf-8''utf-8")
+    )
+    assert compared(fast) == compared(standard)
+    assert fast.status_code == 415
+
+
+def test_a_nested_list_with_an_index_does_not_search() -> None:
+    nested: Any = type("Nested", (PatientDoctorsViewSet,), {"search_index": DOCTOR_SEARCH})
+    actions: Any = FastActions(nested, {"get": "list"}, {}).by_method
+    assert actions["GET"].search is None
+
+
+@pytest.mark.parametrize(
+    "member", ["action_roles", "writable_by_tokens", "acts_for_owner", "search_index", "ordering_fields", "inclusions"]
+)
+@pytest.mark.parametrize("kind", [property, cached_property])
+def test_an_attribute_that_only_an_instance_has_is_an_obstacle(member: str, kind: Any) -> None:
+    viewset = type("Other", (PatientViewSet,), {member: kind(lambda view: getattr(PatientViewSet, member))})
+    actions = FastActions(viewset, {"get": "list"}, {})
+    assert f"Other.{member}" in [obstacle.member for obstacle in actions.obstacles["list"]]
+    assert not actions.by_method
+
+
+@pytest.mark.parametrize("member", ["fetch", "cursor", "look_up", "query_terms"])
+def test_a_patched_search_is_an_obstacle(monkeypatch: pytest.MonkeyPatch, member: str) -> None:
+    monkeypatch.setattr(Hits, member, lambda *_, **__: [])
+    found = FastActions(PatientViewSet, {"get": "list"}, {}).obstacles["list"]
+    assert f"Hits.{member}" in [obstacle.member for obstacle in found]
+
+
+def test_middleware_sees_the_parameters_of_the_url_alone(as_alice: LoggedInClient, doctor: Doctor, both: Both) -> None:
+    standard, fast = both(lambda: as_alice.post(SEARCH, {"search": "smith"}).wsgi_request.GET.dict())
+    assert standard == fast == {}
+
+
+def test_a_name_in_a_url_stays_in_no_cache(as_alice: LoggedInClient, doctor: Doctor) -> None:
+    view: Any = resolve(LIST).func
+    view = getattr(view, "views_by_method", {"get": view})["get"]
+    parameters = view.fast_actions.by_method["GET"].plain_parameters
+    before = parameters.cache_info().currsize
+    for name in ("search", "se%61rch", "%73earch", "gender", "g%65nder"):
+        as_alice.get(f"{LIST}?{name}=M")
+    assert parameters.cache_info().currsize == before
 
 
 MESSAGES = {
