@@ -89,8 +89,8 @@ class FastList(FastRead):
         self.known_parameters |= {"ordering"} if self.orderings else set()
         self.known_parameters |= PARAMETERS if self.selects else set()
         index = self.options.get("search_index", getattr(self.viewset, "search_index", None))
-        searches = self.action == "list" and not self.path_arguments and isinstance(index, Index)
-        self.search = FastSearch(self, index) if searches else None
+        searches = self.action == "list" and not self.path_arguments
+        self.search = FastSearch(self, index) if searches and isinstance(index, Index) else None
         self.known_parameters |= {"search"} if self.search else set()
         self.plain_parameters = lru_cache(maxsize=256)(self.parse_plain_query)
         # These values may name a person, and what they mean may depend on the clock.

@@ -3,6 +3,7 @@
 import datetime
 import json
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -305,9 +306,13 @@ def test_verify_compares_searches_and_records_one_access(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    differences: list[list[str]] = []
-    find = views.differences
-    monkeypatch.setattr(views, "differences", lambda *both: differences.append([*find(*both)]) or differences[-1])
+    differences, find = [], views.differences
+
+    def and_count(*answers: Any) -> list[str]:
+        differences.append([*find(*answers)])
+        return differences[-1]
+
+    monkeypatch.setattr(views, "differences", and_count)
     Delegation.objects.create(owner=alice, delegate=bob, role="read")
     assert as_bob.get(f"{LIST}?limit=1", headers={"X-Acting-For": "alice"}).status_code == 200
     settings.FAST_PATH = "verify"
@@ -340,7 +345,7 @@ def test_a_post_needs_the_permissions_of_a_post(
     settings.ROOT_URLCONF = (path("api/doctors/search/", SearchableDoctors.as_view({"post": "search"}, **options)),)
     seen = []
     for client in (anonymous, as_alice):
-        standard, fast = both(lambda client=client: client.post("/api/doctors/search/", {"limit": 1}))
+        standard, fast = both(partial(client.post, "/api/doctors/search/", {"limit": 1}))
         assert compared(fast) == compared(standard)
         seen.append(fast.status_code)
     restricted = permissions is None and editors == "staff"
