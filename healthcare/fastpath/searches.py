@@ -23,7 +23,7 @@ from healthcare.fastpath.statements import (
     principal_of,
 )
 from healthcare.replicas.hits import ReplicaHits
-from healthcare.rls.context import CLAIM, PLANNED_FOR_VALUES, TAKE_ROLE, Entry, claims, leave
+from healthcare.rls.context import CLAIM, PLANNED_FOR_VALUES, RESET_ROLE, TAKE_ROLE, Entry, claims
 from healthcare.search.hits import Hits
 from healthcare.search.index import Index
 from healthcare.search.statements import PageOfHits, QueryTerms
@@ -131,9 +131,9 @@ class FastSearch:
         if not found and parameters.names_record:
             raise NotExpressibleError  # the record may not be there
         statement = compiled.statement({**values, HITS: list(found), LIMIT: limit})
-        if entry.owner.role and connection.in_atomic_block:
-            leave()  # else an outer transaction hides the owner's account from the authentication statement
-        rows = execute([*entry_statements(entry), statement])
+        # In an outer transaction the role of the messages before hides the owner's account from the authentication.
+        role = [Statement(RESET_ROLE)] if connection.in_atomic_block else []
+        rows = execute([*role, *entry_statements(entry), statement])
         return [(*row, found.get(row[3])) for row in rows]
 
 

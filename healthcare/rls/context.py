@@ -52,6 +52,7 @@ CLAIM_PLANNED_ONCE = f"{CLAIM}, {PLANNED_ONCE}"
 # Separate from the settings where those are a prepared statement: PostgreSQL plans a statement again when the role has
 # changed.
 TAKE_ROLE = f"SET LOCAL role {ROLE}"
+RESET_ROLE = "SET LOCAL role none"
 
 
 @dataclass(frozen=True)
