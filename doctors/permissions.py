@@ -26,7 +26,7 @@ class DirectoryPermission(BasePermission):
         """DRF's permission that allows the same for this action, by which the fast path serves it."""
         restricted: set[str] = {"anyone": set(), "creator": {"update", "partial_update"}}.get(
             settings.DIRECTORY_EDITORS,
-            {"create", "update", "partial_update", "search"},  # what is no GET
+            {"create", "update", "partial_update", "search"},  # served by other methods than GET
         )
         return None if action in restricted else AllowAny
 

@@ -53,6 +53,8 @@ from healthcare.rls.context import TAKE_ROLE, Entry
 
 logger = logging.getLogger("healthcare.fastpath")
 PARSER = StrictJSONParser()
+# Of a request with a body. Where one is sent, standard DRF answers.
+STANDARD_PATH_HEADERS = frozenset({"HTTP_IF_NONE_MATCH", "HTTP_PREFER"})
 RETRY_AFTER = {"Retry-After": "5"}
 SAMPLE_ID = LARGEST_ID - 1  # of a user who stands for any, when a scope is examined
 
@@ -450,7 +452,7 @@ def encode_json(text: str) -> bytes:
     return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").encode()
 
 
-def read_json(request: HttpRequest) -> dict[str, Any]:
+def read_json_body(request: HttpRequest) -> dict[str, Any]:
     """The JSON object of the body. Raises NotExpressibleError or an APIException for what standard DRF has to read or
     refuse, UnreadablePostError for a client that has disconnected."""
     meta, content_type = request.META, request.content_type

@@ -1,6 +1,5 @@
 """Finds the members of a viewset that the fast path does not reproduce. Every member is compared by identity."""
 
-import functools
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from inspect import getattr_static
@@ -16,7 +15,6 @@ from django.db.models import QuerySet
 from django.db.models.manager import BaseManager
 from django.db.models.signals import ModelSignal, post_init, post_save, pre_init, pre_save
 from django.db.models.utils import AltersData
-from django.utils.functional import cached_property
 from django.views import View
 from django_filters.filterset import BaseFilterSet
 from django_filters.rest_framework import FilterSet
@@ -110,7 +108,7 @@ VIEW_ATTRIBUTES: dict[str, Any] = {
     "settings": api_settings,
     "field_selection": FieldSelection(),
 }
-# Class attributes that the fast path reads of the class. A property has its value in an instance only.
+# Attributes that the fast path reads of the class. An instance may get another value from a property or descriptor.
 CLASS_ATTRIBUTES = {
     "action_roles", "acts_for_owner", "added_fields", "association_id_field", "cached_by_table_version",
     "filterset_class", "inclusions", "ordering_fields", "parent", "path_methods", "queryset", "reads_replicas",
@@ -174,7 +172,7 @@ def obstacles_of_view(
         if getattr(api_settings, name) != expected:
             yield Obstacle(f"REST_FRAMEWORK[{name!r}]", "The fast path knows only the project's own value of it.")
     for name in sorted(CLASS_ATTRIBUTES):
-        if isinstance(getattr_static(viewset, name, None), property | cached_property | functools.cached_property):
+        if hasattr(type(getattr_static(viewset, name, None)), "__get__"):
             yield Obstacle(f"{viewset.__name__}.{name}", "Make it an attribute of the class.")
     for name in options.keys() - VIEW_OPTIONS - VIEW_ATTRIBUTES.keys():
         yield Obstacle(f"{viewset.__name__}.as_view({name}=…)", "The fast path does not know this option.")

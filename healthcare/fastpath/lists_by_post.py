@@ -7,11 +7,10 @@ from django.http import HttpRequest, HttpResponse, QueryDict, UnreadablePostErro
 
 from healthcare.api.pagination import query_around_cursor
 from healthcare.api.search_by_post import query_text
-from healthcare.fastpath.actions import NotExpressibleError, read_json
+from healthcare.fastpath.actions import STANDARD_PATH_HEADERS, NotExpressibleError, read_json_body
 from healthcare.fastpath.lists import FastList, ListParameters
 from healthcare.fastpath.reads import read_query
 
-STANDARD_PATH_HEADERS = {"HTTP_IDEMPOTENCY_KEY", "HTTP_IF_NONE_MATCH", "HTTP_PREFER"}
 LONGEST_BODY = 4096  # bytes: it is read before the caller is authenticated
 
 
@@ -21,7 +20,10 @@ class FastListByPost(FastList):
     answered_as = "list"
 
     def respond(self, request: HttpRequest, kwargs: dict[str, Any]) -> HttpResponse | None:
-        return super().respond(request, kwargs) if STANDARD_PATH_HEADERS.isdisjoint(request.META) else None
+        return super().respond(request, kwargs) if self.is_expressible(request) else None
+
+    def is_expressible(self, request: HttpRequest) -> bool:
+        return "HTTP_IDEMPOTENCY_KEY" not in request.META and STANDARD_PATH_HEADERS.isdisjoint(request.META)
 
     def cache_key(self, request: HttpRequest, kwargs: dict[str, Any]) -> None:
         """Nothing is cached: the path and the query do not tell what is searched for."""
@@ -31,7 +33,7 @@ class FastListByPost(FastList):
         if int(request.META.get("CONTENT_LENGTH") or 0) > LONGEST_BODY:
             raise NotExpressibleError
         try:
-            body = read_json(request)
+            body = read_json_body(request)
         except UnreadablePostError as error:
             raise NotExpressibleError from error
         if not body.keys() <= self.known_parameters - in_url.keys():

@@ -24,13 +24,14 @@ from rest_framework.utils.serializer_helpers import BindingDict
 
 from healthcare.api.conditional_requests import entity_tag
 from healthcare.fastpath.actions import (
+    STANDARD_PATH_HEADERS,
     FastAction,
     InaccessibleValue,
     NotExpressibleError,
     basis_of,
     encode_json,
     entry_statements,
-    read_json,
+    read_json_body,
     without_database,
 )
 from healthcare.fastpath.eligibility import Obstacle
@@ -58,7 +59,6 @@ from healthcare.postgresql.errors import waiting_is_futile
 from healthcare.rls.context import Entry
 
 RELATIONS = (BaseSerializer, ManyRelatedField, RelatedField)
-STANDARD_PATH_HEADERS = {"HTTP_IF_NONE_MATCH", "HTTP_PREFER"}
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ class FastWrite(FastAction):
 
     def validate_body(self, request: HttpRequest) -> dict[str, Any]:
         """The validated values by field. Any exception sends the request to standard DRF."""
-        body = read_json(request)
+        body = read_json_body(request)
         if not body.keys() <= self.known_names:
             raise NotExpressibleError
         serializer = self.serializer_for(frozenset(body))

@@ -430,10 +430,20 @@ def test_a_nested_list_with_an_index_does_not_search() -> None:
     assert actions["GET"].search is None
 
 
+class OfInstances:
+    """A descriptor whose value in an instance is another one than in the class."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __get__(self, view: Any, kind: Any) -> Any:
+        return self.value(view) if view else True
+
+
 @pytest.mark.parametrize(
     "member", ["action_roles", "writable_by_tokens", "acts_for_owner", "search_index", "ordering_fields", "inclusions"]
 )
-@pytest.mark.parametrize("kind", [property, cached_property])
+@pytest.mark.parametrize("kind", [property, cached_property, OfInstances])
 def test_an_attribute_that_only_an_instance_has_is_an_obstacle(member: str, kind: Any) -> None:
     viewset = type("Other", (PatientViewSet,), {member: kind(lambda view: getattr(PatientViewSet, member))})
     actions = FastActions(viewset, {"get": "list"}, {})
