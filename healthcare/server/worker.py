@@ -98,6 +98,7 @@ class Server(Supervisor):
         from healthcare.operations import health
         from healthcare.server.handler import RequestHandler
         from healthcare.server.stopping import Stopping
+        from healthcare.server.thread_locals import use_thread_local_connections
 
         wake_up, shutdown, stopped = WakeUp(), WorkerSignal(), threading.Event()
 
@@ -127,6 +128,7 @@ class Server(Supervisor):
         listener = sock[0] or sock[1]
         serve = getattr(worker, WORKERS_METHODS[runtime_mode][listener.is_uds()])
         loop = InlineLoop()
+        use_thread_local_connections()
         handler = RequestHandler(loaded.application)
         health.monitor.start()
         with stop_signals_blocked():  # granian's threads, too, leave them to the main thread
