@@ -106,12 +106,13 @@ def call_everything(server: LiveServer) -> list[str]:
     answers = [
         created,
         server.call("GET", path, None, token, **trace),
+        server.call("GET", path, None, token, **trace),
         server.call("GET", f"{patients}?search={WORD}", None, token, **trace),
         server.call("PATCH", path, {"address": f"{WORD}s"}, token, X_Change_Reason=WORD, **trace),
         server.call("POST", "/api/auth/login/", {"username": WORD, "password": WORD}, **trace),
         server.call("POST", "/api/auth/register/", {**user, "password": "StrongPass123"}, **trace),
     ]
-    assert [answer.status for answer in answers] == [201, 200, 200, 200, 401, 400]
+    assert [answer.status for answer in answers] == [201, 200, 200, 200, 200, 401, 400]
     return [answer.headers["X-Request-Id"] for answer in answers]
 
 
@@ -129,7 +130,11 @@ def serve(project: ProjectCopy, output: Path, collector: Collector, **variables:
     }
     with output.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "manage.py", "serve", str(port)], cwd=project.root, env=environment, stdout=log, stderr=log
+            [sys.executable, "manage.py", "serve", str(port), "--workers", "1"],
+            cwd=project.root,
+            env=environment,
+            stdout=log,
+            stderr=log,
         )
     try:
         wait_until_answering(port, process)
@@ -175,9 +180,11 @@ def test_requests_and_their_statements_are_spans_of_the_trace_in_the_log(
             assert attributes(statement).keys() == {"db.system", "db.name", "db.statement"}
             assert attributes(statement)["db.system"] == "postgresql"
         described.append((named, line["path"], len(statements)))
-    # The first request of a connection checks it, by standard DRF.
+    # The first request of a connection checks it, by standard DRF: at most four of the five that can be fast.
     # A search looks up terms and hits in messages of their own.
-    assert {number for _, path, number in described if path == "fast"} == ({1, 3} if mode == "on" else set())
+    fast = {number for _, path, number in described if path == "fast"}
+    assert fast <= {1, 3}, described
+    assert bool(fast) == (mode == "on"), described
     assert all(number > 1 for _, path, number in described if path == "standard"), described
     # The statement of the duplicate has failed; its exception's text repeats the value.
     assert any(span.status.code == span.status.STATUS_CODE_ERROR for span in clients)
