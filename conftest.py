@@ -77,6 +77,13 @@ def pytest_xdist_auto_num_workers() -> int | None:
     return (os.cpu_count() or 1) + 1
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Leave out the slow tests, unless a file, a test or a mark is named."""
+    are_named = config.args_source is pytest.Config.ArgsSource.ARGS
+    if not (are_named or config.option.keyword or config.option.markexpr):
+        config.option.markexpr = "not slow"
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("long") is None)

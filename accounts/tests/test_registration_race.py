@@ -2,6 +2,8 @@
 
 from functools import partial
 
+import pytest
+
 from healthcare.tests.concurrent_calls import call_concurrently, sorted_statuses
 from healthcare.tests.live import Answer, LiveServer
 
@@ -15,6 +17,7 @@ def errors(answer: Answer) -> list[dict[str, str]]:
     return listed
 
 
+@pytest.mark.slow
 def test_of_sixteen_concurrent_registrations_of_one_account_one_succeeds(live: LiveServer):
     for turn in range(50):
         account = {"name": "Eve", "email": f"eve{turn}@example.org", "username": f"eve{turn}", "password": "Kf7-twelve"}

@@ -175,6 +175,7 @@ def test_an_answer_is_repeated_and_stays_erased_after_tidying(as_alice: LoggedIn
     assert not Patient.objects.exists()
 
 
+@pytest.mark.slow
 def test_tidying_waits_for_nobody(live: LiveServer) -> None:
     """A row that another transaction uses is skipped; it is removed by a later run."""
     writer = psycopg2.connect(live.database_url)

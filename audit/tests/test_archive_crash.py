@@ -18,6 +18,8 @@ from audit.tests.old_rows import move_to_month
 from audit.tests.test_seals import SEAL_KEY
 from healthcare.tests.live import LiveServer
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import os, signal, sys
 import django

@@ -12,7 +12,7 @@ from django.conf import settings
 
 from healthcare.tests.live import LiveServer
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.slow]
 
 # Kills the process in the n-th call of a function, before or after it has run.
 PROGRAM = """

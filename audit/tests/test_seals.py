@@ -233,6 +233,7 @@ def connect(live: LiveServer) -> Iterator[Any]:
         each.close()
 
 
+@pytest.mark.slow
 def test_the_exit_status_is_1_after_tampering(live: LiveServer, connect: Any) -> None:
     _, tokens = live.register()
     patient = live.call("POST", "/api/patients/", {"name": "Ana"}, tokens["access"]).json["id"]
@@ -287,6 +288,7 @@ def test_a_short_key_stops_every_command_with_one_sentence() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_seal_waits_for_current_writers_only(live: LiveServer, connect: Any) -> None:
     early, late = connect(), connect()
     row = (

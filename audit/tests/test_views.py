@@ -196,6 +196,7 @@ COSTS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [1, 30])
 @pytest.mark.parametrize("path", COSTS)
 def test_the_query_count_as_of_a_time_does_not_grow_with_the_rows(

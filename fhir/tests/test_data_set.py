@@ -38,6 +38,7 @@ def errors_by_medplum(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Seq
     return install_medplum(tmp_path_factory.mktemp("npm") / "medplum")
 
 
+@pytest.mark.slow
 def test_every_entry_about_1000_patients_is_valid(db: None, errors_by_medplum: Any) -> None:
     call_command("demo", "--patients", "1000", verbosity=0)
     owners = User.objects.filter(pk__in=Patient.objects.values("created_by"))

@@ -5,6 +5,7 @@ from copy import deepcopy
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -57,6 +58,7 @@ def changed_resources(draw: st.DrawFn) -> JSONObject:
     return resource
 
 
+@pytest.mark.slow
 @GENEROUS
 @given(changed_resources())
 def test_what_it_refuses_is_refused_here(resource: JSONObject):

@@ -31,6 +31,7 @@ def with_name(resource: dict[str, Any]) -> dict[str, Any]:
     return {**resource, "name": [*resource.get("name", []), {"text": "Asha Rao"}]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resource_type", MAPPINGS)
 def test_a_resource_is_given_back_as_it_was_sent(resource_type: str):
     resources, serializer_class, read, keep, write = MAPPINGS[resource_type]

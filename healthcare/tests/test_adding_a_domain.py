@@ -14,7 +14,7 @@ from django.db import connection
 from healthcare.tests.live import own_database
 from healthcare.tests.project_copy import ProjectCopy, files_of, read_guide
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.slow]
 
 GUIDE = read_guide("adding-a-domain.md")
 ROW_SECURITY, ROLES = (f"appointments/migrations/{name}.py" for name in ("0002_row_level_security", "0003_roles"))

@@ -14,7 +14,7 @@ from django.db import connection
 from healthcare.tests.live import own_database
 from healthcare.tests.project_copy import ProjectCopy, files_of, hunks_of, read_guide
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.slow]
 
 GUIDE = read_guide("adding-a-field.md")
 CONTRACT_TESTS = [

@@ -238,6 +238,7 @@ def autocompletes() -> Iterator[str]:
                     yield f"/admin/autocomplete/?{source}&term={term}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", ROLES)
 def test_no_page_shows_data_of_a_patient_without_a_row_in_the_access_log(
     make_watch: Callable[[str], Watch], others: dict[str, Any], role: str
@@ -253,6 +254,7 @@ def test_no_page_shows_data_of_a_patient_without_a_row_in_the_access_log(
     assert watch.sent > (150 if role in THOROUGH_ROLES else 50)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", FORM_ROLES)
 def test_no_form_and_no_action_shows_data_of_a_patient_without_a_row_in_the_access_log(
     make_watch: Callable[[str], Watch], others: dict[str, Any], role: str, caplog: pytest.LogCaptureFixture
@@ -294,6 +296,7 @@ def act_on_each(watch: Watch, others: dict[str, Any], page: Any) -> None:
                 transaction.set_rollback(True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", THOROUGH_ROLES)
 def test_no_change_shows_a_patients_name_without_a_row_in_the_access_log(
     make_watch: Callable[[str], Watch], alice: User, role: str

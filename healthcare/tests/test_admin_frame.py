@@ -41,6 +41,7 @@ def title_of(page: str) -> str:
     return str(title).strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zone", ZONES)
 def test_every_time_names_its_zone(
     staff: User, alice: User, records: list[tuple[AdminModel, Any]], settings: Any, zone: str

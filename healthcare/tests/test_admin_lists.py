@@ -61,6 +61,7 @@ def test_every_list_is_of_this_kind() -> None:
         assert not any(check.is_serious() for check in model_admin.check()), model
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_pages")
 @pytest.mark.parametrize(
     "query", ["", "?state=all", "?q=smith", "?gender=M", "?created_from=2020-01-01", "?owner=alice&state=all"]

@@ -58,6 +58,7 @@ def test_only_active_users_without_rights_of_staff_can_be_chosen(clerk: AdminCli
     assert not Patient.objects.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("owner", ["", "x", "0", "-1", "9" * 30, "\0", "1e3", "username:", "username:\0", "é"])
 def test_no_owner_or_an_impossible_one_is_refused_beside_the_field(clerk: AdminClient, owner: str):
     assert errors_of(clerk.submit(f"{PATIENTS}add/", name="Ada", created_by=owner)).keys() == {"created_by"}

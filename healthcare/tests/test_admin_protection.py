@@ -29,6 +29,7 @@ class StrictClient(AdminClient):
         self.handler.enforce_csrf_checks = True
 
 
+@pytest.mark.slow
 def test_no_post_is_accepted_without_a_csrf_token(staff: User, alice: User):
     client, patient = StrictClient(staff), make_patient(alice)
     tokens: list[dict[str, str]] = [{}, {"csrfmiddlewaretoken": ""}, {"csrfmiddlewaretoken": _get_new_csrf_string()}]

@@ -189,6 +189,7 @@ def test_the_roles_have_exactly_the_permissions_that_the_apps_declare(db: None):
         assert granted == declared, role.name
 
 
+@pytest.mark.slow
 @every_caller
 def test_each_page_opens_for_its_declared_roles_and_offers_what_they_may_do(cast: Cast):
     for path, statuses in SITE_PAGES.items():
@@ -256,6 +257,7 @@ def permitted(caller: str, model: AdminModel, page: AdminPage) -> set[str]:
     return set()
 
 
+@pytest.mark.slow
 @every_caller
 def test_nobody_changes_anything_that_is_not_declared(cast: Cast):
     """Each POST is one that changes something as a superuser."""

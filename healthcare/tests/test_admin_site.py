@@ -109,6 +109,7 @@ def test_the_admin_answers_errors_with_html_pages(staff: User):
     assert (answer.status_code, answer["Content-Type"].split(";")[0]) == (403, "text/html")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "query",
     [
@@ -140,6 +141,7 @@ def lookups_of(model: type[Model]) -> Iterator[tuple[str, str, str]]:
                     yield type(field).__name__, field.name, f"{name}__{inner}"
 
 
+@pytest.mark.slow
 def test_no_lookup_in_the_query_string_breaks_a_list(
     staff: User, records: list[tuple[AdminModel, Any]], monkeypatch: pytest.MonkeyPatch
 ):
@@ -181,6 +183,7 @@ def test_no_search_term_breaks_the_autocomplete(staff: User, records: list[tuple
     assert AdminClient(staff).get(path + term).status_code < 500
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["x", "0", "-1", "99999999999999999999", "%00", "1_2F", "é"])
 def test_no_id_breaks_a_form(staff: User, records: list[tuple[AdminModel, Any]], key: str):
     client = AdminClient(staff)

@@ -17,6 +17,8 @@ from healthcare.embedded.home import Home
 from healthcare.tests.live import TIMEOUT, LiveServer, serving
 from healthcare.tests.postgres import SeparatePostgres, separate_postgres
 
+pytestmark = pytest.mark.slow
+
 WORD = "Canaryqzx"  # letters only, so that it can be a method, a host and the name of a header too
 EVERYWHERE = {
     "User-Agent": WORD, "Referer": f"http://127.0.0.1/{WORD}", "Origin": f"http://{WORD}.example", "Accept": WORD,

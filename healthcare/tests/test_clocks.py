@@ -16,7 +16,7 @@ from healthcare.tests.live import LiveServer, serving
 from healthcare.tests.memory_folder import temporary_folder
 from healthcare.tests.postgres import SeparatePostgres
 
-pytestmark = needs_faketime
+pytestmark = [needs_faketime, pytest.mark.slow]
 
 PATIENTS, LOGIN = "/api/patients/", "/api/auth/login/"
 WRONG = ("+2m", "-2m", "+1d", "-1d", "+3650d", "@1990-01-01 00:00:00")

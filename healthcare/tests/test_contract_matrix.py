@@ -93,6 +93,7 @@ def served_by_the_fast_path(row: Row, method: str, caller: str) -> bool:
     return method.lower() in view.fast_actions.opted_in if hasattr(view, "fast_actions") else False
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @each_app
 def test_the_other_path_answers_the_same(cast: Cast, settings: Settings, rows: list[Row]) -> None:
@@ -151,6 +152,7 @@ def without_scopes(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     monkeypatch.setattr(BulkExportQuerySet, "visible_to", lambda queryset, caller, owner: queryset)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @each_app
 @pytest.mark.usefixtures("without_scopes")

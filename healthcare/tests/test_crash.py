@@ -1,6 +1,10 @@
 """A short run of `crash`: three times each, a worker, a backend and the postmaster are killed under a write load."""
 
+import pytest
+
 from healthcare.tests.crash import kill_under_load, killable_server
+
+pytestmark = pytest.mark.slow
 
 
 def test_nothing_that_was_answered_is_lost_and_nothing_happens_twice():

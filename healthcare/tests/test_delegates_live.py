@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from threading import Barrier, Event
 from typing import Any
 
+import pytest
+
 from healthcare.tests.concurrent_calls import until_run
 from healthcare.tests.live import Answer, LiveServer, serving
+
+pytestmark = pytest.mark.slow
 
 DELEGATES, WRITES, REVOKED = 16, 6, 0
 

@@ -36,6 +36,8 @@ from patients.models import Patient, PatientEvent, PatientMerge
 from patients.serializers import PatientSerializer
 from patients.tests.factories import make_patient
 
+pytestmark = pytest.mark.slow
+
 RECORDS = {Patient: PatientEvent, Doctor: DoctorEvent, Mapping: MappingEvent}
 SEAL_KEY = "a key of at least thirty-two characters"
 # Ofcom, the North American 555-01xx, Bundesnetzagentur, Arcep and PTS; after any other country code 00, which is no

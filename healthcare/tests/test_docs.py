@@ -24,6 +24,8 @@ from healthcare.tests.curl_commands import (
 )
 from healthcare.tests.live import LiveServer, migrated_database, serving
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(settings.BASE_DIR)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CLINIC = (ROOT / "docs" / "clinic.md").read_text(encoding="utf-8")

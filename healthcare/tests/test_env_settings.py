@@ -149,6 +149,7 @@ def starts(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], En
     return {pair: Ended(*ended) for pair, *ended in zip(pairs, statuses, errors, strict=True)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("variable", "value"), BAD, ids=lambda text: text[:30] or "empty")
 def test_a_bad_value_stops_the_start_with_one_sentence(
     variable: str, value: str, starts: dict[tuple[str, str], Ended]

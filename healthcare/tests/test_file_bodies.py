@@ -18,6 +18,8 @@ from healthcare.server.file_bodies import MAX_FILES, SLOWEST_UPLOAD_RATE, FileBo
 from healthcare.tests.crash import eventually
 from healthcare.tests.live import TIMEOUT, Answer, LiveServer, parse, serving, worker_of
 
+pytestmark = pytest.mark.slow
+
 MIB = 1024 * 1024
 FILES = "/api/files/"
 LONGEST_FILE_WAIT = 2

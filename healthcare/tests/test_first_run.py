@@ -18,6 +18,8 @@ import pytest
 
 from healthcare.project import PROJECT
 
+pytestmark = pytest.mark.slow
+
 NO_UV = "/nowhere"  # a PATH without uv, so that venv and pip are used
 # requirements-dev.txt installs uv beside the interpreter.
 WITH_UV = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])

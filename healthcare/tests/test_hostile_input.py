@@ -59,6 +59,7 @@ def check_refusal(answer: Answer, statuses: set[int], before: dict[str, str], ta
     assert tables() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", all_hostile_requests(), ids=lambda case: case.name)
 def test_hostile_bytes_are_answered_and_change_nothing(
     case: Case, live: LiveServer, alice_live: dict[str, Any], tables: Tables
@@ -93,6 +94,7 @@ def test_every_post_that_creates_a_record_or_is_about_a_link_in_an_email_declare
     assert {bad.path for bad in all_bad_values()} == creating | linking
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bad", "field", "body"), bad_bodies())
 def test_a_bad_value_is_named_by_its_field_and_changes_nothing(
     bad: BadValues,

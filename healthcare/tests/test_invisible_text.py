@@ -180,6 +180,7 @@ def test_filters_find_what_was_copied_with_something_invisible(as_alice: LoggedI
         assert [row["name"] for row in as_alice.get(f"/api/{path}/", query).json()] in (["Asha"], ["Rao"])
 
 
+@pytest.mark.slow
 def test_the_admin_strips_or_refuses_it(staff: User, alice: User) -> None:
     client = AdminClient(staff)
     patient, doctor = make_patient(alice), make_doctor(alice)

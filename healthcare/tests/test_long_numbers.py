@@ -29,6 +29,7 @@ def check(answer: Any) -> None:
 
 
 # Some views are no single transaction, and an error ends that of a test.
+@pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 def test_no_parameter_of_a_get_fails_on_a_long_number(as_alice: LoggedInClient) -> None:
     values = [*LONG, f"{LONG[0]},{LONG[0]}", f"x|{LONG[0]}", f"2000-01-01T00:00:00.{LONG[0]}Z"]
@@ -73,6 +74,7 @@ def test_no_header_fails_on_a_long_number(as_alice: LoggedInClient, header: str)
         check(as_alice.generic("POST", "/api/patients/", "{}", "application/json", headers=headers, **extra))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", LONG, ids=lambda number: f"{number[:3]}-{len(number)}")
 def test_no_page_of_the_admin_fails_on_a_long_number(client: Client, staff: User, number: str) -> None:
     client.force_login(staff)

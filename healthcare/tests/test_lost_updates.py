@@ -25,6 +25,7 @@ def create_record_with_etag(live: LiveServer, token: str, resource: str = "patie
     return f"/api/{resource}/{created.json['id']}/", created.headers["ETag"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resource", ["patients", "doctors"])
 def test_of_many_concurrent_writers_with_one_etag_one_succeeds(live: LiveServer, token: str, resource: str) -> None:
     for _ in range(ROUNDS):

@@ -32,6 +32,8 @@ from healthcare.tests.prometheus import Family, parse, total
 from healthcare.tests.superuser import admin_connection
 from healthcare.tests.test_monitoring import RUNBOOK, expressions, metrics_and_labels
 
+pytestmark = pytest.mark.slow
+
 REQUESTS = "healthcare_http_requests_total"
 WORKERS = 3
 

@@ -7,12 +7,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from django.conf import settings
 
 from healthcare.operations.metrics import SQLSTATES, WATCHED_SQLSTATES
 from healthcare.tests.prometheus import needs_promtool, promtool
 from healthcare.tests.test_docs import anchors
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(settings.BASE_DIR)
 PROMETHEUS = ROOT / "deploy" / "prometheus"

@@ -12,6 +12,8 @@ from healthcare.tests.crash import eventually
 from healthcare.tests.live import LiveServer, serving
 from healthcare.tests.raising_settings import CANARY, EXCEPTIONS
 
+pytestmark = pytest.mark.slow
+
 PLACES = [
     "signal",
     *(

@@ -13,6 +13,8 @@ from healthcare.tests.concurrent_calls import call_concurrently
 from healthcare.tests.live import TIMEOUT, Answer, LiveServer, serving
 from healthcare.tests.postgres import SeparatePostgres, separate_postgres
 
+pytestmark = pytest.mark.slow
+
 PATIENTS, LOGIN = "/api/patients/", "/api/auth/login/"
 STAFF = {"Cookie": "sessionid=0123456789abcdef0123456789abcdef"}  # makes the admin query for a session
 CALLS: list[tuple[str, str, Any, dict[str, str]]] = [

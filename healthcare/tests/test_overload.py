@@ -14,6 +14,8 @@ from healthcare.tests.crash import eventually
 from healthcare.tests.live import TIMEOUT, Answer, LiveServer, parse, serving
 from healthcare.tests.superuser import admin_connection
 
+pytestmark = pytest.mark.slow
+
 QUEUE_LENGTH = 3
 HOLDING = "healthcare.tests.holding_application:application"
 LOGIN = "/api/auth/login/"

@@ -21,6 +21,8 @@ from dotenv import dotenv_values
 from healthcare import env_settings
 from healthcare.embedded.home import resolve_home
 
+pytestmark = pytest.mark.slow
+
 PRINT_KEYS = """
 import json, django; django.setup()
 from django.conf import settings

@@ -3,6 +3,8 @@
 import socket
 import threading
 
+import pytest
+
 from healthcare.tests.curl_commands import (
     SHOWN_IN_ACCOUNTS_PAGE,
     SHOWN_IN_PAGES_ABOUT_FILES,
@@ -29,6 +31,7 @@ def test_the_script_makes_every_call_of_the_contract(live: LiveServer):
     assert calls_in(shown) == contract_calls() - SHOWN_IN_ACCOUNTS_PAGE - SHOWN_IN_PAGES_ABOUT_FILES
 
 
+@pytest.mark.slow
 def test_the_script_can_be_run_again_on_the_same_server(live: LiveServer):
     assert [run_bash(QUICKSTART, live.url + "/").returncode for _ in range(2)] == [0, 0]
 

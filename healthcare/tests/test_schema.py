@@ -28,6 +28,7 @@ PYTHON_NAMES = {*typing.__all__, *collections.abc.__all__, *vars(builtins), *key
 BROWSER_NAMES = {"Event", "Node", "Text", "Request", "Response", "Record", "Date", "Map", "Error", "File", "Location"}
 
 
+@pytest.mark.slow
 def test_the_description_is_generated_without_a_warning_and_is_valid(capsys: pytest.CaptureFixture[str]):
     call_command("spectacular", "--validate", "--fail-on-warn", "--format", "openapi-json")
     written = json.loads(capsys.readouterr().out)
@@ -77,6 +78,7 @@ def test_the_patient_of_the_contract_is_the_example():
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("query", "accept", "answered"),
     [

@@ -25,6 +25,8 @@ from healthcare.server.supervisor import STABLE_AFTER, Restarts
 from healthcare.tests.live import Answer, answers_ok, free_port
 from healthcare.tests.memory_folder import temporary_folder
 
+pytestmark = pytest.mark.slow
+
 ACCOUNT = {"name": "Alice", "username": "alice", "email": "alice@example.org", "password": "StrongPass123"}
 
 

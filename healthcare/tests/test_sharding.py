@@ -53,6 +53,7 @@ def test_every_table_of_the_database_has_a_row(db: None) -> None:
     assert {table.name for table in distributed_tables()} > set(WITHOUT_OWNER)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("path", ["on", "off"])
 def test_every_statement_of_a_request_is_bound_to_one_owner(

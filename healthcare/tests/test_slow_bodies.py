@@ -12,6 +12,8 @@ import pytest
 from healthcare.server.handler import MAX_WAITING_BODIES
 from healthcare.tests.live import TIMEOUT, Answer, LiveServer, parse, serving
 
+pytestmark = pytest.mark.slow
+
 BODY_SECONDS = 20
 LOGIN = json.dumps({"username": "nobody", "password": "wrong"}).encode()
 

@@ -340,6 +340,7 @@ class Calls(RuleBasedStateMachine):
                 assert [(row["id"], row["name"], row["mapping"]) for row in rows] == treated[::-1]
 
 
+@pytest.mark.slow
 @pytest.mark.django_db
 def test_every_sequence_of_calls_does_what_the_model_says(as_alice: LoggedInClient) -> None:
     Calls.client = as_alice

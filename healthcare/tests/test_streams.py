@@ -15,6 +15,8 @@ from healthcare.tests.crash import eventually
 from healthcare.tests.live import TIMEOUT, LiveServer, parse, serving, worker_of
 from healthcare.tests.streaming_settings import CANARY, PART
 
+pytestmark = pytest.mark.slow
+
 LARGE = 4000  # parts: much more than what the kernel keeps for a client that does not read
 
 

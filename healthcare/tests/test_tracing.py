@@ -19,6 +19,8 @@ from healthcare.tests import migrated
 from healthcare.tests.live import TIMEOUT, LiveServer, free_port, own_database, wait_until_answering
 from healthcare.tests.project_copy import ROOT, ProjectCopy, blocks_of, read_guide
 
+pytestmark = pytest.mark.slow
+
 GUIDE = read_guide("tracing.md")
 DEVELOPERS = (ROOT / "requirements-dev.txt").read_text(encoding="utf-8")
 WORD = "Quetzalcoatl"  # which no span may contain

@@ -115,6 +115,7 @@ def test_makemigrations_notices_a_changed_trigger(trigger: Any, monkeypatch: pyt
         check_migrations()
 
 
+@pytest.mark.slow
 @pytest.mark.django_db
 @pytest.mark.parametrize("key", DECLARED, ids=str)
 def test_makemigrations_notices_a_changed_or_missing_database_object(

@@ -8,6 +8,8 @@ import pytest
 from healthcare.project import PROJECT
 from healthcare.tests.live import TIMEOUT
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import signal, sys, threading
 from healthcare.server.wake_up import WakeUp

@@ -3,6 +3,8 @@
 from functools import partial
 from typing import Any
 
+import pytest
+
 from healthcare.tests.concurrent_calls import call_concurrently, sorted_statuses
 from healthcare.tests.live import Answer, LiveServer
 
@@ -19,6 +21,7 @@ def made(live: LiveServer, token: str, path: str, **body: Any) -> int:
     return int(answer.json["id"])
 
 
+@pytest.mark.slow
 def test_of_sixteen_concurrent_equal_assignments_one_is_created(live: LiveServer):
     token = live.register()[1]["access"]
     doctor = made(live, token, "/api/doctors/", name="Dr. Meera Rao")

@@ -282,6 +282,7 @@ def run(live: LiveServer, *arguments: str, answer: str = "") -> "subprocess.Comp
     )
 
 
+@pytest.mark.slow
 def test_the_command_asks_for_confirmation(live: LiveServer) -> None:
     token = live.register()[1]["access"]
     number = live.call("POST", "/api/patients/", {"name": "X"}, token).json["id"]
@@ -307,6 +308,7 @@ def changed_until_gone(live: LiveServer, path: str, token: str) -> Answer:
     return answer
 
 
+@pytest.mark.slow
 def test_an_erasure_that_races_with_requests_leaves_nothing_behind(live: LiveServer) -> None:
     token = live.register()[1]["access"]
     for _ in range(3):

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 from django.db import transaction
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -162,5 +163,6 @@ def test_a_record_in_ndjson_is_treated_as_the_body_of_a_post(as_alice: LoggedInC
     check_ndjson(as_alice)
 
 
+@pytest.mark.slow
 def test_a_record_in_csv_is_treated_as_the_body_of_a_post(as_alice: LoggedInClient, alice: User) -> None:
     check_csv(as_alice)

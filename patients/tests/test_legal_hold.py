@@ -307,6 +307,7 @@ def manage(live: LiveServer, *command: str) -> "subprocess.CompletedProcess[str]
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["delete", "merge", "merge of the other", "erase_patient"])
 def test_a_hold_that_is_set_while_a_removal_starts_is_seen_by_it(live: LiveServer, session: Any, way: str) -> None:
     """The hold is set in a transaction that has not committed when the removal begins."""

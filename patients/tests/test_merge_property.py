@@ -78,6 +78,7 @@ def everything(client: LoggedInClient) -> list[Any]:
     return [[{key: row[key] for key in row.keys() - STAMPS} for row in rows] for rows in answers]
 
 
+@pytest.mark.slow
 @pytest.mark.django_db
 def test_unmerging_restores_the_state_before_the_merge(as_alice: LoggedInClient, alice: User) -> None:
     doctors = [make_doctor(alice) for _ in range(4)]

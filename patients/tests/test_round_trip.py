@@ -16,6 +16,8 @@ from patients.erasure import erase
 from patients.models import Patient
 from patients.tests.test_import_property import SEVERAL
 
+pytestmark = pytest.mark.slow
+
 # Any character that PostgreSQL stores, most of them what CSV and its formulas are about.
 CHARACTERS = st.one_of(
     st.sampled_from("'\"=+-@; ,[{\\＝éA1"), st.characters(codec="utf-8", exclude_categories=["Cc", "Cf", "Zl", "Zp"])

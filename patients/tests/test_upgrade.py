@@ -16,6 +16,8 @@ from doctors.models import Doctor
 from healthcare.rls.access import find_access_gaps, restore_access
 from patients.models import Patient
 
+pytestmark = pytest.mark.slow
+
 CHANGES = [("patients", "death_identifiers_contacts"), ("doctors", "experience_since")]
 TABLES = ["patients_patientevent", "doctors_doctorevent"]
 INSERT_PATIENT = """

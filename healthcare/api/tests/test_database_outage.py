@@ -13,6 +13,8 @@ from healthcare.tests.crash import eventually
 from healthcare.tests.live import Answer, LiveServer
 from healthcare.tests.superuser import admin_connection
 
+pytestmark = pytest.mark.slow
+
 CONNECTIONS = "SELECT pid FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
 KILL = f"SELECT pg_terminate_backend(pid, 5000) FROM ({CONNECTIONS}) AS connections"  # noqa: S608
 

@@ -11,6 +11,8 @@ import pytest
 from healthcare.tests.concurrent_calls import call_concurrently
 from healthcare.tests.live import TIMEOUT, Answer, LiveServer, serving
 
+pytestmark = pytest.mark.slow
+
 TURNS = 25
 
 

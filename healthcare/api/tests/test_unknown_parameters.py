@@ -32,6 +32,7 @@ def errors(answer: Any) -> list[tuple[str, str]]:
     return [(error["pointer"], error["code"]) for error in answer.json()["errors"]]
 
 
+@pytest.mark.slow
 @pytest.mark.django_db(transaction=True)  # to change a password is more than one transaction
 @pytest.mark.parametrize(("row", "method"), OPERATIONS, ids=lambda value: getattr(value, "route", value))
 def test_every_operation_refuses_an_unknown_parameter(
@@ -219,6 +220,7 @@ WRITES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("row", "method"), WRITES, ids=lambda value: getattr(value, "route", value))
 def test_every_write_refuses_an_unknown_field(
     make_user: Callable[..., User], settings: Settings, row: Row, method: str

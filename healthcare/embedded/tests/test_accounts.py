@@ -16,7 +16,7 @@ from healthcare.embedded.account import Account
 from healthcare.embedded.home import Home, path_digest, resolve_home
 from healthcare.embedded.tests.harness import ServerUnderTest
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="needs root"), pytest.mark.slow]
 
 
 def as_nobody(folder: Path) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from healthcare.embedded import binaries
 from healthcare.embedded.home import Home
 from healthcare.embedded.tests.harness import ServerUnderTest, eventually
 
+pytestmark = pytest.mark.slow
+
 IS_ROOT = os.geteuid() == 0
 
 

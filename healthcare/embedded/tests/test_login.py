@@ -16,6 +16,8 @@ from healthcare.embedded.tests.harness import ServerUnderTest, copy_data, stop_e
 from healthcare.embedded.tests.test_start import run_manage
 from healthcare.tests.memory_folder import temporary_folder
 
+pytestmark = pytest.mark.slow
+
 WHO = "query SELECT current_user, (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)"
 OWNERS = """query SELECT string_agg(DISTINCT pg_get_userbyid(owner), ',') FROM (
     SELECT datdba FROM pg_database WHERE datname = current_database()

@@ -13,6 +13,8 @@ from healthcare.embedded.home import Home
 from healthcare.embedded.tests.harness import ServerUnderTest, eventually
 from healthcare.project import PROJECT
 
+pytestmark = pytest.mark.slow
+
 CURRENT_SETTING = "query SELECT current_setting('{}')"
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from healthcare.embedded.tests.harness import ServerUnderTest, eventually
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def embedded_server(initialized_server: ServerUnderTest) -> ServerUnderTest:

@@ -13,6 +13,8 @@ import pytest
 from healthcare.tests.crash import eventually
 from healthcare.tests.live import TIMEOUT, LiveServer
 
+pytestmark = pytest.mark.slow
+
 ROWS = 30_000  # more than what the kernel keeps for a client that does not read
 ADD = """
     SET session_replication_role = replica;

@@ -282,6 +282,7 @@ CLASS_ATTRIBUTES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLASS_ATTRIBUTES)
 @pytest.mark.parametrize("place", ["class", "as_view"])
 def test_another_policy_class_is_an_obstacle(name: str, place: str):

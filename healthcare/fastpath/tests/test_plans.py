@@ -60,6 +60,7 @@ def plan_of(client: LoggedInClient, url: str) -> dict[str, Any]:
     return dict(plan["Plan"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("has_many", ["alice", "bob"])
 @pytest.mark.parametrize("path", ["/api/patients/?limit=20", "/api/mappings/?limit=20", "/api/patients/{}/doctors/"])
 def test_a_page_scans_few_more_rows_than_it_returns(

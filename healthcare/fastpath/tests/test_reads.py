@@ -91,6 +91,7 @@ def make_everything(alice: User, drawn: tuple[Any, Any, Any], created_at: dateti
     return mapping
 
 
+@pytest.mark.slow
 @examples
 @given(drawn=st.tuples(patients, doctors, mappings), created_at=moments)
 def test_both_paths_answer_random_rows_alike(

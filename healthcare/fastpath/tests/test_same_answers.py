@@ -383,6 +383,7 @@ print(*sorted({{obstacle.member for one in fast_views() for found in one.obstacl
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "name"),
     [

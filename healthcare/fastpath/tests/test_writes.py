@@ -118,6 +118,7 @@ def compare(
     return answered[0], len(done)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "fields", "model", "events"),
     [("/api/patients/", PATIENT, Patient, PatientEvent), ("/api/doctors/", DOCTOR, Doctor, DoctorEvent)],

@@ -33,7 +33,7 @@ from healthcare.operations.tests.backups import (
 )
 from healthcare.tests.live import url_of
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,8 @@ from django.conf import settings
 
 from healthcare.tests.live import LiveServer, environment_of, own_database, url_of
 
+pytestmark = pytest.mark.slow
+
 
 def run(environment: dict[str, str], *command: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(

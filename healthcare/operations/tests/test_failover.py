@@ -6,6 +6,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
+import pytest
+
 from healthcare.embedded.home import POSTGRES_PORT, Home
 from healthcare.embedded.supervisor import SERVER_SETTINGS
 from healthcare.operations.tests.calls import (
@@ -20,6 +22,8 @@ from healthcare.operations.tests.test_command_errors import run
 from healthcare.tests.live import Answer, LiveServer, serving
 from healthcare.tests.memory_folder import temporary_folder
 from healthcare.tests.postgres import SeparatePostgres, Standby, separate_postgres
+
+pytestmark = pytest.mark.slow
 
 UNREACHABLE = "127.0.0.1:1"
 

@@ -15,6 +15,8 @@ from healthcare.operations.tests.calls import PATIENTS, is_unavailable, wait_for
 from healthcare.tests.live import serving
 from healthcare.tests.memory_folder import temporary_folder
 
+pytestmark = pytest.mark.slow
+
 SIZE = 320  # MiB: the database, some log of changes, and more than DISK_FREE_MIB
 
 

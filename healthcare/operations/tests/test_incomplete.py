@@ -13,6 +13,8 @@ from healthcare.operations.tests.calls import (
 from healthcare.tests.live import LiveServer
 from healthcare.tests.postgres import SeparatePostgres
 
+pytestmark = pytest.mark.slow
+
 CALLS = ("fast read", "standard read", "fast write", "standard write")
 
 

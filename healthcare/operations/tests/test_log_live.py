@@ -14,6 +14,8 @@ from healthcare.tests.crash import eventually
 from healthcare.tests.hostile_requests import CANARY, Case, request, send
 from healthcare.tests.live import LiveServer, serving
 
+pytestmark = pytest.mark.slow
+
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 WORD = CANARY.encode()
 

@@ -3,12 +3,16 @@
 import multiprocessing
 from typing import Any
 
+import pytest
+
 from healthcare.operations.metrics import MetricsMemory
 from healthcare.operations.metrics_text import render
 from healthcare.server.address import Address
 from healthcare.server.processes import run_granian
 from healthcare.tests.live import TIMEOUT, LiveServer, free_port
 from healthcare.tests.prometheus import parse, total
+
+pytestmark = pytest.mark.slow
 
 
 def serve(port: int, memory: MetricsMemory, ready: Any) -> None:

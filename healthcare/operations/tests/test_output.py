@@ -15,6 +15,8 @@ from django.conf import settings
 from healthcare.embedded.home import Home
 from healthcare.tests.live import free_port
 
+pytestmark = pytest.mark.slow
+
 WORD = "p4tient-zer0"  # which no output may contain
 MANAGE = [sys.executable, "manage.py"]
 FAILURES = {

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 from django.conf import settings
 
 from healthcare.operations.tests.calls import (
@@ -17,6 +18,8 @@ from healthcare.tests.live import LiveServer, serving
 from healthcare.tests.memory_folder import temporary_folder
 from healthcare.tests.postgres import SeparatePostgres, Standby
 from healthcare.tests.test_outage import kill_connections
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_server_that_becomes_read_only(server: LiveServer, caller: Caller, postgres: SeparatePostgres) -> None:

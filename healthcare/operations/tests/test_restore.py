@@ -42,7 +42,7 @@ from healthcare.rls.access import find_access_gaps
 from healthcare.tests.live import own_database
 from healthcare.tests.superuser import admin_connection
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 
 TIMEOUTS = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_timeout"]

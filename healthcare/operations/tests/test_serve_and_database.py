@@ -24,6 +24,8 @@ from healthcare.tests.live import LiveServer, free_port, own_database, url_of
 from healthcare.tests.memory_folder import temporary_folder
 from healthcare.tests.postgres import SeparatePostgres, separate_postgres
 
+pytestmark = pytest.mark.slow
+
 TIMEOUT = 120
 
 

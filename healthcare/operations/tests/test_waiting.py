@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 
 import psutil
 import psycopg2
+import pytest
 
 from healthcare.operations.tests.calls import (
     Caller,
@@ -19,6 +20,8 @@ from healthcare.operations.tests.calls import (
 from healthcare.tests.concurrent_calls import call_concurrently
 from healthcare.tests.live import Answer, LiveServer
 from healthcare.tests.postgres import SeparatePostgres
+
+pytestmark = pytest.mark.slow
 
 ENDED = 60  # seconds: four times what is promised, for a busy machine; a call without a timeout never ends
 

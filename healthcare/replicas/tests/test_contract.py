@@ -4,6 +4,7 @@ import itertools
 from collections import Counter
 from typing import Any
 
+import pytest
 from django.db import transaction
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
@@ -16,6 +17,8 @@ from healthcare.tests.cast import CALLERS, Cast
 from healthcare.tests.contract_matrix import acting_faults, make_callers_known, protocol_faults, send_cell, targets_of
 from healthcare.tests.declarations import Row, all_rows
 from healthcare.tests.test_state_machine import Calls, Model
+
+pytestmark = pytest.mark.slow
 
 LISTS = [
     "api/patients/",

@@ -16,6 +16,8 @@ from healthcare.tests.crash import eventually
 from healthcare.tests.memory_folder import temporary_folder
 from healthcare.tests.postgres import SeparatePostgres, Standby, separate_postgres
 
+pytestmark = pytest.mark.slow
+
 PATIENTS = "/api/patients/"
 
 

@@ -2,11 +2,15 @@
 
 from functools import partial
 
+import pytest
+
 from healthcare.operations.tests.calls import execute
 from healthcare.server.queue import CONCURRENT_REQUESTS
 from healthcare.tests.concurrent_calls import call_concurrently
 from healthcare.tests.live import serving
 from healthcare.tests.postgres import SeparatePostgres, Standby
+
+pytestmark = pytest.mark.slow
 
 SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'healthcare' AND state = 'idle'"
 

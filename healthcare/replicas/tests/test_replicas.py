@@ -160,6 +160,7 @@ def writes(owner: Owner, other: Owner) -> dict[str, Callable[[], Any]]:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_no_list_lacks_a_write_that_was_acknowledged(replicated: Replicated, owner: Owner) -> None:
     before = owner.answers()
     for name, write in writes(owner, Owner(replicated)).items():

@@ -56,6 +56,7 @@ def execute(*statements: str) -> None:
             cursor.execute(statement)
 
 
+@pytest.mark.slow
 @pytest.mark.django_db
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_gap_is_named_and_migrating_again_closes_it(damage: str, capsys: Any) -> None:

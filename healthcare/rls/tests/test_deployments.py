@@ -19,7 +19,7 @@ from healthcare.tests.live import LiveServer, free_port, own_database, serving, 
 from healthcare.tests.pgbouncer import find_pgbouncer, running_pgbouncer
 from healthcare.tests.superuser import admin_connection
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 needs_pgbouncer = pytest.mark.skipif(not find_pgbouncer(), reason="needs pgbouncer")
 
 

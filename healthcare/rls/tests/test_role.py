@@ -17,7 +17,7 @@ from healthcare.tests.postgres import SeparatePostgres, separate_postgres
 
 LOST = "DROP OWNED BY healthcare_api; DROP ROLE healthcare_api"
 NOT_EMBEDDED = connection.settings_dict.get("EMBEDDED_HOME") is None
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -176,6 +176,7 @@ def api_views() -> list[tuple[str, Any]]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 def test_every_policy_is_removed_by_reversing_its_migration_and_created_again() -> None:
     declared = declared_policies()

@@ -87,6 +87,7 @@ def long_name(*first: str) -> str:
     return " ".join([*first, *(f"w{number}" for number in range(20))])
 
 
+@pytest.mark.slow
 def test_long_and_ordinary_names_rank_alike_on_every_page(as_alice: LoggedInClient, alice: User) -> None:
     kinds = ["Maria Silva", long_name("Maria", "Silva"), long_name("Maria", "Silvas"), long_name("Marja", "Silva"),
              long_name("Maria"), long_name("Silva")]  # fmt: skip

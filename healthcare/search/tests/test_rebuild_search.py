@@ -23,6 +23,8 @@ from healthcare.tests.live import own_database, serving, url_of
 from patients.models import Patient
 from patients.tests.factories import make_patient
 
+pytestmark = pytest.mark.slow
+
 TERMS, WORDS = apps.get_model("patients.PatientTerm"), apps.get_model("patients.PatientWord")
 SIMILARITY = "Search finds names by similarity."
 

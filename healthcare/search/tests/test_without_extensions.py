@@ -14,7 +14,7 @@ from healthcare.rls.tests.test_deployments import login_role, url_as
 from healthcare.tests.live import LiveServer, own_database, serving, url_of
 from healthcare.tests.superuser import admin_connection
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 CREATE = "CREATE EXTENSION pg_trgm; CREATE EXTENSION btree_gin; CREATE EXTENSION unaccent;"
 

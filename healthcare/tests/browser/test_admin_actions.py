@@ -4,12 +4,16 @@ import csv
 import datetime
 from pathlib import Path
 
+import pytest
+
 from accounts.models import User
 from doctors.tests.factories import make_doctor
 from healthcare.tests.browser.harness import AdminPages, check_everywhere
 from mappings.tests.factories import make_mapping
 from patients.models import Patient
 from patients.tests.factories import make_patient
+
+pytestmark = pytest.mark.slow
 
 LIST = "/admin/patients/patient/"
 

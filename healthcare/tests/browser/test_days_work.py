@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import pytest
 from django.contrib.auth.models import Group
 
 from accounts.models import User
@@ -14,6 +15,8 @@ from patients.tests.factories import make_patient
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
+
+pytestmark = pytest.mark.slow
 
 ROLE = "Records"
 PATIENTS, MAPPINGS = "/admin/patients/patient/", "/admin/mappings/mapping/"

@@ -21,6 +21,8 @@ from healthcare.tests.test_admin_site import admin_paths
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
+pytestmark = pytest.mark.slow
+
 LOG_OUT = "/admin/logout/"
 MODELS = {model.label: model for model in all_admin_models()}
 # Errors of a form: what staff forget.

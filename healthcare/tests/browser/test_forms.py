@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from accounts.models import User
 from doctors.tests.factories import make_doctor
 from healthcare.tests.browser.harness import AdminPages, check_everywhere
@@ -12,6 +14,8 @@ from patients.tests.factories import make_patient
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
+
+pytestmark = pytest.mark.slow
 
 PATIENTS = "/admin/patients/patient/"
 

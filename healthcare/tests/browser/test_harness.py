@@ -12,6 +12,8 @@ from healthcare.tests.browser.harness import (
     log_in_by_form,
 )
 
+pytestmark = pytest.mark.slow
+
 PAGE = """<!DOCTYPE html><html lang="en"><head><title>A page</title></head>
 <body><main><h1>A page</h1>{}</main></body></html>"""
 SCRIPT = '<script>document.title = "run"</script>'

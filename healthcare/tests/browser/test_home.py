@@ -2,6 +2,7 @@
 
 import itertools
 
+import pytest
 from django.utils import timezone
 
 from doctors.tests.factories import make_doctor
@@ -9,6 +10,8 @@ from healthcare.admin.tests.access_rows import add_accesses
 from healthcare.tests.browser.harness import SCHEMES, WIDTHS, AdminPages, check_page
 from mappings.tests.factories import make_mapping
 from patients.tests.factories import make_patient
+
+pytestmark = pytest.mark.slow
 
 
 def test_home(admin_page: AdminPages, make_user) -> None:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+import pytest
 from django.contrib.auth.models import Group
 
 from accounts.models import User
@@ -13,6 +14,8 @@ from patients.tests.factories import make_patient
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
+
+pytestmark = pytest.mark.slow
 
 MOST_STOPS = 200  # more controls than any page has
 # What has the focus: its accessible description for a failure, and whether one sees it.

@@ -4,6 +4,8 @@ import io
 import zipfile
 from pathlib import Path
 
+import pytest
+
 from accounts.models import User
 from doctors.tests.factories import make_doctor
 from healthcare.tests.browser.harness import AdminPages, check_everywhere
@@ -11,6 +13,8 @@ from mappings.tests.factories import make_mapping
 from patients.models import Patient
 from patients.person_file.writer import write_person_file
 from patients.tests.factories import make_patient
+
+pytestmark = pytest.mark.slow
 
 LONG = "Supercalifragilistic" * 10
 

@@ -4,6 +4,7 @@ import base64
 import time
 from typing import TYPE_CHECKING
 
+import pytest
 from django_otp.oath import TOTP
 
 from accounts.second_factor.models import SecondFactor
@@ -13,6 +14,8 @@ from healthcare.tests.browser.test_keyboard import focused_one_by_one, tab_to
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
+
+pytestmark = pytest.mark.slow
 
 PAGE, PATIENTS = "/admin/second_factor/", "/admin/patients/patient/"
 

@@ -14,6 +14,8 @@ from healthcare.embedded.home import Home
 from healthcare.tests.live import migrated_database
 from healthcare.tests.memory_folder import temporary_folder
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:

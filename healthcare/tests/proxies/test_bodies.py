@@ -13,6 +13,8 @@ from healthcare.server.handler import MAX_WAITING_BODIES
 from healthcare.tests.live import Answer, LiveServer, parse
 from healthcare.tests.proxies.proxy import HOST, Proxy, request
 
+pytestmark = pytest.mark.slow
+
 LARGEST = 1024 * 1024  # bytes, of the application
 LOGIN = json.dumps({"username": "nobody", "password": "wrong"}).encode()
 SLOW = 200

@@ -7,6 +7,8 @@ import pytest
 
 from healthcare.tests.proxies.proxy import Proxy
 
+pytestmark = pytest.mark.slow
+
 LONG_NAME = "Dr. Ada " + "Longname " * 20  # Caddy compresses from 512 bytes on
 
 

@@ -14,6 +14,8 @@ from healthcare.tests.live import TIMEOUT, LiveServer, free_port
 from healthcare.tests.proxies.proxy import HOST, RECIPES, Proxy, program, request, running_proxy
 from healthcare.tests.proxies.recording_server import RecordingServer, recording_server
 
+pytestmark = pytest.mark.slow
+
 CANARY = "k4n4ryk4n4ry"
 REPEATED = {"GET", "HEAD", "OPTIONS", "PUT", "DELETE"}  # RFC 9110 section 9.2.2
 REPEATED_BY = {"nginx": REPEATED, "haproxy": REPEATED, "caddy": REPEATED - {"PUT"}}

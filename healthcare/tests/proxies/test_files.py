@@ -11,6 +11,8 @@ from healthcare.tests.live import LiveServer, serving
 from healthcare.tests.proxies.proxy import APPLICATION_SETTINGS, HOST, Proxy, request, running_proxy
 from healthcare.tests.streaming_settings import PART
 
+pytestmark = pytest.mark.slow
+
 MIB = 1024 * 1024
 IMPORT, EXPORT = "/api/doctors/import/", "/api/doctors/export/"
 

@@ -11,6 +11,8 @@ from healthcare.tests.live import Answer, LiveServer
 from healthcare.tests.proxies.proxy import HOST, Proxy, request, running_proxy
 from healthcare.tests.proxies.recording_server import RecordingServer, recording_server
 
+pytestmark = pytest.mark.slow
+
 FORGED = [
     b"X-Forwarded-For: 203.0.113.66", b"x-forwarded-for: 203.0.113.66", b"X_Forwarded_For: 203.0.113.66",
     b"X-Forwarded_For: 203.0.113.66", b"X-Forwarded-Proto: https", b"X-FORWARDED-PROTO: https",

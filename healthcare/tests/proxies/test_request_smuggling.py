@@ -10,6 +10,8 @@ import pytest
 
 from healthcare.tests.proxies.proxy import HOST, Proxy
 
+pytestmark = pytest.mark.slow
+
 START = f"POST /api/auth/login/ HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nConnection: close\r\n"
 HIDDEN = "GET /api/hidden/ HTTP/1.1\r\nX: y\r\n"  # in the body for one reader, a request for another
 REFUSED = {

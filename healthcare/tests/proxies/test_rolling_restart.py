@@ -8,6 +8,8 @@ from healthcare.tests.live import environment_of, free_port, server_command
 from healthcare.tests.proxies.proxy import APPLICATION_SETTINGS, program, running_proxy
 from healthcare.tests.proxies.rolling_upgrade import WITHOUT_REPETITION, Instance, restart_under_load, running
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.long
 @pytest.mark.skipif(not program("haproxy"), reason="needs haproxy")

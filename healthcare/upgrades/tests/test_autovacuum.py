@@ -13,6 +13,8 @@ from healthcare.tests.live import TIMEOUT
 from healthcare.tests.superuser import admin_connection
 from healthcare.upgrades.executor import PatientExecutor
 
+pytestmark = pytest.mark.slow
+
 # A slow autovacuum that begins at the next occasion: ten pages at a time, with pauses of 0.1 s.
 MAKE_DIRTY = """
 ALTER TABLE patients_patient SET (autovacuum_vacuum_threshold = 1, autovacuum_vacuum_scale_factor = 0,

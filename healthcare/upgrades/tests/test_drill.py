@@ -31,7 +31,7 @@ from healthcare.tests.migrated import DATABASE, ensure_template_database
 from healthcare.tests.project_copy import ROOT, ProjectCopy
 from healthcare.upgrades.tests.sample_release import write_sample_release
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.slow]
 
 PATIENTS = int(os.environ.get("UPGRADE_PATIENTS", "3000"))
 LONG_RUN = PATIENTS >= 100_000

@@ -15,6 +15,8 @@ from healthcare.upgrades.releases import read_releases, released_migrations
 from healthcare.upgrades.sql_check import RecordingExecutor, squawk_command, unexplained
 from healthcare.upgrades.tests.conftest import ALIAS
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(settings.BASE_DIR)
 
 

@@ -4,11 +4,14 @@ transactions."""
 from pathlib import Path
 from typing import Any
 
+import pytest
 from django.db import connection
 
 from healthcare.rls.tests.test_deployments import needs_pgbouncer, transaction_pooling
 from healthcare.tests.live import own_database
 from healthcare.upgrades.lock import MigrationLock
+
+pytestmark = pytest.mark.slow
 
 
 @needs_pgbouncer

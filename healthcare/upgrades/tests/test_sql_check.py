@@ -134,6 +134,7 @@ def record(executor: RecordingExecutor, django_db_blocker: Any) -> Iterator[Reco
         yield record_and_undo
 
 
+@pytest.mark.slow
 @needs_squawk
 @pytest.mark.parametrize(("rule", "operations"), BROKEN, ids=lambda value: value if isinstance(value, str) else "")
 def test_the_rule_finds_a_migration_that_breaks_it(record: Record, rule: str, operations: list[Any]) -> None:

@@ -8,10 +8,13 @@ from subprocess import PIPE
 from typing import Any
 
 import psycopg2
+import pytest
 from django.conf import settings
 from django.db import connection
 
 from healthcare.tests.live import TIMEOUT, own_database, url_of
+
+pytestmark = pytest.mark.slow
 
 
 def test_two_migrate_at_once_both_succeed_and_one_does_the_work(django_db_setup: None, django_db_blocker: Any) -> None:
