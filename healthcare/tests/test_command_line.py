@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-pytestmark = pytest.mark.slow
+from healthcare.tests.python_source import parse_python
 
 ROOT = Path(settings.BASE_DIR)
 ENTRY_POINTS = {
@@ -29,7 +29,7 @@ def reads_command_line(source: str) -> bool:
     return any(
         (isinstance(node, ast.Attribute) and node.attr == "argv")
         or (isinstance(node, ast.ImportFrom) and node.module == "sys" and "argv" in [name.name for name in node.names])
-        for node in ast.walk(ast.parse(source))
+        for node in ast.walk(parse_python(source))
     )
 
 

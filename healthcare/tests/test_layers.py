@@ -9,6 +9,8 @@ import pytest
 from django.apps import apps
 from django.conf import settings
 
+from healthcare.tests.python_source import parse_python
+
 ROOT = Path(settings.BASE_DIR)
 # Each app with those that it may not name: the ones above it, and the one beside it.
 MAY_NOT_NAME = {
@@ -40,7 +42,7 @@ def names_of_other_apps(source: str, apps: set[str]) -> list[str]:
     if not apps:
         return found
     named, relation = (re.compile(pattern.format(apps="|".join(sorted(apps)))) for pattern in (NAMED, RELATION))
-    tree = ast.parse(source)
+    tree = parse_python(source)
     docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:

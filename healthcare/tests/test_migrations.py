@@ -5,6 +5,8 @@ from pathlib import Path
 
 from django.conf import settings
 
+from healthcare.tests.python_source import parse_python
+
 # Fields, validators, and operations and triggers that take their SQL as text.
 ALLOWED = {
     "healthcare.migration_operations",
@@ -23,7 +25,7 @@ MIGRATIONS = [
 
 def imported_modules(path: Path) -> set[str]:
     modules: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parse_python(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
