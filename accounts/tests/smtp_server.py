@@ -92,7 +92,7 @@ class Session(socketserver.StreamRequestHandler):
 @contextmanager
 def smtp_server(*, refuses: bool = False) -> Iterator[SMTPServer]:
     with SMTPServer(refuses=refuses) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()  # `shutdown` waits so long
         yield server
         server.shutdown()
 

@@ -13,6 +13,8 @@ from django.core.exceptions import ImproperlyConfigured
 from healthcare import env_settings
 from healthcare.env_settings import MailServer
 
+pytestmark = pytest.mark.slow
+
 STRONG = "qX7mVd2_Lk9Rt4BzYc1NwHs8-Gf6JpEa3UoTi5QvMbKxDnWyZ0rC"
 BAD = [
     *(("DEBUG", value) for value in ("perhaps", "2")),
@@ -149,7 +151,6 @@ def starts(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], En
     return {pair: Ended(*ended) for pair, *ended in zip(pairs, statuses, errors, strict=True)}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("variable", "value"), BAD, ids=lambda text: text[:30] or "empty")
 def test_a_bad_value_stops_the_start_with_one_sentence(
     variable: str, value: str, starts: dict[tuple[str, str], Ended]

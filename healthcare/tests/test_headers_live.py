@@ -13,8 +13,6 @@ import pytest
 from healthcare.tests.hostile_requests import Case, request, send
 from healthcare.tests.live import Answer, LiveServer, serving
 
-pytestmark = pytest.mark.slow
-
 LOGIN = ("POST", "/api/auth/login/")
 
 

@@ -32,6 +32,8 @@ from healthcare.tests.contract_matrix import read_whole
 from mappings.models import Mapping
 from patients.models import Patient
 
+pytestmark = pytest.mark.slow
+
 SERVED, BEHIND, FAILED = {"served": 1}, {"behind": 1}, {"failed": 1}
 PATIENTS = "/api/patients/"
 ATTEMPTS = 10  # at what another program on the machine can delay until the standby counts as too old
@@ -160,7 +162,6 @@ def writes(owner: Owner, other: Owner) -> dict[str, Callable[[], Any]]:
     }  # fmt: skip
 
 
-@pytest.mark.slow
 def test_no_list_lacks_a_write_that_was_acknowledged(replicated: Replicated, owner: Owner) -> None:
     before = owner.answers()
     for name, write in writes(owner, Owner(replicated)).items():
