@@ -12,7 +12,6 @@ complete.
 
 import datetime
 import fcntl
-import hashlib
 import os
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -336,8 +335,3 @@ def open_partial(path: Path) -> BinaryIO:
     os.fchmod(file.fileno(), 0o600)
     file.truncate()
     return file
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from django.db import connection, reset_queries, transaction
@@ -50,11 +49,6 @@ STAGED_ROWS_REMOVED = (
     "What was read of the file was removed at the same time, and nothing more was written; repeat the command."
 )
 FILE_CHANGED = "The file changed while it was read, and nothing was written; repeat the command."
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_of_command(file_digest: str, kind: str, owner_id: int, options: dict[str, Any]) -> str:

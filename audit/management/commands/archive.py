@@ -11,6 +11,7 @@ from audit import archive
 from audit.archive_file import ArchiveError, verify_file
 from audit.models import Archive
 from audit.seals import TamperingError, seal_key
+from healthcare.file_digests import sha256_of
 from healthcare.operations.clock import check_clock
 
 
@@ -53,7 +54,7 @@ class Command(BaseCommand):
         file was, or if the file exists otherwise."""
         unfinished = archive.unfinished_digest()
         if unfinished is None:
-            if path.is_file() and Archive.objects.filter(digest=archive.sha256_of(path)).exists():
+            if path.is_file() and Archive.objects.filter(digest=sha256_of(path)).exists():
                 raise CommandError(
                     f"{path} exists and holds rows that were removed from the database: keep it, and give the name of "
                     "a new file."
@@ -62,7 +63,7 @@ class Command(BaseCommand):
                 raise FileExistsError
             return None
         last = Archive.objects.filter(digest=unfinished).latest("id")
-        if not path.is_file() or archive.sha256_of(path) != unfinished:
+        if not path.is_file() or sha256_of(path) != unfinished:
             raise CommandError(
                 f"The removal of the rows in the file {last.file} (SHA-256 {unfinished}) was interrupted; give that "
                 "file, so that it is verified and the removal goes on."

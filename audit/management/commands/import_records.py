@@ -17,6 +17,7 @@ from rest_framework.exceptions import APIException, ValidationError
 
 from audit.models import AccessLog, Basis
 from healthcare.api.errors import flatten
+from healthcare.file_digests import sha256_of
 from healthcare.imports import staging
 from healthcare.imports.file_refused import FileRefused
 from healthcare.imports.importer import Importer, importers
@@ -153,7 +154,7 @@ class FileImport:
 
     def find_complete(self) -> Import | None:
         self.digest = staging.digest_of_command(
-            staging.sha256_of(self.path),
+            sha256_of(self.path),
             self.kind,
             self.owner.pk,
             {**self.options.parameters(), "type": self.media_type},
