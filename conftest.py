@@ -78,9 +78,10 @@ def pytest_xdist_auto_num_workers() -> int | None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Leave out the slow tests, unless a file, a test or a mark is named."""
+    """Leave out the slow tests, unless files, tests or a mark are named, or those that failed last are to run."""
     are_named = config.args_source is pytest.Config.ArgsSource.ARGS
-    if not (are_named or config.option.keyword or config.option.markexpr):
+    last_failed = getattr(config.option, "lf", False)  # absent without pytest's cache
+    if not (are_named or last_failed or config.option.keyword or config.option.markexpr):
         config.option.markexpr = "not slow"
 
 

@@ -11,16 +11,19 @@ NOTHING, FILES = pytest.Config.ArgsSource.INVOCATION_DIR, pytest.Config.ArgsSour
 
 
 @pytest.mark.parametrize(
-    ("source", "keyword", "mark", "selected"),
+    ("source", "options", "selected"),
     [
-        (NOTHING, "", "", "not slow"),
-        (FILES, "", "", ""),
-        (NOTHING, "merge", "", ""),
-        (NOTHING, "", "slow", "slow"),
-        (NOTHING, "", "slow or not slow", "slow or not slow"),
+        (NOTHING, {}, "not slow"),
+        (NOTHING, {"lf": False}, "not slow"),
+        (NOTHING, {"lf": True}, ""),
+        (FILES, {}, ""),
+        (NOTHING, {"keyword": "merge"}, ""),
+        (NOTHING, {"markexpr": "slow"}, "slow"),
+        (NOTHING, {"markexpr": "slow or not slow"}, "slow or not slow"),
     ],
 )
-def test_slow_tests_run_where_a_file_a_test_or_a_mark_is_named(source: Any, keyword: str, mark: str, selected: str):
-    config: Any = SimpleNamespace(args_source=source, option=SimpleNamespace(keyword=keyword, markexpr=mark))
+def test_slow_tests_run_where_tests_are_chosen(source: Any, options: dict[str, Any], selected: str):
+    chosen = {"keyword": "", "markexpr": ""} | options
+    config: Any = SimpleNamespace(args_source=source, option=SimpleNamespace(**chosen))
     pytest_configure(config)
     assert config.option.markexpr == selected
