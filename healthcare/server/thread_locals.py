@@ -8,11 +8,11 @@ from django.db import connections
 
 
 def use_thread_local_connections() -> None:
-    """Keep the connections of this process in a `threading.local`, which takes 5 % off the CPU of a short request.
+    """Keep the connections of this process in a `threading.local`: 5 % less CPU of the application for one record.
 
     Django keeps them in asgiref's `Local(thread_critical=True)`. That is a `threading.local` where no event loop runs,
-    but each access asks for the loop, which takes 2 µs; a request makes some twenty. The threads of a worker run no
-    event loop. A coroutine that one of them waits for (`async_to_sync`) has a thread of its own, in which Django
+    but each access asks for the loop, which takes 2 µs; the read of one record makes ten. The threads of a worker run
+    no event loop. A coroutine that one of them waits for (`async_to_sync`) has a thread of its own, in which Django
     refuses to use a connection, and what it hands back (`sync_to_async`) runs in the thread that waits.
     """
     handler: Any = connections

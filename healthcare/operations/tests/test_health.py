@@ -121,7 +121,7 @@ class SetClock:
 
 @pytest.fixture
 def set_clock(monkeypatch: pytest.MonkeyPatch) -> SetClock:
-    """The wall clock of this machine, as `healthcare.operations.clock` reads it."""
+    """The system clock of this machine, as `healthcare.operations.clock` reads it."""
     monkeypatch.setattr(clock, "time", set_clock := SetClock())
     monkeypatch.setattr(clock.database_clock, "ahead_of_monotonic", time.time() - time.monotonic())
     return set_clock
