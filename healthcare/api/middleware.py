@@ -343,6 +343,8 @@ class CommonMiddleware(common.CommonMiddleware):
 class CorsMiddleware(cors.CorsMiddleware):
     """django-cors-headers', which parses all headers of a request, for requests from pages alone."""
 
+    async_capable = False  # Django adapts an asynchronous middleware that follows
+
     def __call__(self, request: HttpRequest) -> Any:
         if "HTTP_ORIGIN" in request.META:
             return super().__call__(request)
