@@ -412,9 +412,9 @@ def watch_changing_inputs() -> Iterator[list[str]]:
     called: list[str] = []
 
     def watch(frame: FrameType, event: str, function: Any) -> None:
-        owner = getattr(function, "__self__", None)
         if event != "c_call" or "asgiref" in frame.f_code.co_filename:  # Django's connections are context variables
             return
+        owner = getattr(function, "__self__", None)
         if (
             isinstance(owner, ContextVar | Random)
             or (isinstance(owner, type) and issubclass(owner, date))

@@ -1,8 +1,10 @@
 """Standard DRF serves whatever the fast path does not know, and a system check names the reason."""
 
 import datetime
+import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -512,6 +514,22 @@ def test_an_action_without_an_implementation_is_named():
     assert [obstacle.member for obstacle in fast.obstacles["destroy"]] == ["destroy"]
     assert isinstance(fast.by_method, dict)
     assert not fast.by_method
+
+
+def test_the_first_requests_to_a_url_examine_its_actions_once(monkeypatch: pytest.MonkeyPatch):
+    examined: list[str] = []
+
+    def find_obstacles(self: FastActions, action: str) -> Iterator[Any]:
+        examined.append(action)
+        time.sleep(0.05)  # lets the other requests ask meanwhile
+        return iter(())
+
+    monkeypatch.setattr(FastActions, "find_obstacles", find_obstacles)
+    fast = FastActions(PatientViewSet, {"get": "retrieve"}, {})
+    with ThreadPoolExecutor(8) as threads:
+        found = {*threads.map(lambda method: fast.by_method[method], ["GET"] * 8)}
+    assert examined == ["retrieve"]
+    assert len(found) == 1
 
 
 def test_a_declaration_that_cannot_be_examined_is_standard(monkeypatch: pytest.MonkeyPatch):
