@@ -23,6 +23,8 @@ from healthcare.tests.superuser import prepare_login_of_tests
 
 PASSWORD = "StrongPass123"
 
+gc.set_threshold(100_000)  # until `pytest_collection_finish`: what is imported and collected is no garbage
+
 
 @pytest.fixture(autouse=True)
 def reset_role_after_each_request() -> Iterator[None]:
@@ -96,7 +98,7 @@ def pytest_collection_finish() -> None:
     run, which makes and drops as many objects with each request."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(5_000, *gc.get_threshold()[1:])
+    gc.set_threshold(5_000)
 
 
 @pytest.fixture
