@@ -120,8 +120,8 @@ class FastActions:
 
     @cached_property
     def by_method(self) -> dict[str, FastAction]:
-        """The served actions. They are determined at the first request to the URL, by one thread: it takes a tenth of a
-        second of CPU, for which the first requests to a worker would otherwise compete."""
+        """The served actions. One thread determines them, at the first request to the URL. It takes 0.1 s of CPU; if
+        each thread of a new worker did it, the first requests would wait for nearly a second."""
         with self.lock:
             if self.determined is None:
                 self.determined = self.determine()
